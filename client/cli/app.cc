@@ -1,0 +1,283 @@
+#include "client/cli/app.h"
+
+#include <map>
+
+#include "client/cli/commands.h"
+#include "client/cli/exit_code.h"
+#include "common/base/status.h"
+#include "common/config/text.h"
+#include "fmt/format.h"
+#include "nlohmann/json.hpp"
+
+namespace espalier::cli {
+namespace {
+
+constexpr char kDescription[] = R"(Espalier trains sparse neural networks across machines.
+
+Examples:
+  espalier demo                                  see what it does, in a minute
+  espalier up --workers 4                        run a local cluster in the foreground
+  espalier job submit job.yaml --watch           train, and show every round
+  espalier job list                              all jobs
+  espalier method describe set                   parameters of a method
+  espalier checkpoint get checkpoints/my-job-20  download the trained model)";
+
+constexpr char kEnvironment[] = R"(Environment:
+  ESPALIER_SERVER  address of the coordinator, host:port
+  ESPALIER_DATA    data root of `up` and `demo`
+  NO_COLOR         no colours when set
+
+Exit codes: 0 done, 1 unexpected, 2 usage or invalid argument, 3 not found, 4 denied, 5 conflict,
+6 unavailable or timeout, 7 waited for a job that FAILED or was CANCELLED, 8 limit reached, 130 interrupted.)";
+
+std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+// Descriptions carry examples below their first line; lists of commands show the first line only.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(28); }
+  std::string make_subcommand(const CLI::App* sub) const override {
+    const std::string name = sub->get_name();
+    const size_t width = std::max<size_t>(get_column_width(), name.size() + 4);
+    return fmt::format("  {:<{}}{}\n", name, width - 2, FirstLine(sub->get_description()));
+  }
+};
+
+CLI::App* AddGroup(CLI::App& app, const std::string& name, const std::string& description) {
+  CLI::App* group = app.add_subcommand(name, description);
+  group->require_subcommand(1);
+  return group;
+}
+
+// All commands and options, bound to `options` and `chosen`.
+class Parser {
+ public:
+  Parser() : app_(kDescription, "espalier") {
+    app_.formatter(std::make_shared<HelpFormatter>());
+    app_.footer(kEnvironment);
+    app_.set_help_flag("-h,--help", "Show this help");
+    app_.require_subcommand(1);
+    // Options of the root may follow the command; set before commands are added, which inherit it.
+    app_.fallthrough();
+    AddGlobalOptions();
+    AddCommands();
+  }
+
+  CLI::App& app() { return app_; }
+  Command& chosen() { return chosen_; }
+  absl::StatusOr<GlobalOptions> Options();
+
+ private:
+  void AddGlobalOptions();
+  void AddCommands();
+
+  CLI::App app_;
+  Command chosen_;
+  GlobalOptions options_;
+  std::string timeout_;
+};
+
+void Parser::AddGlobalOptions() {
+  static const std::map<std::string, Format> kFormats = {
+      {"table", Format::kTable}, {"json", Format::kJson}, {"yaml", Format::kYaml}};
+  client::ClientOptions& client = options_.client;
+  app_.add_option("--server", client.server, "Coordinator, host:port")
+      ->envname("ESPALIER_SERVER")
+      ->capture_default_str();
+  app_.add_option("--ca", client.tls_ca_file, "PEM file of the authority to trust: turns TLS on")
+      ->envname("ESPALIER_CA");
+  app_.add_option("--cert", client.tls_cert_file, "PEM file of this client's certificate")
+      ->envname("ESPALIER_CERT");
+  app_.add_option("--key", client.tls_key_file, "PEM file of this client's key")
+      ->envname("ESPALIER_KEY");
+  app_.add_option("--timeout", timeout_,
+                  "Longest time for one call, such as 30s or 2m (default 30s); with --wait or "
+                  "--watch also for the whole wait");
+  app_.add_option("-o,--output", options_.format, "table, json or yaml")
+      ->transform(CLI::Transformer(kFormats).description(""))
+      ->type_name("FORMAT");
+}
+
+void Parser::AddCommands() {
+  AddDemo(app_, chosen_);
+  AddUp(app_, chosen_);
+  CLI::App* job = AddGroup(app_, "job", "Submit, watch and cancel jobs");
+  AddJobSubmit(*job, chosen_);
+  AddJobList(*job, chosen_);
+  AddJobGet(*job, chosen_);
+  AddJobWatch(*job, chosen_);
+  AddJobCancel(*job, chosen_);
+  AddWorkerList(*AddGroup(app_, "worker", "The workers of a cluster"), chosen_);
+  CLI::App* method = AddGroup(app_, "method", "Training methods and their parameters");
+  AddMethodList(*method, chosen_);
+  AddMethodDescribe(*method, chosen_);
+  CLI::App* checkpoint = AddGroup(app_, "checkpoint", "Trained models");
+  AddCheckpointList(*checkpoint, chosen_);
+  AddCheckpointGet(*checkpoint, chosen_);
+  AddClusterStatus(*AddGroup(app_, "cluster", "The cluster as a whole"), chosen_);
+  AddVersion(app_, chosen_);
+}
+
+absl::StatusOr<GlobalOptions> Parser::Options() {
+  if (!timeout_.empty()) {
+    options_.timeout_given = true;
+    if (!absl::ParseDuration(timeout_, &options_.client.timeout) ||
+        options_.client.timeout <= absl::ZeroDuration()) {
+      return base::InvalidArgument(
+          "USAGE", fmt::format("--timeout: expected a duration such as 30s or 2m, found {}",
+                               config::Quoted(timeout_)));
+    }
+  }
+  return options_;
+}
+
+// CLI::App finds subcommands by name only through exceptions.
+const CLI::App* FindSubcommand(const CLI::App& app, const std::string& name) {
+  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (sub->get_name() == name) return sub;
+  }
+  return nullptr;
+}
+
+// Whether `flag` is an option of the root that takes its value from the next argument.
+bool TakesNextArgument(const CLI::App& root, const std::string& flag) {
+  const std::string name = flag.substr(flag.find_first_not_of('-'));
+  for (const CLI::Option* option : root.get_options()) {
+    if (option->check_name(name)) return option->get_items_expected() > 0;
+  }
+  return false;
+}
+
+// A word where a command should stand, with the nearest command; "" when all commands are known.
+std::string UnknownCommand(const CLI::App& root, const std::vector<std::string>& arguments) {
+  const CLI::App* app = &root;
+  std::string path = "espalier";
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& word = arguments[i];
+    if (word.size() > 1 && word.front() == '-') {
+      if (word.find('=') == std::string::npos && TakesNextArgument(root, word)) ++i;
+      continue;
+    }
+    std::vector<std::string> known;
+    for (const CLI::App* sub : app->get_subcommands([](const CLI::App*) { return true; })) {
+      known.push_back(sub->get_name());
+    }
+    if (known.empty()) return "";
+    app = FindSubcommand(*app, word);
+    if (app == nullptr) {
+      return fmt::format("{}: {}", path, config::UnknownName("command", word, known));
+    }
+    path += " " + word;
+  }
+  return "";
+}
+
+// The deepest command that the arguments name: the one whose help fits.
+const CLI::App& NamedCommand(const CLI::App& root, const std::vector<std::string>& arguments) {
+  const CLI::App* app = &root;
+  for (const std::string& word : arguments) {
+    if (const CLI::App* sub = FindSubcommand(*app, word)) app = sub;
+  }
+  return *app;
+}
+
+std::string FullName(const CLI::App& app) {
+  return app.get_parent() == nullptr ? app.get_name()
+                                     : FullName(*app.get_parent()) + " " + app.get_name();
+}
+
+// Errors honour -o even when the arguments do not parse.
+Format GuessFormat(const std::vector<std::string>& arguments) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& word = arguments[i];
+    if (word == "-ojson" || word == "-o=json" || word == "--output=json") return Format::kJson;
+    const bool flag = word == "-o" || word == "--output";
+    if (flag && i + 1 < arguments.size() && arguments[i + 1] == "json") return Format::kJson;
+  }
+  return Format::kTable;
+}
+
+int Report(const absl::Status& status, Format format, const Streams& streams) {
+  streams.err << ErrorText(status, format, streams.err_terminal) << std::flush;
+  return ExitCodeOf(status);
+}
+
+// Explains why arguments did not parse.
+int ReportUsage(const CLI::ParseError& error, CLI::App& app,
+                const std::vector<std::string>& arguments, const Streams& streams) {
+  const CLI::App& command = NamedCommand(app, arguments);
+  std::string message = UnknownCommand(app, arguments);
+  if (message.empty() && command.get_subcommands([](const CLI::App*) { return true; }).size() > 0) {
+    message = fmt::format("{}: expected a command after it", FullName(command));
+  }
+  if (message.empty()) message = fmt::format("{}: {}", FullName(command), error.what());
+  message += fmt::format("\nSee: {} --help", FullName(command));
+  return Report(base::InvalidArgument("USAGE", message), GuessFormat(arguments), streams);
+}
+
+// CLI11 reports everything by exceptions; they end here. Returns -1 when a command is to be run.
+int ParseArguments(Parser& parser, const std::vector<std::string>& arguments,
+                   const Streams& streams) {
+  CLI::App& app = parser.app();
+  if (arguments.empty()) {
+    streams.out << app.help();
+    return kExitDone;
+  }
+  try {
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+  } catch (const CLI::CallForHelp&) {
+    streams.out << NamedCommand(app, arguments).help(FullName(NamedCommand(app, arguments)));
+    return kExitDone;
+  } catch (const CLI::ParseError& error) {
+    return ReportUsage(error, app, arguments, streams);
+  }
+  return -1;
+}
+
+}  // namespace
+
+std::string ErrorText(const absl::Status& status, Format format, const Terminal& terminal) {
+  const auto violations = client::ViolationsOf(status);
+  if (format == Format::kTable) {
+    std::string text = Styled(terminal, "31", "error:") + " " + base::MessageOf(status) + "\n";
+    for (const config::Violation& violation : violations) {
+      text += fmt::format("  {}{}{}\n", violation.field, violation.field.empty() ? "" : ": ",
+                          violation.description);
+    }
+    return text;
+  }
+  nlohmann::ordered_json json;
+  json["code"] = absl::StatusCodeToString(status.code());
+  json["reason"] = base::ReasonOf(status);
+  json["message"] = base::MessageOf(status);
+  json["violations"] = nlohmann::ordered_json::array();
+  for (const config::Violation& violation : violations) {
+    json["violations"].push_back(
+        {{"field", violation.field}, {"description", violation.description}});
+  }
+  // Text that came from elsewhere may hold any bytes; they are replaced instead of thrown at.
+  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+int RunCli(const std::vector<std::string>& arguments, const Streams& streams,
+           Interrupt* interrupt) {
+  Parser parser;
+  if (const int code = ParseArguments(parser, arguments, streams); code >= 0) return code;
+  const absl::StatusOr<GlobalOptions> options = parser.Options();
+  if (!options.ok()) return Report(options.status(), GuessFormat(arguments), streams);
+  Context context{*options,
+                  streams.out,
+                  streams.err,
+                  streams.out_terminal,
+                  streams.err_terminal,
+                  interrupt};
+  const absl::StatusOr<int> code = parser.chosen()(context);
+  streams.out << std::flush;
+  return code.ok() ? *code : Report(code.status(), options->format, streams);
+}
+
+std::string ResourceName(const std::string& collection, const std::string& name) {
+  return name.starts_with(collection + "/") ? name : collection + "/" + name;
+}
+
+}  // namespace espalier::cli

@@ -1,0 +1,23 @@
+// Every command: adds itself to `parent` and sets `chosen` when the user picks it. One file each.
+#pragma once
+
+#include "client/cli/context.h"
+
+namespace espalier::cli {
+
+void AddUp(CLI::App& parent, Command& chosen);
+void AddDemo(CLI::App& parent, Command& chosen);
+void AddJobSubmit(CLI::App& parent, Command& chosen);
+void AddJobList(CLI::App& parent, Command& chosen);
+void AddJobGet(CLI::App& parent, Command& chosen);
+void AddJobWatch(CLI::App& parent, Command& chosen);
+void AddJobCancel(CLI::App& parent, Command& chosen);
+void AddWorkerList(CLI::App& parent, Command& chosen);
+void AddMethodList(CLI::App& parent, Command& chosen);
+void AddMethodDescribe(CLI::App& parent, Command& chosen);
+void AddCheckpointList(CLI::App& parent, Command& chosen);
+void AddCheckpointGet(CLI::App& parent, Command& chosen);
+void AddClusterStatus(CLI::App& parent, Command& chosen);
+void AddVersion(CLI::App& parent, Command& chosen);
+
+}  // namespace espalier::cli

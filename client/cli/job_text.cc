@@ -1,0 +1,60 @@
+#include "client/cli/job_text.h"
+
+#include "client/lib/client.h"
+#include "common/base/status.h"
+#include "common/config/job_file.h"
+#include "common/config/text.h"
+#include "common/config/validate.h"
+#include "fmt/format.h"
+
+namespace espalier::cli {
+namespace {
+
+using config::Violation;
+
+// Puts "line 12: " in front of descriptions of fields that the file has.
+void AddLines(const config::JobFile& file, std::vector<Violation>& violations) {
+  for (Violation& violation : violations) {
+    const int line = file.LineOf(violation.field);
+    if (line > 0 && !violation.description.starts_with("line ")) {
+      violation.description = fmt::format("line {}: {}", line, violation.description);
+    }
+  }
+}
+
+std::string Summary(const std::string& file, size_t count) {
+  return fmt::format("{} has {} problem{}; see docs/reference/job-file.md", config::Quoted(file),
+                     count, count == 1 ? "" : "s");
+}
+
+}  // namespace
+
+absl::StatusOr<v1::JobSpec> ReadJob(const std::string& text, const std::string& file,
+                                    const std::vector<std::string>& overrides) {
+  std::vector<Violation> violations;
+  config::JobFile job = config::ParseJobFile(text, violations);
+  for (const std::string& assignment : overrides) {
+    config::ApplyOverride(assignment, job.spec, violations);
+  }
+  // A file that was not understood would only give follow-up mistakes.
+  if (violations.empty()) {
+    violations = config::ValidateJobSpec(job.spec);
+    AddLines(job, violations);
+  }
+  if (violations.empty()) return job.spec;
+  return client::WithViolations(
+      base::InvalidArgument("JOB_FILE_INVALID", Summary(file, violations.size())), violations);
+}
+
+absl::Status WithLines(const absl::Status& status, const std::string& text,
+                       const std::string& file) {
+  std::vector<Violation> violations = client::ViolationsOf(status);
+  if (violations.empty()) return status;
+  std::vector<Violation> ignored;
+  AddLines(config::ParseJobFile(text, ignored), violations);
+  return client::WithViolations(
+      base::MakeError(status.code(), base::ReasonOf(status), Summary(file, violations.size())),
+      violations);
+}
+
+}  // namespace espalier::cli

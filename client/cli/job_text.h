@@ -1,0 +1,23 @@
+// From a job file's text to a JobSpec, with errors that name file and line.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/config/yaml_tree.h"
+#include "espalier/v1/job.pb.h"
+
+namespace espalier::cli {
+
+// Parses, applies `overrides`, and checks what can be checked without a server. `file` is for messages.
+// Errors: InvalidArgument JOB_FILE_INVALID with every violation.
+absl::StatusOr<v1::JobSpec> ReadJob(const std::string& text, const std::string& file,
+                                    const std::vector<std::string>& overrides);
+
+// An error of the server about this job, its violations with the file's lines.
+absl::Status WithLines(const absl::Status& status, const std::string& text,
+                       const std::string& file);
+
+}  // namespace espalier::cli

@@ -1,0 +1,56 @@
+// Results on standard output: tables for people, JSON and YAML for programs.
+//
+// JSON is a stable contract: the API's messages with proto field names, primitive fields always present,
+// 64-bit integers as strings (the proto JSON mapping). Table text may change at any time.
+#pragma once
+
+#include <google/protobuf/message.h>
+
+#include <ostream>
+#include <string>
+#include <vector>
+
+namespace espalier::cli {
+
+enum class Format { kTable, kJson, kYaml };
+
+// What a stream leads to.
+struct Terminal {
+  bool is_tty = false;
+  bool color = false;
+  int columns = 80;
+};
+
+// Indented JSON with a final newline; on one line when `compact`.
+std::string ToJson(const google::protobuf::Message& message, bool compact = false);
+// The same content as YAML.
+std::string ToYaml(const google::protobuf::Message& message);
+
+// `message` in a format other than kTable.
+void PrintMessage(std::ostream& out, Format format, const google::protobuf::Message& message);
+
+// Rows under a header. On a terminal columns are aligned (numbers to the right); in a pipe values are
+// separated by tabs, without header.
+class Table {
+ public:
+  struct Column {
+    std::string title;
+    bool right = false;
+  };
+  explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
+  void Add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+  void Print(std::ostream& out, const Terminal& terminal) const;
+
+ private:
+  std::vector<Column> columns_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+// "name: value" lines, aligned on a terminal, tab-separated in a pipe.
+using Fields = std::vector<std::pair<std::string, std::string>>;
+void PrintFields(std::ostream& out, const Terminal& terminal, const Fields& fields);
+
+// `text` in bold or in a colour (an ANSI code such as "31") when the terminal shows colours.
+std::string Styled(const Terminal& terminal, const std::string& code, const std::string& text);
+
+}  // namespace espalier::cli

@@ -1,0 +1,104 @@
+#include "client/cli/progress.h"
+
+#include <algorithm>
+
+#include "client/cli/format.h"
+#include "fmt/format.h"
+
+namespace espalier::cli {
+
+void RunTotals::Add(const v1::RoundSummary& summary) {
+  bytes += summary.bytes_sent() + summary.bytes_received();
+  dense_bytes += summary.dense_bytes();
+  seconds += absl::ToDoubleSeconds(ToDuration(summary.duration()));
+  ++rounds;
+  peak_worker_memory_bytes =
+      std::max(peak_worker_memory_bytes, summary.worker_peak_memory_bytes());
+}
+
+double RunTotals::saved() const {
+  if (dense_bytes <= 0) return 0;
+  return 1 - static_cast<double>(bytes) / static_cast<double>(dense_bytes);
+}
+
+Progress::Progress(std::ostream& err, const Terminal& terminal, const v1::Job& job)
+    : err_(err),
+      terminal_(terminal),
+      name_(job.name()),
+      rounds_(job.spec().federation().rounds()),
+      state_(job.state()) {}
+
+void Progress::OnEvent(const v1::JobEvent& event) {
+  switch (event.kind_case()) {
+    case v1::JobEvent::kStateChanged: {
+      const v1::JobStateChanged& change = event.state_changed();
+      state_ = change.state();
+      std::string text = StateWord(change.state());
+      if (!change.reason().empty()) text += " " + change.reason();
+      if (!change.message().empty()) text += ": " + change.message();
+      return Note(text);
+    }
+    case v1::JobEvent::kRoundCommitted:
+      return OnRound(event.round_committed().summary());
+    case v1::JobEvent::kTaskReassigned: {
+      const v1::TaskReassigned& task = event.task_reassigned();
+      return Note(fmt::format("round {}: participant {} moved away from {} ({})", task.round(),
+                              task.participant(), task.worker(), task.reason()));
+    }
+    case v1::JobEvent::kUpdateRejected: {
+      const v1::UpdateRejected& update = event.update_rejected();
+      return Note(fmt::format("round {}: update of {} from {} rejected: {} {}", update.round(),
+                              update.participant(), update.worker(), update.reason(),
+                              update.message()));
+    }
+    case v1::JobEvent::kQuorumMissed: {
+      const v1::QuorumMissed& missed = event.quorum_missed();
+      return Note(fmt::format("round {}: {} of {} needed updates arrived in time: {}",
+                              missed.round(), missed.arrived(), missed.needed(),
+                              missed.decision()));
+    }
+    default:
+      return;
+  }
+}
+
+void Progress::OnRound(const v1::RoundSummary& summary) {
+  totals_.Add(summary);
+  if (const auto accuracy = AccuracyOf(summary)) accuracy_ = *accuracy;
+  const std::string line = RoundLine(summary);
+  if (terminal_.is_tty) {
+    ShowLive(line);
+  } else {
+    err_ << name_ << "  " << line << "\n" << std::flush;
+  }
+}
+
+std::string Progress::RoundLine(const v1::RoundSummary& summary) const {
+  std::string line =
+      fmt::format("round {} of {}  loss {:.4f}", summary.round(), rounds_, summary.train_loss());
+  if (accuracy_ >= 0) line += "  accuracy " + Percent(accuracy_);
+  line += fmt::format("  density {:.3g}", summary.density());
+  line += "  bytes saved " + Percent(totals_.saved());
+  const int left = rounds_ - summary.round();
+  if (left > 0) {
+    line += "  left " + HumanDuration(absl::Seconds(totals_.seconds / totals_.rounds * left));
+  }
+  return line;
+}
+
+void Progress::ShowLive(const std::string& line) {
+  live_ = FitTo(name_ + "  " + line, std::max(terminal_.columns - 1, 1));
+  err_ << "\r\x1b[K" << live_ << std::flush;
+}
+
+void Progress::Note(const std::string& text) {
+  if (!live_.empty()) err_ << "\r\x1b[K";
+  err_ << name_ << "  " << text << "\n" << live_ << std::flush;
+}
+
+void Progress::Finish() {
+  if (!live_.empty()) err_ << "\n" << std::flush;
+  live_.clear();
+}
+
+}  // namespace espalier::cli

@@ -1,0 +1,58 @@
+// Progress of one job on standard error: one live line on a terminal, a plain line per round in a pipe.
+//
+// Threading: not thread-safe. Determinism: what is printed depends on the events only (the time left is
+// computed from the rounds' durations), so tests can feed recorded events.
+#pragma once
+
+#include <ostream>
+#include <string>
+
+#include "client/cli/output.h"
+#include "espalier/v1/job.pb.h"
+
+namespace espalier::cli {
+
+// What has been seen of a job so far, summed over rounds.
+struct RunTotals {
+  int64_t bytes = 0;        // sent + received
+  int64_t dense_bytes = 0;  // what dense messages would have cost
+  double seconds = 0;
+  int rounds = 0;
+  int64_t peak_worker_memory_bytes = 0;
+
+  void Add(const v1::RoundSummary& summary);
+  // Share of the dense bytes that was not sent; 0 before the first round.
+  double saved() const;
+};
+
+class Progress {
+ public:
+  // Borrows `err`. `job` gives the name and the number of rounds.
+  Progress(std::ostream& err, const Terminal& terminal, const v1::Job& job);
+
+  void OnEvent(const v1::JobEvent& event);
+  // A line that stays, above the live one.
+  void Note(const std::string& text);
+  // Ends the live line, so that other output starts on a line of its own.
+  void Finish();
+
+  const RunTotals& totals() const { return totals_; }
+  // Newest state and reason that events told.
+  v1::Job::State state() const { return state_; }
+
+ private:
+  std::string RoundLine(const v1::RoundSummary& summary) const;
+  void OnRound(const v1::RoundSummary& summary);
+  void ShowLive(const std::string& line);
+
+  std::ostream& err_;
+  Terminal terminal_;
+  std::string name_;
+  int rounds_;
+  RunTotals totals_;
+  v1::Job::State state_;
+  double accuracy_ = -1;  // newest known, < 0 before the first evaluation
+  std::string live_;
+};
+
+}  // namespace espalier::cli

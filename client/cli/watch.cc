@@ -1,0 +1,126 @@
+#include "client/cli/watch.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "client/cli/format.h"
+#include "client/cli/progress.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace espalier::cli {
+namespace {
+
+// Says why a job makes no progress: asks for its conditions whenever no event came for a while.
+class WaitExplainer {
+ public:
+  WaitExplainer(client::Client& client, std::string name,
+                std::function<void(const std::string&)> explain)
+      : client_(client), name_(std::move(name)), explain_(std::move(explain)) {
+    thread_ = std::jthread([this](const std::stop_token& stop) { Run(stop); });
+  }
+
+  void EventSeen() { events_ += 1; }
+
+ private:
+  void Run(const std::stop_token& stop) {
+    constexpr auto kQuiet = std::chrono::seconds(2);
+    std::mutex mutex;
+    std::condition_variable_any wake;
+    std::unique_lock lock(mutex);
+    while (!stop.stop_requested()) {
+      const int64_t before = events_;
+      wake.wait_for(lock, stop, kQuiet, [] { return false; });
+      if (!stop.stop_requested() && events_ == before) Ask();
+    }
+  }
+
+  void Ask() {
+    const auto job = client_.GetJob(name_);
+    if (!job.ok() || job->conditions().empty()) return;
+    std::string text;
+    for (const v1::Condition& condition : job->conditions()) {
+      text += (text.empty() ? "" : "; ") + condition.type() + ": " + condition.message();
+    }
+    if (text != told_) explain_(text);
+    told_ = text;
+  }
+
+  client::Client& client_;
+  std::string name_;
+  std::function<void(const std::string&)> explain_;
+  std::string told_;
+  std::atomic<int64_t> events_ = 0;
+  std::jthread thread_;
+};
+
+void PrintEvent(const Context& context, const v1::JobEvent& event) {
+  context.out << ToJson(event, /*compact=*/true) << std::flush;
+}
+
+absl::Status Interrupted(const std::string& name) {
+  return base::MakeError(
+      absl::StatusCode::kCancelled, "INTERRUPTED",
+      fmt::format("stopped watching; {} goes on.\n  Watch again:  espalier job watch {}\n  Cancel it:   "
+                  " espalier job cancel {}",
+                  name, name, name));
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Job> FollowJob(Context& context, client::Client& client, const v1::Job& job,
+                                  const WatchOptions& options) {
+  std::mutex mutex;  // the explainer prints from its own thread
+  Progress progress(context.err, context.err_terminal, job);
+  const auto note = [&](const std::string& text) {
+    const std::lock_guard lock(mutex);
+    progress.Note(text);
+  };
+  absl::Status status;
+  {
+    WaitExplainer explainer(client, job.name(), note);
+    const absl::Time deadline = context.options.timeout_given
+                                    ? absl::Now() + context.options.client.timeout
+                                    : absl::InfiniteFuture();
+    status = client.WatchJob(
+        job.name(), options.after_sequence,
+        [&](const v1::JobEvent& event) {
+          explainer.EventSeen();
+          const std::lock_guard lock(mutex);
+          if (options.events_as_json) PrintEvent(context, event);
+          if (options.show_progress) progress.OnEvent(event);
+        },
+        [&](const absl::Status& broken) {
+          note("connection lost, trying again: " + base::MessageOf(broken));
+        },
+        context.stop(), deadline);
+  }
+  progress.Finish();
+  if (status.code() == absl::StatusCode::kCancelled) return Interrupted(job.name());
+  ESPALIER_RETURN_IF_ERROR(status);
+  return client.GetJob(job.name());
+}
+
+void PrintOutcome(const Context& context, const v1::Job& job) {
+  Fields fields = {{"job", job.name()}, {"state", StateWord(job.state())}};
+  if (!job.failure_reason().empty()) {
+    fields.emplace_back("reason", job.failure_reason());
+    fields.emplace_back("message", job.failure_message());
+  }
+  fields.emplace_back("round", fmt::format("{} of {}", job.round(), job.spec().federation().rounds()));
+  if (job.best_round() > 0) {
+    fields.emplace_back("best accuracy", fmt::format("{} (round {})", Percent(job.best_accuracy()),
+                                                     job.best_round()));
+  }
+  if (job.history_size() > 0) {
+    const v1::RoundSummary& last = *job.history().rbegin();
+    fields.emplace_back("density", fmt::format("{:.4g}", last.density()));
+    fields.emplace_back("active weights", std::to_string(last.active_weights()));
+  }
+  if (!job.latest_checkpoint().empty()) fields.emplace_back("checkpoint", job.latest_checkpoint());
+  PrintFields(context.out, context.out_terminal, fields);
+}
+
+}  // namespace espalier::cli

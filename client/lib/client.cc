@@ -1,0 +1,332 @@
+#include "client/lib/client.h"
+
+#include <grpcpp/client_context.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <string_view>
+#include <utility>
+
+#include "client/lib/download.h"
+#include "common/base/status.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/status.h"
+#include "espalier/v1/checkpoint.grpc.pb.h"
+#include "espalier/v1/cluster.grpc.pb.h"
+#include "espalier/v1/job.grpc.pb.h"
+#include "espalier/v1/method.grpc.pb.h"
+#include "fmt/format.h"
+
+namespace espalier::client {
+namespace {
+
+// One stream lives at most this long before it is taken up again: no call is without a deadline.
+constexpr absl::Duration kStreamLifetime = absl::Hours(1);
+constexpr absl::Duration kFirstBackoff = absl::Milliseconds(200);
+constexpr absl::Duration kLongestBackoff = absl::Seconds(5);
+constexpr int kPageSize = 1000;
+
+// The peer may come back: a broken connection, or the stream's own lifetime.
+bool IsTransient(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kUnavailable ||
+         status.code() == absl::StatusCode::kDeadlineExceeded;
+}
+
+absl::Status Stopped() {
+  return base::MakeError(absl::StatusCode::kCancelled, "STOPPED", "stopped by the user");
+}
+
+// Waits for `duration`; false when `stop` was requested before.
+bool SleepFor(absl::Duration duration, const std::stop_token& stop) {
+  std::mutex mutex;
+  std::condition_variable_any wake;
+  std::unique_lock lock(mutex);
+  wake.wait_for(lock, stop, absl::ToChronoNanoseconds(duration), [] { return false; });
+  return !stop.stop_requested();
+}
+
+// Retries a stream with growing pauses, until it makes no progress for too long.
+class Reconnector {
+ public:
+  Reconnector(absl::Duration reconnect_for, absl::Time deadline)
+      : reconnect_for_(reconnect_for), deadline_(deadline) {}
+
+  // Something arrived: the next failure counts from here.
+  void Progress() {
+    failing_since_ = absl::InfiniteFuture();
+    backoff_ = kFirstBackoff;
+  }
+
+  // Pauses before the next attempt. False when `status` is final.
+  bool MayRetry(const absl::Status& status, const std::stop_token& stop) {
+    const absl::Time now = absl::Now();
+    if (!IsTransient(status) || now >= deadline_) return false;
+    failing_since_ = std::min(failing_since_, now);
+    if (now - failing_since_ >= reconnect_for_) return false;
+    const absl::Duration pause = std::min(backoff_, deadline_ - now);
+    backoff_ = std::min(backoff_ * 2, kLongestBackoff);
+    return SleepFor(pause, stop);
+  }
+
+ private:
+  absl::Duration reconnect_for_;
+  absl::Time deadline_;
+  absl::Time failing_since_ = absl::InfiniteFuture();
+  absl::Duration backoff_ = kFirstBackoff;
+};
+
+// "spec.federation.rounds" → "federation.rounds": requests wrap what a job file has at its root.
+std::string WithoutPrefix(const std::string& field) {
+  constexpr std::string_view kPrefix = "spec.";
+  return field.starts_with(kPrefix) ? field.substr(kPrefix.size()) : field;
+}
+
+}  // namespace
+
+std::vector<config::Violation> ViolationsOf(const absl::Status& status) {
+  std::vector<config::Violation> violations;
+  for (const v1::FieldViolation& violation : rpc::ViolationsOf(status)) {
+    violations.push_back({WithoutPrefix(violation.field()), violation.description()});
+  }
+  return violations;
+}
+
+absl::Status WithViolations(const absl::Status& status,
+                            const std::vector<config::Violation>& violations) {
+  std::vector<v1::FieldViolation> wire;
+  for (const config::Violation& violation : violations) {
+    v1::FieldViolation& item = wire.emplace_back();
+    item.set_field(violation.field);
+    item.set_description(violation.description);
+  }
+  return rpc::WithViolations(status, wire);
+}
+
+struct Client::Impl {
+  Impl(ClientOptions client_options, const std::shared_ptr<grpc::Channel>& channel)
+      : options(std::move(client_options)),
+        jobs(v1::JobService::NewStub(channel)),
+        methods(v1::MethodService::NewStub(channel)),
+        cluster(v1::ClusterService::NewStub(channel)),
+        checkpoints(v1::CheckpointService::NewStub(channel)) {}
+
+  absl::Status Translate(const grpc::Status& status) const {
+    const absl::Status error = rpc::FromGrpc(status);
+    // An answer from the server has a reason; without one the transport is speaking.
+    if (!base::ReasonOf(error).empty()) return error;
+    if (error.code() == absl::StatusCode::kUnavailable) {
+      return base::MakeError(
+          error.code(), "COORDINATOR_UNREACHABLE",
+          fmt::format(
+              "expected a coordinator at {}, found none ({}); start one with `espalier up`, "
+              "or name its address with --server or ESPALIER_SERVER",
+              options.server, base::MessageOf(error)));
+    }
+    if (error.code() == absl::StatusCode::kDeadlineExceeded) {
+      return base::MakeError(
+          error.code(), "DEADLINE_EXCEEDED",
+          fmt::format("{} did not answer within {}; raise --timeout, or check the "
+                      "coordinator's load",
+                      options.server, Text(options.timeout)));
+    }
+    return error;
+  }
+
+  static std::string Text(absl::Duration duration) { return absl::FormatDuration(duration); }
+
+  // A unary call with the client's deadline.
+  template <typename Response, typename Stub, typename Method, typename Request>
+  absl::StatusOr<Response> Call(Stub& stub, Method method, const Request& request) const {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + options.timeout));
+    Response response;
+    const grpc::Status status = (stub.*method)(&context, request, &response);
+    if (!status.ok()) return Translate(status);
+    return response;
+  }
+
+  // All pages of a list, merged into the first response.
+  template <typename Response, typename Stub, typename Method, typename Request, typename Items>
+  absl::StatusOr<Response> ListAll(Stub& stub, Method method, Request request, size_t limit,
+                                   Items items) const {
+    Response all;
+    for (;;) {
+      const size_t left = limit - static_cast<size_t>(items(all)->size());
+      request.set_page_size(static_cast<int>(std::min<size_t>(left, kPageSize)));
+      ESPALIER_ASSIGN_OR_RETURN(auto page, (Call<Response>(stub, method, request)));
+      for (auto& item : *items(page)) items(all)->Add(std::move(item));
+      all.set_next_page_token(page.next_page_token());
+      if (page.next_page_token().empty()) return all;
+      if (static_cast<size_t>(items(all)->size()) >= limit) return all;
+      request.set_page_token(page.next_page_token());
+    }
+  }
+
+  // Reads one stream to its end; `on_message` may end it with an error.
+  template <typename Message, typename Open>
+  absl::Status ReadStream(Open open, absl::Time deadline, const std::stop_token& stop,
+                          const std::function<absl::Status(const Message&)>& on_message) const {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(std::min(deadline, absl::Now() + kStreamLifetime)));
+    const std::stop_callback cancel(stop, [&] { context.TryCancel(); });
+    const auto reader = open(&context);
+    Message message;
+    absl::Status refused;
+    while (refused.ok() && reader->Read(&message)) refused = on_message(message);
+    if (!refused.ok()) context.TryCancel();
+    const grpc::Status status = reader->Finish();
+    if (stop.stop_requested()) return Stopped();
+    if (!refused.ok()) return refused;
+    return status.ok() ? absl::OkStatus() : Translate(status);
+  }
+
+  ClientOptions options;
+  std::unique_ptr<v1::JobService::Stub> jobs;
+  std::unique_ptr<v1::MethodService::Stub> methods;
+  std::unique_ptr<v1::ClusterService::Stub> cluster;
+  std::unique_ptr<v1::CheckpointService::Stub> checkpoints;
+};
+
+Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Client::~Client() = default;
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
+  if (options.server.find(':') == std::string::npos) {
+    return base::InvalidArgument(
+        "SERVER_ADDRESS",
+        fmt::format("expected a server as host:port, found '{}'", options.server));
+  }
+  if (options.tls_cert_file.empty() != options.tls_key_file.empty()) {
+    return base::InvalidArgument("TLS_PAIR_INCOMPLETE",
+                                 "a client certificate needs both --cert and --key");
+  }
+  rpc::ChannelOptions channel_options;
+  channel_options.target = options.server;
+  channel_options.tls_ca_file = options.tls_ca_file;
+  channel_options.tls_cert_file = options.tls_cert_file;
+  channel_options.tls_key_file = options.tls_key_file;
+  ESPALIER_ASSIGN_OR_RETURN(auto channel, rpc::MakeChannel(channel_options));
+  return std::unique_ptr<Client>(
+      new Client(std::make_unique<Impl>(std::move(options), std::move(channel))));
+}
+
+absl::StatusOr<v1::Job> Client::CreateJob(const v1::CreateJobRequest& request) {
+  return impl_->Call<v1::Job>(*impl_->jobs, &v1::JobService::Stub::CreateJob, request);
+}
+
+absl::StatusOr<v1::Job> Client::GetJob(const std::string& name) {
+  v1::GetJobRequest request;
+  request.set_name(name);
+  return impl_->Call<v1::Job>(*impl_->jobs, &v1::JobService::Stub::GetJob, request);
+}
+
+absl::StatusOr<v1::Job> Client::CancelJob(const std::string& name) {
+  v1::CancelJobRequest request;
+  request.set_name(name);
+  return impl_->Call<v1::Job>(*impl_->jobs, &v1::JobService::Stub::CancelJob, request);
+}
+
+absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(size_t limit) {
+  return impl_->ListAll<v1::ListJobsResponse>(
+      *impl_->jobs, &v1::JobService::Stub::ListJobs, v1::ListJobsRequest(), limit,
+      [](v1::ListJobsResponse& response) { return response.mutable_jobs(); });
+}
+
+absl::Status Client::WatchJob(const std::string& name, int64_t after_sequence,
+                              const std::function<void(const v1::JobEvent&)>& on_event,
+                              const std::function<void(const absl::Status&)>& on_reconnect,
+                              std::stop_token stop, absl::Time deadline) {
+  Reconnector reconnector(impl_->options.reconnect_for, deadline);
+  v1::WatchJobRequest request;
+  request.set_name(name);
+  request.set_after_sequence(after_sequence);
+  for (;;) {
+    const absl::Status status = impl_->ReadStream<v1::WatchJobResponse>(
+        [&](grpc::ClientContext* context) { return impl_->jobs->WatchJob(context, request); },
+        deadline, stop,
+        [&](const v1::WatchJobResponse& response) {
+          // A server that repeats itself after a resume is heard once.
+          if (response.event().sequence() <= request.after_sequence()) return absl::OkStatus();
+          request.set_after_sequence(response.event().sequence());
+          reconnector.Progress();
+          on_event(response.event());
+          return absl::OkStatus();
+        });
+    if (status.ok() || status.code() == absl::StatusCode::kCancelled) return status;
+    if (absl::Now() >= deadline) {
+      return base::MakeError(absl::StatusCode::kDeadlineExceeded, "WAIT_TIMEOUT",
+                             fmt::format("{} has not ended within --timeout; it goes on", name));
+    }
+    if (status.code() == absl::StatusCode::kUnavailable) on_reconnect(status);
+    if (!reconnector.MayRetry(status, stop)) return stop.stop_requested() ? Stopped() : status;
+  }
+}
+
+absl::StatusOr<v1::ListMethodsResponse> Client::ListMethods() {
+  return impl_->Call<v1::ListMethodsResponse>(
+      *impl_->methods, &v1::MethodService::Stub::ListMethods, v1::ListMethodsRequest());
+}
+
+absl::StatusOr<v1::Method> Client::DescribeMethod(const std::string& name) {
+  v1::DescribeMethodRequest request;
+  request.set_name(name);
+  return impl_->Call<v1::Method>(*impl_->methods, &v1::MethodService::Stub::DescribeMethod,
+                                 request);
+}
+
+absl::StatusOr<v1::ListWorkersResponse> Client::ListWorkers(size_t limit) {
+  return impl_->ListAll<v1::ListWorkersResponse>(
+      *impl_->cluster, &v1::ClusterService::Stub::ListWorkers, v1::ListWorkersRequest(), limit,
+      [](v1::ListWorkersResponse& response) { return response.mutable_workers(); });
+}
+
+absl::StatusOr<v1::ClusterInfo> Client::GetClusterInfo() {
+  return impl_->Call<v1::ClusterInfo>(*impl_->cluster, &v1::ClusterService::Stub::GetClusterInfo,
+                                      v1::GetClusterInfoRequest());
+}
+
+absl::StatusOr<v1::ListCheckpointsResponse> Client::ListCheckpoints(const std::string& job,
+                                                                    size_t limit) {
+  v1::ListCheckpointsRequest request;
+  request.set_job(job);
+  return impl_->ListAll<v1::ListCheckpointsResponse>(
+      *impl_->checkpoints, &v1::CheckpointService::Stub::ListCheckpoints, request, limit,
+      [](v1::ListCheckpointsResponse& response) { return response.mutable_checkpoints(); });
+}
+
+absl::StatusOr<v1::Checkpoint> Client::GetCheckpoint(const std::string& name) {
+  v1::GetCheckpointRequest request;
+  request.set_name(name);
+  return impl_->Call<v1::Checkpoint>(*impl_->checkpoints,
+                                     &v1::CheckpointService::Stub::GetCheckpoint, request);
+}
+
+absl::Status Client::DownloadCheckpoint(const v1::Checkpoint& checkpoint, const std::string& path,
+                                        const std::function<void(int64_t)>& on_progress,
+                                        std::stop_token stop) {
+  ESPALIER_ASSIGN_OR_RETURN(PartFile file,
+                            PartFile::Open(path, static_cast<uint64_t>(checkpoint.size_bytes())));
+  Reconnector reconnector(impl_->options.reconnect_for, absl::InfiniteFuture());
+  v1::DownloadCheckpointRequest request;
+  request.set_name(checkpoint.name());
+  for (;;) {
+    request.set_offset(file.offset());
+    const absl::Status status = impl_->ReadStream<v1::Chunk>(
+        [&](grpc::ClientContext* context) {
+          return impl_->checkpoints->DownloadCheckpoint(context, request);
+        },
+        absl::InfiniteFuture(), stop,
+        [&](const v1::Chunk& chunk) {
+          ESPALIER_RETURN_IF_ERROR(file.Append(chunk));
+          reconnector.Progress();
+          on_progress(static_cast<int64_t>(file.offset()));
+          return absl::OkStatus();
+        });
+    if (status.ok()) return file.Finish(checkpoint.sha256());
+    if (!reconnector.MayRetry(status, stop)) return stop.stop_requested() ? Stopped() : status;
+  }
+}
+
+}  // namespace espalier::client

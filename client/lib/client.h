@@ -1,0 +1,88 @@
+// Client: the public API as C++ calls.
+//
+// Errors:    absl::Status with the server's code, message, reason (base::ReasonOf) and field
+// violations
+//            (ViolationsOf). Paths of violations have no "spec." in front, as in a job file.
+//            A server that cannot be reached is Unavailable; the message says what to check.
+// Deadlines: every unary call ends within `timeout`; streams reconnect, see below.
+// Threading: thread-safe; one Client may serve several threads.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/config/parameters.h"
+#include "espalier/v1/checkpoint.pb.h"
+#include "espalier/v1/cluster.pb.h"
+#include "espalier/v1/job.pb.h"
+#include "espalier/v1/method.pb.h"
+
+namespace espalier::client {
+
+struct ClientOptions {
+  std::string server = "127.0.0.1:7070";  // "host:port"
+  // PEM files; TLS when `tls_ca_file` is set, with a client certificate when the other two are.
+  std::string tls_ca_file;
+  std::string tls_cert_file;
+  std::string tls_key_file;
+  absl::Duration timeout = absl::Seconds(30);
+  // How long a stream that broke is taken up again before its error is given back.
+  absl::Duration reconnect_for = absl::Minutes(2);
+};
+
+// Field violations that came with an error.
+std::vector<config::Violation> ViolationsOf(const absl::Status& status);
+// The same error with these violations; for errors that are found before a request is sent.
+absl::Status WithViolations(const absl::Status& status,
+                            const std::vector<config::Violation>& violations);
+
+class Client {
+ public:
+  // Makes no connection yet. Errors: InvalidArgument for unreadable TLS files or an address without
+  // port.
+  static absl::StatusOr<std::unique_ptr<Client>> Create(ClientOptions options);
+  ~Client();
+
+  absl::StatusOr<v1::Job> CreateJob(const v1::CreateJobRequest& request);
+  absl::StatusOr<v1::Job> GetJob(const std::string& name);
+  absl::StatusOr<v1::Job> CancelJob(const std::string& name);
+  // All pages, at most `limit` jobs.
+  absl::StatusOr<v1::ListJobsResponse> ListJobs(size_t limit);
+
+  // Gives the events after `after_sequence` to `on_event`, in order and each once, until the job
+  // has ended (OK), `stop` is requested (Cancelled) or `deadline` passes (DeadlineExceeded). A
+  // stream that breaks is resumed after the last event seen; `on_reconnect` is told why.
+  absl::Status WatchJob(const std::string& name, int64_t after_sequence,
+                        const std::function<void(const v1::JobEvent&)>& on_event,
+                        const std::function<void(const absl::Status&)>& on_reconnect,
+                        std::stop_token stop, absl::Time deadline = absl::InfiniteFuture());
+
+  absl::StatusOr<v1::ListMethodsResponse> ListMethods();
+  absl::StatusOr<v1::Method> DescribeMethod(const std::string& name);
+
+  absl::StatusOr<v1::ListWorkersResponse> ListWorkers(size_t limit);
+  absl::StatusOr<v1::ClusterInfo> GetClusterInfo();
+
+  absl::StatusOr<v1::ListCheckpointsResponse> ListCheckpoints(const std::string& job, size_t limit);
+  absl::StatusOr<v1::Checkpoint> GetCheckpoint(const std::string& name);
+  // Downloads to "<path>.part", continuing where an earlier attempt stopped; checks every chunk's
+  // CRC32C and the whole file's SHA-256, then renames to `path`. `on_progress` gets the bytes
+  // present. Errors: DataLoss CHECKSUM_MISMATCH when the bytes are not what the server announced.
+  absl::Status DownloadCheckpoint(const v1::Checkpoint& checkpoint, const std::string& path,
+                                  const std::function<void(int64_t)>& on_progress,
+                                  std::stop_token stop);
+
+ private:
+  struct Impl;
+  explicit Client(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace espalier::client

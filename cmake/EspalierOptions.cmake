@@ -1,0 +1,62 @@
+# Language level, warnings, sanitizers and compile-time helpers shared by every target.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+
+option(ESPALIER_BUILD_TESTS "Build the test programs" ON)
+option(ESPALIER_BUILD_BENCH "Build the benchmark programs" ON)
+set(ESPALIER_SANITIZE "" CACHE STRING "Sanitizers, for example address,undefined or thread")
+
+# ccache makes a second checkout, and a fresh clone in CI, cheap; mold links in a tenth of the time.
+find_program(ESPALIER_CCACHE ccache)
+if(ESPALIER_CCACHE)
+  # Same cache entries for the same sources, whatever the checkout and build folder are called.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR}
+      CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+      ${ESPALIER_CCACHE})
+endif()
+find_program(ESPALIER_MOLD mold)
+if(ESPALIER_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+# Interface target with the project's compile flags; every Espalier library links it privately.
+add_library(espalier_flags INTERFACE)
+add_library(Espalier::flags ALIAS espalier_flags)
+target_compile_options(espalier_flags INTERFACE -Wall -Wextra -Wpedantic -Wno-unused-parameter -Werror
+  -fno-math-errno -ffp-contract=off)
+target_compile_definitions(espalier_flags INTERFACE ESPALIER_VERSION="${PROJECT_VERSION}")
+target_include_directories(espalier_flags INTERFACE ${CMAKE_SOURCE_DIR})
+
+if(ESPALIER_SANITIZE)
+  add_compile_options(-fsanitize=${ESPALIER_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${ESPALIER_SANITIZE})
+else()
+  add_compile_options(-fstack-protector-strong -fPIE)
+  add_compile_definitions($<$<CONFIG:Release,RelWithDebInfo>:_FORTIFY_SOURCE=2>)
+  add_link_options(-pie -Wl,-z,relro,-z,now)
+endif()
+
+# espalier_library(<name> SOURCES ... DEPS ...): a static library with alias Espalier::<name>.
+function(espalier_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
+  add_library(espalier_${name} STATIC ${ARG_SOURCES})
+  add_library(Espalier::${name} ALIAS espalier_${name})
+  target_link_libraries(espalier_${name} PUBLIC ${ARG_DEPS} PRIVATE Espalier::flags ${ARG_PRIVATE_DEPS})
+  target_include_directories(espalier_${name} PUBLIC ${CMAKE_SOURCE_DIR})
+endfunction()
+
+# espalier_test(<name> SOURCES ... DEPS ...): a GoogleTest program registered with ctest.
+function(espalier_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE Espalier::flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT}
+    ENVIRONMENT "ESPALIER_SOURCE_DIR=${CMAKE_SOURCE_DIR};ESPALIER_BIN_DIR=${CMAKE_BINARY_DIR}/bin")
+endfunction()

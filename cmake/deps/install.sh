@@ -1,0 +1,208 @@
+#!/usr/bin/env bash
+# Installs everything Espalier is built, tested and linted with, on Debian 12 and 13. `make deps` calls it.
+# Idempotent: when nothing is missing it only asks dpkg once and returns.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly here
+
+# Prints the packages of a group. "a|b" means: either will do, the first one the system offers is installed.
+list_packages() {
+  case $1 in
+    build)
+      printf '%s\n' build-essential cmake ninja-build ccache mold pkg-config \
+        libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev prometheus-cpp-dev \
+        libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev nlohmann-json3-dev \
+        zlib1g-dev libssl-dev libsqlite3-dev libbenchmark-dev \
+        ca-certificates curl debian-archive-keyring patch xz-utils
+      ;;
+    test)
+      # prometheus is here for promtool, which checks the alert rules.
+      printf '%s\n' libgtest-dev libgmock-dev prometheus \
+        python3 python3-venv python3-pip python3-yaml python3-numpy
+      ;;
+    lint) printf '%s\n' 'clang-format-14|clang-format' 'clang-tidy-14|clang-tidy' ;;
+    bench) printf '%s\n' python3-torch libopenblas0-pthread ;;
+    cluster) printf '%s\n' docker.io docker-compose debootstrap ;;
+  esac
+}
+
+say() { printf 'deps: %s\n' "$*"; }
+
+die() {
+  printf '\ndeps: %s\n' "$*" >&2
+  exit 1
+}
+
+usage() {
+  cat <<'EOF'
+Usage: install.sh [--build] [--test] [--lint] [--bench] [--cluster]
+
+Each flag names a group of packages; without flags: --build --test --lint.
+  --build    compiler, libraries and oneDNN with its sparse API
+  --test     GoogleTest, Python and promtool
+  --lint     clang-format and clang-tidy
+  --bench    PyTorch and OpenBLAS, to compare against
+  --cluster  Docker and debootstrap, for clusters on one machine
+
+ESPALIER_DEPS_PREFIX  folder for libraries built from source
+                      (default /opt/espalier, without root $HOME/.cache/espalier)
+EOF
+}
+
+# Sets the global array `groups`.
+parse_arguments() {
+  groups=()
+  local argument
+  for argument in "$@"; do
+    case $argument in
+      --build | --test | --lint | --bench | --cluster) groups+=("${argument#--}") ;;
+      -h | --help) usage && exit 0 ;;
+      *) usage >&2 && die "unknown argument $argument" ;;
+    esac
+  done
+  if ((${#groups[@]} == 0)); then
+    groups=(build test lint)
+  fi
+}
+
+# A subshell keeps the variables of os-release away from ours.
+is_supported_debian() (
+  [[ -r /etc/os-release ]] || return 1
+  # shellcheck source=/dev/null
+  . /etc/os-release
+  # Testing and unstable have no VERSION_ID.
+  [[ ${ID:-} == debian && ${VERSION_ID:-12} -ge 12 ]] && command -v apt-get dpkg-query >/dev/null
+)
+
+explain_other_system() {
+  die "this script knows Debian 12 and newer only. On this system install by hand: a C++20 compiler, CMake >= 3.25,
+Ninja, gRPC and Protobuf for C++, Abseil, prometheus-cpp, GoogleTest, yaml-cpp, CLI11, spdlog, fmt, nlohmann-json, zlib,
+OpenSSL, SQLite, Google Benchmark, and Python 3 with yaml and numpy; and oneDNN >= 3.4 with the OpenMP runtime and
+its sparse API (cmake -DONEDNN_EXPERIMENTAL_SPARSE=ON -DONEDNN_CPU_RUNTIME=OMP). Put oneDNN's install prefix on
+CMAKE_PREFIX_PATH, then build as usual."
+}
+
+# Prints the packages of the given groups that are not installed, nor an alternative to them.
+list_missing() {
+  local installed group entry name alternatives found
+  installed=$(dpkg-query -W -f '${db:Status-Status} ${binary:Package}\n' 2>/dev/null |
+    sed -n 's/^installed \([^:]*\).*/|\1|/p')
+  while read -r entry; do
+    IFS='|' read -ra alternatives <<<"$entry"
+    found=no
+    for name in "${alternatives[@]}"; do
+      if [[ $installed == *"|$name|"* ]]; then
+        found=yes
+      fi
+    done
+    [[ $found == yes ]] || printf '%s\n' "$entry"
+  done < <(for group in "$@"; do list_packages "$group"; done)
+}
+
+has_candidate() {
+  local candidate
+  candidate=$(LC_ALL=C apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: //p')
+  [[ -n $candidate && $candidate != '(none)' ]]
+}
+
+# Turns "a|b" into the first of the two that the system offers.
+choose_alternative() {
+  local name alternatives
+  IFS='|' read -ra alternatives <<<"$1"
+  for name in "${alternatives[@]}"; do
+    if has_candidate "$name"; then
+      printf '%s\n' "$name"
+      return
+    fi
+  done
+  die "no package named ${1//|/ or } is offered by this system's apt sources. Are they complete (component main)?"
+}
+
+as_root() {
+  if ((EUID == 0)); then
+    "$@"
+  else
+    sudo "$@"
+  fi
+}
+
+require_root_or_sudo() {
+  if ((EUID != 0)) && ! command -v sudo >/dev/null; then
+    die "packages are missing and there is neither root nor sudo to install them. Ask an administrator to run:
+  apt-get install --no-install-recommends $*"
+  fi
+}
+
+explain_no_network() {
+  die "apt could not fetch what is missing, see its messages above. The set-up needs a Debian mirror: check the network
+connection, the proxy (http_proxy or Acquire::http::Proxy in /etc/apt/apt.conf.d) and the URIs in /etc/apt/sources.list
+and /etc/apt/sources.list.d, then run it again; what is already installed stays. Without any network, install on a
+machine that has one: $*"
+}
+
+apt_get() {
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 "$@"
+}
+
+# Only promtool is wanted, so the package must not leave a Prometheus server running, now or after the next boot.
+install_prometheus_without_daemon() {
+  local policy=/usr/sbin/policy-rc.d status=0 own_policy=no
+  if [[ ! -e $policy ]]; then
+    own_policy=yes
+    # A stopped script must not leave the file behind: it would keep every later service from starting.
+    trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+  fi
+  apt_get install --no-install-recommends prometheus || status=$?
+  if [[ $own_policy == yes ]]; then
+    as_root rm -f "$policy"
+    trap - EXIT
+  fi
+  if command -v systemctl >/dev/null; then
+    as_root systemctl disable --quiet prometheus.service 2>/dev/null || true
+  fi
+  return "$status"
+}
+
+install_packages() {
+  local entries=("$@") names=() entry name
+  require_root_or_sudo "${entries[@]%%|*}"
+  say "missing: ${entries[*]}"
+  say "updating the package lists"
+  apt_get update || say "some package lists could not be updated, trying with what there is"
+  local prometheus=no
+  for entry in "${entries[@]}"; do
+    if [[ $entry == prometheus ]]; then
+      prometheus=yes
+    else
+      name=$(choose_alternative "$entry")
+      names+=("$name")
+    fi
+  done
+  if ((${#names[@]} > 0)); then
+    say "installing ${#names[@]} packages"
+    apt_get install --no-install-recommends "${names[@]}" || explain_no_network "${names[@]}"
+  fi
+  if [[ $prometheus == yes ]]; then
+    say "installing prometheus (for promtool, its server stays off)"
+    install_prometheus_without_daemon || explain_no_network prometheus
+  fi
+}
+
+main() {
+  parse_arguments "$@"
+  is_supported_debian || explain_other_system
+  local missing
+  mapfile -t missing < <(list_missing "${groups[@]}")
+  if ((${#missing[@]} > 0)); then
+    install_packages "${missing[@]}"
+  fi
+  say "packages for ${groups[*]}: complete"
+  if [[ " ${groups[*]} " == *' build '* ]]; then
+    bash "$here/onednn.sh"
+  fi
+}
+
+main "$@"

@@ -1,0 +1,41 @@
+// Executor: runs posted functions. The coordinator's state machines live on a one-thread executor (single
+// writer: no locks in them); long computations go to a pool.
+//
+// Threading: Post() is thread-safe. A one-thread executor runs functions in the order of posting.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace espalier::base {
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  virtual void Post(std::function<void()> work) = 0;
+};
+
+// Threads that take work from one queue. The destructor runs what was posted, then joins.
+class ThreadExecutor : public Executor {
+ public:
+  explicit ThreadExecutor(int threads);
+  ~ThreadExecutor() override;
+  void Post(std::function<void()> work) override;
+  // Functions that wait now.
+  size_t queue_length() const;
+
+ private:
+  void Run();
+
+  mutable std::mutex mutex_;
+  std::condition_variable ready_;
+  std::deque<std::function<void()>> queue_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace espalier::base

@@ -1,0 +1,32 @@
+// The limits and intervals of a cluster in one place. The coordinator hands the ones that concern workers
+// out at the handshake (v1::Welcome), so that clients have no constants of their own.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+namespace espalier::base {
+
+constexpr uint32_t kProtocolMin = 1;
+constexpr uint32_t kProtocolMax = 1;
+
+struct Limits {
+  uint32_t chunk_bytes = 256 * 1024;
+  // Blobs up to this size travel inside the task.
+  uint32_t inline_bytes = 64 * 1024;
+  uint64_t max_update_bytes = uint64_t{4} << 30;
+  // Uploads up to this size are kept in memory; longer ones go to a file.
+  uint64_t spool_threshold_bytes = 256 * 1024;
+  absl::Duration heartbeat_interval = absl::Seconds(2);
+  absl::Duration heartbeat_timeout = absl::Seconds(10);
+  absl::Duration transfer_timeout = absl::Minutes(5);
+  int concurrent_uploads = 4;
+  int concurrent_downloads = 4;
+  int max_jobs = 10'000;
+  int max_workers = 10'000;
+  // Messages that wait for one worker's stream; a worker that lets more pile up is disconnected.
+  int max_session_queue = 64;
+};
+
+}  // namespace espalier::base

@@ -1,0 +1,376 @@
+#include "common/config/validate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "common/config/job_file.h"
+#include "common/config/text.h"
+#include "fmt/format.h"
+
+namespace espalier::config {
+namespace {
+
+constexpr int64_t kMaxUnits = 10'000'000;
+constexpr int64_t kMaxInputFeatures = std::numeric_limits<int32_t>::max();
+constexpr int kMaxLayers = 1000;
+// Positions in a structure are counted by 32-bit integers.
+constexpr double kMaxStoredWeights = std::numeric_limits<int32_t>::max();
+// A weight in training: value, gradient, momentum and index, 4 bytes each.
+constexpr double kTrainingBytesPerWeight = 16;
+constexpr int32_t kMaxRounds = 1'000'000;
+constexpr int32_t kMaxShards = 100'000;
+constexpr int64_t kMaxDeadlineSeconds = 24 * 3600;
+constexpr size_t kMaxDisplayNameBytes = 200;
+constexpr size_t kMaxNameBytes = 128;
+constexpr int kMaxParameters = 100;
+
+// Collects violations under a path.
+class Checker {
+ public:
+  explicit Checker(std::vector<Violation>& violations, std::string path = "")
+      : violations_(violations), path_(std::move(path)) {}
+
+  Checker In(const std::string& field) const { return Checker(violations_, Path(field)); }
+
+  void Fail(const std::string& field, std::string description) const {
+    violations_.push_back({Path(field), std::move(description)});
+  }
+  void Check(bool ok, const std::string& field, std::string description) const {
+    if (!ok) Fail(field, std::move(description));
+  }
+
+  // low ≤ value ≤ high.
+  bool Whole(const std::string& field, int64_t value, int64_t low, int64_t high) const {
+    const bool ok = value >= low && value <= high;
+    Check(ok, field,
+          fmt::format("must be {}..{}, found {}", Grouped(low), Grouped(high), Grouped(value)));
+    return ok;
+  }
+  // `in_range` was computed such that NaN is outside.
+  bool Number(const std::string& field, double value, bool in_range, const char* range) const {
+    const bool ok = in_range && std::isfinite(value);
+    Check(ok, field, fmt::format("must be {}, found {}", range, value));
+    return ok;
+  }
+  bool Probability(const std::string& field, double value) const {
+    return Number(field, value, value >= 0 && value < 1, "0 ≤ x < 1");
+  }
+  // A value outside the enum, which a newer or broken client may send.
+  bool Enum(const std::string& field, bool known, int value) const {
+    Check(known, field,
+          fmt::format("unknown value {}; this server may be older than the client", value));
+    return known;
+  }
+
+ private:
+  std::string Path(const std::string& field) const {
+    return path_.empty() ? field : path_ + "." + field;
+  }
+
+  std::vector<Violation>& violations_;
+  std::string path_;
+};
+
+void ValidateLayer(const v1::Layer& layer, bool last, const Checker& at) {
+  if (!layer.has_linear()) {
+    return at.Fail("linear", "a layer needs a kind: expected linear: {units: …}, found nothing");
+  }
+  const v1::LinearLayer& linear = layer.linear();
+  const Checker in = at.In("linear");
+  in.Whole("units", linear.units(), 1, kMaxUnits);
+  in.Probability("dropout", linear.dropout());
+  in.Check(!last || linear.dropout() == 0, "dropout",
+           "the last layer's outputs are the result and cannot be dropped; remove dropout here");
+  in.Enum("initializer", v1::Initializer_IsValid(linear.initializer()), linear.initializer());
+  if (!in.Enum("activation", v1::Activation_IsValid(linear.activation()), linear.activation())) {
+    return;
+  }
+  in.Check(last || linear.activation() != v1::ACTIVATION_SOFTMAX, "activation",
+           "softmax is for the last layer only; use relu, tanh, sigmoid or linear here");
+}
+
+void ValidateLoss(const v1::ModelSpec& model, const Checker& at) {
+  if (!at.Enum("loss", v1::Loss_IsValid(model.loss()), model.loss())) return;
+  if (model.layers().empty() || !model.layers().rbegin()->has_linear()) return;
+  const v1::LinearLayer& last = model.layers().rbegin()->linear();
+  if (!v1::Activation_IsValid(last.activation())) return;
+  const bool softmax = last.activation() == v1::ACTIVATION_SOFTMAX;
+  if (model.loss() == v1::LOSS_MEAN_SQUARED_ERROR) {
+    return at.Check(!softmax, "loss",
+                    "mean_squared_error does not support a softmax output; use cross_entropy, or "
+                    "sigmoid or linear in the last layer");
+  }
+  const bool linear =
+      last.activation() == v1::ACTIVATION_UNSPECIFIED || last.activation() == v1::ACTIVATION_LINEAR;
+  at.Check(
+      softmax || linear, "loss",
+      fmt::format("cross_entropy applies softmax itself and needs linear or softmax in the "
+                  "last layer, found {}; change one of them",
+                  EnumWord(*v1::Activation_descriptor()->FindValueByNumber(last.activation()))));
+}
+
+// Share of a sparsifiable layer's positions that is stored at least, as far as it can be told from
+// the spec alone. The method's own check knows better; this one gives a clear answer before it
+// runs.
+double LeastDensity(const v1::MethodSpec& method) {
+  if (method.name() == "dense") return 1;
+  const auto it = method.parameters().find("density");
+  if (it == method.parameters().end()) return 0;
+  const double density = it->second.has_int_value() ? static_cast<double>(it->second.int_value())
+                                                    : it->second.double_value();
+  return density > 0 && density <= 1 ? density : 0;
+}
+
+void ValidateSize(const v1::ModelSpec& model, const v1::MethodSpec& method, const Checker& at) {
+  const double density = LeastDensity(method);
+  double inputs = static_cast<double>(model.input_features());
+  double stored = 0;
+  for (const v1::Layer& layer : model.layers()) {
+    const double units = static_cast<double>(layer.linear().units());
+    stored += units * inputs * (layer.linear().dense() ? 1 : density) + units;
+    inputs = units;
+  }
+  at.Check(stored <= kMaxStoredWeights, "layers",
+           fmt::format("the model stores at least {:.3g} weights, about {:.3g} GB on each worker "
+                       "while training; at most {} are supported: use a lower density, fewer units "
+                       "or no dense layers",
+                       stored, stored * kTrainingBytesPerWeight / 1e9,
+                       Grouped(static_cast<int64_t>(kMaxStoredWeights))));
+}
+
+void ValidateModel(const v1::ModelSpec& model, const v1::MethodSpec& method, const Checker& at) {
+  bool sized = at.Whole("input_features", model.input_features(), 1, kMaxInputFeatures);
+  at.Probability("input_dropout", model.input_dropout());
+  if (model.layers().empty()) {
+    return at.Fail("layers", "expected at least one layer, found none; see docs/examples");
+  }
+  if (model.layers_size() > kMaxLayers) {
+    return at.Fail("layers", fmt::format("expected at most {} layers, found {}", kMaxLayers,
+                                         model.layers_size()));
+  }
+  for (int i = 0; i < model.layers_size(); ++i) {
+    const int64_t units = model.layers(i).linear().units();
+    sized = sized && units >= 1 && units <= kMaxUnits;
+    ValidateLayer(model.layers(i), i + 1 == model.layers_size(),
+                  at.In(fmt::format("layers[{}]", i)));
+  }
+  ValidateLoss(model, at);
+  if (sized) ValidateSize(model, method, at);
+}
+
+bool IsDatasetName(const std::string& name) {
+  if (name.empty() || name.size() > kMaxNameBytes || name.front() == '.') return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+  });
+}
+
+// A file in the data set's own folder: a plain name, never a path.
+bool IsFileName(const std::string& name) {
+  return !name.empty() && name.size() <= kMaxNameBytes && name.front() != '.' &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return c != '/' && c != '\\' && static_cast<unsigned char>(c) > 0x20 && c != 0x7F;
+         });
+}
+
+void ValidatePartition(const v1::Partition& partition, const Checker& at) {
+  using P = v1::Partition;
+  if (!at.Enum("kind", P::Kind_IsValid(partition.kind()), partition.kind())) return;
+  if (partition.kind() == P::KIND_LOCAL) {
+    at.Check(partition.shards() == 0, "shards",
+             "local data is not divided: every worker is a participant; remove shards");
+  } else {
+    at.Whole("shards", partition.shards(), 1, kMaxShards);
+  }
+  if (partition.kind() == P::KIND_DIRICHLET) {
+    const double alpha = partition.alpha();
+    at.Number("alpha", alpha, alpha >= 0 && alpha <= 1e9, "x > 0");
+  } else {
+    at.Check(partition.alpha() == 0, "alpha", "applies to kind: dirichlet only; remove it");
+  }
+  if (partition.kind() == P::KIND_CLASSES) {
+    at.Check(partition.classes_per_shard() >= 0, "classes_per_shard",
+             fmt::format("must be at least 1, found {}", partition.classes_per_shard()));
+  } else {
+    at.Check(partition.classes_per_shard() == 0, "classes_per_shard",
+             "applies to kind: classes only; remove it");
+  }
+  if (partition.kind() == P::KIND_GROUPS) {
+    at.Check(IsFileName(partition.groups_file()), "groups_file",
+             fmt::format("expected the name of a file in the data set's folder, found {}",
+                         Quoted(partition.groups_file())));
+  } else {
+    at.Check(partition.groups_file().empty(), "groups_file",
+             "applies to kind: groups only; remove it");
+  }
+}
+
+void ValidateData(const v1::DataSpec& data, const Checker& at) {
+  at.Check(IsDatasetName(data.dataset()), "dataset",
+           fmt::format("expected the name of a folder under the workers' data root (lower-case "
+                       "letters, digits, '-', '_', '.'; no path), found {}",
+                       Quoted(data.dataset())));
+  ValidatePartition(data.partition(), at.In("partition"));
+  at.Number("scale", data.scale(), data.scale() >= 0, "x > 0");
+  at.Number("mean", data.mean(), true, "a finite number");
+  at.Number("std", data.std(), data.std() >= 0, "x > 0");
+  at.Check(data.train_limit() >= 0, "train_limit",
+           fmt::format("must be 0 (all) or more, found {}", Grouped(data.train_limit())));
+  at.Check(data.test_limit() >= 0, "test_limit",
+           fmt::format("must be 0 (all) or more, found {}", Grouped(data.test_limit())));
+  at.Probability("test_fraction", data.test_fraction());
+  at.Check(data.label_column() >= -1, "label_column",
+           fmt::format("must be −1 (the last column) or more, found {}", data.label_column()));
+  const int32_t shards = data.partition().shards();
+  at.Check(data.train_limit() <= 0 || data.train_limit() >= shards, "train_limit",
+           fmt::format("{} examples cannot be divided into {} shards; raise it or use fewer shards",
+                       Grouped(data.train_limit()), Grouped(shards)));
+}
+
+void ValidateOptimizer(const v1::Optimizer& optimizer, const Checker& at) {
+  if (!at.Enum("kind", v1::Optimizer::Kind_IsValid(optimizer.kind()), optimizer.kind())) return;
+  const double rate = optimizer.learning_rate();
+  at.Number("learning_rate", rate, rate > 0, "x > 0");
+  const double decay = optimizer.weight_decay();
+  at.Number("weight_decay", decay, decay >= 0, "x ≥ 0");
+  at.Check(
+      !optimizer.decoupled_weight_decay() || !(decay >= 1), "weight_decay",
+      fmt::format("decoupled decay multiplies weights by 1 − x and must be < 1, found {}", decay));
+  if (optimizer.kind() == v1::Optimizer::KIND_ADAM) {
+    at.Check(optimizer.momentum() == 0, "momentum", "applies to kind: sgd only; use beta1");
+    at.Check(!optimizer.nesterov(), "nesterov", "applies to kind: sgd only; remove it");
+    at.Probability("beta1", optimizer.beta1());
+    at.Probability("beta2", optimizer.beta2());
+    at.Number("epsilon", optimizer.epsilon(), optimizer.epsilon() >= 0, "x > 0");
+    return;
+  }
+  at.Probability("momentum", optimizer.momentum());
+  at.Check(!optimizer.nesterov() || optimizer.momentum() != 0, "nesterov",
+           "is a form of momentum: set momentum, or remove nesterov");
+  at.Check(optimizer.beta1() == 0, "beta1", "applies to kind: adam only; remove it");
+  at.Check(optimizer.beta2() == 0, "beta2", "applies to kind: adam only; remove it");
+  at.Check(optimizer.epsilon() == 0, "epsilon", "applies to kind: adam only; remove it");
+}
+
+void ValidateMilestones(const v1::LearningRateSchedule& schedule, const Checker& at) {
+  if (schedule.kind() != v1::LearningRateSchedule::KIND_STEP) {
+    return at.Check(schedule.milestones().empty(), "milestones",
+                    "applies to kind: step only; remove it");
+  }
+  at.Check(!schedule.milestones().empty(), "milestones",
+           "kind: step needs the rounds at which the rate falls, for example [50, 75]");
+  int32_t previous = 0;
+  for (int i = 0; i < schedule.milestones_size(); ++i) {
+    const int32_t milestone = schedule.milestones(i);
+    if (milestone <= previous) {
+      return at.Fail(
+          fmt::format("milestones[{}]", i),
+          fmt::format("expected ascending rounds from 1, found {} after {}", milestone, previous));
+    }
+    previous = milestone;
+  }
+}
+
+void ValidateSchedule(const v1::LearningRateSchedule& schedule, int32_t rounds, const Checker& at) {
+  using S = v1::LearningRateSchedule;
+  if (!at.Enum("kind", S::Kind_IsValid(schedule.kind()), schedule.kind())) return;
+  ValidateMilestones(schedule, at);
+  const double factor = schedule.factor();
+  at.Number("factor", factor, factor >= 0 && factor <= 1, "0 < x ≤ 1");
+  at.Check(factor == 0 || schedule.kind() == S::KIND_STEP, "factor",
+           "applies to kind: step only; remove it");
+  const double final_factor = schedule.final_factor();
+  at.Number("final_factor", final_factor, final_factor >= 0 && final_factor <= 1, "0 ≤ x ≤ 1");
+  at.Check(
+      final_factor == 0 || schedule.kind() == S::KIND_COSINE || schedule.kind() == S::KIND_LINEAR,
+      "final_factor", "applies to kind: cosine and linear only; remove it");
+  at.Check(schedule.warmup_rounds() >= 0 && schedule.warmup_rounds() <= std::max(rounds, 0),
+           "warmup_rounds",
+           fmt::format("must be 0..{} (the job's rounds), found {}", std::max(rounds, 0),
+                       schedule.warmup_rounds()));
+}
+
+void ValidateTraining(const v1::Training& training, int32_t rounds, const Checker& at) {
+  constexpr int32_t kMaxBatch = 65'536;
+  constexpr int32_t kMaxLocalEpochs = 10'000;
+  at.Check(training.batch_size() >= 0 && training.batch_size() <= kMaxBatch, "batch_size",
+           fmt::format("must be 1..65,536, found {}", Grouped(training.batch_size())));
+  at.Whole("local_epochs", training.local_epochs(), 0, kMaxLocalEpochs);
+  at.Whole("local_steps", training.local_steps(), 0, std::numeric_limits<int32_t>::max());
+  at.Check(training.local_epochs() <= 0 || training.local_steps() <= 0, "local_steps",
+           fmt::format("local_epochs ({}) and local_steps ({}) exclude each other; remove one",
+                       training.local_epochs(), training.local_steps()));
+  ValidateOptimizer(training.optimizer(), at.In("optimizer"));
+  ValidateSchedule(training.schedule(), rounds, at.In("schedule"));
+}
+
+void ValidateFederation(const v1::Federation& federation, const v1::Partition& partition,
+                        const Checker& at) {
+  constexpr int32_t kMaxWorkers = 10'000;
+  constexpr int32_t kMaxExtensions = 1000;
+  constexpr int32_t kMaxRetries = 100;
+  using F = v1::Federation;
+  at.Whole("rounds", federation.rounds(), 1, kMaxRounds);
+  const bool local = partition.kind() == v1::Partition::KIND_LOCAL;
+  const int32_t most = local ? kMaxWorkers : std::clamp(partition.shards(), 1, kMaxShards);
+  at.Check(federation.cohort_size() >= 0 && federation.cohort_size() <= most, "cohort_size",
+           fmt::format("must be 0 (all) or 1..{}{}, found {}", Grouped(most),
+                       local ? "" : " (the number of shards)", Grouped(federation.cohort_size())));
+  const double quorum = federation.quorum();
+  at.Number("quorum", quorum, quorum >= 0 && quorum <= 1, "0 < x ≤ 1");
+  if (federation.has_round_deadline()) {
+    const auto& deadline = federation.round_deadline();
+    const double seconds = static_cast<double>(deadline.seconds()) + deadline.nanos() * 1e-9;
+    at.Check(seconds >= 1 && seconds <= kMaxDeadlineSeconds, "round_deadline",
+             fmt::format("must be 1s..24h, found {}s", seconds));
+  }
+  at.Enum("on_quorum_loss", F::QuorumPolicy_IsValid(federation.on_quorum_loss()),
+          federation.on_quorum_loss());
+  at.Whole("max_extensions", federation.max_extensions(), 0, kMaxExtensions);
+  if (federation.has_min_workers()) {
+    at.Whole("min_workers", federation.min_workers(), 1, kMaxWorkers);
+  }
+  if (federation.has_max_retries()) {
+    at.Whole("max_retries", federation.max_retries(), 0, kMaxRetries);
+  }
+}
+
+void ValidateMethod(const v1::MethodSpec& method, const Checker& at) {
+  at.Check(!method.name().empty(), "name",
+           "expected the name of a method, found nothing; see: espalier method list");
+  at.Check(method.parameters_size() <= kMaxParameters, "parameters",
+           fmt::format("expected at most {} parameters, found {}", kMaxParameters,
+                       method.parameters_size()));
+}
+
+}  // namespace
+
+std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
+  constexpr int32_t kMaxKept = 1000;
+  std::vector<Violation> violations;
+  const Checker root(violations);
+  root.Check(spec.display_name().size() <= kMaxDisplayNameBytes, "display_name",
+             fmt::format("expected at most {} bytes, found {}", kMaxDisplayNameBytes,
+                         spec.display_name().size()));
+  ValidateModel(spec.model(), spec.method(), root.In("model"));
+  ValidateData(spec.data(), root.In("data"));
+  ValidateMethod(spec.method(), root.In("method"));
+  ValidateTraining(spec.training(), spec.federation().rounds(), root.In("training"));
+  ValidateFederation(spec.federation(), spec.data().partition(), root.In("federation"));
+  root.In("evaluation").Whole("every_rounds", spec.evaluation().every_rounds(), 0, kMaxRounds);
+  root.In("checkpoint").Whole("every_rounds", spec.checkpoint().every_rounds(), 0, kMaxRounds);
+  root.In("checkpoint").Whole("keep", spec.checkpoint().keep(), 0, kMaxKept);
+  return violations;
+}
+
+bool IsValidId(std::string_view id) {
+  constexpr size_t kMaxIdBytes = 63;
+  const auto lower = [](char c) { return c >= 'a' && c <= 'z'; };
+  if (id.empty() || id.size() > kMaxIdBytes || !lower(id.front()) || id.back() == '-') return false;
+  return std::all_of(id.begin(), id.end(),
+                     [&](char c) { return lower(c) || (c >= '0' && c <= '9') || c == '-'; });
+}
+
+}  // namespace espalier::config

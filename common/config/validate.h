@@ -1,0 +1,27 @@
+// Rules that every job must obey, whatever its method: the ranges and consistency rules stated in
+// the comments of proto/espalier/v1. Parameters of the method are checked by the method's own
+// declaration.
+//
+// Threading, determinism: pure functions.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "common/config/parameters.h"
+#include "espalier/v1/job.pb.h"
+
+namespace espalier::config {
+
+// All violations, with paths from the spec's root ("federation.rounds"). Fields that have a default
+// may be unset: the answer is the same before and after ApplyDefaults().
+std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec);
+
+// Writes the documented defaults into unset fields, so that a stored spec says all that was used.
+// Meant for valid specs; harmless for others. Idempotent.
+void ApplyDefaults(v1::JobSpec& spec);
+
+// ^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$, the form of ids of jobs and workers.
+bool IsValidId(std::string_view id);
+
+}  // namespace espalier::config

@@ -1,0 +1,129 @@
+#include "common/metrics/metrics.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/exposer.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include <algorithm>
+#include <exception>
+#include <map>
+#include <utility>
+
+#include "common/base/check.h"
+#include "common/base/status.h"
+
+namespace espalier::metrics {
+
+// All series of a process, made once from the catalogue.
+struct Metrics::Impl {
+  using Key = std::pair<Metric, std::pair<std::string, std::string>>;
+  std::shared_ptr<prometheus::Registry> registry = std::make_shared<prometheus::Registry>();
+  std::map<Key, prometheus::Counter*> counters;
+  std::map<Key, prometheus::Gauge*> gauges;
+  std::map<Key, prometheus::Histogram*> histograms;
+  std::unique_ptr<prometheus::Exposer> exposer;
+
+  void AddSeries(const Definition& d, const prometheus::Labels& labels, const Key& key);
+  void Create(const Definition& d);
+};
+
+namespace {
+
+template <typename Builder>
+auto& Register(Builder builder, const Definition& d, prometheus::Registry& registry) {
+  return builder.Name(std::string(d.name)).Help(std::string(d.help)).Register(registry);
+}
+
+std::string Fold(const std::vector<std::string_view>& values, std::string_view label) {
+  const bool known = std::find(values.begin(), values.end(), label) != values.end();
+  return known ? std::string(label) : "other";
+}
+
+}  // namespace
+
+void Metrics::Impl::AddSeries(const Definition& d, const prometheus::Labels& labels,
+                              const Key& key) {
+  switch (d.type) {
+    case Type::kCounter:
+      counters[key] = &Register(prometheus::BuildCounter(), d, *registry).Add(labels);
+      break;
+    case Type::kGauge:
+      gauges[key] = &Register(prometheus::BuildGauge(), d, *registry).Add(labels);
+      break;
+    case Type::kHistogram:
+      histograms[key] =
+          &Register(prometheus::BuildHistogram(), d, *registry).Add(labels, d.buckets);
+      break;
+  }
+}
+
+void Metrics::Impl::Create(const Definition& d) {
+  if (d.label.empty()) {
+    AddSeries(d, {}, {d.metric, {"", ""}});
+    return;
+  }
+  for (const std::string_view value : d.values) {
+    prometheus::Labels labels{{std::string(d.label), std::string(value)}};
+    if (d.second_label.empty()) {
+      AddSeries(d, labels, {d.metric, {std::string(value), ""}});
+      continue;
+    }
+    for (const std::string_view second : d.second_values) {
+      labels[std::string(d.second_label)] = second;
+      AddSeries(d, labels, {d.metric, {std::string(value), std::string(second)}});
+    }
+  }
+}
+
+Metrics::Metrics(Role role) : impl_(std::make_unique<Impl>()) {
+  for (const Definition& definition : Catalogue()) {
+    if (definition.role == role || definition.role == Role::kBoth) impl_->Create(definition);
+  }
+  Set(Metric::kBuildInfo, 1, ESPALIER_VERSION);
+}
+
+Metrics::~Metrics() = default;
+
+void Metrics::Add(Metric metric, double amount, std::string_view label, std::string_view second) {
+  const Definition& d = Find(metric);
+  const auto it = impl_->counters.find(
+      {metric,
+       {d.label.empty() ? "" : Fold(d.values, label),
+        d.second_label.empty() ? "" : Fold(d.second_values, second)}});
+  ESPALIER_CHECK(it != impl_->counters.end(), "unknown counter series");
+  it->second->Increment(amount);
+}
+
+void Metrics::Set(Metric metric, double value, std::string_view label) {
+  const Definition& d = Find(metric);
+  const auto it =
+      impl_->gauges.find({metric, {d.label.empty() ? "" : Fold(d.values, label), ""}});
+  ESPALIER_CHECK(it != impl_->gauges.end(), "unknown gauge series");
+  it->second->Set(value);
+}
+
+void Metrics::Observe(Metric metric, double value, std::string_view label) {
+  const Definition& d = Find(metric);
+  const auto it =
+      impl_->histograms.find({metric, {d.label.empty() ? "" : Fold(d.values, label), ""}});
+  ESPALIER_CHECK(it != impl_->histograms.end(), "unknown histogram series");
+  it->second->Observe(value);
+}
+
+absl::StatusOr<std::string> Metrics::Serve(const std::string& listen) {
+  try {
+    impl_->exposer = std::make_unique<prometheus::Exposer>(listen);
+    impl_->exposer->RegisterCollectable(impl_->registry);
+    const auto ports = impl_->exposer->GetListeningPorts();
+    return listen.substr(0, listen.rfind(':')) + ":" + std::to_string(ports.at(0));
+  } catch (const std::exception& error) {
+    return base::MakeError(absl::StatusCode::kUnavailable, "PORT_IN_USE",
+                           "expected to serve metrics on " + listen +
+                               ", found the address in use or not ours; choose another with "
+                               "--metrics-listen");
+  }
+}
+
+}  // namespace espalier::metrics

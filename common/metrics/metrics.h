@@ -1,0 +1,37 @@
+// Metrics of one process, exported over HTTP for Prometheus.
+//
+// Threading: all members are thread-safe. Label values outside a metric's closed set are counted as "other".
+// Errors:    Serve(): Unavailable PORT_IN_USE.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "common/metrics/catalogue.h"
+
+namespace espalier::metrics {
+
+class Metrics {
+ public:
+  explicit Metrics(Role role);
+  ~Metrics();
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  void Add(Metric metric, double amount = 1, std::string_view label = "",
+           std::string_view second = "");
+  void Set(Metric metric, double value, std::string_view label = "");
+  // Histograms; seconds.
+  void Observe(Metric metric, double value, std::string_view label = "");
+
+  // Serves /metrics on "host:port" (0 = a free port); returns the address that was bound.
+  absl::StatusOr<std::string> Serve(const std::string& listen);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace espalier::metrics

@@ -1,0 +1,215 @@
+#!/usr/bin/env bash
+# A cluster of containers on this machine, see docs/operations/cluster.md.
+#   cluster.sh up       build the images, start the containers, run the demo job
+#   cluster.sh down     stop the containers; volumes stay
+#   cluster.sh images   build the images only
+#   cluster.sh test     the whole cycle under another project name, with assertions; removes what it made
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+readonly root
+readonly state=$root/build/cluster
+readonly base_image=${ESPALIER_BASE_IMAGE:-debian:trixie-slim}
+readonly max_image_mb=150
+readonly services=(coordinator worker-1 worker-2 worker-3 prometheus)
+project=espalier
+export ESPALIER_TAG=${ESPALIER_TAG:-local}
+export ESPALIER_PORT=${ESPALIER_PORT:-7070}
+export ESPALIER_PROMETHEUS_PORT=${ESPALIER_PROMETHEUS_PORT:-9090}
+
+say() { printf 'cluster: %s\n' "$*"; }
+
+die() {
+  printf 'cluster: %s\n' "$*" >&2
+  exit 1
+}
+
+# --- tools and engine -------------------------------------------------------------------------------------------------
+
+compose_command() {
+  if docker compose version >/dev/null 2>&1; then
+    echo "docker compose"
+  elif command -v docker-compose >/dev/null; then
+    echo docker-compose
+  fi
+}
+
+compose() {
+  local command
+  read -ra command <<<"$(compose_command)"
+  "${command[@]}" -p "$project" -f "$root/deploy/compose.yaml" "$@"
+}
+
+ensure_tools() {
+  if ! command -v docker >/dev/null || [[ -z $(compose_command) || -z $(build_client) ]]; then
+    "$root/cmake/deps/install.sh" --cluster
+  fi
+  [[ -n $(compose_command) ]] || die "neither 'docker compose' nor 'docker-compose' works; install one of them"
+  [[ -n $(build_client) ]] || die "this docker client cannot build with BuildKit; install its buildx plugin"
+}
+
+# Prints a docker client that can build with BuildKit: one with buildx, or one so old that BuildKit is inside.
+build_client() {
+  local client version
+  if docker buildx version >/dev/null 2>&1; then
+    echo docker
+    return
+  fi
+  for client in docker /usr/bin/docker; do
+    version=$("$client" --version 2>/dev/null | sed -nE 's/^Docker version ([0-9]+)\..*/\1/p')
+    if [[ -n $version ]] && ((version < 23)); then
+      echo "$client"
+      return
+    fi
+  done
+}
+
+start_engine() {
+  docker info >/dev/null 2>&1 && return
+  if ((EUID != 0)); then
+    die "no Docker engine answers. Start it (sudo systemctl start docker) and be a member of group docker, or run as root"
+  fi
+  mkdir -p "$state"
+  if [[ -d /run/systemd/system ]]; then
+    systemctl start docker
+  else
+    say "starting dockerd, log in build/cluster/dockerd.log"
+    setsid dockerd >"$state/dockerd.log" 2>&1 </dev/null &
+    echo $! >"$state/dockerd.pid"
+  fi
+  local attempt
+  for ((attempt = 0; attempt < 120; attempt++)); do
+    docker info >/dev/null 2>&1 && return
+    sleep 0.5
+  done
+  tail -n 20 "$state/dockerd.log" >&2 || true
+  die "the Docker engine did not start within a minute"
+}
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+ensure_base_image() {
+  docker image inspect "$base_image" >/dev/null 2>&1 && return
+  say "pulling $base_image"
+  timeout 300 docker pull --quiet "$base_image" 2>"$state/pull.log" && return
+  say "no registry: $(tail -n 1 "$state/pull.log")"
+  "$root/docker/base-image.sh" "$base_image"
+}
+
+# The settings that let this machine's apt reach its mirrors, for the builds.
+write_apt_conf() {
+  : >"$state/apt.conf"
+  if command -v apt-config >/dev/null; then
+    apt-config dump | grep -E '^Acquire::(https?::Proxy|Check-)' >"$state/apt.conf" || true
+  fi
+}
+
+build_image() {
+  local target=$1 file=$2 client variable arguments=()
+  client=$(build_client)
+  for variable in http_proxy https_proxy no_proxy; do
+    if [[ -n ${!variable:-} ]]; then
+      arguments+=(--build-arg "$variable")
+    fi
+  done
+  if [[ $file == Dockerfile ]]; then
+    arguments+=(--target "$target" --build-arg "REVISION=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)")
+  fi
+  say "building espalier/$target:$ESPALIER_TAG"
+  DOCKER_BUILDKIT=1 "$client" build --progress plain --file "$root/docker/$file" --secret "id=apt_conf,src=$state/apt.conf" \
+    --build-arg "BASE=$base_image" "${arguments[@]}" --tag "espalier/$target:$ESPALIER_TAG" "$root" \
+    >"$state/build-$target.log" 2>&1 || {
+    tail -n 40 "$state/build-$target.log" >&2
+    die "the build failed, whole log in build/cluster/build-$target.log"
+  }
+}
+
+images() {
+  ensure_tools
+  mkdir -p "$state"
+  start_engine
+  ensure_base_image
+  write_apt_conf
+  build_image coordinator Dockerfile
+  build_image worker Dockerfile
+  build_image prometheus prometheus.Dockerfile
+}
+
+# --- containers -------------------------------------------------------------------------------------------------------
+
+health_of() {
+  local id
+  id=$(compose ps -q "$1" 2>/dev/null)
+  [[ -n $id ]] && docker inspect --format '{{.State.Health.Status}}' "$id" 2>/dev/null || echo absent
+}
+
+wait_healthy() {
+  local deadline=$((SECONDS + ${1:-120})) service waiting
+  while true; do
+    waiting=()
+    for service in "${services[@]}"; do
+      [[ $(health_of "$service") == healthy ]] || waiting+=("$service")
+    done
+    ((${#waiting[@]} == 0)) && return
+    if ((SECONDS >= deadline)); then
+      compose ps >&2
+      compose logs --tail 20 "${waiting[@]}" >&2
+      die "not healthy in time: ${waiting[*]}"
+    fi
+    sleep 1
+  done
+}
+
+# `down` comes first because docker-compose 1.29 cannot replace containers of a current engine.
+start() {
+  compose down --remove-orphans >"$state/compose.log" 2>&1
+  compose up -d --no-build >>"$state/compose.log" 2>&1 || {
+    tail -n 20 "$state/compose.log" >&2
+    die "the containers did not start"
+  }
+  say "waiting until all services are healthy"
+  wait_healthy 120
+}
+
+# The command line inside the coordinator's container.
+espalier() { compose exec -T coordinator /usr/bin/espalier "$@"; }
+
+up() {
+  images
+  start
+  say "running the demo job on three workers"
+  espalier job submit /usr/share/espalier/examples/digits-set.yaml --watch
+  cat <<EOF
+
+The cluster is up:
+  API         127.0.0.1:$ESPALIER_PORT
+  Prometheus  http://127.0.0.1:$ESPALIER_PROMETHEUS_PORT
+Try 'build/release/bin/espalier worker list', and 'make cluster-down' to stop it.
+EOF
+}
+
+down() {
+  [[ -n $(compose_command) ]] || die "docker compose is not installed, so no cluster runs"
+  docker info >/dev/null 2>&1 || die "no Docker engine answers, so no cluster runs"
+  compose down --remove-orphans
+  say "stopped; the volumes stay ('docker volume ls --filter name=${project}_')"
+}
+
+main() {
+  case ${1:-} in
+    up) up ;;
+    down) down ;;
+    images) images ;;
+    test)
+      # shellcheck source=deploy/cluster_test.sh
+      source "$root/deploy/cluster_test.sh"
+      test_cluster
+      ;;
+    *)
+      sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
+      exit 64
+      ;;
+  esac
+}
+
+main "$@"

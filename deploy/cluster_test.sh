@@ -1,0 +1,114 @@
+# shellcheck shell=bash
+# The assertions of `cluster.sh test`, which sources this file.
+
+check() {
+  local what=$1
+  shift
+  if "$@"; then
+    say "ok: $what"
+  else
+    compose ps >&2 || true
+    compose logs --tail 30 coordinator >&2 || true
+    die "FAILED: $what"
+  fi
+}
+
+# Retries a command each second until it succeeds, at most SECONDS times.
+eventually() {
+  local limit=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    ((SECONDS < limit)) || return 1
+    sleep 1
+  done
+}
+
+# Prints the value of a dotted path in the JSON on stdin.
+json() {
+  python3 -c '
+import json, sys
+value = json.load(sys.stdin)
+for key in sys.argv[1].split("."):
+    value = value[key]
+print(value)' "$1"
+}
+
+image_is_small() {
+  local bytes
+  bytes=$(docker image inspect --format '{{.Size}}' "$1")
+  say "$1 has $((bytes / 1000000)) MB"
+  ((bytes <= max_image_mb * 1000000))
+}
+
+runs_unprivileged() {
+  local id
+  id=$(compose ps -q "$1")
+  [[ $(docker inspect --format '{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}' "$id") == \
+    "10001:10001 true [ALL]" ]]
+}
+
+# All four Espalier processes are scraped successfully.
+targets_are_up() {
+  python3 - "$ESPALIER_PROMETHEUS_PORT" <<'EOF'
+import json, sys, urllib.request
+url = f"http://127.0.0.1:{sys.argv[1]}/api/v1/targets?state=active"
+with urllib.request.urlopen(url, timeout=5) as answer:
+    targets = json.load(answer)["data"]["activeTargets"]
+sys.exit(0 if len(targets) == 4 and all(target["health"] == "up" for target in targets) else 1)
+EOF
+}
+
+job_is() { [[ $(espalier job get "$1" -o json | json state) == "STATE_$2" ]]; }
+
+job_has_committed_a_round() { (($(espalier job get "$1" -o json | json round) >= 1)); }
+
+demo_job_succeeds() {
+  local answer
+  answer=$(espalier job submit /usr/share/espalier/examples/digits-set.yaml --wait -o json) || return 1
+  [[ $(json state <<<"$answer") == STATE_SUCCEEDED ]]
+}
+
+job_survives_a_killed_worker() {
+  local job
+  job=$(espalier job submit /usr/share/espalier/examples/digits-set.yaml --set federation.rounds=200 -o json | json name) || return 1
+  eventually 60 job_has_committed_a_round "$job" || return 1
+  job_is "$job" RUNNING || return 1
+  docker kill "$(compose ps -q worker-2)" >/dev/null
+  eventually 180 job_is "$job" SUCCEEDED
+}
+
+worker_comes_back() {
+  compose up -d --no-build --no-recreate worker-2 >>"$state/compose.log" 2>&1
+  wait_healthy 60
+}
+
+clean_up() {
+  local status=$?
+  compose down --volumes --remove-orphans >/dev/null 2>&1 || true
+  if [[ -n ${engine_is_ours:-} && -s $state/dockerd.pid ]]; then
+    kill "$(cat "$state/dockerd.pid")" 2>/dev/null || true
+    rm -f "$state/dockerd.pid"
+  fi
+  exit "$status"
+}
+
+test_cluster() {
+  local started=$SECONDS service
+  project=espalier-test
+  ESPALIER_PORT=17070
+  ESPALIER_PROMETHEUS_PORT=19090
+  docker info >/dev/null 2>&1 || engine_is_ours=yes
+  trap clean_up EXIT
+  images
+  check "image of the coordinator is at most $max_image_mb MB" image_is_small "espalier/coordinator:$ESPALIER_TAG"
+  check "image of the workers is at most $max_image_mb MB" image_is_small "espalier/worker:$ESPALIER_TAG"
+  start
+  for service in "${services[@]}"; do
+    check "$service is healthy without any privilege" runs_unprivileged "$service"
+  done
+  check "Prometheus scrapes all four processes" eventually 60 targets_are_up
+  check "the demo job succeeds" demo_job_succeeds
+  check "a job succeeds although a worker is killed" job_survives_a_killed_worker
+  check "the killed worker comes back" worker_comes_back
+  say "all checks passed in $((SECONDS - started)) s"
+}

@@ -1,0 +1,66 @@
+#include "server/api/calls.h"
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "absl/time/time.h"
+#include "common/base/status.h"
+#include "common/rpc/status.h"
+
+namespace espalier::server::api {
+namespace {
+
+using metrics::Metric;
+
+constexpr int kDefaultPageSize = 50;
+constexpr int kMaxPageSize = 1000;
+
+std::string CodeWord(absl::StatusCode code) {
+  std::string word = absl::StatusCodeToString(code);
+  std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
+  return word;
+}
+
+}  // namespace
+
+void CountCall(metrics::Metrics& metrics, const char* method, const absl::Status& status) {
+  metrics.Add(Metric::kRpcHandled, 1, method, CodeWord(status.code()));
+}
+
+grpc::ServerUnaryReactor* AnswerOnCore(const Context& context, grpc::CallbackServerContext* call,
+                                       const char* method, std::function<absl::Status()> work) {
+  auto* reactor = call->DefaultReactor();
+  const absl::Duration start = context.clock.Elapsed();
+  context.core.Post([&context, reactor, method, start, work = std::move(work)] {
+    const absl::Status status = work();
+    CountCall(context.metrics, method, status);
+    context.metrics.Observe(Metric::kRpcDuration,
+                            absl::ToDoubleSeconds(context.clock.Elapsed() - start), method);
+    reactor->Finish(rpc::ToGrpc(status));
+  });
+  return reactor;
+}
+
+absl::StatusOr<Page> MakePage(int page_size, const std::string& page_token, size_t total) {
+  if (page_size < 0) {
+    return base::InvalidArgument("INVALID_PAGE", "expected page_size ≥ 0, found " +
+                                                     std::to_string(page_size));
+  }
+  Page page;
+  if (!page_token.empty()) {
+    const char* end = page_token.data() + page_token.size();
+    const auto [stop, error] = std::from_chars(page_token.data(), end, page.first);
+    if (error != std::errc() || stop != end || page.first > total) {
+      return base::InvalidArgument("INVALID_PAGE",
+                                   "expected a page_token from an earlier answer, found '" +
+                                       page_token + "'; begin without one");
+    }
+  }
+  const size_t size = page_size == 0 ? kDefaultPageSize : std::min(page_size, kMaxPageSize);
+  page.last = std::min(total, page.first + size);
+  if (page.last < total) page.next_page_token = std::to_string(page.last);
+  return page;
+}
+
+}  // namespace espalier::server::api

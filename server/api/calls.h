@@ -1,0 +1,31 @@
+// Helpers for answering calls: unary calls that run on the core executor, and the metrics of a call.
+#pragma once
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "server/api/context.h"
+
+namespace espalier::server::api {
+
+// Counts a finished call.
+void CountCall(metrics::Metrics& metrics, const char* method, const absl::Status& status);
+
+// Answers with what `work`, run on the core executor, returns.
+grpc::ServerUnaryReactor* AnswerOnCore(const Context& context, grpc::CallbackServerContext* call,
+                                       const char* method, std::function<absl::Status()> work);
+
+// Checks page_size and page_token and gives the range [first, last) of `total` items to answer with.
+// Errors: InvalidArgument INVALID_PAGE.
+struct Page {
+  size_t first = 0;
+  size_t last = 0;
+  std::string next_page_token;
+};
+absl::StatusOr<Page> MakePage(int page_size, const std::string& page_token, size_t total);
+
+}  // namespace espalier::server::api

@@ -1,0 +1,80 @@
+// The services that people and their programs call: jobs, methods, cluster, checkpoints.
+//
+// They validate, translate and call the core; there is no logic here.
+// Threading: gRPC's callback threads; everything that touches the core runs on its executor.
+#pragma once
+
+#include "espalier/v1/checkpoint.grpc.pb.h"
+#include "espalier/v1/cluster.grpc.pb.h"
+#include "espalier/v1/job.grpc.pb.h"
+#include "espalier/v1/method.grpc.pb.h"
+#include "server/api/context.h"
+
+namespace espalier::server::api {
+
+class JobService : public v1::JobService::CallbackService {
+ public:
+  explicit JobService(const Context& context) : context_(context) {}
+  grpc::ServerUnaryReactor* CreateJob(grpc::CallbackServerContext* call,
+                                      const v1::CreateJobRequest* request,
+                                      v1::Job* response) override;
+  grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* call,
+                                   const v1::GetJobRequest* request, v1::Job* response) override;
+  grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* call,
+                                     const v1::ListJobsRequest* request,
+                                     v1::ListJobsResponse* response) override;
+  grpc::ServerWriteReactor<v1::WatchJobResponse>* WatchJob(
+      grpc::CallbackServerContext* call, const v1::WatchJobRequest* request) override;
+  grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* call,
+                                      const v1::CancelJobRequest* request,
+                                      v1::Job* response) override;
+
+ private:
+  const Context& context_;
+};
+
+class MethodService : public v1::MethodService::CallbackService {
+ public:
+  explicit MethodService(const Context& context) : context_(context) {}
+  grpc::ServerUnaryReactor* ListMethods(grpc::CallbackServerContext* call,
+                                        const v1::ListMethodsRequest* request,
+                                        v1::ListMethodsResponse* response) override;
+  grpc::ServerUnaryReactor* DescribeMethod(grpc::CallbackServerContext* call,
+                                           const v1::DescribeMethodRequest* request,
+                                           v1::Method* response) override;
+
+ private:
+  const Context& context_;
+};
+
+class ClusterService : public v1::ClusterService::CallbackService {
+ public:
+  explicit ClusterService(const Context& context) : context_(context) {}
+  grpc::ServerUnaryReactor* ListWorkers(grpc::CallbackServerContext* call,
+                                        const v1::ListWorkersRequest* request,
+                                        v1::ListWorkersResponse* response) override;
+  grpc::ServerUnaryReactor* GetClusterInfo(grpc::CallbackServerContext* call,
+                                           const v1::GetClusterInfoRequest* request,
+                                           v1::ClusterInfo* response) override;
+
+ private:
+  const Context& context_;
+};
+
+class CheckpointService : public v1::CheckpointService::CallbackService {
+ public:
+  explicit CheckpointService(const Context& context) : context_(context) {}
+  grpc::ServerUnaryReactor* ListCheckpoints(grpc::CallbackServerContext* call,
+                                            const v1::ListCheckpointsRequest* request,
+                                            v1::ListCheckpointsResponse* response) override;
+  grpc::ServerUnaryReactor* GetCheckpoint(grpc::CallbackServerContext* call,
+                                          const v1::GetCheckpointRequest* request,
+                                          v1::Checkpoint* response) override;
+  grpc::ServerWriteReactor<v1::Chunk>* DownloadCheckpoint(
+      grpc::CallbackServerContext* call, const v1::DownloadCheckpointRequest* request) override;
+
+ private:
+  const Context& context_;
+};
+
+}  // namespace espalier::server::api

@@ -1,0 +1,63 @@
+#include "common/base/status.h"
+#include "server/api/calls.h"
+#include "server/api/client_services.h"
+
+namespace espalier::server::api {
+
+grpc::ServerUnaryReactor* MethodService::ListMethods(grpc::CallbackServerContext* call,
+                                                     const v1::ListMethodsRequest* request,
+                                                     v1::ListMethodsResponse* response) {
+  return AnswerOnCore(context_, call, "ListMethods", [this, response] {
+    for (const auto& method : context_.methods.all()) {
+      *response->add_methods() = context_.methods.Describe(method);
+    }
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* MethodService::DescribeMethod(grpc::CallbackServerContext* call,
+                                                        const v1::DescribeMethodRequest* request,
+                                                        v1::Method* response) {
+  return AnswerOnCore(context_, call, "DescribeMethod", [this, request, response]() -> absl::Status {
+    const auto* method = context_.methods.Find(request->name());
+    if (method == nullptr) {
+      const std::string nearest = config::Nearest(request->name(), context_.methods.names());
+      return base::NotFound("METHOD_NOT_FOUND",
+                            "expected the name of a method, found '" + request->name() + "'; " +
+                                (nearest.empty() ? "see `espalier method list`"
+                                                 : "did you mean '" + nearest + "'?"));
+    }
+    *response = context_.methods.Describe(*method);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* ClusterService::ListWorkers(grpc::CallbackServerContext* call,
+                                                      const v1::ListWorkersRequest* request,
+                                                      v1::ListWorkersResponse* response) {
+  return AnswerOnCore(context_, call, "ListWorkers", [this, request, response]() -> absl::Status {
+    const auto workers = context_.fleet.List();
+    ESPALIER_ASSIGN_OR_RETURN(
+        const Page page, MakePage(request->page_size(), request->page_token(), workers.size()));
+    for (size_t i = page.first; i < page.last; ++i) *response->add_workers() = workers[i];
+    response->set_next_page_token(page.next_page_token);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* ClusterService::GetClusterInfo(grpc::CallbackServerContext* call,
+                                                         const v1::GetClusterInfoRequest* request,
+                                                         v1::ClusterInfo* response) {
+  return AnswerOnCore(context_, call, "GetClusterInfo", [this, response] {
+    *response = context_.info;
+    int64_t running = 0;
+    const auto jobs = context_.jobs.List();
+    for (const v1::Job& job : jobs) running += job.state() == v1::Job::STATE_RUNNING ? 1 : 0;
+    response->set_workers_active(context_.fleet.active());
+    response->set_jobs_running(running);
+    response->set_jobs_total(jobs.size());
+    return absl::OkStatus();
+  });
+}
+
+}  // namespace espalier::server::api

@@ -1,0 +1,34 @@
+// What the gRPC services share. Everything is borrowed and outlives the server.
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "common/base/clock.h"
+#include "common/base/executor.h"
+#include "common/base/limits.h"
+#include "common/metrics/metrics.h"
+#include "espalier/v1/cluster.pb.h"
+#include "server/checkpoint/checkpoint_store.h"
+#include "server/jobs/job_manager.h"
+#include "server/methods/program.h"
+#include "server/round/blob_store.h"
+#include "server/scheduler/fleet.h"
+
+namespace espalier::server::api {
+
+struct Context {
+  base::Executor& core;
+  const base::Clock& clock;
+  jobs::JobManager& jobs;
+  scheduler::Fleet& fleet;
+  const methods::MethodRegistry& methods;
+  checkpoint::CheckpointStore& checkpoints;
+  round::BlobStore& blobs;
+  metrics::Metrics& metrics;
+  base::Limits limits;
+  std::string spool_directory;
+  v1::ClusterInfo info;  // version, protocol, addresses
+};
+
+}  // namespace espalier::server::api

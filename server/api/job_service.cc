@@ -1,0 +1,125 @@
+#include <future>
+#include <vector>
+
+#include "common/base/status.h"
+#include "common/rpc/status.h"
+#include "server/api/calls.h"
+#include "server/api/client_services.h"
+#include "server/api/write_stream.h"
+
+namespace espalier::server::api {
+namespace {
+
+absl::Status WithFields(const absl::Status& status,
+                        const std::vector<config::Violation>& violations) {
+  std::vector<v1::FieldViolation> fields;
+  for (const config::Violation& violation : violations) {
+    fields.emplace_back();
+    fields.back().set_field(violation.field);
+    fields.back().set_description(violation.description);
+  }
+  return rpc::WithViolations(status, fields);
+}
+
+// One watcher of one job. Lives until gRPC is done with it.
+class JobWatch : public WriteStream<v1::WatchJobResponse> {
+ public:
+  JobWatch(const Context& context, std::shared_ptr<events::EventLog> log, int64_t after)
+      : context_(context), log_(std::move(log)), sequence_(after) {
+    listener_ = log_->Listen([this] { Pump(); });
+  }
+
+  void OnDone() override {
+    log_->Unlisten(listener_);
+    delete this;
+  }
+
+ protected:
+  bool Produce(v1::WatchJobResponse& message, bool& at_end, absl::Status& end) override {
+    // Asked before looking for an event, so that none can slip in between.
+    at_end = log_->closed();
+    auto event = log_->After(sequence_);
+    if (!event.has_value()) return false;
+    sequence_ = event->sequence();
+    *message.mutable_event() = *std::move(event);
+    return true;
+  }
+
+  void Ended(const absl::Status& status) override { CountCall(context_.metrics, "WatchJob", status); }
+
+ private:
+  const Context& context_;
+  std::shared_ptr<events::EventLog> log_;
+  int64_t sequence_;
+  uint64_t listener_ = 0;
+};
+
+// Answers with an error alone.
+class FailedWatch : public grpc::ServerWriteReactor<v1::WatchJobResponse> {
+ public:
+  explicit FailedWatch(const absl::Status& status) { Finish(rpc::ToGrpc(status)); }
+  void OnDone() override { delete this; }
+};
+
+}  // namespace
+
+grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* call,
+                                                const v1::CreateJobRequest* request,
+                                                v1::Job* response) {
+  return AnswerOnCore(context_, call, "CreateJob", [this, request, response]() -> absl::Status {
+    std::vector<config::Violation> violations;
+    auto job = context_.jobs.Create(*request, violations);
+    if (!job.ok()) return WithFields(job.status(), violations);
+    *response = *std::move(job);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* call,
+                                             const v1::GetJobRequest* request, v1::Job* response) {
+  return AnswerOnCore(context_, call, "GetJob", [this, request, response]() -> absl::Status {
+    ESPALIER_ASSIGN_OR_RETURN(*response, context_.jobs.Get(request->name()));
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* call,
+                                               const v1::ListJobsRequest* request,
+                                               v1::ListJobsResponse* response) {
+  return AnswerOnCore(context_, call, "ListJobs", [this, request, response]() -> absl::Status {
+    const auto jobs = context_.jobs.List();
+    ESPALIER_ASSIGN_OR_RETURN(
+        const Page page, MakePage(request->page_size(), request->page_token(), jobs.size()));
+    for (size_t i = page.first; i < page.last; ++i) *response->add_jobs() = jobs[i];
+    response->set_next_page_token(page.next_page_token);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* JobService::CancelJob(grpc::CallbackServerContext* call,
+                                                const v1::CancelJobRequest* request,
+                                                v1::Job* response) {
+  return AnswerOnCore(context_, call, "CancelJob", [this, request, response]() -> absl::Status {
+    ESPALIER_ASSIGN_OR_RETURN(*response, context_.jobs.Cancel(request->name()));
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerWriteReactor<v1::WatchJobResponse>* JobService::WatchJob(
+    grpc::CallbackServerContext* call, const v1::WatchJobRequest* request) {
+  // The event log is found on the core executor; the reactor must exist before, so it waits for it here.
+  // The core answers in microseconds and never blocks.
+  std::promise<absl::StatusOr<std::shared_ptr<events::EventLog>>> promise;
+  auto found = promise.get_future();
+  context_.core.Post([this, request, &promise] { promise.set_value(context_.jobs.Events(request->name())); });
+  auto log = found.get();
+  if (!log.ok()) {
+    CountCall(context_.metrics, "WatchJob", log.status());
+    return new FailedWatch(log.status());
+  }
+  auto* watch = new JobWatch(context_, *std::move(log), request->after_sequence());
+  watch->Pump();
+  return watch;
+}
+
+}  // namespace espalier::server::api

@@ -1,0 +1,129 @@
+#include "server/api/session.h"
+
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/log/log.h"
+#include "common/rpc/status.h"
+#include "server/api/calls.h"
+
+namespace espalier::server::api {
+
+SessionReactor* SessionReactor::Start(const Context& context) {
+  auto* reactor = new SessionReactor(context);
+  reactor->self_ = std::shared_ptr<SessionReactor>(reactor);
+  reactor->StartRead(&reactor->incoming_);
+  return reactor;
+}
+
+void SessionReactor::OnReadDone(bool ok) {
+  if (!ok) {
+    // The worker half-closed or vanished.
+    const std::lock_guard lock(mutex_);
+    FinishLocked(absl::OkStatus());
+    return;
+  }
+  context_.core.Post([self = shared_from_this()] {
+    self->Handle(self->incoming_);
+    self->ReadNext();
+  });
+}
+
+void SessionReactor::ReadNext() {
+  const std::lock_guard lock(mutex_);
+  if (!finished_ && !pending_end_.has_value()) StartRead(&incoming_);
+}
+
+absl::Status SessionReactor::HandleRegister(const v1::Register& hello) {
+  if (session_ != 0) {
+    return base::FailedPrecondition("ALREADY_REGISTERED",
+                                    "expected one Register message per session, found a second");
+  }
+  ESPALIER_ASSIGN_OR_RETURN(session_, context_.fleet.Register(hello, shared_from_this()));
+  log::Info("worker_registered", {{"worker", hello.worker_id()},
+                                  {"session", session_},
+                                  {"version", hello.version()},
+                                  {"datasets", hello.datasets_size()}});
+  return absl::OkStatus();
+}
+
+void SessionReactor::Handle(const v1::WorkerMessage& message) {
+  if (message.has_register_()) {
+    const absl::Status status = HandleRegister(message.register_());
+    if (!status.ok()) {
+      log::Warning("worker_refused", {{"worker", message.register_().worker_id()},
+                                      {"reason", base::ReasonOf(status)}});
+      Close(status);
+    }
+    return;
+  }
+  if (session_ == 0) {
+    Close(base::FailedPrecondition("NOT_REGISTERED",
+                                   "expected Register as the first message of a session"));
+    return;
+  }
+  if (message.has_heartbeat()) context_.fleet.Heartbeat(session_, message.heartbeat());
+  if (message.has_task_failed()) context_.fleet.TaskFailed(session_, message.task_failed());
+  if (message.has_drain()) context_.fleet.Drain(session_);
+}
+
+void SessionReactor::Send(const v1::CoordinatorMessage& message) {
+  const std::lock_guard lock(mutex_);
+  if (finished_ || pending_end_.has_value()) return;
+  if (outgoing_.size() >= static_cast<size_t>(context_.limits.max_session_queue)) {
+    FinishLocked(base::MakeError(absl::StatusCode::kResourceExhausted, "SESSION_QUEUE_FULL",
+                                 "the worker does not read its session; register again"));
+    return;
+  }
+  outgoing_.push_back(message);
+  if (!writing_) {
+    writing_ = true;
+    StartWrite(&outgoing_.front());
+  }
+}
+
+void SessionReactor::OnWriteDone(bool ok) {
+  const std::lock_guard lock(mutex_);
+  writing_ = false;
+  outgoing_.pop_front();
+  if (!ok) {
+    FinishLocked(absl::CancelledError("the worker went away"));
+  } else if (pending_end_.has_value()) {
+    FinishLocked(*pending_end_);
+  } else if (!outgoing_.empty()) {
+    writing_ = true;
+    StartWrite(&outgoing_.front());
+  }
+}
+
+void SessionReactor::Close(const absl::Status& status) {
+  const std::lock_guard lock(mutex_);
+  FinishLocked(status);
+}
+
+void SessionReactor::OnCancel() {
+  const std::lock_guard lock(mutex_);
+  FinishLocked(absl::CancelledError("the worker went away"));
+}
+
+void SessionReactor::FinishLocked(const absl::Status& status) {
+  if (finished_) return;
+  if (writing_) {
+    if (!pending_end_.has_value()) pending_end_ = status;
+    return;
+  }
+  finished_ = true;
+  CountCall(context_.metrics, "Session", status);
+  Finish(rpc::ToGrpc(status));
+}
+
+void SessionReactor::OnDone() {
+  context_.core.Post([self = std::move(self_)] {
+    if (self->session_ == 0) return;
+    const std::string worker = self->context_.fleet.worker_of(self->session_);
+    if (!worker.empty()) log::Warning("worker_disconnected", {{"worker", worker}});
+    self->context_.fleet.Disconnected(self->session_);
+  });
+}
+
+}  // namespace espalier::server::api

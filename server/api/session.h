@@ -1,0 +1,54 @@
+// Session: the stream of one worker, as the fleet's WorkerLink.
+//
+// Ownership: the reactor keeps itself alive until gRPC and the core are both done with it.
+// Limits:    at most limits.max_session_queue messages wait; a worker that reads slower is disconnected.
+//            The next message is read only after the core has handled the last one.
+#pragma once
+
+#include <grpcpp/support/server_callback.h>
+
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "espalier/v1/worker.pb.h"
+#include "server/api/context.h"
+
+namespace espalier::server::api {
+
+class SessionReactor : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>,
+                       public scheduler::WorkerLink,
+                       public std::enable_shared_from_this<SessionReactor> {
+ public:
+  static SessionReactor* Start(const Context& context);
+
+  // From the core.
+  void Send(const v1::CoordinatorMessage& message) override;
+  void Close(const absl::Status& status) override;
+
+  // From gRPC.
+  void OnReadDone(bool ok) override;
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+ private:
+  explicit SessionReactor(const Context& context) : context_(context) {}
+  void Handle(const v1::WorkerMessage& message);
+  absl::Status HandleRegister(const v1::Register& hello);
+  void ReadNext();
+  void FinishLocked(const absl::Status& status);
+
+  const Context& context_;
+  std::shared_ptr<SessionReactor> self_;
+  std::mutex mutex_;
+  v1::WorkerMessage incoming_;
+  std::deque<v1::CoordinatorMessage> outgoing_;
+  bool writing_ = false;
+  bool finished_ = false;
+  std::optional<absl::Status> pending_end_;
+  uint64_t session_ = 0;  // core only
+};
+
+}  // namespace espalier::server::api

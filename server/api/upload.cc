@@ -1,0 +1,200 @@
+#include "server/api/upload.h"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/log/log.h"
+#include "common/rpc/status.h"
+#include "server/api/calls.h"
+
+namespace espalier::server::api {
+namespace {
+
+using metrics::Metric;
+
+std::string NewSpoolPath(const std::string& directory) {
+  static std::atomic<uint64_t> next{0};
+  return directory + "/upload-" + std::to_string(next++);
+}
+
+std::string LowerCase(std::string word) {
+  std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
+  return word;
+}
+
+}  // namespace
+
+UploadReactor* UploadReactor::Start(const Context& context, TransferSlots& slots,
+                                    Transfers& transfers, v1::SubmitResponse* response) {
+  auto* reactor = new UploadReactor(context, slots, transfers, response);
+  reactor->self_ = std::shared_ptr<UploadReactor>(reactor);
+  reactor->StartRead(&reactor->request_);
+  return reactor;
+}
+
+void UploadReactor::OnReadDone(bool ok) {
+  if (!ok) {
+    if (has_body_) {
+      OnBodyComplete();
+    } else {
+      End(base::InvalidArgument("HEADER_MISSING", "expected a header first, found the end"));
+    }
+    return;
+  }
+  if (!has_header_) {
+    if (!request_.has_header()) {
+      End(base::InvalidArgument("HEADER_MISSING", "expected a header first, found a chunk"));
+      return;
+    }
+    header_ = request_.header();
+    has_header_ = true;
+    context_.core.Post([self = shared_from_this()] { self->OnHeader(); });
+    return;
+  }
+  const absl::Status added = AddChunk();
+  if (!added.ok()) {
+    End(added);
+    return;
+  }
+  const std::lock_guard lock(mutex_);
+  if (!finished_) StartRead(&request_);
+}
+
+void UploadReactor::OnHeader() {
+  const absl::StatusOr<bool> duplicate = context_.jobs.Admit(header_);
+  if (!duplicate.ok()) {
+    End(duplicate.status());
+    return;
+  }
+  if (*duplicate) {
+    response_->set_duplicate(true);
+    End(absl::OkStatus());
+    return;
+  }
+  transfer_ = transfers_.Add(header_.session(), [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) {
+      self->End(base::MakeError(absl::StatusCode::kAborted, "LEASE_EXPIRED", "the session ended"));
+    }
+  });
+  slots_.Acquire([self = shared_from_this()] { self->BeginBody(); });
+}
+
+// Runs once there is a slot; before, gRPC's flow control holds the worker back.
+void UploadReactor::BeginBody() {
+  const absl::Status opened = OpenBody();
+  {
+    const std::lock_guard lock(mutex_);
+    if (finished_) {
+      slots_.Release();
+      return;
+    }
+    holds_slot_ = true;
+    if (opened.ok()) {
+      has_body_ = true;
+      StartRead(&request_);
+      return;
+    }
+  }
+  End(opened);
+}
+
+absl::Status UploadReactor::OpenBody() {
+  wire::BlobAssembler::Sink sink;
+  if (header_.body_bytes() <= context_.limits.spool_threshold_bytes) {
+    memory_ = std::make_shared<std::string>();
+    sink = [this](std::string_view bytes) {
+      memory_->append(bytes);
+      return absl::OkStatus();
+    };
+  } else {
+    ESPALIER_ASSIGN_OR_RETURN(
+        spool_, io::SpoolFile::Create(io::PosixFileSystem(), NewSpoolPath(context_.spool_directory)));
+    sink = [this](std::string_view bytes) { return spool_->Append(bytes); };
+  }
+  assembler_.emplace(header_.body_bytes(), header_.body_sha256(), std::move(sink));
+  return absl::OkStatus();
+}
+
+absl::Status UploadReactor::AddChunk() {
+  if (!request_.has_chunk()) {
+    return base::InvalidArgument("CHUNK_OUT_OF_ORDER", "expected a chunk, found another header");
+  }
+  return assembler_->Add(request_.chunk());
+}
+
+void UploadReactor::OnBodyComplete() {
+  absl::StatusOr<round::Upload> upload = MakeUpload();
+  if (!upload.ok()) {
+    End(upload.status());
+    return;
+  }
+  auto shared = std::make_shared<round::Upload>(*std::move(upload));
+  context_.core.Post([self = shared_from_this(), shared] {
+    self->context_.jobs.Accept(std::move(*shared),
+                               [self](const absl::Status& status) { self->End(status); });
+  });
+}
+
+absl::StatusOr<round::Upload> UploadReactor::MakeUpload() {
+  ESPALIER_RETURN_IF_ERROR(assembler_->Finish());
+  round::Upload upload;
+  upload.header = header_;
+  const uint64_t count = header_.values_count();
+  const uint64_t values_bytes = count * sizeof(float);
+  if (memory_ != nullptr) {
+    upload.scores = memory_->substr(values_bytes);
+    upload.source = [memory = memory_, count](const auto& sink) {
+      return sink(std::span(reinterpret_cast<const float*>(memory->data()), count));
+    };
+    return upload;
+  }
+  ESPALIER_RETURN_IF_ERROR(spool_->ForEachBlock(
+      values_bytes, header_.body_bytes() - values_bytes, [&upload](std::string_view bytes) {
+        upload.scores.append(bytes);
+        return absl::OkStatus();
+      }));
+  upload.source = [spool = spool_, count](const auto& sink) {
+    return spool->ForEachFloats(0, count, sink);
+  };
+  return upload;
+}
+
+void UploadReactor::OnCancel() { End(absl::CancelledError("the worker went away")); }
+
+void UploadReactor::CountResult(const absl::Status& status) {
+  metrics::Metrics& metrics = context_.metrics;
+  CountCall(metrics, "Submit", status);
+  if (status.ok()) {
+    metrics.Add(Metric::kUpdates, 1, response_->duplicate() ? "duplicate" : "accepted");
+    metrics.Add(Metric::kUpdateBytes, static_cast<double>(header_.body_bytes()), "sparse");
+    return;
+  }
+  const bool late = status.code() == absl::StatusCode::kAborted;
+  metrics.Add(Metric::kUpdates, 1, late ? "late" : "rejected");
+  metrics.Add(Metric::kUpdateRejections, 1, LowerCase(base::ReasonOf(status)));
+  log::Warning("update_refused", {{"task", header_.task_id()},
+                                  {"reason", base::ReasonOf(status)},
+                                  {"message", base::MessageOf(status)}});
+}
+
+void UploadReactor::End(const absl::Status& status) {
+  bool release = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (finished_) return;
+    finished_ = true;
+    release = holds_slot_;
+    CountResult(status);
+    Finish(rpc::ToGrpc(status));
+  }
+  if (release) slots_.Release();
+}
+
+void UploadReactor::OnDone() {
+  // On the core, so that it comes after whatever the core still does with this object.
+  context_.core.Post([self = std::move(self_)] { self->transfers_.Remove(self->transfer_); });
+}
+
+}  // namespace espalier::server::api

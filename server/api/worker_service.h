@@ -1,0 +1,54 @@
+// The service that workers call: session, fetch, submit.
+//
+// Threading: gRPC's callback threads; everything that touches the core runs on its executor.
+// Limits:    at most limits.concurrent_downloads / concurrent_uploads transfers at once, the others wait; a
+//            transfer ends with its worker's session.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "espalier/v1/worker.grpc.pb.h"
+#include "server/api/context.h"
+#include "server/api/transfer_slots.h"
+
+namespace espalier::server::api {
+
+// Transfers under way, by the session they belong to, so that a lost worker's can be ended.
+class Transfers {
+ public:
+  // `end` is called at most once, when the session ends before Remove(). It must not call back into here.
+  uint64_t Add(uint64_t session, std::function<void()> end);
+  void Remove(uint64_t id);
+  void EndSession(uint64_t session);
+
+ private:
+  struct Entry {
+    uint64_t session;
+    std::function<void()> end;
+  };
+  std::mutex mutex_;
+  std::map<uint64_t, Entry> entries_;
+  uint64_t next_ = 1;
+};
+
+class WorkerService : public v1::WorkerService::CallbackService {
+ public:
+  explicit WorkerService(const Context& context);
+  grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* Session(
+      grpc::CallbackServerContext* call) override;
+  grpc::ServerWriteReactor<v1::Chunk>* Fetch(grpc::CallbackServerContext* call,
+                                             const v1::FetchRequest* request) override;
+  grpc::ServerReadReactor<v1::SubmitRequest>* Submit(grpc::CallbackServerContext* call,
+                                                     v1::SubmitResponse* response) override;
+
+ private:
+  const Context& context_;
+  TransferSlots downloads_;
+  TransferSlots uploads_;
+  Transfers transfers_;
+};
+
+}  // namespace espalier::server::api

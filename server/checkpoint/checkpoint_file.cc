@@ -1,0 +1,304 @@
+#include "server/checkpoint/checkpoint_file.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "common/base/check.h"
+#include "common/base/status.h"
+#include "common/io/atomic_file.h"
+#include "common/io/sha256.h"
+#include "common/wire/safetensors.h"
+#include "server/checkpoint/checkpoint_metadata.h"
+
+namespace espalier::server::checkpoint {
+namespace {
+
+constexpr size_t kBlockBytes = 1024 * 1024;
+// Far above what layouts of a million tensors need, far below what a forged length could claim.
+constexpr uint64_t kMaxHeaderBytes = 32 * 1024 * 1024;
+
+absl::Status Corrupt(const std::string& path, std::string_view what) {
+  return base::MakeError(
+      absl::StatusCode::kDataLoss, "CHECKPOINT_CORRUPT",
+      fmt::format("the checkpoint '{}' is damaged: {}; use an earlier one", path, what));
+}
+
+// A tensor of the file and the memory it is written from.
+struct Part {
+  wire::TensorInfo info;
+  std::string_view bytes;
+};
+
+template <typename T>
+std::string_view AsBytes(std::span<const T> values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size_bytes()};
+}
+
+Part MakePart(std::string name, wire::DataType type, std::vector<int64_t> shape,
+              std::string_view bytes) {
+  Part part;
+  part.info.name = std::move(name);
+  part.info.type = type;
+  part.info.shape = std::move(shape);
+  part.bytes = bytes;
+  return part;
+}
+
+// The tensors of the file, in layout order. They borrow from `state`.
+std::vector<Part> PartsOf(const tensor::ModelState& state) {
+  const tensor::ModelTopology& model = *state.topology;
+  std::vector<Part> parts;
+  for (size_t i = 0; i < model.num_tensors(); ++i) {
+    const tensor::TensorSpec& spec = model.layout()[i];
+    const std::string_view values = AsBytes(state.tensor(i));
+    if (!model.is_sparse(i)) {
+      parts.push_back(MakePart(spec.name, wire::DataType::kF32, spec.shape, values));
+      continue;
+    }
+    const tensor::Topology& topology = model.topology(i);
+    parts.push_back(
+        MakePart(spec.name + ".values", wire::DataType::kF32, {topology.nnz()}, values));
+    parts.push_back(MakePart(spec.name + ".row_offsets", wire::DataType::kI32,
+                             {topology.rows() + 1}, AsBytes(topology.row_offsets())));
+    parts.push_back(MakePart(spec.name + ".columns", wire::DataType::kI32, {topology.nnz()},
+                             AsBytes(topology.columns())));
+  }
+  return parts;
+}
+
+// Reads [begin, end of file) in blocks.
+absl::Status ForEachBlock(const io::ReadableFile& file, uint64_t begin,
+                          const std::function<void(std::string_view)>& visit) {
+  std::string block(std::min<uint64_t>(kBlockBytes, file.size()), '\0');
+  while (begin < file.size()) {
+    const size_t size = std::min<uint64_t>(block.size(), file.size() - begin);
+    ESPALIER_RETURN_IF_ERROR(file.ReadAt(begin, block.data(), size));
+    visit(std::string_view(block.data(), size));
+    begin += size;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<WrittenFile> DigestOfFile(const io::ReadableFile& file) {
+  io::Sha256 digest;
+  ESPALIER_RETURN_IF_ERROR(
+      ForEachBlock(file, 0, [&](std::string_view block) { digest.Update(block); }));
+  return WrittenFile{file.size(), digest.HexDigest()};
+}
+
+template <typename T>
+absl::Status ReadPart(const io::ReadableFile& file, const wire::TensorInfo& info, T* out,
+                      int64_t count) {
+  ESPALIER_CHECK(info.bytes == static_cast<uint64_t>(count) * sizeof(T), "sizes were compared");
+  return file.ReadAt(info.begin, out, info.bytes);
+}
+
+// A one-dimensional or shaped tensor of the file with exactly these properties.
+absl::StatusOr<const wire::TensorInfo*> Expect(const wire::SafetensorsHeader& header,
+                                               const std::string& path, const std::string& name,
+                                               wire::DataType type,
+                                               const std::vector<int64_t>& shape) {
+  const wire::TensorInfo* info = header.Find(name);
+  if (info == nullptr || info->type != type || info->shape != shape) {
+    return Corrupt(path, fmt::format("tensor '{}' is missing or of another type or shape", name));
+  }
+  return info;
+}
+
+// Reads the structure of one sparse tensor. nnz is what the file holds, so memory is bounded by it.
+absl::StatusOr<tensor::Topology> ReadTopology(const io::ReadableFile& file, const std::string& path,
+                                              const wire::SafetensorsHeader& header,
+                                              const tensor::TensorSpec& spec) {
+  const wire::TensorInfo* values = header.Find(spec.name + ".values");
+  if (values == nullptr || values->shape.size() != 1) {
+    return Corrupt(path, fmt::format("tensor '{}.values' is missing", spec.name));
+  }
+  const int64_t nnz = values->shape[0];
+  ESPALIER_ASSIGN_OR_RETURN(
+      const wire::TensorInfo* offsets,
+      Expect(header, path, spec.name + ".row_offsets", wire::DataType::kI32, {spec.rows + 1}));
+  ESPALIER_ASSIGN_OR_RETURN(
+      const wire::TensorInfo* columns,
+      Expect(header, path, spec.name + ".columns", wire::DataType::kI32, {nnz}));
+  std::vector<int32_t> row_offsets(static_cast<size_t>(spec.rows + 1));
+  std::vector<int32_t> column_indices(static_cast<size_t>(nnz));
+  ESPALIER_RETURN_IF_ERROR(ReadPart(file, *offsets, row_offsets.data(), spec.rows + 1));
+  ESPALIER_RETURN_IF_ERROR(ReadPart(file, *columns, column_indices.data(), nnz));
+  return tensor::Topology::FromCsr(spec.rows, spec.cols, std::move(row_offsets),
+                                   std::move(column_indices));
+}
+
+absl::StatusOr<std::shared_ptr<const tensor::ModelTopology>> ReadStructure(
+    const io::ReadableFile& file, const std::string& path, const wire::SafetensorsHeader& header,
+    DecodedMetadata& metadata) {
+  auto layout = std::make_shared<const tensor::ModelLayout>(std::move(metadata.layout));
+  std::vector<std::shared_ptr<const tensor::Topology>> topologies(layout->size());
+  for (size_t i = 0; i < layout->size(); ++i) {
+    if (metadata.sparse[i]) {
+      ESPALIER_ASSIGN_OR_RETURN(tensor::Topology topology,
+                                ReadTopology(file, path, header, (*layout)[i]));
+      topologies[i] = std::make_shared<const tensor::Topology>(std::move(topology));
+    } else {
+      // Also bounds the memory for its values by what the file holds.
+      ESPALIER_RETURN_IF_ERROR(
+          Expect(header, path, (*layout)[i].name, wire::DataType::kF32, (*layout)[i].shape)
+              .status());
+    }
+  }
+  ESPALIER_ASSIGN_OR_RETURN(tensor::ModelTopology model,
+                            tensor::ModelTopology::Create(layout, std::move(topologies)));
+  if (model.hash() != metadata.topology_hash) {
+    return Corrupt(path, fmt::format("its structure has hash {}, expected {}", model.hash(),
+                                     metadata.topology_hash));
+  }
+  return std::make_shared<const tensor::ModelTopology>(std::move(model));
+}
+
+absl::StatusOr<tensor::ModelState> ReadState(const io::ReadableFile& file, const std::string& path,
+                                             const wire::SafetensorsHeader& header,
+                                             DecodedMetadata& metadata) {
+  const size_t sparse_tensors =
+      static_cast<size_t>(std::count(metadata.sparse.begin(), metadata.sparse.end(), true));
+  if (metadata.layout.size() + 2 * sparse_tensors != header.tensors.size()) {
+    return Corrupt(path, "it does not hold the tensors that its layout names");
+  }
+  tensor::ModelState state;
+  ESPALIER_ASSIGN_OR_RETURN(state.topology, ReadStructure(file, path, header, metadata));
+  const tensor::ModelTopology& model = *state.topology;
+  state.values.resize(static_cast<size_t>(model.total_stored()));
+  for (size_t i = 0; i < model.num_tensors(); ++i) {
+    const tensor::TensorSpec& spec = model.layout()[i];
+    const bool sparse = model.is_sparse(i);
+    ESPALIER_ASSIGN_OR_RETURN(
+        const wire::TensorInfo* info,
+        Expect(header, path, sparse ? spec.name + ".values" : spec.name, wire::DataType::kF32,
+               sparse ? std::vector<int64_t>{model.stored(i)} : spec.shape));
+    ESPALIER_RETURN_IF_ERROR(ReadPart(file, *info, state.tensor(i).data(), model.stored(i)));
+  }
+  return state;
+}
+
+// An open checkpoint whose header has been read.
+struct OpenedFile {
+  std::unique_ptr<io::ReadableFile> file;
+  wire::SafetensorsHeader header;
+  DecodedMetadata metadata;
+  uint64_t data_begin = 0;
+};
+
+absl::StatusOr<OpenedFile> OpenCheckpoint(io::FileSystem& files, const std::string& path) {
+  OpenedFile opened;
+  ESPALIER_ASSIGN_OR_RETURN(opened.file, files.Open(path));
+  auto header = wire::ReadSafetensorsHeader(*opened.file, kMaxHeaderBytes);
+  if (!header.ok()) {
+    return base::Annotate(header.status(), path);
+  }
+  opened.header = *std::move(header);
+  auto metadata = DecodeMetadata(opened.header.metadata);
+  if (!metadata.ok()) {
+    return base::Annotate(metadata.status(), path);
+  }
+  opened.metadata = *std::move(metadata);
+  opened.data_begin =
+      opened.header.tensors.empty() ? opened.file->size() : opened.header.tensors.front().begin;
+  return opened;
+}
+
+// Digest of the whole file; the data part is compared with what the header says.
+absl::StatusOr<WrittenFile> VerifyData(const OpenedFile& opened, const std::string& path) {
+  io::Sha256 whole;
+  io::Sha256 data;
+  std::string head(opened.data_begin, '\0');
+  ESPALIER_RETURN_IF_ERROR(opened.file->ReadAt(0, head.data(), head.size()));
+  whole.Update(head);
+  ESPALIER_RETURN_IF_ERROR(
+      ForEachBlock(*opened.file, opened.data_begin, [&](std::string_view block) {
+        whole.Update(block);
+        data.Update(block);
+      }));
+  if (data.HexDigest() != opened.metadata.data_sha256) {
+    return Corrupt(path, "its data do not have the digest that its header names");
+  }
+  return WrittenFile{opened.file->size(), whole.HexDigest()};
+}
+
+std::string DigestOfParts(std::span<const Part> parts) {
+  io::Sha256 digest;
+  for (const Part& part : parts) {
+    digest.Update(part.bytes);
+  }
+  return digest.HexDigest();
+}
+
+}  // namespace
+
+double Density(const tensor::ModelTopology& topology) {
+  const int64_t size = topology.sparsifiable_size();
+  return size == 0
+             ? 1.0
+             : static_cast<double>(topology.sparsifiable_stored()) / static_cast<double>(size);
+}
+
+absl::StatusOr<WrittenFile> WriteCheckpointFile(io::FileSystem& files, const std::string& path,
+                                                const tensor::ModelState& state,
+                                                const CheckpointMetadata& metadata) {
+  const std::vector<Part> parts = PartsOf(state);
+  std::vector<wire::TensorInfo> infos;
+  infos.reserve(parts.size());
+  for (const Part& part : parts) {
+    infos.push_back(part.info);
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const MetadataStrings strings,
+                            EncodeMetadata(metadata, *state.topology, DigestOfParts(parts)));
+  ESPALIER_ASSIGN_OR_RETURN(const std::string header,
+                            wire::EncodeSafetensorsHeader(strings, infos));
+  ESPALIER_ASSIGN_OR_RETURN(io::AtomicFile file, io::AtomicFile::Create(files, path));
+  io::Sha256 digest;
+  digest.Update(header);
+  ESPALIER_RETURN_IF_ERROR(file.Append(header));
+  for (const Part& part : parts) {
+    digest.Update(part.bytes);
+    ESPALIER_RETURN_IF_ERROR(file.Append(part.bytes));
+  }
+  const std::string expected = digest.HexDigest();
+  ESPALIER_RETURN_IF_ERROR(file.Finish());
+  WrittenFile written;
+  {
+    ESPALIER_ASSIGN_OR_RETURN(const std::unique_ptr<io::ReadableFile> back,
+                              files.Open(file.temporary_path()));
+    ESPALIER_ASSIGN_OR_RETURN(written, DigestOfFile(*back));
+  }
+  if (written.sha256 != expected) {
+    return Corrupt(path, "what was read back is not what was written");
+  }
+  ESPALIER_RETURN_IF_ERROR(file.Commit());
+  return written;
+}
+
+absl::StatusOr<LoadedCheckpoint> ReadCheckpointFile(io::FileSystem& files,
+                                                    const std::string& path) {
+  ESPALIER_ASSIGN_OR_RETURN(OpenedFile opened, OpenCheckpoint(files, path));
+  ESPALIER_RETURN_IF_ERROR(VerifyData(opened, path).status());
+  LoadedCheckpoint loaded;
+  ESPALIER_ASSIGN_OR_RETURN(loaded.state,
+                            ReadState(*opened.file, path, opened.header, opened.metadata));
+  loaded.metadata = std::move(opened.metadata.metadata);
+  return loaded;
+}
+
+absl::StatusOr<FileSummary> VerifyCheckpointFile(io::FileSystem& files, const std::string& path) {
+  ESPALIER_ASSIGN_OR_RETURN(OpenedFile opened, OpenCheckpoint(files, path));
+  FileSummary summary;
+  ESPALIER_ASSIGN_OR_RETURN(summary.file, VerifyData(opened, path));
+  summary.metadata = std::move(opened.metadata.metadata);
+  summary.density = opened.metadata.density;
+  return summary;
+}
+
+}  // namespace espalier::server::checkpoint

@@ -1,0 +1,69 @@
+// A model as a safetensors file that other programs can read.
+//
+// Tensors:   of a sparse tensor NAME: NAME.values (F32, nnz), NAME.row_offsets (I32, rows + 1) and
+//            NAME.columns (I32, nnz), a CSR matrix of rows × cols; of a dense one NAME (F32, its
+//            shape).
+// Metadata:  format "espalier.checkpoint", format_version, job, round, topology_hash, layout (JSON:
+// name,
+//            shape, sparsifiable and sparse of each tensor, in order), model_spec (JSON),
+//            test_accuracy
+//            ("" when unknown), density, create_time (RFC 3339), data_sha256 (of all bytes after
+//            the header, so that a file can prove itself whole).
+// Errors:    CHECKPOINT_INVALID (InvalidArgument) for files that are none; CHECKPOINT_CORRUPT
+// (DataLoss)
+//            for those whose content is not what was written; SAFETENSORS_INVALID; those of io.
+// Threading: free functions; the FileSystem says what it allows.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/io/file_system.h"
+#include "common/tensor/model.h"
+#include "espalier/v1/model.pb.h"
+
+namespace espalier::server::checkpoint {
+
+// What a checkpoint says besides the tensors.
+struct CheckpointMetadata {
+  std::string job;  // id without "jobs/"
+  int32_t round = 0;
+  v1::ModelSpec model_spec;
+  std::optional<double> test_accuracy;
+  absl::Time create_time;
+};
+
+struct WrittenFile {
+  uint64_t size_bytes = 0;
+  std::string sha256;  // of the file, hex
+};
+
+// Writes `state` to `path` atomically: synced, read back and compared before it gets its name.
+absl::StatusOr<WrittenFile> WriteCheckpointFile(io::FileSystem& files, const std::string& path,
+                                                const tensor::ModelState& state,
+                                                const CheckpointMetadata& metadata);
+
+struct LoadedCheckpoint {
+  CheckpointMetadata metadata;
+  tensor::ModelState state;
+};
+
+// Reads a model back; structure hash and data digest are verified. Memory: the model, twice for a
+// moment.
+absl::StatusOr<LoadedCheckpoint> ReadCheckpointFile(io::FileSystem& files, const std::string& path);
+
+// What a file says of itself without loading the model, after reading and verifying all its bytes.
+struct FileSummary {
+  CheckpointMetadata metadata;
+  double density = 0;  // active / all weights of the sparsifiable tensors
+  WrittenFile file;
+};
+absl::StatusOr<FileSummary> VerifyCheckpointFile(io::FileSystem& files, const std::string& path);
+
+// Active / all weights of the sparsifiable tensors; 1 when there are none.
+double Density(const tensor::ModelTopology& topology);
+
+}  // namespace espalier::server::checkpoint

@@ -1,0 +1,193 @@
+#include "server/checkpoint/checkpoint_metadata.h"
+
+#include <fmt/format.h>
+#include <google/protobuf/util/json_util.h>
+
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "common/base/status.h"
+
+namespace espalier::server::checkpoint {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::string_view kFormat = "espalier.checkpoint";
+constexpr std::string_view kFormatVersion = "1";
+constexpr size_t kMaxTensors = 10'000;
+
+absl::Status Invalid(std::string_view what) {
+  return base::InvalidArgument("CHECKPOINT_INVALID",
+                               fmt::format("not a checkpoint this version can read: {}", what));
+}
+
+// std::string of a number that reads back to the same number.
+std::string NumberText(double value) { return fmt::format("{}", value); }
+
+template <typename Number>
+bool ParseNumber(const std::string& text, Number* value) {
+  const char* end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, *value);
+  return result.ec == std::errc() && result.ptr == end;
+}
+
+std::string EncodeLayout(const tensor::ModelTopology& topology) {
+  Json layout = Json::array();
+  for (size_t i = 0; i < topology.num_tensors(); ++i) {
+    const tensor::TensorSpec& spec = topology.layout()[i];
+    layout.push_back({{"name", spec.name},
+                      {"shape", spec.shape},
+                      {"sparsifiable", spec.sparsifiable},
+                      {"sparse", topology.is_sparse(i)}});
+  }
+  return layout.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+// rows × cols of a shape; false when a dimension is below 1 or the product above 2^53.
+bool SetRowsAndCols(tensor::TensorSpec* spec) {
+  constexpr int64_t kMaxSize = int64_t{1} << 53;
+  int64_t size = 1;
+  for (const int64_t dimension : spec->shape) {
+    if (dimension < 1 || dimension > kMaxSize / size) {
+      return false;
+    }
+    size *= dimension;
+  }
+  if (spec->shape.empty()) {
+    return false;
+  }
+  spec->rows = spec->shape[0];
+  spec->cols = size / spec->rows;
+  return true;
+}
+
+absl::Status DecodeLayoutEntry(const Json& entry, DecodedMetadata* out) {
+  const bool typed = entry.is_object() && entry.contains("name") && entry["name"].is_string() &&
+                     entry.contains("shape") && entry["shape"].is_array() &&
+                     entry.contains("sparsifiable") && entry["sparsifiable"].is_boolean() &&
+                     entry.contains("sparse") && entry["sparse"].is_boolean();
+  if (!typed) {
+    return Invalid("a layout entry needs name, shape, sparsifiable and sparse");
+  }
+  tensor::TensorSpec spec;
+  spec.name = entry["name"].get<std::string>();
+  spec.sparsifiable = entry["sparsifiable"].get<bool>();
+  for (const Json& dimension : entry["shape"]) {
+    spec.shape.push_back(dimension.is_number_unsigned() ? dimension.get<int64_t>() : 0);
+  }
+  if (!SetRowsAndCols(&spec)) {
+    return Invalid(fmt::format("tensor '{}' has an impossible shape", spec.name));
+  }
+  out->layout.push_back(std::move(spec));
+  out->sparse.push_back(entry["sparse"].get<bool>());
+  return absl::OkStatus();
+}
+
+absl::Status DecodeLayout(const std::string& text, DecodedMetadata* out) {
+  // Deeper nesting than a list of objects with a list of sizes is refused while parsing.
+  bool shallow = true;
+  const auto guard = [&shallow](int depth, Json::parse_event_t event, Json&) {
+    if (event == Json::parse_event_t::array_start || event == Json::parse_event_t::object_start) {
+      shallow = shallow && depth < 3;
+    }
+    return shallow;
+  };
+  const Json layout = Json::parse(text, guard, false);
+  if (!shallow || !layout.is_array() || layout.size() > kMaxTensors) {
+    return Invalid("the entry layout is not a list of tensors");
+  }
+  for (const Json& entry : layout) {
+    ESPALIER_RETURN_IF_ERROR(DecodeLayoutEntry(entry, out));
+  }
+  return absl::OkStatus();
+}
+
+// Reads entries by name and remembers the first that is missing.
+class Entries {
+ public:
+  explicit Entries(const MetadataStrings& strings) : strings_(strings) {}
+
+  const std::string& operator[](const std::string& key) {
+    static const std::string kNone;
+    const auto found = strings_.find(key);
+    if (found == strings_.end()) {
+      missing_ = missing_.empty() ? key : missing_;
+      return kNone;
+    }
+    return found->second;
+  }
+  const std::string& missing() const { return missing_; }
+
+ private:
+  const MetadataStrings& strings_;
+  std::string missing_;
+};
+
+}  // namespace
+
+absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadata,
+                                               const tensor::ModelTopology& topology,
+                                               const std::string& data_sha256) {
+  std::string spec;
+  if (!google::protobuf::util::MessageToJsonString(metadata.model_spec, &spec).ok()) {
+    return Invalid("the model spec cannot be written as JSON");
+  }
+  return MetadataStrings{
+      {"format", std::string(kFormat)},
+      {"format_version", std::string(kFormatVersion)},
+      {"job", metadata.job},
+      {"round", std::to_string(metadata.round)},
+      {"topology_hash", topology.hash()},
+      {"layout", EncodeLayout(topology)},
+      {"model_spec", spec},
+      {"test_accuracy",
+       metadata.test_accuracy.has_value() ? NumberText(*metadata.test_accuracy) : std::string()},
+      {"density", NumberText(Density(topology))},
+      {"create_time",
+       absl::FormatTime(absl::RFC3339_full, metadata.create_time, absl::UTCTimeZone())},
+      {"data_sha256", data_sha256}};
+}
+
+absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings) {
+  Entries entries(strings);
+  if (entries["format"] != kFormat || entries["format_version"] != kFormatVersion) {
+    return Invalid(fmt::format("expected format {} version {}, found '{}' version '{}'", kFormat,
+                               kFormatVersion, entries["format"], entries["format_version"]));
+  }
+  DecodedMetadata out;
+  out.metadata.job = entries["job"];
+  out.topology_hash = entries["topology_hash"];
+  out.data_sha256 = entries["data_sha256"];
+  const std::string& accuracy = entries["test_accuracy"];
+  double value = 0;
+  bool valid = ParseNumber(entries["round"], &out.metadata.round) && out.metadata.round >= 0;
+  valid = valid && ParseNumber(entries["density"], &out.density) && std::isfinite(out.density);
+  if (!accuracy.empty()) {
+    valid = valid && ParseNumber(accuracy, &value) && std::isfinite(value);
+    out.metadata.test_accuracy = value;
+  }
+  std::string error;
+  valid = valid && absl::ParseTime(absl::RFC3339_full, entries["create_time"],
+                                   &out.metadata.create_time, &error);
+  const std::string& spec = entries["model_spec"];
+  const std::string& layout = entries["layout"];
+  if (!entries.missing().empty()) {
+    return Invalid(fmt::format("the metadata entry {} is missing", entries.missing()));
+  }
+  if (!valid) {
+    return Invalid("round, density, test_accuracy or create_time is malformed");
+  }
+  if (!google::protobuf::util::JsonStringToMessage(spec, &out.metadata.model_spec).ok()) {
+    return Invalid("the entry model_spec is malformed");
+  }
+  ESPALIER_RETURN_IF_ERROR(DecodeLayout(layout, &out));
+  return out;
+}
+
+}  // namespace espalier::server::checkpoint

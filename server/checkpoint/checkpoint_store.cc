@@ -1,0 +1,227 @@
+#include "server/checkpoint/checkpoint_store.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <system_error>
+
+#include "common/base/check.h"
+#include "common/base/status.h"
+#include "common/io/atomic_file.h"
+
+namespace espalier::server::checkpoint {
+namespace {
+
+constexpr std::string_view kNamePrefix = "checkpoints/";
+constexpr std::string_view kFileSuffix = ".safetensors";
+constexpr size_t kMaxJobIdBytes = 63;
+
+bool IsLowerAlnum(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
+
+CheckpointInfo MakeInfo(const CheckpointMetadata& metadata, double density,
+                        const WrittenFile& file) {
+  CheckpointInfo info;
+  info.name = fmt::format("{}{}-{}", kNamePrefix, metadata.job, metadata.round);
+  info.job = metadata.job;
+  info.round = metadata.round;
+  info.size_bytes = file.size_bytes;
+  info.sha256 = file.sha256;
+  info.test_accuracy = metadata.test_accuracy;
+  info.density = density;
+  info.create_time = metadata.create_time;
+  return info;
+}
+
+absl::Status InvalidName(std::string_view what, std::string_view found) {
+  return base::InvalidArgument("INVALID_NAME", fmt::format("expected {}, found '{}'", what, found));
+}
+
+}  // namespace
+
+bool IsValidJobId(std::string_view job) {
+  return !job.empty() && job.size() <= kMaxJobIdBytes && job.front() >= 'a' && job.front() <= 'z' &&
+         job.back() != '-' &&
+         std::all_of(job.begin(), job.end(), [](char c) { return IsLowerAlnum(c) || c == '-'; });
+}
+
+std::string CheckpointStore::FileName(const Key& key) {
+  return fmt::format("{}-{}{}", key.job, key.round, kFileSuffix);
+}
+
+std::optional<CheckpointStore::Key> CheckpointStore::ParseFileName(std::string_view file) {
+  if (!file.ends_with(kFileSuffix)) {
+    return std::nullopt;
+  }
+  const std::string_view stem = file.substr(0, file.size() - kFileSuffix.size());
+  const size_t dash = stem.rfind('-');
+  if (dash == std::string_view::npos || !IsValidJobId(stem.substr(0, dash))) {
+    return std::nullopt;
+  }
+  Key key{std::string(stem.substr(0, dash)), 0};
+  const char* end = stem.data() + stem.size();
+  const auto number = std::from_chars(stem.data() + dash + 1, end, key.round);
+  // The comparison refuses other spellings of the same number, such as leading zeros.
+  if (number.ec != std::errc() || number.ptr != end || key.round < 0 || FileName(key) != file) {
+    return std::nullopt;
+  }
+  return key;
+}
+
+std::string CheckpointStore::PathOf(const Key& key) const {
+  return directory_ + "/" + FileName(key);
+}
+
+absl::StatusOr<std::unique_ptr<CheckpointStore>> CheckpointStore::Open(io::FileSystem& files,
+                                                                       std::string directory) {
+  ESPALIER_RETURN_IF_ERROR(files.CreateDirectories(directory));
+  std::unique_ptr<CheckpointStore> store(new CheckpointStore(files, std::move(directory)));
+  ESPALIER_RETURN_IF_ERROR(store->Scan());
+  return store;
+}
+
+absl::Status CheckpointStore::Scan() {
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> names, files_.List(directory_));
+  for (const std::string& name : names) {
+    if (name.ends_with(io::AtomicFile::kTemporarySuffix)) {
+      ESPALIER_RETURN_IF_ERROR(files_.Remove(directory_ + "/" + name));
+    } else if (name.ends_with(kFileSuffix)) {
+      AddFile(name);
+    }
+  }
+  return absl::OkStatus();
+}
+
+void CheckpointStore::AddFile(const std::string& file) {
+  const std::optional<Key> key = ParseFileName(file);
+  if (!key.has_value()) {
+    damaged_.push_back({file, InvalidName("a file named {job}-{round}.safetensors", file)});
+    return;
+  }
+  const auto summary = VerifyCheckpointFile(files_, directory_ + "/" + file);
+  if (!summary.ok()) {
+    damaged_.push_back({file, summary.status()});
+    return;
+  }
+  if (summary->metadata.job != key->job || summary->metadata.round != key->round) {
+    damaged_.push_back(
+        {file, InvalidName(fmt::format("the file of job {} round {}", summary->metadata.job,
+                                       summary->metadata.round),
+                           file)});
+    return;
+  }
+  index_[*key] = MakeInfo(summary->metadata, summary->density, summary->file);
+}
+
+absl::StatusOr<CheckpointInfo> CheckpointStore::Write(const tensor::ModelState& state,
+                                                      const CheckpointMetadata& metadata) {
+  if (!IsValidJobId(metadata.job)) {
+    return InvalidName("a job id of lower-case letters, digits and '-'", metadata.job);
+  }
+  if (metadata.round < 0) {
+    return InvalidName("a round of at least 0", std::to_string(metadata.round));
+  }
+  const Key key{metadata.job, metadata.round};
+  ESPALIER_ASSIGN_OR_RETURN(const WrittenFile file,
+                            WriteCheckpointFile(files_, PathOf(key), state, metadata));
+  CheckpointInfo info = MakeInfo(metadata, Density(*state.topology), file);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  index_[key] = info;
+  return info;
+}
+
+std::vector<CheckpointInfo> CheckpointStore::List(std::string_view job) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<CheckpointInfo> infos;
+  for (const auto& [key, info] : index_) {
+    if (job.empty() || key.job == job) {
+      infos.push_back(info);
+    }
+  }
+  return infos;
+}
+
+absl::StatusOr<CheckpointStore::Key> CheckpointStore::Find(std::string_view name) const {
+  std::optional<Key> key;
+  if (name.starts_with(kNamePrefix)) {
+    key = ParseFileName(std::string(name.substr(kNamePrefix.size())) + std::string(kFileSuffix));
+  }
+  if (!key.has_value()) {
+    return InvalidName("a checkpoint name checkpoints/{job}-{round}", name);
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!index_.contains(*key)) {
+    return base::NotFound("CHECKPOINT_NOT_FOUND",
+                          fmt::format("there is no checkpoint '{}'; list them first", name));
+  }
+  return *std::move(key);
+}
+
+absl::StatusOr<CheckpointInfo> CheckpointStore::Get(std::string_view name) const {
+  ESPALIER_ASSIGN_OR_RETURN(const Key key, Find(name));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = index_.find(key);
+  if (found == index_.end()) {
+    return base::NotFound("CHECKPOINT_NOT_FOUND",
+                          fmt::format("the checkpoint '{}' was removed", name));
+  }
+  return found->second;
+}
+
+absl::StatusOr<std::unique_ptr<io::ReadableFile>> CheckpointStore::OpenFile(
+    std::string_view name) const {
+  ESPALIER_ASSIGN_OR_RETURN(const Key key, Find(name));
+  return files_.Open(PathOf(key));
+}
+
+absl::StatusOr<LoadedCheckpoint> CheckpointStore::Load(std::string_view name) const {
+  ESPALIER_ASSIGN_OR_RETURN(const Key key, Find(name));
+  return ReadCheckpointFile(files_, PathOf(key));
+}
+
+std::vector<CheckpointStore::Key> CheckpointStore::Superfluous(std::string_view job,
+                                                               int32_t keep) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::optional<Key> best;
+  std::optional<double> best_accuracy;
+  std::vector<Key> old;
+  int32_t seen = 0;
+  for (const auto& [key, info] : index_) {
+    if (key.job != job) {
+      continue;
+    }
+    // Rounds fall, so that on equal accuracy the earlier round is taken.
+    if (info.test_accuracy.has_value() &&
+        (!best_accuracy.has_value() || *info.test_accuracy >= *best_accuracy)) {
+      best = key;
+      best_accuracy = info.test_accuracy;
+    }
+    if (++seen > keep) {
+      old.push_back(key);
+    }
+  }
+  std::erase_if(old, [&](const Key& key) { return best.has_value() && key.round == best->round; });
+  return old;
+}
+
+absl::StatusOr<std::vector<std::string>> CheckpointStore::Prune(std::string_view job,
+                                                                int32_t keep) {
+  ESPALIER_CHECK(keep >= 1, "at least one checkpoint is kept");
+  std::vector<std::string> removed;
+  for (const Key& key : Superfluous(job, keep)) {
+    // Out of the index first: what is listed can be opened.
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      const auto found = index_.find(key);
+      removed.push_back(found->second.name);
+      index_.erase(found);
+    }
+    ESPALIER_RETURN_IF_ERROR(files_.Remove(PathOf(key)));
+  }
+  if (!removed.empty()) {
+    ESPALIER_RETURN_IF_ERROR(files_.SyncDirectory(directory_));
+  }
+  return removed;
+}
+
+}  // namespace espalier::server::checkpoint

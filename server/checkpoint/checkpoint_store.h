@@ -1,0 +1,103 @@
+// CheckpointStore: the folder of checkpoint files and an index of it.
+//
+// The folder is the truth: the index is rebuilt at start by reading and verifying every file,
+// damaged ones are left where they are but not listed, and temporary files of a crash are removed.
+// One store per folder. A name is "checkpoints/{job}-{round}", its file
+// "{job}-{round}.safetensors".
+//
+// Threading: all members may be called from any thread; Write() and Prune() of one job by one at a
+// time. Errors:    CHECKPOINT_NOT_FOUND (NotFound); INVALID_NAME (InvalidArgument); those of
+// checkpoint_file.h.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/io/file_system.h"
+#include "common/tensor/model.h"
+#include "server/checkpoint/checkpoint_file.h"
+
+namespace espalier::server::checkpoint {
+
+struct CheckpointInfo {
+  std::string name;  // "checkpoints/{job}-{round}"
+  std::string job;   // id without "jobs/"
+  int32_t round = 0;
+  uint64_t size_bytes = 0;
+  std::string sha256;  // of the file, hex
+  std::optional<double> test_accuracy;
+  double density = 0;
+  absl::Time create_time;
+};
+
+// ^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$
+bool IsValidJobId(std::string_view job);
+
+class CheckpointStore {
+ public:
+  // A file that could not be used, and why.
+  struct Damaged {
+    std::string file;
+    absl::Status reason;
+  };
+
+  // Creates `directory` if need be. `files` is borrowed for the life of the store.
+  static absl::StatusOr<std::unique_ptr<CheckpointStore>> Open(io::FileSystem& files,
+                                                               std::string directory);
+
+  // Durable and verified when it returns. Replaces a checkpoint of the same job and round.
+  absl::StatusOr<CheckpointInfo> Write(const tensor::ModelState& state,
+                                       const CheckpointMetadata& metadata);
+  // Of one job, or of all when `job` is empty; by job, newest round first.
+  std::vector<CheckpointInfo> List(std::string_view job) const;
+  absl::StatusOr<CheckpointInfo> Get(std::string_view name) const;
+  // For reading in pieces; stays readable when the checkpoint is pruned meanwhile.
+  absl::StatusOr<std::unique_ptr<io::ReadableFile>> OpenFile(std::string_view name) const;
+  absl::StatusOr<LoadedCheckpoint> Load(std::string_view name) const;
+  // Removes all checkpoints of a job but the newest `keep` ≥ 1 and the one of highest accuracy (the
+  // earliest of equals). Returns the names removed.
+  absl::StatusOr<std::vector<std::string>> Prune(std::string_view job, int32_t keep);
+  // Files that Open() found but could not use.
+  const std::vector<Damaged>& damaged() const { return damaged_; }
+
+ private:
+  // Job and round; rounds in falling order.
+  struct Key {
+    std::string job;
+    int32_t round = 0;
+    bool operator<(const Key& other) const {
+      return job != other.job ? job < other.job : round > other.round;
+    }
+  };
+  using Index = std::map<Key, CheckpointInfo>;
+
+  CheckpointStore(io::FileSystem& files, std::string directory)
+      : files_(files), directory_(std::move(directory)) {}
+
+  static std::string FileName(const Key& key);
+  static std::optional<Key> ParseFileName(std::string_view file);
+  std::string PathOf(const Key& key) const;
+  absl::Status Scan();
+  void AddFile(const std::string& file);
+  // The key of a name that is in the index.
+  absl::StatusOr<Key> Find(std::string_view name) const;
+  std::vector<Key> Superfluous(std::string_view job, int32_t keep) const;
+
+  io::FileSystem& files_;
+  const std::string directory_;
+  std::vector<Damaged> damaged_;
+  mutable std::mutex mutex_;
+  Index index_;  // guarded by mutex_
+};
+
+}  // namespace espalier::server::checkpoint

@@ -1,0 +1,56 @@
+#include "server/events/event_log.h"
+
+#include <utility>
+
+namespace espalier::server::events {
+
+void EventLog::Append(v1::JobEvent event) {
+  {
+    const std::lock_guard lock(mutex_);
+    event.set_sequence(static_cast<int64_t>(events_.size()) + 1);
+    events_.push_back(std::move(event));
+  }
+  Notify();
+}
+
+void EventLog::Close() {
+  {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+  }
+  Notify();
+}
+
+std::optional<v1::JobEvent> EventLog::After(int64_t sequence) const {
+  const std::lock_guard lock(mutex_);
+  if (sequence < 0 || sequence >= static_cast<int64_t>(events_.size())) return std::nullopt;
+  return events_[sequence];
+}
+
+bool EventLog::closed() const {
+  const std::lock_guard lock(mutex_);
+  return closed_;
+}
+
+int64_t EventLog::last_sequence() const {
+  const std::lock_guard lock(mutex_);
+  return static_cast<int64_t>(events_.size());
+}
+
+uint64_t EventLog::Listen(std::function<void()> listener) {
+  const std::lock_guard lock(listeners_mutex_);
+  listeners_[next_listener_] = std::move(listener);
+  return next_listener_++;
+}
+
+void EventLog::Unlisten(uint64_t id) {
+  const std::lock_guard lock(listeners_mutex_);
+  listeners_.erase(id);
+}
+
+void EventLog::Notify() {
+  const std::lock_guard lock(listeners_mutex_);
+  for (const auto& [id, listener] : listeners_) listener();
+}
+
+}  // namespace espalier::server::events

@@ -1,0 +1,224 @@
+#include "server/jobs/job_manager.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/config/validate.h"
+#include "common/log/log.h"
+
+namespace espalier::server::jobs {
+namespace {
+
+using metrics::Metric;
+
+std::string Joined(const std::set<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text.empty() ? "none" : text;
+}
+
+absl::Status JobNotFound(const std::string& name, const std::vector<std::string>& known) {
+  const std::string nearest =
+      config::Nearest(name.starts_with("jobs/") ? name : "jobs/" + name, known);
+  return base::NotFound("JOB_NOT_FOUND",
+                        "expected the name of a job, found '" + name + "'; " +
+                            (nearest.empty() ? "see `espalier job list`"
+                                             : "did you mean '" + nearest + "'?"));
+}
+
+}  // namespace
+
+void JobManager::CheckDataset(const v1::JobSpec& spec,
+                              std::vector<config::Violation>& violations) const {
+  const std::set<std::string> offered = services_.fleet.Datasets();
+  // Without workers nobody can tell; the job then waits for one that offers the data set.
+  if (services_.fleet.active() == 0 || spec.method().name() == "echo") return;
+  const std::string& name = spec.data().dataset();
+  if (!offered.contains(name)) {
+    const std::string nearest = config::Nearest(name, {offered.begin(), offered.end()});
+    violations.push_back(
+        {"data.dataset", "expected a data set that a connected worker offers (" + Joined(offered) +
+                             "), found '" + name + "'" +
+                             (nearest.empty() ? "; put it under a worker's --data-root"
+                                              : "; did you mean '" + nearest + "'?")});
+    return;
+  }
+  for (const v1::Worker& worker : services_.fleet.List()) {
+    for (const v1::DatasetInfo& info : worker.datasets()) {
+      if (info.name() != name || info.features() == 0) continue;
+      if (info.features() != spec.model().input_features()) {
+        violations.push_back({"model.input_features",
+                              "expected " + std::to_string(info.features()) +
+                                  ", the features of data set '" + name + "', found " +
+                                  std::to_string(spec.model().input_features())});
+      }
+      const auto& last = spec.model().layers(spec.model().layers_size() - 1).linear();
+      if (last.units() < info.classes()) {
+        violations.push_back(
+            {"model.layers[" + std::to_string(spec.model().layers_size() - 1) + "].linear.units",
+             "expected at least " + std::to_string(info.classes()) + ", the classes of data set '" +
+                 name + "', found " + std::to_string(last.units())});
+      }
+      return;
+    }
+  }
+}
+
+absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& request) const {
+  const auto taken = [this](const std::string& id) {
+    return jobs_.contains("jobs/" + id) || !services_.checkpoints.List(id).empty();
+  };
+  if (!request.job_id().empty()) {
+    if (!config::IsValidId(request.job_id())) {
+      return base::InvalidArgument("INVALID_JOB_ID",
+                                   "expected a job id of 1 to 63 lower-case letters, digits and "
+                                   "'-', beginning with a letter; found '" +
+                                       request.job_id() + "'");
+    }
+    if (taken(request.job_id())) {
+      return base::MakeError(absl::StatusCode::kAlreadyExists, "JOB_EXISTS",
+                             "expected a new job id, found one in use: '" + request.job_id() +
+                                 "' (a job or its checkpoints); choose another");
+    }
+    return request.job_id();
+  }
+  const std::string base =
+      request.spec().method().name() + "-" +
+      absl::FormatTime("%m%d-%H%M%S", services_.clock.Wall(), absl::UTCTimeZone());
+  std::string id = base;
+  for (int suffix = 2; taken(id); ++suffix) id = base + "-" + std::to_string(suffix);
+  return id;
+}
+
+absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
+                                           std::vector<config::Violation>& violations) {
+  if (const auto it = by_request_id_.find(request.request_id());
+      !request.request_id().empty() && it != by_request_id_.end()) {
+    return jobs_.at(it->second)->View(true);
+  }
+  v1::JobSpec spec = request.spec();
+  config::ApplyDefaults(spec);
+  violations = config::ValidateJobSpec(spec);
+  methods_.Validate(spec, violations);
+  if (violations.empty()) CheckDataset(spec, violations);
+  if (!violations.empty()) {
+    return base::InvalidArgument("INVALID_JOB", "the job has " + std::to_string(violations.size()) +
+                                                    (violations.size() == 1 ? " error" : " errors"));
+  }
+  if (jobs_.size() >= static_cast<size_t>(limits_.max_jobs)) {
+    return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_JOBS",
+                           "expected fewer than " + std::to_string(limits_.max_jobs) +
+                               " jobs; start another coordinator");
+  }
+  v1::Job job;
+  *job.mutable_spec() = spec;
+  ESPALIER_ASSIGN_OR_RETURN(auto program, methods_.Make(spec));
+  if (request.validate_only()) return job;
+  ESPALIER_ASSIGN_OR_RETURN(const std::string id, ChooseId(request));
+  job.set_name("jobs/" + id);
+  auto runner = std::make_shared<JobRunner>(services_, job, std::move(program));
+  jobs_[job.name()] = runner;
+  order_.push_back(job.name());
+  if (!request.request_id().empty()) by_request_id_[request.request_id()] = job.name();
+  runner->Tick();
+  return runner->View(true);
+}
+
+JobRunner* JobManager::Find(const std::string& name) const {
+  const auto it = jobs_.find(name.starts_with("jobs/") ? name : "jobs/" + name);
+  return it == jobs_.end() ? nullptr : it->second.get();
+}
+
+absl::StatusOr<v1::Job> JobManager::Get(const std::string& name) const {
+  const JobRunner* job = Find(name);
+  if (job == nullptr) return JobNotFound(name, order_);
+  return job->View(true);
+}
+
+absl::StatusOr<v1::Job> JobManager::Cancel(const std::string& name) {
+  JobRunner* job = Find(name);
+  if (job == nullptr) return JobNotFound(name, order_);
+  ESPALIER_RETURN_IF_ERROR(job->Cancel());
+  return job->View(true);
+}
+
+absl::StatusOr<std::shared_ptr<events::EventLog>> JobManager::Events(
+    const std::string& name) const {
+  const JobRunner* job = Find(name);
+  if (job == nullptr) return JobNotFound(name, order_);
+  return job->events();
+}
+
+std::vector<v1::Job> JobManager::List() const {
+  std::vector<v1::Job> jobs;
+  for (auto it = order_.rbegin(); it != order_.rend(); ++it) {
+    jobs.push_back(jobs_.at(*it)->View(false));
+  }
+  return jobs;
+}
+
+std::shared_ptr<JobRunner> JobManager::OwnerOf(const std::string& task_id) const {
+  for (const auto& [name, job] : jobs_) {
+    if (!job->ended() && job->Owns(task_id)) return job;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<bool> JobManager::Admit(const v1::PartialHeader& header) const {
+  for (const auto& [name, job] : jobs_) {
+    if (!header.update_id().empty() && job->WasAccepted(header.update_id())) return true;
+  }
+  ESPALIER_RETURN_IF_ERROR(
+      services_.fleet.CheckLease(header.session(), header.task_id(), header.epoch()));
+  const auto job = OwnerOf(header.task_id());
+  if (job == nullptr) {
+    return base::MakeError(absl::StatusCode::kAborted, "ROUND_CLOSED",
+                           header.task_id() + " is not in work any more; discard the result");
+  }
+  ESPALIER_RETURN_IF_ERROR(job->Admit(header));
+  return false;
+}
+
+void JobManager::Accept(round::Upload upload, std::function<void(absl::Status)> done) {
+  const auto admitted = Admit(upload.header);
+  if (!admitted.ok()) {
+    done(admitted.status());
+    return;
+  }
+  OwnerOf(upload.header.task_id())->Accept(std::move(upload), std::move(done));
+}
+
+void JobManager::Tick() {
+  services_.fleet.Tick();
+  // A copy: a job may end, and its callbacks may look jobs up, while others are visited.
+  std::vector<std::shared_ptr<JobRunner>> running;
+  for (const auto& [name, job] : jobs_) {
+    if (!job->ended()) running.push_back(job);
+  }
+  for (const auto& job : running) job->Tick();
+  ExportGauges();
+}
+
+void JobManager::ExportGauges() const {
+  std::map<int, int> jobs;
+  for (const auto& [name, job] : jobs_) ++jobs[job->state()];
+  const std::pair<v1::Job::State, const char*> job_states[] = {
+      {v1::Job::STATE_PENDING, "pending"},       {v1::Job::STATE_RUNNING, "running"},
+      {v1::Job::STATE_CANCELLING, "cancelling"}, {v1::Job::STATE_CANCELLED, "cancelled"},
+      {v1::Job::STATE_SUCCEEDED, "succeeded"},   {v1::Job::STATE_FAILED, "failed"}};
+  for (const auto& [state, word] : job_states) {
+    services_.metrics.Set(Metric::kJobs, jobs[state], word);
+  }
+  const auto workers = services_.fleet.CountByState();
+  const std::pair<v1::Worker::State, const char*> worker_states[] = {
+      {v1::Worker::STATE_ACTIVE, "active"},
+      {v1::Worker::STATE_DRAINING, "draining"},
+      {v1::Worker::STATE_LOST, "lost"}};
+  for (const auto& [state, word] : worker_states) {
+    const auto it = workers.find(state);
+    services_.metrics.Set(Metric::kWorkers, it == workers.end() ? 0 : it->second, word);
+  }
+}
+
+}  // namespace espalier::server::jobs

@@ -1,0 +1,58 @@
+// JobManager: all jobs of a coordinator, and the door through which the API reaches them.
+//
+// Threading: lives on the core executor.
+// Errors:    see each member; every violation of a job is reported at once.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/jobs/job_runner.h"
+
+namespace espalier::server::jobs {
+
+class JobManager {
+ public:
+  JobManager(Services services, const methods::MethodRegistry& methods)
+      : services_(services), methods_(methods) {}
+
+  // Validates, fills defaults in and accepts a job. A repeated request_id returns the first job.
+  // Errors: InvalidArgument INVALID_JOB with `violations`; AlreadyExists JOB_EXISTS; ResourceExhausted
+  //         TOO_MANY_JOBS.
+  absl::StatusOr<v1::Job> Create(const v1::CreateJobRequest& request,
+                                 std::vector<config::Violation>& violations);
+  // Errors: NotFound JOB_NOT_FOUND (here and below), naming jobs with similar names.
+  absl::StatusOr<v1::Job> Get(const std::string& name) const;
+  absl::StatusOr<v1::Job> Cancel(const std::string& name);
+  absl::StatusOr<std::shared_ptr<events::EventLog>> Events(const std::string& name) const;
+  // Newest first, without histories.
+  std::vector<v1::Job> List() const;
+
+  // An upload begins: true when this update was counted already. Errors: Aborted when its lease ended;
+  // InvalidArgument when its header does not fit.
+  absl::StatusOr<bool> Admit(const v1::PartialHeader& header) const;
+  void Accept(round::Upload upload, std::function<void(absl::Status)> done);
+
+  // To be called regularly (every 50 ms or so).
+  void Tick();
+
+ private:
+  JobRunner* Find(const std::string& name) const;
+  std::shared_ptr<JobRunner> OwnerOf(const std::string& task_id) const;
+  void CheckDataset(const v1::JobSpec& spec, std::vector<config::Violation>& violations) const;
+  absl::StatusOr<std::string> ChooseId(const v1::CreateJobRequest& request) const;
+  void ExportGauges() const;
+
+  Services services_;
+  const methods::MethodRegistry& methods_;
+  base::Limits limits_;
+  std::map<std::string, std::shared_ptr<JobRunner>> jobs_;  // by name
+  std::vector<std::string> order_;                          // names, oldest first
+  std::map<std::string, std::string> by_request_id_;
+};
+
+}  // namespace espalier::server::jobs

@@ -1,0 +1,480 @@
+#include "server/jobs/job_runner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "absl/time/time.h"
+#include "common/base/rng.h"
+#include "common/base/status.h"
+#include "common/io/sha256.h"
+#include "common/log/log.h"
+#include "common/wire/topology_codec.h"
+#include "common/wire/values_codec.h"
+#include "common/wire/proto_time.h"
+
+namespace espalier::server::jobs {
+namespace {
+
+using metrics::Metric;
+
+// Below this many stored values, work is quicker than handing it to another thread and back.
+constexpr int64_t kInlineValues = 65'536;
+constexpr int kHistoryInView = 1000;
+
+bool IsEnd(v1::Job::State state) {
+  return state == v1::Job::STATE_SUCCEEDED || state == v1::Job::STATE_FAILED ||
+         state == v1::Job::STATE_CANCELLED;
+}
+
+v1::BlobRef RefTo(const round::Blob& blob, uint32_t inline_bytes) {
+  v1::BlobRef ref;
+  ref.set_digest(blob.digest);
+  ref.set_size_bytes(blob.data.size());
+  if (blob.data.size() <= inline_bytes) ref.set_inline_(blob.data);
+  return ref;
+}
+
+std::vector<wire::TensorChange> ToWire(const methods::StructureChange& change) {
+  std::vector<wire::TensorChange> result;
+  for (const auto& tensor : change.tensors) {
+    result.push_back({tensor.tensor, tensor.diff, tensor.growth_key});
+  }
+  return result;
+}
+
+// Share of the step's participants that must deliver.
+int64_t Needed(const methods::Step& step, const v1::Federation& federation, size_t participants) {
+  if (step.participants == methods::Participants::kAnyOne) return 1;
+  const double needed = std::ceil(federation.quorum() * static_cast<double>(participants) - 1e-9);
+  return std::max<int64_t>(1, static_cast<int64_t>(needed));
+}
+
+}  // namespace
+
+JobRunner::JobRunner(Services services, v1::Job job, std::unique_ptr<methods::Program> program)
+    : services_(services), job_(std::move(job)), program_(std::move(program)) {
+  wire::SetTimestamp(services_.clock.Wall(), job_.mutable_create_time());
+  SetState(v1::Job::STATE_PENDING, "", "");
+}
+
+v1::JobEvent JobRunner::NewEvent() const {
+  v1::JobEvent event;
+  wire::SetTimestamp(services_.clock.Wall(), event.mutable_time());
+  return event;
+}
+
+bool JobRunner::ended() const { return IsEnd(job_.state()); }
+
+void JobRunner::SetState(v1::Job::State state, const std::string& reason,
+                         const std::string& message) {
+  job_.set_state(state);
+  if (state == v1::Job::STATE_FAILED) {
+    job_.set_failure_reason(reason);
+    job_.set_failure_message(message);
+  }
+  if (state == v1::Job::STATE_RUNNING) {
+    wire::SetTimestamp(services_.clock.Wall(), job_.mutable_start_time());
+  }
+  if (IsEnd(state)) {
+    wire::SetTimestamp(services_.clock.Wall(), job_.mutable_end_time());
+    job_.clear_conditions();
+  }
+  v1::JobEvent event = NewEvent();
+  event.mutable_state_changed()->set_state(state);
+  event.mutable_state_changed()->set_reason(reason);
+  event.mutable_state_changed()->set_message(message);
+  events_->Append(std::move(event));
+  log::Info("job_state_changed", {{"job", job_.name()},
+                                  {"state", v1::Job::State_Name(state)},
+                                  {"reason", reason},
+                                  {"message", message}});
+  if (IsEnd(state)) events_->Close();
+}
+
+// The condition says why the job does not move; an empty message clears it.
+void JobRunner::SetWaiting(const std::string& message) {
+  if (message.empty()) {
+    job_.clear_conditions();
+    return;
+  }
+  if (job_.conditions_size() == 0) {
+    wire::SetTimestamp(services_.clock.Wall(), job_.add_conditions()->mutable_since());
+    log::Warning("job_waits_for_workers", {{"job", job_.name()}, {"message", message}});
+  }
+  job_.mutable_conditions(0)->set_type("WAITING_WORKERS");
+  job_.mutable_conditions(0)->set_message(message);
+}
+
+std::string JobRunner::MissingWorkers() const {
+  const std::string& dataset = job_.spec().data().dataset();
+  const size_t needed = job_.spec().federation().min_workers();
+  const size_t there = services_.fleet.WorkersWith(dataset).size();
+  if (there >= needed) return "";
+  return "waiting for " + std::to_string(needed) + " workers with data set '" + dataset +
+         "'; connected now: " + std::to_string(there) + " of " +
+         std::to_string(services_.fleet.active()) + " workers offer it";
+}
+
+void JobRunner::Tick() {
+  if (job_.state() == v1::Job::STATE_PENDING) {
+    const std::string missing = MissingWorkers();
+    SetWaiting(missing);
+    if (missing.empty()) Begin();
+    return;
+  }
+  if (step_ == nullptr) return;
+  const auto step = step_;
+  step->Tick();
+  if (step != step_) return;
+  SetWaiting(step->waiting_for_workers()
+                 ? "no connected worker can do what is left of round " +
+                       std::to_string(state_.round + 1) + "; " +
+                       std::to_string(services_.fleet.active()) + " workers are connected"
+                 : "");
+}
+
+void JobRunner::Begin() {
+  SetState(v1::Job::STATE_RUNNING, "", "");
+  const auto program = program_;
+  Advance([program] { return program->Start(); }, true);
+}
+
+absl::Status JobRunner::Cancel() {
+  if (ended()) {
+    return base::FailedPrecondition("JOB_ENDED",
+                                    "expected a job that is PENDING or RUNNING, found " +
+                                        v1::Job::State_Name(job_.state()).substr(6) + " (" +
+                                        job_.name() + "); nothing to cancel");
+  }
+  SetState(v1::Job::STATE_CANCELLING, "", "");
+  if (step_ != nullptr) step_->Abort("JOB_CANCELLED");
+  step_ = nullptr;
+  SetState(v1::Job::STATE_CANCELLED, "", "");
+  services_.metrics.Add(Metric::kRounds, 1, "aborted");
+  return absl::OkStatus();
+}
+
+// Runs `next` and prepares what follows from it, on the pool when the model is large.
+void JobRunner::Advance(std::function<absl::StatusOr<methods::Transition>()> next, bool large) {
+  step_ = nullptr;
+  if (!large) {
+    Apply(Prepare(next));
+    return;
+  }
+  const auto self = shared_from_this();
+  services_.pool.Post([self, next = std::move(next)] {
+    auto prepared = std::make_shared<absl::StatusOr<Prepared>>(self->Prepare(next));
+    self->services_.core.Post([self, prepared] { self->Apply(std::move(*prepared)); });
+  });
+}
+
+absl::StatusOr<JobRunner::Prepared> JobRunner::Prepare(
+    const std::function<absl::StatusOr<methods::Transition>()>& next) const {
+  const absl::Duration start = services_.clock.Elapsed();
+  Prepared prepared;
+  ESPALIER_ASSIGN_OR_RETURN(prepared.transition, next());
+  ESPALIER_RETURN_IF_ERROR(Publish(prepared));
+  prepared.prepare_seconds = absl::ToDoubleSeconds(services_.clock.Elapsed() - start);
+  const v1::Checkpointing& policy = job_.spec().checkpoint();
+  const methods::Transition& transition = prepared.transition;
+  const bool last = !transition.step.has_value();
+  if (transition.committed.has_value() && transition.checkpoint != nullptr &&
+      (last || (policy.every_rounds() > 0 && transition.state.round % policy.every_rounds() == 0))) {
+    WriteCheckpoint(prepared);
+  }
+  return prepared;
+}
+
+absl::Status JobRunner::Publish(Prepared& prepared) const {
+  if (!prepared.transition.step.has_value()) return absl::OkStatus();
+  const tensor::ModelState& model = prepared.transition.state.model;
+  prepared.values =
+      services_.blobs.Put(std::string(wire::ValuesAsBytes(model.values)), true, traffic_);
+  if (state_.model.topology != nullptr && state_.model.topology->hash() == model.topology->hash()) {
+    prepared.topology = topology_;
+    prepared.update = update_;
+    prepared.update_base_hash = update_base_hash_;
+    return absl::OkStatus();
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const auto full, wire::EncodeTopology(*model.topology));
+  prepared.topology = services_.blobs.Put(full.SerializeAsString(), false, traffic_);
+  if (!prepared.transition.structure_change.has_value()) return absl::OkStatus();
+  const auto& change = *prepared.transition.structure_change;
+  ESPALIER_ASSIGN_OR_RETURN(
+      const auto update, wire::EncodeTopologyUpdate(*change.base, *model.topology, ToWire(change)));
+  prepared.update = services_.blobs.Put(update.SerializeAsString(), false, traffic_);
+  prepared.update_base_hash = change.base->hash();
+  return absl::OkStatus();
+}
+
+void JobRunner::WriteCheckpoint(Prepared& prepared) const {
+  const absl::Duration start = services_.clock.Elapsed();
+  const v1::RoundSummary& summary = *prepared.transition.committed;
+  const std::string job = job_.name().substr(sizeof("jobs/") - 1);
+  checkpoint::CheckpointMetadata metadata;
+  metadata.job = job;
+  metadata.round = summary.round();
+  metadata.model_spec = job_.spec().model();
+  if (summary.has_test_accuracy()) {
+    metadata.test_accuracy = summary.test_accuracy();
+  } else if (summary.has_federated_test_accuracy()) {
+    metadata.test_accuracy = summary.federated_test_accuracy();
+  }
+  metadata.create_time = services_.clock.Wall();
+  auto written = services_.checkpoints.Write(*prepared.transition.checkpoint, metadata);
+  if (written.ok()) {
+    const auto pruned = services_.checkpoints.Prune(job, job_.spec().checkpoint().keep());
+    if (!pruned.ok()) {
+      log::Warning("checkpoint_not_pruned", {{"job", job}, {"message", base::MessageOf(pruned.status())}});
+    }
+  }
+  prepared.checkpoint_seconds = absl::ToDoubleSeconds(services_.clock.Elapsed() - start);
+  prepared.checkpoint_status = written.status();
+  if (written.ok()) prepared.checkpoint = *written;
+}
+
+void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
+  if (ended()) return;
+  if (!prepared.ok()) {
+    Fail(prepared.status());
+    return;
+  }
+  if (!prepared->checkpoint_status.ok()) {
+    services_.metrics.Add(Metric::kCheckpointFailures);
+    Fail(base::Annotate(prepared->checkpoint_status, "the checkpoint could not be written"));
+    return;
+  }
+  services_.metrics.Observe(Metric::kAggregationDuration, prepared->prepare_seconds);
+  methods::Transition& transition = prepared->transition;
+  if (transition.committed.has_value()) CommitRound(*prepared);
+  state_ = std::move(transition.state);
+  job_.set_stored_parameters(state_.model.topology->total_stored());
+  job_.set_dense_parameters(state_.model.topology->total_size());
+  values_ = prepared->values;
+  topology_ = prepared->topology;
+  update_ = prepared->update;
+  update_base_hash_ = prepared->update_base_hash;
+  if (!transition.step.has_value()) {
+    SetState(v1::Job::STATE_SUCCEEDED, "", "");
+    return;
+  }
+  RunStep(*transition.step);
+}
+
+void JobRunner::CommitRound(Prepared& prepared) {
+  v1::RoundSummary& summary = *prepared.transition.committed;
+  const tensor::ModelTopology& topology = *prepared.transition.checkpoint->topology;
+  summary.set_bytes_sent(traffic_->sent - round_start_sent_);
+  summary.set_bytes_received(traffic_->received - round_start_received_);
+  const int64_t values =
+      traffic_->values_sent + traffic_->values_received - round_start_values_;
+  summary.set_dense_bytes(static_cast<int64_t>(
+      static_cast<double>(values) * static_cast<double>(topology.total_size()) /
+      static_cast<double>(std::max<int64_t>(1, topology.total_stored()))));
+  wire::SetDuration(services_.clock.Elapsed() - round_start_, summary.mutable_duration());
+  if (prepared.checkpoint.has_value()) {
+    const auto& checkpoint = *prepared.checkpoint;
+    job_.set_latest_checkpoint(checkpoint.name);
+    services_.metrics.Observe(Metric::kCheckpointDuration, prepared.checkpoint_seconds);
+    services_.metrics.Observe(Metric::kRoundPhaseDuration, prepared.checkpoint_seconds, "checkpoint");
+    services_.metrics.Set(Metric::kCheckpointBytes, static_cast<double>(checkpoint.size_bytes));
+    v1::JobEvent event = NewEvent();
+    event.mutable_checkpoint_written()->set_name(checkpoint.name);
+    event.mutable_checkpoint_written()->set_round(summary.round());
+    event.mutable_checkpoint_written()->set_size_bytes(checkpoint.size_bytes);
+    events_->Append(std::move(event));
+  }
+  job_.set_round(summary.round());
+  job_.set_model_hash(io::Sha256Hex(
+      topology.hash() +
+      io::Sha256Hex(wire::ValuesAsBytes(prepared.transition.checkpoint->values))));
+  const bool has_accuracy = summary.has_test_accuracy() || summary.has_federated_test_accuracy();
+  const double accuracy = summary.has_test_accuracy() ? summary.test_accuracy()
+                                                      : summary.federated_test_accuracy();
+  if (has_accuracy && (job_.best_round() == 0 || accuracy > job_.best_accuracy())) {
+    job_.set_best_accuracy(accuracy);
+    job_.set_best_round(summary.round());
+  }
+  if (job_.history_size() == kHistoryInView) job_.mutable_history()->DeleteSubrange(0, 1);
+  *job_.add_history() = summary;
+  v1::JobEvent event = NewEvent();
+  *event.mutable_round_committed()->mutable_summary() = summary;
+  events_->Append(std::move(event));
+  services_.metrics.Add(Metric::kRounds, 1, "committed");
+  services_.metrics.Set(Metric::kRoundLastCommit, absl::ToDoubleSeconds(services_.clock.Wall() -
+                                                                         absl::UnixEpoch()));
+}
+
+std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(
+    const methods::Step& step) const {
+  std::vector<round::ParticipantSpec> all;
+  const v1::Partition& partition = job_.spec().data().partition();
+  if (step.participants == methods::Participants::kAnyOne) {
+    return {{"central", 0, ""}};
+  }
+  if (partition.kind() == v1::Partition::KIND_LOCAL) {
+    for (const std::string& id : services_.fleet.WorkersWith(job_.spec().data().dataset())) {
+      all.push_back({id, 0, id});
+    }
+  } else {
+    for (int shard = 0; shard < partition.shards(); ++shard) {
+      all.push_back({"shard-" + std::to_string(shard), shard, ""});
+    }
+  }
+  const int cohort = job_.spec().federation().cohort_size();
+  if (step.participants == methods::Participants::kAll || cohort == 0 ||
+      cohort >= static_cast<int>(all.size())) {
+    return all;
+  }
+  base::Rng rng(base::StreamKey(job_.spec().seed(), "cohort", {static_cast<uint64_t>(step.round)}));
+  base::Shuffle(std::span(all), rng);
+  all.resize(cohort);
+  return all;
+}
+
+round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
+  round::StepPlan plan;
+  const v1::JobSpec& spec = job_.spec();
+  plan.task = step.task;
+  plan.task.set_job(job_.name());
+  plan.task.set_round(step.round);
+  *plan.task.mutable_lease() = spec.federation().round_deadline();
+  *plan.task.mutable_data() = spec.data();
+  plan.task.set_seed(spec.seed());
+  const uint32_t inline_bytes = base::Limits().inline_bytes;
+  v1::ModelRef& model = *plan.task.mutable_model();
+  *model.mutable_spec() = spec.model();
+  model.set_topology_hash(state_.model.topology->hash());
+  model.set_topology_version(state_.topology_version);
+  // Never inline: workers have the structure from earlier rounds, so it would be sent in vain.
+  *model.mutable_topology() = RefTo(*topology_, 0);
+  if (update_ != nullptr) {
+    *model.mutable_topology_update() = RefTo(*update_, 0);
+    model.set_update_base_hash(update_base_hash_);
+  }
+  *model.mutable_values() = RefTo(*values_, inline_bytes);
+  plan.participants = ChooseParticipants(step);
+  plan.federation = spec.federation();
+  plan.needed = Needed(step, spec.federation(), plan.participants.size());
+  plan.layout = state_.model.topology->shared_layout();
+  plan.needs_dataset = !step.task.has_echo();
+  plan.reducer = reduce::MakeReducer(step.reducer, state_.model.topology);
+  if (step.reducer == reduce::ReducerKind::kMean) {
+    plan.values_count = state_.model.topology->total_stored();
+  }
+  return plan;
+}
+
+void JobRunner::RunStep(const methods::Step& step) {
+  if (step.round != announced_round_) {
+    announced_round_ = step.round;
+    round_start_ = services_.clock.Elapsed();
+    round_start_sent_ = traffic_->sent;
+    round_start_received_ = traffic_->received;
+    round_start_values_ = traffic_->values_sent + traffic_->values_received;
+  }
+  phase_ = step.task.has_evaluate() ? "evaluate" : "train";
+  phase_start_ = services_.clock.Elapsed();
+  round::StepPlan plan = MakePlan(step);
+  if (phase_ == "train") {
+    v1::JobEvent event = NewEvent();
+    event.mutable_round_started()->set_round(step.round);
+    event.mutable_round_started()->set_participants(plan.participants.size());
+    events_->Append(std::move(event));
+  }
+  step_ = std::make_shared<round::StepRunner>(services_.fleet, services_.core, services_.pool,
+                                              services_.clock, std::move(plan), MakeListener(step));
+  step_->Start();
+}
+
+round::StepListener JobRunner::MakeListener(const methods::Step& step) {
+  const auto weak = weak_from_this();
+  // A callback of a step may come after its job ended; then nobody listens any more.
+  const auto append = [weak](auto fill) {
+    if (const auto self = weak.lock(); self && !self->ended()) {
+      v1::JobEvent event = self->NewEvent();
+      fill(event);
+      self->events_->Append(std::move(event));
+    }
+  };
+  round::StepListener listener;
+  listener.on_sent = [traffic = traffic_](const v1::Task& task) {
+    traffic->sent += static_cast<int64_t>(task.ByteSizeLong());
+    traffic->values_sent += static_cast<int64_t>(task.model().values().inline_().size());
+  };
+  listener.on_reassigned = [append](const v1::TaskReassigned& reassigned) {
+    log::Warning("task_reassigned", {{"participant", reassigned.participant()},
+                                     {"worker", reassigned.worker()},
+                                     {"reason", reassigned.reason()},
+                                     {"message", reassigned.message()}});
+    append([&](v1::JobEvent& event) { *event.mutable_task_reassigned() = reassigned; });
+  };
+  listener.on_rejected = [append](const v1::UpdateRejected& rejected) {
+    append([&](v1::JobEvent& event) { *event.mutable_update_rejected() = rejected; });
+  };
+  listener.on_quorum_missed = [append](const v1::QuorumMissed& missed) {
+    append([&](v1::JobEvent& event) { *event.mutable_quorum_missed() = missed; });
+  };
+  listener.on_finished = [weak, phase = phase_](absl::StatusOr<reduce::Reduced> reduced) {
+    if (const auto self = weak.lock(); self && !self->ended()) {
+      self->OnStepFinished(std::move(reduced), phase);
+    }
+  };
+  return listener;
+}
+
+void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, const std::string& phase) {
+  services_.metrics.Observe(Metric::kRoundPhaseDuration,
+                            absl::ToDoubleSeconds(services_.clock.Elapsed() - phase_start_), phase);
+  if (!reduced.ok()) {
+    if (base::ReasonOf(reduced.status()) == "QUORUM_LOST") {
+      services_.metrics.Add(Metric::kRounds, 1, "quorum_lost");
+    }
+    Fail(reduced.status());
+    return;
+  }
+  const bool large = state_.model.topology->total_stored() > kInlineValues;
+  const auto program = program_;
+  auto result = std::make_shared<reduce::Reduced>(*std::move(reduced));
+  // The state stays here until Apply() replaces it: Publish() compares structures with it.
+  const auto state = std::make_shared<methods::ProgramState>(state_);
+  Advance([program, state, result] { return program->Next(std::move(*state), std::move(*result)); },
+          large);
+}
+
+void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> done) {
+  const auto step = step_;
+  const std::string update_id = upload.header.update_id();
+  const int64_t values_bytes = static_cast<int64_t>(upload.header.values_count() * sizeof(float));
+  traffic_->received += static_cast<int64_t>(upload.header.body_bytes() + upload.header.ByteSizeLong());
+  traffic_->values_received += values_bytes;
+  const auto self = shared_from_this();
+  step->Accept(std::move(upload), [self, update_id, done = std::move(done)](absl::Status status) {
+    if (status.ok()) {
+      self->accepted_.insert(update_id);
+      self->accepted_order_.push_back(update_id);
+      if (self->accepted_order_.size() > kRememberedUpdates) {
+        self->accepted_.erase(self->accepted_order_.front());
+        self->accepted_order_.pop_front();
+      }
+    }
+    done(std::move(status));
+  });
+}
+
+void JobRunner::Fail(const absl::Status& status) {
+  if (step_ != nullptr) step_->Abort("JOB_FAILED");
+  step_ = nullptr;
+  SetState(v1::Job::STATE_FAILED, base::ReasonOf(status), base::MessageOf(status));
+  services_.metrics.Add(Metric::kRounds, 1, "aborted");
+}
+
+v1::Job JobRunner::View(bool with_history) const {
+  v1::Job view = job_;
+  if (!with_history) view.clear_history();
+  return view;
+}
+
+}  // namespace espalier::server::jobs

@@ -1,0 +1,125 @@
+// JobRunner: one job from PENDING to its end.
+//
+// It asks the job's program what to do, has a StepRunner do it, commits what the program says is a round
+// (checkpoint first, then the event), and publishes the next model for the workers to fetch.
+//
+//   PENDING ──enough workers──▶ RUNNING ──program done──▶ SUCCEEDED
+//      └──────── cancel ───────────┴─▶ CANCELLED          RUNNING ──error──▶ FAILED
+//
+// Threading:   lives on the core executor. Next(), encoding and checkpoints of large models run on the pool,
+//              one thing at a time; while one runs, the job does nothing else.
+// Determinism: the models depend only on the spec (with its seed) and on which participants were accepted.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "common/base/executor.h"
+#include "common/metrics/metrics.h"
+#include "server/checkpoint/checkpoint_store.h"
+#include "server/events/event_log.h"
+#include "server/methods/program.h"
+#include "server/round/blob_store.h"
+#include "server/round/step_runner.h"
+#include "server/scheduler/fleet.h"
+
+namespace espalier::server::jobs {
+
+// What jobs share; borrowed, outlives them.
+struct Services {
+  scheduler::Fleet& fleet;
+  base::Executor& core;
+  base::Executor& pool;
+  const base::Clock& clock;
+  round::BlobStore& blobs;
+  checkpoint::CheckpointStore& checkpoints;
+  metrics::Metrics& metrics;
+};
+
+class JobRunner : public std::enable_shared_from_this<JobRunner> {
+ public:
+  // `job` has name and a complete, validated spec.
+  JobRunner(Services services, v1::Job job, std::unique_ptr<methods::Program> program);
+
+  // Starts when the workers are there; lets the step's deadlines pass.
+  void Tick();
+  // Errors: FailedPrecondition JOB_ENDED.
+  absl::Status Cancel();
+
+  v1::Job View(bool with_history) const;
+  bool ended() const;
+  v1::Job::State state() const { return job_.state(); }
+  std::shared_ptr<events::EventLog> events() const { return events_; }
+
+  bool Owns(const std::string& task_id) const { return step_ && step_->Owns(task_id); }
+  // Was this update counted before? Remembered for the last kRememberedUpdates.
+  bool WasAccepted(const std::string& update_id) const { return accepted_.contains(update_id); }
+  absl::Status Admit(const v1::PartialHeader& header) const { return step_->Admit(header); }
+  void Accept(round::Upload upload, std::function<void(absl::Status)> done);
+
+ private:
+  // What the pool makes of a finished step: the transition, ready to be published.
+  struct Prepared {
+    methods::Transition transition;
+    std::shared_ptr<const round::Blob> values;
+    std::shared_ptr<const round::Blob> topology;
+    std::shared_ptr<const round::Blob> update;  // null when the structure is the same or is all new
+    std::string update_base_hash;
+    std::optional<checkpoint::CheckpointInfo> checkpoint;
+    absl::Status checkpoint_status;
+    double checkpoint_seconds = 0;
+    double prepare_seconds = 0;
+  };
+
+  void SetState(v1::Job::State state, const std::string& reason, const std::string& message);
+  void SetWaiting(const std::string& message);
+  std::string MissingWorkers() const;
+  void Begin();
+  void Advance(std::function<absl::StatusOr<methods::Transition>()> next, bool large);
+  absl::StatusOr<Prepared> Prepare(
+      const std::function<absl::StatusOr<methods::Transition>()>& next) const;
+  absl::Status Publish(Prepared& prepared) const;
+  void WriteCheckpoint(Prepared& prepared) const;
+  void Apply(absl::StatusOr<Prepared> prepared);
+  void CommitRound(Prepared& prepared);
+  void RunStep(const methods::Step& step);
+  round::StepPlan MakePlan(const methods::Step& step) const;
+  std::vector<round::ParticipantSpec> ChooseParticipants(const methods::Step& step) const;
+  round::StepListener MakeListener(const methods::Step& step);
+  void OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, const std::string& phase);
+  void Fail(const absl::Status& status);
+  v1::JobEvent NewEvent() const;
+
+  Services services_;
+  v1::Job job_;
+  std::shared_ptr<const methods::Program> program_;
+  std::shared_ptr<events::EventLog> events_ = std::make_shared<events::EventLog>();
+  std::shared_ptr<round::Traffic> traffic_ = std::make_shared<round::Traffic>();
+
+  methods::ProgramState state_;
+  std::shared_ptr<const round::Blob> values_;
+  std::shared_ptr<const round::Blob> topology_;
+  std::shared_ptr<const round::Blob> update_;
+  std::string update_base_hash_;
+  std::shared_ptr<round::StepRunner> step_;
+  std::string phase_;
+  absl::Duration phase_start_;
+
+  absl::Duration round_start_;
+  int64_t round_start_sent_ = 0;
+  int64_t round_start_received_ = 0;
+  int64_t round_start_values_ = 0;
+  int announced_round_ = 0;
+
+  static constexpr size_t kRememberedUpdates = 4096;
+  std::set<std::string> accepted_;
+  std::deque<std::string> accepted_order_;
+};
+
+}  // namespace espalier::server::jobs

@@ -1,0 +1,221 @@
+// espalier-coordinator: wiring only.
+#include <fcntl.h>
+#include <grpcpp/create_channel.h>
+#include <malloc.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "common/base/clock.h"
+#include "common/base/executor.h"
+#include "common/base/limits.h"
+#include "common/base/status.h"
+#include "common/log/log.h"
+#include "common/rpc/health.h"
+#include "common/rpc/server.h"
+#include "common/wire/proto_time.h"
+#include "server/api/client_services.h"
+#include "server/api/worker_service.h"
+
+namespace espalier::server {
+namespace {
+
+// Exit codes of daemons, after sysexits.h.
+constexpr int kExitOk = 0;
+constexpr int kExitUsage = 64;
+constexpr int kExitUnavailable = 69;
+constexpr int kExitTemporary = 75;
+constexpr int kExitConfig = 78;
+
+constexpr auto kTick = std::chrono::milliseconds(50);
+constexpr auto kDrain = std::chrono::seconds(5);
+
+struct Flags {
+  std::string listen = "127.0.0.1:7070";
+  std::string metrics_listen = "127.0.0.1:7071";
+  std::string data_dir = "espalier-data";
+  std::string log_level = "info";
+  std::string tls_cert;
+  std::string tls_key;
+  std::string tls_client_ca;
+  double heartbeat_timeout_s = 10;
+  bool reflection = false;
+  bool health_check = false;
+  bool describe_metrics = false;
+};
+
+void DeclareFlags(CLI::App& app, Flags& flags) {
+  app.add_option("--listen", flags.listen, "host:port for workers and clients; port 0 = a free one")
+      ->capture_default_str();
+  app.add_option("--metrics-listen", flags.metrics_listen, "host:port of /metrics (HTTP)")
+      ->capture_default_str();
+  app.add_option("--data-dir", flags.data_dir, "folder for checkpoints and uploads")
+      ->capture_default_str();
+  app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+  app.add_option("--tls-cert", flags.tls_cert, "PEM certificate; turns TLS on");
+  app.add_option("--tls-key", flags.tls_key, "PEM private key");
+  app.add_option("--tls-client-ca", flags.tls_client_ca,
+                 "PEM authority; callers must present a certificate signed by it");
+  app.add_option("--heartbeat-timeout", flags.heartbeat_timeout_s,
+                 "seconds of silence after which a worker counts as lost")
+      ->check(CLI::Range(0.5, 3600.0))
+      ->capture_default_str();
+  app.add_flag("--debug-reflection", flags.reflection, "serve gRPC reflection");
+  app.add_flag("--health-check", flags.health_check,
+               "ask the coordinator at --listen for its health and exit 0 or 69");
+  app.add_flag("--describe-metrics", flags.describe_metrics, "print the metric catalogue and exit");
+  app.set_version_flag("--version", std::string("espalier-coordinator " ESPALIER_VERSION));
+}
+
+// The lock that keeps a second coordinator off the same folder; held until the process ends.
+absl::Status LockDataDir(const std::string& directory) {
+  ESPALIER_RETURN_IF_ERROR(io::PosixFileSystem().CreateDirectories(directory + "/spool"));
+  const std::string path = directory + "/lock";
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) {
+    return base::FailedPrecondition(
+        "DATA_DIR_UNUSABLE", "expected a writable folder at '" + directory +
+                                 "', found none; check --data-dir and its owner");
+  }
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    return base::MakeError(absl::StatusCode::kAlreadyExists, "DATA_DIR_LOCKED",
+                           "another coordinator uses '" + directory +
+                               "'; stop it or give this one another --data-dir");
+  }
+  return absl::OkStatus();
+}
+
+int ExitWith(const absl::Status& status, int code) {
+  log::Error("cannot_start", {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
+  return code;
+}
+
+v1::ClusterInfo MakeInfo(const base::Clock& clock, const std::string& metrics_address) {
+  v1::ClusterInfo info;
+  info.set_version(ESPALIER_VERSION);
+  info.set_protocol_min(base::kProtocolMin);
+  info.set_protocol_max(base::kProtocolMax);
+  info.set_metrics_address("http://" + metrics_address + "/metrics");
+  wire::SetTimestamp(clock.Wall(), info.mutable_start_time());
+  return info;
+}
+
+// Until SIGTERM or SIGINT, lets time pass for the state machines.
+void RunUntilSignal(base::ThreadExecutor& core, base::ThreadExecutor& pool,
+                    jobs::JobManager& manager, metrics::Metrics& metrics, const sigset_t& signals) {
+  using metrics::Metric;
+  std::atomic<bool> ticking{false};
+  const timespec timeout{0, std::chrono::nanoseconds(kTick).count()};
+  while (sigtimedwait(&signals, nullptr, &timeout) < 0) {
+    metrics.Set(Metric::kExecutorQueueLength, static_cast<double>(core.queue_length()), "core");
+    metrics.Set(Metric::kExecutorQueueLength, static_cast<double>(pool.queue_length()), "pool");
+    // Ticks do not pile up behind a busy core.
+    if (ticking.exchange(true)) continue;
+    core.Post([&manager, &ticking] {
+      manager.Tick();
+      ticking = false;
+    });
+  }
+  while (ticking) std::this_thread::yield();
+}
+
+int Run(const Flags& flags) {
+  // Blocked before any thread exists, so that only RunUntilSignal sees them.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  // gRPC's many threads would otherwise each keep an arena of their own.
+  mallopt(M_ARENA_MAX, 2);
+
+  if (const absl::Status locked = LockDataDir(flags.data_dir); !locked.ok()) {
+    return ExitWith(locked, base::ReasonOf(locked) == "DATA_DIR_LOCKED" ? kExitTemporary : kExitConfig);
+  }
+  auto checkpoints =
+      checkpoint::CheckpointStore::Open(io::PosixFileSystem(), flags.data_dir + "/checkpoints");
+  if (!checkpoints.ok()) return ExitWith(checkpoints.status(), kExitConfig);
+  for (const auto& damaged : (*checkpoints)->damaged()) {
+    log::Warning("checkpoint_unusable", {{"file", damaged.file}, {"message", base::MessageOf(damaged.reason)}});
+  }
+
+  metrics::Metrics metrics(metrics::Role::kCoordinator);
+  log::SetCounter([&metrics](log::Level level) {
+    constexpr const char* kWords[] = {"debug", "info", "warning", "error"};
+    metrics.Add(metrics::Metric::kLogMessages, 1, kWords[static_cast<int>(level)]);
+  });
+  const auto metrics_address = metrics.Serve(flags.metrics_listen);
+  if (!metrics_address.ok()) return ExitWith(metrics_address.status(), kExitUnavailable);
+
+  base::Limits limits;
+  limits.heartbeat_timeout = absl::Seconds(flags.heartbeat_timeout_s);
+  limits.heartbeat_interval = std::min(limits.heartbeat_interval, limits.heartbeat_timeout / 4);
+  const base::RealClock clock;
+  const auto methods = methods::MethodRegistry::Builtin();
+  round::BlobStore blobs;
+  scheduler::Fleet fleet(clock, limits);
+  base::ThreadExecutor core(1);
+  base::ThreadExecutor pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency()) - 1));
+  jobs::JobManager manager({fleet, core, pool, clock, blobs, **checkpoints, metrics}, methods);
+  const api::Context context{core,    clock,        manager, fleet,   methods,
+                             **checkpoints, blobs, metrics, limits, flags.data_dir + "/spool",
+                             MakeInfo(clock, *metrics_address)};
+  api::WorkerService workers(context);
+  api::JobService job_service(context);
+  api::MethodService method_service(context);
+  api::ClusterService cluster_service(context);
+  api::CheckpointService checkpoint_service(context);
+  auto running = rpc::StartServer(
+      {flags.listen, flags.tls_cert, flags.tls_key, flags.tls_client_ca, flags.reflection},
+      {&workers, &job_service, &method_service, &cluster_service, &checkpoint_service});
+  if (!running.ok()) return ExitWith(running.status(), kExitUnavailable);
+
+  std::printf("listening address=%s metrics=%s\n", running->address.c_str(), metrics_address->c_str());
+  std::fflush(stdout);
+  log::Info("coordinator_started", {{"address", running->address},
+                                    {"metrics", *metrics_address},
+                                    {"version", ESPALIER_VERSION},
+                                    {"data_dir", flags.data_dir}});
+  RunUntilSignal(core, pool, manager, metrics, signals);
+  log::Info("coordinator_stops");
+  // A second signal ends the process at once.
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  running->server->Shutdown(std::chrono::system_clock::now() + kDrain);
+  running->server->Wait();
+  return kExitOk;
+}
+
+}  // namespace
+
+int Main(int argc, char** argv) {
+  CLI::App app("The coordinator of an Espalier cluster: accepts jobs, hands tasks to workers, keeps models.",
+               "espalier-coordinator");
+  Flags flags;
+  DeclareFlags(app, flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? kExitOk : kExitUsage;
+  }
+  log::SetLevel(flags.log_level);
+  if (flags.describe_metrics) {
+    std::fputs(metrics::CatalogueAsMarkdown().c_str(), stdout);
+    return kExitOk;
+  }
+  if (flags.health_check) return rpc::CheckHealth({flags.listen, "", "", ""}).ok() ? kExitOk : kExitUnavailable;
+  return Run(flags);
+}
+
+}  // namespace espalier::server
+
+int main(int argc, char** argv) { return espalier::server::Main(argc, argv); }

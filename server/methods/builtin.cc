@@ -1,0 +1,9 @@
+#include "server/methods/builtin.h"
+
+namespace espalier::server::methods {
+
+std::vector<MethodDeclaration> BuiltinMethods() {
+  return {DenseMethod(), StaticMethod(), SetMethod(), RigLMethod(), EchoMethod()};
+}
+
+}  // namespace espalier::server::methods

@@ -1,0 +1,19 @@
+// The methods that come with Espalier. A new one is a file with such a function and a line in
+// builtin.cc.
+#pragma once
+
+#include <vector>
+
+#include "server/methods/program.h"
+
+namespace espalier::server::methods {
+
+MethodDeclaration DenseMethod();
+MethodDeclaration EchoMethod();
+MethodDeclaration RigLMethod();
+MethodDeclaration SetMethod();
+MethodDeclaration StaticMethod();
+
+std::vector<MethodDeclaration> BuiltinMethods();
+
+}  // namespace espalier::server::methods

@@ -1,0 +1,51 @@
+// echo: workers return the model as it is; measures rounds without training.
+#include "server/methods/builtin.h"
+#include "server/methods/structure.h"
+#include "server/methods/training_program.h"
+
+namespace espalier::server::methods {
+namespace {
+
+class EchoProgram : public TrainingProgram {
+ public:
+  EchoProgram(const v1::JobSpec& spec, double density) : TrainingProgram(spec), density_(density) {}
+
+ protected:
+  absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
+      const tensor::ModelLayout& layout) const override {
+    return RandomStructure(layout, {.distribution = "uniform", .density = density_}, seed());
+  }
+  v1::Task MakeTask(const ProgramState&) const override {
+    v1::Task task;
+    task.mutable_echo();
+    return task;
+  }
+  bool evaluates() const override { return false; }
+
+ private:
+  double density_;
+};
+
+}  // namespace
+
+MethodDeclaration EchoMethod() {
+  return {
+      .name = "echo",
+      .summary = "Measures rounds without training: workers return the model unchanged.",
+      .source = "none; a benchmark",
+      .parameters = {{.name = "density",
+                      .default_value = 1.0,
+                      .doc = "Active weights / weights, the same in every sparsifiable layer.",
+                      .min = 0,
+                      .max = 1,
+                      .min_exclusive = true,
+                      .choices = {}}},
+      .validate = nullptr,
+      .make =
+          [](const v1::JobSpec& spec, const config::Parameters& parameters) {
+            return std::make_unique<EchoProgram>(spec, parameters.Double("density"));
+          },
+  };
+}
+
+}  // namespace espalier::server::methods

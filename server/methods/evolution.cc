@@ -1,0 +1,93 @@
+#include "server/methods/evolution.h"
+
+#include <fmt/core.h>
+
+#include "common/base/status.h"
+
+namespace espalier::server::methods {
+namespace {
+
+// Writes `values` to the entries of `topology` at the ascending flat `positions`, all of them
+// active.
+void WriteAt(const tensor::Topology& topology, std::span<const int64_t> positions,
+             std::span<const float> values, std::span<float> stored) {
+  const auto offsets = topology.row_offsets();
+  const auto columns = topology.columns();
+  int64_t entry = 0;
+  for (size_t i = 0; i < positions.size(); ++i) {
+    const int64_t row = positions[i] / topology.cols();
+    const int64_t column = positions[i] % topology.cols();
+    entry = std::max<int64_t>(entry, offsets[row]);
+    while (columns[entry] != column) ++entry;
+    stored[entry] = values[i];
+  }
+}
+
+absl::StatusOr<tensor::ModelTopology> Apply(const tensor::ModelTopology& old,
+                                            const Evolution& evolution) {
+  std::vector<std::shared_ptr<const tensor::Topology>> topologies;
+  for (size_t i = 0; i < old.num_tensors(); ++i) topologies.push_back(old.shared_topology(i));
+  for (const StructureChange::Tensor& change : evolution) {
+    if (change.tensor >= topologies.size() || !old.is_sparse(change.tensor)) {
+      return base::InvalidArgument(
+          "SHAPE_MISMATCH",
+          fmt::format("tensor {} is not a sparse tensor of this model", change.tensor));
+    }
+    ESPALIER_ASSIGN_OR_RETURN(tensor::Topology updated,
+                              tensor::Apply(old.topology(change.tensor), change.diff));
+    topologies[change.tensor] = std::make_shared<const tensor::Topology>(std::move(updated));
+  }
+  return tensor::ModelTopology::Create(old.shared_layout(), std::move(topologies));
+}
+
+}  // namespace
+
+int64_t DroppedWeights(const Evolution& evolution) {
+  int64_t dropped = 0;
+  for (const StructureChange::Tensor& change : evolution) {
+    dropped += static_cast<int64_t>(change.diff.dropped.size());
+  }
+  return dropped;
+}
+
+absl::StatusOr<tensor::ModelState> Evolve(const tensor::ModelState& model,
+                                          const Evolution& evolution,
+                                          const GrownValues& grown_values) {
+  ESPALIER_ASSIGN_OR_RETURN(tensor::ModelTopology updated, Apply(*model.topology, evolution));
+  tensor::ModelState evolved =
+      tensor::Relayout(model, std::make_shared<const tensor::ModelTopology>(std::move(updated)));
+  for (const StructureChange::Tensor& change : evolution) {
+    WriteAt(evolved.topology->topology(change.tensor), change.diff.grown, grown_values(change),
+            evolved.tensor(change.tensor));
+  }
+  return evolved;
+}
+
+void PutEvolution(const Evolution& evolution, ByteWriter& writer) {
+  writer.Put<uint64_t>(evolution.size());
+  for (const StructureChange::Tensor& change : evolution) {
+    writer.Put<uint64_t>(change.tensor);
+    writer.Put<uint8_t>(change.growth_key.has_value() ? 1 : 0);
+    writer.Put<uint64_t>(change.growth_key.value_or(0));
+    writer.PutArray<int32_t>(change.diff.dropped);
+    writer.PutArray<int64_t>(change.diff.grown);
+  }
+}
+
+Evolution GetEvolution(ByteReader& reader) {
+  Evolution evolution;
+  const auto count = reader.Get<uint64_t>();
+  for (uint64_t i = 0; i < count && reader.ok(); ++i) {
+    StructureChange::Tensor change;
+    change.tensor = reader.Get<uint64_t>();
+    const bool has_key = reader.Get<uint8_t>() != 0;
+    const auto key = reader.Get<uint64_t>();
+    if (has_key) change.growth_key = key;
+    change.diff.dropped = reader.GetArray<int32_t>();
+    change.diff.grown = reader.GetArray<int64_t>();
+    evolution.push_back(std::move(change));
+  }
+  return evolution;
+}
+
+}  // namespace espalier::server::methods

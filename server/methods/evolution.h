@@ -1,0 +1,38 @@
+// Evolution: a change of structure, and carrying it out on a model.
+//
+// Ownership:   plain values.
+// Threading:   pure functions. Determinism: exact.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/tensor/model.h"
+#include "server/methods/byte_codec.h"
+#include "server/methods/program.h"
+
+namespace espalier::server::methods {
+
+// One entry per tensor that changes.
+using Evolution = std::vector<StructureChange::Tensor>;
+
+// Weights that go, over all tensors.
+int64_t DroppedWeights(const Evolution& evolution);
+
+// Values of the weights that `change` grows, in the order of `change.diff.grown`.
+using GrownValues = std::function<std::vector<float>(const StructureChange::Tensor& change)>;
+
+// The model after `evolution`. Kept weights keep their value; every grown weight gets the one from
+// `grown_values`, also where it stood before it was dropped in the same step.
+// Errors: InvalidArgument when the evolution does not fit the model.
+absl::StatusOr<tensor::ModelState> Evolve(const tensor::ModelState& model,
+                                          const Evolution& evolution,
+                                          const GrownValues& grown_values);
+
+// For a program's memory.
+void PutEvolution(const Evolution& evolution, ByteWriter& writer);
+Evolution GetEvolution(ByteReader& reader);
+
+}  // namespace espalier::server::methods

@@ -1,0 +1,111 @@
+// Program: a training method as a pure state machine over steps.
+//
+// A step is a map over participants and a reduce on the coordinator. A program says what the next step
+// is, given its state and the reduced result of the last one. It does no I/O, reads no clock, and draws
+// randomness only from keyed counter generators (base::StreamKey of the job's seed), so that loading a
+// state and asking Next() again repeats a run bit for bit.
+//
+// Ownership:   states and results are passed by value or const reference; programs keep no mutable state.
+// Threading:   a Program is immutable and may be shared; each call runs on its job's strand.
+// Determinism: pure functions.
+// Errors:      InvalidArgument / FailedPrecondition with a reason; the job then FAILS with that text.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/config/parameters.h"
+#include "common/tensor/model.h"
+#include "espalier/v1/job.pb.h"
+#include "espalier/v1/worker.pb.h"
+#include "server/reduce/reducer.h"
+
+namespace espalier::server::methods {
+
+// What a program remembers between steps. Everything in it can be written to disk.
+struct ProgramState {
+  int32_t round = 0;                   // committed rounds
+  tensor::ModelState model;            // what the next step starts from
+  uint64_t topology_version = 0;       // rises with every change of structure
+  v1::RoundSummary pending;            // summary of the round in work
+  std::string phase;                   // the program's own place in its steps
+  std::string memory;                  // method's own bytes
+};
+
+// Change of structure from the last committed model to the present one, in the form that is cheapest
+// to broadcast: growth from a key costs no bytes per weight.
+struct StructureChange {
+  std::shared_ptr<const tensor::ModelTopology> base;
+  struct Tensor {
+    size_t tensor = 0;
+    tensor::TopologyDiff diff;
+    std::optional<uint64_t> growth_key;  // set when `diff.grown` was drawn from this key
+  };
+  std::vector<Tensor> tensors;
+};
+
+enum class Participants { kCohort, kAll, kAnyOne };
+
+// One map over participants. The engine adds ids, lease, model and data to `task`.
+struct Step {
+  v1::Task task;  // only the `kind` oneof is set
+  Participants participants = Participants::kCohort;
+  reduce::ReducerKind reducer = reduce::ReducerKind::kMean;
+  int32_t round = 1;  // the round this step belongs to
+};
+
+struct Transition {
+  ProgramState state;
+  std::optional<Step> step;                   // absent: the program is done
+  std::optional<v1::RoundSummary> committed;  // set when this transition commits a round
+  // The model as trained and evaluated in the committed round, before any evolution: what a checkpoint
+  // holds. Null unless `committed`.
+  std::shared_ptr<const tensor::ModelState> checkpoint;
+  std::optional<StructureChange> structure_change;
+};
+
+class Program {
+ public:
+  virtual ~Program() = default;
+  // The initial model and the first step.
+  virtual absl::StatusOr<Transition> Start() const = 0;
+  // `reduced` is the result of the last step returned for this state.
+  virtual absl::StatusOr<Transition> Next(ProgramState state, reduce::Reduced reduced) const = 0;
+};
+
+// A method: its declaration and how to make a program of a validated job.
+struct MethodDeclaration {
+  std::string name;
+  std::string summary;
+  std::string source;
+  config::ParameterSchema parameters;
+  bool dense_capable_workers = false;
+  // Checks beyond the schema (budgets that exempt layers make impossible, and so on).
+  std::function<void(const v1::JobSpec&, const config::Parameters&, std::vector<config::Violation>&)>
+      validate;
+  std::function<std::unique_ptr<Program>(const v1::JobSpec&, const config::Parameters&)> make;
+};
+
+// Methods by name; filled once from the explicit list in builtin.cc.
+class MethodRegistry {
+ public:
+  static MethodRegistry Builtin();
+  const MethodDeclaration* Find(const std::string& name) const;
+  const std::vector<MethodDeclaration>& all() const { return methods_; }
+  std::vector<std::string> names() const;
+  v1::Method Describe(const MethodDeclaration& method) const;
+  // Appends violations for an unknown method name, parameters and method-specific checks.
+  void Validate(const v1::JobSpec& spec, std::vector<config::Violation>& violations) const;
+  // Errors: InvalidArgument when Validate() finds something.
+  absl::StatusOr<std::unique_ptr<Program>> Make(const v1::JobSpec& spec) const;
+
+ private:
+  std::vector<MethodDeclaration> methods_;
+};
+
+}  // namespace espalier::server::methods

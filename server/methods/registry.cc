@@ -1,0 +1,92 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "common/base/status.h"
+#include "common/config/text.h"
+#include "common/wire/model_spec/model_spec.h"
+#include "server/methods/builtin.h"
+#include "server/methods/program.h"
+
+namespace espalier::server::methods {
+namespace {
+
+constexpr char kParametersPath[] = "method.parameters";
+
+config::Violation UnknownMethod(const std::string& name, const std::vector<std::string>& known) {
+  if (name.empty()) {
+    return {"method.name", fmt::format("is required; known methods: {}", fmt::join(known, ", "))};
+  }
+  return {"method.name",
+          fmt::format("{}; known methods: {}", config::UnknownName("method", name, known),
+                      fmt::join(known, ", "))};
+}
+
+}  // namespace
+
+MethodRegistry MethodRegistry::Builtin() {
+  MethodRegistry registry;
+  registry.methods_ = BuiltinMethods();
+  return registry;
+}
+
+const MethodDeclaration* MethodRegistry::Find(const std::string& name) const {
+  for (const MethodDeclaration& method : methods_) {
+    if (method.name == name) return &method;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> MethodRegistry::names() const {
+  std::vector<std::string> names;
+  for (const MethodDeclaration& method : methods_) names.push_back(method.name);
+  return names;
+}
+
+v1::Method MethodRegistry::Describe(const MethodDeclaration& method) const {
+  v1::Method description;
+  description.set_name(method.name);
+  description.set_summary(method.summary);
+  description.set_source(method.source);
+  description.set_dense_capable_workers(method.dense_capable_workers);
+  for (const config::Parameter& parameter : method.parameters) {
+    *description.add_parameters() = config::ToProto(parameter);
+  }
+  return description;
+}
+
+void MethodRegistry::Validate(const v1::JobSpec& spec,
+                              std::vector<config::Violation>& violations) const {
+  const MethodDeclaration* method = Find(spec.method().name());
+  if (method == nullptr) {
+    violations.push_back(UnknownMethod(spec.method().name(), names()));
+    return;
+  }
+  const size_t before = violations.size();
+  const config::Parameters parameters =
+      config::Resolve(method->parameters, spec.method().parameters(), kParametersPath, violations);
+  if (violations.size() == before && method->validate) {
+    method->validate(spec, parameters, violations);
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Program>> MethodRegistry::Make(const v1::JobSpec& spec) const {
+  std::vector<config::Violation> violations;
+  Validate(spec, violations);
+  if (!violations.empty()) {
+    std::string text;
+    for (const config::Violation& violation : violations) {
+      text +=
+          fmt::format("{}{}: {}", text.empty() ? "" : "; ", violation.field, violation.description);
+    }
+    return base::InvalidArgument("INVALID_JOB", text);
+  }
+  if (const auto layout = wire::LayoutOf(spec.model()); !layout.ok()) {
+    return base::Annotate(layout.status(), "model");
+  }
+  const MethodDeclaration& method = *Find(spec.method().name());
+  const config::Parameters parameters =
+      config::Resolve(method.parameters, spec.method().parameters(), kParametersPath, violations);
+  return method.make(spec, parameters);
+}
+
+}  // namespace espalier::server::methods

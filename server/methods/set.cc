@@ -1,0 +1,149 @@
+// set: Sparse Evolutionary Training (Mocanu et al., Nature Communications 9, 2018).
+#include "common/base/rng.h"
+#include "common/sparsity/drop.h"
+#include "common/sparsity/grow.h"
+#include "common/sparsity/schedule.h"
+#include "server/methods/builtin.h"
+#include "server/methods/structure.h"
+#include "server/methods/training_program.h"
+
+namespace espalier::server::methods {
+namespace {
+
+constexpr double kGrownDeviation = 0.1;
+
+struct SetOptions {
+  Budget budget;
+  double zeta;
+  int64_t evolve_every;
+  std::string drop;
+  bool grow_normal;
+  bool final_removal;
+};
+
+class SetProgram : public TrainingProgram {
+ public:
+  SetProgram(const v1::JobSpec& spec, SetOptions options)
+      : TrainingProgram(spec), options_(std::move(options)) {}
+
+ protected:
+  absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
+      const tensor::ModelLayout& layout) const override {
+    return RandomStructure(layout, options_.budget, seed());
+  }
+  bool evolves() const override { return true; }
+
+  absl::StatusOr<Evolution> PlanEvolution(const ProgramState& state,
+                                          const reduce::Reduced&) const override {
+    if (RoundInWork(state) % options_.evolve_every != 0) return Evolution{};
+    Evolution evolution = Removal(state);
+    for (StructureChange::Tensor& change : evolution) {
+      change.growth_key = Key(state, "grow", change.tensor);
+      change.diff.grown = sparsity::GrowRandom(
+          state.model.topology->topology(change.tensor), change.diff.dropped,
+          static_cast<int64_t>(change.diff.dropped.size()), *change.growth_key);
+    }
+    return evolution;
+  }
+
+  absl::StatusOr<Evolution> FinalRemoval(const ProgramState& state) const override {
+    return options_.final_removal ? Removal(state) : Evolution{};
+  }
+
+  std::vector<float> GrownWeights(const ProgramState& state,
+                                  const StructureChange::Tensor& change) const override {
+    std::vector<float> values(change.diff.grown.size(), 0.0f);
+    if (!options_.grow_normal) return values;
+    base::Rng rng(Key(state, "grown-values", change.tensor));
+    for (float& value : values) value = static_cast<float>(kGrownDeviation * rng.Normal());
+    return values;
+  }
+
+ private:
+  uint64_t Key(const ProgramState& state, std::string_view purpose, uint64_t tensor) const {
+    return base::StreamKey(seed(), purpose, {tensor, static_cast<uint64_t>(RoundInWork(state))});
+  }
+
+  // What every sparse tensor loses in the round in work; nothing is grown yet.
+  Evolution Removal(const ProgramState& state) const {
+    Evolution evolution;
+    for (size_t i = 0; i < state.model.topology->num_tensors(); ++i) {
+      if (!state.model.topology->is_sparse(i)) continue;
+      StructureChange::Tensor change;
+      change.tensor = i;
+      change.diff.dropped = Dropped(state, i);
+      if (!change.diff.dropped.empty()) evolution.push_back(std::move(change));
+    }
+    return evolution;
+  }
+
+  std::vector<int32_t> Dropped(const ProgramState& state, size_t tensor) const {
+    const auto values = state.model.tensor(tensor);
+    if (options_.drop == "signed") return sparsity::DropSetSigned(values, options_.zeta);
+    const auto nnz = static_cast<int64_t>(values.size());
+    const int64_t count = sparsity::FractionOf(options_.zeta, nnz);
+    if (options_.drop == "magnitude") return sparsity::DropSmallestMagnitude(values, count);
+    return sparsity::DropRandom(nnz, count, Key(state, "drop", tensor));
+  }
+
+  SetOptions options_;
+};
+
+config::ParameterSchema SetParameters() {
+  config::ParameterSchema schema = StructureParameters("set_epsilon");
+  schema.push_back({.name = "zeta",
+                    .default_value = 0.3,
+                    .doc = "Share of each layer's weights that is replaced.",
+                    .min = 0,
+                    .max = 1,
+                    .choices = {}});
+  schema.push_back({.name = "evolve_every",
+                    .default_value = int64_t{1},
+                    .doc = "Rounds between two changes of structure.",
+                    .min = 1,
+                    .max = 1000000,
+                    .choices = {}});
+  schema.push_back(
+      {.name = "drop",
+       .default_value = std::string("signed"),
+       .doc = "What goes: the weakest positive and the weakest negative weights, each by "
+              "their share (signed); the smallest magnitudes (magnitude); or any (random).",
+       .choices = {"signed", "magnitude", "random"}});
+  schema.push_back({.name = "grown_weights",
+                    .default_value = std::string("normal"),
+                    .doc = "Value of a new weight: drawn from N(0, 0.1²) (normal) or 0 (zero).",
+                    .choices = {"normal", "zero"}});
+  schema.push_back({.name = "final_step",
+                    .default_value = std::string("none"),
+                    .doc = "After the last round: keep the model as trained (none), or remove once "
+                           "more without growing and evaluate that (remove_only).",
+                    .choices = {"none", "remove_only"}});
+  return schema;
+}
+
+}  // namespace
+
+MethodDeclaration SetMethod() {
+  return {
+      .name = "set",
+      .summary = "Sparse Evolutionary Training: drop the weakest weights, grow as many at random.",
+      .source =
+          "Mocanu et al., Scalable training of artificial neural networks with adaptive sparse "
+          "connectivity inspired by network science, Nature Communications 9, 2018",
+      .parameters = SetParameters(),
+      .validate = ValidateBudget,
+      .make =
+          [](const v1::JobSpec& spec, const config::Parameters& parameters) {
+            return std::make_unique<SetProgram>(
+                spec,
+                SetOptions{.budget = BudgetOf(spec, parameters),
+                           .zeta = parameters.Double("zeta"),
+                           .evolve_every = parameters.Int("evolve_every"),
+                           .drop = parameters.Choice("drop"),
+                           .grow_normal = parameters.Choice("grown_weights") == "normal",
+                           .final_removal = parameters.Choice("final_step") == "remove_only"});
+          },
+  };
+}
+
+}  // namespace espalier::server::methods

@@ -1,0 +1,143 @@
+#include "server/methods/structure.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "common/base/rng.h"
+#include "common/base/status.h"
+#include "common/sparsity/distribution.h"
+#include "common/sparsity/random_topology.h"
+#include "common/wire/model_spec/model_spec.h"
+
+namespace espalier::server::methods {
+namespace {
+
+constexpr int64_t kMaxStored = std::numeric_limits<int32_t>::max();
+constexpr char kSetEpsilon[] = "set_epsilon";
+
+bool IsGiven(const v1::JobSpec& spec, const std::string& name) {
+  return spec.method().parameters().contains(name);
+}
+
+sparsity::Distribution DistributionOf(const std::string& name) {
+  if (name == "uniform") return sparsity::Distribution::kUniform;
+  if (name == "er") return sparsity::Distribution::kErdosRenyi;
+  return sparsity::Distribution::kErdosRenyiKernel;
+}
+
+absl::StatusOr<std::vector<int64_t>> SparseCounts(const std::vector<sparsity::LayerShape>& layers,
+                                                  const Budget& budget) {
+  if (budget.distribution == kSetEpsilon) return sparsity::SetCounts(layers, budget.epsilon);
+  sparsity::DistributionOptions options;
+  options.distribution = DistributionOf(budget.distribution);
+  options.density = budget.density;
+  ESPALIER_ASSIGN_OR_RETURN(sparsity::Allocation allocation, sparsity::Allocate(layers, options));
+  return std::move(allocation.counts);
+}
+
+}  // namespace
+
+config::ParameterSchema StructureParameters(const std::string& default_distribution) {
+  return {
+      {.name = "distribution",
+       .default_value = default_distribution,
+       .doc = "How weights are shared out over layers: the same density everywhere (uniform), "
+              "Erdős–Rényi (er, erk; equal for linear layers), or ε·(inputs + outputs) weights per "
+              "layer (set_epsilon). If only density or only epsilon is given, one that uses it.",
+       .choices = {"uniform", "er", "erk", kSetEpsilon}},
+      {.name = "density",
+       .default_value = 0.1,
+       .doc = "Active weights / weights, over all sparsifiable layers. Not with set_epsilon.",
+       .min = 0,
+       .max = 1,
+       .min_exclusive = true,
+       .choices = {}},
+      {.name = "epsilon",
+       .default_value = 20.0,
+       .doc = "Weights of a layer per unit that it joins. Only with set_epsilon.",
+       .min = 0,
+       .max = 1e6,
+       .min_exclusive = true,
+       .choices = {}},
+  };
+}
+
+Budget BudgetOf(const v1::JobSpec& spec, const config::Parameters& parameters) {
+  Budget budget{parameters.Choice("distribution"), parameters.Double("density"),
+                parameters.Double("epsilon")};
+  if (IsGiven(spec, "distribution")) return budget;
+  if (IsGiven(spec, "epsilon")) {
+    budget.distribution = kSetEpsilon;
+  } else if (IsGiven(spec, "density") && budget.distribution == kSetEpsilon) {
+    budget.distribution = "er";
+  }
+  return budget;
+}
+
+void ValidateBudget(const v1::JobSpec& spec, const config::Parameters& parameters,
+                    std::vector<config::Violation>& violations) {
+  const Budget budget = BudgetOf(spec, parameters);
+  if (budget.distribution == kSetEpsilon && IsGiven(spec, "density")) {
+    violations.push_back({"method.parameters.density",
+                          "has no effect with distribution set_epsilon; leave it out, or choose "
+                          "distribution uniform, er or erk"});
+  }
+  if (budget.distribution != kSetEpsilon && IsGiven(spec, "epsilon")) {
+    violations.push_back(
+        {"method.parameters.epsilon",
+         fmt::format("has no effect with distribution {}; leave it out, or choose set_epsilon",
+                     budget.distribution)});
+  }
+  const auto layout = wire::LayoutOf(spec.model());
+  if (!layout.ok()) return;
+  const bool any =
+      std::any_of((*layout)->begin(), (*layout)->end(),
+                  [](const tensor::TensorSpec& tensor) { return tensor.sparsifiable; });
+  if (!any) {
+    violations.push_back({"method.name",
+                          "every layer of the model is marked dense, so there is nothing to make "
+                          "sparse; use method dense, or unmark a layer"});
+    return;
+  }
+  if (const auto counts = StoredCounts(**layout, budget); !counts.ok()) {
+    violations.push_back({"method.parameters", base::MessageOf(counts.status())});
+  }
+}
+
+absl::StatusOr<std::vector<int64_t>> StoredCounts(const tensor::ModelLayout& layout,
+                                                  const Budget& budget) {
+  std::vector<sparsity::LayerShape> layers;
+  for (const tensor::TensorSpec& tensor : layout) {
+    if (tensor.sparsifiable) layers.push_back({.shape = tensor.shape});
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> sparse, SparseCounts(layers, budget));
+  std::vector<int64_t> counts;
+  size_t next = 0;
+  for (const tensor::TensorSpec& tensor : layout) {
+    counts.push_back(tensor.sparsifiable ? sparse[next++] : tensor.size());
+    if (counts.back() <= kMaxStored) continue;
+    return base::InvalidArgument(
+        "MODEL_TOO_LARGE", fmt::format("{} would store {} values, expected at most {}; lower the "
+                                       "density or use fewer units",
+                                       tensor.name, counts.back(), kMaxStored));
+  }
+  return counts;
+}
+
+absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> RandomStructure(
+    const tensor::ModelLayout& layout, const Budget& budget, uint64_t seed) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> counts, StoredCounts(layout, budget));
+  std::vector<std::shared_ptr<const tensor::Topology>> topologies(layout.size());
+  for (size_t i = 0; i < layout.size(); ++i) {
+    if (counts[i] == layout[i].size()) continue;
+    ESPALIER_ASSIGN_OR_RETURN(tensor::Topology topology,
+                              sparsity::RandomTopology(layout[i].rows, layout[i].cols, counts[i],
+                                                       base::StreamKey(seed, "topology", {i})));
+    topologies[i] = std::make_shared<const tensor::Topology>(std::move(topology));
+  }
+  return topologies;
+}
+
+}  // namespace espalier::server::methods

@@ -1,0 +1,25 @@
+#include "server/reduce/fixed_point.h"
+
+#include <algorithm>
+#include <cstddef>
+
+namespace espalier::server::reduce {
+
+void AddWeighted(std::span<const float> values, int64_t weight, std::span<FixedPoint> sums) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    // Unsigned, so that sums past the range (refused later) wrap instead of being undefined.
+    sums[i] =
+        static_cast<FixedPoint>(static_cast<UnsignedFixedPoint>(sums[i]) +
+                                static_cast<UnsignedFixedPoint>(ToFixedPoint(values[i], weight)));
+  }
+}
+
+uint32_t LargestMagnitudeBits(std::span<const float> values) {
+  uint32_t largest = 0;
+  for (const float value : values) {
+    largest = std::max(largest, std::bit_cast<uint32_t>(value) & 0x7fffffffu);
+  }
+  return largest;
+}
+
+}  // namespace espalier::server::reduce

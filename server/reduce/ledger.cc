@@ -1,0 +1,72 @@
+#include "server/reduce/ledger.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/base/status.h"
+#include "server/reduce/fixed_point.h"
+
+namespace espalier::server::reduce {
+
+absl::Status Ledger::Check(const Partial& partial) const {
+  if (finished_) {
+    return base::FailedPrecondition("REDUCER_SPENT",
+                                    "the step was reduced already; start a new one");
+  }
+  if (entries_.contains(partial.participant)) {
+    return base::MakeError(
+        absl::StatusCode::kAlreadyExists, "DUPLICATE_PARTICIPANT",
+        fmt::format("participant \"{}\" was counted before; an update is counted "
+                    "once",
+                    partial.participant));
+  }
+  if (partial.examples < min_examples_) {
+    return base::InvalidArgument(
+        "NO_EXAMPLES",
+        fmt::format("expected at least {} examples, found {}", min_examples_, partial.examples));
+  }
+  if (partial.examples > kMaxWeight) {
+    return base::InvalidArgument("VALUE_OUT_OF_RANGE",
+                                 fmt::format("expected at most {} examples in one update, found {}",
+                                             kMaxWeight, partial.examples));
+  }
+  if (!std::isfinite(partial.loss_sum)) {
+    return base::InvalidArgument(
+        "NON_FINITE", "the sum of losses is not a finite number; lower the learning rate");
+  }
+  if (partial.correct < 0 || partial.correct > partial.examples) {
+    return base::InvalidArgument("VALUE_OUT_OF_RANGE",
+                                 fmt::format("expected 0 to {} correct examples, found {}",
+                                             partial.examples, partial.correct));
+  }
+  return absl::OkStatus();
+}
+
+void Ledger::Add(const Partial& partial) {
+  entries_.emplace(partial.participant, Entry{partial.examples, partial.loss_sum, partial.correct,
+                                              partial.peak_memory_bytes});
+}
+
+absl::StatusOr<Reduced> Ledger::Finish() {
+  if (finished_) {
+    return base::FailedPrecondition("REDUCER_SPENT", "the step was reduced already");
+  }
+  finished_ = true;
+  if (entries_.empty()) {
+    return base::FailedPrecondition("NO_PARTIALS", "no participant's update was counted");
+  }
+  Reduced reduced;
+  reduced.participants = static_cast<int64_t>(entries_.size());
+  for (const auto& [participant, entry] : entries_) {
+    reduced.examples += entry.examples;
+    reduced.loss_sum += entry.loss_sum;
+    reduced.correct += entry.correct;
+    reduced.peak_memory_bytes = std::max(reduced.peak_memory_bytes, entry.peak_memory_bytes);
+  }
+  entries_.clear();
+  return reduced;
+}
+
+}  // namespace espalier::server::reduce

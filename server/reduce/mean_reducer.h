@@ -1,0 +1,47 @@
+// MeanReducer: the example-weighted mean of values, losses and scores (federated averaging).
+//
+// Determinism: values are summed in 128-bit fixed point (fixed_point.h), so that the mean is
+// bit-identical
+//              for any order of arrival. With one participant the result is its update exactly
+//              where |value| >= 2^-60 (-0 becomes 0); smaller values are off by less than 2^-84.
+// Memory:      16 bytes per stored value; 24 per reported score position.
+// Range:       one update may reach examples·|value| < 2^36, all together 2^42; a mean past that is
+//              refused by Finish() with VALUE_OUT_OF_RANGE whatever the order was.
+// Errors:      besides those of Reducer: when the source of values fails in its second reading, or
+// reads
+//              differently then, the reducer is unusable and says so (Internal, REDUCER_BROKEN).
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "server/reduce/fixed_point.h"
+#include "server/reduce/ledger.h"
+#include "server/reduce/reducer.h"
+#include "server/reduce/score_sums.h"
+
+namespace espalier::server::reduce {
+
+class MeanReducer : public Reducer {
+ public:
+  explicit MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology);
+  absl::Status Merge(const Partial& partial) override;
+  absl::StatusOr<Reduced> Finish() override;
+
+ private:
+  // First reading: count, finiteness and range. Returns the bits of the largest |value|.
+  absl::StatusOr<uint32_t> Inspect(const Partial& partial) const;
+  // Second reading.
+  absl::Status Accumulate(const Partial& partial);
+  // examples·(largest |value|), rounded up to a multiple of 2^-20. Errors: VALUE_OUT_OF_RANGE.
+  absl::StatusOr<FixedPoint> Bound(uint32_t largest_bits, int64_t examples) const;
+
+  std::shared_ptr<const tensor::ModelTopology> topology_;
+  Ledger ledger_{/*min_examples=*/1};
+  std::vector<FixedPoint> sums_;
+  ScoreSums scores_;
+  FixedPoint bound_ = 0;
+  bool broken_ = false;
+};
+
+}  // namespace espalier::server::reduce

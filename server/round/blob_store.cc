@@ -1,0 +1,28 @@
+#include "server/round/blob_store.h"
+
+#include <utility>
+
+#include "common/io/sha256.h"
+
+namespace espalier::server::round {
+
+std::shared_ptr<const Blob> BlobStore::Put(std::string data, bool is_values,
+                                           std::shared_ptr<Traffic> traffic) {
+  auto blob = std::make_shared<Blob>();
+  blob->digest = io::Sha256Hex(data);
+  blob->data = std::move(data);
+  blob->is_values = is_values;
+  blob->traffic = std::move(traffic);
+  const std::lock_guard lock(mutex_);
+  std::erase_if(blobs_, [](const auto& entry) { return entry.second.expired(); });
+  blobs_[blob->digest] = blob;
+  return blob;
+}
+
+std::shared_ptr<const Blob> BlobStore::Get(const std::string& digest) {
+  const std::lock_guard lock(mutex_);
+  const auto it = blobs_.find(digest);
+  return it == blobs_.end() ? nullptr : it->second.lock();
+}
+
+}  // namespace espalier::server::round

@@ -1,0 +1,48 @@
+// BlobStore: byte strings by their SHA-256, from which workers fetch models and topologies.
+//
+// Ownership: a blob lives while somebody holds its handle (the job) or reads from it (a transfer).
+// Threading: thread-safe.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+namespace espalier::server::round {
+
+// Bytes that a job's messages took. Values are counted apart, because those shrink with the density.
+struct Traffic {
+  std::atomic<int64_t> sent{0};
+  std::atomic<int64_t> received{0};
+  std::atomic<int64_t> values_sent{0};
+  std::atomic<int64_t> values_received{0};
+};
+
+struct Blob {
+  std::string digest;  // hex SHA-256
+  std::string data;
+  bool is_values = false;
+  std::shared_ptr<Traffic> traffic;  // who is charged for transfers
+
+  void Charge(int64_t bytes) const {
+    traffic->sent += bytes;
+    if (is_values) traffic->values_sent += bytes;
+  }
+};
+
+class BlobStore {
+ public:
+  std::shared_ptr<const Blob> Put(std::string data, bool is_values,
+                                  std::shared_ptr<Traffic> traffic);
+  // Null when nobody holds that blob any more.
+  std::shared_ptr<const Blob> Get(const std::string& digest);
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, std::weak_ptr<const Blob>> blobs_;
+};
+
+}  // namespace espalier::server::round

@@ -1,0 +1,154 @@
+// espalier-bench-kernels: GFLOP/s of the sparse products over shapes, densities, batches and
+// threads.
+//
+// One line per combination. "share" is the speed over the L2-stream bound of as many threads; dense
+// is oneDNN's matmul of the same layer, whose time decides what density pays off. Every number is
+// the best of many runs, and of processor time for one thread, so that other work on the machine
+// disturbs little.
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+#include <functional>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "common/base/rng.h"
+#include "common/sparsity/random_topology.h"
+#include "fmt/format.h"
+#include "tests/bench/kernels/stream_bound.h"
+#include "worker/engine/aligned_buffer.h"
+#include "worker/engine/kernels/sparse_product.h"
+#include "worker/engine/onednn/onednn_backend.h"
+
+namespace espalier::bench {
+namespace {
+
+using namespace worker::engine;  // the bench is about nothing else
+
+struct Shape {
+  int64_t rows;
+  int64_t cols;
+};
+
+struct Options {
+  double seconds = 0.05;
+  std::vector<double> densities = {0.2, 0.1, 0.05, 0.01};
+  std::vector<int64_t> batches = {32, 64, 128, 256};
+  std::vector<int> threads = {1, 2};
+  std::vector<Shape> shapes = {{1024, 1024}, {4096, 4096}, {1000, 784}, {4000, 3072}};
+  bool avx2 = false;
+};
+
+// Seconds that count: processor time of the one thread, or elapsed time of several.
+double Now(int threads) {
+  timespec now = {};
+  clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// GFLOP/s of `run`, which does `flops` operations: the fastest run within the time given.
+double Measure(double seconds, int threads, double flops, const std::function<void()>& run) {
+  double best = 1e9;
+  const double deadline = Now(threads) + seconds;
+  for (int runs = 0; runs < 5 || Now(threads) < deadline; ++runs) {
+    const double start = Now(threads);
+    run();
+    best = std::min(best, Now(threads) - start);
+  }
+  return flops / best * 1e-9;
+}
+
+AlignedBuffer RandomBuffer(int64_t size) {
+  AlignedBuffer buffer(size);
+  base::Rng rng(5);
+  for (float& value : buffer.span()) value = static_cast<float>(rng.Uniform() - 0.5);
+  return buffer;
+}
+
+// Dense forward product of the layer, in GFLOP/s.
+double MeasureDense(const Options& options, Shape shape, int64_t batch, int threads) {
+  auto backend = MakeOneDnnBackend(threads).value();
+  const int64_t stride = (batch / kLanes | 1) * kLanes;
+  const AlignedBuffer w = RandomBuffer(shape.rows * shape.cols);
+  const AlignedBuffer x = RandomBuffer(shape.cols * stride);
+  AlignedBuffer y(shape.rows * stride);
+  const GemmShape gemm = {.m = shape.rows,
+                          .n = batch,
+                          .k = shape.cols,
+                          .lda = shape.cols,
+                          .ldb = stride,
+                          .ldc = stride};
+  return Measure(options.seconds, threads, 2.0 * static_cast<double>(w.size() * batch),
+                 [&] { backend->Gemm(gemm, w.data(), x.data(), y.data()); });
+}
+
+struct SparseSpeeds {
+  double onednn;
+  double spmm;
+  double sddmm;
+};
+
+SparseSpeeds MeasureSparse(const Options& options, Shape shape, double density, int64_t batch,
+                           int threads, Isa isa) {
+  const auto topology = std::make_shared<const tensor::Topology>(
+      sparsity::RandomTopology(shape.rows, shape.cols,
+                               std::llround(density * static_cast<double>(shape.rows * shape.cols)),
+                               1)
+          .value());
+  const int64_t stride = (batch / kLanes | 1) * kLanes;
+  const AlignedBuffer values = RandomBuffer(topology->nnz());
+  const AlignedBuffer x = RandomBuffer(shape.cols * stride);
+  const AlignedBuffer dy = RandomBuffer(shape.rows * stride);
+  AlignedBuffer y(shape.rows * stride);
+  AlignedBuffer gradient(topology->nnz());
+  // oneDNN takes no rows with gaps: its stride is the batch itself.
+  auto onednn = MakeOneDnnCsrProduct(topology, batch, threads).value();
+  KernelSparseProduct own(topology, stride, threads, isa);
+  const double flops = 2.0 * static_cast<double>(topology->nnz() * batch);
+  return {Measure(options.seconds, threads, flops,
+                  [&] { onednn->Multiply(values.data(), x.data(), batch, y.data()); }),
+          Measure(options.seconds, threads, flops,
+                  [&] { own.Multiply(values.data(), x.data(), batch, y.data()); }),
+          Measure(options.seconds, threads, flops,
+                  [&] { own.Gradient(dy.data(), x.data(), batch, gradient.data()); })};
+}
+
+void Run(const Options& options) {
+  const Isa isa = options.avx2 ? Isa::kAvx2 : DetectIsa();
+  const double bound = MeasureStreamBound(isa);
+  fmt::print("L2-stream bound of one thread: {:.1f} GFLOP/s\n\n", bound);
+  fmt::print("{:>5} {:>5} {:>7} {:>5} {:>7} | {:>7} {:>9} {:>7} {:>6} {:>7} {:>6}\n", "out", "in",
+             "density", "batch", "threads", "dense", "oneDNN CSR", "SpMM", "share", "SDDMM",
+             "share");
+  for (const Shape shape : options.shapes) {
+    for (const int threads : options.threads) {
+      for (const int64_t batch : options.batches) {
+        const double dense = MeasureDense(options, shape, batch, threads);
+        for (const double density : options.densities) {
+          const SparseSpeeds s = MeasureSparse(options, shape, density, batch, threads, isa);
+          fmt::print(
+              "{:>5} {:>5} {:>7} {:>5} {:>7} | {:>7.1f} {:>10.1f} {:>7.1f} {:>6.2f} {:>7.1f} "
+              "{:>6.2f}\n",
+              shape.rows, shape.cols, density, batch, threads, dense, s.onednn, s.spmm,
+              s.spmm / (bound * threads), s.sddmm, s.sddmm / (bound * threads));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace espalier::bench
+
+int main(int argc, char** argv) {
+  espalier::bench::Options options;
+  CLI::App app("Speed of the sparse products");
+  app.add_option("--seconds", options.seconds, "Time for each number")->check(CLI::PositiveNumber);
+  app.add_option("--density", options.densities)->delimiter(',')->check(CLI::Range(0.0, 1.0));
+  app.add_option("--batch", options.batches, "Multiples of 16")->delimiter(',');
+  app.add_option("--threads", options.threads)->delimiter(',')->check(CLI::PositiveNumber);
+  app.add_flag("--avx2", options.avx2, "Measure the AVX2 kernels");
+  CLI11_PARSE(app, argc, argv);
+  espalier::bench::Run(options);
+  return 0;
+}

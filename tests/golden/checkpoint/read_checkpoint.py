@@ -1,0 +1,56 @@
+"""Reads a checkpoint with the `safetensors` package and compares it with what it should hold."""
+
+import hashlib
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy
+import safetensors
+
+
+def densified(file, spec):
+    """One tensor of the model as a dense array."""
+    name, shape = spec["name"], spec["shape"]
+    if not spec["sparse"]:
+        return file.get_tensor(name)
+    values = file.get_tensor(name + ".values")
+    row_offsets = file.get_tensor(name + ".row_offsets")
+    columns = file.get_tensor(name + ".columns")
+    assert row_offsets.dtype == columns.dtype == numpy.int32
+    rows = numpy.repeat(numpy.arange(shape[0]), numpy.diff(row_offsets))
+    dense = numpy.zeros((shape[0], int(numpy.prod(shape[1:]))), numpy.float32)
+    dense[rows, columns] = values
+    return dense.reshape(shape)
+
+
+def main():
+    writer, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+    subprocess.run([writer, str(folder)], check=True)
+    expected = json.loads((folder / "expected.json").read_text())
+    path = folder / "checkpoint.safetensors"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == expected["sha256"]
+
+    with safetensors.safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+        layout = json.loads(metadata["layout"])
+        tensors = {spec["name"]: densified(file, spec) for spec in layout}
+
+    assert metadata["format"] == "espalier.checkpoint"
+    assert (metadata["job"], int(metadata["round"])) == ("golden", 3)
+    assert float(metadata["test_accuracy"]) == 0.875
+    assert metadata["topology_hash"] == expected["topology_hash"]
+    assert json.loads(metadata["model_spec"]) == {"inputFeatures": "9"}
+    assert 0 < float(metadata["density"]) < 1
+    assert tensors.keys() == expected["tensors"].keys()
+    for name, tensor in tensors.items():
+        want = numpy.array(expected["tensors"][name]["values"], numpy.float32)
+        assert tensor.dtype == numpy.float32
+        assert list(tensor.shape) == expected["tensors"][name]["shape"], name
+        assert numpy.array_equal(tensor.ravel(), want), name
+    print(f"{len(tensors)} tensors agree")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Who may use whom: the table that layering_test.py enforces. Paths are folders of the project.
+
+A rule applies to its folder and everything below it; for the lists of allowed folders the longest
+matching folder decides alone.
+"""
+import re
+
+# Kinds of outside code. Each has the headers and the CMake targets that give it away.
+KINDS = {
+    "oneDNN": (re.compile(r"(oneapi/dnnl/)?dnnl(_\w+)?\.h(pp)?$"),
+               re.compile(r"(?i)(dnnl::|espalier::(onednn|dnnl)$|dnnl$)")),
+    "gRPC": (re.compile(r"(grpc|grpcpp)/|.*\.grpc\.pb\.h$"),
+             re.compile(r"gRPC::|Espalier::grpc$")),
+    "proto": (re.compile(r"google/protobuf/|.*\.pb\.h$"),
+              re.compile(r"protobuf::|Espalier::proto$")),
+    "YAML": (re.compile(r"yaml-cpp/"), re.compile(r"yaml-cpp(::.*)?$")),
+    "SQLite": (re.compile(r"sqlite3(ext)?\.h$"), re.compile(r"(?i)(sqlite::|sqlite3$)")),
+    "HTTP": (re.compile(r"(civetweb|CivetServer)\.h$|prometheus/exposer\.h$"), None),
+    "sockets": (re.compile(r"(sys/(socket|un|epoll|select)|netinet/.*|arpa/inet|netdb|poll)\.h$"), None),
+    "CLI11": (re.compile(r"CLI/"), re.compile(r"CLI11::")),
+}
+
+SERVER_CORE = ["server/jobs", "server/scheduler", "server/round", "server/reduce", "server/methods",
+               "server/events", "server/checkpoint", "server/admission"]
+
+# folder -> kinds it never uses, directly or through a library it links.
+NEVER = {
+    "common/base": ["oneDNN", "gRPC", "proto", "YAML", "SQLite", "CLI11"],
+    "common/io": ["oneDNN", "gRPC", "proto", "YAML", "SQLite", "CLI11"],
+    "common/tensor": ["oneDNN", "gRPC", "proto", "YAML", "SQLite", "CLI11"],
+    "common/sparsity": ["oneDNN", "gRPC", "proto", "YAML", "SQLite", "CLI11"],
+    "common/wire": ["oneDNN", "gRPC", "YAML", "SQLite", "CLI11"],
+    "worker/engine": ["gRPC", "proto", "YAML", "SQLite", "CLI11"],
+    **{folder: ["oneDNN", "gRPC", "SQLite", "CLI11"] for folder in SERVER_CORE},
+}
+
+# folder -> kinds it never includes itself. A library it links may use them inside: the metrics
+# library serves HTTP, but no core file opens a socket.
+NEVER_INCLUDED = {folder: ["sockets", "HTTP", "YAML"] for folder in SERVER_CORE}
+
+# kind -> the only folders that include its headers, tests apart.
+ONLY_IN = {
+    "oneDNN": ["worker/engine/onednn"],
+    "YAML": ["common/config"],
+    "SQLite": ["server/store"],
+    "CLI11": ["client/cli", "server/main.cc", "worker/main.cc"],
+}
+
+_PURE = ["common/base", "common/io", "common/tensor", "common/sparsity"]
+_CORE_MAY = _PURE + ["common/wire", "common/config", "common/log", "common/metrics"]
+
+# folder -> project folders it may include and link besides itself.
+MAY_USE = {
+    "common/base": [],
+    "common/io": ["common/base"],
+    "common/tensor": ["common/base", "common/io"],
+    "common/sparsity": ["common/base", "common/io", "common/tensor"],
+    "common/wire": _PURE + ["proto"],
+    "common/config": _PURE + ["proto"],
+    "common/log": ["common/base", "common/io"],
+    "common/metrics": ["common/base", "common/io", "common/log"],
+    "common/rpc": ["common/base", "common/io", "common/config", "common/log", "common/metrics",
+                   "common/wire", "proto"],
+    **{folder: _CORE_MAY + SERVER_CORE + ["server/store/store.h", "proto"] for folder in SERVER_CORE},
+    "server/api": ["common", "proto"] + SERVER_CORE,
+    "server/store": ["common", "proto"] + SERVER_CORE,
+    "server/dashboard": ["common", "proto"] + SERVER_CORE,
+    "server": ["common", "proto", "server"],
+    "worker/engine": _PURE,
+    "worker/data": _PURE + ["common/config", "common/log", "proto"],
+    "worker": ["common", "proto", "worker"],
+    "client": ["common", "proto", "client"],
+}
+
+# Folders whose decisions must be replayable: time comes from the injected clock, randomness from
+# base::Rng.
+NO_CLOCK = SERVER_CORE + ["common/tensor", "common/sparsity"]
+NO_RANDOM = NO_CLOCK + ["worker/engine"]
+CLOCK = re.compile(
+    r"std::chrono::\w*_clock::now|\bsteady_clock::now|\bsystem_clock::now|absl::Now\s*\(|"
+    r"absl::GetCurrentTimeNanos|\bclock_gettime\s*\(|\bgettimeofday\s*\(|"
+    r"(?<![\w.>:])(std::)?time\s*\(\s*(nullptr|NULL|0|&)|"
+    r"absl::SleepFor|this_thread::sleep_|(?<![\w.>:])(sleep|usleep|nanosleep)\s*\(")
+RANDOM = re.compile(
+    r"std::random_device|std::mt19937|std::default_random_engine|std::\w+_distribution\b|"
+    r"absl::BitGen|(?<![\w.>:])(std::)?s?rand\s*\(|std::(random_)?shuffle\b")
+
+SOURCE_ROOTS = ["common", "server", "worker", "client", "proto"]
+CODE_SUFFIXES = (".h", ".cc")
+SIZED_SUFFIXES = (".h", ".cc", ".py", ".sh", ".proto", ".cmake", ".ts")
+MAX_LINES = 599
+MAX_FILES_PER_FOLDER = 30

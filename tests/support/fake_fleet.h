@@ -1,0 +1,52 @@
+// FakeFleet: participants in memory for tests of programs: a step in, its reduced result out.
+//
+// Each participant pulls every weight towards a target of its own (a quadratic loss), so that
+// training is deterministic, finite and differs between participants; growth candidates are the
+// inactive positions with the largest targets.
+//
+// Determinism: pure function of seed, step and model.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/methods/program.h"
+#include "server/reduce/reducer.h"
+
+namespace espalier::test {
+
+class FakeFleet {
+ public:
+  explicit FakeFleet(int participants, uint64_t seed = 1)
+      : participants_(participants), seed_(seed) {}
+
+  absl::StatusOr<server::reduce::Reduced> Run(const server::methods::Step& step,
+                                              const tensor::ModelState& model) const;
+
+ private:
+  float Target(uint64_t participant, size_t tensor, int64_t position) const;
+  server::reduce::Partial Execute(uint64_t participant, const server::methods::Step& step,
+                                  const tensor::ModelState& model) const;
+  void Train(uint64_t participant, const v1::TrainTask& task, const tensor::ModelState& model,
+             server::reduce::Partial& partial) const;
+
+  int participants_;
+  uint64_t seed_;
+};
+
+// Everything a finished job left behind.
+struct JobTrace {
+  std::vector<v1::RoundSummary> rounds;
+  std::vector<server::methods::Transition> transitions;  // the first is Start()'s
+  server::methods::ProgramState final_state;
+};
+
+// Runs `program` to its end. `between` may replace the state before it goes into the next step.
+absl::StatusOr<JobTrace> RunJob(
+    const server::methods::Program& program, const FakeFleet& fleet,
+    const std::function<server::methods::ProgramState(server::methods::ProgramState)>& between =
+        {});
+
+}  // namespace espalier::test

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Runs a Python program with the packages that tests need, in a virtual environment that is made once.
+#   venv.sh <folder of the environment> <program> [arguments...]
+# Exit status: that of the program; 77 (skipped) when the packages cannot be installed, for instance
+# without network.
+set -eu
+
+readonly SKIPPED=77
+readonly PACKAGES="numpy safetensors"
+
+environment=$1
+shift
+
+install() {
+  # Built aside and moved into place, so that an interrupted run leaves nothing half done. A virtual
+  # environment remembers its path in its scripts only; they are not used.
+  building="$environment.$$"
+  rm -rf "$building"
+  # shellcheck disable=SC2086  # one word per package
+  if python3 -m venv "$building" && "$building/bin/python" -m pip install --quiet $PACKAGES; then
+    touch "$building/complete"
+    rm -rf "$environment"
+    mv "$building" "$environment"
+  else
+    rm -rf "$building"
+    return 1
+  fi
+}
+
+mkdir -p "$(dirname "$environment")"
+# One installs while others wait: tests run at the same time.
+exec 9>"$environment.lock"
+flock 9
+if [ ! -e "$environment/complete" ] && ! install >&2; then
+  echo "skipped: cannot install $PACKAGES" >&2
+  exit "$SKIPPED"
+fi
+exec 9>&-
+
+exec "$environment/bin/python" "$@"

@@ -1,0 +1,58 @@
+// Job specs for the tests of methods.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "server/methods/program.h"
+
+namespace espalier::server::methods {
+
+inline void AddLayer(v1::JobSpec& spec, int64_t units, v1::Activation activation) {
+  v1::LinearLayer& layer = *spec.mutable_model()->add_layers()->mutable_linear();
+  layer.set_units(units);
+  layer.set_activation(activation);
+}
+
+// 30-20-1-10 (the last weight has one column), 20 rounds.
+inline v1::JobSpec SmallJob(const std::string& method) {
+  v1::JobSpec spec;
+  spec.mutable_model()->set_input_features(30);
+  AddLayer(spec, 20, v1::ACTIVATION_RELU);
+  AddLayer(spec, 1, v1::ACTIVATION_TANH);
+  AddLayer(spec, 10, v1::ACTIVATION_LINEAR);
+  spec.mutable_data()->set_dataset("digits");
+  spec.mutable_method()->set_name(method);
+  spec.mutable_training()->mutable_optimizer()->set_learning_rate(0.3);
+  spec.mutable_federation()->set_rounds(20);
+  return spec;
+}
+
+inline void SetDouble(v1::JobSpec& spec, const std::string& name, double value) {
+  (*spec.mutable_method()->mutable_parameters())[name].set_double_value(value);
+}
+inline void SetInt(v1::JobSpec& spec, const std::string& name, int64_t value) {
+  (*spec.mutable_method()->mutable_parameters())[name].set_int_value(value);
+}
+inline void SetWord(v1::JobSpec& spec, const std::string& name, const std::string& value) {
+  (*spec.mutable_method()->mutable_parameters())[name].set_string_value(value);
+}
+
+// `density` where the method has such a parameter.
+inline void SetDensityIfDeclared(v1::JobSpec& spec, double density) {
+  const MethodRegistry registry = MethodRegistry::Builtin();
+  for (const config::Parameter& parameter : registry.Find(spec.method().name())->parameters) {
+    if (parameter.name == "density") SetDouble(spec, "density", density);
+  }
+}
+
+// The structure of one weight (rows × cols) and its dense bias.
+inline std::shared_ptr<const tensor::ModelTopology> OneLayer(
+    std::shared_ptr<const tensor::ModelLayout> layout, const std::vector<int64_t>& positions) {
+  auto topology = tensor::Topology::FromPositions((*layout)[0].rows, (*layout)[0].cols, positions);
+  auto model = tensor::ModelTopology::Create(
+      layout, {std::make_shared<const tensor::Topology>(std::move(topology).value()), nullptr});
+  return std::make_shared<const tensor::ModelTopology>(std::move(model).value());
+}
+
+}  // namespace espalier::server::methods

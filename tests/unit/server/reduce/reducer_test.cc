@@ -1,0 +1,368 @@
+// Conformance of every reducer kind, and what the mean promises beyond it.
+#include "server/reduce/reducer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "common/base/rng.h"
+#include "common/base/status.h"
+#include "server/reduce/fixed_point.h"
+
+namespace espalier::server::reduce {
+namespace {
+
+using ::testing::TestWithParam;
+
+// One sparse tensor of 4 × 6 with 7 weights and a dense bias of 4.
+std::shared_ptr<const tensor::ModelTopology> SmallTopology() {
+  auto layout = std::make_shared<tensor::ModelLayout>();
+  layout->push_back({"layers.0.weight", {4, 6}, 4, 6, true});
+  layout->push_back({"layers.0.bias", {4}, 4, 1, false});
+  const std::vector<int64_t> positions = {0, 3, 7, 8, 14, 20, 23};
+  auto topology = tensor::Topology::FromPositions(4, 6, positions);
+  auto model = tensor::ModelTopology::Create(
+      layout, {std::make_shared<const tensor::Topology>(std::move(topology).value()), nullptr});
+  return std::make_shared<const tensor::ModelTopology>(std::move(model).value());
+}
+
+// A source that hands `values` out in pieces of 3.
+ValueSource InPieces(std::vector<float> values) {
+  return [values = std::move(values)](
+             const std::function<absl::Status(std::span<const float>)>& sink) -> absl::Status {
+    for (size_t i = 0; i < values.size(); i += 3) {
+      ESPALIER_RETURN_IF_ERROR(
+          sink(std::span(values).subspan(i, std::min<size_t>(3, values.size() - i))));
+    }
+    return absl::OkStatus();
+  };
+}
+
+void SetValues(Partial& partial, std::vector<float> values) {
+  partial.values_count = static_cast<int64_t>(values.size());
+  partial.values = InPieces(std::move(values));
+}
+
+// A valid partial of participant `k` with values from 1e-17 to 1e5 in both signs.
+Partial NastyPartial(ReducerKind kind, uint64_t k) {
+  base::Rng rng(base::StreamKey(7, "reducer-test", {k}));
+  Partial partial;
+  partial.participant = "shard-" + std::to_string(k * 7 % 5);
+  partial.examples = static_cast<int64_t>(1 + rng.Below(100000));
+  partial.loss_sum = std::exp(20 * rng.Normal());
+  partial.correct = partial.examples / 3;
+  partial.peak_memory_bytes = static_cast<int64_t>(rng.Below(1000));
+  if (kind == ReducerKind::kMetrics) return partial;
+  std::vector<float> values;
+  for (int i = 0; i < 11; ++i) {
+    const double magnitude = std::pow(10.0, -17 + 22 * rng.Uniform());
+    values.push_back(static_cast<float>(rng.Below(2) == 0 ? magnitude : -magnitude));
+  }
+  SetValues(partial, values);
+  partial.scores.resize(2);
+  for (const int64_t position : {1, 2, 9, 15, 22}) {
+    if (rng.Below(3) == 0) continue;
+    partial.scores[0].positions.push_back(position);
+    partial.scores[0].values.push_back(static_cast<float>(rng.Normal() * 1e3));
+  }
+  return partial;
+}
+
+Reduced Fold(ReducerKind kind, const std::vector<Partial>& partials) {
+  auto reducer = MakeReducer(kind, SmallTopology());
+  for (const Partial& partial : partials) {
+    const absl::Status status = reducer->Merge(partial);
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  auto reduced = reducer->Finish();
+  EXPECT_TRUE(reduced.ok()) << reduced.status();
+  return reduced.ok() ? *reduced : Reduced{};
+}
+
+void ExpectSameBits(const Reduced& a, const Reduced& b) {
+  EXPECT_EQ(a.participants, b.participants);
+  EXPECT_EQ(a.examples, b.examples);
+  EXPECT_EQ(std::bit_cast<uint64_t>(a.loss_sum), std::bit_cast<uint64_t>(b.loss_sum));
+  EXPECT_EQ(a.correct, b.correct);
+  EXPECT_EQ(a.peak_memory_bytes, b.peak_memory_bytes);
+  ASSERT_EQ(a.values.size(), b.values.size());
+  for (size_t i = 0; i < a.values.size(); ++i) {
+    EXPECT_EQ(std::bit_cast<uint32_t>(a.values[i]), std::bit_cast<uint32_t>(b.values[i])) << i;
+  }
+  ASSERT_EQ(a.scores.size(), b.scores.size());
+  for (size_t i = 0; i < a.scores.size(); ++i) {
+    EXPECT_EQ(a.scores[i].positions, b.scores[i].positions);
+    EXPECT_EQ(a.scores[i].values, b.scores[i].values);
+  }
+}
+
+class ReducerConformanceTest : public TestWithParam<ReducerKind> {
+ protected:
+  Partial Valid(uint64_t k = 0) const { return NastyPartial(GetParam(), k); }
+
+  // Merging `bad` between two valid partials fails with `reason` and changes nothing.
+  void ExpectRefusedUnchanged(const Partial& bad, const std::string& reason) {
+    auto reducer = MakeReducer(GetParam(), SmallTopology());
+    ASSERT_TRUE(reducer->Merge(Valid(0)).ok());
+    const absl::Status status = reducer->Merge(bad);
+    EXPECT_EQ(base::ReasonOf(status), reason) << status;
+    ASSERT_TRUE(reducer->Merge(Valid(1)).ok());
+    auto reduced = reducer->Finish();
+    ASSERT_TRUE(reduced.ok()) << reduced.status();
+    ExpectSameBits(*reduced, Fold(GetParam(), {Valid(0), Valid(1)}));
+  }
+};
+
+TEST_P(ReducerConformanceTest, EveryOrderOfFivePartialsGivesTheSameBits) {
+  std::vector<Partial> partials;
+  for (uint64_t k = 0; k < 5; ++k) partials.push_back(Valid(k));
+  const Reduced expected = Fold(GetParam(), partials);
+  std::vector<size_t> order(partials.size());
+  std::iota(order.begin(), order.end(), 0);
+  int permutations = 0;
+  do {
+    std::vector<Partial> permuted;
+    for (const size_t k : order) permuted.push_back(partials[k]);
+    ExpectSameBits(Fold(GetParam(), permuted), expected);
+    ++permutations;
+  } while (std::next_permutation(order.begin(), order.end()));
+  EXPECT_EQ(permutations, 120);
+}
+
+TEST_P(ReducerConformanceTest, OneParticipantIsReturnedAsItIs) {
+  const Partial only = Valid();
+  const Reduced reduced = Fold(GetParam(), {only});
+  EXPECT_EQ(reduced.participants, 1);
+  EXPECT_EQ(reduced.examples, only.examples);
+  EXPECT_EQ(reduced.loss_sum, only.loss_sum);
+  EXPECT_EQ(reduced.correct, only.correct);
+  EXPECT_EQ(reduced.peak_memory_bytes, only.peak_memory_bytes);
+  if (!only.values) return;
+  std::vector<float> values;
+  ASSERT_TRUE(only.values([&](std::span<const float> piece) {
+                    values.insert(values.end(), piece.begin(), piece.end());
+                    return absl::OkStatus();
+                  })
+                  .ok());
+  EXPECT_EQ(reduced.values, values);
+  ASSERT_EQ(reduced.scores.size(), only.scores.size());
+  EXPECT_EQ(reduced.scores[0].values, only.scores[0].values);
+}
+
+TEST_P(ReducerConformanceTest, DuplicateParticipantIsRefused) {
+  Partial again = Valid(3);
+  again.participant = Valid(0).participant;
+  ExpectRefusedUnchanged(again, "DUPLICATE_PARTICIPANT");
+}
+
+TEST_P(ReducerConformanceTest, NonFiniteLossIsRefused) {
+  Partial bad = Valid(2);
+  bad.loss_sum = std::numeric_limits<double>::quiet_NaN();
+  ExpectRefusedUnchanged(bad, "NON_FINITE");
+}
+
+TEST_P(ReducerConformanceTest, MoreCorrectThanExamplesIsRefused) {
+  Partial bad = Valid(2);
+  bad.correct = bad.examples + 1;
+  ExpectRefusedUnchanged(bad, "VALUE_OUT_OF_RANGE");
+}
+
+TEST_P(ReducerConformanceTest, NegativeExamplesAreRefused) {
+  Partial bad = Valid(2);
+  bad.examples = -1;
+  ExpectRefusedUnchanged(bad, "NO_EXAMPLES");
+}
+
+TEST_P(ReducerConformanceTest, WrongCountIsRefused) {
+  Partial bad = Valid(2);
+  SetValues(bad, std::vector<float>(10, 1.0f));
+  ExpectRefusedUnchanged(bad, "SHAPE_MISMATCH");
+  SetValues(bad, std::vector<float>(12, 1.0f));
+  ExpectRefusedUnchanged(bad, "SHAPE_MISMATCH");
+}
+
+TEST_P(ReducerConformanceTest, NothingMergedIsAnError) {
+  auto reducer = MakeReducer(GetParam(), SmallTopology());
+  EXPECT_EQ(base::ReasonOf(reducer->Finish().status()), "NO_PARTIALS");
+}
+
+TEST_P(ReducerConformanceTest, SpentReducerRefusesFurtherUse) {
+  auto reducer = MakeReducer(GetParam(), SmallTopology());
+  ASSERT_TRUE(reducer->Merge(Valid()).ok());
+  ASSERT_TRUE(reducer->Finish().ok());
+  EXPECT_EQ(base::ReasonOf(reducer->Merge(Valid(1))), "REDUCER_SPENT");
+  EXPECT_EQ(base::ReasonOf(reducer->Finish().status()), "REDUCER_SPENT");
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, ReducerConformanceTest,
+                         testing::Values(ReducerKind::kMean, ReducerKind::kMetrics),
+                         [](const auto& info) {
+                           return info.param == ReducerKind::kMean ? "Mean" : "Metrics";
+                         });
+
+class MeanReducerTest : public ReducerConformanceTest {};
+
+TEST_P(MeanReducerTest, NonFiniteValueIsRefused) {
+  for (const float value :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+        -std::numeric_limits<float>::infinity()}) {
+    Partial bad = Valid(2);
+    std::vector<float> values(11, 1.0f);
+    values[10] = value;
+    SetValues(bad, values);
+    ExpectRefusedUnchanged(bad, "NON_FINITE");
+  }
+}
+
+TEST_P(MeanReducerTest, HugeValueIsRefused) {
+  Partial bad = Valid(2);
+  std::vector<float> values(11, 1.0f);
+  values[4] = 1e30f;
+  SetValues(bad, values);
+  ExpectRefusedUnchanged(bad, "VALUE_OUT_OF_RANGE");
+}
+
+TEST_P(MeanReducerTest, SourceThatDeliversLessThanItDeclaredIsRefused) {
+  Partial bad = Valid(2);
+  bad.values = InPieces(std::vector<float>(9, 1.0f));
+  ExpectRefusedUnchanged(bad, "SHAPE_MISMATCH");
+  bad.values = InPieces(std::vector<float>(13, 1.0f));
+  ExpectRefusedUnchanged(bad, "SHAPE_MISMATCH");
+}
+
+TEST_P(MeanReducerTest, UpdateWithoutExamplesIsRefused) {
+  Partial bad = Valid(2);
+  bad.examples = 0;
+  bad.correct = 0;
+  ExpectRefusedUnchanged(bad, "NO_EXAMPLES");
+}
+
+TEST_P(MeanReducerTest, InvalidScoresAreRefused) {
+  Partial bad = Valid(2);
+  bad.scores = {{{1, 2}, {1.0f, std::numeric_limits<float>::quiet_NaN()}}, {}};
+  ExpectRefusedUnchanged(bad, "NON_FINITE");
+  bad.scores = {{{1, 2}, {1.0f}}, {}};
+  ExpectRefusedUnchanged(bad, "SHAPE_MISMATCH");
+  bad.scores = {{{1}, {1.0f}}};
+  ExpectRefusedUnchanged(bad, "SHAPE_MISMATCH");
+  for (const std::vector<int64_t>& positions :
+       {std::vector<int64_t>{2, 1}, {1, 1}, {-1, 1}, {1, 24}, {1, 3}}) {
+    bad.scores = {{positions, {1.0f, 1.0f}}, {}};
+    ExpectRefusedUnchanged(bad, "VALUE_OUT_OF_RANGE");
+  }
+  bad.scores = {{}, {{0}, {1.0f}}};  // a dense tensor has no inactive position
+  ExpectRefusedUnchanged(bad, "VALUE_OUT_OF_RANGE");
+}
+
+TEST_P(MeanReducerTest, MeanIsWeightedByExamples) {
+  std::vector<Partial> partials(2);
+  partials[0].participant = "a";
+  partials[0].examples = 30;
+  partials[0].loss_sum = 3;
+  SetValues(partials[0], std::vector<float>(11, 1.0f));
+  partials[1].participant = "b";
+  partials[1].examples = 10;
+  partials[1].loss_sum = 5;
+  SetValues(partials[1], std::vector<float>(11, -7.0f));
+  const Reduced reduced = Fold(GetParam(), partials);
+  EXPECT_EQ(reduced.values, std::vector<float>(11, -1.0f));
+  EXPECT_EQ(reduced.examples, 40);
+  EXPECT_EQ(reduced.loss_sum, 8.0);
+}
+
+TEST_P(MeanReducerTest, CancellationIsExact) {
+  std::vector<Partial> partials(3);
+  const std::vector<float> values = {8388608.0f, 1e-9f, -8388608.0f};
+  for (size_t k = 0; k < 3; ++k) {
+    partials[k].participant = std::string(1, static_cast<char>('a' + k));
+    partials[k].examples = 1;
+    SetValues(partials[k], std::vector<float>(11, values[k]));
+  }
+  const Reduced reduced = Fold(GetParam(), partials);
+  EXPECT_EQ(reduced.values[0], static_cast<float>(static_cast<double>(1e-9f) / 3));
+}
+
+// methods.md B.10: positions that a participant did not report count as zero there.
+TEST_P(MeanReducerTest, ScoresAreSampleWeightedSumsOverAllExamples) {
+  std::vector<Partial> partials(3);
+  const std::vector<int64_t> examples = {50, 30, 20};
+  const std::vector<ScoreList> lists = {
+      {{1, 9}, {.9f, -.5f}}, {{1, 10}, {-1.0f, .6f}}, {{9, 11}, {-.8f, 1.5f}}};
+  for (size_t k = 0; k < 3; ++k) {
+    partials[k].participant = std::string(1, static_cast<char>('a' + k));
+    partials[k].examples = examples[k];
+    SetValues(partials[k], std::vector<float>(11, 0.0f));
+    partials[k].scores = {lists[k], {}};
+  }
+  const Reduced reduced = Fold(GetParam(), partials);
+  ASSERT_EQ(reduced.scores.size(), 2u);
+  EXPECT_EQ(reduced.scores[0].positions, (std::vector<int64_t>{1, 9, 10, 11}));
+  const std::vector<float> expected = {.15f, -.41f, .18f, .30f};
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(reduced.scores[0].values[i], expected[i], 1e-6f);
+  EXPECT_TRUE(reduced.scores[1].positions.empty());
+}
+
+TEST_P(MeanReducerTest, SourceThatFailsInItsSecondReadingBreaksTheReducer) {
+  auto reducer = MakeReducer(GetParam(), SmallTopology());
+  Partial bad = Valid(2);
+  int readings = 0;
+  bad.values = [&](const std::function<absl::Status(std::span<const float>)>& sink) {
+    return ++readings == 1 ? sink(std::vector<float>(11, 1.0f))
+                           : absl::DataLossError("file vanished");
+  };
+  EXPECT_EQ(base::ReasonOf(reducer->Merge(bad)), "REDUCER_BROKEN");
+  EXPECT_EQ(base::ReasonOf(reducer->Merge(Valid(1))), "REDUCER_BROKEN");
+  EXPECT_EQ(base::ReasonOf(reducer->Finish().status()), "REDUCER_BROKEN");
+}
+
+TEST_P(MeanReducerTest, TotalPastTheRangeIsRefusedWhateverTheOrder) {
+  auto reducer = MakeReducer(GetParam(), SmallTopology());
+  for (int k = 0; k < 65; ++k) {
+    Partial partial;
+    partial.participant = std::to_string(k);
+    partial.examples = 1;
+    SetValues(partial, std::vector<float>(11, 0x1.fffffep35f));
+    ASSERT_TRUE(reducer->Merge(partial).ok());
+  }
+  EXPECT_EQ(base::ReasonOf(reducer->Finish().status()), "VALUE_OUT_OF_RANGE");
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, MeanReducerTest, testing::Values(ReducerKind::kMean),
+                         [](const auto&) { return "Mean"; });
+
+TEST(FixedPointTest, ProductIsExactDownToTwoToTheMinusSixty) {
+  base::Rng rng(1);
+  for (int i = 0; i < 100000; ++i) {
+    const auto exponent = static_cast<int>(rng.Below(80)) - 60;
+    const auto weight = static_cast<int64_t>(1 + rng.Below((1 << 15) - 1));
+    const auto value =
+        static_cast<float>(std::ldexp(1.0 + rng.Uniform() / 2, exponent) * (rng.Below(2) ? 1 : -1));
+    const double exact = static_cast<double>(value) * static_cast<double>(weight);
+    ASSERT_EQ(std::ldexp(static_cast<double>(ToFixedPoint(value, weight)), -kFractionBits), exact);
+    ASSERT_EQ(MeanFromFixedPoint(ToFixedPoint(value, weight), static_cast<double>(weight)), value);
+  }
+}
+
+TEST(FixedPointTest, LargestWeightStillGivesTheValueBack) {
+  for (const float value : {1.0f, -0.1f, 0x1p-60f, -0x1.fffffep-60f, 3e-5f}) {
+    EXPECT_EQ(MeanFromFixedPoint(ToFixedPoint(value, kMaxWeight / 8),
+                                 static_cast<double>(kMaxWeight / 8)),
+              value);
+  }
+}
+
+TEST(FixedPointTest, ValuesBelowTheResolutionAreCutTowardsZero) {
+  EXPECT_EQ(ToFixedPoint(0x1p-84f, 1), 1);
+  EXPECT_EQ(ToFixedPoint(-0x1p-84f, 1), -1);
+  EXPECT_EQ(ToFixedPoint(0x1.8p-84f, 1), 1);
+  EXPECT_EQ(ToFixedPoint(-0x1.8p-85f, 1), 0);
+  EXPECT_EQ(ToFixedPoint(std::numeric_limits<float>::denorm_min(), 1000), 0);
+  EXPECT_EQ(ToFixedPoint(-0.0f, 5), 0);
+}
+
+}  // namespace
+}  // namespace espalier::server::reduce

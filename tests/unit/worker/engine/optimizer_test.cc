@@ -1,0 +1,123 @@
+// Two steps of every rule against the formulas of OptimizerSpec worked in double.
+#include "worker/engine/optimizer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "common/base/status.h"
+
+namespace espalier::worker::engine {
+namespace {
+
+constexpr double kRate = 0.1;
+constexpr double kFirst = 0.5;  // gradients of the two steps
+constexpr double kSecond = -0.25;
+constexpr double kStart = 2.0;
+
+float TwoSteps(const OptimizerSpec& spec) {
+  Optimizer optimizer(spec, 1);
+  float w = kStart;
+  for (const double g : {kFirst, kSecond}) {
+    optimizer.BeginStep(kRate);
+    const float gradient[] = {static_cast<float>(g)};
+    optimizer.Update(gradient, 0, &w);
+  }
+  return w;
+}
+
+TEST(OptimizerTest, PlainSgd) {
+  EXPECT_NEAR(TwoSteps({}), kStart - kRate * (kFirst + kSecond), 1e-6);
+}
+
+TEST(OptimizerTest, PlainSgdWithCoupledAndDecoupledDecay) {
+  const double coupled1 = kStart - kRate * (kFirst + 0.01 * kStart);
+  EXPECT_NEAR(TwoSteps({.weight_decay = 0.01}), coupled1 - kRate * (kSecond + 0.01 * coupled1),
+              1e-6);
+  const double decoupled1 = kStart - kRate * kFirst - 0.01 * kStart;
+  EXPECT_NEAR(TwoSteps({.weight_decay = 0.01, .decoupled_weight_decay = true}),
+              decoupled1 - kRate * kSecond - 0.01 * decoupled1, 1e-6);
+}
+
+TEST(OptimizerTest, CoupledMomentumFollowsPyTorch) {
+  for (const bool nesterov : {false, true}) {
+    double w = kStart;
+    double v = 0;
+    for (const double g : {kFirst, kSecond}) {
+      const double total = g + 0.01 * w;
+      v = 0.9 * v + total;
+      w -= kRate * (nesterov ? total + 0.9 * v : v);
+    }
+    EXPECT_NEAR(TwoSteps({.momentum = 0.9, .nesterov = nesterov, .weight_decay = 0.01}), w, 1e-6);
+  }
+}
+
+TEST(OptimizerTest, DecoupledMomentumFollowsTheSetAuthors) {
+  for (const bool nesterov : {false, true}) {
+    double w = kStart;
+    double v = 0;
+    for (const double g : {kFirst, kSecond}) {
+      v = 0.9 * v - kRate * g;
+      w += (nesterov ? 0.9 * v - kRate * g : v) - 2e-4 * w;
+    }
+    EXPECT_NEAR(TwoSteps({.momentum = 0.9,
+                          .nesterov = nesterov,
+                          .weight_decay = 2e-4,
+                          .decoupled_weight_decay = true}),
+                w, 1e-6);
+  }
+}
+
+TEST(OptimizerTest, AdamWithCoupledAndDecoupledDecay) {
+  for (const bool decoupled : {false, true}) {
+    double w = kStart;
+    double m = 0;
+    double v = 0;
+    int t = 0;
+    for (double g : {kFirst, kSecond}) {
+      ++t;
+      if (decoupled) w -= kRate * 0.01 * w;
+      if (!decoupled) g += 0.01 * w;
+      m = 0.9 * m + 0.1 * g;
+      v = 0.999 * v + 0.001 * g * g;
+      w -= kRate * (m / (1 - std::pow(0.9, t))) / (std::sqrt(v / (1 - std::pow(0.999, t))) + 1e-8);
+    }
+    EXPECT_NEAR(TwoSteps({.kind = OptimizerSpec::Kind::kAdam,
+                          .weight_decay = 0.01,
+                          .decoupled_weight_decay = decoupled}),
+                w, 1e-5);
+  }
+}
+
+TEST(OptimizerTest, ResetForgetsMomentum) {
+  Optimizer optimizer({.momentum = 0.9}, 1);
+  float w = 0;
+  const float gradient[] = {1.0F};
+  optimizer.BeginStep(kRate);
+  optimizer.Update(gradient, 0, &w);
+  const float first_step = w;
+  optimizer.Reset();
+  w = 0;
+  optimizer.BeginStep(kRate);
+  optimizer.Update(gradient, 0, &w);
+  EXPECT_EQ(w, first_step);
+}
+
+TEST(OptimizerTest, ParametersOutOfRangeAreRefusedByName) {
+  for (const auto& [spec, name] : {
+           std::pair<OptimizerSpec, const char*>{{.momentum = 1.0}, "momentum"},
+           {{.weight_decay = -1}, "weight_decay"},
+           {{.weight_decay = NAN}, "weight_decay"},
+           {{.beta1 = 1.0}, "beta1"},
+           {{.beta2 = -0.5}, "beta2"},
+           {{.epsilon = 0}, "epsilon"},
+       }) {
+    const absl::Status status = ValidateOptimizer(spec);
+    EXPECT_EQ(base::ReasonOf(status), "OPTIMIZER_PARAMETER");
+    EXPECT_NE(base::MessageOf(status).find(name), std::string::npos) << status;
+  }
+}
+
+}  // namespace
+}  // namespace espalier::worker::engine

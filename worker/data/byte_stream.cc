@@ -1,0 +1,124 @@
+#include "worker/data/byte_stream.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "common/base/status.h"
+#include "worker/data/errors.h"
+
+namespace espalier::worker::data {
+namespace {
+
+constexpr unsigned kBufferBytes = 256 * 1024;
+constexpr size_t kLargestRead = size_t{1} << 30;  // gzread() counts in int
+constexpr size_t kLongestLine = size_t{16} << 20;
+
+}  // namespace
+
+absl::StatusOr<ByteStream> ByteStream::Open(UniqueFd file, std::string name, int64_t max_bytes) {
+  gzFile stream = gzdopen(file.get(), "rb");
+  if (stream == nullptr) {
+    return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                           "no memory to open data set file " + name);
+  }
+  file.Release();
+  gzbuffer(stream, kBufferBytes);
+  return ByteStream(stream, std::move(name), max_bytes);
+}
+
+absl::StatusOr<size_t> ByteStream::Read(void* out, size_t size) {
+  size_t done = 0;
+  while (done < size) {
+    const auto wanted = static_cast<unsigned>(std::min(size - done, kLargestRead));
+    const int got = gzread(file_.get(), static_cast<char*>(out) + done, wanted);
+    if (got > 0) done += static_cast<size_t>(got);
+    if (got == static_cast<int>(wanted)) continue;
+    int code = Z_OK;
+    const char* text = gzerror(file_.get(), &code);
+    if (got < 0 || code != Z_OK) {
+      return DatasetInvalid(name_,
+                            {fmt::format("after {} bytes", position_ + static_cast<int64_t>(done)),
+                             "a complete gzip or plain file",
+                             code == Z_BUF_ERROR ? "a truncated gzip file" : Quote(text),
+                             "copy the file again and check it with 'gzip -t'"});
+    }
+    break;
+  }
+  position_ += static_cast<int64_t>(done);
+  if (position_ > max_bytes_) {
+    return DatasetInvalid(
+        name_, {"", fmt::format("at most {} bytes after decompression", max_bytes_), "more",
+                "split the data set or raise the worker's limit"});
+  }
+  return done;
+}
+
+absl::Status ByteStream::ReadExactly(void* out, size_t size, std::string_view what) {
+  ESPALIER_ASSIGN_OR_RETURN(const size_t got, Read(out, size));
+  return got == size ? absl::OkStatus() : EndsEarly(size, got, what);
+}
+
+absl::Status ByteStream::ReadRow(void* out, size_t size, int64_t row) {
+  ESPALIER_ASSIGN_OR_RETURN(const size_t got, Read(out, size));
+  return got == size ? absl::OkStatus() : EndsEarly(size, got, fmt::format("row {}", row));
+}
+
+absl::Status ByteStream::EndsEarly(size_t wanted, size_t got, std::string_view what) const {
+  if (position_ == 0) {
+    return DatasetInvalid(name_, {"", std::string(what), "an empty file", "copy the file again"});
+  }
+  return DatasetInvalid(name_, {"", fmt::format("{} bytes of {}", wanted, what),
+                                fmt::format("only {} before the end of the file", got),
+                                "the file is truncated, copy it again"});
+}
+
+absl::Status ByteStream::ExpectEnd(std::string_view declared) {
+  char extra = 0;
+  ESPALIER_ASSIGN_OR_RETURN(const size_t got, Read(&extra, 1));
+  if (got == 0) return absl::OkStatus();
+  return DatasetInvalid(name_, {fmt::format("after {} bytes", position_ - 1),
+                                fmt::format("the end of the file, since it declares {}", declared),
+                                "more bytes", "write the file again with the right header"});
+}
+
+LineReader::LineReader(ByteStream& stream) : stream_(stream) {}
+
+absl::Status LineReader::Fill() {
+  buffer_.erase(0, begin_);
+  begin_ = 0;
+  const size_t kept = buffer_.size();
+  if (kept > kLongestLine) {
+    return DatasetInvalid(stream_.name(),
+                          {fmt::format("line {}", line_number_ + 1),
+                           fmt::format("at most {} characters", kLongestLine), "more",
+                           "check that this is a text file with line ends"});
+  }
+  buffer_.resize(kept + kBufferBytes);
+  ESPALIER_ASSIGN_OR_RETURN(const size_t got, stream_.Read(buffer_.data() + kept, kBufferBytes));
+  buffer_.resize(kept + got);
+  at_end_ = got < kBufferBytes;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> LineReader::Next(std::string_view* line) {
+  size_t searched = begin_;
+  size_t end = buffer_.find('\n', searched);
+  while (end == std::string::npos && !at_end_) {
+    searched = buffer_.size() - begin_;
+    ESPALIER_RETURN_IF_ERROR(Fill());
+    end = buffer_.find('\n', searched);
+  }
+  if (end == std::string::npos) {
+    if (begin_ == buffer_.size()) return false;
+    end = buffer_.size();
+  }
+  std::string_view text = std::string_view(buffer_).substr(begin_, end - begin_);
+  if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
+  begin_ = std::min(end + 1, buffer_.size());
+  ++line_number_;
+  *line = text;
+  return true;
+}
+
+}  // namespace espalier::worker::data

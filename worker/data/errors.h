@@ -1,0 +1,35 @@
+// Error texts of the data readers: file, place, expected, found, what to do.
+//
+// `file` is always relative to the data root ("mnist/train-images-idx3-ubyte.gz"), so a message may
+// be sent to the coordinator without telling where a worker keeps its data.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+
+namespace espalier::worker::data {
+
+inline constexpr char kDatasetInvalid[] = "DATASET_INVALID";
+inline constexpr char kDatasetNotFound[] = "DATASET_NOT_FOUND";
+inline constexpr char kPathOutsideDataRoot[] = "PATH_OUTSIDE_DATA_ROOT";
+inline constexpr char kDataSpecInvalid[] = "DATA_SPEC_INVALID";
+inline constexpr char kPartitionImpossible[] = "PARTITION_IMPOSSIBLE";
+
+struct Complaint {
+  std::string where;  // "line 7, column 3", "row 12", or "" for the whole file
+  std::string expected;
+  std::string found;
+  std::string fix;
+};
+
+// FailedPrecondition with reason DATASET_INVALID.
+absl::Status DatasetInvalid(std::string_view file, const Complaint& complaint);
+
+// `text` from a file in single quotes, cut to 40 characters; bytes that are not printable ASCII
+// become
+// '?', so that a file cannot put control sequences into logs and terminals.
+std::string Quote(std::string_view text);
+
+}  // namespace espalier::worker::data

@@ -1,0 +1,306 @@
+#include "worker/data/load.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "common/base/check.h"
+#include "common/base/status.h"
+#include "worker/data/byte_stream.h"
+#include "worker/data/errors.h"
+#include "worker/data/layout.h"
+#include "worker/data/readers.h"
+
+namespace espalier::worker::data {
+namespace {
+
+// The files of one data set, opened through the root.
+struct Source {
+  const DataRoot& root;
+  const std::string& dataset;
+  int64_t max_file_bytes;
+
+  absl::StatusOr<ByteStream> Open(const std::string& file) const {
+    ESPALIER_ASSIGN_OR_RETURN(UniqueFd fd, root.OpenFile(dataset, file));
+    return ByteStream::Open(std::move(fd), dataset + "/" + file, max_file_bytes);
+  }
+};
+
+using PairReader = absl::Status (*)(ByteStream&, ByteStream&, DatasetBuilder&);
+
+absl::Status ReadPair(const Source& source, const std::vector<std::string>& files,
+                      PairReader reader, DatasetBuilder& builder) {
+  ESPALIER_ASSIGN_OR_RETURN(ByteStream values, source.Open(files[0]));
+  ESPALIER_ASSIGN_OR_RETURN(ByteStream labels, source.Open(files[1]));
+  return reader(values, labels, builder);
+}
+
+absl::Status ReadBatches(const Source& source, const std::vector<std::string>& files,
+                         DatasetBuilder& builder) {
+  for (const std::string& file : files) {
+    ESPALIER_ASSIGN_OR_RETURN(ByteStream stream, source.Open(file));
+    ESPALIER_RETURN_IF_ERROR(ReadCifar10(stream, builder));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadPart(const Source& source, Format format, const std::vector<std::string>& files,
+                      CsvReader& csv, DatasetBuilder& builder) {
+  if (files.empty()) return absl::OkStatus();
+  switch (format) {
+    case Format::kIdx:
+      return ReadPair(source, files, ReadIdx, builder);
+    case Format::kNpy:
+      return ReadPair(source, files, ReadNpy, builder);
+    case Format::kCifar10:
+      return ReadBatches(source, files, builder);
+    case Format::kCsv:
+      ESPALIER_ASSIGN_OR_RETURN(ByteStream stream, source.Open(files[0]));
+      return csv.ReadFile(stream);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadAll(const Source& source, const Layout& layout, int label_column,
+                     DatasetBuilder& builder) {
+  CsvReader csv(label_column, builder);
+  ESPALIER_RETURN_IF_ERROR(ReadPart(source, layout.format, layout.train, csv, builder));
+  builder.EndTraining();
+  ESPALIER_RETURN_IF_ERROR(ReadPart(source, layout.format, layout.test, csv, builder));
+  return layout.format == Format::kCsv ? csv.FinishLabels() : absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<int64_t>> ReadGroups(const Source& source, const std::string& file,
+                                                int64_t rows) {
+  ESPALIER_ASSIGN_OR_RETURN(ByteStream stream, source.Open(file));
+  absl::StatusOr<std::vector<int64_t>> groups =
+      file.find("-idx") != std::string::npos   ? ReadIdxGroups(stream)
+      : file.find(".npy") != std::string::npos ? ReadNpyIntegers(stream)
+                                               : ReadTextGroups(stream);
+  if (groups.ok() && static_cast<int64_t>(groups->size()) != rows) {
+    return DatasetInvalid(
+        stream.name(), {"", fmt::format("{} group ids, one for each training example", rows),
+                        fmt::format("{}", groups->size()), "use the groups file of this data set"});
+  }
+  return groups;
+}
+
+absl::StatusOr<int> LabelColumn(const v1::DataSpec& spec) {
+  const int column = spec.has_label_column() ? spec.label_column() : -1;
+  if (column >= -1) return column;
+  return base::InvalidArgument(
+      kDataSpecInvalid,
+      fmt::format(
+          "data.label_column: expected a column counted from 0, or -1 for the last; found {}",
+          column));
+}
+
+bool ByGroups(const v1::DataSpec& spec) {
+  return spec.partition().kind() == v1::Partition::KIND_GROUPS;
+}
+
+absl::StatusOr<Dataset> Load(const Source& source, const Layout& layout, const v1::DataSpec& spec) {
+  ESPALIER_ASSIGN_OR_RETURN(const int label_column, LabelColumn(spec));
+  DatasetBuilder builder;
+  ESPALIER_RETURN_IF_ERROR(ReadAll(source, layout, label_column, builder));
+  if (ByGroups(spec)) {
+    ESPALIER_ASSIGN_OR_RETURN(
+        std::vector<int64_t> groups,
+        ReadGroups(source, spec.partition().groups_file(), builder.train_rows()));
+    builder.SetGroups(std::move(groups));
+  }
+  return builder.Finish(source.dataset, FormatName(layout.format),
+                        layout.format == Format::kCifar10 ? kCifarClasses : 0);
+}
+
+absl::StatusOr<int64_t> CountCifarRows(const Source& source, const std::vector<FileEntry>& files,
+                                       const std::string& name) {
+  const auto entry = std::find_if(files.begin(), files.end(),
+                                  [&](const FileEntry& file) { return file.name == name; });
+  constexpr int64_t kRecordBytes = 1 + kCifarFeatures;
+  if (!name.ends_with(".gz")) return entry->bytes / kRecordBytes;
+  // gzip has no size in its header: pixels hardly compress, so decoding is as cheap as it is sure.
+  ESPALIER_ASSIGN_OR_RETURN(ByteStream stream, source.Open(name));
+  std::vector<uint8_t> block(256 * 1024);
+  int64_t bytes = 0;
+  for (size_t got = block.size(); got == block.size(); bytes += static_cast<int64_t>(got)) {
+    ESPALIER_ASSIGN_OR_RETURN(got, stream.Read(block.data(), block.size()));
+  }
+  return bytes / kRecordBytes;
+}
+
+// Rows, features and classes of one part of a data set.
+struct Extent {
+  int64_t rows = 0;
+  int64_t features = 0;
+  int64_t classes = 0;
+};
+
+absl::StatusOr<Extent> PairExtent(const Source& source, Format format,
+                                  const std::vector<std::string>& files) {
+  Extent extent;
+  if (files.empty()) return extent;
+  ESPALIER_ASSIGN_OR_RETURN(ByteStream values, source.Open(files[0]));
+  ESPALIER_ASSIGN_OR_RETURN(ByteStream labels, source.Open(files[1]));
+  std::vector<int64_t> classes;
+  if (format == Format::kIdx) {
+    ESPALIER_ASSIGN_OR_RETURN(const IdxHeader header, ReadIdxHeader(values));
+    ESPALIER_ASSIGN_OR_RETURN(classes, ReadIdxLabels(labels));
+    extent = {header.rows(), header.features(), 0};
+  } else {
+    ESPALIER_ASSIGN_OR_RETURN(const NpyHeader header, ReadNpyHeader(values));
+    ESPALIER_ASSIGN_OR_RETURN(classes, ReadNpyIntegers(labels));
+    extent = {header.rows(), header.features(), 0};
+  }
+  if (!classes.empty()) extent.classes = *std::max_element(classes.begin(), classes.end()) + 1;
+  return extent;
+}
+
+absl::Status DescribePairs(const Source& source, const Layout& layout, v1::DatasetInfo& info) {
+  ESPALIER_ASSIGN_OR_RETURN(const Extent train, PairExtent(source, layout.format, layout.train));
+  ESPALIER_ASSIGN_OR_RETURN(const Extent test, PairExtent(source, layout.format, layout.test));
+  info.set_features(train.features);
+  info.set_classes(std::max(train.classes, test.classes));
+  info.set_train_examples(train.rows);
+  info.set_test_examples(test.rows);
+  return absl::OkStatus();
+}
+
+absl::Status DescribeCifar(const Source& source, const std::vector<FileEntry>& files,
+                           const Layout& layout, v1::DatasetInfo& info) {
+  info.set_features(kCifarFeatures);
+  info.set_classes(kCifarClasses);
+  for (const std::string& name : layout.train) {
+    ESPALIER_ASSIGN_OR_RETURN(const int64_t rows, CountCifarRows(source, files, name));
+    info.set_train_examples(info.train_examples() + rows);
+  }
+  for (const std::string& name : layout.test) {
+    ESPALIER_ASSIGN_OR_RETURN(const int64_t rows, CountCifarRows(source, files, name));
+    info.set_test_examples(info.test_examples() + rows);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DescribeCsv(const Source& source, const Layout& layout, v1::DatasetInfo& info) {
+  DatasetBuilder counter(/*keep_values=*/false);
+  ESPALIER_RETURN_IF_ERROR(ReadAll(source, layout, /*label_column=*/-1, counter));
+  info.set_features(counter.features());
+  info.set_classes(counter.num_classes());
+  info.set_train_examples(counter.train_rows());
+  info.set_test_examples(counter.rows() - counter.train_rows());
+  return absl::OkStatus();
+}
+
+// Reading CSV is the only way to count it; larger files are described by name and format only.
+constexpr int64_t kLargestCountedCsv = int64_t{64} << 20;
+
+absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string& name) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(name));
+  ESPALIER_ASSIGN_OR_RETURN(const Layout layout, DetectLayout(name, files));
+  const Source source{root, name, LoadOptions().max_file_bytes};
+  v1::DatasetInfo info;
+  info.set_name(name);
+  info.set_format(FormatName(layout.format));
+  switch (layout.format) {
+    case Format::kIdx:
+    case Format::kNpy:
+      ESPALIER_RETURN_IF_ERROR(DescribePairs(source, layout, info));
+      break;
+    case Format::kCifar10:
+      ESPALIER_RETURN_IF_ERROR(DescribeCifar(source, files, layout, info));
+      break;
+    case Format::kCsv:
+      int64_t bytes = 0;
+      for (const FileEntry& file : files) bytes += file.bytes;
+      if (bytes <= kLargestCountedCsv) ESPALIER_RETURN_IF_ERROR(DescribeCsv(source, layout, info));
+      break;
+  }
+  return info;
+}
+
+}  // namespace
+
+absl::Status AppendLabels(const std::vector<int64_t>& labels, int64_t rows, const std::string& file,
+                          const std::string& features_file, DatasetBuilder& builder) {
+  if (static_cast<int64_t>(labels.size()) != rows) {
+    return DatasetInvalid(
+        file, {"", fmt::format("{} labels, as many as {} has rows", rows, features_file),
+               fmt::format("{}", labels.size()), "use images and labels of the same set"});
+  }
+  for (size_t row = 0; row < labels.size(); ++row) {
+    if (labels[row] < 0 || labels[row] >= kMaxClasses) {
+      return DatasetInvalid(
+          file, {fmt::format("row {}", row), fmt::format("a label in 0..{}", kMaxClasses - 1),
+                 std::to_string(labels[row]), "number the classes from 0"});
+    }
+    builder.AppendLabel(static_cast<int32_t>(labels[row]));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const DataRoot& root,
+                                                           const v1::DataSpec& spec,
+                                                           const LoadOptions& options) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(spec.dataset()));
+  ESPALIER_ASSIGN_OR_RETURN(const Layout layout, DetectLayout(spec.dataset(), files));
+  const Source source{root, spec.dataset(), options.max_file_bytes};
+  ESPALIER_ASSIGN_OR_RETURN(Dataset dataset, Load(source, layout, spec));
+  return std::make_shared<const Dataset>(std::move(dataset));
+}
+
+absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const std::string& root,
+                                                           const v1::DataSpec& spec,
+                                                           const LoadOptions& options) {
+  ESPALIER_ASSIGN_OR_RETURN(const DataRoot opened, DataRoot::Open(root));
+  return LoadDataset(opened, spec, options);
+}
+
+std::vector<v1::DatasetInfo> ScanDataRoot(const std::string& root,
+                                          std::vector<std::string>& problems) {
+  const absl::StatusOr<DataRoot> opened = DataRoot::Open(root);
+  if (!opened.ok()) {
+    problems.push_back(base::MessageOf(opened.status()));
+    return {};
+  }
+  std::vector<v1::DatasetInfo> found;
+  for (const std::string& name : opened->Datasets()) {
+    absl::StatusOr<v1::DatasetInfo> info = Describe(*opened, name);
+    if (info.ok()) {
+      found.push_back(*std::move(info));
+    } else {
+      problems.push_back(base::MessageOf(info.status()));
+    }
+  }
+  return found;
+}
+
+DatasetCache::DatasetCache(std::string root, size_t capacity, LoadOptions options)
+    : root_(std::move(root)), capacity_(capacity), options_(options) {
+  ESPALIER_CHECK(capacity >= 1, "a cache keeps at least one data set");
+}
+
+absl::StatusOr<std::shared_ptr<const Dataset>> DatasetCache::Get(const v1::DataSpec& spec) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ESPALIER_ASSIGN_OR_RETURN(const DataRoot root, DataRoot::Open(root_));
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(spec.dataset()));
+  ESPALIER_ASSIGN_OR_RETURN(const int label_column, LabelColumn(spec));
+  std::string key = fmt::format("{}\n{}\n{}\n", spec.dataset(), label_column,
+                                ByGroups(spec) ? spec.partition().groups_file() : "");
+  for (const FileEntry& file : files) {
+    key += fmt::format("{} {} {}\n", file.name, file.bytes, file.modified_ns);
+  }
+  const auto known = std::find_if(entries_.begin(), entries_.end(),
+                                  [&](const Entry& entry) { return entry.key == key; });
+  if (known != entries_.end()) {
+    entries_.splice(entries_.begin(), entries_, known);
+    return entries_.front().dataset;
+  }
+  // Before the load, so that at most `capacity` data sets are in memory at any time.
+  while (entries_.size() >= capacity_) entries_.pop_back();
+  ESPALIER_ASSIGN_OR_RETURN(std::shared_ptr<const Dataset> dataset,
+                            LoadDataset(root, spec, options_));
+  entries_.push_front({std::move(key), dataset});
+  return dataset;
+}
+
+}  // namespace espalier::worker::data

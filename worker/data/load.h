@@ -1,0 +1,71 @@
+// Loading data sets by name from a worker's data root.
+//
+// Formats are recognised by the names of the files in the data set's folder (each may end in .gz):
+//   idx      train-images-idx3-ubyte + train-labels-idx1-ubyte, optionally t10k-images-… +
+//   t10k-labels-… cifar10  data_batch_1.bin … data_batch_5.bin + optional test_batch.bin,
+//            or cifar10-mini-train.bin + optional cifar10-mini-test.bin
+//   npy      train_features.npy + train_labels.npy, optionally test_features.npy + test_labels.npy
+//   csv      train.csv + optional test.csv, or one single *.csv
+//
+// Errors: NotFound DATASET_NOT_FOUND, FailedPrecondition DATASET_INVALID, InvalidArgument
+//         PATH_OUTSIDE_DATA_ROOT or DATA_SPEC_INVALID, ResourceExhausted. Messages never contain
+//         the root.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "espalier/v1/data.pb.h"
+#include "worker/data/dataset.h"
+#include "worker/data/sandbox.h"
+
+namespace espalier::worker::data {
+
+struct LoadOptions {
+  // Largest size of one file after decompression.
+  int64_t max_file_bytes = int64_t{16} << 30;
+};
+
+// Reads all examples of spec.dataset (and the groups file when spec.partition is by groups). Limits
+// and test_fraction are applied by partition.h, so they do not matter here.
+absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const DataRoot& root,
+                                                           const v1::DataSpec& spec,
+                                                           const LoadOptions& options = {});
+absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const std::string& root,
+                                                           const v1::DataSpec& spec,
+                                                           const LoadOptions& options = {});
+
+// What is under `root`, from headers where the format has them; CSV files are counted when they are
+// small. Data sets that cannot be described are left out, with the reason appended to `problems`.
+std::vector<v1::DatasetInfo> ScanDataRoot(const std::string& root,
+                                          std::vector<std::string>& problems);
+
+// The most recently used data sets of one root. Files that changed on disk are read again.
+// Threading: thread-safe; one load at a time, so that two tasks never read the same files twice.
+class DatasetCache {
+ public:
+  // Keeps at most `capacity` (≥ 1) data sets alive; those in use elsewhere live on with their
+  // users.
+  explicit DatasetCache(std::string root, size_t capacity = 2, LoadOptions options = {});
+
+  absl::StatusOr<std::shared_ptr<const Dataset>> Get(const v1::DataSpec& spec);
+
+ private:
+  struct Entry {
+    std::string key;
+    std::shared_ptr<const Dataset> dataset;
+  };
+
+  std::string root_;
+  size_t capacity_;
+  LoadOptions options_;
+  std::mutex mutex_;
+  std::list<Entry> entries_;  // most recently used first
+};
+
+}  // namespace espalier::worker::data

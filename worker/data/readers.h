@@ -1,0 +1,100 @@
+// One reader per file format. Internal to this folder; use load.h.
+//
+// Errors: all are DATASET_INVALID and name file, row, column, what was expected, found and the fix.
+// Bytes are never trusted: storage grows with what was read, not with what a header declares.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "worker/data/byte_stream.h"
+#include "worker/data/dataset.h"
+
+namespace espalier::worker::data {
+
+// Rows are read in blocks of about this many bytes.
+inline constexpr int64_t kReadBlockBytes = 1 << 20;
+
+// --- IDX (MNIST): big-endian header, then values row-major.
+struct IdxHeader {
+  int type = 0;  // 0x08 unsigned byte, 0x0C int32
+  std::vector<int64_t> dims;
+
+  int64_t rows() const { return dims[0]; }
+  // Values in one row.
+  int64_t features() const;
+};
+inline constexpr int kIdxByte = 0x08;
+inline constexpr int kIdxInt32 = 0x0C;
+
+absl::StatusOr<IdxHeader> ReadIdxHeader(ByteStream& stream);
+absl::Status ReadIdx(ByteStream& images, ByteStream& labels, DatasetBuilder& builder);
+absl::StatusOr<std::vector<int64_t>> ReadIdxLabels(ByteStream& stream);
+// One group id a row: the value of a vector, or column 2 (QMNIST's writer) of a matrix.
+absl::StatusOr<std::vector<int64_t>> ReadIdxGroups(ByteStream& stream);
+
+// --- CIFAR-10 binary: records of one label and 3072 pixels.
+inline constexpr int64_t kCifarFeatures = 3072;
+inline constexpr int32_t kCifarClasses = 10;
+absl::Status ReadCifar10(ByteStream& stream, DatasetBuilder& builder);
+
+// --- NumPy .npy, versions 1 to 3, C order.
+struct NpyHeader {
+  char kind = 0;  // 'u', 'i' or 'f'
+  int width = 0;  // bytes per value
+  std::vector<int64_t> dims;
+
+  int64_t rows() const { return dims[0]; }
+  int64_t features() const;
+};
+absl::StatusOr<NpyHeader> ReadNpyHeader(ByteStream& stream);
+absl::Status ReadNpy(ByteStream& features, ByteStream& labels, DatasetBuilder& builder);
+// A vector of integers (u1, i4 or i8).
+absl::StatusOr<std::vector<int64_t>> ReadNpyIntegers(ByteStream& stream);
+
+// --- CSV: training file first, then the test file, if any, with the same object.
+class CsvReader {
+ public:
+  // `label_column` counts from 0; −1 is the last one.
+  CsvReader(int label_column, DatasetBuilder& builder)
+      : label_column_(label_column), builder_(builder) {}
+
+  absl::Status ReadFile(ByteStream& stream);
+  // Turns the labels met into classes; call once, after the last file.
+  absl::Status FinishLabels();
+
+ private:
+  struct Label {
+    std::string text;
+    std::string file;
+    int64_t line = 0;  // where it was first met
+  };
+
+  absl::Status CheckColumns(const std::string& file);
+  bool LooksLikeHeader() const;
+  absl::Status AddRow(const std::string& file, int64_t line);
+  absl::Status AddLabel(std::string_view text, const std::string& file, int64_t line);
+
+  int label_column_;
+  DatasetBuilder& builder_;
+  size_t columns_ = 0;
+  std::vector<std::string_view> cells_;
+  std::vector<float> row_;
+  std::vector<Label> labels_;
+  std::unordered_map<std::string, int32_t> label_ids_;
+};
+
+// --- Group ids, one integer a line.
+absl::StatusOr<std::vector<int64_t>> ReadTextGroups(ByteStream& stream);
+
+// Labels of `labels.name()` as int32, checked to be in [0, kMaxClasses), one for each of `rows`
+// rows.
+absl::Status AppendLabels(const std::vector<int64_t>& labels, int64_t rows, const std::string& file,
+                          const std::string& features_file, DatasetBuilder& builder);
+
+}  // namespace espalier::worker::data

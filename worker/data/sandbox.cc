@@ -1,0 +1,227 @@
+#include "worker/data/sandbox.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+#include "common/base/status.h"
+#include "worker/data/errors.h"
+
+namespace espalier::worker::data {
+namespace {
+
+constexpr size_t kLongestName = 63;
+constexpr size_t kMostNamesListed = 20;
+constexpr int kOpenFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
+
+bool IsLowerAlnum(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
+
+absl::Status OutsideRoot(std::string_view path) {
+  return base::InvalidArgument(
+      kPathOutsideDataRoot,
+      fmt::format(
+          "{} leads outside the worker's data root; expected a plain name of something inside "
+          "it. Symbolic links out of the root are refused: copy or bind-mount the files",
+          Quote(path)));
+}
+
+absl::Status OpenError(const std::string& relative, int error) {
+  switch (error) {
+    case EXDEV:  // openat2: the path would leave the root
+    case ELOOP:  // a symbolic link met under O_NOFOLLOW
+      return OutsideRoot(relative);
+    case ENOENT:
+    case ENOTDIR:
+      return base::NotFound(
+          kDatasetNotFound,
+          fmt::format("{} does not exist under this worker's data root; check the name or add it",
+                      Quote(relative)));
+    default:
+      return base::FailedPrecondition(
+          kDatasetInvalid,
+          fmt::format("{} cannot be opened: {}; check that the worker's user may read it",
+                      Quote(relative), std::strerror(error)));
+  }
+}
+
+int KernelOpenBeneath(int root_fd, const std::string& relative, int flags) {
+  open_how how{};
+  how.flags = static_cast<uint64_t>(flags);
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+  constexpr int kTries = 16;  // EAGAIN: a rename raced with the walk
+  long fd = -1;
+  for (int i = 0; i < kTries; ++i) {
+    fd = syscall(SYS_openat2, root_fd, relative.c_str(), &how, sizeof(how));
+    if (fd >= 0 || errno != EAGAIN) break;
+  }
+  return static_cast<int>(fd);
+}
+
+int ComponentsOpenBeneath(int root_fd, const std::string& relative, int flags) {
+  UniqueFd holder;
+  int current = root_fd;
+  size_t begin = 0;
+  for (;;) {
+    const size_t end = relative.find('/', begin);
+    const std::string component = relative.substr(begin, end - begin);
+    const bool last = end == std::string::npos;
+    const int step_flags = last ? flags : kOpenFlags | O_DIRECTORY;
+    const int fd = openat(current, component.c_str(), step_flags | O_NOFOLLOW);
+    if (fd < 0) {
+      // With O_DIRECTORY a link is reported as ENOTDIR; tell the two apart for the message.
+      struct stat info {};
+      if (errno == ENOTDIR &&
+          fstatat(current, component.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) {
+        errno = S_ISLNK(info.st_mode) ? ELOOP : ENOTDIR;
+      }
+      return -1;
+    }
+    if (last) return fd;
+    holder = UniqueFd(fd);
+    current = fd;
+    begin = end + 1;
+  }
+}
+
+struct DirCloser {
+  void operator()(DIR* dir) const { closedir(dir); }
+};
+
+// Visits the names in the folder `fd`, which is consumed; hidden ones are left out.
+template <typename Visit>
+void ForEachName(UniqueFd fd, Visit visit) {
+  const std::unique_ptr<DIR, DirCloser> dir(fdopendir(fd.get()));
+  if (dir == nullptr) return;
+  fd.Release();
+  while (const dirent* entry = readdir(dir.get())) {
+    if (entry->d_name[0] != '.') visit(*entry);
+  }
+}
+
+}  // namespace
+
+UniqueFd::~UniqueFd() {
+  if (fd_ >= 0) close(fd_);
+}
+
+absl::Status CheckFileName(std::string_view name) {
+  const bool inside = !name.empty() && name != "." && name != ".." &&
+                      name.find('/') == std::string_view::npos &&
+                      name.find('\0') == std::string_view::npos;
+  return inside ? absl::OkStatus() : OutsideRoot(name);
+}
+
+absl::Status CheckDatasetName(std::string_view name) {
+  if (name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos ||
+      name.find("..") != std::string_view::npos || name == ".") {
+    return OutsideRoot(name);
+  }
+  const bool valid = !name.empty() && name.size() <= kLongestName && IsLowerAlnum(name.front()) &&
+                     IsLowerAlnum(name.back()) && std::all_of(name.begin(), name.end(), [](char c) {
+                       return IsLowerAlnum(c) || c == '.' || c == '_' || c == '-';
+                     });
+  if (valid) return absl::OkStatus();
+  return base::InvalidArgument(
+      kDataSpecInvalid,
+      fmt::format(
+          "data set name {} is not valid: expected 1 to {} lower-case letters, digits, '-', '_' "
+          "or '.', with a letter or digit at both ends; rename the folder or fix data.dataset",
+          Quote(name), kLongestName));
+}
+
+absl::StatusOr<UniqueFd> OpenBeneath(int root_fd, const std::string& relative, bool directory,
+                                     Resolver resolver) {
+  for (size_t begin = 0; begin <= relative.size();) {
+    const size_t end = std::min(relative.find('/', begin), relative.size());
+    ESPALIER_RETURN_IF_ERROR(CheckFileName(std::string_view(relative).substr(begin, end - begin)));
+    begin = end + 1;
+  }
+  const int flags = kOpenFlags | (directory ? O_DIRECTORY : 0);
+  int fd = -1;
+  if (resolver == Resolver::kKernel) {
+    fd = KernelOpenBeneath(root_fd, relative, flags);
+    // EPERM is what some container filters answer to a call they do not know.
+    if (fd < 0 && (errno == ENOSYS || errno == EPERM)) resolver = Resolver::kComponents;
+  }
+  if (resolver == Resolver::kComponents) fd = ComponentsOpenBeneath(root_fd, relative, flags);
+  if (fd < 0) return OpenError(relative, errno);
+  return UniqueFd(fd);
+}
+
+absl::StatusOr<DataRoot> DataRoot::Open(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+  if (fd < 0) {
+    return base::NotFound(kDatasetNotFound,
+                          fmt::format("the worker's data root {} cannot be opened: {}; give it an "
+                                      "existing folder with one sub-folder per data set",
+                                      Quote(path), std::strerror(errno)));
+  }
+  return DataRoot(UniqueFd(fd));
+}
+
+std::vector<std::string> DataRoot::Datasets() const {
+  std::vector<std::string> names;
+  ForEachName(UniqueFd(openat(fd_.get(), ".", kOpenFlags | O_DIRECTORY)), [&](const dirent& entry) {
+    const bool folder =
+        entry.d_type == DT_DIR || entry.d_type == DT_LNK || entry.d_type == DT_UNKNOWN;
+    if (folder && CheckDatasetName(entry.d_name).ok()) names.emplace_back(entry.d_name);
+  });
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+absl::StatusOr<std::vector<FileEntry>> DataRoot::Files(const std::string& dataset) const {
+  ESPALIER_RETURN_IF_ERROR(CheckDatasetName(dataset));
+  absl::StatusOr<UniqueFd> folder = OpenBeneath(fd_.get(), dataset, true);
+  if (!folder.ok() && absl::IsNotFound(folder.status())) {
+    std::vector<std::string> names = Datasets();
+    const size_t count = names.size();
+    names.resize(std::min(count, kMostNamesListed));
+    return base::NotFound(
+        kDatasetNotFound,
+        fmt::format(
+            "data set {} is not under this worker's data root; there {}: {}{}. Use one of them, "
+            "or add a folder of that name",
+            Quote(dataset), count == 1 ? "is" : "are",
+            count == 0 ? "none" : fmt::format("{}", fmt::join(names, ", ")),
+            count > kMostNamesListed ? ", ..." : ""));
+  }
+  if (!folder.ok()) return folder.status();
+  const int folder_fd = folder->get();
+  std::vector<FileEntry> files;
+  ForEachName(*std::move(folder), [&](const dirent& entry) {
+    struct stat info {};
+    if (fstatat(folder_fd, entry.d_name, &info, 0) != 0 || !S_ISREG(info.st_mode)) return;
+    files.push_back({entry.d_name, info.st_size,
+                     info.st_mtim.tv_sec * int64_t{1'000'000'000} + info.st_mtim.tv_nsec});
+  });
+  std::sort(files.begin(), files.end(),
+            [](const FileEntry& a, const FileEntry& b) { return a.name < b.name; });
+  return files;
+}
+
+absl::StatusOr<UniqueFd> DataRoot::OpenFile(const std::string& dataset,
+                                            const std::string& file) const {
+  ESPALIER_RETURN_IF_ERROR(CheckDatasetName(dataset));
+  ESPALIER_RETURN_IF_ERROR(CheckFileName(file));
+  const std::string relative = dataset + "/" + file;
+  ESPALIER_ASSIGN_OR_RETURN(UniqueFd fd, OpenBeneath(fd_.get(), relative, false));
+  struct stat info {};
+  if (fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) {
+    return DatasetInvalid(
+        relative, {"", "a regular file", "a folder or a device", "put the data file itself there"});
+  }
+  return fd;
+}
+
+}  // namespace espalier::worker::data

@@ -1,0 +1,58 @@
+// Backend: the matrix products a network is made of.
+//
+// Shapes:      all matrices are row-major float32; activations feature-major [features][stride].
+// Ownership:   all pointers are borrowed for the call. Plans keep the topology alive.
+// Threading:   one caller at a time per backend and its plans; products use up to `threads`
+// threads. Determinism: same inputs and thread count give the same bits. Sparse products give the
+// same bits for
+//              every thread count.
+// Errors:      planning returns a Status; products cannot fail once planned. Nothing throws.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/tensor/topology.h"
+#include "worker/engine/spec.h"
+
+namespace espalier::worker::engine {
+
+// C [m × n] = op(A) [m × k] · op(B) [k × n]; op transposes where asked. ld* is the distance between
+// rows as stored.
+struct GemmShape {
+  bool transpose_a = false;
+  bool transpose_b = false;
+  int64_t m = 0;
+  int64_t n = 0;
+  int64_t k = 0;
+  int64_t lda = 0;
+  int64_t ldb = 0;
+  int64_t ldc = 0;
+  friend auto operator<=>(const GemmShape&, const GemmShape&) = default;
+};
+
+// Products with one sparse matrix W of fixed structure. `width` is a number of examples, a multiple
+// of kLanes and at most the stride; values follow topology order.
+class SparseProduct {
+ public:
+  virtual ~SparseProduct() = default;
+  // Y [rows][stride] = W · X [cols][stride], for the first `width` examples. Others of Y are
+  // unspecified.
+  virtual void Multiply(const float* values, const float* x, int64_t width, float* y) = 0;
+  // gradient[k] = Σ_b dY[row of k][b] · X[column of k][b] over the first `width` examples.
+  virtual void Gradient(const float* dy, const float* x, int64_t width, float* gradient) = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual absl::StatusOr<std::unique_ptr<SparseProduct>> PlanSparse(
+      std::shared_ptr<const tensor::Topology> topology, int64_t stride) = 0;
+  // Makes sure that Gemm() can run this shape.
+  virtual absl::Status PlanGemm(const GemmShape& shape) = 0;
+  virtual void Gemm(const GemmShape& shape, const float* a, const float* b, float* c) = 0;
+};
+
+}  // namespace espalier::worker::engine

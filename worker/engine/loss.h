@@ -1,0 +1,20 @@
+// Losses on feature-major outputs [classes][stride].
+#pragma once
+
+#include <cstdint>
+
+#include "worker/engine/spec.h"
+
+namespace espalier::worker::engine {
+
+// Sums the loss over the first `size` examples and, where `delta` is not null, writes the gradient
+// of the *mean* loss to delta [classes][stride], zero in the columns [size, width). kCrossEntropy:
+// `output` holds logits, or probabilities when `activation` is softmax; delta is the
+//                    gradient with respect to the logits.
+// kMeanSquaredError: delta is the gradient with respect to the output.
+// Labels must be in [0, classes). Sequential: the same bits for any thread count.
+BatchResult ComputeLoss(Loss loss, Activation activation, const float* output,
+                        const int32_t* labels, int64_t classes, int64_t stride, int64_t width,
+                        int64_t size, float* delta);
+
+}  // namespace espalier::worker::engine

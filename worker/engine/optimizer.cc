@@ -1,0 +1,160 @@
+#include "worker/engine/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/base/status.h"
+#include "worker/engine/multiversion.h"
+
+namespace espalier::worker::engine {
+namespace {
+
+// Everything constant over a step, in the precision of the values.
+struct SgdStep {
+  float learning_rate;
+  float momentum;
+  float weight_decay;
+};
+struct AdamStep {
+  float step_size;  // η / (1 − β1^t)
+  float beta1;
+  float beta2;
+  float second_correction;  // 1 / (1 − β2^t)
+  float epsilon;
+  float coupled_decay;  // λ, or 0
+  float shrink;         // 1 − ηλ, or 1
+};
+
+ESPALIER_MULTIVERSION
+void PlainSgd(SgdStep s, const float* __restrict gradient, int64_t size, float* __restrict w) {
+  for (int64_t i = 0; i < size; ++i) {
+    w[i] -= s.learning_rate * (gradient[i] + s.weight_decay * w[i]);
+  }
+}
+
+ESPALIER_MULTIVERSION
+void PlainDecoupledSgd(SgdStep s, const float* __restrict gradient, int64_t size,
+                       float* __restrict w) {
+  for (int64_t i = 0; i < size; ++i) {
+    w[i] = w[i] - s.learning_rate * gradient[i] - s.weight_decay * w[i];
+  }
+}
+
+ESPALIER_MULTIVERSION
+void MomentumSgd(SgdStep s, bool nesterov, const float* __restrict gradient, int64_t size,
+                 float* __restrict w, float* __restrict v) {
+  if (nesterov) {
+    for (int64_t i = 0; i < size; ++i) {
+      const float g = gradient[i] + s.weight_decay * w[i];
+      v[i] = s.momentum * v[i] + g;
+      w[i] -= s.learning_rate * (g + s.momentum * v[i]);
+    }
+    return;
+  }
+  for (int64_t i = 0; i < size; ++i) {
+    v[i] = s.momentum * v[i] + (gradient[i] + s.weight_decay * w[i]);
+    w[i] -= s.learning_rate * v[i];
+  }
+}
+
+ESPALIER_MULTIVERSION
+void MomentumDecoupledSgd(SgdStep s, bool nesterov, const float* __restrict gradient, int64_t size,
+                          float* __restrict w, float* __restrict v) {
+  if (nesterov) {
+    for (int64_t i = 0; i < size; ++i) {
+      const float step = s.learning_rate * gradient[i];
+      v[i] = s.momentum * v[i] - step;
+      w[i] = w[i] + (s.momentum * v[i] - step) - s.weight_decay * w[i];
+    }
+    return;
+  }
+  for (int64_t i = 0; i < size; ++i) {
+    v[i] = s.momentum * v[i] - s.learning_rate * gradient[i];
+    w[i] = w[i] + v[i] - s.weight_decay * w[i];
+  }
+}
+
+ESPALIER_MULTIVERSION
+void Adam(AdamStep s, const float* __restrict gradient, int64_t size, float* __restrict w,
+          float* __restrict m, float* __restrict v) {
+  for (int64_t i = 0; i < size; ++i) {
+    const float g = gradient[i] + s.coupled_decay * w[i];
+    m[i] = s.beta1 * m[i] + (1.0F - s.beta1) * g;
+    v[i] = s.beta2 * v[i] + (1.0F - s.beta2) * (g * g);
+    const float scale = std::sqrt(v[i] * s.second_correction) + s.epsilon;
+    w[i] = s.shrink * w[i] - s.step_size * m[i] / scale;
+  }
+}
+
+AdamStep MakeAdamStep(const OptimizerSpec& spec, double learning_rate, int64_t step) {
+  const auto t = static_cast<double>(step);
+  const double decay = spec.weight_decay;
+  return {.step_size = static_cast<float>(learning_rate / (1.0 - std::pow(spec.beta1, t))),
+          .beta1 = static_cast<float>(spec.beta1),
+          .beta2 = static_cast<float>(spec.beta2),
+          .second_correction = static_cast<float>(1.0 / (1.0 - std::pow(spec.beta2, t))),
+          .epsilon = static_cast<float>(spec.epsilon),
+          .coupled_decay = spec.decoupled_weight_decay ? 0.0F : static_cast<float>(decay),
+          .shrink =
+              spec.decoupled_weight_decay ? static_cast<float>(1.0 - learning_rate * decay) : 1.0F};
+}
+
+bool InHalfOpenUnit(double value) { return value >= 0 && value < 1; }
+
+absl::Status OutOfRange(const char* name, const char* range) {
+  return base::InvalidArgument("OPTIMIZER_PARAMETER",
+                               std::string("optimizer ") + name + " must be " + range);
+}
+
+}  // namespace
+
+absl::Status ValidateOptimizer(const OptimizerSpec& spec) {
+  if (!InHalfOpenUnit(spec.momentum)) return OutOfRange("momentum", "in [0, 1)");
+  if (!InHalfOpenUnit(spec.beta1)) return OutOfRange("beta1", "in [0, 1)");
+  if (!InHalfOpenUnit(spec.beta2)) return OutOfRange("beta2", "in [0, 1)");
+  if (!(spec.weight_decay >= 0) || !std::isfinite(spec.weight_decay)) {
+    return OutOfRange("weight_decay", "finite and not negative");
+  }
+  if (!(spec.epsilon > 0) || !std::isfinite(spec.epsilon)) {
+    return OutOfRange("epsilon", "finite and positive");
+  }
+  return absl::OkStatus();
+}
+
+Optimizer::Optimizer(const OptimizerSpec& spec, int64_t size) : spec_(spec) {
+  const bool adam = spec_.kind == OptimizerSpec::Kind::kAdam;
+  if (adam || spec_.momentum > 0) first_moment_ = AlignedBuffer(size);
+  if (adam) second_moment_ = AlignedBuffer(size);
+}
+
+void Optimizer::Reset() {
+  std::ranges::fill(first_moment_.span(), 0.0F);
+  std::ranges::fill(second_moment_.span(), 0.0F);
+  step_ = 0;
+}
+
+void Optimizer::BeginStep(double learning_rate) {
+  learning_rate_ = static_cast<float>(learning_rate);
+  ++step_;
+}
+
+void Optimizer::Update(std::span<const float> gradient, int64_t first, float* values) {
+  const auto size = static_cast<int64_t>(gradient.size());
+  float* w = values + first;
+  if (spec_.kind == OptimizerSpec::Kind::kAdam) {
+    Adam(MakeAdamStep(spec_, learning_rate_, step_), gradient.data(), size, w,
+         first_moment_.data() + first, second_moment_.data() + first);
+    return;
+  }
+  const SgdStep step = {learning_rate_, static_cast<float>(spec_.momentum),
+                        static_cast<float>(spec_.weight_decay)};
+  const bool decoupled = spec_.decoupled_weight_decay;
+  if (spec_.momentum == 0) {
+    (decoupled ? PlainDecoupledSgd : PlainSgd)(step, gradient.data(), size, w);
+  } else {
+    (decoupled ? MomentumDecoupledSgd : MomentumSgd)(step, spec_.nesterov, gradient.data(), size, w,
+                                                     first_moment_.data() + first);
+  }
+}
+
+}  // namespace espalier::worker::engine

@@ -1,0 +1,39 @@
+// The update rules of OptimizerSpec, one pass over the stored values.
+//
+// Memory:      one float per stored value for SGD with momentum, two for Adam, none for plain SGD.
+// Threading:   Update() calls on disjoint ranges may run at the same time, between two BeginStep().
+// Determinism: elementwise; same bits on every processor and for every way of cutting the ranges.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "absl/status/status.h"
+#include "worker/engine/aligned_buffer.h"
+#include "worker/engine/spec.h"
+
+namespace espalier::worker::engine {
+
+// Errors: InvalidArgument (OPTIMIZER_PARAMETER) naming the parameter that is out of range.
+absl::Status ValidateOptimizer(const OptimizerSpec& spec);
+
+class Optimizer {
+ public:
+  Optimizer(const OptimizerSpec& spec, int64_t size);
+
+  // Forgets momentum and moments.
+  void Reset();
+  // Starts a step; all its Update() calls use this learning rate.
+  void BeginStep(double learning_rate);
+  // Applies `gradient` to values[first + i], i < gradient.size(); `values` is the whole model.
+  void Update(std::span<const float> gradient, int64_t first, float* values);
+
+ private:
+  OptimizerSpec spec_;
+  AlignedBuffer first_moment_;
+  AlignedBuffer second_moment_;
+  int64_t step_ = 0;
+  float learning_rate_ = 0;
+};
+
+}  // namespace espalier::worker::engine

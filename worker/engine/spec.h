@@ -1,0 +1,73 @@
+// What a network is made of and how it learns: plain values, checked by Network::Create().
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "common/sparsity/top_k.h"
+
+namespace espalier::worker::engine {
+
+enum class Activation { kLinear, kRelu, kSigmoid, kTanh, kSoftmax };
+
+// kCrossEntropy:     softmax over the last layer, whose activation is linear or softmax.
+// kMeanSquaredError: ½ Σ_outputs (output − one-hot)² per example, as in the SET authors' code.
+enum class Loss { kCrossEntropy, kMeanSquaredError };
+
+// Which arithmetic runs the layers: kReference is naive and slow, kOneDnn is the product.
+enum class BackendKind { kReference, kOneDnn };
+
+struct LinearSpec {
+  int64_t units = 0;
+  Activation activation = Activation::kRelu;
+  double dropout = 0;  // share of outputs dropped while training, [0, 1)
+  bool dense = false;  // never sparsified
+  bool bias = true;
+};
+
+struct NetworkSpec {
+  int64_t input_features = 0;
+  std::vector<LinearSpec> layers;
+  Loss loss = Loss::kCrossEntropy;
+  double input_dropout = 0;
+};
+
+// Update rules, with g the mean gradient of the batch, η the learning rate, λ the weight decay.
+//   SGD, coupled decay:    g += λw; v = μv + g; w −= η·(Nesterov ? g + μv : v)      (PyTorch's
+//   form) SGD, decoupled decay:  v = μv − ηg; w += (Nesterov ? μv − ηg : v) − λw          (SET
+//   authors' form) Adam, coupled decay:   g += λw, then Kingma and Ba (2015), bias corrected Adam,
+//   decoupled decay: w −= η·λ·w, then the same (AdamW: here the decay is multiplied by η)
+// Biases are treated like weights.
+struct OptimizerSpec {
+  enum class Kind { kSgd, kAdam };
+  Kind kind = Kind::kSgd;
+  double momentum = 0;
+  bool nesterov = false;
+  double weight_decay = 0;
+  bool decoupled_weight_decay = false;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+};
+
+// Examples to learn from, borrowed for the call.
+// `features` is feature-major [input_features][stride]; the columns [size, stride) are zero. Rows
+// aligned to 64 bytes (AlignedBuffer) are fastest. `labels` are in [0, units of the last layer):
+// whoever reads the data checks that.
+struct Batch {
+  const float* features = nullptr;
+  const int32_t* labels = nullptr;
+  int64_t size = 0;
+  int64_t stride = 0;
+};
+
+// Sums over the examples of a batch. `correct` counts arg max = label, the lowest index on ties.
+struct BatchResult {
+  double loss_sum = 0;
+  int64_t correct = 0;
+};
+
+// Flat positions of a tensor, ascending, and a value at each.
+using ScoreList = sparsity::ScoredPositions;
+
+}  // namespace espalier::worker::engine

@@ -1,0 +1,147 @@
+// espalier-worker: wiring only.
+#include <malloc.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/base/status.h"
+#include "common/log/log.h"
+#include "common/metrics/metrics.h"
+#include "common/rpc/channel.h"
+#include "worker/data/load.h"
+#include "worker/session/session.h"
+
+namespace espalier::worker {
+namespace {
+
+// Exit codes of daemons, after sysexits.h.
+constexpr int kExitOk = 0;
+constexpr int kExitUsage = 64;
+constexpr int kExitUnavailable = 69;
+constexpr int kExitConfig = 78;
+
+struct Flags {
+  rpc::ChannelOptions coordinator{"127.0.0.1:7070", "", "", ""};
+  std::string id;
+  std::string data_root = "data";
+  std::string metrics_listen = "127.0.0.1:0";
+  std::string log_level = "info";
+  int threads = 1;
+};
+
+std::string DefaultId() {
+  char host[256] = "worker";
+  gethostname(host, sizeof(host) - 1);
+  std::string id = std::string(host) + "-" + std::to_string(getpid());
+  std::transform(id.begin(), id.end(), id.begin(), [](unsigned char c) { return std::isalnum(c) ? std::tolower(c) : '-'; });
+  return std::isalpha(static_cast<unsigned char>(id[0])) ? id.substr(0, 63) : ("w-" + id).substr(0, 63);
+}
+
+void DeclareFlags(CLI::App& app, Flags& flags) {
+  app.add_option("--coordinator", flags.coordinator.target, "host:port of the coordinator")
+      ->capture_default_str();
+  app.add_option("--id", flags.id, "name of this worker, unique in the cluster; default: host name and pid");
+  app.add_option("--data-root", flags.data_root, "folder whose sub-folders are the data sets")
+      ->capture_default_str();
+  app.add_option("--threads", flags.threads, "threads for training")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--metrics-listen", flags.metrics_listen, "host:port of /metrics (HTTP); port 0 = a free one")
+      ->capture_default_str();
+  app.add_option("--tls-ca", flags.coordinator.tls_ca_file, "PEM authority of the coordinator; turns TLS on");
+  app.add_option("--tls-cert", flags.coordinator.tls_cert_file, "PEM certificate of this worker");
+  app.add_option("--tls-key", flags.coordinator.tls_key_file, "PEM private key of this worker");
+  app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+  app.set_version_flag("--version", std::string("espalier-worker " ESPALIER_VERSION));
+}
+
+int ExitWith(const absl::Status& status, int code) {
+  log::Error("cannot_start", {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
+  return code;
+}
+
+int Run(Flags flags) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  mallopt(M_ARENA_MAX, 2);
+
+  if (!std::filesystem::is_directory(flags.data_root)) {
+    return ExitWith(base::FailedPrecondition("DATA_ROOT_NOT_FOUND",
+                                             "expected a folder at --data-root '" + flags.data_root +
+                                                 "', found none; create it or name another"),
+                    kExitConfig);
+  }
+  std::vector<std::string> problems;
+  session::SessionOptions options{flags.id.empty() ? DefaultId() : flags.id, flags.data_root,
+                                  flags.threads, data::ScanDataRoot(flags.data_root, problems)};
+  for (const std::string& problem : problems) log::Warning("dataset_unusable", {{"message", problem}});
+
+  metrics::Metrics metrics(metrics::Role::kWorker);
+  log::SetCounter([&metrics](log::Level level) {
+    constexpr const char* kWords[] = {"debug", "info", "warning", "error"};
+    metrics.Add(metrics::Metric::kLogMessages, 1, kWords[static_cast<int>(level)]);
+  });
+  const auto metrics_address = metrics.Serve(flags.metrics_listen);
+  if (!metrics_address.ok()) return ExitWith(metrics_address.status(), kExitUnavailable);
+  const auto channel = rpc::MakeChannel(flags.coordinator);
+  if (!channel.ok()) return ExitWith(channel.status(), kExitConfig);
+
+  std::printf("worker id=%s metrics=%s\n", options.worker_id.c_str(), metrics_address->c_str());
+  std::fflush(stdout);
+  log::Info("worker_started", {{"worker", options.worker_id},
+                               {"coordinator", flags.coordinator.target},
+                               {"datasets", options.datasets.size()},
+                               {"metrics", *metrics_address},
+                               {"version", ESPALIER_VERSION}});
+  session::Session session(std::move(options), *channel, metrics);
+  std::thread stopper([&session, &signals] {
+    int signal = 0;
+    sigwait(&signals, &signal);
+    log::Info("worker_stops");
+    // A second signal ends the process at once.
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+    session.Stop();
+  });
+  const absl::Status ended = session.Run();
+  if (!ended.ok()) {
+    pthread_kill(stopper.native_handle(), SIGTERM);
+    stopper.join();
+    return ExitWith(ended, kExitConfig);
+  }
+  stopper.join();
+  return kExitOk;
+}
+
+}  // namespace
+
+int Main(int argc, char** argv) {
+  CLI::App app("A worker of an Espalier cluster: trains on its own data for a coordinator.",
+               "espalier-worker");
+  Flags flags;
+  DeclareFlags(app, flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? kExitOk : kExitUsage;
+  }
+  log::SetLevel(flags.log_level);
+  return Run(std::move(flags));
+}
+
+}  // namespace espalier::worker
+
+int main(int argc, char** argv) { return espalier::worker::Main(argc, argv); }

@@ -1,0 +1,303 @@
+#include "worker/session/session.h"
+
+#include <malloc.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "common/base/limits.h"
+#include "common/base/rng.h"
+#include "common/base/status.h"
+#include "common/log/log.h"
+#include "common/rpc/status.h"
+#include "common/wire/proto_time.h"
+
+namespace espalier::worker::session {
+namespace {
+
+using metrics::Metric;
+
+constexpr absl::Duration kFirstBackoff = absl::Milliseconds(200);
+constexpr absl::Duration kLastBackoff = absl::Seconds(5);
+// An id in use is often this worker's own old connection, which the coordinator has yet to notice.
+constexpr absl::Duration kExistsPatience = absl::Seconds(30);
+constexpr auto kConnectTimeout = std::chrono::seconds(10);
+
+int64_t PeakMemoryBytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
+}
+
+int64_t ResidentBytes() {
+  long pages = 0;
+  if (FILE* file = std::fopen("/proc/self/statm", "r")) {
+    if (std::fscanf(file, "%*s %ld", &pages) != 1) pages = 0;
+    std::fclose(file);
+  }
+  return int64_t{pages} * sysconf(_SC_PAGESIZE);
+}
+
+const char* KindWord(const v1::Task& task) {
+  if (task.has_train()) return "train";
+  if (task.has_evaluate()) return "evaluate";
+  return task.has_echo() ? "echo" : "other";
+}
+
+bool IsForGood(const absl::Status& status) {
+  const std::string reason = base::ReasonOf(status);
+  return reason == "PROTOCOL_MISMATCH" || reason == "INVALID_WORKER_ID";
+}
+
+}  // namespace
+
+Session::Session(SessionOptions options, std::shared_ptr<grpc::Channel> channel,
+                 metrics::Metrics& metrics)
+    : options_(std::move(options)),
+      stub_(v1::WorkerService::NewStub(channel)),
+      metrics_(metrics),
+      transfer_(channel, metrics),
+      models_([this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); }),
+      data_(options_.data_root),
+      networks_(options_.threads),
+      compute_([this] { ComputeLoop(); }),
+      heartbeat_([this] { HeartbeatLoop(); }) {}
+
+Session::~Session() {
+  Stop();
+  compute_.join();
+  heartbeat_.join();
+}
+
+void Session::Stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    if (context_ != nullptr) context_->TryCancel();
+  }
+  CancelCurrent();
+  changed_.notify_all();
+}
+
+void Session::CancelCurrent() {
+  cancelled_ = true;
+  transfer_.Cancel();
+}
+
+bool Session::WaitBeforeRetry(absl::Duration wait) {
+  std::unique_lock lock(mutex_);
+  return !changed_.wait_for(lock, absl::ToChronoNanoseconds(wait), [this] { return stopping_; });
+}
+
+absl::Status Session::Run() {
+  base::Rng jitter(base::StreamKey(getpid(), options_.worker_id, {}));
+  absl::Duration backoff = kFirstBackoff;
+  absl::Time exists_since = absl::InfiniteFuture();
+  for (;;) {
+    registered_ = false;
+    const absl::Status status = RunOnce();
+    metrics_.Set(Metric::kWorkerConnected, 0);
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) return absl::OkStatus();
+    }
+    if (IsForGood(status)) return status;
+    if (base::ReasonOf(status) == "WORKER_EXISTS") {
+      exists_since = std::min(exists_since, absl::Now());
+      if (absl::Now() - exists_since > kExistsPatience) return status;
+    } else {
+      exists_since = absl::InfiniteFuture();
+    }
+    if (registered_) backoff = kFirstBackoff;
+    log::Warning("coordinator_unreachable",
+                 {{"reason", absl::StatusCodeToString(status.code())},
+                  {"message", base::MessageOf(status)},
+                  {"retry_in", absl::FormatDuration(backoff)}});
+    if (!WaitBeforeRetry(backoff * (0.5 + jitter.Uniform()))) return absl::OkStatus();
+    backoff = std::min(backoff * 2, kLastBackoff);
+  }
+}
+
+absl::Status Session::RunOnce() {
+  grpc::ClientContext context;
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return absl::OkStatus();
+    context_ = &context;
+  }
+  auto stream = stub_->Session(&context);
+  v1::WorkerMessage hello;
+  v1::Register& registration = *hello.mutable_register_();
+  registration.set_worker_id(options_.worker_id);
+  registration.mutable_protocol()->set_min(base::kProtocolMin);
+  registration.mutable_protocol()->set_max(base::kProtocolMax);
+  registration.set_version(ESPALIER_VERSION);
+  registration.set_threads(options_.threads);
+  for (const v1::DatasetInfo& dataset : options_.datasets) *registration.add_datasets() = dataset;
+  // The stream itself has no deadline; its first answer has one.
+  std::jthread watchdog([this, &context](const std::stop_token& stop) {
+    std::mutex mutex;
+    std::unique_lock lock(mutex);
+    std::condition_variable_any done;
+    done.wait_for(lock, stop, kConnectTimeout, [] { return false; });
+    if (!stop.stop_requested()) context.TryCancel();
+  });
+  v1::CoordinatorMessage message;
+  if (stream->Write(hello)) {
+    while (stream->Read(&message)) {
+      if (message.has_welcome()) {
+        watchdog.request_stop();
+        transfer_.SetLimits(message.welcome());
+        const std::lock_guard lock(mutex_);
+        heartbeat_interval_ = wire::FromProto(message.welcome().heartbeat_interval());
+        stream_ = stream.get();
+        registered_ = true;
+        metrics_.Set(Metric::kWorkerConnected, 1);
+        log::Info("registered", {{"worker", options_.worker_id},
+                                 {"session", message.welcome().session()},
+                                 {"coordinator_version", message.welcome().coordinator_version()}});
+        continue;
+      }
+      Handle(message);
+    }
+  }
+  watchdog.request_stop();
+  {
+    // A heartbeat that is being written right now must be done before the stream goes away.
+    const std::lock_guard write_lock(write_mutex_);
+    const std::lock_guard lock(mutex_);
+    stream_ = nullptr;
+    next_.reset();
+  }
+  CancelCurrent();
+  const absl::Status status = rpc::FromGrpc(stream->Finish());
+  const std::lock_guard lock(mutex_);
+  context_ = nullptr;
+  return status.ok() ? absl::UnavailableError("the coordinator ended the session") : status;
+}
+
+void Session::Handle(const v1::CoordinatorMessage& message) {
+  const std::lock_guard lock(mutex_);
+  if (message.has_task()) {
+    next_ = message.task();
+    changed_.notify_all();
+  }
+  if (message.has_cancel_task()) {
+    const std::string& id = message.cancel_task().task_id();
+    if (next_.has_value() && next_->task_id() == id) next_.reset();
+    if (current_task_ == id) CancelCurrent();
+  }
+}
+
+bool Session::Write(const v1::WorkerMessage& message) {
+  const std::lock_guard write_lock(write_mutex_);
+  Stream* stream = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    stream = stream_;
+  }
+  return stream != nullptr && stream->Write(message);
+}
+
+void Session::HeartbeatLoop() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    changed_.wait_for(lock, absl::ToChronoNanoseconds(heartbeat_interval_),
+                      [this] { return stopping_; });
+    v1::WorkerMessage message;
+    message.mutable_heartbeat()->set_task_id(current_task_);
+    lock.unlock();
+    message.mutable_heartbeat()->set_resident_bytes(ResidentBytes());
+    Write(message);
+    metrics_.Set(Metric::kWorkerPeakMemory, static_cast<double>(PeakMemoryBytes()));
+    lock.lock();
+  }
+}
+
+void Session::ComputeLoop() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return stopping_ || next_.has_value(); });
+    if (stopping_) return;
+    const v1::Task task = *std::exchange(next_, std::nullopt);
+    current_task_ = task.task_id();
+    cancelled_ = false;
+    transfer_.Resume();
+    lock.unlock();
+    Compute(task);
+    lock.lock();
+    current_task_.clear();
+  }
+}
+
+absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto model, models_.Get(task.model()));
+  metrics_.Set(Metric::kWorkerActiveWeights, static_cast<double>(model->topology->total_stored()));
+  tasks::Surroundings surroundings{data_, networks_, cancelled_};
+  switch (task.kind_case()) {
+    case v1::Task::kTrain:
+      return tasks::RunTrain(surroundings, task, model);
+    case v1::Task::kEvaluate:
+      return tasks::RunEvaluate(surroundings, task, model);
+    case v1::Task::kEcho:
+      return tasks::RunEcho(task, model);
+    default:
+      return base::MakeError(absl::StatusCode::kUnimplemented, "TASK_KIND_UNKNOWN",
+                             "expected a kind of task that this worker (version " ESPALIER_VERSION
+                             ") knows, found another; upgrade the worker");
+  }
+}
+
+void Session::Compute(const v1::Task& task) {
+  const absl::Time start = absl::Now();
+  absl::StatusOr<tasks::Partial> partial = Execute(task);
+  const absl::Duration elapsed = absl::Now() - start;
+  const char* kind = KindWord(task);
+  metrics_.Observe(Metric::kWorkerTaskDuration, absl::ToDoubleSeconds(elapsed), kind);
+  absl::Status status = partial.status();
+  if (partial.ok()) {
+    v1::PartialHeader& header = partial->header;
+    header.set_task_id(task.task_id());
+    header.set_epoch(task.epoch());
+    header.set_topology_hash(task.model().topology_hash());
+    header.set_peak_memory_bytes(PeakMemoryBytes());
+    wire::SetDuration(elapsed, header.mutable_compute_time());
+    status = transfer_.Submit(header, partial->body);
+  }
+  if (status.ok()) {
+    metrics_.Add(Metric::kWorkerTasks, 1, kind, "done");
+    if (!task.has_echo()) {
+      metrics_.Add(Metric::kWorkerExamples, static_cast<double>(partial->header.examples()), kind);
+    }
+    return;
+  }
+  ReportFailure(task, status);
+}
+
+void Session::ReportFailure(const v1::Task& task, const absl::Status& status) {
+  // A task that was cancelled, or whose round closed meanwhile, is nobody's concern any more.
+  const bool moot = cancelled_ || status.code() == absl::StatusCode::kAborted ||
+                    status.code() == absl::StatusCode::kCancelled;
+  metrics_.Add(Metric::kWorkerTasks, 1, KindWord(task), moot ? "cancelled" : "failed");
+  if (moot) return;
+  log::Error("task_failed", {{"task", task.task_id()},
+                             {"job", task.job()},
+                             {"reason", base::ReasonOf(status)},
+                             {"message", base::MessageOf(status)}});
+  v1::WorkerMessage message;
+  v1::TaskFailed& failure = *message.mutable_task_failed();
+  failure.set_task_id(task.task_id());
+  failure.set_epoch(task.epoch());
+  failure.set_code(static_cast<int>(status.code()));
+  failure.set_reason(base::ReasonOf(status).empty() ? absl::StatusCodeToString(status.code())
+                                                    : base::ReasonOf(status));
+  failure.set_message(base::MessageOf(status));
+  Write(message);
+}
+
+}  // namespace espalier::worker::session

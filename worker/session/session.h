@@ -1,0 +1,85 @@
+// Session: a worker's life with its coordinator: register, take tasks one at a time, hand results in, and
+// come back after every interruption.
+//
+// Threading: Run() reads the stream on the calling thread; a second thread computes, a third sends heartbeats.
+// Bounds:    at most one task waits while one is in work (the coordinator gives one at a time); reconnecting
+//            backs off from 0.2 s to 5 s with jitter, for ever.
+// Errors:    Run() returns when Stop() was called (OK) or when the coordinator refuses this worker for good
+//            (PROTOCOL_MISMATCH, INVALID_WORKER_ID, WORKER_EXISTS that lasts).
+#pragma once
+
+#include <grpcpp/channel.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "common/metrics/metrics.h"
+#include "espalier/v1/worker.grpc.pb.h"
+#include "worker/session/transfer.h"
+#include "worker/tasks/model_cache.h"
+#include "worker/tasks/task.h"
+
+namespace espalier::worker::session {
+
+struct SessionOptions {
+  std::string worker_id;
+  std::string data_root;
+  int threads = 1;
+  std::vector<v1::DatasetInfo> datasets;
+};
+
+class Session {
+ public:
+  Session(SessionOptions options, std::shared_ptr<grpc::Channel> channel, metrics::Metrics& metrics);
+  ~Session();
+
+  absl::Status Run();
+  // From a signal-handling thread: tells the coordinator, ends the task in work, makes Run() return.
+  void Stop();
+
+ private:
+  using Stream = grpc::ClientReaderWriter<v1::WorkerMessage, v1::CoordinatorMessage>;
+
+  absl::Status RunOnce();
+  void Handle(const v1::CoordinatorMessage& message);
+  bool Write(const v1::WorkerMessage& message);
+  void HeartbeatLoop();
+  void ComputeLoop();
+  void Compute(const v1::Task& task);
+  absl::StatusOr<tasks::Partial> Execute(const v1::Task& task);
+  void ReportFailure(const v1::Task& task, const absl::Status& status);
+  void CancelCurrent();
+  bool WaitBeforeRetry(absl::Duration wait);
+
+  const SessionOptions options_;
+  std::unique_ptr<v1::WorkerService::Stub> stub_;
+  metrics::Metrics& metrics_;
+  Transfer transfer_;
+  tasks::ModelCache models_;
+  tasks::LocalData data_;
+  tasks::NetworkCache networks_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool stopping_ = false;
+  std::optional<v1::Task> next_;       // waits for the compute thread
+  std::string current_task_;           // in work
+  Stream* stream_ = nullptr;           // open and registered
+  grpc::ClientContext* context_ = nullptr;
+  absl::Duration heartbeat_interval_ = absl::Seconds(2);
+  std::mutex write_mutex_;             // one writer at a time on the stream
+  std::atomic<bool> cancelled_{false};
+  bool registered_ = false;
+  std::thread compute_;
+  std::thread heartbeat_;
+};
+
+}  // namespace espalier::worker::session

@@ -1,0 +1,129 @@
+#include "worker/session/transfer.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "common/base/status.h"
+#include "common/io/sha256.h"
+#include "common/rpc/status.h"
+#include "common/wire/blob.h"
+#include "common/wire/proto_time.h"
+
+namespace espalier::worker::session {
+namespace {
+
+using metrics::Metric;
+
+constexpr auto kFirstBackoff = std::chrono::milliseconds(200);
+
+// Unique among all workers and restarts.
+std::string NewUpdateId(const std::string& task_id, uint64_t epoch) {
+  return task_id + "-" + std::to_string(epoch) + "-" + std::to_string(getpid()) + "-" +
+         std::to_string(absl::GetCurrentTimeNanos());
+}
+
+}  // namespace
+
+void Transfer::Begin(grpc::ClientContext& context) {
+  context.set_deadline(std::chrono::system_clock::now() +
+                       absl::ToChronoNanoseconds(wire::FromProto(welcome_.transfer_timeout())));
+  const std::lock_guard lock(mutex_);
+  current_ = &context;
+  if (cancelled_) context.TryCancel();
+}
+
+void Transfer::Finish() {
+  const std::lock_guard lock(mutex_);
+  current_ = nullptr;
+}
+
+void Transfer::Cancel() {
+  const std::lock_guard lock(mutex_);
+  cancelled_ = true;
+  if (current_ != nullptr) current_->TryCancel();
+}
+
+absl::Status Transfer::FetchRest(const v1::BlobRef& blob, wire::BlobAssembler& assembler) {
+  grpc::ClientContext context;
+  Begin(context);
+  v1::FetchRequest request;
+  request.set_session(welcome_.session());
+  request.set_digest(blob.digest());
+  request.set_offset(assembler.received());
+  auto reader = stub_->Fetch(&context, request);
+  v1::Chunk chunk;
+  absl::Status status;
+  while (status.ok() && reader->Read(&chunk)) status = assembler.Add(chunk);
+  if (!status.ok()) context.TryCancel();
+  const absl::Status finished = rpc::FromGrpc(reader->Finish());
+  Finish();
+  return status.ok() ? finished : status;
+}
+
+absl::StatusOr<std::string> Transfer::Fetch(const v1::BlobRef& blob) {
+  if (!blob.inline_().empty() || blob.size_bytes() == 0) {
+    ESPALIER_RETURN_IF_ERROR(wire::CheckBlob(blob.inline_(), blob.size_bytes(), blob.digest()));
+    return blob.inline_();
+  }
+  std::string data;
+  wire::BlobAssembler assembler(blob.size_bytes(), blob.digest(), [&data](std::string_view bytes) {
+    data.append(bytes);
+    return absl::OkStatus();
+  });
+  absl::Status status;
+  auto backoff = kFirstBackoff;
+  for (int attempt = 0; attempt < kAttempts; ++attempt, backoff *= 2) {
+    status = FetchRest(blob, assembler);
+    if (status.ok() && assembler.complete()) break;
+    if (status.code() != absl::StatusCode::kUnavailable) break;
+    std::this_thread::sleep_for(backoff);
+  }
+  ESPALIER_RETURN_IF_ERROR(status);
+  ESPALIER_RETURN_IF_ERROR(assembler.Finish());
+  metrics_.Add(Metric::kWorkerTransferBytes, static_cast<double>(data.size()), "fetched");
+  return data;
+}
+
+absl::Status Transfer::SubmitOnce(const v1::PartialHeader& header, std::string_view body) {
+  grpc::ClientContext context;
+  Begin(context);
+  v1::SubmitResponse response;
+  auto writer = stub_->Submit(&context, &response);
+  v1::SubmitRequest request;
+  *request.mutable_header() = header;
+  bool open = writer->Write(request);
+  const size_t chunk_bytes = std::max<uint32_t>(1, welcome_.chunk_bytes());
+  for (uint64_t offset = 0; open && offset < body.size(); offset += chunk_bytes) {
+    *request.mutable_chunk() = wire::ChunkAt(body, offset, chunk_bytes);
+    open = writer->Write(request);
+  }
+  if (open) writer->WritesDone();
+  const absl::Status status = rpc::FromGrpc(writer->Finish());
+  Finish();
+  return status;
+}
+
+absl::Status Transfer::Submit(v1::PartialHeader header, std::string_view body) {
+  header.set_session(welcome_.session());
+  header.set_update_id(NewUpdateId(header.task_id(), header.epoch()));
+  header.set_body_bytes(body.size());
+  header.set_body_sha256(io::Sha256Hex(body));
+  absl::Status status;
+  auto backoff = kFirstBackoff;
+  for (int attempt = 0; attempt < kAttempts; ++attempt, backoff *= 2) {
+    status = SubmitOnce(header, body);
+    if (status.code() != absl::StatusCode::kUnavailable) break;
+    std::this_thread::sleep_for(backoff);
+  }
+  if (status.ok()) {
+    metrics_.Add(Metric::kWorkerTransferBytes, static_cast<double>(body.size()), "submitted");
+  }
+  return status;
+}
+
+}  // namespace espalier::worker::session

@@ -1,0 +1,38 @@
+// Task kind `evaluate`: loss and accuracy on the test examples of a shard, or on the whole test split.
+#include <algorithm>
+#include <span>
+
+#include "common/base/status.h"
+#include "worker/tasks/batch_buffer.h"
+#include "worker/tasks/task.h"
+
+namespace espalier::worker::tasks {
+
+absl::StatusOr<Partial> RunEvaluate(Surroundings& surroundings, const v1::Task& task,
+                                    const std::shared_ptr<const tensor::ModelState>& model) {
+  ESPALIER_ASSIGN_OR_RETURN(const ShardView shard, surroundings.data.Get(task));
+  const int batch_size = std::max(1, task.evaluate().batch_size());
+  ESPALIER_ASSIGN_OR_RETURN(engine::Network * network,
+                            surroundings.networks.Get(task, model, batch_size));
+  const data::Normalization normalization = data::NormalizationOf(task.data());
+  BatchBuffer buffer(shard.dataset->features(), network->batch_stride());
+  const std::span<const int32_t> examples(shard.indices->test);
+  Partial partial;
+  double loss_sum = 0;
+  int64_t correct = 0;
+  for (size_t begin = 0; begin < examples.size(); begin += batch_size) {
+    if (surroundings.cancelled) return Cancelled();
+    const auto chosen =
+        examples.subspan(begin, std::min<size_t>(batch_size, examples.size() - begin));
+    const engine::BatchResult result =
+        network->Evaluate(buffer.Fill(*shard.dataset, chosen, normalization));
+    loss_sum += result.loss_sum;
+    correct += result.correct;
+  }
+  partial.header.set_examples(static_cast<int64_t>(examples.size()));
+  partial.header.set_loss_sum(loss_sum);
+  partial.header.set_correct(correct);
+  return partial;
+}
+
+}  // namespace espalier::worker::tasks

@@ -1,0 +1,43 @@
+// LocalData: a worker's data sets and the shards they are divided into, kept between rounds.
+//
+// Memory:    at most one data set and kKeptShards index lists (4 bytes per example).
+// Threading: one task at a time.
+// Errors:    those of worker/data; DATASET_SHAPE_MISMATCH when the data does not fit the model.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "espalier/v1/worker.pb.h"
+#include "worker/data/load.h"
+#include "worker/data/partition.h"
+
+namespace espalier::worker::tasks {
+
+struct ShardView {
+  std::shared_ptr<const data::Dataset> dataset;
+  std::shared_ptr<const data::ShardIndices> indices;
+};
+
+class LocalData {
+ public:
+  explicit LocalData(const std::string& root) : cache_(root, 1) {}
+
+  // The shard of `task`, or the whole split for an evaluation on all test data.
+  absl::StatusOr<ShardView> Get(const v1::Task& task);
+
+ private:
+  static constexpr size_t kKeptShards = 64;
+  struct Kept {
+    std::string key;
+    std::shared_ptr<const data::Dataset> dataset;
+    std::shared_ptr<const data::ShardIndices> indices;
+  };
+
+  data::DatasetCache cache_;
+  std::deque<Kept> kept_;  // newest last
+};
+
+}  // namespace espalier::worker::tasks

@@ -1,0 +1,42 @@
+// ModelCache: the models a worker has at hand, so that only what it lacks is fetched.
+//
+// Structures are kept by hash (the last few) and brought up to date by TopologyUpdates; values are kept by
+// digest (the last one: evaluation and the next round often start from what was just fetched).
+// Threading: one task at a time.
+// Errors:    the transfer's; TOPOLOGY_HASH_MISMATCH, SHAPE_MISMATCH, NON_FINITE from decoding.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/tensor/model.h"
+#include "espalier/v1/worker.pb.h"
+
+namespace espalier::worker::tasks {
+
+class ModelCache {
+ public:
+  using Fetch = std::function<absl::StatusOr<std::string>(const v1::BlobRef&)>;
+  explicit ModelCache(Fetch fetch) : fetch_(std::move(fetch)) {}
+
+  absl::StatusOr<std::shared_ptr<const tensor::ModelState>> Get(const v1::ModelRef& ref);
+
+ private:
+  using Structure = std::shared_ptr<const tensor::ModelTopology>;
+  static constexpr size_t kKeptStructures = 2;
+
+  absl::StatusOr<Structure> GetStructure(const v1::ModelRef& ref);
+  absl::StatusOr<Structure> FetchUpdate(const v1::ModelRef& ref, const Structure& base);
+  absl::StatusOr<Structure> FetchWhole(const v1::ModelRef& ref);
+  Structure Find(const std::string& hash) const;
+
+  Fetch fetch_;
+  std::deque<Structure> structures_;  // newest last
+  std::shared_ptr<const tensor::ModelState> model_;
+  std::string values_digest_;
+};
+
+}  // namespace espalier::worker::tasks

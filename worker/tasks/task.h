@@ -1,0 +1,58 @@
+// What the task kinds share: the surroundings of a task and its result.
+//
+// Every kind is a function (Surroundings, Task, model) -> Partial in a file of its own.
+// Threading:   one task at a time; `cancelled` may become true at any moment and is asked once per batch.
+// Determinism: a partial is a function of the task, the data and the number of threads alone, so that a
+//              task can be given to another worker.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/tensor/model.h"
+#include "espalier/v1/worker.pb.h"
+#include "worker/engine/network.h"
+#include "worker/tasks/local_data.h"
+
+namespace espalier::worker::tasks {
+
+// The network of the last task: a task on the same structure only sets new values.
+class NetworkCache {
+ public:
+  explicit NetworkCache(int threads) : threads_(threads) {}
+  // A network for `task`'s model with `model`'s values and fresh optimizer state.
+  absl::StatusOr<engine::Network*> Get(const v1::Task& task,
+                                       const std::shared_ptr<const tensor::ModelState>& model,
+                                       int batch_size);
+
+ private:
+  int threads_;
+  std::string structure_;
+  std::string optimizer_;
+  std::unique_ptr<engine::Network> network_;
+};
+
+struct Surroundings {
+  LocalData& data;
+  NetworkCache& networks;
+  const std::atomic<bool>& cancelled;
+};
+
+struct Partial {
+  v1::PartialHeader header;  // examples, loss_sum, correct, values_count, topology_hash
+  std::string body;
+};
+
+absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& task,
+                                 const std::shared_ptr<const tensor::ModelState>& model);
+absl::StatusOr<Partial> RunEvaluate(Surroundings& surroundings, const v1::Task& task,
+                                    const std::shared_ptr<const tensor::ModelState>& model);
+absl::StatusOr<Partial> RunEcho(const v1::Task& task,
+                                const std::shared_ptr<const tensor::ModelState>& model);
+
+// The error of a task that was cancelled.
+absl::Status Cancelled();
+
+}  // namespace espalier::worker::tasks
