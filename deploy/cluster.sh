@@ -184,7 +184,8 @@ up() {
 The cluster is up:
   API         127.0.0.1:$ESPALIER_PORT
   Prometheus  http://127.0.0.1:$ESPALIER_PROMETHEUS_PORT
-Try 'build/release/bin/espalier worker list', and 'make cluster-down' to stop it.
+Try: $(compose_command) -p $project -f deploy/compose.yaml exec coordinator espalier worker list
+Stop it: make cluster-down
 EOF
 }
 

@@ -265,11 +265,7 @@ int RunCli(const std::vector<std::string>& arguments, const Streams& streams,
   if (const int code = ParseArguments(parser, arguments, streams); code >= 0) return code;
   const absl::StatusOr<GlobalOptions> options = parser.Options();
   if (!options.ok()) return Report(options.status(), GuessFormat(arguments), streams);
-  Context context{*options,
-                  streams.out,
-                  streams.err,
-                  streams.out_terminal,
-                  streams.err_terminal,
+  Context context{*options, streams.out, streams.err, streams.out_terminal, streams.err_terminal,
                   interrupt};
   const absl::StatusOr<int> code = parser.chosen()(context);
   streams.out << std::flush;

@@ -20,8 +20,7 @@ struct Streams {
 };
 
 // `arguments` without the program's name. Returns the exit code.
-int RunCli(const std::vector<std::string>& arguments, const Streams& streams,
-           Interrupt* interrupt);
+int RunCli(const std::vector<std::string>& arguments, const Streams& streams, Interrupt* interrupt);
 
 // An error as text for people, or as a JSON object for programs (kJson, kYaml).
 std::string ErrorText(const absl::Status& status, Format format, const Terminal& terminal);

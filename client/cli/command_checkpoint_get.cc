@@ -38,10 +38,11 @@ absl::StatusOr<int> Get(Context& context, const std::string& name, const std::st
       context.stop());
   if (context.err_terminal.is_tty) context.err << "\r\x1b[K";
   if (status.code() == absl::StatusCode::kCancelled) {
-    return base::MakeError(status.code(), "INTERRUPTED",
-                           fmt::format("interrupted; run the same command again to continue ({}.part "
-                                       "holds what has arrived)",
-                                       path));
+    return base::MakeError(
+        status.code(), "INTERRUPTED",
+        fmt::format("interrupted; run the same command again to continue ({}.part "
+                    "holds what has arrived)",
+                    path));
   }
   ESPALIER_RETURN_IF_ERROR(status);
   if (context.PrintAsData(checkpoint)) return kExitDone;

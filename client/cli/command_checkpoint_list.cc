@@ -25,8 +25,12 @@ absl::StatusOr<int> List(Context& context, const std::string& job) {
                    "`checkpoint.every_rounds` rounds.\n";
     return kExitDone;
   }
-  Table table(
-      {{"NAME"}, {"ROUND", true}, {"ACCURACY", true}, {"DENSITY", true}, {"SIZE", true}, {"CREATED"}});
+  Table table({{"NAME"},
+               {"ROUND", true},
+               {"ACCURACY", true},
+               {"DENSITY", true},
+               {"SIZE", true},
+               {"CREATED"}});
   for (const v1::Checkpoint& checkpoint : checkpoints.checkpoints()) {
     table.Add({checkpoint.name(), std::to_string(checkpoint.round()),
                Percent(checkpoint.test_accuracy()), fmt::format("{:.4g}", checkpoint.density()),
@@ -44,9 +48,8 @@ void AddCheckpointList(CLI::App& parent, Command& chosen) {
   auto job = std::make_shared<std::string>();
   CLI::App* command = parent.add_subcommand("list", kDescription);
   command->add_option("--job", *job, "Only of this job");
-  command->callback([&chosen, job] {
-    chosen = [job](Context& context) { return List(context, *job); };
-  });
+  command->callback(
+      [&chosen, job] { chosen = [job](Context& context) { return List(context, *job); }; });
 }
 
 }  // namespace espalier::cli

@@ -26,9 +26,8 @@ void AddJobCancel(CLI::App& parent, Command& chosen) {
   auto name = std::make_shared<std::string>();
   CLI::App* command = parent.add_subcommand("cancel", kDescription);
   command->add_option("JOB", *name, "jobs/ID, or only ID")->required();
-  command->callback([&chosen, name] {
-    chosen = [name](Context& context) { return Cancel(context, *name); };
-  });
+  command->callback(
+      [&chosen, name] { chosen = [name](Context& context) { return Cancel(context, *name); }; });
 }
 
 }  // namespace espalier::cli

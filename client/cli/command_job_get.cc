@@ -65,9 +65,8 @@ void AddJobGet(CLI::App& parent, Command& chosen) {
   auto name = std::make_shared<std::string>();
   CLI::App* command = parent.add_subcommand("get", kDescription);
   command->add_option("JOB", *name, "jobs/ID, or only ID")->required();
-  command->callback([&chosen, name] {
-    chosen = [name](Context& context) { return Get(context, *name); };
-  });
+  command->callback(
+      [&chosen, name] { chosen = [name](Context& context) { return Get(context, *name); }; });
 }
 
 }  // namespace espalier::cli

@@ -28,7 +28,8 @@ absl::StatusOr<int> List(Context& context, size_t limit) {
     context.err << "No jobs yet. Submit one: espalier job submit FILE (examples: docs/examples)\n";
     return kExitDone;
   }
-  Table table({{"NAME"}, {"STATE"}, {"ROUND", true}, {"METHOD"}, {"BEST ACCURACY", true}, {"CREATED"}});
+  Table table(
+      {{"NAME"}, {"STATE"}, {"ROUND", true}, {"METHOD"}, {"BEST ACCURACY", true}, {"CREATED"}});
   for (const v1::Job& job : jobs.jobs()) {
     table.Add({job.name(), StateWord(job.state()),
                fmt::format("{}/{}", job.round(), job.spec().federation().rounds()),
@@ -47,9 +48,8 @@ void AddJobList(CLI::App& parent, Command& chosen) {
   command->add_option("--limit", *limit, "At most so many")
       ->check(CLI::Range(1, 100'000).description(""))
       ->capture_default_str();
-  command->callback([&chosen, limit] {
-    chosen = [limit](Context& context) { return List(context, *limit); };
-  });
+  command->callback(
+      [&chosen, limit] { chosen = [limit](Context& context) { return List(context, *limit); }; });
 }
 
 }  // namespace espalier::cli

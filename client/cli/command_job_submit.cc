@@ -74,8 +74,9 @@ absl::StatusOr<v1::Job> Create(client::Client& client, const v1::CreateJobReques
 int ReportDryRun(const Context& context, const v1::Job& job) {
   if (context.PrintAsData(job)) return kExitDone;
   context.out << "valid\n";
-  context.err << "The server accepts this job; nothing was started. With -o yaml it is shown with all "
-                 "defaults.\n";
+  context.err
+      << "The server accepts this job; nothing was started. With -o yaml it is shown with all "
+         "defaults.\n";
   return kExitDone;
 }
 
@@ -122,7 +123,8 @@ void AddJobSubmit(CLI::App& parent, Command& chosen) {
       ->type_name("FIELD=VALUE")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_option("--name", options->id, "Id of the job: jobs/NAME; made by the server if absent");
+  command->add_option("--name", options->id,
+                      "Id of the job: jobs/NAME; made by the server if absent");
   command->add_option("--request-id", options->request_id,
                       "Makes retries safe: a second call with the same id returns the first job");
   command->add_flag("--dry-run", options->dry_run, "Only validate, on the server");

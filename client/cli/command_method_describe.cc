@@ -32,13 +32,13 @@ absl::StatusOr<int> Describe(Context& context, const std::string& name) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
   ESPALIER_ASSIGN_OR_RETURN(const v1::Method method, client->DescribeMethod(name));
   if (context.PrintAsData(method)) return kExitDone;
-  PrintFields(context.out, context.out_terminal,
-              {{"name", method.name()},
-               {"summary", method.summary()},
-               {"source", method.source()},
-               {"workers", method.dense_capable_workers()
-                               ? "need memory for dense tensors"
-                               : "need memory for active weights only"}});
+  PrintFields(
+      context.out, context.out_terminal,
+      {{"name", method.name()},
+       {"summary", method.summary()},
+       {"source", method.source()},
+       {"workers", method.dense_capable_workers() ? "need memory for dense tensors"
+                                                  : "need memory for active weights only"}});
   if (method.parameters().empty()) return kExitDone;
   context.out << "\n";
   Table table({{"PARAMETER"}, {"DEFAULT", true}, {"RANGE"}, {"MEANING"}});
@@ -56,9 +56,8 @@ void AddMethodDescribe(CLI::App& parent, Command& chosen) {
   auto name = std::make_shared<std::string>();
   CLI::App* command = parent.add_subcommand("describe", kDescription);
   command->add_option("METHOD", *name, "Name, as in `espalier method list`")->required();
-  command->callback([&chosen, name] {
-    chosen = [name](Context& context) { return Describe(context, *name); };
-  });
+  command->callback(
+      [&chosen, name] { chosen = [name](Context& context) { return Describe(context, *name); }; });
 }
 
 }  // namespace espalier::cli

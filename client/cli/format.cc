@@ -21,7 +21,9 @@ std::string HumanBytes(int64_t bytes) {
     ++unit;
   }
   if (unit == 0) return fmt::format("{} B", bytes);
-  return fmt::format(std::abs(value) < 9.95 ? "{:.1f} {}" : "{:.0f} {}", value, kUnits[unit]);
+  const char* name = kUnits[unit];
+  return std::abs(value) < 9.95 ? fmt::format("{:.1f} {}", value, name)
+                                : fmt::format("{:.0f} {}", value, name);
 }
 
 std::string HumanDuration(absl::Duration duration) {

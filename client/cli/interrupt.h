@@ -1,11 +1,11 @@
 // Ctrl-C and its relatives (SIGINT, SIGTERM, SIGHUP).
 //
-// The first signal requests a stop when the running command listens (token() was called), and ends the
-// process at once when it does not; the second one always ends it. Child processes started by
+// The first signal requests a stop when the running command listens (token() was called), and ends
+// the process at once when it does not; the second one always ends it. Child processes started by
 // ChildProcess die with this one.
 //
-// Threading: one object per process, made in main() before any thread, so that all threads inherit the
-// blocked signals and one thread receives them.
+// Threading: one object per process, made in main() before any thread, so that all threads inherit
+// the blocked signals and one thread receives them.
 #pragma once
 
 #include <atomic>

@@ -11,8 +11,8 @@
 
 namespace espalier::cli {
 
-// Parses, applies `overrides`, and checks what can be checked without a server. `file` is for messages.
-// Errors: InvalidArgument JOB_FILE_INVALID with every violation.
+// Parses, applies `overrides`, and checks what can be checked without a server. `file` is for
+// messages. Errors: InvalidArgument JOB_FILE_INVALID with every violation.
 absl::StatusOr<v1::JobSpec> ReadJob(const std::string& text, const std::string& file,
                                     const std::vector<std::string>& overrides);
 

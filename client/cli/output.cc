@@ -30,12 +30,12 @@ void WriteYaml(const Json& node, const std::string& indent, std::string& out) {
   const auto is_nested = [](const Json& value) { return value.is_structured() && !value.empty(); };
   if (node.is_object()) {
     for (const auto& [key, value] : node.items()) {
-      out += indent + key + ":";
+      out += fmt::format("{}{}:", indent, key);
       if (is_nested(value)) {
         out += "\n";
         WriteYaml(value, indent + "  ", out);
       } else {
-        out += " " + value.dump() + "\n";
+        out += fmt::format(" {}\n", value.dump());
       }
     }
   } else {
@@ -46,7 +46,7 @@ void WriteYaml(const Json& node, const std::string& indent, std::string& out) {
         item.replace(indent.size(), 2, "- ");
         out += item;
       } else {
-        out += indent + "- " + value.dump() + "\n";
+        out += fmt::format("{}- {}\n", indent, value.dump());
       }
     }
   }
@@ -59,7 +59,8 @@ std::string Padded(const std::string& text, int width, bool right) {
 
 // One value of a tab-separated line: a value cannot contain the separators.
 std::string Flat(std::string text) {
-  std::replace_if(text.begin(), text.end(), [](char c) { return c == '\t' || c == '\n'; }, ' ');
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c == '\t' || c == '\n'; }, ' ');
   return text;
 }
 
@@ -96,7 +97,8 @@ void Table::Print(std::ostream& out, const Terminal& terminal) const {
   const auto line = [&](const auto& value_of) {
     std::string text;
     for (size_t i = 0; i < columns_.size(); ++i) {
-      text += (i == 0 ? "" : "  ") + Padded(value_of(i), widths[i], columns_[i].right);
+      text += i == 0 ? "" : "  ";
+      text += Padded(value_of(i), widths[i], columns_[i].right);
     }
     text.erase(text.find_last_not_of(' ') + 1);
     return text;

@@ -1,7 +1,7 @@
 // Results on standard output: tables for people, JSON and YAML for programs.
 //
-// JSON is a stable contract: the API's messages with proto field names, primitive fields always present,
-// 64-bit integers as strings (the proto JSON mapping). Table text may change at any time.
+// JSON is a stable contract: the API's messages with proto field names, primitive fields always
+// present, 64-bit integers as strings (the proto JSON mapping). Table text may change at any time.
 #pragma once
 
 #include <google/protobuf/message.h>
@@ -29,8 +29,8 @@ std::string ToYaml(const google::protobuf::Message& message);
 // `message` in a format other than kTable.
 void PrintMessage(std::ostream& out, Format format, const google::protobuf::Message& message);
 
-// Rows under a header. On a terminal columns are aligned (numbers to the right); in a pipe values are
-// separated by tabs, without header.
+// Rows under a header. On a terminal columns are aligned (numbers to the right); in a pipe values
+// are separated by tabs, without header.
 class Table {
  public:
   struct Column {

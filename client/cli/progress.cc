@@ -12,8 +12,7 @@ void RunTotals::Add(const v1::RoundSummary& summary) {
   dense_bytes += summary.dense_bytes();
   seconds += absl::ToDoubleSeconds(ToDuration(summary.duration()));
   ++rounds;
-  peak_worker_memory_bytes =
-      std::max(peak_worker_memory_bytes, summary.worker_peak_memory_bytes());
+  peak_worker_memory_bytes = std::max(peak_worker_memory_bytes, summary.worker_peak_memory_bytes());
 }
 
 double RunTotals::saved() const {

@@ -1,7 +1,8 @@
-// Progress of one job on standard error: one live line on a terminal, a plain line per round in a pipe.
+// Progress of one job on standard error: one live line on a terminal, a plain line per round in a
+// pipe.
 //
-// Threading: not thread-safe. Determinism: what is printed depends on the events only (the time left is
-// computed from the rounds' durations), so tests can feed recorded events.
+// Threading: not thread-safe. Determinism: what is printed depends on the events only (the time
+// left is computed from the rounds' durations), so tests can feed recorded events.
 #pragma once
 
 #include <ostream>

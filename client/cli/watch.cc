@@ -63,9 +63,10 @@ void PrintEvent(const Context& context, const v1::JobEvent& event) {
 absl::Status Interrupted(const std::string& name) {
   return base::MakeError(
       absl::StatusCode::kCancelled, "INTERRUPTED",
-      fmt::format("stopped watching; {} goes on.\n  Watch again:  espalier job watch {}\n  Cancel it:   "
-                  " espalier job cancel {}",
-                  name, name, name));
+      fmt::format(
+          "stopped watching; {} goes on.\n  Watch again:  espalier job watch {}\n  Cancel it:   "
+          " espalier job cancel {}",
+          name, name, name));
 }
 
 }  // namespace
@@ -109,7 +110,8 @@ void PrintOutcome(const Context& context, const v1::Job& job) {
     fields.emplace_back("reason", job.failure_reason());
     fields.emplace_back("message", job.failure_message());
   }
-  fields.emplace_back("round", fmt::format("{} of {}", job.round(), job.spec().federation().rounds()));
+  fields.emplace_back("round",
+                      fmt::format("{} of {}", job.round(), job.spec().federation().rounds()));
   if (job.best_round() > 0) {
     fields.emplace_back("best accuracy", fmt::format("{} (round {})", Percent(job.best_accuracy()),
                                                      job.best_round()));

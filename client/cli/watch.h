@@ -8,13 +8,13 @@
 namespace espalier::cli {
 
 struct WatchOptions {
-  bool show_progress = true;  // on standard error
+  bool show_progress = true;    // on standard error
   bool events_as_json = false;  // each event as one line of JSON on standard output
   int64_t after_sequence = 0;
 };
 
-// Returns the job as it ended. Ctrl-C is Cancelled: the job goes on, and the user was told how to cancel
-// it. With --timeout the wait ends with DeadlineExceeded.
+// Returns the job as it ended. Ctrl-C is Cancelled: the job goes on, and the user was told how to
+// cancel it. With --timeout the wait ends with DeadlineExceeded.
 absl::StatusOr<v1::Job> FollowJob(Context& context, client::Client& client, const v1::Job& job,
                                   const WatchOptions& options);
 

@@ -56,8 +56,12 @@ die() {
   exit 1
 }
 
-packaged_version() {
-  LC_ALL=C apt-cache policy libdnnl-dev 2>/dev/null | sed -n "s/^  $1: \([0-9][^ ]*\)$/\1/p"
+installed_version() {
+  dpkg-query -W -f '${db:Status-Status} ${Version}' libdnnl-dev 2>/dev/null | sed -n 's/^installed //p' || true
+}
+
+offered_version() {
+  LC_ALL=C apt-cache policy libdnnl-dev 2>/dev/null | sed -n 's/^  Candidate: \([0-9].*\)$/\1/p'
 }
 
 is_recent() {
@@ -252,7 +256,7 @@ take_lock() {
 }
 
 main() {
-  if is_recent "$(packaged_version Installed)"; then
+  if is_recent "$(installed_version)"; then
     say "Debian's libdnnl-dev is installed"
     return
   fi
@@ -261,7 +265,7 @@ main() {
   # Always the same path, so that a rebuild finds its objects in ccache.
   work=$base/.onednn-$release.build
   if [[ ! -e $prefix/stamp ]]; then
-    if is_recent "$(packaged_version Candidate)"; then
+    if is_recent "$(offered_version)"; then
       install_package
       return
     fi

@@ -45,6 +45,7 @@ void JobManager::CheckDataset(const v1::JobSpec& spec,
     return;
   }
   for (const v1::Worker& worker : services_.fleet.List()) {
+    if (worker.state() == v1::Worker::STATE_LOST) continue;
     for (const v1::DatasetInfo& info : worker.datasets()) {
       if (info.name() != name || info.features() == 0) continue;
       if (info.features() != spec.model().input_features()) {
@@ -100,7 +101,7 @@ absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
   v1::JobSpec spec = request.spec();
   config::ApplyDefaults(spec);
   violations = config::ValidateJobSpec(spec);
-  methods_.Validate(spec, violations);
+  if (!spec.method().name().empty()) methods_.Validate(spec, violations);  // else reported above
   if (violations.empty()) CheckDataset(spec, violations);
   if (!violations.empty()) {
     return base::InvalidArgument("INVALID_JOB", "the job has " + std::to_string(violations.size()) +
@@ -114,8 +115,8 @@ absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
   v1::Job job;
   *job.mutable_spec() = spec;
   ESPALIER_ASSIGN_OR_RETURN(auto program, methods_.Make(spec));
-  if (request.validate_only()) return job;
   ESPALIER_ASSIGN_OR_RETURN(const std::string id, ChooseId(request));
+  if (request.validate_only()) return job;
   job.set_name("jobs/" + id);
   auto runner = std::make_shared<JobRunner>(services_, job, std::move(program));
   jobs_[job.name()] = runner;
@@ -184,6 +185,10 @@ void JobManager::Accept(round::Upload upload, std::function<void(absl::Status)> 
   const auto admitted = Admit(upload.header);
   if (!admitted.ok()) {
     done(admitted.status());
+    return;
+  }
+  if (*admitted) {  // the same update arrived twice at once, and the other one was first
+    done(absl::OkStatus());
     return;
   }
   OwnerOf(upload.header.task_id())->Accept(std::move(upload), std::move(done));

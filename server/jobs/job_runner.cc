@@ -107,8 +107,13 @@ void JobRunner::SetWaiting(const std::string& message) {
   job_.mutable_conditions(0)->set_message(message);
 }
 
+// "" = any worker will do: an echo touches no data.
+std::string JobRunner::NeededDataset() const {
+  return job_.spec().method().name() == "echo" ? "" : job_.spec().data().dataset();
+}
+
 std::string JobRunner::MissingWorkers() const {
-  const std::string& dataset = job_.spec().data().dataset();
+  const std::string dataset = NeededDataset();
   const size_t needed = job_.spec().federation().min_workers();
   const size_t there = services_.fleet.WorkersWith(dataset).size();
   if (there >= needed) return "";
@@ -123,6 +128,10 @@ void JobRunner::Tick() {
     SetWaiting(missing);
     if (missing.empty()) Begin();
     return;
+  }
+  if (stalled_.has_value()) {
+    const methods::Step step = *std::exchange(stalled_, std::nullopt);
+    RunStep(step);
   }
   if (step_ == nullptr) return;
   const auto step = step_;
@@ -150,7 +159,8 @@ absl::Status JobRunner::Cancel() {
   }
   SetState(v1::Job::STATE_CANCELLING, "", "");
   if (step_ != nullptr) step_->Abort("JOB_CANCELLED");
-  step_ = nullptr;
+  // Without a step the pool may be reading the model; then Apply() lets go of it.
+  if (step_ != nullptr || stalled_.has_value()) ReleaseModel();
   SetState(v1::Job::STATE_CANCELLED, "", "");
   services_.metrics.Add(Metric::kRounds, 1, "aborted");
   return absl::OkStatus();
@@ -177,6 +187,11 @@ absl::StatusOr<JobRunner::Prepared> JobRunner::Prepare(
   ESPALIER_ASSIGN_OR_RETURN(prepared.transition, next());
   ESPALIER_RETURN_IF_ERROR(Publish(prepared));
   prepared.prepare_seconds = absl::ToDoubleSeconds(services_.clock.Elapsed() - start);
+  if (prepared.transition.checkpoint != nullptr) {
+    const tensor::ModelState& model = *prepared.transition.checkpoint;
+    prepared.model_hash = io::Sha256Hex(model.topology->hash() +
+                                        io::Sha256Hex(wire::ValuesAsBytes(model.values)));
+  }
   const v1::Checkpointing& policy = job_.spec().checkpoint();
   const methods::Transition& transition = prepared.transition;
   const bool last = !transition.step.has_value();
@@ -236,7 +251,10 @@ void JobRunner::WriteCheckpoint(Prepared& prepared) const {
 }
 
 void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
-  if (ended()) return;
+  if (ended()) {
+    ReleaseModel();
+    return;
+  }
   if (!prepared.ok()) {
     Fail(prepared.status());
     return;
@@ -257,6 +275,7 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   update_ = prepared->update;
   update_base_hash_ = prepared->update_base_hash;
   if (!transition.step.has_value()) {
+    ReleaseModel();
     SetState(v1::Job::STATE_SUCCEEDED, "", "");
     return;
   }
@@ -287,9 +306,7 @@ void JobRunner::CommitRound(Prepared& prepared) {
     events_->Append(std::move(event));
   }
   job_.set_round(summary.round());
-  job_.set_model_hash(io::Sha256Hex(
-      topology.hash() +
-      io::Sha256Hex(wire::ValuesAsBytes(prepared.transition.checkpoint->values))));
+  job_.set_model_hash(prepared.model_hash);
   const bool has_accuracy = summary.has_test_accuracy() || summary.has_federated_test_accuracy();
   const double accuracy = summary.has_test_accuracy() ? summary.test_accuracy()
                                                       : summary.federated_test_accuracy();
@@ -315,7 +332,7 @@ std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(
     return {{"central", 0, ""}};
   }
   if (partition.kind() == v1::Partition::KIND_LOCAL) {
-    for (const std::string& id : services_.fleet.WorkersWith(job_.spec().data().dataset())) {
+    for (const std::string& id : services_.fleet.WorkersWith(NeededDataset())) {
       all.push_back({id, 0, id});
     }
   } else {
@@ -377,6 +394,11 @@ void JobRunner::RunStep(const methods::Step& step) {
   }
   phase_ = step.task.has_evaluate() ? "evaluate" : "train";
   phase_start_ = services_.clock.Elapsed();
+  if (ChooseParticipants(step).empty()) {  // LOCAL data and nobody there: begins when one comes
+    SetWaiting(MissingWorkers());
+    stalled_ = step;
+    return;
+  }
   round::StepPlan plan = MakePlan(step);
   if (phase_ == "train") {
     v1::JobEvent event = NewEvent();
@@ -436,12 +458,10 @@ void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, const st
     return;
   }
   const bool large = state_.model.topology->total_stored() > kInlineValues;
-  const auto program = program_;
   auto result = std::make_shared<reduce::Reduced>(*std::move(reduced));
-  // The state stays here until Apply() replaces it: Publish() compares structures with it.
-  const auto state = std::make_shared<methods::ProgramState>(state_);
-  Advance([program, state, result] { return program->Next(std::move(*state), std::move(*result)); },
-          large);
+  const auto self = shared_from_this();
+  // Next() gets a copy: Publish() compares structures with the state until Apply() replaces it.
+  Advance([self, result] { return self->program_->Next(self->state_, std::move(*result)); }, large);
 }
 
 void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> done) {
@@ -466,9 +486,17 @@ void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> d
 
 void JobRunner::Fail(const absl::Status& status) {
   if (step_ != nullptr) step_->Abort("JOB_FAILED");
-  step_ = nullptr;
+  ReleaseModel();
   SetState(v1::Job::STATE_FAILED, base::ReasonOf(status), base::MessageOf(status));
   services_.metrics.Add(Metric::kRounds, 1, "aborted");
+}
+
+// The record of a job stays for long; its model need not.
+void JobRunner::ReleaseModel() {
+  step_ = nullptr;
+  stalled_.reset();
+  state_ = {};
+  values_ = topology_ = update_ = nullptr;
 }
 
 v1::Job JobRunner::View(bool with_history) const {

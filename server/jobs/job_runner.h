@@ -15,6 +15,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -73,6 +74,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
     std::string update_base_hash;
     std::optional<checkpoint::CheckpointInfo> checkpoint;
     absl::Status checkpoint_status;
+    std::string model_hash;  // of the committed model
     double checkpoint_seconds = 0;
     double prepare_seconds = 0;
   };
@@ -80,6 +82,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void SetState(v1::Job::State state, const std::string& reason, const std::string& message);
   void SetWaiting(const std::string& message);
   std::string MissingWorkers() const;
+  std::string NeededDataset() const;
   void Begin();
   void Advance(std::function<absl::StatusOr<methods::Transition>()> next, bool large);
   absl::StatusOr<Prepared> Prepare(
@@ -89,6 +92,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void Apply(absl::StatusOr<Prepared> prepared);
   void CommitRound(Prepared& prepared);
   void RunStep(const methods::Step& step);
+  void ReleaseModel();
   round::StepPlan MakePlan(const methods::Step& step) const;
   std::vector<round::ParticipantSpec> ChooseParticipants(const methods::Step& step) const;
   round::StepListener MakeListener(const methods::Step& step);
@@ -108,6 +112,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   std::shared_ptr<const round::Blob> update_;
   std::string update_base_hash_;
   std::shared_ptr<round::StepRunner> step_;
+  std::optional<methods::Step> stalled_;  // LOCAL data: the next step, while nobody is there
   std::string phase_;
   absl::Duration phase_start_;
 

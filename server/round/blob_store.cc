@@ -15,14 +15,17 @@ std::shared_ptr<const Blob> BlobStore::Put(std::string data, bool is_values,
   blob->traffic = std::move(traffic);
   const std::lock_guard lock(mutex_);
   std::erase_if(blobs_, [](const auto& entry) { return entry.second.expired(); });
-  blobs_[blob->digest] = blob;
+  blobs_.emplace(blob->digest, blob);
   return blob;
 }
 
 std::shared_ptr<const Blob> BlobStore::Get(const std::string& digest) {
   const std::lock_guard lock(mutex_);
-  const auto it = blobs_.find(digest);
-  return it == blobs_.end() ? nullptr : it->second.lock();
+  const auto [begin, end] = blobs_.equal_range(digest);
+  for (auto it = begin; it != end; ++it) {
+    if (auto blob = it->second.lock()) return blob;
+  }
+  return nullptr;
 }
 
 }  // namespace espalier::server::round

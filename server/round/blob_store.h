@@ -42,7 +42,8 @@ class BlobStore {
 
  private:
   std::mutex mutex_;
-  std::map<std::string, std::weak_ptr<const Blob>> blobs_;
+  // Several jobs may hold the same bytes; each has its own handle, and is charged by it.
+  std::multimap<std::string, std::weak_ptr<const Blob>> blobs_;
 };
 
 }  // namespace espalier::server::round

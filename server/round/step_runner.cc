@@ -253,11 +253,13 @@ void StepRunner::Tick() {
 void StepRunner::CloseIfReady() {
   if (ended() || merging_ > 0) return;
   const bool resolved = done_ + left_out_ == static_cast<int64_t>(participants_.size());
-  if (closing_ || (resolved && done_ >= plan_.needed)) {
+  if (!resolved) return;
+  const bool proceed =
+      plan_.federation.on_quorum_loss() == v1::Federation::QUORUM_POLICY_PROCEED && done_ > 0;
+  if (done_ < plan_.needed && proceed) ReportQuorumMissed("proceed");
+  if (done_ >= plan_.needed || proceed) {
     Close();
-    return;
-  }
-  if (resolved) {
+  } else {
     Fail(base::MakeError(absl::StatusCode::kUnavailable, "QUORUM_LOST",
                          "expected updates from " + std::to_string(plan_.needed) +
                              " participants in round " + std::to_string(plan_.task.round()) +
@@ -267,29 +269,30 @@ void StepRunner::CloseIfReady() {
   }
 }
 
-void StepRunner::OnDeadline() {
-  if (closing_) return;
-  const v1::Federation& federation = plan_.federation;
+void StepRunner::ReportQuorumMissed(const std::string& decision) {
   v1::QuorumMissed event;
   event.set_round(plan_.task.round());
-  event.set_arrived(done_ + merging_);
+  event.set_arrived(done_);
   event.set_needed(plan_.needed);
-  const bool quorum = done_ + merging_ >= plan_.needed;
-  const bool proceed = federation.on_quorum_loss() == v1::Federation::QUORUM_POLICY_PROCEED &&
-                       done_ + merging_ > 0;
+  event.set_decision(decision);
+  if (listener_.on_quorum_missed) listener_.on_quorum_missed(event);
+}
+
+void StepRunner::OnDeadline() {
+  // What arrived in time counts, but only its merge tells whether it is good.
+  if (merging_ > 0) return;
+  const v1::Federation& federation = plan_.federation;
+  const bool quorum = done_ >= plan_.needed;
+  const bool proceed =
+      federation.on_quorum_loss() == v1::Federation::QUORUM_POLICY_PROCEED && done_ > 0;
   if (quorum || proceed) {
-    if (!quorum) {
-      event.set_decision("proceed");
-      if (listener_.on_quorum_missed) listener_.on_quorum_missed(event);
-    }
-    closing_ = true;
-    CloseIfReady();
+    if (!quorum) ReportQuorumMissed("proceed");
+    Close();
     return;
   }
   const bool extend = federation.on_quorum_loss() != v1::Federation::QUORUM_POLICY_FAIL &&
                       extensions_ < federation.max_extensions();
-  event.set_decision(extend ? "extend" : "fail");
-  if (listener_.on_quorum_missed) listener_.on_quorum_missed(event);
+  ReportQuorumMissed(extend ? "extend" : "fail");
   if (extend) {
     ++extensions_;
     deadline_ = clock_.Elapsed() + wire::FromProto(federation.round_deadline());
@@ -305,12 +308,7 @@ void StepRunner::OnDeadline() {
 
 void StepRunner::Close() {
   finished_ = true;
-  for (const Participant& participant : participants_) {
-    if (participant.state == State::kWaiting || participant.state == State::kLeased) {
-      fleet_.Withdraw(participant.task_id, "ROUND_CLOSED");
-    }
-  }
-  by_task_.clear();
+  WithdrawTasks("ROUND_CLOSED");
   const auto self = shared_from_this();
   if (plan_.values_count <= kInlineMergeValues) {
     listener_.on_finished(plan_.reducer->Finish());
@@ -326,10 +324,14 @@ void StepRunner::Close() {
 
 void StepRunner::Abort(const std::string& reason) {
   aborted_ = true;
-  if (finished_) return;
-  for (const Participant& participant : participants_) {
-    if (participant.state == State::kWaiting || participant.state == State::kLeased) {
-      fleet_.Withdraw(participant.task_id, reason);
+  if (!finished_) WithdrawTasks(reason);
+}
+
+void StepRunner::WithdrawTasks(const std::string& reason) {
+  // Those that wait go first; else each worker that gets free would be given the next one of them.
+  for (const State state : {State::kWaiting, State::kLeased}) {
+    for (const Participant& participant : participants_) {
+      if (participant.state == state) fleet_.Withdraw(participant.task_id, reason);
     }
   }
   by_task_.clear();

@@ -3,7 +3,8 @@
 //
 // A participant is a shard of the data (any worker may do it) or, with LOCAL data, one worker.
 // Closing:     as soon as every participant is done or left out and a quorum is done; at the deadline by the
-//              job's policy. While no worker could do the work at all, the deadline does not run.
+//              job's policy, once what is being merged then is merged. While no worker could do the
+//              work at all, the deadline does not run.
 // Losses:      a vanished worker's task goes to another one, at most max_retries times; then the participant
 //              is left out. A reported failure is retried on other workers only; when none is left, the step
 //              fails with the worker's own words (with LOCAL data: that participant is left out).
@@ -95,12 +96,14 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
   void RequestTask(size_t index);
   void OnLost(size_t index, const scheduler::TaskLoss& loss);
   void LeaveOut(Participant& participant);
+  void WithdrawTasks(const std::string& reason);
   void Merge(size_t index, Upload upload, std::function<void(absl::Status)> done);
   void OnMerged(size_t index, const v1::PartialHeader& header, const absl::Status& status,
                 const std::function<void(absl::Status)>& done);
   bool HasEligibleWorker(const Participant& participant) const;
   void CloseIfReady();
   void OnDeadline();
+  void ReportQuorumMissed(const std::string& decision);
   void Close();
   void Fail(const absl::Status& status);
   bool ended() const { return finished_ || aborted_; }
@@ -119,7 +122,6 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
   int64_t done_ = 0;
   int64_t left_out_ = 0;
   bool waiting_for_workers_ = false;
-  bool closing_ = false;  // the deadline passed: what is being merged still counts
   bool finished_ = false;
   bool aborted_ = false;
   std::deque<std::function<void()>> merges_;  // wait for the one on the pool

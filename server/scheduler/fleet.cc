@@ -99,7 +99,7 @@ void Fleet::Heartbeat(uint64_t session, const v1::Heartbeat& heartbeat) {
 
 void Fleet::TaskFailed(uint64_t session, const v1::TaskFailed& failure) {
   WorkerEntry* worker = FindBySession(session);
-  if (worker == nullptr || worker->task_id != failure.task_id()) return;
+  if (worker == nullptr || worker->task_id.empty() || worker->task_id != failure.task_id()) return;
   if (tasks_.at(worker->task_id).request.task.epoch() != failure.epoch()) return;
   worker->view.set_tasks_failed(worker->view.tasks_failed() + 1);
   ReleaseTask(*worker, TaskLoss{true, by_session_.at(session), failure.reason(),
@@ -213,10 +213,14 @@ void Fleet::Tick() {
   }
 }
 
-bool Fleet::CanDo(const WorkerEntry& worker, const TaskRequest& request) const {
-  const std::string id = worker.view.name().substr(sizeof("workers/") - 1);
+bool Fleet::IsIdle(const WorkerEntry& worker) {
   return worker.link != nullptr && worker.task_id.empty() &&
-         worker.view.state() == v1::Worker::STATE_ACTIVE &&
+         worker.view.state() == v1::Worker::STATE_ACTIVE;
+}
+
+bool Fleet::CanDo(const std::string& id, const WorkerEntry& worker,
+                  const TaskRequest& request) const {
+  return IsIdle(worker) &&
          (request.only_worker.empty() || request.only_worker == id) &&
          !request.not_workers.contains(id) &&
          (!request.needs_dataset || Offers(worker.view, request.task.data().dataset()));
@@ -225,7 +229,7 @@ bool Fleet::CanDo(const WorkerEntry& worker, const TaskRequest& request) const {
 Fleet::WorkerEntry* Fleet::PickWorker(const TaskRequest& request) {
   WorkerEntry* best = nullptr;
   for (auto& [id, worker] : workers_) {
-    if (!CanDo(worker, request)) continue;
+    if (!CanDo(id, worker, request)) continue;
     // The one that did least so far: spreads work over equals and is the same in every run.
     if (best == nullptr || worker.view.tasks_completed() < best->view.tasks_completed()) {
       best = &worker;
@@ -249,7 +253,9 @@ void Fleet::Lease(const std::string& task_id, TaskEntry& entry, WorkerEntry& wor
 }
 
 void Fleet::Dispatch() {
-  for (;;) {
+  // Most calls find everybody busy, and the queue may be long.
+  while (std::any_of(workers_.begin(), workers_.end(),
+                     [](const auto& entry) { return IsIdle(entry.second); })) {
     std::string chosen;
     WorkerEntry* chosen_worker = nullptr;
     int fewest = 0;

@@ -111,7 +111,8 @@ class Fleet {
   };
 
   WorkerEntry* FindBySession(uint64_t session);
-  bool CanDo(const WorkerEntry& worker, const TaskRequest& request) const;
+  static bool IsIdle(const WorkerEntry& worker);
+  bool CanDo(const std::string& id, const WorkerEntry& worker, const TaskRequest& request) const;
   WorkerEntry* PickWorker(const TaskRequest& request);
   void Lease(const std::string& task_id, TaskEntry& entry, WorkerEntry& worker);
   void Dispatch();

@@ -1,17 +1,14 @@
-// AssembleBatch: rows of a data set -> the feature-major float matrix that the engine multiplies
-// with.
+// AssembleBatch: rows of a data set -> the feature-major float matrix that the engine works on.
 //
-// Shapes:      out [features][stride]; column c holds example indices[c]; columns ≥ indices.size()
-// are 0.
-//              labels [indices.size()].
+// Shapes:      out [features][stride]; column c holds example indices[c]; columns from
+//              indices.size() on are 0. labels [indices.size()].
 // Units:       value = (raw / scale − mean) / std.
 // Determinism: computed as raw · (1/(scale·std)) + (−mean/std) with two roundings in float32, so
-// every
-//              instruction set gives the same bits.
+//              every instruction set gives the same bits.
 // Threading:   safe to call at once for different outputs.
-// Cost:        one pass over the rows: 50,000 × 3072 bytes in batches of 100 took 0.03 to 0.08 s on one
-//              thread of a busy server CPU with AVX-512, 0.05 to 0.11 s with SSE2, 0.2 to 0.35 s with the
-//              portable code.
+// Cost:        one pass over the rows. 50,000 × 3072 bytes in batches of 100 on one thread of a
+//              busy server CPU: 0.03 to 0.08 s with AVX-512, 0.05 to 0.11 s with SSE2, 0.2 to
+//              0.35 s with the portable code.
 #pragma once
 
 #include <cstdint>

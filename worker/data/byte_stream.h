@@ -1,10 +1,10 @@
 // ByteStream: the bytes of a file, decompressed on the way when it is gzip; nothing is kept.
 //
-// Ownership:   owns the file. Memory: two buffers of 256 KiB, whatever the file's size.
+// Ownership:   owns the file.
+// Memory:      two buffers of 256 KiB, whatever the file's size.
 // Threading:   not thread-safe.
 // Errors:      DATASET_INVALID for a damaged or truncated gzip file, or when the file gives more
-// than
-//              `max_bytes`; the error names the file.
+//              than `max_bytes`; the error names the file.
 #pragma once
 
 #include <zlib.h>

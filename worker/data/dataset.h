@@ -1,11 +1,10 @@
 // Dataset: examples of one data set in memory, as small as they came.
 //
-// Shapes:      row-major [size][features] values, uint8 ("data as bytes") or float32; int32 labels
-// [size].
-//              Rows of the training files come first, then those of the test files.
-// Memory:      size × (features × (1 or 4) + 4) bytes, plus 8 per row when groups were read. While
-// it is
-//              read there is no second copy: storage grows in place.
+// Shapes:      row-major [size][features] values, uint8 ("data as bytes") or float32; int32
+//              labels [size]. Rows of the training files come first, then those of the test
+//              files.
+// Memory:      size × (features × (1 or 4) + 4) bytes, plus 8 per row when groups were read.
+//              While it is read there is no second copy: storage grows in place.
 // Ownership:   handed out as std::shared_ptr<const Dataset>.
 // Threading:   immutable; shared freely.
 // Determinism: a pure function of the files' bytes.

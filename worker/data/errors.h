@@ -28,8 +28,7 @@ struct Complaint {
 absl::Status DatasetInvalid(std::string_view file, const Complaint& complaint);
 
 // `text` from a file in single quotes, cut to 40 characters; bytes that are not printable ASCII
-// become
-// '?', so that a file cannot put control sequences into logs and terminals.
+// become '?', so that a file cannot put control sequences into logs and terminals.
 std::string Quote(std::string_view text);
 
 }  // namespace espalier::worker::data

@@ -21,7 +21,7 @@ struct Layout {
 
 const char* FormatName(Format format);
 
-// Errors: DATASET_INVALID when files are missing, incomplete or ambiguous.
+// Errors:      DATASET_INVALID when files are missing, incomplete or ambiguous.
 absl::StatusOr<Layout> DetectLayout(const std::string& dataset,
                                     const std::vector<FileEntry>& files);
 

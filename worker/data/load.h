@@ -1,15 +1,16 @@
 // Loading data sets by name from a worker's data root.
 //
 // Formats are recognised by the names of the files in the data set's folder (each may end in .gz):
-//   idx      train-images-idx3-ubyte + train-labels-idx1-ubyte, optionally t10k-images-… +
-//   t10k-labels-… cifar10  data_batch_1.bin … data_batch_5.bin + optional test_batch.bin,
+//   idx      train-images-idx3-ubyte + train-labels-idx1-ubyte,
+//            optionally t10k-images-idx3-ubyte + t10k-labels-idx1-ubyte
+//   cifar10  data_batch_1.bin … data_batch_5.bin + optional test_batch.bin,
 //            or cifar10-mini-train.bin + optional cifar10-mini-test.bin
 //   npy      train_features.npy + train_labels.npy, optionally test_features.npy + test_labels.npy
 //   csv      train.csv + optional test.csv, or one single *.csv
 //
-// Errors: NotFound DATASET_NOT_FOUND, FailedPrecondition DATASET_INVALID, InvalidArgument
-//         PATH_OUTSIDE_DATA_ROOT or DATA_SPEC_INVALID, ResourceExhausted. Messages never contain
-//         the root.
+// Errors:      NotFound DATASET_NOT_FOUND, FailedPrecondition DATASET_INVALID, InvalidArgument
+//              PATH_OUTSIDE_DATA_ROOT or DATA_SPEC_INVALID, ResourceExhausted. Messages never
+//              contain the root.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +47,7 @@ std::vector<v1::DatasetInfo> ScanDataRoot(const std::string& root,
                                           std::vector<std::string>& problems);
 
 // The most recently used data sets of one root. Files that changed on disk are read again.
-// Threading: thread-safe; one load at a time, so that two tasks never read the same files twice.
+// Threading:   thread-safe; one load at a time, so that no two tasks read the same files.
 class DatasetCache {
  public:
   // Keeps at most `capacity` (≥ 1) data sets alive; those in use elsewhere live on with their

@@ -1,21 +1,18 @@
 // Which examples a participant trains and tests on.
 //
-// Source:      methods.md 0.9: Dirichlet split with the N/K cap, pathological split; plus iid, by
-// group
-//              and local.
-// Shapes:      indices are rows of the Dataset, ascending. Over all shards every training index of
-// the
-//              split occurs exactly once; so does every test index (except classes without shard,
-//              see below).
+// Source:      Dirichlet split with the N/K cap as in the code of the FedTiny line of papers,
+//              pathological split as in LotteryFL and FedDST; plus iid, by group and local.
+// Shapes:      indices are rows of the Dataset, ascending. Over all shards every training index
+//              of the split occurs exactly once; so does every test index (except classes without
+//              shard, see below).
 // Determinism: a pure function of (labels, groups, spec, seed, shard). Any worker, asked for any
-// shard in
-//              any order, gives the same answer. Dirichlet proportions use the C library's log, exp
-//              and cos: workers of one job should run the same C library, as all images of one
-//              release do.
-// Cost:        O(rows + classes × shards) time per call (by classes: × log classes); memory O(rows
-// + classes + shards). Errors:      InvalidArgument DATA_SPEC_INVALID (a field out of range),
-// PARTITION_IMPOSSIBLE (this data
-//              cannot be divided like that; the message says what to change).
+//              shard in any order, gives the same answer. Dirichlet proportions use the C
+//              library's log, exp and cos: workers of one job should run the same C library, as
+//              all images of one release do.
+// Cost:        O(rows + classes × shards) time per call (by classes: × log classes); memory
+//              O(rows + classes + shards).
+// Errors:      InvalidArgument DATA_SPEC_INVALID (a field out of range), PARTITION_IMPOSSIBLE
+//              (this data cannot be divided like that; the message says what to change).
 #pragma once
 
 #include <cstdint>

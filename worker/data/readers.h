@@ -1,7 +1,8 @@
 // One reader per file format. Internal to this folder; use load.h.
 //
-// Errors: all are DATASET_INVALID and name file, row, column, what was expected, found and the fix.
-// Bytes are never trusted: storage grows with what was read, not with what a header declares.
+// Errors:      all are DATASET_INVALID and name file, row, column, what was expected, found and
+//              the fix. Bytes are never trusted: storage grows with what was read, not with what
+//              a header declares.
 #pragma once
 
 #include <cstdint>

@@ -4,10 +4,11 @@
 // every file is opened beneath that root: with openat2(RESOLVE_BENEATH), or, where the kernel lacks
 // it, component by component without following symbolic links.
 //
-// Ownership:   a DataRoot holds the root folder open; files opened through it are independent of
-// it. Threading:   const members may be called from several threads at once. Errors:
-// PATH_OUTSIDE_DATA_ROOT for names with '/', "..", NUL or symbolic links that leave the root;
-//              DATASET_NOT_FOUND (with the names that are there); DATASET_INVALID when unreadable.
+// Ownership:   a DataRoot holds the root folder open; files opened through it are independent.
+// Threading:   const members may be called from several threads at once.
+// Errors:      PATH_OUTSIDE_DATA_ROOT for names with '/', "..", NUL or symbolic links that leave
+//              the root; DATASET_NOT_FOUND (with the names that are there); DATASET_INVALID when
+//              unreadable.
 #pragma once
 
 #include <cstdint>

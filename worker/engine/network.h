@@ -1,24 +1,21 @@
 // Network: a stack of linear layers that learns on batches, with memory for active weights only.
 //
 // Shapes:      values follow the model's layout order (common/tensor/model_layout.h): for each
-// layer its
-//              weight (topology order, or row-major when dense), then its bias. Activations are
-//              feature- major [features][batch_stride()].
-// Memory:      4 bytes per stored value for it and for each optimizer slot, 16 per active weight of
-// the
-//              structure and its transpose (none in the first layer), one shared array as long as
-//              the largest weight has active entries, batch_stride() floats per unit and twice that
-//              for the widest layer. Nothing of size rows × cols: dense gradients exist in tiles of
-//              1 MiB.
+//              layer its weight (topology order, or row-major when dense), then its bias.
+//              Activations are feature-major [features][batch_stride()].
+// Memory:      4 bytes per stored value for it and for each optimizer slot; per active weight 4 for
+//              the structure and 8 for its transpose (none in the first layer); one shared array as
+//              long as the largest weight; batch_stride() floats per unit, and twice that for the
+//              widest layer. Never rows × cols: dense gradients exist in tiles of about 1 MiB.
 // Ownership:   batches are borrowed for the call; the topology is shared.
-// Threading:   one caller at a time. Work is split over `threads` OpenMP threads.
-// Determinism: the same calls give the same bits on the same processor type and thread count;
-// without
-//              dense layers for any thread count.
-// Errors:      only Create() and SetValues() fail. Batches must be well formed: 1 ≤ size ≤
-// max_batch,
-//              stride = batch_stride(), zero padding, labels in range. A diverged model shows as a
-//              non-finite loss.
+// Threading:   one caller at a time. Work is split over `threads` OpenMP threads. On machines that
+//              other programs share, start with OMP_WAIT_POLICY=passive: threads that wait by
+//              spinning take the processor from those they wait for.
+// Determinism: the same calls give the same bits on the same processor type and thread count, and
+//              without dense layers for any thread count.
+// Errors:      only Create() and SetValues() fail. Batches must be well formed: labels in range,
+//              1 ≤ size ≤ max_batch, stride = batch_stride(), zero padding. A diverged model shows
+//              as a non-finite loss.
 #pragma once
 
 #include <cstdint>

@@ -32,11 +32,15 @@ struct NetworkSpec {
   double input_dropout = 0;
 };
 
-// Update rules, with g the mean gradient of the batch, η the learning rate, λ the weight decay.
-//   SGD, coupled decay:    g += λw; v = μv + g; w −= η·(Nesterov ? g + μv : v)      (PyTorch's
-//   form) SGD, decoupled decay:  v = μv − ηg; w += (Nesterov ? μv − ηg : v) − λw          (SET
-//   authors' form) Adam, coupled decay:   g += λw, then Kingma and Ba (2015), bias corrected Adam,
-//   decoupled decay: w −= η·λ·w, then the same (AdamW: here the decay is multiplied by η)
+// Update rules, with g the mean gradient of the batch, η the learning rate, λ the weight decay:
+//
+// - SGD, coupled decay (PyTorch's form):
+//   g += λw; v = μv + g; w −= η·(Nesterov ? g + μv : v)
+// - SGD, decoupled decay (SET authors' form; the decay is not multiplied by η):
+//   v = μv − ηg; w += (Nesterov ? μv − ηg : v) − λw
+// - Adam, coupled decay: g += λw, then Kingma and Ba (2015) with bias correction.
+// - Adam, decoupled decay (AdamW; the decay is multiplied by η): w −= ηλw, then the same.
+//
 // Biases are treated like weights.
 struct OptimizerSpec {
   enum class Kind { kSgd, kAdam };

@@ -1,14 +1,12 @@
 // The hand-written float32 kernels for sparse products.
 //
-// Shapes:      activations are feature-major: row r of X begins at x + r·stride and holds one float
-// per
-//              example. Widths are counted in blocks of kLanes floats; the caller zero-pads
-//              examples.
+// Shapes:      activations are feature-major: row r of X begins at x + r·stride and holds one
+//              float per example. Widths are counted in blocks of kLanes floats; the caller
+//              zero-pads examples.
 // Aliasing:    outputs never overlap inputs.
 // Alignment:   none needed; rows aligned to 64 bytes are fastest.
 // Threading:   a call touches only the rows it is given; callers split rows over threads.
-// Determinism: every output element is computed by its row alone and in the order of the columns,
-// so
+// Determinism: every output element is computed by its row alone, in the order of the columns, so
 //              results do not depend on how rows are split over threads. They do depend on the
 //              instruction set: AVX-512 and AVX2 use fused multiply-add, the portable kernels do
 //              not.

@@ -106,8 +106,7 @@ ESPALIER_AVX512_INLINE __m512 Products16(const __m512 (&delta)[P], const int32_t
   return Fold3(low, high);
 }
 
-// As Products4 for the columns [first, first + 4) of `count`, where those past the end repeat the
-// last.
+// As Products4 for the columns [first, first + 4) of `count`; those past the end repeat the last.
 template <int P>
 ESPALIER_AVX512_INLINE __m512 ProductsUpTo4(const __m512 (&delta)[P], const int32_t* columns,
                                             int32_t first, int32_t count, const float* x,

@@ -1,0 +1,185 @@
+#include "client/cli/local_cluster.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+#include <utility>
+
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace espalier::cli {
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr auto kStartTimeout = std::chrono::seconds(20);
+constexpr auto kStopTimeout = std::chrono::seconds(3);
+constexpr auto kPoll = std::chrono::milliseconds(10);
+
+std::string LastLine(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::string last;
+  while (std::getline(file, line)) {
+    if (!line.empty()) last = line;
+  }
+  return last;
+}
+
+// In the child: never returns.
+[[noreturn]] void Execute(const std::string& program, const std::vector<std::string>& arguments,
+                          int out, const std::string& log, pid_t parent) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // The parent may have died before the line above.
+  if (getppid() != parent) _exit(127);
+  // Ctrl-C in the terminal is for the parent, which then stops its children in order.
+  setpgid(0, 0);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  const int log_fd = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  dup2(log_fd, STDERR_FILENO);
+  dup2(out, STDOUT_FILENO);
+  std::vector<char*> argv{const_cast<char*>(program.c_str())};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  execv(program.c_str(), argv.data());
+  dprintf(STDERR_FILENO, "cannot run %s\n", program.c_str());
+  _exit(127);
+}
+
+// One line from a pipe, within kStartTimeout; "" when the writer ended or was silent.
+std::string ReadLine(int fd) {
+  const auto deadline = steady_clock::now() + kStartTimeout;
+  std::string line;
+  for (;;) {
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - steady_clock::now());
+    pollfd entry{fd, POLLIN, 0};
+    if (left.count() <= 0 || poll(&entry, 1, static_cast<int>(left.count())) <= 0) return "";
+    char c = 0;
+    if (read(fd, &c, 1) != 1) return "";
+    if (c == '\n') return line;
+    line += c;
+  }
+}
+
+std::string ProgramPath(const std::string& name) {
+  return std::filesystem::read_symlink("/proc/self/exe").parent_path() / name;
+}
+
+}  // namespace
+
+std::string WordValue(const std::string& line, const std::string& key) {
+  const size_t begin = (" " + line).find(" " + key + "=");
+  if (begin == std::string::npos) return "";
+  const size_t value = begin + key.size() + 1;
+  return line.substr(value, line.find(' ', value) - value);
+}
+
+absl::Status LocalCluster::Ended(const std::string& name) const {
+  const std::string log = log_dir_ + "/" + name + ".log";
+  return base::MakeError(
+      absl::StatusCode::kUnavailable, "PROCESS_ENDED",
+      fmt::format("{} ended; its last words:\n  {}\n(all of them: {})", name, LastLine(log), log));
+}
+
+absl::StatusOr<std::string> LocalCluster::Spawn(const std::string& name, const std::string& program,
+                                                std::vector<std::string> arguments) {
+  int pipe_fds[2];
+  if (pipe2(pipe_fds, O_CLOEXEC) != 0) return absl::ResourceExhaustedError("no file descriptors");
+  const std::string path = ProgramPath(program);
+  const pid_t parent = getpid();
+  const pid_t pid = fork();
+  if (pid == 0) Execute(path, arguments, pipe_fds[1], log_dir_ + "/" + name + ".log", parent);
+  close(pipe_fds[1]);
+  if (pid < 0) {
+    close(pipe_fds[0]);
+    return absl::ResourceExhaustedError("expected to start a process, the system has no more");
+  }
+  children_.push_back({name, pid});
+  const std::string line = ReadLine(pipe_fds[0]);
+  close(pipe_fds[0]);
+  if (line.empty()) return Ended(name);
+  return line;
+}
+
+absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Start(
+    const LocalClusterOptions& options) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(options.data_root, error)) {
+    return base::NotFound("DATA_ROOT_NOT_FOUND",
+                          fmt::format("expected a folder with data sets at '{}', found none; name "
+                                      "one with --data-root or ESPALIER_DATA",
+                                      options.data_root));
+  }
+  std::unique_ptr<LocalCluster> cluster(new LocalCluster());
+  cluster->log_dir_ = options.data_dir + "/logs";
+  std::filesystem::create_directories(cluster->log_dir_, error);
+  if (error) {
+    return base::FailedPrecondition(
+        "DATA_DIR_UNUSABLE",
+        fmt::format("expected a writable folder at '{}': {}", options.data_dir, error.message()));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(
+      const std::string line,
+      cluster->Spawn("coordinator", "espalier-coordinator",
+                     {"--listen", options.listen, "--metrics-listen", options.metrics_listen,
+                      "--data-dir", options.data_dir}));
+  cluster->address_ = WordValue(line, "address");
+  cluster->metrics_address_ = WordValue(line, "metrics");
+  for (int i = 1; i <= options.workers; ++i) {
+    const std::string name = "worker-" + std::to_string(i);
+    ESPALIER_ASSIGN_OR_RETURN(
+        const std::string worker,
+        cluster->Spawn(name, "espalier-worker",
+                       {"--coordinator", cluster->address_, "--id", name, "--data-root",
+                        options.data_root, "--threads", std::to_string(options.threads)}));
+    cluster->worker_metrics_.push_back(WordValue(worker, "metrics"));
+  }
+  return cluster;
+}
+
+std::optional<absl::Status> LocalCluster::Check() {
+  for (Child& child : children_) {
+    if (child.pid > 0 && waitpid(child.pid, nullptr, WNOHANG) == child.pid) {
+      child.pid = -1;
+      return Ended(child.name);
+    }
+  }
+  return std::nullopt;
+}
+
+LocalCluster::~LocalCluster() { StopAll(); }
+
+void LocalCluster::StopAll() {
+  // Workers first, so that the coordinator does not log them as lost.
+  for (auto child = children_.rbegin(); child != children_.rend(); ++child) {
+    if (child->pid > 0) kill(child->pid, SIGTERM);
+  }
+  const auto deadline = steady_clock::now() + kStopTimeout;
+  for (Child& child : children_) {
+    while (child.pid > 0) {
+      if (waitpid(child.pid, nullptr, WNOHANG) == child.pid) {
+        child.pid = -1;
+      } else if (steady_clock::now() > deadline) {
+        kill(child.pid, SIGKILL);
+        waitpid(child.pid, nullptr, 0);
+        child.pid = -1;
+      } else {
+        std::this_thread::sleep_for(kPoll);
+      }
+    }
+  }
+}
+
+}  // namespace espalier::cli

@@ -1,0 +1,154 @@
+// Several jobs and the fleet they share.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+
+#include "common/base/status.h"
+#include "tests/sim/simulation.h"
+
+namespace espalier::test {
+namespace {
+
+using testing::IsEmpty;
+using testing::Pair;
+using testing::SizeIs;
+using testing::UnorderedElementsAre;
+
+std::map<std::string, int> TasksByJob(Simulation& sim) {
+  std::map<std::string, int> tasks;
+  for (const FakeWorker* worker : sim.busy()) ++tasks[worker->task().job()];
+  return tasks;
+}
+
+TEST(FleetSimTest, TwoJobsShareTheWorkersFairly) {
+  Simulation sim;
+  sim.AddWorkers(4);
+  const std::string first = sim.Start(SmallSpec());
+  EXPECT_THAT(TasksByJob(sim), UnorderedElementsAre(Pair(first, 4)));
+  v1::JobSpec spec = SmallSpec();
+  spec.mutable_federation()->set_rounds(30);
+  const std::string second = sim.Start(spec);
+  const std::string third = sim.Start(spec);
+  size_t turn = 0;
+  sim.Run(first, [&turn](const auto& busy) { return ++turn % busy.size(); });
+  EXPECT_EQ(sim.State(first), v1::Job::STATE_SUCCEEDED);
+  // Whoever gets free goes to the job with less in work; neither waits for the other's end.
+  std::map<std::string, int> done;
+  for (size_t i = 0; i < 40; ++i) {
+    const auto busy = sim.busy();
+    ASSERT_FALSE(busy.empty());
+    FakeWorker& worker = *busy[i % busy.size()];
+    ++done[worker.task().job()];
+    worker.Finish();
+    sim.Settle();
+  }
+  EXPECT_GE(done[second], 15);
+  EXPECT_GE(done[third], 15);
+  sim.Run(second);
+  sim.Run(third);
+  EXPECT_EQ(sim.State(second), v1::Job::STATE_SUCCEEDED);
+  EXPECT_EQ(sim.State(third), v1::Job::STATE_SUCCEEDED);
+  EXPECT_EQ(sim.Job(second).model_hash(), sim.Job(third).model_hash());
+}
+
+TEST(FleetSimTest, CancelledJobGivesItsWorkersToTheOther) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  const std::string cancelled = sim.Start(SmallSpec());
+  const std::string other = sim.Start(SmallSpec());
+  const v1::Task task = sim.worker("w0").task();
+  ASSERT_EQ(task.job(), cancelled);
+  const Update late = sim.worker("w0").Compute();
+  ASSERT_TRUE(sim.jobs.Cancel(cancelled).ok());
+  EXPECT_EQ(sim.State(cancelled), v1::Job::STATE_CANCELLED);
+  ASSERT_THAT(sim.worker("w0").cancelled(), SizeIs(1));
+  EXPECT_EQ(sim.worker("w0").cancelled()[0].task_id(), task.task_id());
+  EXPECT_EQ(sim.worker("w0").cancelled()[0].reason(), "JOB_CANCELLED");
+  EXPECT_THAT(TasksByJob(sim), UnorderedElementsAre(Pair(other, 2)));
+  EXPECT_EQ(sim.worker("w0").Send(late)->status.code(), absl::StatusCode::kAborted);
+  sim.Run(other);
+  EXPECT_EQ(sim.State(other), v1::Job::STATE_SUCCEEDED);
+  EXPECT_EQ(base::ReasonOf(sim.jobs.Cancel(cancelled).status()), "JOB_ENDED");
+  EXPECT_EQ(base::ReasonOf(sim.jobs.Cancel(other).status()), "JOB_ENDED");
+}
+
+TEST(FleetSimTest, CancelledPendingJobNeverStarts) {
+  Simulation sim;
+  const std::string name = sim.Start(SmallSpec());
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_PENDING);
+  ASSERT_TRUE(sim.jobs.Cancel(name).ok());
+  sim.AddWorkers(1);
+  sim.Tick();
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_CANCELLED);
+  EXPECT_THAT(sim.busy(), IsEmpty());
+}
+
+TEST(FleetSimTest, JobCancelledWhileItIsPreparedEnds) {
+  Simulation sim;
+  sim.AddWorkers(1);
+  v1::CreateJobRequest request;
+  *request.mutable_spec() = SmallSpec();
+  std::vector<config::Violation> violations;
+  const auto job = sim.jobs.Create(request, violations);
+  ASSERT_TRUE(job.ok());
+  EXPECT_EQ(job->state(), v1::Job::STATE_RUNNING);
+  ASSERT_TRUE(sim.jobs.Cancel(job->name()).ok());
+  sim.Settle();
+  EXPECT_EQ(sim.State(job->name()), v1::Job::STATE_CANCELLED);
+  EXPECT_THAT(sim.busy(), IsEmpty());
+}
+
+TEST(FleetSimTest, DrainingWorkerFinishesItsTaskAndGetsNoOther) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  const std::string name = sim.Start(SmallSpec());
+  FakeWorker& draining = sim.worker("w0");
+  draining.Drain();
+  EXPECT_TRUE(draining.Finish()->status.ok());
+  EXPECT_FALSE(draining.busy());
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+  EXPECT_THAT(draining.received(), SizeIs(1));
+  draining.Vanish();
+  EXPECT_THAT(sim.Events(name, v1::JobEvent::kTaskReassigned), IsEmpty());
+}
+
+TEST(FleetSimTest, WorkerWithoutTheDataSetGetsNoTask) {
+  Simulation sim;
+  sim.Add("other", {"clouds"});
+  sim.Add("w0");
+  const std::string name = sim.Start(SmallSpec());
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+  EXPECT_THAT(sim.worker("other").received(), IsEmpty());
+}
+
+TEST(FleetSimTest, IdOfALivingWorkerIsTaken) {
+  Simulation sim;
+  sim.AddWorkers(1);
+  FakeWorker twin("w0", {"toy"}, sim.fleet, sim.jobs, sim.blobs);
+  EXPECT_EQ(base::ReasonOf(twin.Connect()), "WORKER_EXISTS");
+  sim.worker("w0").Vanish();
+  EXPECT_TRUE(twin.Connect().ok());
+  twin.Vanish();
+}
+
+TEST(FleetSimTest, EpochsNeverRepeat) {
+  Simulation sim;
+  sim.AddWorkers(3);
+  const std::string name = sim.Start(SmallSpec());
+  sim.worker("w1").Vanish();
+  ASSERT_TRUE(sim.worker("w1").Connect().ok());
+  sim.Run(name);
+  std::vector<uint64_t> epochs;
+  for (const FakeWorker* worker : sim.workers()) {
+    for (const v1::Task& task : worker->received()) epochs.push_back(task.epoch());
+  }
+  std::sort(epochs.begin(), epochs.end());
+  EXPECT_EQ(std::adjacent_find(epochs.begin(), epochs.end()), epochs.end());
+}
+
+}  // namespace
+}  // namespace espalier::test

@@ -1,0 +1,233 @@
+// Workers that vanish, fall silent or fail.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/base/status.h"
+#include "tests/sim/simulation.h"
+
+namespace espalier::test {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::SizeIs;
+
+std::string UndisturbedHash(const v1::JobSpec& spec) {
+  Simulation sim;
+  sim.AddWorkers(1);
+  const std::string name = sim.Start(spec);
+  sim.Run(name);
+  return sim.Job(name).model_hash();
+}
+
+// Each worker that gets the participant's task of this round vanishes and comes back.
+void LoseParticipant(Simulation& sim, const std::string& participant, int times) {
+  for (int lost = 0; lost < times;) {
+    ASSERT_THAT(sim.busy(), Not(IsEmpty()));
+    for (FakeWorker* worker : sim.busy()) {
+      if (!worker->busy()) continue;
+      if (worker->task().participant() != participant) {
+        worker->Finish();
+      } else if (lost < times) {
+        ++lost;
+        worker->Vanish();
+        ASSERT_TRUE(worker->Connect().ok());
+      }
+    }
+  }
+  sim.Settle();
+}
+
+TEST(LossSimTest, ShardOfAVanishedWorkerIsRedoneByAnother) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  const std::string name = sim.Start(SmallSpec());
+  FakeWorker& lost = sim.worker("w0");
+  const v1::Task task = lost.task();
+  lost.Vanish();
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+  const auto events = sim.Events(name, v1::JobEvent::kTaskReassigned);
+  ASSERT_THAT(events, SizeIs(1));
+  EXPECT_EQ(events[0].task_reassigned().participant(), task.participant());
+  EXPECT_EQ(events[0].task_reassigned().worker(), "w0");
+  EXPECT_EQ(events[0].task_reassigned().reason(), "WORKER_DISCONNECTED");
+  EXPECT_EQ(sim.Job(name).model_hash(), UndisturbedHash(SmallSpec()));
+}
+
+TEST(LossSimTest, SilentWorkerIsLostAndItsLateUploadRefused) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  const std::string name = sim.Start(SmallSpec());
+  FakeWorker& silent = sim.worker("w0");
+  const Update late = silent.Compute();
+  sim.Pass(sim.limits.heartbeat_timeout, {"w0"});
+  EXPECT_TRUE(silent.connected());
+  sim.Pass(absl::Seconds(1), {"w0"});
+  EXPECT_FALSE(silent.connected());
+  EXPECT_EQ(silent.close_status().code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(base::ReasonOf(silent.close_status()), "HEARTBEAT_TIMEOUT");
+  const auto answer = silent.Send(late);
+  EXPECT_EQ(answer->status.code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(base::ReasonOf(answer->status), "LEASE_EXPIRED");
+  sim.Run(name);
+  EXPECT_EQ(sim.Job(name).model_hash(), UndisturbedHash(SmallSpec()));
+}
+
+TEST(LossSimTest, ReconnectedWorkersOldTaskStaysRefused) {
+  Simulation sim;
+  sim.AddWorkers(1);
+  const std::string name = sim.Start(SmallSpec());
+  FakeWorker& worker = sim.worker("w0");
+  const Update stale = worker.Compute();
+  worker.Vanish();
+  ASSERT_TRUE(worker.Connect().ok());
+  EXPECT_EQ(worker.Send(stale)->status.code(), absl::StatusCode::kAborted);
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+}
+
+TEST(LossSimTest, ShardThatIsLostTooOftenIsLeftOutOfTheQuorum) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  v1::JobSpec spec = SmallSpec();
+  spec.mutable_federation()->set_quorum(0.5);
+  spec.mutable_federation()->set_max_retries(1);
+  const std::string name = sim.Start(spec);
+  LoseParticipant(sim, "shard-1", 2);
+  sim.Run(name);
+  const v1::Job job = sim.Job(name);
+  EXPECT_EQ(job.state(), v1::Job::STATE_SUCCEEDED);
+  EXPECT_EQ(job.history(0).participants(), 3);
+  EXPECT_EQ(job.history(1).participants(), 4);
+}
+
+TEST(LossSimTest, ShardThatIsLostTooOftenFailsAJobThatNeedsAll) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  v1::JobSpec spec = SmallSpec();
+  spec.mutable_federation()->set_max_retries(1);
+  const std::string name = sim.Start(spec);
+  LoseParticipant(sim, "shard-1", 2);
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_FAILED);
+  EXPECT_EQ(sim.Job(name).failure_reason(), "QUORUM_LOST");
+  EXPECT_THAT(sim.busy(), IsEmpty());
+}
+
+TEST(LossSimTest, ReportedFailureIsRetriedOnOtherWorkersOnly) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  const std::string name = sim.Start(SmallSpec());
+  FakeWorker& failing = sim.worker("w0");
+  const std::string participant = failing.task().participant();
+  failing.Fail("OUT_OF_MEMORY", "expected 1 GB, found less");
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+  int given = 0;
+  for (const v1::Task& task : failing.received()) {
+    given += task.round() == 1 && task.participant() == participant ? 1 : 0;
+  }
+  EXPECT_EQ(given, 1);
+  const auto events = sim.Events(name, v1::JobEvent::kTaskReassigned);
+  ASSERT_THAT(events, SizeIs(1));
+  EXPECT_EQ(events[0].task_reassigned().reason(), "OUT_OF_MEMORY");
+}
+
+TEST(LossSimTest, FailureOnAllWorkersFailsTheJobInTheWorkersWords) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  const std::string name = sim.Start(SmallSpec());
+  const std::string participant = sim.worker("w0").task().participant();
+  for (int i = 0; i < 8 && sim.State(name) == v1::Job::STATE_RUNNING; ++i) {
+    for (FakeWorker* worker : sim.busy()) {
+      if (!worker->busy()) continue;
+      if (worker->task().participant() == participant) {
+        worker->Fail("DATA_MISSING", "expected train.csv, found nothing");
+      } else {
+        worker->Finish();
+      }
+    }
+    sim.Settle();
+  }
+  const v1::Job job = sim.Job(name);
+  EXPECT_EQ(job.state(), v1::Job::STATE_FAILED);
+  EXPECT_EQ(job.failure_reason(), "DATA_MISSING");
+  EXPECT_THAT(job.failure_message(), HasSubstr("expected train.csv, found nothing"));
+  EXPECT_THAT(sim.busy(), IsEmpty());
+}
+
+TEST(LossSimTest, FailureReportsThatDoNotFitAreIgnored) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  v1::TaskFailed failure;
+  sim.fleet.TaskFailed(sim.worker("w0").session(), failure);  // idle, and names no task
+  const std::string name = sim.Start(SmallSpec());
+  failure.set_task_id(sim.worker("w0").task().task_id());
+  failure.set_epoch(sim.worker("w0").task().epoch() + 1);
+  sim.fleet.TaskFailed(sim.worker("w0").session(), failure);
+  failure.set_epoch(sim.worker("w0").task().epoch());
+  sim.fleet.TaskFailed(sim.worker("w1").session(), failure);
+  sim.fleet.TaskFailed(12345, failure);
+  EXPECT_THAT(sim.Events(name, v1::JobEvent::kTaskReassigned), IsEmpty());
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+}
+
+v1::JobSpec LocalSpec(v1::JobSpec spec = SmallSpec()) {
+  spec.mutable_data()->mutable_partition()->set_kind(v1::Partition::KIND_LOCAL);
+  spec.mutable_data()->mutable_partition()->set_shards(0);
+  return spec;
+}
+
+TEST(LossSimTest, LocalDataMakesEveryWorkerAParticipant) {
+  Simulation sim;
+  sim.AddWorkers(3);
+  sim.Add("other", {"clouds"});
+  const std::string name = sim.Start(LocalSpec());
+  ASSERT_THAT(sim.busy(), SizeIs(3));
+  for (const FakeWorker* worker : sim.busy()) EXPECT_EQ(worker->task().participant(), worker->id());
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+  EXPECT_EQ(sim.Job(name).history(0).participants(), 3);
+  EXPECT_THAT(sim.worker("other").received(), IsEmpty());
+}
+
+TEST(LossSimTest, LocalWorkerThatFailsIsLeftOutWhenTheQuorumAllows) {
+  Simulation sim;
+  sim.AddWorkers(3);
+  v1::JobSpec spec = LocalSpec();
+  spec.mutable_federation()->set_quorum(0.6);
+  const std::string name = sim.Start(spec);
+  sim.worker("w1").Fail("OUT_OF_MEMORY", "too small");
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+  EXPECT_EQ(sim.Job(name).history(0).participants(), 2);
+  EXPECT_EQ(sim.Job(name).history(1).participants(), 3);
+}
+
+TEST(LossSimTest, LocalJobWithoutAnyWorkerAtTheStartOfARoundWaitsForOne) {
+  Simulation sim;
+  sim.AddWorkers(1);
+  FakeWorker& worker = sim.worker("w0");
+  v1::JobSpec spec = LocalSpec(LargeSpec());
+  spec.mutable_evaluation()->set_every_rounds(3);
+  const std::string name = sim.Start(spec);
+  worker.Finish();
+  worker.Vanish();  // while the pool merges
+  sim.Settle();
+  EXPECT_EQ(sim.Job(name).round(), 1);
+  sim.Pass(absl::Hours(1));
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_RUNNING);
+  ASSERT_EQ(sim.Job(name).conditions_size(), 1);
+  EXPECT_EQ(sim.Job(name).conditions(0).type(), "WAITING_WORKERS");
+  ASSERT_TRUE(worker.Connect().ok());
+  sim.Tick();
+  EXPECT_EQ(sim.Job(name).conditions_size(), 0);
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+}
+
+}  // namespace
+}  // namespace espalier::test

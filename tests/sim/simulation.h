@@ -1,0 +1,84 @@
+// Simulation: a whole coordinator core and its workers in one thread, under a clock that the test
+// advances.
+//
+// Determinism: nothing happens but what the test does; two simulations with the same calls are the
+// same to the last bit.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/metrics/metrics.h"
+#include "server/checkpoint/checkpoint_store.h"
+#include "server/jobs/job_manager.h"
+#include "server/methods/program.h"
+#include "server/round/blob_store.h"
+#include "server/scheduler/fleet.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/fake_worker.h"
+#include "tests/support/manual_executor.h"
+
+namespace espalier::test {
+
+// A small SET job: 4 shards of the data set "toy", 3 rounds, no evaluation but by one worker.
+v1::JobSpec SmallSpec();
+// The same with more than 65,536 stored values, whose work goes through the pool.
+v1::JobSpec LargeSpec();
+
+class Simulation {
+ public:
+  Simulation();
+  ~Simulation();
+
+  // Adds a worker and connects it.
+  FakeWorker& Add(const std::string& id, const std::vector<std::string>& datasets = {"toy"});
+  void AddWorkers(int count);
+  FakeWorker& worker(const std::string& id) { return *workers_.at(id); }
+  std::vector<FakeWorker*> workers();
+  // Connected workers that have a task.
+  std::vector<FakeWorker*> busy();
+
+  // Accepts a job; the test fails when it is refused. Returns its name.
+  std::string Start(const v1::JobSpec& spec);
+  v1::Job Job(const std::string& name) const { return jobs.Get(name).value(); }
+  v1::Job::State State(const std::string& name) const { return Job(name).state(); }
+  std::vector<v1::JobEvent> Events(const std::string& name) const;
+  // The events that are of one kind.
+  std::vector<v1::JobEvent> Events(const std::string& name, v1::JobEvent::KindCase kind) const;
+
+  // Runs everything that was posted.
+  void Settle();
+  // Time passes in ticks of one second; workers other than `silent` send heartbeats.
+  void Pass(absl::Duration time, const std::vector<std::string>& silent = {});
+  // One tick.
+  void Tick() { Pass(absl::Seconds(1)); }
+  // Busy workers finish, the first in `order` of them first, until the job has ended or nothing is
+  // left to do.
+  using Order = std::function<size_t(const std::vector<FakeWorker*>& busy)>;
+  void Run(const std::string& name, const Order& order = {});
+
+  FakeClock clock;
+  ManualExecutor core;
+  ManualExecutor pool;
+  base::Limits limits;
+  server::scheduler::Fleet fleet{clock, limits};
+  server::round::BlobStore blobs;
+
+ private:
+  std::string directory_;
+  std::unique_ptr<server::checkpoint::CheckpointStore> checkpoints_;
+  metrics::Metrics metrics_{metrics::Role::kCoordinator};
+  server::methods::MethodRegistry methods_ = server::methods::MethodRegistry::Builtin();
+
+ public:
+  server::jobs::JobManager jobs;
+  server::checkpoint::CheckpointStore& checkpoints() { return *checkpoints_; }
+
+ private:
+  std::map<std::string, std::unique_ptr<FakeWorker>> workers_;
+};
+
+}  // namespace espalier::test

@@ -1,0 +1,169 @@
+// Uploads that are wrong, late or repeated.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "common/base/status.h"
+#include "common/io/sha256.h"
+#include "tests/sim/simulation.h"
+
+namespace espalier::test {
+namespace {
+
+using testing::SizeIs;
+
+class UploadSimTest : public testing::Test {
+ protected:
+  UploadSimTest() {
+    sim_.AddWorkers(2);
+    name_ = sim_.Start(SmallSpec());
+  }
+
+  // The job ends as if nothing had happened.
+  void ExpectUnharmed() {
+    sim_.Run(name_);
+    EXPECT_EQ(sim_.State(name_), v1::Job::STATE_SUCCEEDED);
+    Simulation other;
+    other.AddWorkers(1);
+    const std::string name = other.Start(SmallSpec());
+    other.Run(name);
+    EXPECT_EQ(sim_.Job(name_).model_hash(), other.Job(name).model_hash());
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(sim_.Job(name_).history(i).participants(), 4);
+  }
+
+  void ExpectRefused(const Update& update, absl::StatusCode code, const std::string& reason) {
+    const auto answer = worker().Send(update);
+    ASSERT_TRUE(answer->answered);
+    EXPECT_EQ(answer->status.code(), code) << answer->status;
+    EXPECT_EQ(base::ReasonOf(answer->status), reason);
+    EXPECT_TRUE(worker().busy());
+    ExpectUnharmed();
+  }
+
+  FakeWorker& worker() { return sim_.worker("w0"); }
+
+  Simulation sim_;
+  std::string name_;
+};
+
+void Poison(Update& update, float value) {
+  std::memcpy(update.body.data() + 5 * sizeof(float), &value, sizeof value);
+  update.header.set_body_sha256(io::Sha256Hex(update.body));
+}
+
+TEST_F(UploadSimTest, NotANumberIsRejectedAndAnotherWorkerRedoesTheShard) {
+  Update update = worker().Compute();
+  const std::string participant = worker().task().participant();
+  Poison(update, std::nanf(""));
+  const auto answer = worker().Send(update);
+  EXPECT_EQ(answer->status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(base::ReasonOf(answer->status), "NON_FINITE");
+  const auto rejected = sim_.Events(name_, v1::JobEvent::kUpdateRejected);
+  ASSERT_THAT(rejected, SizeIs(1));
+  EXPECT_EQ(rejected[0].update_rejected().reason(), "NON_FINITE");
+  EXPECT_EQ(rejected[0].update_rejected().worker(), "w0");
+  EXPECT_EQ(rejected[0].update_rejected().participant(), participant);
+  ExpectUnharmed();
+  const auto loaded = sim_.checkpoints().Load(sim_.Job(name_).latest_checkpoint());
+  ASSERT_TRUE(loaded.ok());
+  for (const float value : loaded->state.values) EXPECT_TRUE(std::isfinite(value));
+}
+
+TEST_F(UploadSimTest, InfinityFromEveryWorkerFailsTheJob) {
+  for (int i = 0; i < 8 && sim_.State(name_) == v1::Job::STATE_RUNNING; ++i) {
+    for (FakeWorker* poisoner : sim_.busy()) {
+      if (!poisoner->busy()) continue;
+      Update update = poisoner->Compute();
+      Poison(update, std::numeric_limits<float>::infinity());
+      poisoner->Send(update);
+    }
+  }
+  EXPECT_EQ(sim_.State(name_), v1::Job::STATE_FAILED);
+  EXPECT_EQ(sim_.Job(name_).failure_reason(), "NON_FINITE");
+}
+
+TEST_F(UploadSimTest, NoExamplesIsRejected) {
+  Update update = worker().Compute();
+  update.header.set_examples(0);
+  EXPECT_EQ(base::ReasonOf(worker().Send(update)->status), "NO_EXAMPLES");
+  ExpectUnharmed();
+}
+
+TEST_F(UploadSimTest, DuplicateIsAcknowledgedAndCountedOnce) {
+  const Update update = worker().Compute();
+  const auto first = worker().Send(update);
+  EXPECT_TRUE(first->status.ok());
+  EXPECT_FALSE(first->duplicate);
+  const auto second = worker().Send(update);
+  EXPECT_TRUE(second->status.ok());
+  EXPECT_TRUE(second->duplicate);
+  ExpectUnharmed();
+  EXPECT_TRUE(worker().Send(update)->duplicate);  // still, after the job ended
+}
+
+TEST_F(UploadSimTest, TwoCopiesAtOnceAreCountedOnce) {
+  const Update update = worker().Compute();
+  EXPECT_FALSE(sim_.jobs.Admit(update.header).value());  // the copy's header is there already
+  EXPECT_TRUE(worker().Send(update)->status.ok());
+  server::round::Upload copy;
+  copy.header = update.header;
+  absl::Status status = absl::UnknownError("not answered");
+  sim_.jobs.Accept(std::move(copy), [&status](absl::Status answer) { status = answer; });
+  EXPECT_TRUE(status.ok()) << status;
+  ExpectUnharmed();
+}
+
+TEST_F(UploadSimTest, StaleEpochIsRefused) {
+  Update update = worker().Compute();
+  update.header.set_epoch(update.header.epoch() - 1);
+  ExpectRefused(update, absl::StatusCode::kAborted, "LEASE_EXPIRED");
+}
+
+TEST_F(UploadSimTest, SessionOfAnotherWorkerIsRefused) {
+  Update update = worker().Compute();
+  update.header.set_session(sim_.worker("w1").session());
+  ExpectRefused(update, absl::StatusCode::kAborted, "LEASE_EXPIRED");
+}
+
+TEST_F(UploadSimTest, UnknownTaskIsRefused) {
+  Update update = worker().Compute();
+  update.header.set_task_id("task-999");
+  ExpectRefused(update, absl::StatusCode::kAborted, "LEASE_EXPIRED");
+}
+
+TEST_F(UploadSimTest, OtherTopologyIsRefused) {
+  Update update = worker().Compute();
+  update.header.set_topology_hash(std::string(64, 'a'));
+  ExpectRefused(update, absl::StatusCode::kInvalidArgument, "TOPOLOGY_VERSION_MISMATCH");
+}
+
+TEST_F(UploadSimTest, OtherNumberOfValuesIsRefused) {
+  Update update = worker().Compute();
+  update.header.set_values_count(update.header.values_count() + 1);
+  ExpectRefused(update, absl::StatusCode::kInvalidArgument, "SHAPE_MISMATCH");
+}
+
+TEST_F(UploadSimTest, BodyLongerThanTheTaskAllowsIsRefused) {
+  Update update = worker().Compute();
+  update.header.set_body_bytes(update.header.body_bytes() + 1);
+  ExpectRefused(update, absl::StatusCode::kInvalidArgument, "SHAPE_MISMATCH");
+}
+
+TEST_F(UploadSimTest, BodyShorterThanItsValuesIsRefused) {
+  Update update = worker().Compute();
+  update.header.set_body_bytes(update.header.body_bytes() - 1);
+  ExpectRefused(update, absl::StatusCode::kInvalidArgument, "SHAPE_MISMATCH");
+}
+
+TEST_F(UploadSimTest, HugeNumberOfValuesIsRefused) {
+  Update update = worker().Compute();
+  update.header.set_values_count(std::numeric_limits<uint64_t>::max() / 4 + 1);
+  update.header.set_body_bytes(0);
+  ExpectRefused(update, absl::StatusCode::kInvalidArgument, "SHAPE_MISMATCH");
+}
+
+}  // namespace
+}  // namespace espalier::test

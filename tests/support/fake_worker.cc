@@ -1,0 +1,163 @@
+#include "tests/support/fake_worker.h"
+
+#include <numeric>
+#include <span>
+#include <utility>
+
+#include "common/base/check.h"
+#include "common/base/limits.h"
+#include "common/io/sha256.h"
+#include "common/wire/model_spec/model_spec.h"
+#include "common/wire/topology_codec.h"
+#include "common/wire/values_codec.h"
+
+namespace espalier::test {
+
+void FakeWorker::Link::Send(const v1::CoordinatorMessage& message) {
+  ESPALIER_CHECK(!closed, "the coordinator used a closed link");
+  if (message.has_task()) {
+    ESPALIER_CHECK(!task.has_value(), "a busy worker was given another task");
+    task = message.task();
+    worker.received_.push_back(message.task());
+  }
+  if (message.has_cancel_task()) {
+    worker.cancelled_.push_back(message.cancel_task());
+    if (task.has_value() && task->task_id() == message.cancel_task().task_id()) task.reset();
+  }
+}
+
+void FakeWorker::Link::Close(const absl::Status& status) {
+  closed = true;
+  close_status = status;
+}
+
+FakeWorker::FakeWorker(std::string id, std::vector<std::string> datasets,
+                       server::scheduler::Fleet& fleet, server::jobs::JobManager& jobs,
+                       server::round::BlobStore& blobs)
+    : id_(std::move(id)), fleet_(fleet), jobs_(jobs), blobs_(blobs) {
+  for (const std::string& name : datasets) {
+    v1::DatasetInfo info;
+    info.set_name(name);
+    datasets_.push_back(info);
+  }
+}
+
+absl::Status FakeWorker::Connect() {
+  v1::Register hello;
+  hello.set_worker_id(id_);
+  hello.mutable_protocol()->set_min(base::kProtocolMin);
+  hello.mutable_protocol()->set_max(base::kProtocolMax);
+  hello.mutable_datasets()->Assign(datasets_.begin(), datasets_.end());
+  auto link = std::make_shared<Link>(*this);
+  const auto session = fleet_.Register(hello, link);
+  if (!session.ok()) return session.status();
+  link_ = std::move(link);
+  session_ = *session;
+  return absl::OkStatus();
+}
+
+void FakeWorker::Vanish() {
+  link_->closed = true;
+  fleet_.Disconnected(session_);
+}
+
+void FakeWorker::Heartbeat() { fleet_.Heartbeat(session_, {}); }
+
+void FakeWorker::Drain() { fleet_.Drain(session_); }
+
+void FakeWorker::Fail(const std::string& reason, const std::string& message) {
+  v1::TaskFailed failure;
+  failure.set_task_id(task().task_id());
+  failure.set_epoch(task().epoch());
+  failure.set_reason(reason);
+  failure.set_message(message);
+  link_->task.reset();
+  fleet_.TaskFailed(session_, failure);
+}
+
+std::string FakeWorker::Fetch(const v1::BlobRef& ref) {
+  std::string data = ref.inline_();
+  if (data.empty()) {
+    const auto blob = blobs_.Get(ref.digest());
+    ESPALIER_CHECK(blob != nullptr, "a task names a blob that is gone");
+    blob->Charge(static_cast<int64_t>(blob->data.size()));
+    data = blob->data;
+  }
+  ESPALIER_CHECK(io::Sha256Hex(data) == ref.digest(), "a blob has another digest");
+  return data;
+}
+
+void FakeWorker::LoadStructure(const v1::ModelRef& ref) {
+  if (structure_ != nullptr && structure_->hash() == ref.topology_hash()) return;
+  if (structure_ != nullptr && ref.has_topology_update() &&
+      structure_->hash() == ref.update_base_hash()) {
+    v1::TopologyUpdate update;
+    ESPALIER_CHECK(update.ParseFromString(Fetch(ref.topology_update())), "not a TopologyUpdate");
+    structure_ = wire::ApplyTopologyUpdate(*structure_, update).value();
+  } else {
+    v1::FullTopology full;
+    ESPALIER_CHECK(full.ParseFromString(Fetch(ref.topology())), "not a FullTopology");
+    structure_ = wire::DecodeTopology(full, wire::LayoutOf(ref.spec()).value()).value();
+  }
+  ESPALIER_CHECK(structure_->hash() == ref.topology_hash(), "a structure has another hash");
+}
+
+std::vector<float> FakeWorker::Train(const v1::Task& task) {
+  LoadStructure(task.model());
+  std::vector<float> values =
+      wire::DecodeValues(Fetch(task.model().values()), structure_->total_stored()).value();
+  const std::string& name = task.participant();
+  const float offset = 0.001F * static_cast<float>(std::accumulate(name.begin(), name.end(), 0));
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = 0.9F * values[i] + (i % 2 == 0 ? offset : -offset);
+  }
+  return values;
+}
+
+Update FakeWorker::Compute() {
+  Update update;
+  v1::PartialHeader& header = update.header;
+  header.set_task_id(task().task_id());
+  header.set_update_id(id_ + "-" + std::to_string(session_) + "-" + std::to_string(++updates_));
+  header.set_session(session_);
+  header.set_epoch(task().epoch());
+  header.set_topology_hash(task().model().topology_hash());
+  header.set_examples(10 * (task().shard() + 1));
+  header.set_loss_sum(0.1 * static_cast<double>(header.examples()));
+  header.set_correct(header.examples() / 2);
+  if (!task().has_evaluate()) {
+    const std::vector<float> values = Train(task());
+    header.set_values_count(values.size());
+    update.body = std::string(wire::ValuesAsBytes(values));
+  }
+  header.set_body_bytes(update.body.size());
+  header.set_body_sha256(io::Sha256Hex(update.body));
+  return update;
+}
+
+std::shared_ptr<Answer> FakeWorker::Send(const Update& update) {
+  auto answer = std::make_shared<Answer>();
+  const absl::StatusOr<bool> duplicate = jobs_.Admit(update.header);
+  if (!duplicate.ok() || *duplicate) {
+    answer->answered = true;
+    answer->status = duplicate.status();
+    answer->duplicate = duplicate.ok();
+    return answer;
+  }
+  link_->task.reset();
+  server::round::Upload upload;
+  upload.header = update.header;
+  const uint64_t count = update.header.values_count();
+  upload.scores = update.body.substr(count * sizeof(float));
+  const auto body = std::make_shared<std::string>(update.body);
+  upload.source = [body, count](const auto& sink) {
+    return sink(std::span(reinterpret_cast<const float*>(body->data()), count));
+  };
+  jobs_.Accept(std::move(upload), [answer](const absl::Status& status) {
+    answer->answered = true;
+    answer->status = status;
+  });
+  return answer;
+}
+
+}  // namespace espalier::test

@@ -1,0 +1,95 @@
+// FakeWorker: a worker in memory at the door of a coordinator's core: what a real one does over
+// its stream, without a stream. It keeps the task it is given until the test finishes it, fails
+// it, or lets the worker vanish.
+//
+// Training is a fixed rule: each value becomes 0.9 of itself plus an offset of the participant's.
+// Threading:   one thread, the test's.
+// Determinism: an update depends on its task alone, not on the worker.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/tensor/model.h"
+#include "server/jobs/job_manager.h"
+#include "server/round/blob_store.h"
+#include "server/scheduler/fleet.h"
+
+namespace espalier::test {
+
+// An upload as it would be on the wire.
+struct Update {
+  v1::PartialHeader header;
+  std::string body;
+};
+
+// What the coordinator said to an upload. Large ones are answered when the executors have run.
+struct Answer {
+  bool answered = false;
+  bool duplicate = false;
+  absl::Status status;
+};
+
+class FakeWorker {
+ public:
+  FakeWorker(std::string id, std::vector<std::string> datasets, server::scheduler::Fleet& fleet,
+             server::jobs::JobManager& jobs, server::round::BlobStore& blobs);
+
+  absl::Status Connect();
+  // The connection breaks; the coordinator is told.
+  void Vanish();
+  void Heartbeat();
+  void Drain();
+
+  // The result of the present task, ready to be sent.
+  Update Compute();
+  // A refused update leaves the task with the worker.
+  std::shared_ptr<Answer> Send(const Update& update);
+  // Computes and sends.
+  std::shared_ptr<Answer> Finish() { return Send(Compute()); }
+  void Fail(const std::string& reason, const std::string& message);
+
+  const std::string& id() const { return id_; }
+  bool connected() const { return link_ != nullptr && !link_->closed; }
+  bool busy() const { return connected() && link_->task.has_value(); }
+  const v1::Task& task() const { return *link_->task; }
+  uint64_t session() const { return session_; }
+  // Over all connections.
+  const std::vector<v1::Task>& received() const { return received_; }
+  const std::vector<v1::CancelTask>& cancelled() const { return cancelled_; }
+  // Why the coordinator closed the last connection; OK when it did not.
+  absl::Status close_status() const { return link_->close_status; }
+  v1::DatasetInfo& dataset(int index) { return datasets_[index]; }
+
+ private:
+  struct Link : public server::scheduler::WorkerLink {
+    explicit Link(FakeWorker& worker) : worker(worker) {}
+    void Send(const v1::CoordinatorMessage& message) override;
+    void Close(const absl::Status& status) override;
+    FakeWorker& worker;
+    std::optional<v1::Task> task;
+    bool closed = false;
+    absl::Status close_status;
+  };
+
+  std::string Fetch(const v1::BlobRef& ref);
+  void LoadStructure(const v1::ModelRef& ref);
+  std::vector<float> Train(const v1::Task& task);
+
+  const std::string id_;
+  std::vector<v1::DatasetInfo> datasets_;
+  server::scheduler::Fleet& fleet_;
+  server::jobs::JobManager& jobs_;
+  server::round::BlobStore& blobs_;
+  std::shared_ptr<Link> link_;
+  uint64_t session_ = 0;
+  int updates_ = 0;
+  std::vector<v1::Task> received_;
+  std::vector<v1::CancelTask> cancelled_;
+  std::shared_ptr<const tensor::ModelTopology> structure_;
+};
+
+}  // namespace espalier::test

@@ -1,0 +1,132 @@
+#include "client/cli/output.h"
+
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "client/cli/format.h"
+#include "espalier/v1/job.pb.h"
+#include "espalier/v1/method.pb.h"
+
+namespace espalier::cli {
+namespace {
+
+v1::Method SomeMethod() {
+  v1::Method method;
+  method.set_name("set");
+  method.set_summary("a \"quoted\" word");
+  v1::MethodParameter& parameter = *method.add_parameters();
+  parameter.set_name("zeta");
+  parameter.set_type(v1::MethodParameter::TYPE_DOUBLE);
+  parameter.mutable_default_value()->set_double_value(0.3);
+  parameter.add_choices("x");
+  return method;
+}
+
+// The contract: names as in the proto, primitive fields always present, enums as their proto names.
+TEST(JsonTest, GoldenMethod) {
+  EXPECT_EQ(ToJson(SomeMethod()), R"({
+  "name": "set",
+  "summary": "a \"quoted\" word",
+  "source": "",
+  "parameters": [
+    {
+      "name": "zeta",
+      "type": "TYPE_DOUBLE",
+      "default_value": {
+        "double_value": 0.3
+      },
+      "range": "",
+      "doc": "",
+      "choices": [
+        "x"
+      ]
+    }
+  ],
+  "dense_capable_workers": false
+}
+)");
+}
+
+TEST(JsonTest, GoldenRound) {
+  v1::RoundSummary round;
+  round.set_round(3);
+  round.set_active_weights(1'234'567'890'123);
+  round.set_train_loss(0.25);
+  round.set_test_accuracy(0.9);
+  round.mutable_duration()->set_seconds(1);
+  round.mutable_duration()->set_nanos(500'000'000);
+  EXPECT_EQ(ToJson(round, /*compact=*/true),
+            R"({"round":3,"participants":"0","examples":"0","train_loss":0.25,)"
+            R"("test_accuracy":0.9,"density":0.0,"active_weights":"1234567890123",)"
+            R"("bytes_sent":"0","bytes_received":"0","dense_bytes":"0","duration":"1.500s",)"
+            R"("weights_changed":"0","explored":0.0,"worker_peak_memory_bytes":"0"})"
+            "\n");
+}
+
+TEST(YamlTest, NestingAndQuotesAreKept) {
+  EXPECT_EQ(ToYaml(SomeMethod()), R"(name: "set"
+summary: "a \"quoted\" word"
+source: ""
+parameters:
+  - name: "zeta"
+    type: "TYPE_DOUBLE"
+    default_value:
+      double_value: 0.3
+    range: ""
+    doc: ""
+    choices:
+      - "x"
+dense_capable_workers: false
+)");
+}
+
+TEST(TableTest, TerminalGetsAlignedColumnsUnderAHeader) {
+  Table table({{"NAME"}, {"SIZE", true}});
+  table.Add({"ä", "10 kB"});
+  table.Add({"long name", "1 B"});
+  std::ostringstream out;
+  table.Print(out, {.is_tty = true, .color = false, .columns = 80});
+  EXPECT_EQ(out.str(),
+            "NAME        SIZE\n"
+            "ä          10 kB\n"
+            "long name    1 B\n");
+}
+
+TEST(TableTest, PipeGetsTabsWithoutHeader) {
+  Table table({{"NAME"}, {"TEXT"}});
+  table.Add({"a", "with\ttab and\nline"});
+  std::ostringstream out;
+  table.Print(out, {});
+  EXPECT_EQ(out.str(), "a\twith tab and line\n");
+}
+
+TEST(FormatTest, SizesAndTimesAreShort) {
+  EXPECT_EQ(HumanBytes(0), "0 B");
+  EXPECT_EQ(HumanBytes(999), "999 B");
+  EXPECT_EQ(HumanBytes(1500), "1.5 kB");
+  EXPECT_EQ(HumanBytes(999'600), "1.0 MB");
+  EXPECT_EQ(HumanBytes(123'456'789), "123 MB");
+  EXPECT_EQ(HumanDuration(absl::Milliseconds(12)), "12 ms");
+  EXPECT_EQ(HumanDuration(absl::Seconds(2.34)), "2.3 s");
+  EXPECT_EQ(HumanDuration(absl::Seconds(59.7)), "1m 00s");
+  EXPECT_EQ(HumanDuration(absl::Seconds(3725)), "1h 02m");
+  EXPECT_EQ(Percent(0.95123), "95.1 %");
+}
+
+TEST(FormatTest, UnsetTimesAreDashes) {
+  google::protobuf::Timestamp time;
+  EXPECT_EQ(AbsoluteTime(time), "-");
+  EXPECT_EQ(RelativeTime(time, absl::Now()), "-");
+  time.set_seconds(1'700'000'000);
+  EXPECT_EQ(AbsoluteTime(time), "2023-11-14T22:13:20Z");
+  EXPECT_EQ(RelativeTime(time, absl::FromUnixSeconds(1'700'000'300)), "5m ago");
+}
+
+TEST(FormatTest, TextIsCutBetweenCharacters) {
+  EXPECT_EQ(FitTo("äöü", 3), "äöü");
+  EXPECT_EQ(FitTo("äöü", 2), "ä…");
+}
+
+}  // namespace
+}  // namespace espalier::cli

@@ -1,0 +1,86 @@
+#include "client/cli/progress.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+namespace espalier::cli {
+namespace {
+
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+
+v1::Job SomeJob() {
+  v1::Job job;
+  job.set_name("jobs/a");
+  job.mutable_spec()->mutable_federation()->set_rounds(4);
+  return job;
+}
+
+v1::JobEvent Round(int round) {
+  v1::JobEvent event;
+  v1::RoundSummary& summary = *event.mutable_round_committed()->mutable_summary();
+  summary.set_round(round);
+  summary.set_train_loss(0.5);
+  summary.set_density(0.05);
+  summary.set_bytes_sent(60);
+  summary.set_bytes_received(40);
+  summary.set_dense_bytes(1000);
+  summary.mutable_duration()->set_seconds(2);
+  return event;
+}
+
+TEST(ProgressTest, PipeGetsOnePlainLinePerRound) {
+  std::ostringstream err;
+  Progress progress(err, {}, SomeJob());
+  v1::JobEvent first = Round(1);
+  first.mutable_round_committed()->mutable_summary()->set_test_accuracy(0.9);
+  progress.OnEvent(first);
+  progress.OnEvent(Round(4));
+  progress.Finish();
+  EXPECT_EQ(
+      err.str(),
+      "jobs/a  round 1 of 4  loss 0.5000  accuracy 90.0 %  density 0.05  bytes saved 90.0 %  "
+      "left 6.0 s\n"
+      "jobs/a  round 4 of 4  loss 0.5000  accuracy 90.0 %  density 0.05  bytes saved 90.0 %\n");
+}
+
+TEST(ProgressTest, TerminalGetsOneLiveLineThatFits) {
+  std::ostringstream err;
+  Progress progress(err, {.is_tty = true, .color = false, .columns = 30}, SomeJob());
+  progress.OnEvent(Round(1));
+  EXPECT_EQ(err.str(), "\r\x1b[Kjobs/a  round 1 of 4  loss 0.…");
+  progress.Finish();
+  EXPECT_THAT(err.str(), EndsWith("…\n"));
+}
+
+TEST(ProgressTest, TroubleIsToldAboveTheLiveLine) {
+  std::ostringstream err;
+  Progress progress(err, {.is_tty = true, .color = false, .columns = 20}, SomeJob());
+  progress.OnEvent(Round(1));
+  v1::JobEvent event;
+  event.mutable_quorum_missed()->set_round(2);
+  event.mutable_quorum_missed()->set_arrived(1);
+  event.mutable_quorum_missed()->set_needed(3);
+  event.mutable_quorum_missed()->set_decision("extend");
+  progress.OnEvent(event);
+  EXPECT_THAT(err.str(),
+              HasSubstr("\r\x1b[Kjobs/a  round 2: 1 of 3 needed updates arrived in time: "
+                        "extend\njobs/a  round 1 of…"));
+}
+
+TEST(ProgressTest, TotalsSumOverRounds) {
+  std::ostringstream err;
+  Progress progress(err, {}, SomeJob());
+  progress.OnEvent(Round(1));
+  progress.OnEvent(Round(2));
+  EXPECT_EQ(progress.totals().bytes, 200);
+  EXPECT_EQ(progress.totals().dense_bytes, 2000);
+  EXPECT_DOUBLE_EQ(progress.totals().saved(), 0.9);
+}
+
+TEST(ProgressTest, NothingIsSavedBeforeTheFirstRound) { EXPECT_EQ(RunTotals().saved(), 0); }
+
+}  // namespace
+}  // namespace espalier::cli
