@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -35,7 +36,16 @@ struct Flags {
   std::string metrics_listen = "127.0.0.1:0";
   std::string log_level = "info";
   int threads = 1;
+  bool health_check = false;
 };
+
+// Threads that wait for each other by spinning stall a machine that has other things to do, for instance
+// other workers. libgomp reads the variable when it is loaded, hence the new start of the program.
+void MakeOpenMpWaitPassively(char** argv) {
+  if (getenv("OMP_WAIT_POLICY") != nullptr) return;
+  setenv("OMP_WAIT_POLICY", "passive", 1);
+  execv("/proc/self/exe", argv);
+}
 
 std::string DefaultId() {
   char host[256] = "worker";
@@ -62,6 +72,8 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
       ->capture_default_str();
+  app.add_flag("--health-check", flags.health_check,
+               "ask the worker at --metrics-listen for a sign of life and exit 0 or 69");
   app.set_version_flag("--version", std::string("espalier-worker " ESPALIER_VERSION));
 }
 
@@ -139,6 +151,10 @@ int Main(int argc, char** argv) {
     return code == 0 ? kExitOk : kExitUsage;
   }
   log::SetLevel(flags.log_level);
+  if (flags.health_check) {
+    return metrics::CheckServes(flags.metrics_listen).ok() ? kExitOk : kExitUnavailable;
+  }
+  if (flags.threads > 1) MakeOpenMpWaitPassively(argv);
   return Run(std::move(flags));
 }
 

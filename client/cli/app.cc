@@ -1,5 +1,6 @@
 #include "client/cli/app.h"
 
+#include <algorithm>
 #include <map>
 
 #include "client/cli/commands.h"
@@ -141,9 +142,8 @@ const CLI::App* FindSubcommand(const CLI::App& app, const std::string& name) {
 
 // Whether `flag` is an option of the root that takes its value from the next argument.
 bool TakesNextArgument(const CLI::App& root, const std::string& flag) {
-  const std::string name = flag.substr(flag.find_first_not_of('-'));
   for (const CLI::Option* option : root.get_options()) {
-    if (option->check_name(name)) return option->get_items_expected() > 0;
+    if (option->check_name(flag)) return option->get_items_expected() > 0;
   }
   return false;
 }
@@ -239,10 +239,18 @@ int ParseArguments(Parser& parser, const std::vector<std::string>& arguments,
 std::string ErrorText(const absl::Status& status, Format format, const Terminal& terminal) {
   const auto violations = client::ViolationsOf(status);
   if (format == Format::kTable) {
-    std::string text = Styled(terminal, "31", "error:") + " " + base::MessageOf(status) + "\n";
-    for (const config::Violation& violation : violations) {
-      text += fmt::format("  {}{}{}\n", violation.field, violation.field.empty() ? "" : ": ",
-                          violation.description);
+    // An interruption is what the user wanted.
+    std::string text = status.code() == absl::StatusCode::kCancelled
+                           ? std::string()
+                           : Styled(terminal, "31", "error:") + " ";
+    text += base::MessageOf(status) + "\n";
+    constexpr size_t kShown = 50;
+    for (size_t i = 0; i < std::min(violations.size(), kShown); ++i) {
+      text += fmt::format("  {}{}{}\n", violations[i].field,
+                          violations[i].field.empty() ? "" : ": ", violations[i].description);
+    }
+    if (violations.size() > kShown) {
+      text += fmt::format("  … and {} more\n", violations.size() - kShown);
     }
     return text;
   }

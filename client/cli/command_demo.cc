@@ -93,9 +93,10 @@ absl::Status Race::Submit(client::Client& client) {
     ESPALIER_ASSIGN_OR_RETURN(*request.mutable_spec(), ReadJob(twin.yaml, twin.title, {}));
     ESPALIER_ASSIGN_OR_RETURN(twin.job, client.CreateJob(request));
   }
-  context_.out << fmt::format("\n  {:>5}   {:^21}   {:^21}\n  {:>5}   {:>9} {:>11}   {:>9} {:>11}\n",
-                              "", twins_[0].title, twins_[1].title, "round", "loss", "accuracy",
-                              "loss", "accuracy")
+  context_.out << fmt::format(
+                      "\n  {:>5}   {:^21}   {:^21}\n  {:>5}   {:>9} {:>11}   {:>9} {:>11}\n", "",
+                      twins_[0].title, twins_[1].title, "round", "loss", "accuracy", "loss",
+                      "accuracy")
                << std::flush;
   return absl::OkStatus();
 }
@@ -175,19 +176,20 @@ void ShowComparison(const Context& context, const Race& race) {
     context.out << fmt::format("  {:<28} {:>12} {:>12} {:>8}\n", name, a, b, ratio);
   };
   const double rounds = sparse.totals.rounds;
-  context.out << fmt::format("\n  {:<28} {:>12} {:>12} {:>8}\n", "after " + std::to_string(s.round()) + " rounds",
-                             sparse.title, dense.title, "less");
+  context.out << fmt::format("\n  {:<28} {:>12} {:>12} {:>8}\n",
+                             "after " + std::to_string(s.round()) + " rounds", sparse.title,
+                             dense.title, "less");
   row("test accuracy, last round", Percent(s.test_accuracy()), Percent(d.test_accuracy()), "");
   row("test accuracy, best round", Percent(sparse.job.best_accuracy()),
       Percent(dense.job.best_accuracy()), "");
-  row("weights of the layers", std::to_string(s.active_weights()), std::to_string(d.active_weights()),
+  row("weights of the layers", std::to_string(s.active_weights()),
+      std::to_string(d.active_weights()),
       Times(static_cast<double>(d.active_weights()), static_cast<double>(s.active_weights())));
   row("density", fmt::format("{:.3g}", s.density()), fmt::format("{:.3g}", d.density()), "");
   row("bytes on the wire, a round", HumanBytes(static_cast<int64_t>(sparse.totals.bytes / rounds)),
       HumanBytes(static_cast<int64_t>(dense.totals.bytes / rounds)),
       Times(static_cast<double>(dense.totals.bytes), static_cast<double>(sparse.totals.bytes)));
-  row("time, a round (both at once)",
-      HumanDuration(absl::Seconds(sparse.totals.seconds / rounds)),
+  row("time, a round (both at once)", HumanDuration(absl::Seconds(sparse.totals.seconds / rounds)),
       HumanDuration(absl::Seconds(dense.totals.seconds / rounds)),
       Times(dense.totals.seconds, sparse.totals.seconds));
   row("weights rewired, in all", Percent(s.explored()) + " seen", "-", "");
@@ -233,7 +235,8 @@ void AddDemo(CLI::App& parent, Command& chosen) {
   command->add_option("--workers", options->workers, "Number of workers")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
-  command->add_option("--data-root", options->data_root, "Folder that contains the data set 'digits'")
+  command
+      ->add_option("--data-root", options->data_root, "Folder that contains the data set 'digits'")
       ->capture_default_str();
   command->callback([&chosen, options] {
     chosen = [options](Context& context) { return Demo(context, *options); };

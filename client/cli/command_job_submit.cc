@@ -100,7 +100,7 @@ absl::StatusOr<int> Submit(Context& context, const SubmitOptions& options) {
   request.set_validate_only(options.dry_run);
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
   auto created = Create(*client, request);
-  if (!created.ok()) return WithLines(created.status(), text, options.file);
+  if (!created.ok()) return WithLines(created.status(), text, options.file, options.overrides);
   if (options.dry_run) return ReportDryRun(context, *created);
   if (!options.wait && !options.watch) return ReportSubmitted(context, *created);
 

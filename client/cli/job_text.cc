@@ -1,5 +1,7 @@
 #include "client/cli/job_text.h"
 
+#include <algorithm>
+
 #include "client/lib/client.h"
 #include "common/base/status.h"
 #include "common/config/job_file.h"
@@ -12,11 +14,25 @@ namespace {
 
 using config::Violation;
 
-// Puts "line 12: " in front of descriptions of fields that the file has.
-void AddLines(const config::JobFile& file, std::vector<Violation>& violations) {
+// Whether "federation.rounds=5" or "federation=…" is where the value of `field` comes from.
+bool Sets(const std::string& assignment, const std::string& field) {
+  const std::string path = assignment.substr(0, assignment.find('='));
+  if (!field.starts_with(path)) return false;
+  return field.size() == path.size() || field[path.size()] == '.' || field[path.size()] == '[';
+}
+
+// Puts "line 12: " in front of descriptions of fields that the file has, "--set: " in front of
+// those that were overridden.
+void AddOrigins(const config::JobFile& file, const std::vector<std::string>& overrides,
+                std::vector<Violation>& violations) {
   for (Violation& violation : violations) {
+    const bool overridden = std::any_of(
+        overrides.begin(), overrides.end(),
+        [&](const std::string& assignment) { return Sets(assignment, violation.field); });
     const int line = file.LineOf(violation.field);
-    if (line > 0 && !violation.description.starts_with("line ")) {
+    if (overridden) {
+      violation.description = fmt::format("--set: {}", violation.description);
+    } else if (line > 0) {
       violation.description = fmt::format("line {}: {}", line, violation.description);
     }
   }
@@ -39,19 +55,19 @@ absl::StatusOr<v1::JobSpec> ReadJob(const std::string& text, const std::string& 
   // A file that was not understood would only give follow-up mistakes.
   if (violations.empty()) {
     violations = config::ValidateJobSpec(job.spec);
-    AddLines(job, violations);
+    AddOrigins(job, overrides, violations);
   }
   if (violations.empty()) return job.spec;
   return client::WithViolations(
       base::InvalidArgument("JOB_FILE_INVALID", Summary(file, violations.size())), violations);
 }
 
-absl::Status WithLines(const absl::Status& status, const std::string& text,
-                       const std::string& file) {
+absl::Status WithLines(const absl::Status& status, const std::string& text, const std::string& file,
+                       const std::vector<std::string>& overrides) {
   std::vector<Violation> violations = client::ViolationsOf(status);
   if (violations.empty()) return status;
   std::vector<Violation> ignored;
-  AddLines(config::ParseJobFile(text, ignored), violations);
+  AddOrigins(config::ParseJobFile(text, ignored), overrides, violations);
   return client::WithViolations(
       base::MakeError(status.code(), base::ReasonOf(status), Summary(file, violations.size())),
       violations);

@@ -17,7 +17,7 @@ absl::StatusOr<v1::JobSpec> ReadJob(const std::string& text, const std::string& 
                                     const std::vector<std::string>& overrides);
 
 // An error of the server about this job, its violations with the file's lines.
-absl::Status WithLines(const absl::Status& status, const std::string& text,
-                       const std::string& file);
+absl::Status WithLines(const absl::Status& status, const std::string& text, const std::string& file,
+                       const std::vector<std::string>& overrides);
 
 }  // namespace espalier::cli

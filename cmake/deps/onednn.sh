@@ -85,12 +85,17 @@ install_package() {
 # Where the versioned prefix goes. A user without rights on the machine gets a library of their own.
 choose_base() {
   if [[ -n ${ESPALIER_DEPS_PREFIX:-} ]]; then
-    printf '%s\n' "$ESPALIER_DEPS_PREFIX"
+    realpath -m "$ESPALIER_DEPS_PREFIX"
   elif ((EUID == 0)) || [[ -e /opt/espalier/onednn-$release/stamp || -w /opt/espalier ]]; then
     printf '/opt/espalier\n'
   else
     printf '%s\n' "$HOME/.cache/espalier"
   fi
+}
+
+# Whether sudo works without asking, as it does after install.sh has used it.
+may_become_root() {
+  ((EUID != 0)) && [[ -z ${ESPALIER_DEPS_PREFIX:-} ]] && command -v sudo >/dev/null && sudo -n true 2>/dev/null
 }
 
 # The user's own Debian mirror, which may be the only one this machine can reach, then Debian's public default.
@@ -224,7 +229,10 @@ check_archive() {
 
 write_stamp() {
   printf '%s\n' "oneDNN $version, recipe $release" "source sha256 $tarball_sha256" "patch sha256 $fixes_sha256" \
-    "compiler $(c++ -dumpfullversion) on $(uname -m)" "${options[@]}" "${options_x86_64[@]%%=/*}" >"$1/stamp"
+    "compiler $(c++ -dumpfullversion) on $(uname -m)" "${options[@]}" >"$1/stamp"
+  if [[ $(uname -m) == x86_64 ]]; then
+    printf '%s\n' "${options_x86_64[@]%%=/*}" >>"$1/stamp"
+  fi
 }
 
 # The prefix appears complete or not at all: everything goes to a folder next to it, which is renamed at the end.
@@ -268,6 +276,9 @@ main() {
     if is_recent "$(offered_version)"; then
       install_package
       return
+    fi
+    if may_become_root; then
+      exec sudo bash "$here/onednn.sh"
     fi
     mkdir -p "$base" || die "cannot create $base: set ESPALIER_DEPS_PREFIX to a folder you may write to."
     take_lock

@@ -34,4 +34,8 @@ class Metrics {
   std::unique_ptr<Impl> impl_;
 };
 
+// OK when a process serves /metrics on "host:port" within 3 s: the health check of a worker, which has no
+// gRPC port. A wildcard host is asked on loopback. Errors: Unavailable NOT_SERVING.
+absl::Status CheckServes(const std::string& listen);
+
 }  // namespace espalier::metrics

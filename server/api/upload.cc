@@ -168,7 +168,6 @@ void UploadReactor::CountResult(const absl::Status& status) {
   CountCall(metrics, "Submit", status);
   if (status.ok()) {
     metrics.Add(Metric::kUpdates, 1, response_->duplicate() ? "duplicate" : "accepted");
-    metrics.Add(Metric::kUpdateBytes, static_cast<double>(header_.body_bytes()), "sparse");
     return;
   }
   const bool late = status.code() == absl::StatusCode::kAborted;

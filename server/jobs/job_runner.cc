@@ -265,6 +265,7 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
     return;
   }
   services_.metrics.Observe(Metric::kAggregationDuration, prepared->prepare_seconds);
+  services_.metrics.Observe(Metric::kRoundPhaseDuration, prepared->prepare_seconds, "aggregate");
   methods::Transition& transition = prepared->transition;
   if (transition.committed.has_value()) CommitRound(*prepared);
   state_ = std::move(transition.state);
@@ -468,11 +469,18 @@ void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> d
   const auto step = step_;
   const std::string update_id = upload.header.update_id();
   const int64_t values_bytes = static_cast<int64_t>(upload.header.values_count() * sizeof(float));
-  traffic_->received += static_cast<int64_t>(upload.header.body_bytes() + upload.header.ByteSizeLong());
+  const auto body_bytes = static_cast<double>(upload.header.body_bytes());
+  const double dense_ratio =
+      static_cast<double>(job_.dense_parameters()) / static_cast<double>(job_.stored_parameters());
+  traffic_->received +=
+      static_cast<int64_t>(upload.header.body_bytes() + upload.header.ByteSizeLong());
   traffic_->values_received += values_bytes;
   const auto self = shared_from_this();
-  step->Accept(std::move(upload), [self, update_id, done = std::move(done)](absl::Status status) {
+  step->Accept(std::move(upload), [self, update_id, body_bytes, dense_bytes = static_cast<double>(values_bytes) * dense_ratio,
+                                   done = std::move(done)](absl::Status status) {
     if (status.ok()) {
+      self->services_.metrics.Add(Metric::kUpdateBytes, body_bytes, "actual");
+      self->services_.metrics.Add(Metric::kUpdateBytes, dense_bytes, "dense_equivalent");
       self->accepted_.insert(update_id);
       self->accepted_order_.push_back(update_id);
       if (self->accepted_order_.size() > kRememberedUpdates) {

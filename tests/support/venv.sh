@@ -6,7 +6,7 @@
 set -eu
 
 readonly SKIPPED=77
-readonly PACKAGES="numpy safetensors"
+readonly PACKAGES="numpy safetensors grpcio==1.76.0 grpcio-tools==1.76.0 grpcio-health-checking==1.76.0"
 
 environment=$1
 shift
@@ -18,7 +18,7 @@ install() {
   rm -rf "$building"
   # shellcheck disable=SC2086  # one word per package
   if python3 -m venv "$building" && "$building/bin/python" -m pip install --quiet $PACKAGES; then
-    touch "$building/complete"
+    echo "$PACKAGES" >"$building/complete"
     rm -rf "$environment"
     mv "$building" "$environment"
   else
@@ -31,7 +31,8 @@ mkdir -p "$(dirname "$environment")"
 # One installs while others wait: tests run at the same time.
 exec 9>"$environment.lock"
 flock 9
-if [ ! -e "$environment/complete" ] && ! install >&2; then
+# The mark holds what was installed: another list of packages makes another environment.
+if [ "$(cat "$environment/complete" 2>/dev/null)" != "$PACKAGES" ] && ! install >&2; then
   echo "skipped: cannot install $PACKAGES" >&2
   exit "$SKIPPED"
 fi

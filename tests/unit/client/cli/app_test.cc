@@ -28,7 +28,7 @@ struct Outcome {
 };
 
 // Nobody listens on port 1.
-Outcome Run(const std::vector<std::string>& arguments) {
+Outcome RunArguments(const std::vector<std::string>& arguments) {
   std::ostringstream out;
   std::ostringstream err;
   const int code = RunCli(arguments, {out, err, {}, {}}, nullptr);
@@ -69,7 +69,7 @@ TEST(ExitCodeTest, OnlyASucceededJobIsASuccess) {
 TEST(AppTest, HelpLeadsWithExamples) {
   for (const std::vector<std::string>& arguments :
        {std::vector<std::string>{}, {"--help"}, {"job", "submit", "--help"}, {"up", "-h"}}) {
-    const Outcome outcome = Run(arguments);
+    const Outcome outcome = RunArguments(arguments);
     EXPECT_EQ(outcome.code, 0);
     EXPECT_THAT(outcome.err, IsEmpty());
     EXPECT_LT(outcome.out.find("Examples:"), outcome.out.find("Usage:"));
@@ -86,7 +86,7 @@ TEST(AppTest, UnknownCommandGetsASuggestion) {
       {{"job"}, "espalier job: expected a command after it"},
   };
   for (const auto& [arguments, expected] : cases) {
-    const Outcome outcome = Run(arguments);
+    const Outcome outcome = RunArguments(arguments);
     EXPECT_EQ(outcome.code, kExitUsage);
     EXPECT_THAT(outcome.err, AllOf(HasSubstr(expected), HasSubstr("--help")));
     EXPECT_THAT(outcome.out, IsEmpty());
@@ -102,36 +102,37 @@ TEST(AppTest, BadArgumentsAreUsageErrors) {
                                             {"cluster", "status", "--server", "no-port"},
                                             {"up", "--workers", "0"}};
   for (const auto& arguments : cases) {
-    const Outcome outcome = Run(arguments);
+    const Outcome outcome = RunArguments(arguments);
     EXPECT_EQ(outcome.code, kExitUsage) << ::testing::PrintToString(arguments);
     EXPECT_THAT(outcome.err, StartsWith("error: "));
   }
 }
 
 TEST(AppTest, OptionsOfTheRootMayFollowTheCommand) {
-  const Outcome outcome = Run({"version", "-o", "json"});
+  const Outcome outcome = RunArguments({"version", "-o", "json"});
   EXPECT_EQ(outcome.code, 0);
   EXPECT_TRUE(nlohmann::json::parse(outcome.out).contains("protocol_max"));
 }
 
 TEST(AppTest, AbsentCoordinatorIsExitCodeSix) {
-  const Outcome outcome = Run({"job", "list", "--server", "127.0.0.1:1", "--timeout", "2s"});
+  const Outcome outcome =
+      RunArguments({"job", "list", "--server", "127.0.0.1:1", "--timeout", "2s"});
   EXPECT_EQ(outcome.code, kExitUnavailable);
   EXPECT_THAT(outcome.err, HasSubstr("espalier up"));
 }
 
 TEST(AppTest, ErrorsHonourTheJsonFormat) {
   const Outcome outcome =
-      Run({"-o", "json", "job", "get", "x", "--server", "127.0.0.1:1", "--timeout", "2s"});
+      RunArguments({"-o", "json", "job", "get", "x", "--server", "127.0.0.1:1", "--timeout", "2s"});
   const auto error = nlohmann::json::parse(outcome.err);
   EXPECT_EQ(error["code"], "UNAVAILABLE");
   EXPECT_EQ(error["reason"], "COORDINATOR_UNREACHABLE");
-  const auto usage = nlohmann::json::parse(Run({"job", "-o", "json"}).err);
+  const auto usage = nlohmann::json::parse(RunArguments({"job", "-o", "json"}).err);
   EXPECT_EQ(usage["reason"], "USAGE");
 }
 
 TEST(AppTest, MissingJobFileIsNotFound) {
-  EXPECT_EQ(Run({"job", "submit", "/nonexistent.yaml"}).code, kExitNotFound);
+  EXPECT_EQ(RunArguments({"job", "submit", "/nonexistent.yaml"}).code, kExitNotFound);
 }
 
 TEST(AppTest, InvalidJobFileIsRefusedWithoutAServer) {
@@ -141,7 +142,7 @@ TEST(AppTest, InvalidJobFileIsRefusedWithoutAServer) {
   const std::string yaml = "federation: {rounds: 0}\n";
   ASSERT_EQ(write(fd, yaml.data(), yaml.size()), static_cast<ssize_t>(yaml.size()));
   close(fd);
-  const Outcome outcome = Run({"job", "submit", path});
+  const Outcome outcome = RunArguments({"job", "submit", path});
   std::filesystem::remove(path);
   EXPECT_EQ(outcome.code, kExitUsage);
   EXPECT_THAT(outcome.err, HasSubstr("federation.rounds: line 1: must be 1..1,000,000, found 0"));

@@ -36,15 +36,22 @@ TEST(JobTextTest, ErrorsOfTheServerGetTheLinesOfTheFile) {
   const absl::Status error =
       client::WithViolations(base::InvalidArgument("JOB_INVALID", "the job has 2 problems"),
                              {{"method.name", "unknown method"}, {"checkpoint.keep", "bad"}});
-  const auto violations = client::ViolationsOf(WithLines(error, kJob, "job.yaml"));
+  const auto violations = client::ViolationsOf(WithLines(error, kJob, "job.yaml", {}));
   ASSERT_EQ(violations.size(), 2u);
   EXPECT_EQ(violations[0].description, "line 5: unknown method");
   EXPECT_EQ(violations[1].description, "bad");
 }
 
+TEST(JobTextTest, OverriddenFieldsAreNotBlamedOnTheFile) {
+  const auto spec = ReadJob(kJob, "job.yaml", {"federation.rounds=0"});
+  const auto violations = client::ViolationsOf(spec.status());
+  ASSERT_EQ(violations.size(), 1u);
+  EXPECT_EQ(violations[0].description, "--set: must be 1..1,000,000, found 0");
+}
+
 TEST(JobTextTest, OtherErrorsStayAsTheyAre) {
   const absl::Status error = base::NotFound("X", "y");
-  EXPECT_EQ(WithLines(error, kJob, "job.yaml"), error);
+  EXPECT_EQ(WithLines(error, kJob, "job.yaml", {}), error);
 }
 
 }  // namespace

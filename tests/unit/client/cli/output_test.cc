@@ -4,6 +4,7 @@
 
 #include <sstream>
 
+#include "absl/time/clock.h"
 #include "client/cli/format.h"
 #include "espalier/v1/job.pb.h"
 #include "espalier/v1/method.pb.h"
@@ -57,10 +58,10 @@ TEST(JsonTest, GoldenRound) {
   round.mutable_duration()->set_seconds(1);
   round.mutable_duration()->set_nanos(500'000'000);
   EXPECT_EQ(ToJson(round, /*compact=*/true),
-            R"({"round":3,"participants":"0","examples":"0","train_loss":0.25,)"
-            R"("test_accuracy":0.9,"density":0.0,"active_weights":"1234567890123",)"
-            R"("bytes_sent":"0","bytes_received":"0","dense_bytes":"0","duration":"1.500s",)"
-            R"("weights_changed":"0","explored":0.0,"worker_peak_memory_bytes":"0"})"
+            R"({"round":3,"participants":"0","examples":"0","train_loss":0.25,"density":0,)"
+            R"("active_weights":"1234567890123","bytes_sent":"0","bytes_received":"0",)"
+            R"("dense_bytes":"0","weights_changed":"0","explored":0,)"
+            R"("worker_peak_memory_bytes":"0","test_accuracy":0.9,"duration":"1.500s"})"
             "\n");
 }
 

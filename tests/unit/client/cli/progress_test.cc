@@ -50,7 +50,7 @@ TEST(ProgressTest, TerminalGetsOneLiveLineThatFits) {
   std::ostringstream err;
   Progress progress(err, {.is_tty = true, .color = false, .columns = 30}, SomeJob());
   progress.OnEvent(Round(1));
-  EXPECT_EQ(err.str(), "\r\x1b[Kjobs/a  round 1 of 4  loss 0.…");
+  EXPECT_EQ(err.str(), "\r\x1b[Kjobs/a  round 1 of 4  loss 0…");
   progress.Finish();
   EXPECT_THAT(err.str(), EndsWith("…\n"));
 }

@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""Writes job-file.md from the messages in proto/espalier/v1, which the job-file reader is driven by.
+
+    generate_job_file.py            writes docs/reference/job-file.md
+    generate_job_file.py --check    writes nothing; exits 1 when the page is not what would be written
+"""
+import os
+import re
+import sys
+from collections import namedtuple
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PAGE = os.path.join(HERE, "job-file.md")
+PROTO_FOLDER = os.path.join(HERE, "..", "..", "proto", "espalier", "v1")
+ROOT_MESSAGE = "JobSpec"
+
+Field = namedtuple("Field", "name type repeated comment")
+Value = namedtuple("Value", "name comment")
+Message = namedtuple("Message", "fields enums comment")
+
+_MESSAGE = re.compile(r"message (\w+) \{")
+_ENUM = re.compile(r"enum (\w+) \{")
+_FIELD = re.compile(r"(repeated |optional )?(map<\w+, *\w+>|[\w.]+) (\w+) = \d+;")
+_VALUE = re.compile(r"(\w+) = \d+;")
+_REQUIRED = re.compile(r"\s*\[REQUIRED\]")
+
+SCALARS = {"string": "text", "bool": "true or false", "double": "number", "int32": "integer",
+           "int64": "integer", "uint64": "integer", "uint32": "integer",
+           "google.protobuf.Duration": "duration"}
+
+INTRODUCTION = """# Job files
+
+<!-- Written by docs/reference/generate_job_file.py from proto/espalier/v1; do not edit. -->
+
+A job file is YAML. Its fields are those of the API's message `JobSpec`, under the same names. Start from a file in
+[docs/examples](../examples/README.md); the [tutorial](../tutorial.md) writes one step by step.
+
+- **Maps and lists.** A message is a map, a repeated field a list.
+- **Words.** The values of an enumeration are lower-case words: `kind: dirichlet`.
+- **Durations** are numbers with units: `30s`, `10m`, `1h30m`.
+- **Method parameters** are a plain map under `method.parameters`. Each method has its own:
+  `espalier method describe set` or [docs/methods](../methods/README.md).
+- **Defaults.** A field that is left out has its default. `espalier job submit FILE --dry-run -o yaml` shows the job with
+  all of them filled in, in the form of the API: it cannot be submitted again as it is.
+- **Overrides.** `--set federation.rounds=5` and `--set 'model.layers[0].linear.units=100'` replace one value, `--set
+  'method={name: dense}'` a whole part. The list item must exist.
+- **Limits.** At most 1 MiB, 32 levels and 100,000 values; YAML anchors and aliases are refused.
+- **Mistakes** are reported with line, path and the nearest known name. Unknown names and wrong types are reported first;
+  then ranges; then, by the coordinator, the method's parameters; then what depends on connected workers (does anybody
+  offer the data set, does it fit the model).
+"""
+
+
+def sentence(lines):
+    return " ".join(line.strip() for line in lines if line.strip())
+
+
+class Parser:
+    """Reads the subset of the proto language that the project's files use, with its comments."""
+
+    def __init__(self):
+        self.messages = {}
+        self.enums = {}
+
+    def read(self, text):
+        self.comment, self.stack = [], []
+        for line in text.splitlines():
+            self._line(line.strip())
+
+    def _line(self, line):
+        if line.startswith("//"):
+            self.comment.append(line[2:])
+            return
+        code, _, trailing = line.partition("//")
+        code = code.strip()
+        comment = sentence(self.comment + [trailing])
+        if match := _MESSAGE.match(code):
+            self.messages[match[1]] = Message([], {}, comment)
+            self.stack.append(("message", match[1]))
+        elif match := _ENUM.match(code):
+            self.enums[match[1]] = []
+            self.stack.append(("enum", match[1]))
+        elif code.endswith("{"):
+            self.stack.append(("other", code))
+        elif self.stack:
+            self._member(code, comment)
+        if code.endswith("}"):
+            self.stack.pop()
+        self.comment = []
+
+    def _member(self, code, comment):
+        kind, name = self.stack[-1]
+        if kind == "enum" and (match := _VALUE.match(code)):
+            self.enums[name].append(Value(match[1], comment))
+        owners = [other for other_kind, other in self.stack if other_kind == "message"]
+        if kind != "enum" and owners and (match := _FIELD.match(code)):
+            repeated = (match[1] or "").strip() == "repeated"
+            self.messages[owners[-1]].fields.append(Field(match[3], match[2], repeated, comment))
+
+
+def upper_snake(name):
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper()
+
+
+def words(parser, enum):
+    """The job-file words of an enum with their comments."""
+    prefix = upper_snake(enum) + "_"
+    return [(value.name[len(prefix):].lower(), value.comment)
+            for value in parser.enums[enum] if not value.name.endswith("_UNSPECIFIED")]
+
+
+def default_word(parser, enum):
+    return next((value.comment for value in parser.enums[enum] if value.name.endswith("_UNSPECIFIED")), "")
+
+
+def anchor(path):
+    return re.sub(r"[^a-z0-9_-]", "", path.lower())
+
+
+def type_cell(parser, field, path):
+    if field.type.startswith("map<"):
+        return "map"
+    if field.type in SCALARS:
+        word = SCALARS[field.type]
+    elif field.type in parser.enums:
+        word = "one of " + ", ".join(f"`{name}`" for name, _ in words(parser, field.type))
+    else:
+        word = f"[map](#{anchor(path)})"
+    return "list of " + ("integers" if word == "integer" else word + "s" if word == "text" else word) \
+        if field.repeated else word
+
+
+def meaning_cell(parser, field):
+    parts = ["**Required.**"] if _REQUIRED.search(field.comment) else []
+    comment = _REQUIRED.sub("", field.comment).replace("Default when neither is set", "The default when neither is set")
+    parts.append(comment)
+    if field.type in parser.enums:
+        default = default_word(parser, field.type)
+        if default and "efault" not in comment:
+            word = default if " " in default else f"`{default.lower()}`"
+            parts.append(f"Default: {word}.")
+        explained = [f"`{name}`: {text}" for name, text in words(parser, field.type) if text]
+        if explained:
+            parts.append("; ".join(explained) + ".")
+    return re.sub(r"\s+", " ", " ".join(part for part in parts if part)).replace("|", "\\|") or "See below."
+
+
+def section(parser, message, path):
+    """The table of one message, then the sections of the messages in it."""
+    heading = "The file" if not path else f"`{path}`"
+    lines = ["", f"## {heading}", ""]
+    if path and parser.messages[message].comment:
+        lines += [parser.messages[message].comment, ""]
+    lines += ["| field | value | meaning |", "| --- | --- | --- |"]
+    inner = []
+    for field in parser.messages[message].fields:
+        child = (path + "." if path else "") + field.name + ("[]" if field.repeated else "")
+        lines.append(f"| `{field.name}` | {type_cell(parser, field, child)} | {meaning_cell(parser, field)} |")
+        if field.type in parser.messages and field.type != "Value":
+            inner.append((field.type, child))
+    for name, child in inner:
+        lines += section(parser, name, child)
+    return lines
+
+
+def page():
+    parser = Parser()
+    for name in ("types", "model", "data", "job"):
+        with open(os.path.join(PROTO_FOLDER, name + ".proto"), encoding="utf-8") as stream:
+            parser.read(stream.read())
+    return INTRODUCTION + "\n".join(section(parser, ROOT_MESSAGE, "")) + "\n"
+
+
+def main():
+    wanted = page()
+    if "--check" not in sys.argv:
+        with open(PAGE, "w", encoding="utf-8") as stream:
+            stream.write(wanted)
+        return 0
+    found = open(PAGE, encoding="utf-8").read() if os.path.exists(PAGE) else ""
+    if found == wanted:
+        return 0
+    print("docs/reference/job-file.md does not match proto/espalier/v1; run docs/reference/generate_job_file.py")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

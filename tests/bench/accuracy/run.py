@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Accuracy experiments: several seeds of several methods on real data, through a real cluster.
+
+    tests/bench/accuracy/run.py fashion            one experiment (see EXPERIMENTS)
+    tests/bench/accuracy/run.py --all --seeds 5
+
+Starts `espalier up`, submits one job after another, and appends each result to
+build/accuracy/<experiment>.jsonl. What is there already is not run again, so an interrupted run goes on
+where it stopped. Prints a Markdown table: mean ± standard deviation over seeds. ESPALIER_DATA names the
+folder with the data sets (default: data).
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+BIN = ROOT / "build" / "release" / "bin" / "espalier"
+RESULTS = ROOT / "build" / "accuracy"
+
+SET = {"method.name": "set"}
+DENSE = {"method.name": "dense", "method.parameters": "{}"}
+
+
+def variant(name, parameters):
+    return {"method.name": name, "method.parameters": parameters}
+
+
+# Experiment: job file and, for each row of its table, what is overridden in it.
+EXPERIMENTS = {
+    "digits": ("digits-set.yaml", {
+        "set": {}, "rigl": variant("rigl", "{density: 0.1, update_every: 2}"),
+        "static": variant("static", "{density: 0.1, distribution: erk}"), "dense": DENSE}),
+    "fashion": ("fashion-mnist-set.yaml", {
+        "set": {}, "static": variant("static", "{epsilon: 13}"), "dense": DENSE}),
+    "fashion-federated": ("fashion-mnist-set-federated.yaml", {
+        "set": {}, "static": variant("static", "{epsilon: 13}"), "dense": DENSE}),
+    "mnist-10": ("mnist-set-10-workers.yaml", {"set": {}}),
+    "mnist-lenet": ("mnist-rigl-lenet300.yaml", {
+        "rigl": {},
+        "set": variant("set", "{density: 0.02, distribution: erk, zeta: 0.3, grown_weights: zero}"),
+        "static": variant("static", "{density: 0.02, distribution: erk}")}),
+}
+
+
+class Cluster:
+    """`espalier up` on free ports, for the time of a with statement."""
+
+    def __init__(self, workers, data_root):
+        self.command = [BIN, "up", "--workers", str(workers), "--port", "0", "--metrics-port", "0",
+                        "--data-root", data_root, "--data-dir", str(RESULTS / "cluster")]
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, text=True)
+        line = self.process.stdout.readline()
+        match = re.search(r"address=(\S+)", line)
+        if not match:
+            sys.exit("the cluster did not start; run it by hand: " + " ".join(map(str, self.command)))
+        return match.group(1)
+
+    def __exit__(self, *unused):
+        self.process.terminate()
+        self.process.wait(20)
+
+
+def run_job(server, job_file, overrides, seed):
+    command = [BIN, "--server", server, "job", "submit", ROOT / "docs" / "examples" / job_file,
+               "--wait", "-o", "json", "--set", f"seed={seed}"]
+    for field, value in overrides.items():
+        command += ["--set", f"{field}={value}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{job_file} {overrides} seed {seed}: exit code {done.returncode}\n{done.stdout}")
+    job = json.loads(done.stdout)
+    last = job["history"][-1]
+    seconds = sum(float(r["duration"].rstrip("s")) for r in job["history"])
+    evaluated = [r["test_accuracy"] for r in job["history"] if r.get("test_accuracy")]
+    return {"best": job["best_accuracy"], "last": evaluated[-1], "density": last["density"],
+            "weights": int(last["active_weights"]), "explored": last["explored"], "seconds": seconds,
+            "model_hash": job["model_hash"]}
+
+
+def run_experiment(name, seeds, server):
+    job_file, rows = EXPERIMENTS[name]
+    path = RESULTS / f"{name}.jsonl"
+    results = [json.loads(line) for line in path.open()] if path.exists() else []
+    for row, overrides in rows.items():
+        for seed in range(1, seeds + 1):
+            if any(r["row"] == row and r["seed"] == seed for r in results):
+                continue
+            result = {"row": row, "seed": seed, **run_job(server, job_file, overrides, seed)}
+            results.append(result)
+            with path.open("a") as file:
+                file.write(json.dumps(result) + "\n")
+            print(f"{name}: {row} seed {seed}: best {result['best']:.4f} last {result['last']:.4f} "
+                  f"in {result['seconds']:.0f} s", file=sys.stderr, flush=True)
+    return results
+
+
+def spread(values):
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.4f} ± {deviation:.4f}"
+
+
+def print_table(name, results):
+    print(f"\n{name} ({EXPERIMENTS[name][0]})\n")
+    print("| method | seeds | best test accuracy | last test accuracy | density | weights | R_s | s a run |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for row in EXPERIMENTS[name][1]:
+        rows = [r for r in results if r["row"] == row]
+        if not rows:
+            continue
+        mean = lambda key: statistics.mean(r[key] for r in rows)
+        print(f"| {row} | {len(rows)} | {spread([r['best'] for r in rows])} | "
+              f"{spread([r['last'] for r in rows])} | {mean('density'):.4f} | {mean('weights'):.0f} | "
+              f"{mean('explored'):.3f} | {mean('seconds'):.1f} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=", ".join(EXPERIMENTS))
+    parser.add_argument("--all", action="store_true", help="every experiment")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2, help="worker processes (results do not depend on it)")
+    arguments = parser.parse_args()
+    names = list(EXPERIMENTS) if arguments.all else arguments.experiments
+    unknown = [n for n in names if n not in EXPERIMENTS]
+    if unknown or not names:
+        parser.error(f"expected experiments out of {', '.join(EXPERIMENTS)}; found {unknown or 'none'}")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with Cluster(arguments.workers, os.environ.get("ESPALIER_DATA", str(ROOT / "data"))) as server:
+        for name in names:
+            print_table(name, run_experiment(name, arguments.seeds, server))
+
+
+if __name__ == "__main__":
+    main()

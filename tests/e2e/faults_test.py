@@ -1,0 +1,207 @@
+"""Processes that die, hang, come back, or should not start at all."""
+
+import contextlib
+import os
+import signal
+import socket
+import tempfile
+import unittest
+
+import cluster
+from cluster import Process, digits_job, eventually
+
+ROUNDS = 60
+# 6 participants on 3 workers, each round long enough for a worker to be caught at work.
+LONG = digits_job(ROUNDS, data=digits_job()["data"] | {"partition": {"kind": "iid", "shards": 6}})
+
+
+def training(own, name):
+    """Whether the worker has a task now."""
+    workers = own.cli("worker", "list", "-o", "json").ok().json["workers"]
+    return any(w["task"] for w in workers if w["name"] == f"workers/{name}")
+
+
+class WorkerFaultsTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        with cluster.Cluster(workers=1) as own:
+            cls.undisturbed = own.run(LONG)["model_hash"]
+
+    def start(self, workers, *arguments):
+        own = self.enterContext(cluster.Cluster(workers, coordinator=("--heartbeat-timeout", "1", *arguments)))
+        job = own.submit(LONG, "--name", "long")
+        own.wait_round(job["name"], 3)
+        return own, job["name"]
+
+    def stop_at_work(self, own, name, number):
+        """Sends the signal while the worker has a task: SIGSTOP first, so that it cannot finish it."""
+        def probe():
+            own.workers[name].send(signal.SIGSTOP)
+            if training(own, name):
+                return True
+            own.workers[name].send(signal.SIGCONT)
+            return False
+        eventually(f"{name} is at work", probe)
+        if number != signal.SIGSTOP:
+            own.workers[name].send(number)
+
+    def test_killed_worker_changes_nothing(self):
+        own, name = self.start(3)
+        self.stop_at_work(own, "w2", signal.SIGKILL)
+        job = own.wait_state(name, "SUCCEEDED", "FAILED")
+        self.assertEqual("STATE_SUCCEEDED", job["state"], job["failure_message"])
+        self.assertEqual(self.undisturbed, job["model_hash"])
+        self.assertEqual("LOST", own.worker_states()["w2"])
+        moved = [e["task_reassigned"] for e in own.events(name) if "task_reassigned" in e]
+        self.assertEqual(["w2"], [e["worker"].removeprefix("workers/") for e in moved])
+        self.assertIn(moved[0]["reason"], ("WORKER_DISCONNECTED", "HEARTBEAT_TIMEOUT"))
+
+    def test_hanging_worker_is_replaced_and_comes_back(self):
+        own, name = self.start(3)
+        self.stop_at_work(own, "w1", signal.SIGSTOP)
+        job = own.wait_state(name, "SUCCEEDED", "FAILED")
+        self.assertEqual("STATE_SUCCEEDED", job["state"], job["failure_message"])
+        self.assertEqual(self.undisturbed, job["model_hash"])
+        self.assertEqual("LOST", own.worker_states()["w1"])
+        moved = [e["task_reassigned"] for e in own.events(name) if "task_reassigned" in e]
+        self.assertIn("HEARTBEAT_TIMEOUT", [e["reason"] for e in moved])
+        own.workers["w1"].send(signal.SIGCONT)
+        eventually("w1 is back", lambda: own.worker_states()["w1"] == "ACTIVE")
+        self.assertEqual(self.undisturbed, own.run(LONG)["model_hash"])
+
+    def test_job_without_workers_waits_and_goes_on(self):
+        own, name = self.start(2)
+        for worker in own.workers.values():
+            worker.send(signal.SIGKILL)
+        def waiting():
+            job = own.job(name)
+            return job["conditions"] and job
+        job = eventually("the job says why it waits", waiting)
+        self.assertEqual("STATE_RUNNING", job["state"])
+        self.assertEqual(["WAITING_WORKERS"], [c["type"] for c in job["conditions"]])
+        self.assertIn("digits", job["conditions"][0]["message"])
+        own.add_worker("late")
+        job = own.wait_state(name, "SUCCEEDED", "FAILED")
+        self.assertEqual("STATE_SUCCEEDED", job["state"], job["failure_message"])
+        self.assertEqual(self.undisturbed, job["model_hash"])
+        self.assertEqual([], job["conditions"])
+
+    def test_watch_says_that_a_job_waits(self):
+        own = self.enterContext(cluster.Cluster(0))
+        name = own.submit(digits_job(1), "--name", "waits")["name"]
+        watch = own.background("job", "watch", name)
+        eventually("the watch explains", lambda: "WAITING_WORKERS" in watch.errors())
+        own.add_worker("w1")
+        self.assertEqual(0, watch.wait())
+
+    def test_stopped_worker_leaves_in_order(self):
+        own, name = self.start(2)
+        own.workers["w1"].send(signal.SIGTERM)
+        self.assertEqual(0, own.workers["w1"].wait())
+        self.assertEqual(self.undisturbed, own.wait_state(name, "SUCCEEDED")["model_hash"])
+
+    def test_worker_outlives_its_coordinator(self):
+        own = self.enterContext(cluster.Cluster(1))
+        own.coordinator.send(signal.SIGTERM)
+        self.assertEqual(0, own.coordinator.wait())
+        eventually("the worker tells", lambda: "coordinator_unreachable" in own.workers["w1"].errors())
+        again = self.enterContext(Process(
+            "espalier-coordinator", ["--listen", own.address, "--metrics-listen", "127.0.0.1:0",
+                                     "--data-dir", own.folder / "data"], own.folder / "second.log"))
+        again.line()
+        eventually("the worker is back", lambda: own.worker_states() == {"w1": "ACTIVE"})
+        own.run(digits_job(1))
+
+
+class StartTest(unittest.TestCase):
+    def refused(self, program, *arguments):
+        """The exit code of a program that should not start, and what it says."""
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        process = self.enterContext(Process(program, arguments, os.path.join(folder, "log")))
+        return process.wait(), process.errors()
+
+    def coordinator(self, *arguments):
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        return self.refused("espalier-coordinator", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
+                            "--data-dir", folder, *arguments)
+
+    def says(self, message, *words):
+        [line] = message.strip().splitlines()
+        for word in words:
+            self.assertIn(word, line)
+
+    def test_idle_coordinator_stops_with_0(self):
+        with cluster.Cluster(0) as own:
+            own.coordinator.send(signal.SIGTERM)
+            self.assertEqual(0, own.coordinator.wait())
+
+    def test_busy_coordinator_stops_with_0(self):
+        with cluster.Cluster(2) as own:
+            name = own.submit(digits_job(100_000))["name"]
+            own.wait_round(name, 2)
+            own.background("job", "watch", name)
+            own.coordinator.send(signal.SIGTERM)
+            self.assertEqual(0, own.coordinator.wait())
+
+    def test_data_folder_has_one_coordinator(self):
+        with cluster.Cluster(1) as own:
+            code, message = self.refused("espalier-coordinator", "--listen", "127.0.0.1:0", "--metrics-listen",
+                                         "127.0.0.1:0", "--data-dir", own.folder / "data")
+            self.assertEqual(75, code)
+            self.says(message, "another coordinator", str(own.folder / "data"), "--data-dir")
+            own.run(digits_job(1))
+
+    def test_taken_port(self):
+        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            code, message = self.coordinator("--listen", address)
+            self.assertEqual(69, code)
+            self.says(message, "PORT_IN_USE", address, "--listen")
+            code, message = self.coordinator("--metrics-listen", address)
+            self.assertEqual(69, code)
+            self.says(message, "PORT_IN_USE", address, "--metrics-listen")
+
+    def test_address_that_is_none(self):
+        for address in ("nonsense", "127.0.0.1:99999", "203.0.113.1:0"):
+            with self.subTest(address):
+                code, message = self.coordinator("--listen", address)
+                self.assertIn(code, (64, 69, 78))
+                self.says(message, address, "--listen")
+
+    def test_unusable_data_folder(self):
+        with tempfile.NamedTemporaryFile() as file:
+            code, message = self.refused("espalier-coordinator", "--listen", "127.0.0.1:0", "--metrics-listen",
+                                         "127.0.0.1:0", "--data-dir", f"{file.name}/data")
+            self.assertEqual(78, code)
+            self.says(message, file.name, "--data-dir")
+
+    def test_worker_without_data_root(self):
+        code, message = self.refused("espalier-worker", "--data-root", "/nonexistent/data")
+        self.assertEqual(78, code)
+        self.says(message, "expected a folder", "/nonexistent/data", "--data-root")
+
+    def test_worker_with_a_bad_name(self):
+        with cluster.Cluster(0) as own:
+            code, message = self.refused("espalier-worker", "--coordinator", own.address, "--id", "No Name",
+                                         "--data-root", cluster.DATA)
+            self.assertEqual(78, code)
+            self.assertIn("INVALID_WORKER_ID", message)
+            self.assertIn("--id", message)
+
+    def test_unknown_flag(self):
+        for program in ("espalier-coordinator", "espalier-worker"):
+            code, message = self.refused(program, "--lisen", "127.0.0.1:0")
+            self.assertEqual(64, code)
+            self.assertIn("--lisen", message)
+
+    def test_health_check(self):
+        with cluster.Cluster(0) as own:
+            check = ("espalier-coordinator", "--health-check", "--listen", own.address)
+            self.assertEqual(0, self.refused(*check)[0])
+            own.coordinator.send(signal.SIGTERM)
+            own.coordinator.wait()
+            self.assertEqual(69, self.refused(*check)[0])
+
+
+if __name__ == "__main__":
+    unittest.main()
