@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "client/cli/commands.h"
+#include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
@@ -38,7 +38,7 @@ class HelpFormatter : public CLI::Formatter {
  public:
   HelpFormatter() { column_width(28); }
   std::string make_subcommand(const CLI::App* sub) const override {
-    const std::string name = sub->get_name();
+    const std::string& name = sub->get_name();
     const size_t width = std::max<size_t>(get_column_width(), name.size() + 4);
     return fmt::format("  {:<{}}{}\n", name, width - 2, FirstLine(sub->get_description()));
   }
@@ -207,7 +207,7 @@ int ReportUsage(const CLI::ParseError& error, CLI::App& app,
                 const std::vector<std::string>& arguments, const Streams& streams) {
   const CLI::App& command = NamedCommand(app, arguments);
   std::string message = UnknownCommand(app, arguments);
-  if (message.empty() && command.get_subcommands([](const CLI::App*) { return true; }).size() > 0) {
+  if (message.empty() && !command.get_subcommands([](const CLI::App*) { return true; }).empty()) {
     message = fmt::format("{}: expected a command after it", FullName(command));
   }
   if (message.empty()) message = fmt::format("{}: {}", FullName(command), error.what());

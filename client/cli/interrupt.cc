@@ -1,8 +1,9 @@
 #include "client/cli/interrupt.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
+
+#include <csignal>
 
 #include "client/cli/exit_code.h"
 
@@ -28,7 +29,7 @@ Interrupt::Interrupt() {
 
 Interrupt::~Interrupt() {
   closing_ = true;
-  pthread_kill(receiver_.native_handle(), SIGTERM);
+  pthread_kill(receiver_.native_handle(), SIGINT);
   receiver_.join();
 }
 

@@ -116,7 +116,7 @@ class OverrideTarget {
                       YamlNode value) {
     YamlNode map;
     map.kind = YamlNode::Kind::kMap;
-    map.entries.emplace_back(std::string(key), std::move(value));
+    map.entries.push_back({std::string(key), std::move(value)});
     ReadOne(message, field.name(), Parent(Parent(path_)), std::move(map));
   }
 
@@ -124,7 +124,7 @@ class OverrideTarget {
                YamlNode value) {
     YamlNode map;
     map.kind = YamlNode::Kind::kMap;
-    map.entries.emplace_back(name, std::move(value));
+    map.entries.push_back({name, std::move(value)});
     MessageReader(nullptr, violations_).Read(map, std::string(parent_path), message);
   }
 

@@ -36,7 +36,7 @@ class MessageReader {
                       Message& message);
   void ReadMessage(const YamlNode& node, const std::string& path, const Field& field,
                    Message& target);
-  void ReadDuration(const YamlNode& node, const std::string& path, Message& duration);
+  void ReadDuration(const YamlNode& node, const std::string& path, Message& message);
   // Sets a scalar, or appends it when `field` is repeated.
   void ReadScalar(const YamlNode& node, const std::string& path, const Field& field,
                   Message& message);

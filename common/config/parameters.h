@@ -1,5 +1,5 @@
-// Parameters: a method declares its parameters once; parser, `espalier method describe`, docs page and
-// error texts all come from that declaration.
+// Parameters: a method declares its parameters once; parser, `espalier method describe`, docs page
+// and error texts all come from that declaration.
 //
 // Threading: schemas are immutable after construction. Determinism: pure.
 // Errors:    Resolve() collects every violation ("did you mean", range, type) instead of stopping.
@@ -37,7 +37,8 @@ struct Parameter {
   std::vector<std::string> choices;
 };
 
-// All parameters of a method after defaults were filled in. Getters CHECK that the name is declared.
+// All parameters of a method after defaults were filled in. Getters CHECK that the name is
+// declared.
 class Parameters {
  public:
   explicit Parameters(std::map<std::string, ParameterValue> values) : values_(std::move(values)) {}
@@ -52,9 +53,9 @@ class Parameters {
 
 using ParameterSchema = std::vector<Parameter>;
 
-// Fills defaults, converts int to double where a double is declared, and appends a violation for each
-// unknown name (with the nearest known one), wrong type or value out of range. `path` is the prefix of
-// field paths, for example "method.parameters".
+// Fills defaults, converts int to double where a double is declared, and appends a violation for
+// each unknown name (with the nearest known one), wrong type or value out of range. `path` is the
+// prefix of field paths, for example "method.parameters".
 Parameters Resolve(const ParameterSchema& schema,
                    const google::protobuf::Map<std::string, v1::Value>& given,
                    const std::string& path, std::vector<Violation>& violations);
@@ -62,7 +63,8 @@ Parameters Resolve(const ParameterSchema& schema,
 // The declaration in the API's form, and a human range such as "0 < x ≤ 1".
 v1::MethodParameter ToProto(const Parameter& parameter);
 
-// The known word nearest to `word` by edit distance when it is near enough to be a typing slip, else "".
+// The known word nearest to `word` by edit distance when it is near enough to be a typing slip,
+// else "".
 std::string Nearest(const std::string& word, const std::vector<std::string>& known);
 
 }  // namespace espalier::config

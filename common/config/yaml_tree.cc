@@ -4,6 +4,7 @@
 #include <istream>
 #include <set>
 #include <streambuf>
+#include <utility>
 
 #include "common/config/text.h"
 #include "fmt/format.h"
@@ -119,7 +120,7 @@ class Builder : public YAML::EventHandler {
     } else if (!parent.has_key) {
       SetKey(parent, node);
     } else {
-      if (!parent.ignore) parent.node.entries.emplace_back(parent.key, std::move(node));
+      if (!parent.ignore) parent.node.entries.push_back({parent.key, std::move(node)});
       parent.has_key = false;
     }
   }

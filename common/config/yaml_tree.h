@@ -9,7 +9,6 @@
 
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "common/config/parameters.h"
@@ -18,14 +17,21 @@ namespace espalier::config {
 
 inline constexpr size_t kMaxYamlBytes = size_t{1} << 20;
 
+struct YamlEntry;
+
 struct YamlNode {
   enum class Kind { kNothing, kScalar, kList, kMap };
   Kind kind = Kind::kNothing;
   int line = 0;         // 1-based
   std::string scalar;   // kScalar
   bool quoted = false;  // kScalar: was in quotes, so it is text even if it looks like a number
-  std::vector<YamlNode> items;                            // kList
-  std::vector<std::pair<std::string, YamlNode>> entries;  // kMap, in file order, keys distinct
+  std::vector<YamlNode> items;     // kList
+  std::vector<YamlEntry> entries;  // kMap, in file order, names distinct
+};
+
+struct YamlEntry {
+  std::string name;
+  YamlNode value;
 };
 
 // The single document in `text`. Returns a kNothing node after a violation about the whole

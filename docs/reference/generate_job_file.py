@@ -16,7 +16,7 @@ ROOT_MESSAGE = "JobSpec"
 
 Field = namedtuple("Field", "name type repeated comment")
 Value = namedtuple("Value", "name comment")
-Message = namedtuple("Message", "fields enums comment")
+Message = namedtuple("Message", "fields comment")
 
 _MESSAGE = re.compile(r"message (\w+) \{")
 _ENUM = re.compile(r"enum (\w+) \{")
@@ -75,11 +75,12 @@ class Parser:
         code = code.strip()
         comment = sentence(self.comment + [trailing])
         if match := _MESSAGE.match(code):
-            self.messages[match[1]] = Message([], {}, comment)
+            self.messages[match[1]] = Message([], comment)
             self.stack.append(("message", match[1]))
         elif match := _ENUM.match(code):
-            self.enums[match[1]] = []
-            self.stack.append(("enum", match[1]))
+            name = ".".join([owner for kind, owner in self.stack if kind == "message"] + [match[1]])
+            self.enums[name] = []
+            self.stack.append(("enum", name))
         elif code.endswith("{"):
             self.stack.append(("other", code))
         elif self.stack:
@@ -95,7 +96,9 @@ class Parser:
         owners = [other for other_kind, other in self.stack if other_kind == "message"]
         if kind != "enum" and owners and (match := _FIELD.match(code)):
             repeated = (match[1] or "").strip() == "repeated"
-            self.messages[owners[-1]].fields.append(Field(match[3], match[2], repeated, comment))
+            inner = f"{owners[-1]}.{match[2]}"  # an enum of this message hides one of the file
+            type_name = inner if inner in self.enums else match[2]
+            self.messages[owners[-1]].fields.append(Field(match[3], type_name, repeated, comment))
 
 
 def upper_snake(name):
@@ -104,7 +107,7 @@ def upper_snake(name):
 
 def words(parser, enum):
     """The job-file words of an enum with their comments."""
-    prefix = upper_snake(enum) + "_"
+    prefix = upper_snake(enum.split(".")[-1]) + "_"
     return [(value.name[len(prefix):].lower(), value.comment)
             for value in parser.enums[enum] if not value.name.endswith("_UNSPECIFIED")]
 
@@ -132,7 +135,7 @@ def type_cell(parser, field, path):
 
 def meaning_cell(parser, field):
     parts = ["**Required.**"] if _REQUIRED.search(field.comment) else []
-    comment = _REQUIRED.sub("", field.comment).replace("Default when neither is set", "The default when neither is set")
+    comment = _REQUIRED.sub("", field.comment).replace("Default when neither", "The default when neither")
     parts.append(comment)
     if field.type in parser.enums:
         default = default_word(parser, field.type)
@@ -142,7 +145,13 @@ def meaning_cell(parser, field):
         explained = [f"`{name}`: {text}" for name, text in words(parser, field.type) if text]
         if explained:
             parts.append("; ".join(explained) + ".")
-    return re.sub(r"\s+", " ", " ".join(part for part in parts if part)).replace("|", "\\|") or "See below."
+    if not comment and field.type in parser.messages:
+        parts.append(parser.messages[field.type].comment or "See there.")
+    elif not comment and field.type in SCALARS:
+        parts.append("See above.")  # fields that share the comment of the one before
+    elif not comment and field.type.startswith("map<"):
+        parts.append("Name to value; the method says which.")
+    return re.sub(r"\s+", " ", " ".join(part for part in parts if part)).replace("|", "\\|")
 
 
 def section(parser, message, path):

@@ -81,7 +81,7 @@ void UploadReactor::OnHeader() {
   slots_.Acquire([self = shared_from_this()] { self->BeginBody(); });
 }
 
-// Runs once there is a slot; before, gRPC's flow control holds the worker back.
+// Runs once there is a slot.
 void UploadReactor::BeginBody() {
   const absl::Status opened = OpenBody();
   {
@@ -93,6 +93,8 @@ void UploadReactor::BeginBody() {
     holds_slot_ = true;
     if (opened.ok()) {
       has_body_ = true;
+      // Workers send a large body once they see this, so that waiting uploads are not buffered here.
+      StartSendInitialMetadata();
       StartRead(&request_);
       return;
     }

@@ -48,8 +48,13 @@ class Process:
     def __init__(self, program, arguments, log, **popen):
         self.log = pathlib.Path(log)
         with open(self.log, "ab") as stderr:
-            self._popen = subprocess.Popen([BIN / program, *map(str, arguments)], stdout=subprocess.PIPE,
-                                           stderr=stderr, preexec_fn=_die_with_parent, **popen)
+            self._popen = subprocess.Popen(
+                [BIN / program, *map(str, arguments)],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                preexec_fn=_die_with_parent,
+                **popen,
+            )
         self.pid = self._popen.pid
 
     def __enter__(self):
@@ -63,7 +68,9 @@ class Process:
         end = time.monotonic() + seconds
         text = b""
         while not text.endswith(b"\n"):
-            ready, _, _ = select.select([self._popen.stdout], [], [], max(0, end - time.monotonic()))
+            ready, _, _ = select.select(
+                [self._popen.stdout], [], [], max(0, end - time.monotonic())
+            )
             byte = os.read(self._popen.stdout.fileno(), 1) if ready else b""
             if not byte:
                 raise AssertionError(f"no line from {self._popen.args}: {text!r} {self.errors()}")
@@ -110,7 +117,7 @@ class Result:
     @property
     def error(self):
         """The error as `-o json` writes it: the last thing on stderr."""
-        return json.loads(self.err[self.err.index("{\n"):])
+        return json.loads(self.err[self.err.index("{\n") :])
 
     def ok(self):
         if self.code != 0:
@@ -120,9 +127,17 @@ class Result:
 
 def espalier(*arguments, server="127.0.0.1:1", seconds=60, stdin=None, **environment):
     """Runs `espalier` to its end."""
-    return Result(subprocess.run([BIN / "espalier", *map(str, arguments)], input=stdin, text=True,
-                                 capture_output=True, timeout=seconds, check=False,
-                                 env=os.environ | {"ESPALIER_SERVER": server} | environment))
+    return Result(
+        subprocess.run(
+            [BIN / "espalier", *map(str, arguments)],
+            input=stdin,
+            text=True,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+            env=os.environ | {"ESPALIER_SERVER": server} | environment,
+        )
+    )
 
 
 class Cluster(contextlib.ExitStack):
@@ -141,23 +156,47 @@ class Cluster(contextlib.ExitStack):
             raise
 
     def _start(self, arguments, workers):
-        self.coordinator = self.enter_context(self.new_coordinator(self.folder / "data", *arguments))
+        self.coordinator = self.enter_context(
+            self.new_coordinator(self.folder / "data", *arguments)
+        )
         line = words(self.coordinator.line())
         self.address, self.metrics = line["address"], line["metrics"]
         for i in range(workers):
             self.add_worker(f"w{i + 1}")
 
     def new_coordinator(self, data_dir, *arguments):
-        return Process("espalier-coordinator",
-                       ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data-dir", data_dir,
-                        *arguments], self.folder / "coordinator.log")
+        return Process(
+            "espalier-coordinator",
+            [
+                "--listen",
+                "127.0.0.1:0",
+                "--metrics-listen",
+                "127.0.0.1:0",
+                "--data-dir",
+                data_dir,
+                *arguments,
+            ],
+            self.folder / "coordinator.log",
+        )
 
     def add_worker(self, name, data_root=None, wait=True, arguments=()):
         """Starts a worker; `wait`: until it is registered."""
-        worker = self.enter_context(Process(
-            "espalier-worker", ["--coordinator", self.address, "--id", name, "--data-root",
-                                data_root or self._data_root, *self._worker_arguments, *arguments],
-            self.folder / f"{name}.log"))
+        worker = self.enter_context(
+            Process(
+                "espalier-worker",
+                [
+                    "--coordinator",
+                    self.address,
+                    "--id",
+                    name,
+                    "--data-root",
+                    data_root or self._data_root,
+                    *self._worker_arguments,
+                    *arguments,
+                ],
+                self.folder / f"{name}.log",
+            )
+        )
         worker.metrics = words(worker.line())["metrics"]
         self.workers[name] = worker
         if wait:
@@ -169,8 +208,14 @@ class Cluster(contextlib.ExitStack):
 
     def background(self, *arguments):
         """A command that is still running; its stdout is read with line()."""
-        return self.enter_context(Process("espalier", arguments, self.folder / f"cli-{time.monotonic_ns()}.log",
-                                          env=os.environ | {"ESPALIER_SERVER": self.address}))
+        return self.enter_context(
+            Process(
+                "espalier",
+                arguments,
+                self.folder / f"cli-{time.monotonic_ns()}.log",
+                env=os.environ | {"ESPALIER_SERVER": self.address},
+            )
+        )
 
     def submit(self, job, *arguments):
         """Submits a file, or a dictionary, and returns at once with the job."""
@@ -178,8 +223,18 @@ class Cluster(contextlib.ExitStack):
 
     def run(self, job, *arguments):
         """Submits and waits for success; returns the finished job."""
-        done = self.cli("job", "submit", self.file(job), "--wait", "--timeout", "100s", "-o", "json", *arguments,
-                        seconds=120)
+        done = self.cli(
+            "job",
+            "submit",
+            self.file(job),
+            "--wait",
+            "--timeout",
+            "100s",
+            "-o",
+            "json",
+            *arguments,
+            seconds=120,
+        )
         return done.ok().json
 
     def file(self, job):
@@ -196,11 +251,14 @@ class Cluster(contextlib.ExitStack):
         def probe():
             job = self.job(name)
             return job if job["state"].removeprefix("STATE_") in states else None
+
         return eventually(f"{name} is {states}", probe, seconds)
 
     def wait_round(self, name, number):
-        return eventually(f"{name} commits round {number}",
-                          lambda: (job := self.job(name))["round"] >= number and job)
+        return eventually(
+            f"{name} commits round {number}",
+            lambda: (job := self.job(name))["round"] >= number and job,
+        )
 
     def events(self, name):
         """All events of a finished job."""
@@ -209,7 +267,9 @@ class Cluster(contextlib.ExitStack):
 
     def worker_states(self):
         workers = self.cli("worker", "list", "-o", "json").ok().json["workers"]
-        return {w["name"].removeprefix("workers/"): w["state"].removeprefix("STATE_") for w in workers}
+        return {
+            w["name"].removeprefix("workers/"): w["state"].removeprefix("STATE_") for w in workers
+        }
 
 
 def example(name, rounds):
@@ -220,13 +280,22 @@ def example(name, rounds):
 def digits_job(rounds=3, **sections):
     """A small job on data/digits; `sections` replace or add to its top-level fields."""
     job = {
-        "model": {"input_features": 64,
-                  "layers": [{"linear": {"units": 100, "activation": "relu"}}, {"linear": {"units": 10}}]},
-        "data": {"dataset": "digits", "scale": 16, "test_fraction": 0.2003339,
-                 "partition": {"kind": "iid", "shards": 3}},
+        "model": {
+            "input_features": 64,
+            "layers": [{"linear": {"units": 100, "activation": "relu"}}, {"linear": {"units": 10}}],
+        },
+        "data": {
+            "dataset": "digits",
+            "scale": 16,
+            "test_fraction": 0.2003339,
+            "partition": {"kind": "iid", "shards": 3},
+        },
         "method": {"name": "set", "parameters": {"density": 0.2}},
-        "training": {"batch_size": 16, "local_epochs": 1,
-                     "optimizer": {"kind": "sgd", "learning_rate": 0.05, "momentum": 0.9}},
+        "training": {
+            "batch_size": 16,
+            "local_epochs": 1,
+            "optimizer": {"kind": "sgd", "learning_rate": 0.05, "momentum": 0.9},
+        },
         "federation": {"rounds": rounds},
         "evaluation": {"central": True},
     }

@@ -35,16 +35,31 @@ class DeterminismTest(unittest.TestCase):
             self.assertNotEqual(self.expected[method], other[method], method)
 
     def test_uneven_shards_and_drawn_cohorts_too(self):
-        job = digits_job(4, federation={"rounds": 4, "cohort_size": 3}, training={
-            "batch_size": 16, "local_steps": 7, "optimizer": {"kind": "adam", "learning_rate": 0.002}},
-            data=digits_job()["data"] | {"partition": {"kind": "dirichlet", "shards": 8, "alpha": 0.3}},
-            evaluation={"central": True, "federated": True})
+        job = digits_job(
+            4,
+            federation={"rounds": 4, "cohort_size": 3},
+            training={
+                "batch_size": 16,
+                "local_steps": 7,
+                "optimizer": {"kind": "adam", "learning_rate": 0.002},
+            },
+            data=digits_job()["data"]
+            | {"partition": {"kind": "dirichlet", "shards": 8, "alpha": 0.3}},
+            evaluation={"central": True, "federated": True},
+        )
         results = []
         for workers in (1, 3):
             with cluster.Cluster(workers=workers) as own:
                 done = own.run(job)
-                results.append((done["model_hash"], [(s["train_loss"], s["test_loss"], s["federated_test_loss"])
-                                                     for s in done["history"]]))
+                results.append(
+                    (
+                        done["model_hash"],
+                        [
+                            (s["train_loss"], s["test_loss"], s["federated_test_loss"])
+                            for s in done["history"]
+                        ],
+                    )
+                )
         self.assertEqual(results[0], results[1])
 
 

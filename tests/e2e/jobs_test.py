@@ -24,10 +24,14 @@ class JobsTest(unittest.TestCase):
             self.assertEqual(3, int(summary["participants"]))
             self.assertEqual(1437, int(summary["examples"]))
             self.assertAlmostEqual(0.1, summary["density"], delta=0.001)
-            self.assertEqual(round(summary["density"] * (64 * 500 + 500 * 500 + 500 * 10)),
-                             int(summary["active_weights"]))
-            self.assertLess(int(summary["bytes_sent"]) + int(summary["bytes_received"]),
-                            0.2 * int(summary["dense_bytes"]))
+            self.assertEqual(
+                round(summary["density"] * (64 * 500 + 500 * 500 + 500 * 10)),
+                int(summary["active_weights"]),
+            )
+            self.assertLess(
+                int(summary["bytes_sent"]) + int(summary["bytes_received"]),
+                0.2 * int(summary["dense_bytes"]),
+            )
             self.assertGreater(int(summary["worker_peak_memory_bytes"]), 1_000_000)
         self.assertLess(job["history"][2]["train_loss"], job["history"][0]["train_loss"])
         self.assertGreater(job["best_accuracy"], 0.7)
@@ -54,16 +58,27 @@ class JobsTest(unittest.TestCase):
 
     def test_get_as_text_and_yaml(self):
         self.cluster.run(digits_job(1), "--name", "texts")
-        fields = dict(line.split("\t", 1) for line in self.cluster.cli("job", "get", "texts").ok().out.splitlines())
-        self.assertEqual(("jobs/texts", "SUCCEEDED", "1 of 1"), (fields["job"], fields["state"], fields["round"]))
-        self.assertIn('name: "jobs/texts"\n', self.cluster.cli("job", "get", "texts", "-o", "yaml").ok().out)
+        fields = dict(
+            line.split("\t", 1)
+            for line in self.cluster.cli("job", "get", "texts").ok().out.splitlines()
+        )
+        self.assertEqual(
+            ("jobs/texts", "SUCCEEDED", "1 of 1"), (fields["job"], fields["state"], fields["round"])
+        )
+        self.assertIn(
+            'name: "jobs/texts"\n', self.cluster.cli("job", "get", "texts", "-o", "yaml").ok().out
+        )
 
     def test_watch_writes_a_plain_line_per_round(self):
-        watched = self.cluster.cli("job", "submit", self.cluster.file(digits_job()), "--watch", "--name", "plain").ok()
+        watched = self.cluster.cli(
+            "job", "submit", self.cluster.file(digits_job()), "--watch", "--name", "plain"
+        ).ok()
         rounds = [line for line in watched.err.splitlines() if " round " in line]
         self.assertEqual(3, len(rounds))
         for number, line in enumerate(rounds, 1):
-            self.assertRegex(line, f"^jobs/plain  round {number} of 3  loss .*accuracy .*density .*bytes saved")
+            self.assertRegex(
+                line, f"^jobs/plain  round {number} of 3  loss .*accuracy .*density .*bytes saved"
+            )
         self.assertNotIn("\x1b", watched.err)
         self.assertNotIn("\r", watched.err)
         self.assertIn("state\tSUCCEEDED", watched.out)
@@ -71,17 +86,31 @@ class JobsTest(unittest.TestCase):
     def test_watch_as_json_is_the_whole_history(self):
         self.cluster.run(digits_job(), "--name", "history")
         events = self.cluster.events("history")
-        self.assertEqual(list(range(1, len(events) + 1)), [int(event["sequence"]) for event in events])
+        self.assertEqual(
+            list(range(1, len(events) + 1)), [int(event["sequence"]) for event in events]
+        )
         committed = [e["round_committed"]["summary"] for e in events if "round_committed" in e]
         self.assertEqual(self.cluster.job("history")["history"], committed)
         states = [e["state_changed"]["state"] for e in events if "state_changed" in e]
         self.assertEqual(["STATE_PENDING", "STATE_RUNNING", "STATE_SUCCEEDED"], states)
-        after = self.cluster.cli("job", "watch", "history", "-o", "json", "--after", "4").ok().out.splitlines()
+        after = (
+            self.cluster.cli("job", "watch", "history", "-o", "json", "--after", "4")
+            .ok()
+            .out.splitlines()
+        )
         self.assertEqual(events[4:], [json.loads(line) for line in after])
 
     def test_cancelled_job_ends_the_wait_with_7(self):
-        waiting = self.cluster.background("job", "submit", self.cluster.file(digits_job(ENDLESS)), "--wait",
-                                          "--name", "stopped", "-o", "json")
+        waiting = self.cluster.background(
+            "job",
+            "submit",
+            self.cluster.file(digits_job(ENDLESS)),
+            "--wait",
+            "--name",
+            "stopped",
+            "-o",
+            "json",
+        )
         eventually("the job exists", lambda: self.cluster.cli("job", "get", "stopped").code == 0)
         self.cluster.wait_round("stopped", 1)
         answer = self.cluster.cli("job", "cancel", "stopped", "-o", "json").ok().json
@@ -107,8 +136,18 @@ class JobsTest(unittest.TestCase):
 
     def test_wait_with_a_timeout_ends_with_6(self):
         name = "too-long"
-        waited = self.cluster.cli("job", "submit", self.cluster.file(digits_job(ENDLESS)), "--wait", "--name", name,
-                                  "--timeout", "1s", "-o", "json")
+        waited = self.cluster.cli(
+            "job",
+            "submit",
+            self.cluster.file(digits_job(ENDLESS)),
+            "--wait",
+            "--name",
+            name,
+            "--timeout",
+            "1s",
+            "-o",
+            "json",
+        )
         self.assertEqual(6, waited.code)
         self.assertTrue(waited.error["reason"])
         self.assertEqual("STATE_RUNNING", self.cluster.job(name)["state"])
@@ -116,11 +155,16 @@ class JobsTest(unittest.TestCase):
         self.cluster.wait_state(name, "CANCELLED")
 
     def test_several_jobs_run_at_once(self):
-        names = [self.cluster.submit(digits_job(ENDLESS, seed=i), "--name", f"many-{i}")["name"] for i in range(4)]
+        names = [
+            self.cluster.submit(digits_job(ENDLESS, seed=i), "--name", f"many-{i}")["name"]
+            for i in range(4)
+        ]
         for name in names:
             self.cluster.wait_round(name, 2)
         self.assertEqual(["STATE_RUNNING"] * 4, [self.cluster.job(name)["state"] for name in names])
-        self.assertEqual(4, int(self.cluster.cli("cluster", "status", "-o", "json").ok().json["jobs_running"]))
+        self.assertEqual(
+            4, int(self.cluster.cli("cluster", "status", "-o", "json").ok().json["jobs_running"])
+        )
         for name in names:
             self.cluster.cli("job", "cancel", name).ok()
         for name in names:
@@ -129,7 +173,10 @@ class JobsTest(unittest.TestCase):
     def test_jobs_at_once_compute_what_they_compute_alone(self):
         alone = self.cluster.run(digits_job(5))["model_hash"]
         names = [self.cluster.submit(digits_job(5))["name"] for _ in range(3)]
-        self.assertEqual([alone] * 3, [self.cluster.wait_state(name, "SUCCEEDED")["model_hash"] for name in names])
+        self.assertEqual(
+            [alone] * 3,
+            [self.cluster.wait_state(name, "SUCCEEDED")["model_hash"] for name in names],
+        )
 
     def test_repeated_request_is_the_same_job(self):
         first = self.cluster.submit(digits_job(1), "--request-id", "r-1")
@@ -141,7 +188,9 @@ class JobsTest(unittest.TestCase):
 
     def test_taken_name_is_a_conflict(self):
         self.cluster.submit(digits_job(1), "--name", "taken")
-        second = self.cluster.cli("job", "submit", self.cluster.file(digits_job(1)), "--name", "taken", "-o", "json")
+        second = self.cluster.cli(
+            "job", "submit", self.cluster.file(digits_job(1)), "--name", "taken", "-o", "json"
+        )
         self.assertEqual((5, "JOB_EXISTS"), (second.code, second.error["reason"]))
 
     def test_dry_run_leaves_no_job(self):
@@ -154,17 +203,24 @@ class JobsTest(unittest.TestCase):
         self.assertEqual(2, bad.code)
 
     def test_job_from_standard_input(self):
-        done = self.cluster.cli("job", "submit", "-", "--wait", "-o", "json", stdin=json.dumps(digits_job(1))).ok()
+        done = self.cluster.cli(
+            "job", "submit", "-", "--wait", "-o", "json", stdin=json.dumps(digits_job(1))
+        ).ok()
         self.assertEqual("STATE_SUCCEEDED", done.json["state"])
 
     def test_methods_and_their_parameters(self):
-        methods = {m["name"]: m for m in self.cluster.cli("method", "list", "-o", "json").ok().json["methods"]}
+        methods = {
+            m["name"]: m
+            for m in self.cluster.cli("method", "list", "-o", "json").ok().json["methods"]
+        }
         self.assertLessEqual({"dense", "static", "set", "rigl"}, set(methods))
         described = self.cluster.cli("method", "describe", "set", "-o", "json").ok().json
         parameters = {p["name"]: p for p in described["parameters"]}
         self.assertLessEqual({"density", "zeta", "epsilon", "distribution"}, set(parameters))
         for parameter in described["parameters"]:
-            self.assertTrue(parameter["doc"] and (parameter["range"] or parameter["choices"]), parameter)
+            self.assertTrue(
+                parameter["doc"] and (parameter["range"] or parameter["choices"]), parameter
+            )
         text = self.cluster.cli("method", "describe", "rigl").ok().out
         self.assertIn("update_every", text)
 
@@ -177,13 +233,20 @@ class JobsTest(unittest.TestCase):
         for worker in workers:
             self.assertEqual("STATE_ACTIVE", worker["state"])
             [digits] = worker["datasets"]
-            self.assertEqual(("digits", 64, 10, "csv"), (digits["name"], int(digits["features"]),
-                                                         int(digits["classes"]), digits["format"]))
+            self.assertEqual(
+                ("digits", 64, 10, "csv"),
+                (digits["name"], int(digits["features"]), int(digits["classes"]), digits["format"]),
+            )
         lines = self.cluster.cli("worker", "list").ok().out.splitlines()
-        self.assertEqual(["workers/w1\tACTIVE", "workers/w2\tACTIVE"], ["\t".join(l.split("\t")[:2]) for l in lines])
+        self.assertEqual(
+            ["workers/w1\tACTIVE", "workers/w2\tACTIVE"],
+            ["\t".join(l.split("\t")[:2]) for l in lines],
+        )
 
     def test_checkpoints_are_kept_and_downloaded(self):
-        job = self.cluster.run(digits_job(6, checkpoint={"every_rounds": 1, "keep": 2}), "--name", "saved")
+        job = self.cluster.run(
+            digits_job(6, checkpoint={"every_rounds": 1, "keep": 2}), "--name", "saved"
+        )
         every = self.cluster.cli("checkpoint", "list", "-o", "json").ok().json["checkpoints"]
         mine = {c["round"]: c for c in every if c["job"] == "jobs/saved"}
         self.assertLessEqual({5, 6, job["best_round"]}, set(mine))

@@ -97,6 +97,8 @@ absl::Status Transfer::SubmitOnce(const v1::PartialHeader& header, std::string_v
   v1::SubmitRequest request;
   *request.mutable_header() = header;
   bool open = writer->Write(request);
+  // The coordinator answers the header when it has a place for the body. Small bodies need none.
+  if (open && body.size() > welcome_.inline_bytes()) writer->WaitForInitialMetadata();
   const size_t chunk_bytes = std::max<uint32_t>(1, welcome_.chunk_bytes());
   for (uint64_t offset = 0; open && offset < body.size(); offset += chunk_bytes) {
     *request.mutable_chunk() = wire::ChunkAt(body, offset, chunk_bytes);

@@ -1,0 +1,138 @@
+#include <unistd.h>
+
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <optional>
+#include <random>
+
+#include "client/cli/commands/commands.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/format.h"
+#include "client/cli/job_text.h"
+#include "client/cli/watch.h"
+#include "common/base/status.h"
+#include "common/config/text.h"
+#include "fmt/format.h"
+
+namespace espalier::cli {
+namespace {
+
+constexpr char kDescription[] = R"(Submit a job file
+
+Examples:
+  espalier job submit job.yaml                            returns at once
+  espalier job submit job.yaml --watch                    show every round, until the end
+  espalier job submit job.yaml --wait -o json             for scripts: the final job as JSON
+  espalier job submit job.yaml --set federation.rounds=5 --set method.parameters.zeta=0.2
+  espalier job submit job.yaml --dry-run                  only check it, on the server
+
+The file's fields: docs/reference/job-file.md. With --wait or --watch the exit code is 7 when the job
+FAILED or was CANCELLED.)";
+
+struct SubmitOptions {
+  std::string file;
+  std::vector<std::string> overrides;
+  std::string id;
+  std::string request_id;
+  bool dry_run = false;
+  bool wait = false;
+  bool watch = false;
+};
+
+absl::StatusOr<std::string> ReadJobText(const std::string& path) {
+  const auto read = [](std::istream& stream) {
+    // One byte more than allowed is enough to see that there is too much.
+    std::string text(config::kMaxYamlBytes + 1, '\0');
+    stream.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<size_t>(stream.gcount()));
+    return text;
+  };
+  if (path == "-") return read(std::cin);
+  std::ifstream file(path, std::ios::binary);
+  if (!file || file.peek() == std::ifstream::traits_type::eof()) {
+    return base::NotFound("JOB_FILE_UNREADABLE",
+                          fmt::format("expected a readable job file at {}, found none or an empty "
+                                      "one; examples are in docs/examples",
+                                      config::Quoted(path)));
+  }
+  return read(file);
+}
+
+// A request id makes the one retry below safe: a second call returns the first call's job.
+std::string FreshRequestId() {
+  std::random_device device;
+  return fmt::format("{:08x}{:08x}{:08x}{:08x}", device(), device(), device(), device());
+}
+
+absl::StatusOr<v1::Job> Create(client::Client& client, const v1::CreateJobRequest& request) {
+  auto job = client.CreateJob(request);
+  if (job.status().code() == absl::StatusCode::kUnavailable) job = client.CreateJob(request);
+  return job;
+}
+
+int ReportDryRun(const Context& context, const v1::Job& job) {
+  if (context.PrintAsData(job)) return kExitDone;
+  context.out << "valid\n";
+  context.err
+      << "The server accepts this job; nothing was started. With -o yaml it is shown with all "
+         "defaults.\n";
+  return kExitDone;
+}
+
+int ReportSubmitted(const Context& context, const v1::Job& job) {
+  if (context.PrintAsData(job)) return kExitDone;
+  context.out << job.name() << "\n" << std::flush;
+  context.err << fmt::format(
+      "Submitted.\n  Watch it:    espalier job watch {0}\n  Its state:   espalier job get {0}\n  "
+      "Cancel it:   espalier job cancel {0}\n",
+      job.name());
+  return kExitDone;
+}
+
+absl::StatusOr<int> Submit(Context& context, const SubmitOptions& options) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadJobText(options.file));
+  v1::CreateJobRequest request;
+  ESPALIER_ASSIGN_OR_RETURN(*request.mutable_spec(),
+                            ReadJob(text, options.file, options.overrides));
+  request.set_job_id(options.id);
+  request.set_request_id(options.request_id.empty() ? FreshRequestId() : options.request_id);
+  request.set_validate_only(options.dry_run);
+  ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
+  auto created = Create(*client, request);
+  if (!created.ok()) return WithLines(created.status(), text, options.file, options.overrides);
+  if (options.dry_run) return ReportDryRun(context, *created);
+  if (!options.wait && !options.watch) return ReportSubmitted(context, *created);
+
+  context.err << "Submitted " << created->name() << "\n";
+  WatchOptions watch;
+  watch.show_progress = options.watch || context.err_terminal.is_tty;
+  ESPALIER_ASSIGN_OR_RETURN(const v1::Job job, FollowJob(context, *client, *created, watch));
+  if (!context.PrintAsData(job)) PrintOutcome(context, job);
+  return ExitCodeOf(job.state());
+}
+
+}  // namespace
+
+void AddJobSubmit(CLI::App& parent, Command& chosen) {
+  auto options = std::make_shared<SubmitOptions>();
+  CLI::App* command = parent.add_subcommand("submit", kDescription);
+  command->add_option("FILE", options->file, "Job file (YAML); - reads standard input")->required();
+  command
+      ->add_option("--set", options->overrides, "Override a field, for example federation.rounds=5")
+      ->type_name("FIELD=VALUE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command->add_option("--name", options->id,
+                      "Id of the job: jobs/NAME; made by the server if absent");
+  command->add_option("--request-id", options->request_id,
+                      "Makes retries safe: a second call with the same id returns the first job");
+  command->add_flag("--dry-run", options->dry_run, "Only validate, on the server");
+  command->add_flag("--wait", options->wait, "Wait for the end of the job");
+  command->add_flag("--watch", options->watch, "Wait, and show every round");
+  command->callback([&chosen, options] {
+    chosen = [options](Context& context) { return Submit(context, *options); };
+  });
+}
+
+}  // namespace espalier::cli

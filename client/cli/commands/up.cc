@@ -1,0 +1,92 @@
+#include <cstdlib>
+#include <thread>
+
+#include "client/cli/commands/commands.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/local_cluster.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace espalier::cli {
+namespace {
+
+constexpr char kDescription[] = R"(Run a local cluster in the foreground
+
+Examples:
+  espalier up --workers 4                          until Ctrl-C
+  espalier up --data-root ~/data --threads 2       your own data sets, two threads a worker
+
+Starts a coordinator and workers as child processes; they end with this command. Checkpoints and logs
+stay in --data-dir.)";
+
+constexpr auto kCheckEvery = std::chrono::milliseconds(200);
+
+struct UpOptions {
+  LocalClusterOptions cluster;
+  int port = 7070;
+  int metrics_port = 7071;
+};
+
+absl::StatusOr<int> Up(Context& context, UpOptions options) {
+  const std::stop_token stop = context.stop();
+  options.cluster.listen = fmt::format("127.0.0.1:{}", options.port);
+  options.cluster.metrics_listen = fmt::format("127.0.0.1:{}", options.metrics_port);
+  ESPALIER_ASSIGN_OR_RETURN(auto cluster, LocalCluster::Start(options.cluster));
+  context.out << fmt::format("listening address={} metrics={}\n", cluster->address(),
+                             cluster->metrics_address())
+              << std::flush;
+  context.err << fmt::format(
+      "A coordinator and {} workers are running; logs: {}\n"
+      "  Submit a job:  espalier --server {} job submit docs/examples/digits-set.yaml --watch\n"
+      "  Metrics:       http://{}/metrics\n",
+      options.cluster.workers, cluster->log_dir(), cluster->address(), cluster->metrics_address());
+  for (size_t i = 0; i < cluster->worker_metrics_addresses().size(); ++i) {
+    context.err << fmt::format("  worker-{}:      http://{}/metrics\n", i + 1,
+                               cluster->worker_metrics_addresses()[i]);
+  }
+  context.err << "Ctrl-C stops everything.\n" << std::flush;
+  while (!stop.stop_requested()) {
+    std::this_thread::sleep_for(kCheckEvery);
+    if (const auto ended = cluster->Check()) {
+      // A worker may be killed on purpose; without its coordinator the cluster is nothing.
+      if (base::MessageOf(*ended).starts_with("coordinator")) return *ended;
+      context.err << base::MessageOf(*ended) << "\n" << std::flush;
+    }
+  }
+  context.err << "stopping\n" << std::flush;
+  return kExitDone;
+}
+
+}  // namespace
+
+void AddUp(CLI::App& parent, Command& chosen) {
+  auto options = std::make_shared<UpOptions>();
+  options->cluster.workers = 3;
+  options->cluster.data_root = "data";
+  options->cluster.data_dir = "espalier-data";
+  CLI::App* command = parent.add_subcommand("up", kDescription);
+  command->add_option("--workers", options->cluster.workers, "Number of workers")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  command->add_option("--threads", options->cluster.threads, "Training threads of each worker")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command
+      ->add_option("--data-root", options->cluster.data_root,
+                   "Folder whose sub-folders are data sets")
+      ->envname("ESPALIER_DATA")
+      ->capture_default_str();
+  command->add_option("--data-dir", options->cluster.data_dir, "Folder for checkpoints and logs")
+      ->capture_default_str();
+  command->add_option("--port", options->port, "Port for workers and clients; 0 = a free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  command->add_option("--metrics-port", options->metrics_port, "Port of /metrics; 0 = a free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  command->callback([&chosen, options] {
+    chosen = [options](Context& context) { return Up(context, *options); };
+  });
+}
+
+}  // namespace espalier::cli

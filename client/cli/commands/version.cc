@@ -1,0 +1,37 @@
+#include "client/cli/commands/commands.h"
+#include "client/cli/exit_code.h"
+#include "common/base/limits.h"
+#include "fmt/format.h"
+#include "nlohmann/json.hpp"
+
+namespace espalier::cli {
+namespace {
+
+constexpr char kDescription[] = R"(Show the version of this program
+
+Examples:
+  espalier version
+  espalier version -o json)";
+
+absl::StatusOr<int> Version(Context& context) {
+  if (context.options.format == Format::kTable) {
+    context.out << fmt::format("espalier {} (protocol {}..{})\n", ESPALIER_VERSION,
+                               base::kProtocolMin, base::kProtocolMax);
+    return kExitDone;
+  }
+  nlohmann::ordered_json json;
+  json["version"] = ESPALIER_VERSION;
+  json["protocol_min"] = base::kProtocolMin;
+  json["protocol_max"] = base::kProtocolMax;
+  // A flat map of scalars in flow form is the same text in both languages.
+  context.out << json.dump(context.options.format == Format::kJson ? 2 : -1) << "\n";
+  return kExitDone;
+}
+
+}  // namespace
+
+void AddVersion(CLI::App& parent, Command& chosen) {
+  parent.add_subcommand("version", kDescription)->callback([&chosen] { chosen = Version; });
+}
+
+}  // namespace espalier::cli

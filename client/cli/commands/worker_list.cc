@@ -1,0 +1,65 @@
+#include "client/cli/commands/commands.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/format.h"
+#include "common/base/status.h"
+#include "common/config/text.h"
+#include "fmt/format.h"
+
+namespace espalier::cli {
+namespace {
+
+constexpr char kDescription[] = R"(List the workers of a cluster
+
+Examples:
+  espalier worker list
+  espalier worker list -o json       with the data sets of each worker)";
+
+std::string DatasetNames(const v1::Worker& worker) {
+  std::vector<std::string> names;
+  for (const v1::DatasetInfo& dataset : worker.datasets()) names.push_back(dataset.name());
+  return config::Joined(names, ",");
+}
+
+absl::StatusOr<int> List(Context& context) {
+  constexpr size_t kLimit = 100'000;
+  ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
+  ESPALIER_ASSIGN_OR_RETURN(const auto workers, client->ListWorkers(kLimit));
+  if (context.PrintAsData(workers)) return kExitDone;
+  if (workers.workers().empty()) {
+    context.err << fmt::format(
+        "No workers are connected. Start one: espalier-worker --coordinator {} --id NAME "
+        "--data-root DIR\n",
+        context.options.client.server);
+    return kExitDone;
+  }
+  Table table({{"NAME"},
+               {"STATE"},
+               {"TASK"},
+               {"DONE", true},
+               {"FAILED", true},
+               {"MEMORY", true},
+               {"THREADS", true},
+               {"SEEN"},
+               {"VERSION"},
+               {"DATA"}});
+  constexpr std::string_view kPrefix = "STATE_";
+  for (const v1::Worker& worker : workers.workers()) {
+    table.Add({worker.name(), v1::Worker::State_Name(worker.state()).substr(kPrefix.size()),
+               worker.task().empty() ? "-" : worker.task(),
+               std::to_string(worker.tasks_completed()), std::to_string(worker.tasks_failed()),
+               HumanBytes(worker.resident_bytes()), std::to_string(worker.threads()),
+               context.out_terminal.is_tty ? RelativeTime(worker.last_seen_time(), absl::Now())
+                                           : AbsoluteTime(worker.last_seen_time()),
+               worker.version(), DatasetNames(worker)});
+  }
+  table.Print(context.out, context.out_terminal);
+  return kExitDone;
+}
+
+}  // namespace
+
+void AddWorkerList(CLI::App& parent, Command& chosen) {
+  parent.add_subcommand("list", kDescription)->callback([&chosen] { chosen = List; });
+}
+
+}  // namespace espalier::cli

@@ -1,0 +1,69 @@
+"""Small data sets in the formats that workers read."""
+
+import gzip
+import random
+import struct
+
+CLASSES = 10
+SIDE = 28
+
+
+def _idx(code_dims, *dims):
+    return struct.pack(f">HBB{len(dims)}I", 0, 8, code_dims, *dims)
+
+
+def _write(path, data):
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(data)
+
+
+def write_idx(folder, train=4000, test=1000, seed=1):
+    """Four files named as MNIST's: noise with a bright square whose place tells the class."""
+    folder.mkdir(parents=True)
+    source = random.Random(seed)
+    for part, count in (("train", train), ("t10k", test)):
+        labels = bytes(i % CLASSES for i in range(count))
+        images = bytearray(source.randbytes(count * SIDE * SIDE // 8) * 8)
+        for i, label in enumerate(labels):
+            for row in range(5):
+                start = (i * SIDE + row + 5 * (label % 5) + 1) * SIDE + 12 * (label // 5)
+                images[start : start + 12] = b"\xff" * 12
+        _write(folder / f"{part}-images-idx3-ubyte.gz", _idx(3, count, SIDE, SIDE) + images)
+        _write(folder / f"{part}-labels-idx1-ubyte.gz", _idx(1, count) + labels)
+
+
+def write_csv(folder, rows=200, features=4, classes=3, seed=1, extra=()):
+    """train.csv and test.csv: the label, last, is the index of the largest of the first features."""
+    folder.mkdir(parents=True)
+    source = random.Random(seed)
+    for part, count in (("train", rows), ("test", rows // 4)):
+        lines = []
+        for _ in range(count):
+            values = [round(source.random(), 3) for _ in range(features)]
+            lines.append(",".join(map(str, values + [values.index(max(values[:classes]))])))
+        if part == "train":
+            lines += extra
+        (folder / f"{part}.csv").write_text("\n".join(lines) + "\n")
+
+
+def csv_job(rounds=3, dataset="mine", features=4, classes=3, **sections):
+    """A job on what write_csv writes; `sections` replace or add to its top-level fields."""
+    job = {
+        "model": {
+            "input_features": features,
+            "layers": [
+                {"linear": {"units": 16, "activation": "relu"}},
+                {"linear": {"units": classes}},
+            ],
+        },
+        "data": {"dataset": dataset, "partition": {"kind": "iid", "shards": 3}},
+        "method": {"name": "set", "parameters": {"density": 0.5}},
+        "training": {
+            "batch_size": 10,
+            "local_epochs": 2,
+            "optimizer": {"kind": "sgd", "learning_rate": 0.1},
+        },
+        "federation": {"rounds": rounds},
+        "evaluation": {"central": True},
+    }
+    return job | sections

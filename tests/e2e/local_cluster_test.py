@@ -1,0 +1,222 @@
+"""`espalier up` and `espalier demo`: what they show, and that nothing is left of them, whatever ends them."""
+
+import os
+import pathlib
+import re
+import signal
+import tempfile
+import unittest
+
+import cluster
+from cluster import Process, digits_job, espalier, eventually
+
+DEMO_WORKERS = 3
+
+
+def descendants(pid):
+    """Process ids of the children, by program, as the kernel knows them now."""
+    found = {}
+    for status in pathlib.Path("/proc").glob("[0-9]*/status"):
+        try:
+            fields = dict(
+                line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line
+            )
+            if int(fields["PPid"]) == pid and not fields["State"].startswith("Z"):
+                found[int(fields["Pid"])] = os.readlink(status.with_name("exe")).rsplit("/", 1)[-1]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def alive(pids):
+    """Those that still run; one that nobody has waited for yet does not."""
+
+    def runs(pid):
+        try:
+            return (
+                pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+                not in "ZX"
+            )
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+    return [pid for pid in pids if runs(pid)]
+
+
+class UpTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def start(self, workers=2):
+        up = self.enterContext(
+            Process(
+                "espalier",
+                [
+                    "up",
+                    "--workers",
+                    workers,
+                    "--port",
+                    0,
+                    "--metrics-port",
+                    0,
+                    "--data-root",
+                    cluster.DATA,
+                    "--data-dir",
+                    self.folder / "data",
+                ],
+                self.folder / "up.log",
+            )
+        )
+        line = cluster.words(up.line())
+        eventually("up tells how to stop", lambda: "Ctrl-C stops everything" in up.errors())
+        children = descendants(up.pid)
+        self.assertEqual(
+            ["espalier-coordinator"] + ["espalier-worker"] * workers, sorted(children.values())
+        )
+        return up, line["address"], list(children)
+
+    def test_runs_a_job_and_stops(self):
+        up, address, children = self.start()
+        self.assertIn(f"espalier --server {address} job submit", up.errors())
+        self.assertEqual(
+            2, len(re.findall(r"worker-\d: +http://127.0.0.1:\d+/metrics", up.errors()))
+        )
+        job = self.folder / "job.yaml"
+        job.write_text(cluster.json.dumps(digits_job()))
+        done = espalier("job", "submit", job, "--wait", "-o", "json", server=address).ok()
+        self.assertEqual("STATE_SUCCEEDED", done.json["state"])
+        up.send(signal.SIGINT)
+        self.assertIn(up.wait(), (0, 130))
+        self.assertEqual([], alive(children))
+        self.assertEqual(
+            {"coordinator.log", "worker-1.log", "worker-2.log"},
+            {path.name for path in (self.folder / "data/logs").iterdir()},
+        )
+
+    def test_terminated_with_a_job_in_work(self):
+        up, address, children = self.start()
+        job = self.folder / "job.yaml"
+        job.write_text(cluster.json.dumps(digits_job(100_000)))
+        espalier("job", "submit", job, server=address).ok()
+        up.send(signal.SIGTERM)
+        self.assertIn(up.wait(10), (0, 130, 143))
+        self.assertEqual([], alive(children))
+
+    def test_killed_leaves_no_child(self):
+        up, _, children = self.start()
+        up.send(signal.SIGKILL)
+        up.wait()
+        eventually("all children are gone", lambda: not alive(children), seconds=5)
+
+    def test_dead_worker_is_told_and_the_rest_goes_on(self):
+        up, address, _ = self.start()
+        worker = max(
+            pid for pid, program in descendants(up.pid).items() if program == "espalier-worker"
+        )
+        os.kill(worker, signal.SIGKILL)
+        eventually("up tells", lambda: "worker-2 ended" in up.errors())
+        self.assertTrue(up.running())
+        job = self.folder / "job.yaml"
+        job.write_text(cluster.json.dumps(digits_job()))
+        espalier("job", "submit", job, "--wait", server=address).ok()
+
+    def test_dead_coordinator_ends_it(self):
+        up, _, children = self.start()
+        [coordinator] = [
+            pid for pid, program in descendants(up.pid).items() if program == "espalier-coordinator"
+        ]
+        os.kill(coordinator, signal.SIGKILL)
+        self.assertEqual(6, up.wait())
+        self.assertIn("coordinator ended", up.errors())
+        self.assertEqual([], alive(children))
+
+    def test_taken_port(self):
+        _, address, _ = self.start()
+        port = address.rpartition(":")[2]
+        second = espalier(
+            "up",
+            "--port",
+            port,
+            "--metrics-port",
+            0,
+            "--data-root",
+            cluster.DATA,
+            "--data-dir",
+            self.folder / "second",
+            "-o",
+            "json",
+        )
+        self.assertNotEqual(0, second.code)
+        self.assertIn("PORT_IN_USE", second.err)
+        self.assertIn(address, second.err)
+
+
+class DemoTest(unittest.TestCase):
+    def setUp(self):
+        self.temporary = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.arguments = ["demo", "--workers", DEMO_WORKERS, "--data-root", cluster.DATA]
+
+    def start(self):
+        return self.enterContext(
+            Process(
+                "espalier",
+                self.arguments,
+                self.temporary.parent / f"{self.temporary.name}.log",
+                env=os.environ | {"TMPDIR": str(self.temporary)},
+            )
+        )
+
+    def tearDown(self):
+        pathlib.Path(f"{self.temporary}.log").unlink(missing_ok=True)
+
+    def test_whole(self):
+        demo = espalier(*self.arguments, TMPDIR=str(self.temporary), seconds=120).ok()
+        self.assertEqual([], list(self.temporary.iterdir()))
+        shown = demo.out
+        for words in (
+            r"round +loss +accuracy +loss +accuracy",
+            r"after \d+ rounds +SET, sparse +dense twin",
+            r"weights of the layers +28700 +287000 +10\.0×",
+            r"density +0\.1 +1 ",
+            r"bytes on the wire",
+        ):
+            self.assertRegex(shown, words)
+        accuracy = re.search(r"test accuracy, best round +([\d.]+) % +([\d.]+) %", shown)
+        sparse, dense = map(float, accuracy.groups())
+        self.assertGreaterEqual(sparse, 95)
+        self.assertGreaterEqual(dense, 95)
+        self.assertNotIn("\x1b", shown)
+
+    def check_interrupted(self, number, codes):
+        demo = self.start()
+        end = "never"
+        while not re.match(r" +1 +[\d.]+ +[\d.]+ %", end):
+            end = demo.line()
+        children = list(descendants(demo.pid))
+        self.assertEqual(1 + DEMO_WORKERS, len(children))
+        demo.send(number)
+        self.assertIn(demo.wait(10), codes)
+        eventually("all children are gone", lambda: not alive(children), seconds=5)
+
+    def test_interrupted(self):
+        self.check_interrupted(signal.SIGINT, (130,))
+        self.assertEqual([], list(self.temporary.iterdir()))
+
+    def test_terminated(self):
+        self.check_interrupted(signal.SIGTERM, (130, 143))
+        self.assertEqual([], list(self.temporary.iterdir()))
+
+    def test_killed(self):
+        self.check_interrupted(signal.SIGKILL, (-signal.SIGKILL,))
+
+    def test_without_the_digits(self):
+        empty = self.temporary / "empty"
+        empty.mkdir()
+        demo = espalier("demo", "--data-root", empty, "-o", "json", TMPDIR=str(self.temporary))
+        self.assertNotEqual(0, demo.code)
+        self.assertIn("digits", demo.err)
+        self.assertEqual([empty], list(self.temporary.iterdir()))
+
+
+if __name__ == "__main__":
+    unittest.main()
