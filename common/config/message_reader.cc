@@ -20,7 +20,6 @@ namespace {
 
 using google::protobuf::EnumDescriptor;
 using google::protobuf::EnumValueDescriptor;
-using google::protobuf::FieldDescriptor;
 
 std::string Join(const std::string& path, const std::string& name) {
   return path.empty() ? name : path + "." + name;
@@ -106,6 +105,7 @@ v1::Value ToValue(const YamlNode& node) {
 
 std::vector<std::string> FieldNames(const google::protobuf::Descriptor& type) {
   std::vector<std::string> names;
+  names.reserve(static_cast<size_t>(type.field_count()));
   for (int i = 0; i < type.field_count(); ++i) names.push_back(type.field(i)->name());
   return names;
 }

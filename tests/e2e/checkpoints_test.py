@@ -1,4 +1,4 @@
-"""A downloaded checkpoint, loaded by other people's libraries, is the network that the job reported."""
+"""A downloaded checkpoint, read by other people's libraries, is the network the job reported."""
 
 import gzip
 import json

@@ -1,7 +1,7 @@
 """A real cluster for a test: processes on free ports, driven through the command line.
 
-Nothing here sleeps to let something happen: `eventually` asks until it is so, within a deadline. Every child
-is killed when its context ends, and by the kernel when the test process itself is killed.
+Nothing here sleeps to let something happen: `eventually` asks until it is so, within a deadline.
+Every child is killed when its context ends, and by the kernel when the test process is killed.
 """
 
 import contextlib

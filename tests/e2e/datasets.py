@@ -33,7 +33,7 @@ def write_idx(folder, train=4000, test=1000, seed=1):
 
 
 def write_csv(folder, rows=200, features=4, classes=3, seed=1, extra=()):
-    """train.csv and test.csv: the label, last, is the index of the largest of the first features."""
+    """train.csv and test.csv: the label, last, says which of the first features is largest."""
     folder.mkdir(parents=True)
     source = random.Random(seed)
     for part, count in (("train", rows), ("test", rows // 4)):

@@ -1,4 +1,4 @@
-"""Every file under docs/examples runs, shortened: on the digits as they are, on stand-ins for what is not here."""
+"""Every file under docs/examples runs, shortened: on digits, and on stand-ins for other data."""
 
 import pathlib
 import re

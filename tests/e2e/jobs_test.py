@@ -1,6 +1,8 @@
-"""The life of jobs through the command line: submit, list, get, watch, cancel, and what is around them."""
+"""The life of jobs through the command line: submit, list, get, watch, cancel, and around them."""
 
 import json
+import os
+import subprocess
 import unittest
 
 import cluster
@@ -82,6 +84,21 @@ class JobsTest(unittest.TestCase):
         self.assertNotIn("\x1b", watched.err)
         self.assertNotIn("\r", watched.err)
         self.assertIn("state\tSUCCEEDED", watched.out)
+
+    def test_watch_on_a_terminal_keeps_one_line_alive(self):
+        self.cluster.run(digits_job(), "--name", "terminal")
+        watch = "espalier --server {} job watch terminal".format(self.cluster.address)
+        shown = subprocess.run(
+            ["script", "--quiet", "--return", "--command", f"{cluster.BIN}/{watch}", "/dev/null"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            timeout=cluster.DEADLINE_S,
+            env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
+        ).stdout.decode()
+        self.assertEqual(3, shown.count("\r\x1b[Kjobs/terminal  round "), repr(shown))
+        self.assertIn("round 3 of 3  loss ", shown)
+        self.assertRegex(shown, r"state +SUCCEEDED")
 
     def test_watch_as_json_is_the_whole_history(self):
         self.cluster.run(digits_job(), "--name", "history")
@@ -192,6 +209,13 @@ class JobsTest(unittest.TestCase):
             "job", "submit", self.cluster.file(digits_job(1)), "--name", "taken", "-o", "json"
         )
         self.assertEqual((5, "JOB_EXISTS"), (second.code, second.error["reason"]))
+
+    def test_too_long_request_id_is_refused(self):
+        job = self.cluster.file(digits_job(1))
+        self.cluster.cli("job", "submit", job, "--dry-run", "--request-id", "r" * 64).ok()
+        refused = self.cluster.cli("job", "submit", job, "--dry-run", "--request-id", "r" * 65)
+        self.assertEqual(2, refused.code)
+        self.assertIn("64", refused.err)
 
     def test_dry_run_leaves_no_job(self):
         before = self.cluster.cli("job", "list").ok().out

@@ -1,4 +1,4 @@
-"""Workers that train on their own files: every worker is a participant and its rows never leave it."""
+"""Workers that train on their own files: every worker is a participant with its own rows."""
 
 import pathlib
 import signal
@@ -25,7 +25,7 @@ def local_job(rounds, **federation):
 class LocalDataTest(unittest.TestCase):
     def setUp(self):
         root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-        self.cluster = self.enterContext(cluster.Cluster(coordinator=("--heartbeat-timeout", "1")))
+        self.cluster = self.enterContext(cluster.Cluster())
         for seed, (name, rows) in enumerate(ROWS.items()):
             datasets.write_csv(root / name / "mine", rows=rows, seed=seed)
             self.cluster.add_worker(name, data_root=root / name)

@@ -50,6 +50,23 @@ class WireBytesTest(unittest.TestCase):
     def test_one_worker_for_all(self):
         self.check_steady(1)
 
+    def test_model_larger_than_one_message(self):
+        units = 1500  # over a million weights, 4.7 MB: blobs and updates go in many chunks
+        model = JOB["model"] | {
+            "layers": [
+                {"linear": {"units": units}},
+                {"linear": {"units": units}},
+                {"linear": {"units": 10}},
+            ]
+        }
+        job = JOB | {"model": model, "method": {"name": "rigl", "parameters": {"density": 0.5}}}
+        histories = []
+        for workers in (1, PARTICIPANTS):
+            history = self.history(workers, job | {"federation": {"rounds": 3}})
+            self.assertGreater(int(history[0]["active_weights"]), 1_000_000)
+            histories.append([summary["train_loss"] for summary in history])
+        self.assertEqual(histories[0], histories[1])
+
     def test_evolving_topology_travels_as_a_difference(self):
         job = JOB | {"method": {"name": "set", "parameters": {"density": 0.1, "zeta": 0.3}}}
         for summary in self.history(PARTICIPANTS, job)[1:-1]:
