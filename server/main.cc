@@ -2,7 +2,7 @@
 #include <fcntl.h>
 #include <grpcpp/create_channel.h>
 #include <malloc.h>
-#include <signal.h>
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): sigwait and friends are POSIX
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -78,13 +78,16 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
 
 // The lock that keeps a second coordinator off the same folder; held until the process ends.
 absl::Status LockDataDir(const std::string& directory) {
-  ESPALIER_RETURN_IF_ERROR(io::PosixFileSystem().CreateDirectories(directory + "/spool"));
+  if (const absl::Status made = io::PosixFileSystem().CreateDirectories(directory + "/spool");
+      !made.ok()) {
+    return base::Annotate(made, "expected a writable folder at --data-dir '" + directory + "'");
+  }
   const std::string path = directory + "/lock";
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) {
-    return base::FailedPrecondition(
-        "DATA_DIR_UNUSABLE", "expected a writable folder at '" + directory +
-                                 "', found none; check --data-dir and its owner");
+    return base::FailedPrecondition("DATA_DIR_UNUSABLE",
+                                    "expected a writable folder at '" + directory +
+                                        "', found none; check --data-dir and its owner");
   }
   if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
     return base::MakeError(absl::StatusCode::kAlreadyExists, "DATA_DIR_LOCKED",
@@ -95,7 +98,8 @@ absl::Status LockDataDir(const std::string& directory) {
 }
 
 int ExitWith(const absl::Status& status, int code) {
-  log::Error("cannot_start", {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
+  log::Error("cannot_start",
+             {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
   return code;
 }
 
@@ -128,6 +132,19 @@ void RunUntilSignal(base::ThreadExecutor& core, base::ThreadExecutor& pool,
   while (ticking) std::this_thread::yield();
 }
 
+// With TLS the coordinator's own certificate serves as the caller's.
+int HealthCheck(const Flags& flags) {
+  rpc::ChannelOptions options{flags.listen, "", "", ""};
+  if (!flags.tls_cert.empty()) {
+    options.tls_ca_file = flags.tls_client_ca.empty() ? flags.tls_cert : flags.tls_client_ca;
+    options.tls_cert_file = flags.tls_cert;
+    options.tls_key_file = flags.tls_key;
+  }
+  const absl::Status health = rpc::CheckHealth(options);
+  if (!health.ok()) std::fprintf(stderr, "%s\n", base::MessageOf(health).c_str());
+  return health.ok() ? kExitOk : kExitUnavailable;
+}
+
 int Run(const Flags& flags) {
   // Blocked before any thread exists, so that only RunUntilSignal sees them.
   sigset_t signals;
@@ -139,13 +156,15 @@ int Run(const Flags& flags) {
   mallopt(M_ARENA_MAX, 2);
 
   if (const absl::Status locked = LockDataDir(flags.data_dir); !locked.ok()) {
-    return ExitWith(locked, base::ReasonOf(locked) == "DATA_DIR_LOCKED" ? kExitTemporary : kExitConfig);
+    return ExitWith(locked,
+                    base::ReasonOf(locked) == "DATA_DIR_LOCKED" ? kExitTemporary : kExitConfig);
   }
   auto checkpoints =
       checkpoint::CheckpointStore::Open(io::PosixFileSystem(), flags.data_dir + "/checkpoints");
   if (!checkpoints.ok()) return ExitWith(checkpoints.status(), kExitConfig);
   for (const auto& damaged : (*checkpoints)->damaged()) {
-    log::Warning("checkpoint_unusable", {{"file", damaged.file}, {"message", base::MessageOf(damaged.reason)}});
+    log::Warning("checkpoint_unusable",
+                 {{"file", damaged.file}, {"message", base::MessageOf(damaged.reason)}});
   }
 
   metrics::Metrics metrics(metrics::Role::kCoordinator);
@@ -166,8 +185,16 @@ int Run(const Flags& flags) {
   base::ThreadExecutor core(1);
   base::ThreadExecutor pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency()) - 1));
   jobs::JobManager manager({fleet, core, pool, clock, blobs, **checkpoints, metrics}, methods);
-  const api::Context context{core,    clock,        manager, fleet,   methods,
-                             **checkpoints, blobs, metrics, limits, flags.data_dir + "/spool",
+  const api::Context context{core,
+                             clock,
+                             manager,
+                             fleet,
+                             methods,
+                             **checkpoints,
+                             blobs,
+                             metrics,
+                             limits,
+                             flags.data_dir + "/spool",
                              MakeInfo(clock, *metrics_address)};
   api::WorkerService workers(context);
   api::JobService job_service(context);
@@ -177,9 +204,14 @@ int Run(const Flags& flags) {
   auto running = rpc::StartServer(
       {flags.listen, flags.tls_cert, flags.tls_key, flags.tls_client_ca, flags.reflection},
       {&workers, &job_service, &method_service, &cluster_service, &checkpoint_service});
-  if (!running.ok()) return ExitWith(running.status(), kExitUnavailable);
+  if (!running.ok()) {
+    return ExitWith(running.status(), base::ReasonOf(running.status()) == "PORT_IN_USE"
+                                          ? kExitUnavailable
+                                          : kExitConfig);
+  }
 
-  std::printf("listening address=%s metrics=%s\n", running->address.c_str(), metrics_address->c_str());
+  std::printf("listening address=%s metrics=%s\n", running->address.c_str(),
+              metrics_address->c_str());
   std::fflush(stdout);
   log::Info("coordinator_started", {{"address", running->address},
                                     {"metrics", *metrics_address},
@@ -189,6 +221,9 @@ int Run(const Flags& flags) {
   log::Info("coordinator_stops");
   // A second signal ends the process at once.
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  // Sessions would stay open for ever: they are ended, and workers come back when there is a
+  // coordinator.
+  core.Post([&fleet] { fleet.CloseAll(); });
   running->server->Shutdown(std::chrono::system_clock::now() + kDrain);
   running->server->Wait();
   return kExitOk;
@@ -197,8 +232,9 @@ int Run(const Flags& flags) {
 }  // namespace
 
 int Main(int argc, char** argv) {
-  CLI::App app("The coordinator of an Espalier cluster: accepts jobs, hands tasks to workers, keeps models.",
-               "espalier-coordinator");
+  CLI::App app(
+      "The coordinator of an Espalier cluster: accepts jobs, hands tasks to workers, keeps models.",
+      "espalier-coordinator");
   Flags flags;
   DeclareFlags(app, flags);
   try {
@@ -212,7 +248,7 @@ int Main(int argc, char** argv) {
     std::fputs(metrics::CatalogueAsMarkdown().c_str(), stdout);
     return kExitOk;
   }
-  if (flags.health_check) return rpc::CheckHealth({flags.listen, "", "", ""}).ok() ? kExitOk : kExitUnavailable;
+  if (flags.health_check) return HealthCheck(flags);
   return Run(flags);
 }
 

@@ -1,6 +1,6 @@
 // espalier-worker: wiring only.
 #include <malloc.h>
-#include <signal.h>
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): sigwait and friends are POSIX
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -39,8 +39,9 @@ struct Flags {
   bool health_check = false;
 };
 
-// Threads that wait for each other by spinning stall a machine that has other things to do, for instance
-// other workers. libgomp reads the variable when it is loaded, hence the new start of the program.
+// Threads that wait for each other by spinning stall a machine that has other things to do, for
+// instance other workers. libgomp reads the variable when it is loaded, hence the new start of the
+// program.
 void MakeOpenMpWaitPassively(char** argv) {
   if (getenv("OMP_WAIT_POLICY") != nullptr) return;
   setenv("OMP_WAIT_POLICY", "passive", 1);
@@ -51,22 +52,27 @@ std::string DefaultId() {
   char host[256] = "worker";
   gethostname(host, sizeof(host) - 1);
   std::string id = std::string(host) + "-" + std::to_string(getpid());
-  std::transform(id.begin(), id.end(), id.begin(), [](unsigned char c) { return std::isalnum(c) ? std::tolower(c) : '-'; });
-  return std::isalpha(static_cast<unsigned char>(id[0])) ? id.substr(0, 63) : ("w-" + id).substr(0, 63);
+  std::transform(id.begin(), id.end(), id.begin(),
+                 [](unsigned char c) { return std::isalnum(c) ? std::tolower(c) : '-'; });
+  return std::isalpha(static_cast<unsigned char>(id[0])) ? id.substr(0, 63)
+                                                         : ("w-" + id).substr(0, 63);
 }
 
 void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--coordinator", flags.coordinator.target, "host:port of the coordinator")
       ->capture_default_str();
-  app.add_option("--id", flags.id, "name of this worker, unique in the cluster; default: host name and pid");
+  app.add_option("--id", flags.id,
+                 "name of this worker, unique in the cluster; default: host name and pid");
   app.add_option("--data-root", flags.data_root, "folder whose sub-folders are the data sets")
       ->capture_default_str();
   app.add_option("--threads", flags.threads, "threads for training")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
-  app.add_option("--metrics-listen", flags.metrics_listen, "host:port of /metrics (HTTP); port 0 = a free one")
+  app.add_option("--metrics-listen", flags.metrics_listen,
+                 "host:port of /metrics (HTTP); port 0 = a free one")
       ->capture_default_str();
-  app.add_option("--tls-ca", flags.coordinator.tls_ca_file, "PEM authority of the coordinator; turns TLS on");
+  app.add_option("--tls-ca", flags.coordinator.tls_ca_file,
+                 "PEM authority of the coordinator; turns TLS on");
   app.add_option("--tls-cert", flags.coordinator.tls_cert_file, "PEM certificate of this worker");
   app.add_option("--tls-key", flags.coordinator.tls_key_file, "PEM private key of this worker");
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
@@ -78,7 +84,8 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
 }
 
 int ExitWith(const absl::Status& status, int code) {
-  log::Error("cannot_start", {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
+  log::Error("cannot_start",
+             {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
   return code;
 }
 
@@ -91,15 +98,17 @@ int Run(Flags flags) {
   mallopt(M_ARENA_MAX, 2);
 
   if (!std::filesystem::is_directory(flags.data_root)) {
-    return ExitWith(base::FailedPrecondition("DATA_ROOT_NOT_FOUND",
-                                             "expected a folder at --data-root '" + flags.data_root +
-                                                 "', found none; create it or name another"),
-                    kExitConfig);
+    return ExitWith(
+        base::FailedPrecondition("DATA_ROOT_NOT_FOUND",
+                                 "expected a folder at --data-root '" + flags.data_root +
+                                     "', found none; create it or name another"),
+        kExitConfig);
   }
   std::vector<std::string> problems;
   session::SessionOptions options{flags.id.empty() ? DefaultId() : flags.id, flags.data_root,
                                   flags.threads, data::ScanDataRoot(flags.data_root, problems)};
-  for (const std::string& problem : problems) log::Warning("dataset_unusable", {{"message", problem}});
+  for (const std::string& problem : problems)
+    log::Warning("dataset_unusable", {{"message", problem}});
 
   metrics::Metrics metrics(metrics::Role::kWorker);
   log::SetCounter([&metrics](log::Level level) {

@@ -95,7 +95,16 @@ void Parser::AddGlobalOptions() {
                   "Longest time for one call, such as 30s or 2m (default 30s); with --wait or "
                   "--watch also for the whole wait");
   app_.add_option("-o,--output", options_.format, "table, json or yaml")
-      ->transform(CLI::Transformer(kFormats).description(""))
+      ->transform(CLI::Validator(
+          [](std::string& word) -> std::string {
+            const auto format = kFormats.find(word);
+            if (format == kFormats.end()) {
+              return "expected table, json or yaml, found " + config::Quoted(word);
+            }
+            word = std::to_string(static_cast<int>(format->second));
+            return "";
+          },
+          ""))
       ->type_name("FORMAT");
 }
 
@@ -226,7 +235,9 @@ int ParseArguments(Parser& parser, const std::vector<std::string>& arguments,
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::CallForHelp&) {
-    streams.out << NamedCommand(app, arguments).help(FullName(NamedCommand(app, arguments)));
+    const CLI::App& command = NamedCommand(app, arguments);
+    // CLI11 adds the command's own name itself.
+    streams.out << command.help(command.get_parent() ? FullName(*command.get_parent()) : "");
     return kExitDone;
   } catch (const CLI::ParseError& error) {
     return ReportUsage(error, app, arguments, streams);

@@ -45,21 +45,31 @@ std::string Summary(const std::string& file, size_t count) {
 
 }  // namespace
 
-absl::StatusOr<v1::JobSpec> ReadJob(const std::string& text, const std::string& file,
-                                    const std::vector<std::string>& overrides) {
-  std::vector<Violation> violations;
-  config::JobFile job = config::ParseJobFile(text, violations);
+JobText ParseJob(const std::string& text, const std::vector<std::string>& overrides) {
+  JobText result;
+  config::JobFile job = config::ParseJobFile(text, result.violations);
   for (const std::string& assignment : overrides) {
-    config::ApplyOverride(assignment, job.spec, violations);
+    config::ApplyOverride(assignment, job.spec, result.violations);
   }
   // A file that was not understood would only give follow-up mistakes.
-  if (violations.empty()) {
-    violations = config::ValidateJobSpec(job.spec);
-    AddOrigins(job, overrides, violations);
+  if (result.violations.empty()) {
+    result.violations = config::ValidateJobSpec(job.spec);
+    AddOrigins(job, overrides, result.violations);
   }
-  if (violations.empty()) return job.spec;
+  result.spec = std::move(job.spec);
+  return result;
+}
+
+absl::Status JobFileError(const std::string& file, const std::vector<Violation>& violations) {
   return client::WithViolations(
       base::InvalidArgument("JOB_FILE_INVALID", Summary(file, violations.size())), violations);
+}
+
+absl::StatusOr<v1::JobSpec> ReadJob(const std::string& text, const std::string& file,
+                                    const std::vector<std::string>& overrides) {
+  JobText job = ParseJob(text, overrides);
+  if (job.violations.empty()) return std::move(job.spec);
+  return JobFileError(file, job.violations);
 }
 
 absl::Status WithLines(const absl::Status& status, const std::string& text, const std::string& file,

@@ -11,6 +11,15 @@
 
 namespace espalier::cli {
 
+// A job file as far as it was understood, and what is wrong with it (fields with their lines).
+struct JobText {
+  v1::JobSpec spec;
+  std::vector<config::Violation> violations;
+};
+JobText ParseJob(const std::string& text, const std::vector<std::string>& overrides);
+absl::Status JobFileError(const std::string& file,
+                          const std::vector<config::Violation>& violations);
+
 // Parses, applies `overrides`, and checks what can be checked without a server. `file` is for
 // messages. Errors: InvalidArgument JOB_FILE_INVALID with every violation.
 absl::StatusOr<v1::JobSpec> ReadJob(const std::string& text, const std::string& file,

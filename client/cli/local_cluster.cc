@@ -22,7 +22,7 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr auto kStartTimeout = std::chrono::seconds(20);
-constexpr auto kStopTimeout = std::chrono::seconds(3);
+constexpr auto kStopTimeout = std::chrono::seconds(8);
 constexpr auto kPoll = std::chrono::milliseconds(10);
 
 std::string LastLine(const std::string& path) {

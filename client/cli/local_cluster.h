@@ -32,7 +32,7 @@ class LocalCluster {
  public:
   // Returns when the coordinator listens. Workers register on their own a moment later.
   static absl::StatusOr<std::unique_ptr<LocalCluster>> Start(const LocalClusterOptions& options);
-  // SIGTERM to all, SIGKILL to those that take longer than 3 s.
+  // SIGTERM to all, SIGKILL to those that take longer than 8 s.
   ~LocalCluster();
   LocalCluster(const LocalCluster&) = delete;
   LocalCluster& operator=(const LocalCluster&) = delete;

@@ -121,7 +121,9 @@ struct Client::Impl {
           error.code(), "COORDINATOR_UNREACHABLE",
           fmt::format(
               "expected a coordinator at {}, found none ({}); start one with `espalier up`, "
-              "or name its address with --server or ESPALIER_SERVER",
+              "or name its address with --server or ESPALIER_SERVER; a coordinator with TLS also "
+              "needs "
+              "--ca, and where it asks for certificates --cert and --key",
               options.server, base::MessageOf(error)));
     }
     if (error.code() == absl::StatusCode::kDeadlineExceeded) {

@@ -1,5 +1,5 @@
-// ESPALIER_CHECK aborts with a message: for programmer errors only, never reachable from bytes, files
-// or flags.
+// ESPALIER_CHECK aborts with a message: for programmer errors only, never reachable from bytes,
+// files or flags.
 #pragma once
 
 #include <cstdio>

@@ -1,4 +1,5 @@
-// Clock: the one source of time, injected so that whole clusters run under a virtual clock in tests.
+// Clock: the one source of time, injected so that whole clusters run under a virtual clock in
+// tests.
 //
 // Wall() is only for display; every timeout is measured on Elapsed(), which never jumps.
 // Threading: implementations are thread-safe.

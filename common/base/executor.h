@@ -1,5 +1,5 @@
-// Executor: runs posted functions. The coordinator's state machines live on a one-thread executor (single
-// writer: no locks in them); long computations go to a pool.
+// Executor: runs posted functions. The coordinator's state machines live on a one-thread executor
+// (single writer: no locks in them); long computations go to a pool.
 //
 // Threading: Post() is thread-safe. A one-thread executor runs functions in the order of posting.
 #pragma once

@@ -1,5 +1,5 @@
-// The limits and intervals of a cluster in one place. The coordinator hands the ones that concern workers
-// out at the handshake (v1::Welcome), so that clients have no constants of their own.
+// The limits and intervals of a cluster in one place. The coordinator hands the ones that concern
+// workers out at the handshake (v1::Welcome), so that clients have no constants of their own.
 #pragma once
 
 #include <cstdint>

@@ -1,12 +1,13 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers:
-// as easy as 1, 2, 3", SC 2011).
+// Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random
+// numbers: as easy as 1, 2, 3", SC 2011).
 //
-// A stream is a pure function of its key: equal keys give equal numbers on every machine, and streams
-// of different keys are independent. Hence a coordinator can broadcast a key instead of what was drawn.
+// A stream is a pure function of its key: equal keys give equal numbers on every machine, and
+// streams of different keys are independent. Hence a coordinator can broadcast a key instead of
+// what was drawn.
 //
-// Determinism: integer draws (Next*, Below, Uniform) are bit-identical everywhere. Normal() calls the
-// C library's log and cos, so it is only used where the result itself is sent on.
-// Threading: not thread-safe; make one per thread, they are 64 bytes.
+// Determinism: integer draws (Next*, Below, Uniform) are bit-identical everywhere. Normal() calls
+// the C library's log and cos, so it is only used where the result itself is sent on. Threading:
+// not thread-safe; make one per thread, they are 64 bytes.
 #pragma once
 
 #include <array>

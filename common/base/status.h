@@ -43,11 +43,11 @@ absl::Status Annotate(const absl::Status& status, std::string_view context);
 #define ESPALIER_CONCAT_INNER_(a, b) a##b
 #define ESPALIER_CONCAT_(a, b) ESPALIER_CONCAT_INNER_(a, b)
 
-#define ESPALIER_RETURN_IF_ERROR(expr)                                   \
-  do {                                                                   \
+#define ESPALIER_RETURN_IF_ERROR(expr)                                      \
+  do {                                                                      \
     if (::absl::Status espalier_status_ = (expr); !espalier_status_.ok()) { \
-      return espalier_status_;                                           \
-    }                                                                    \
+      return espalier_status_;                                              \
+    }                                                                       \
   } while (false)
 
 #define ESPALIER_ASSIGN_OR_RETURN(lhs, expr) \

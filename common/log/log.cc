@@ -40,7 +40,10 @@ spdlog::level::level_enum ToSpdlog(Level level) {
   return spdlog::level::err;
 }
 
-bool IsPlain(char c) { return std::isalnum(static_cast<unsigned char>(c)) || std::string_view("-_./:+%,").find(c) != std::string_view::npos; }
+bool IsPlain(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) ||
+         std::string_view("-_./:+%,").find(c) != std::string_view::npos;
+}
 
 void AppendQuoted(std::string_view value, std::string& line) {
   line += '"';

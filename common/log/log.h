@@ -1,7 +1,8 @@
-// Structured log lines: `2026-01-31T12:00:00.123Z info round_committed job=jobs/a round=3 loss=0.25`.
+// Structured log lines: `2026-01-31T12:00:00.123Z info round_committed job=jobs/a round=3
+// loss=0.25`.
 //
-// Event names are lower_snake_case constants; whatever comes from outside goes into field values, which
-// are quoted and escaped (control characters, quotes, backslashes) when they need it.
+// Event names are lower_snake_case constants; whatever comes from outside goes into field values,
+// which are quoted and escaped (control characters, quotes, backslashes) when they need it.
 // Threading: thread-safe. Lines go to stderr.
 #pragma once
 
@@ -50,7 +51,8 @@ inline void Error(std::string_view event, std::initializer_list<Field> fields = 
   Write(Level::kError, event, fields);
 }
 
-// Least level that is written; default kInfo. False for an unknown word (debug, info, warning, error).
+// Least level that is written; default kInfo. False for an unknown word (debug, info, warning,
+// error).
 bool SetLevel(std::string_view word);
 
 // Called for every message, written or not. Set once at start.

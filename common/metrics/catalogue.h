@@ -1,8 +1,8 @@
-// The metric catalogue: every metric that Espalier's processes export, declared once. Series, help texts
-// and docs/metrics.md all come from this table.
+// The metric catalogue: every metric that Espalier's processes export, declared once. Series, help
+// texts and docs/metrics.md all come from this table.
 //
-// Labels are closed sets of words; nothing that comes from outside becomes a label. All series exist from the
-// start, so none is missing before its first event.
+// Labels are closed sets of words; nothing that comes from outside becomes a label. All series
+// exist from the start, so none is missing before its first event.
 #pragma once
 
 #include <span>
@@ -50,11 +50,11 @@ struct Definition {
   Type type;
   Role role;
   std::string_view help;
-  std::string_view label;                 // "" = none
-  std::vector<std::string_view> values;   // closed set of the label's values
-  std::string_view second_label;          // only with a first one
+  std::string_view label;                // "" = none
+  std::vector<std::string_view> values;  // closed set of the label's values
+  std::string_view second_label;         // only with a first one
   std::vector<std::string_view> second_values;
-  std::vector<double> buckets;            // histograms
+  std::vector<double> buckets;  // histograms
 };
 
 std::span<const Definition> Catalogue();

@@ -88,18 +88,17 @@ Metrics::~Metrics() = default;
 
 void Metrics::Add(Metric metric, double amount, std::string_view label, std::string_view second) {
   const Definition& d = Find(metric);
-  const auto it = impl_->counters.find(
-      {metric,
-       {d.label.empty() ? "" : Fold(d.values, label),
-        d.second_label.empty() ? "" : Fold(d.second_values, second)}});
+  const auto it =
+      impl_->counters.find({metric,
+                            {d.label.empty() ? "" : Fold(d.values, label),
+                             d.second_label.empty() ? "" : Fold(d.second_values, second)}});
   ESPALIER_CHECK(it != impl_->counters.end(), "unknown counter series");
   it->second->Increment(amount);
 }
 
 void Metrics::Set(Metric metric, double value, std::string_view label) {
   const Definition& d = Find(metric);
-  const auto it =
-      impl_->gauges.find({metric, {d.label.empty() ? "" : Fold(d.values, label), ""}});
+  const auto it = impl_->gauges.find({metric, {d.label.empty() ? "" : Fold(d.values, label), ""}});
   ESPALIER_CHECK(it != impl_->gauges.end(), "unknown gauge series");
   it->second->Set(value);
 }

@@ -1,7 +1,7 @@
 // Metrics of one process, exported over HTTP for Prometheus.
 //
-// Threading: all members are thread-safe. Label values outside a metric's closed set are counted as "other".
-// Errors:    Serve(): Unavailable PORT_IN_USE.
+// Threading: all members are thread-safe. Label values outside a metric's closed set are counted as
+// "other". Errors:    Serve(): Unavailable PORT_IN_USE.
 #pragma once
 
 #include <memory>
@@ -34,8 +34,8 @@ class Metrics {
   std::unique_ptr<Impl> impl_;
 };
 
-// OK when a process serves /metrics on "host:port" within 3 s: the health check of a worker, which has no
-// gRPC port. A wildcard host is asked on loopback. Errors: Unavailable NOT_SERVING.
+// OK when a process serves /metrics on "host:port" within 3 s: the health check of a worker, which
+// has no gRPC port. A wildcard host is asked on loopback. Errors: Unavailable NOT_SERVING.
 absl::Status CheckServes(const std::string& listen);
 
 }  // namespace espalier::metrics

@@ -1,6 +1,7 @@
 // Client side of every gRPC connection.
 //
-// Security:  TLS when `tls_ca_file` is set (server verified; client certificate when both cert and key
+// Security:  TLS when `tls_ca_file` is set (server verified; client certificate when both cert and
+// key
 //            are set); plain text otherwise, which is meant for loopback.
 // Errors:    InvalidArgument TLS_FILE_UNREADABLE when a PEM file cannot be read.
 #pragma once

@@ -5,6 +5,8 @@
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 
 #include "common/base/status.h"
 #include "common/rpc/channel.h"
@@ -17,19 +19,75 @@ constexpr int kMinPingIntervalMs = 50'000;
 constexpr int kMaxStreamsPerConnection = 64;
 constexpr int kHandshakeTimeoutMs = 10'000;
 
+// Linking gRPC's reflection library is enough to switch it on; this switches it off again.
+class WithoutReflection : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    std::erase_if(*plugins,
+                  [](const auto& plugin) { return plugin->name() == "proto_server_reflection"; });
+  }
+};
+
+absl::Status TlsError(const std::string& found) {
+  return base::InvalidArgument("TLS_CONFIG_INVALID",
+                               "expected --tls-cert and --tls-key to name a certificate and its "
+                               "private key (and --tls-client-ca an authority), found " +
+                                   found);
+}
+
+template <typename T, auto Free>
+using OpenSsl = std::unique_ptr<T, decltype([](T* object) { Free(object); })>;
+
+// Whether the key belongs to the certificate; gRPC itself would only fail to listen.
+bool IsKeyPair(const std::string& cert_pem, const std::string& key_pem) {
+  const OpenSsl<BIO, BIO_free_all> cert_bio(
+      BIO_new_mem_buf(cert_pem.data(), static_cast<int>(cert_pem.size())));
+  const OpenSsl<BIO, BIO_free_all> key_bio(
+      BIO_new_mem_buf(key_pem.data(), static_cast<int>(key_pem.size())));
+  const OpenSsl<X509, X509_free> cert(PEM_read_bio_X509(cert_bio.get(), nullptr, nullptr, nullptr));
+  const OpenSsl<EVP_PKEY, EVP_PKEY_free> key(
+      PEM_read_bio_PrivateKey(key_bio.get(), nullptr, nullptr, nullptr));
+  return cert != nullptr && key != nullptr && X509_check_private_key(cert.get(), key.get()) == 1;
+}
+
+absl::Status CheckAddress(const std::string& listen) {
+  const size_t colon = listen.rfind(':');
+  const std::string port = colon == std::string::npos ? "" : listen.substr(colon + 1);
+  const bool digits = !port.empty() && port.size() <= 5 &&
+                      port.find_first_not_of("0123456789") == std::string::npos;
+  if (digits && colon > 0 && std::stoi(port) <= 65535) return absl::OkStatus();
+  return base::InvalidArgument(
+      "INVALID_ADDRESS",
+      "expected --listen HOST:PORT with a port from 0 to 65535, found '" + listen + "'");
+}
+
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(
     const ServerOptions& options) {
-  if (options.tls_cert_file.empty()) return grpc::InsecureServerCredentials();
+  if (options.tls_cert_file.empty() != options.tls_key_file.empty()) {
+    return TlsError("only one of the two");
+  }
+  if (options.tls_cert_file.empty()) {
+    if (!options.tls_client_ca_file.empty()) return TlsError("only --tls-client-ca");
+    return grpc::InsecureServerCredentials();
+  }
   grpc::SslServerCredentialsOptions ssl(
       options.tls_client_ca_file.empty()
           ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
           : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
   grpc::SslServerCredentialsOptions::PemKeyCertPair pair;
-  ESPALIER_ASSIGN_OR_RETURN(pair.cert_chain, ReadPem(options.tls_cert_file));
-  ESPALIER_ASSIGN_OR_RETURN(pair.private_key, ReadPem(options.tls_key_file));
+  auto cert = ReadPem(options.tls_cert_file);
+  if (!cert.ok()) return base::Annotate(cert.status(), "--tls-cert");
+  auto key = ReadPem(options.tls_key_file);
+  if (!key.ok()) return base::Annotate(key.status(), "--tls-key");
+  if (!IsKeyPair(*cert, *key)) return TlsError("a key that does not belong to the certificate");
+  pair.cert_chain = *std::move(cert);
+  pair.private_key = *std::move(key);
   ssl.pem_key_cert_pairs.push_back(pair);
   if (!options.tls_client_ca_file.empty()) {
-    ESPALIER_ASSIGN_OR_RETURN(ssl.pem_root_certs, ReadPem(options.tls_client_ca_file));
+    auto authority = ReadPem(options.tls_client_ca_file);
+    if (!authority.ok()) return base::Annotate(authority.status(), "--tls-client-ca");
+    ssl.pem_root_certs = *std::move(authority);
   }
   return grpc::SslServerCredentials(ssl);
 }
@@ -38,10 +96,12 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(
 
 absl::StatusOr<RunningServer> StartServer(const ServerOptions& options,
                                           const std::vector<grpc::Service*>& services) {
+  ESPALIER_RETURN_IF_ERROR(CheckAddress(options.listen));
   ESPALIER_ASSIGN_OR_RETURN(auto credentials, MakeCredentials(options));
   grpc::EnableDefaultHealthCheckService(true);
-  if (options.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
+  if (!options.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
   int port = 0;
   builder.AddListeningPort(options.listen, credentials, &port);
   for (grpc::Service* service : services) builder.RegisterService(service);
@@ -54,12 +114,14 @@ absl::StatusOr<RunningServer> StartServer(const ServerOptions& options,
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   RunningServer running{builder.BuildAndStart(), ""};
   if (running.server == nullptr || port == 0) {
-    return base::MakeError(absl::StatusCode::kUnavailable, "PORT_IN_USE",
-                           "expected to listen on " + options.listen +
-                               ", found the address in use or not ours; choose another with --listen "
-                               "or stop the process that holds it");
+    return base::MakeError(
+        absl::StatusCode::kUnavailable, "PORT_IN_USE",
+        "expected to listen on " + options.listen +
+            ", found the address in use or not ours; choose another with --listen "
+            "or stop the process that holds it");
   }
-  running.address = options.listen.substr(0, options.listen.rfind(':')) + ":" + std::to_string(port);
+  running.address =
+      options.listen.substr(0, options.listen.rfind(':')) + ":" + std::to_string(port);
   return running;
 }
 

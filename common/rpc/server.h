@@ -1,7 +1,9 @@
-// Server side of every gRPC connection: credentials, limits and keepalive of the coordinator's port.
+// Server side of every gRPC connection: credentials, limits and keepalive of the coordinator's
+// port.
 //
 // Limits:   receive limit stays at gRPC's 4 MiB; larger things are chunked.
-// Errors:   InvalidArgument TLS_FILE_UNREADABLE; Unavailable PORT_IN_USE from StartServer.
+// Errors:   InvalidArgument TLS_FILE_UNREADABLE, TLS_CONFIG_INVALID, INVALID_ADDRESS; Unavailable
+// PORT_IN_USE.
 #pragma once
 
 #include <grpcpp/server.h>

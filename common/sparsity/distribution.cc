@@ -204,7 +204,8 @@ absl::StatusOr<std::vector<int64_t>> SetCounts(const std::vector<LayerShape>& la
   std::vector<int64_t> counts;
   for (const LayerShape& layer : layers) {
     const int64_t size = Size(layer);
-    const auto kernel = static_cast<double>(size / (Inputs(layer) * Outputs(layer)));
+    const int64_t kernel_size = size / (Inputs(layer) * Outputs(layer));
+    const auto kernel = static_cast<double>(kernel_size);
     const double wanted = epsilon * static_cast<double>(Inputs(layer) + Outputs(layer)) * kernel;
     const bool full = layer.dense || wanted >= static_cast<double>(size);
     counts.push_back(full ? size : std::llround(wanted));

@@ -4,7 +4,8 @@
 //               within a dense tensor row-major. A ModelState's `values` is their concatenation, so
 //               that averaging, sending and hashing a model are loops over one array.
 // Memory:       4 bytes per active weight for values, 4 for the column index.
-// Threading:    ModelLayout and ModelTopology are immutable and shared; ModelState is a plain value.
+// Threading:    ModelLayout and ModelTopology are immutable and shared; ModelState is a plain
+// value.
 #pragma once
 
 #include <cstdint>
@@ -20,11 +21,11 @@ namespace espalier::tensor {
 
 // One tensor of a model. Vectors (biases) have cols == 1.
 struct TensorSpec {
-  std::string name;           // for example "layers.0.weight"
+  std::string name;            // for example "layers.0.weight"
   std::vector<int64_t> shape;  // out × in for a linear layer
-  int64_t rows = 0;           // shape[0]
-  int64_t cols = 0;           // product of the other dimensions
-  bool sparsifiable = false;  // biases, normalisation parameters and exempt layers are not
+  int64_t rows = 0;            // shape[0]
+  int64_t cols = 0;            // product of the other dimensions
+  bool sparsifiable = false;   // biases, normalisation parameters and exempt layers are not
   int64_t size() const { return rows * cols; }
   friend bool operator==(const TensorSpec&, const TensorSpec&) = default;
 };
@@ -44,7 +45,9 @@ class ModelTopology {
   size_t num_tensors() const { return layout_->size(); }
   bool is_sparse(size_t tensor) const { return topologies_[tensor] != nullptr; }
   const Topology& topology(size_t tensor) const { return *topologies_[tensor]; }
-  std::shared_ptr<const Topology> shared_topology(size_t tensor) const { return topologies_[tensor]; }
+  std::shared_ptr<const Topology> shared_topology(size_t tensor) const {
+    return topologies_[tensor];
+  }
   // Stored values of one tensor: nnz when sparse, rows·cols when dense.
   int64_t stored(size_t tensor) const { return offsets_[tensor + 1] - offsets_[tensor]; }
   // Where the values of a tensor begin in ModelState::values.

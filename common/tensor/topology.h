@@ -5,7 +5,8 @@
 // Positions:   a flat position is row·cols + col (int64).
 // Memory:      4 bytes per active weight + 4 bytes per row. Never anything of size rows × cols.
 // Threading:   immutable after construction; shared freely as std::shared_ptr<const Topology>.
-// Errors:      Create() and friends return InvalidArgument; the other members assume a valid object.
+// Errors:      Create() and friends return InvalidArgument; the other members assume a valid
+// object.
 #pragma once
 
 #include <cstdint>
@@ -45,7 +46,10 @@ class Topology {
  private:
   Topology(int64_t rows, int64_t cols, std::vector<int32_t> row_offsets,
            std::vector<int32_t> columns)
-      : rows_(rows), cols_(cols), row_offsets_(std::move(row_offsets)), columns_(std::move(columns)) {}
+      : rows_(rows),
+        cols_(cols),
+        row_offsets_(std::move(row_offsets)),
+        columns_(std::move(columns)) {}
 
   int64_t rows_;
   int64_t cols_;
@@ -53,8 +57,8 @@ class Topology {
   std::vector<int32_t> columns_;
 };
 
-// The transposed structure and, for each of its entries, the index of the same weight in the original
-// order: values_T[k] = values[permutation[k]]. O(nnz + rows + cols).
+// The transposed structure and, for each of its entries, the index of the same weight in the
+// original order: values_T[k] = values[permutation[k]]. O(nnz + rows + cols).
 struct TransposedTopology {
   Topology topology;
   std::vector<int32_t> permutation;

@@ -18,7 +18,8 @@ constexpr int kMaxPageSize = 1000;
 
 std::string CodeWord(absl::StatusCode code) {
   std::string word = absl::StatusCodeToString(code);
-  std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::transform(word.begin(), word.end(), word.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
   return word;
 }
 
@@ -44,17 +45,17 @@ grpc::ServerUnaryReactor* AnswerOnCore(const Context& context, grpc::CallbackSer
 
 absl::StatusOr<Page> MakePage(int page_size, const std::string& page_token, size_t total) {
   if (page_size < 0) {
-    return base::InvalidArgument("INVALID_PAGE", "expected page_size ≥ 0, found " +
-                                                     std::to_string(page_size));
+    return base::InvalidArgument("INVALID_PAGE",
+                                 "expected page_size ≥ 0, found " + std::to_string(page_size));
   }
   Page page;
   if (!page_token.empty()) {
     const char* end = page_token.data() + page_token.size();
     const auto [stop, error] = std::from_chars(page_token.data(), end, page.first);
     if (error != std::errc() || stop != end || page.first > total) {
-      return base::InvalidArgument("INVALID_PAGE",
-                                   "expected a page_token from an earlier answer, found '" +
-                                       page_token + "'; begin without one");
+      return base::InvalidArgument(
+          "INVALID_PAGE", "expected a page_token from an earlier answer, found '" + page_token +
+                              "'; begin without one");
     }
   }
   const size_t size = page_size == 0 ? kDefaultPageSize : std::min(page_size, kMaxPageSize);

@@ -1,4 +1,5 @@
-// Helpers for answering calls: unary calls that run on the core executor, and the metrics of a call.
+// Helpers for answering calls: unary calls that run on the core executor, and the metrics of a
+// call.
 #pragma once
 
 #include <grpcpp/server_context.h>
@@ -19,8 +20,8 @@ void CountCall(metrics::Metrics& metrics, const char* method, const absl::Status
 grpc::ServerUnaryReactor* AnswerOnCore(const Context& context, grpc::CallbackServerContext* call,
                                        const char* method, std::function<absl::Status()> work);
 
-// Checks page_size and page_token and gives the range [first, last) of `total` items to answer with.
-// Errors: InvalidArgument INVALID_PAGE.
+// Checks page_size and page_token and gives the range [first, last) of `total` items to answer
+// with. Errors: InvalidArgument INVALID_PAGE.
 struct Page {
   size_t first = 0;
   size_t last = 0;

@@ -26,8 +26,8 @@ v1::Checkpoint ToProto(const checkpoint::CheckpointInfo& info) {
 // One checkpoint on its way to a client.
 class CheckpointDownload : public WriteStream<v1::Chunk> {
  public:
-  CheckpointDownload(const Context& context,
-                     absl::StatusOr<std::unique_ptr<io::ReadableFile>> file, uint64_t offset)
+  CheckpointDownload(const Context& context, absl::StatusOr<std::unique_ptr<io::ReadableFile>> file,
+                     uint64_t offset)
       : context_(context), file_(std::move(file)), offset_(offset) {}
   void OnDone() override { delete this; }
 
@@ -63,16 +63,18 @@ class CheckpointDownload : public WriteStream<v1::Chunk> {
 grpc::ServerUnaryReactor* CheckpointService::ListCheckpoints(
     grpc::CallbackServerContext* call, const v1::ListCheckpointsRequest* request,
     v1::ListCheckpointsResponse* response) {
-  return AnswerOnCore(context_, call, "ListCheckpoints", [this, request, response]() -> absl::Status {
-    std::string job = request->job();
-    if (job.starts_with("jobs/")) job = job.substr(sizeof("jobs/") - 1);
-    const auto all = context_.checkpoints.List(job);
-    ESPALIER_ASSIGN_OR_RETURN(
-        const Page page, MakePage(request->page_size(), request->page_token(), all.size()));
-    for (size_t i = page.first; i < page.last; ++i) *response->add_checkpoints() = ToProto(all[i]);
-    response->set_next_page_token(page.next_page_token);
-    return absl::OkStatus();
-  });
+  return AnswerOnCore(
+      context_, call, "ListCheckpoints", [this, request, response]() -> absl::Status {
+        std::string job = request->job();
+        if (job.starts_with("jobs/")) job = job.substr(sizeof("jobs/") - 1);
+        const auto all = context_.checkpoints.List(job);
+        ESPALIER_ASSIGN_OR_RETURN(
+            const Page page, MakePage(request->page_size(), request->page_token(), all.size()));
+        for (size_t i = page.first; i < page.last; ++i)
+          *response->add_checkpoints() = ToProto(all[i]);
+        response->set_next_page_token(page.next_page_token);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* CheckpointService::GetCheckpoint(grpc::CallbackServerContext* call,
@@ -87,8 +89,8 @@ grpc::ServerUnaryReactor* CheckpointService::GetCheckpoint(grpc::CallbackServerC
 
 grpc::ServerWriteReactor<v1::Chunk>* CheckpointService::DownloadCheckpoint(
     grpc::CallbackServerContext* call, const v1::DownloadCheckpointRequest* request) {
-  auto* download = new CheckpointDownload(
-      context_, context_.checkpoints.OpenFile(request->name()), request->offset());
+  auto* download = new CheckpointDownload(context_, context_.checkpoints.OpenFile(request->name()),
+                                          request->offset());
   download->Pump();
   return download;
 }

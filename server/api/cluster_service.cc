@@ -18,18 +18,19 @@ grpc::ServerUnaryReactor* MethodService::ListMethods(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* MethodService::DescribeMethod(grpc::CallbackServerContext* call,
                                                         const v1::DescribeMethodRequest* request,
                                                         v1::Method* response) {
-  return AnswerOnCore(context_, call, "DescribeMethod", [this, request, response]() -> absl::Status {
-    const auto* method = context_.methods.Find(request->name());
-    if (method == nullptr) {
-      const std::string nearest = config::Nearest(request->name(), context_.methods.names());
-      return base::NotFound("METHOD_NOT_FOUND",
-                            "expected the name of a method, found '" + request->name() + "'; " +
-                                (nearest.empty() ? "see `espalier method list`"
-                                                 : "did you mean '" + nearest + "'?"));
-    }
-    *response = context_.methods.Describe(*method);
-    return absl::OkStatus();
-  });
+  return AnswerOnCore(
+      context_, call, "DescribeMethod", [this, request, response]() -> absl::Status {
+        const auto* method = context_.methods.Find(request->name());
+        if (method == nullptr) {
+          const std::string nearest = config::Nearest(request->name(), context_.methods.names());
+          return base::NotFound("METHOD_NOT_FOUND",
+                                "expected the name of a method, found '" + request->name() + "'; " +
+                                    (nearest.empty() ? "see `espalier method list`"
+                                                     : "did you mean '" + nearest + "'?"));
+        }
+        *response = context_.methods.Describe(*method);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* ClusterService::ListWorkers(grpc::CallbackServerContext* call,

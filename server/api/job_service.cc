@@ -15,7 +15,7 @@ absl::Status WithFields(const absl::Status& status,
   std::vector<v1::FieldViolation> fields;
   for (const config::Violation& violation : violations) {
     fields.emplace_back();
-    fields.back().set_field(violation.field);
+    fields.back().set_field("spec." + violation.field);
     fields.back().set_description(violation.description);
   }
   return rpc::WithViolations(status, fields);
@@ -45,7 +45,9 @@ class JobWatch : public WriteStream<v1::WatchJobResponse> {
     return true;
   }
 
-  void Ended(const absl::Status& status) override { CountCall(context_.metrics, "WatchJob", status); }
+  void Ended(const absl::Status& status) override {
+    CountCall(context_.metrics, "WatchJob", status);
+  }
 
  private:
   const Context& context_;
@@ -88,8 +90,8 @@ grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* call
                                                v1::ListJobsResponse* response) {
   return AnswerOnCore(context_, call, "ListJobs", [this, request, response]() -> absl::Status {
     const auto jobs = context_.jobs.List();
-    ESPALIER_ASSIGN_OR_RETURN(
-        const Page page, MakePage(request->page_size(), request->page_token(), jobs.size()));
+    ESPALIER_ASSIGN_OR_RETURN(const Page page,
+                              MakePage(request->page_size(), request->page_token(), jobs.size()));
     for (size_t i = page.first; i < page.last; ++i) *response->add_jobs() = jobs[i];
     response->set_next_page_token(page.next_page_token);
     return absl::OkStatus();
@@ -107,11 +109,12 @@ grpc::ServerUnaryReactor* JobService::CancelJob(grpc::CallbackServerContext* cal
 
 grpc::ServerWriteReactor<v1::WatchJobResponse>* JobService::WatchJob(
     grpc::CallbackServerContext* call, const v1::WatchJobRequest* request) {
-  // The event log is found on the core executor; the reactor must exist before, so it waits for it here.
-  // The core answers in microseconds and never blocks.
+  // The event log is found on the core executor; the reactor must exist before, so it waits for it
+  // here. The core answers in microseconds and never blocks.
   std::promise<absl::StatusOr<std::shared_ptr<events::EventLog>>> promise;
   auto found = promise.get_future();
-  context_.core.Post([this, request, &promise] { promise.set_value(context_.jobs.Events(request->name())); });
+  context_.core.Post(
+      [this, request, &promise] { promise.set_value(context_.jobs.Events(request->name())); });
   auto log = found.get();
   if (!log.ok()) {
     CountCall(context_.metrics, "WatchJob", log.status());

@@ -1,7 +1,8 @@
 // Session: the stream of one worker, as the fleet's WorkerLink.
 //
 // Ownership: the reactor keeps itself alive until gRPC and the core are both done with it.
-// Limits:    at most limits.max_session_queue messages wait; a worker that reads slower is disconnected.
+// Limits:    at most limits.max_session_queue messages wait; a worker that reads slower is
+// disconnected.
 //            The next message is read only after the core has handled the last one.
 #pragma once
 

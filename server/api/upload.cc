@@ -20,7 +20,8 @@ std::string NewSpoolPath(const std::string& directory) {
 }
 
 std::string LowerCase(std::string word) {
-  std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::transform(word.begin(), word.end(), word.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
   return word;
 }
 
@@ -93,7 +94,8 @@ void UploadReactor::BeginBody() {
     holds_slot_ = true;
     if (opened.ok()) {
       has_body_ = true;
-      // Workers send a large body once they see this, so that waiting uploads are not buffered here.
+      // Workers send a large body once they see this, so that waiting uploads are not buffered
+      // here.
       StartSendInitialMetadata();
       StartRead(&request_);
       return;
@@ -112,7 +114,8 @@ absl::Status UploadReactor::OpenBody() {
     };
   } else {
     ESPALIER_ASSIGN_OR_RETURN(
-        spool_, io::SpoolFile::Create(io::PosixFileSystem(), NewSpoolPath(context_.spool_directory)));
+        spool_,
+        io::SpoolFile::Create(io::PosixFileSystem(), NewSpoolPath(context_.spool_directory)));
     sink = [this](std::string_view bytes) { return spool_->Append(bytes); };
   }
   assembler_.emplace(header_.body_bytes(), header_.body_sha256(), std::move(sink));
@@ -152,11 +155,11 @@ absl::StatusOr<round::Upload> UploadReactor::MakeUpload() {
     };
     return upload;
   }
-  ESPALIER_RETURN_IF_ERROR(spool_->ForEachBlock(
-      values_bytes, header_.body_bytes() - values_bytes, [&upload](std::string_view bytes) {
-        upload.scores.append(bytes);
-        return absl::OkStatus();
-      }));
+  ESPALIER_RETURN_IF_ERROR(spool_->ForEachBlock(values_bytes, header_.body_bytes() - values_bytes,
+                                                [&upload](std::string_view bytes) {
+                                                  upload.scores.append(bytes);
+                                                  return absl::OkStatus();
+                                                }));
   upload.source = [spool = spool_, count](const auto& sink) {
     return spool->ForEachFloats(0, count, sink);
   };

@@ -1,5 +1,6 @@
-// Upload: one Submit call. The header is checked by the core before a byte of the body is read; the body goes
-// to memory when it is small and to a file when not; then the core merges it and the call is answered.
+// Upload: one Submit call. The header is checked by the core before a byte of the body is read; the
+// body goes to memory when it is small and to a file when not; then the core merges it and the call
+// is answered.
 #pragma once
 
 #include <grpcpp/support/server_callback.h>

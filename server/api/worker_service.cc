@@ -20,14 +20,19 @@ class Download : public WriteStream<v1::Chunk>, public std::enable_shared_from_t
  public:
   Download(const Context& context, TransferSlots& slots, Transfers& transfers,
            std::shared_ptr<const round::Blob> blob, uint64_t offset)
-      : context_(context), slots_(slots), transfers_(transfers), blob_(std::move(blob)), offset_(offset) {}
+      : context_(context),
+        slots_(slots),
+        transfers_(transfers),
+        blob_(std::move(blob)),
+        offset_(offset) {}
 
   // The object lives until gRPC is done with it and the slot has been given back.
   static Download* Start(const std::shared_ptr<Download>& download, uint64_t session) {
     download->self_ = download;
     download->transfer_ = download->transfers_.Add(session, [weak = download->weak_from_this()] {
       if (const auto self = weak.lock()) {
-        self->End(base::MakeError(absl::StatusCode::kAborted, "SESSION_ENDED", "the session ended"));
+        self->End(
+            base::MakeError(absl::StatusCode::kAborted, "SESSION_ENDED", "the session ended"));
       }
     });
     download->slots_.Acquire([download] {

@@ -1,7 +1,8 @@
 // The service that workers call: session, fetch, submit.
 //
 // Threading: gRPC's callback threads; everything that touches the core runs on its executor.
-// Limits:    at most limits.concurrent_downloads / concurrent_uploads transfers at once, the others wait; a
+// Limits:    at most limits.concurrent_downloads / concurrent_uploads transfers at once, the others
+// wait; a
 //            transfer ends with its worker's session.
 #pragma once
 
@@ -19,7 +20,8 @@ namespace espalier::server::api {
 // Transfers under way, by the session they belong to, so that a lost worker's can be ended.
 class Transfers {
  public:
-  // `end` is called at most once, when the session ends before Remove(). It must not call back into here.
+  // `end` is called at most once, when the session ends before Remove(). It must not call back into
+  // here.
   uint64_t Add(uint64_t session, std::function<void()> end);
   void Remove(uint64_t id);
   void EndSession(uint64_t session);

@@ -1,5 +1,5 @@
-// WriteStream: a server stream whose messages are produced one at a time, when the last one has left.
-// A slow reader therefore costs one message of memory.
+// WriteStream: a server stream whose messages are produced one at a time, when the last one has
+// left. A slow reader therefore costs one message of memory.
 //
 // Threading: Pump() may be called from any thread; Produce() is never called concurrently.
 #pragma once
@@ -62,8 +62,8 @@ class WriteStream : public grpc::ServerWriteReactor<Message> {
   }
 
  protected:
-  // Fills `message` and returns true, or returns false: `at_end` then says whether the stream is over,
-  // with `end` as its status.
+  // Fills `message` and returns true, or returns false: `at_end` then says whether the stream is
+  // over, with `end` as its status.
   virtual bool Produce(Message& message, bool& at_end, absl::Status& end) = 0;
   // Called once, when the stream's status is decided.
   virtual void Ended(const absl::Status& status) {}

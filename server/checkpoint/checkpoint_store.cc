@@ -151,8 +151,9 @@ absl::StatusOr<CheckpointStore::Key> CheckpointStore::Find(std::string_view name
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!index_.contains(*key)) {
-    return base::NotFound("CHECKPOINT_NOT_FOUND",
-                          fmt::format("there is no checkpoint '{}'; list them first", name));
+    return base::NotFound(
+        "CHECKPOINT_NOT_FOUND",
+        fmt::format("there is no checkpoint '{}'; see `espalier checkpoint list`", name));
   }
   return *std::move(key);
 }

@@ -12,6 +12,8 @@ namespace {
 
 using metrics::Metric;
 
+constexpr size_t kMaxRequestIdBytes = 64;
+
 std::string Joined(const std::set<std::string>& words) {
   std::string text;
   for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
@@ -21,10 +23,9 @@ std::string Joined(const std::set<std::string>& words) {
 absl::Status JobNotFound(const std::string& name, const std::vector<std::string>& known) {
   const std::string nearest =
       config::Nearest(name.starts_with("jobs/") ? name : "jobs/" + name, known);
-  return base::NotFound("JOB_NOT_FOUND",
-                        "expected the name of a job, found '" + name + "'; " +
-                            (nearest.empty() ? "see `espalier job list`"
-                                             : "did you mean '" + nearest + "'?"));
+  return base::NotFound("JOB_NOT_FOUND", "expected the name of a job, found '" + name + "'; " +
+                                             (nearest.empty() ? "see `espalier job list`"
+                                                              : "did you mean '" + nearest + "'?"));
 }
 
 }  // namespace
@@ -49,10 +50,10 @@ void JobManager::CheckDataset(const v1::JobSpec& spec,
     for (const v1::DatasetInfo& info : worker.datasets()) {
       if (info.name() != name || info.features() == 0) continue;
       if (info.features() != spec.model().input_features()) {
-        violations.push_back({"model.input_features",
-                              "expected " + std::to_string(info.features()) +
-                                  ", the features of data set '" + name + "', found " +
-                                  std::to_string(spec.model().input_features())});
+        violations.push_back(
+            {"model.input_features", "expected " + std::to_string(info.features()) +
+                                         ", the features of data set '" + name + "', found " +
+                                         std::to_string(spec.model().input_features())});
       }
       const auto& last = spec.model().layers(spec.model().layers_size() - 1).linear();
       if (last.units() < info.classes()) {
@@ -94,6 +95,12 @@ absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& req
 
 absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
                                            std::vector<config::Violation>& violations) {
+  if (request.request_id().size() > kMaxRequestIdBytes) {
+    return base::InvalidArgument("INVALID_REQUEST_ID",
+                                 "expected a request id of at most " +
+                                     std::to_string(kMaxRequestIdBytes) + " bytes, found " +
+                                     std::to_string(request.request_id().size()));
+  }
   if (const auto it = by_request_id_.find(request.request_id());
       !request.request_id().empty() && it != by_request_id_.end()) {
     return jobs_.at(it->second)->View(true);
@@ -104,8 +111,9 @@ absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
   if (!spec.method().name().empty()) methods_.Validate(spec, violations);  // else reported above
   if (violations.empty()) CheckDataset(spec, violations);
   if (!violations.empty()) {
-    return base::InvalidArgument("INVALID_JOB", "the job has " + std::to_string(violations.size()) +
-                                                    (violations.size() == 1 ? " error" : " errors"));
+    return base::InvalidArgument("INVALID_JOB",
+                                 "the job has " + std::to_string(violations.size()) +
+                                     (violations.size() == 1 ? " error" : " errors"));
   }
   if (jobs_.size() >= static_cast<size_t>(limits_.max_jobs)) {
     return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_JOBS",
@@ -191,7 +199,8 @@ void JobManager::Accept(round::Upload upload, std::function<void(absl::Status)> 
     done(absl::OkStatus());
     return;
   }
-  OwnerOf(upload.header.task_id())->Accept(std::move(upload), std::move(done));
+  const auto owner = OwnerOf(upload.header.task_id());
+  owner->Accept(std::move(upload), std::move(done));
 }
 
 void JobManager::Tick() {

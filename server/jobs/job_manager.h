@@ -21,7 +21,8 @@ class JobManager {
       : services_(services), methods_(methods) {}
 
   // Validates, fills defaults in and accepts a job. A repeated request_id returns the first job.
-  // Errors: InvalidArgument INVALID_JOB with `violations`; AlreadyExists JOB_EXISTS; ResourceExhausted
+  // Errors: InvalidArgument INVALID_JOB with `violations`; AlreadyExists JOB_EXISTS;
+  // ResourceExhausted
   //         TOO_MANY_JOBS.
   absl::StatusOr<v1::Job> Create(const v1::CreateJobRequest& request,
                                  std::vector<config::Violation>& violations);
@@ -32,8 +33,8 @@ class JobManager {
   // Newest first, without histories.
   std::vector<v1::Job> List() const;
 
-  // An upload begins: true when this update was counted already. Errors: Aborted when its lease ended;
-  // InvalidArgument when its header does not fit.
+  // An upload begins: true when this update was counted already. Errors: Aborted when its lease
+  // ended; InvalidArgument when its header does not fit.
   absl::StatusOr<bool> Admit(const v1::PartialHeader& header) const;
   void Accept(round::Upload upload, std::function<void(absl::Status)> done);
 

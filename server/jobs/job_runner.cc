@@ -10,9 +10,9 @@
 #include "common/base/status.h"
 #include "common/io/sha256.h"
 #include "common/log/log.h"
+#include "common/wire/proto_time.h"
 #include "common/wire/topology_codec.h"
 #include "common/wire/values_codec.h"
-#include "common/wire/proto_time.h"
 
 namespace espalier::server::jobs {
 namespace {
@@ -152,10 +152,10 @@ void JobRunner::Begin() {
 
 absl::Status JobRunner::Cancel() {
   if (ended()) {
-    return base::FailedPrecondition("JOB_ENDED",
-                                    "expected a job that is PENDING or RUNNING, found " +
-                                        v1::Job::State_Name(job_.state()).substr(6) + " (" +
-                                        job_.name() + "); nothing to cancel");
+    return base::FailedPrecondition(
+        "JOB_ENDED", "expected a job that is PENDING or RUNNING, found " +
+                         v1::Job::State_Name(job_.state()).substr(6) + " (" + job_.name() +
+                         "); nothing to cancel");
   }
   SetState(v1::Job::STATE_CANCELLING, "", "");
   if (step_ != nullptr) step_->Abort("JOB_CANCELLED");
@@ -189,14 +189,15 @@ absl::StatusOr<JobRunner::Prepared> JobRunner::Prepare(
   prepared.prepare_seconds = absl::ToDoubleSeconds(services_.clock.Elapsed() - start);
   if (prepared.transition.checkpoint != nullptr) {
     const tensor::ModelState& model = *prepared.transition.checkpoint;
-    prepared.model_hash = io::Sha256Hex(model.topology->hash() +
-                                        io::Sha256Hex(wire::ValuesAsBytes(model.values)));
+    prepared.model_hash =
+        io::Sha256Hex(model.topology->hash() + io::Sha256Hex(wire::ValuesAsBytes(model.values)));
   }
   const v1::Checkpointing& policy = job_.spec().checkpoint();
   const methods::Transition& transition = prepared.transition;
   const bool last = !transition.step.has_value();
   if (transition.committed.has_value() && transition.checkpoint != nullptr &&
-      (last || (policy.every_rounds() > 0 && transition.state.round % policy.every_rounds() == 0))) {
+      (last ||
+       (policy.every_rounds() > 0 && transition.state.round % policy.every_rounds() == 0))) {
     WriteCheckpoint(prepared);
   }
   return prepared;
@@ -242,7 +243,8 @@ void JobRunner::WriteCheckpoint(Prepared& prepared) const {
   if (written.ok()) {
     const auto pruned = services_.checkpoints.Prune(job, job_.spec().checkpoint().keep());
     if (!pruned.ok()) {
-      log::Warning("checkpoint_not_pruned", {{"job", job}, {"message", base::MessageOf(pruned.status())}});
+      log::Warning("checkpoint_not_pruned",
+                   {{"job", job}, {"message", base::MessageOf(pruned.status())}});
     }
   }
   prepared.checkpoint_seconds = absl::ToDoubleSeconds(services_.clock.Elapsed() - start);
@@ -288,8 +290,7 @@ void JobRunner::CommitRound(Prepared& prepared) {
   const tensor::ModelTopology& topology = *prepared.transition.checkpoint->topology;
   summary.set_bytes_sent(traffic_->sent - round_start_sent_);
   summary.set_bytes_received(traffic_->received - round_start_received_);
-  const int64_t values =
-      traffic_->values_sent + traffic_->values_received - round_start_values_;
+  const int64_t values = traffic_->values_sent + traffic_->values_received - round_start_values_;
   summary.set_dense_bytes(static_cast<int64_t>(
       static_cast<double>(values) * static_cast<double>(topology.total_size()) /
       static_cast<double>(std::max<int64_t>(1, topology.total_stored()))));
@@ -298,7 +299,8 @@ void JobRunner::CommitRound(Prepared& prepared) {
     const auto& checkpoint = *prepared.checkpoint;
     job_.set_latest_checkpoint(checkpoint.name);
     services_.metrics.Observe(Metric::kCheckpointDuration, prepared.checkpoint_seconds);
-    services_.metrics.Observe(Metric::kRoundPhaseDuration, prepared.checkpoint_seconds, "checkpoint");
+    services_.metrics.Observe(Metric::kRoundPhaseDuration, prepared.checkpoint_seconds,
+                              "checkpoint");
     services_.metrics.Set(Metric::kCheckpointBytes, static_cast<double>(checkpoint.size_bytes));
     v1::JobEvent event = NewEvent();
     event.mutable_checkpoint_written()->set_name(checkpoint.name);
@@ -309,8 +311,8 @@ void JobRunner::CommitRound(Prepared& prepared) {
   job_.set_round(summary.round());
   job_.set_model_hash(prepared.model_hash);
   const bool has_accuracy = summary.has_test_accuracy() || summary.has_federated_test_accuracy();
-  const double accuracy = summary.has_test_accuracy() ? summary.test_accuracy()
-                                                      : summary.federated_test_accuracy();
+  const double accuracy =
+      summary.has_test_accuracy() ? summary.test_accuracy() : summary.federated_test_accuracy();
   if (has_accuracy && (job_.best_round() == 0 || accuracy > job_.best_accuracy())) {
     job_.set_best_accuracy(accuracy);
     job_.set_best_round(summary.round());
@@ -321,12 +323,11 @@ void JobRunner::CommitRound(Prepared& prepared) {
   *event.mutable_round_committed()->mutable_summary() = summary;
   events_->Append(std::move(event));
   services_.metrics.Add(Metric::kRounds, 1, "committed");
-  services_.metrics.Set(Metric::kRoundLastCommit, absl::ToDoubleSeconds(services_.clock.Wall() -
-                                                                         absl::UnixEpoch()));
+  services_.metrics.Set(Metric::kRoundLastCommit,
+                        absl::ToDoubleSeconds(services_.clock.Wall() - absl::UnixEpoch()));
 }
 
-std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(
-    const methods::Step& step) const {
+std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(const methods::Step& step) const {
   std::vector<round::ParticipantSpec> all;
   const v1::Partition& partition = job_.spec().data().partition();
   if (step.participants == methods::Participants::kAnyOne) {
@@ -476,7 +477,8 @@ void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> d
       static_cast<int64_t>(upload.header.body_bytes() + upload.header.ByteSizeLong());
   traffic_->values_received += values_bytes;
   const auto self = shared_from_this();
-  step->Accept(std::move(upload), [self, update_id, body_bytes, dense_bytes = static_cast<double>(values_bytes) * dense_ratio,
+  step->Accept(std::move(upload), [self, update_id, body_bytes,
+                                   dense_bytes = static_cast<double>(values_bytes) * dense_ratio,
                                    done = std::move(done)](absl::Status status) {
     if (status.ok()) {
       self->services_.metrics.Add(Metric::kUpdateBytes, body_bytes, "actual");

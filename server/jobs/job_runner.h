@@ -1,14 +1,16 @@
 // JobRunner: one job from PENDING to its end.
 //
-// It asks the job's program what to do, has a StepRunner do it, commits what the program says is a round
-// (checkpoint first, then the event), and publishes the next model for the workers to fetch.
+// It asks the job's program what to do, has a StepRunner do it, commits what the program says is a
+// round (checkpoint first, then the event), and publishes the next model for the workers to fetch.
 //
 //   PENDING ──enough workers──▶ RUNNING ──program done──▶ SUCCEEDED
 //      └──────── cancel ───────────┴─▶ CANCELLED          RUNNING ──error──▶ FAILED
 //
-// Threading:   lives on the core executor. Next(), encoding and checkpoints of large models run on the pool,
+// Threading:   lives on the core executor. Next(), encoding and checkpoints of large models run on
+// the pool,
 //              one thing at a time; while one runs, the job does nothing else.
-// Determinism: the models depend only on the spec (with its seed) and on which participants were accepted.
+// Determinism: the models depend only on the spec (with its seed) and on which participants were
+// accepted.
 #pragma once
 
 #include <cstdint>

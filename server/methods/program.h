@@ -1,14 +1,15 @@
 // Program: a training method as a pure state machine over steps.
 //
-// A step is a map over participants and a reduce on the coordinator. A program says what the next step
-// is, given its state and the reduced result of the last one. It does no I/O, reads no clock, and draws
-// randomness only from keyed counter generators (base::StreamKey of the job's seed), so that loading a
-// state and asking Next() again repeats a run bit for bit.
+// A step is a map over participants and a reduce on the coordinator. A program says what the next
+// step is, given its state and the reduced result of the last one. It does no I/O, reads no clock,
+// and draws randomness only from keyed counter generators (base::StreamKey of the job's seed), so
+// that loading a state and asking Next() again repeats a run bit for bit.
 //
-// Ownership:   states and results are passed by value or const reference; programs keep no mutable state.
-// Threading:   a Program is immutable and may be shared; each call runs on its job's strand.
+// Ownership:   states and results are passed by value or const reference; programs keep no mutable
+// state. Threading:   a Program is immutable and may be shared; each call runs on its job's strand.
 // Determinism: pure functions.
-// Errors:      InvalidArgument / FailedPrecondition with a reason; the job then FAILS with that text.
+// Errors:      InvalidArgument / FailedPrecondition with a reason; the job then FAILS with that
+// text.
 #pragma once
 
 #include <cstdint>
@@ -29,16 +30,16 @@ namespace espalier::server::methods {
 
 // What a program remembers between steps. Everything in it can be written to disk.
 struct ProgramState {
-  int32_t round = 0;                   // committed rounds
-  tensor::ModelState model;            // what the next step starts from
-  uint64_t topology_version = 0;       // rises with every change of structure
-  v1::RoundSummary pending;            // summary of the round in work
-  std::string phase;                   // the program's own place in its steps
-  std::string memory;                  // method's own bytes
+  int32_t round = 0;              // committed rounds
+  tensor::ModelState model;       // what the next step starts from
+  uint64_t topology_version = 0;  // rises with every change of structure
+  v1::RoundSummary pending;       // summary of the round in work
+  std::string phase;              // the program's own place in its steps
+  std::string memory;             // method's own bytes
 };
 
-// Change of structure from the last committed model to the present one, in the form that is cheapest
-// to broadcast: growth from a key costs no bytes per weight.
+// Change of structure from the last committed model to the present one, in the form that is
+// cheapest to broadcast: growth from a key costs no bytes per weight.
 struct StructureChange {
   std::shared_ptr<const tensor::ModelTopology> base;
   struct Tensor {
@@ -63,8 +64,8 @@ struct Transition {
   ProgramState state;
   std::optional<Step> step;                   // absent: the program is done
   std::optional<v1::RoundSummary> committed;  // set when this transition commits a round
-  // The model as trained and evaluated in the committed round, before any evolution: what a checkpoint
-  // holds. Null unless `committed`.
+  // The model as trained and evaluated in the committed round, before any evolution: what a
+  // checkpoint holds. Null unless `committed`.
   std::shared_ptr<const tensor::ModelState> checkpoint;
   std::optional<StructureChange> structure_change;
 };
@@ -86,7 +87,8 @@ struct MethodDeclaration {
   config::ParameterSchema parameters;
   bool dense_capable_workers = false;
   // Checks beyond the schema (budgets that exempt layers make impossible, and so on).
-  std::function<void(const v1::JobSpec&, const config::Parameters&, std::vector<config::Violation>&)>
+  std::function<void(const v1::JobSpec&, const config::Parameters&,
+                     std::vector<config::Violation>&)>
       validate;
   std::function<std::unique_ptr<Program>(const v1::JobSpec&, const config::Parameters&)> make;
 };

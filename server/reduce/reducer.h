@@ -6,8 +6,10 @@
 // Memory:      O(model) + O(1) per participant for scalars; never O(participants × model).
 // Threading:   not thread-safe; lives on its job's strand.
 // Determinism: bit-identical for any order of Merge() calls, duplicates and retries.
-// Errors:      Merge(): InvalidArgument on wrong count, position out of range or non-finite value, with a
-//              reason (SHAPE_MISMATCH, NON_FINITE, VALUE_OUT_OF_RANGE, NO_EXAMPLES); state unchanged. Never throws.
+// Errors:      Merge(): InvalidArgument on wrong count, position out of range or non-finite value,
+// with a
+//              reason (SHAPE_MISMATCH, NON_FINITE, VALUE_OUT_OF_RANGE, NO_EXAMPLES); state
+//              unchanged. Never throws.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +32,9 @@ struct ScoreList {
   std::vector<float> values;
 };
 
-// Source of a partial's float32 values, read in blocks so that an upload never needs to be in memory
-// at once. Calls `sink` with consecutive pieces; returns the sink's or a read error. May be read twice.
+// Source of a partial's float32 values, read in blocks so that an upload never needs to be in
+// memory at once. Calls `sink` with consecutive pieces; returns the sink's or a read error. May be
+// read twice.
 using ValueSource =
     std::function<absl::Status(const std::function<absl::Status(std::span<const float>)>& sink)>;
 
@@ -43,8 +46,8 @@ struct Partial {
   int64_t correct = 0;
   int64_t peak_memory_bytes = 0;
   int64_t values_count = 0;
-  ValueSource values;                // empty function when values_count is 0
-  std::vector<ScoreList> scores;     // empty, or one entry per tensor
+  ValueSource values;             // empty function when values_count is 0
+  std::vector<ScoreList> scores;  // empty, or one entry per tensor
 };
 
 // The result of a step.
@@ -53,9 +56,9 @@ struct Reduced {
   int64_t examples = 0;
   double loss_sum = 0;
   int64_t correct = 0;
-  int64_t peak_memory_bytes = 0;     // largest over participants
-  std::vector<float> values;         // example-weighted mean; empty for metric reducers
-  std::vector<ScoreList> scores;     // example-weighted mean gradients of all reported positions
+  int64_t peak_memory_bytes = 0;  // largest over participants
+  std::vector<float> values;      // example-weighted mean; empty for metric reducers
+  std::vector<ScoreList> scores;  // example-weighted mean gradients of all reported positions
 };
 
 class Reducer {

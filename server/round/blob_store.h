@@ -13,7 +13,8 @@
 
 namespace espalier::server::round {
 
-// Bytes that a job's messages took. Values are counted apart, because those shrink with the density.
+// Bytes that a job's messages took. Values are counted apart, because those shrink with the
+// density.
 struct Traffic {
   std::atomic<int64_t> sent{0};
   std::atomic<int64_t> received{0};

@@ -24,13 +24,15 @@ uint64_t MaxBodyBytes(const v1::Task& task, int64_t values_count) {
   return most;
 }
 
-// Reads the score lists of an upload into `partial`. They are as many as the task asked for at most.
+// Reads the score lists of an upload into `partial`. They are as many as the task asked for at
+// most.
 absl::Status AddScores(const v1::Task& task, const tensor::ModelLayout& layout,
                        std::string_view bytes, reduce::Partial& partial) {
   const auto& asked = task.train().growth_candidates();
   if (bytes.empty() && asked.empty()) return absl::OkStatus();
   ESPALIER_ASSIGN_OR_RETURN(
-      auto lists, wire::DecodeScores(bytes, layout, std::vector<int64_t>(asked.begin(), asked.end())));
+      auto lists,
+      wire::DecodeScores(bytes, layout, std::vector<int64_t>(asked.begin(), asked.end())));
   for (wire::TensorScores& list : lists) {
     partial.scores.push_back({std::move(list.positions), std::move(list.values)});
   }
@@ -150,15 +152,15 @@ absl::Status StepRunner::Admit(const v1::PartialHeader& header) const {
                                      header.topology_hash() + "; fetch the task's topology");
   }
   if (header.values_count() != static_cast<uint64_t>(plan_.values_count)) {
-    return base::InvalidArgument("SHAPE_MISMATCH",
-                                 "expected " + std::to_string(plan_.values_count) +
-                                     " values, found " + std::to_string(header.values_count()));
+    return base::InvalidArgument(
+        "SHAPE_MISMATCH", "expected " + std::to_string(plan_.values_count) + " values, found " +
+                              std::to_string(header.values_count()));
   }
   const uint64_t most = MaxBodyBytes(plan_.task, plan_.values_count);
   if (header.body_bytes() > most || header.body_bytes() < header.values_count() * sizeof(float)) {
-    return base::InvalidArgument("SHAPE_MISMATCH",
-                                 "expected a body of at most " + std::to_string(most) +
-                                     " bytes, found " + std::to_string(header.body_bytes()));
+    return base::InvalidArgument("SHAPE_MISMATCH", "expected a body of at most " +
+                                                       std::to_string(most) + " bytes, found " +
+                                                       std::to_string(header.body_bytes()));
   }
   return absl::OkStatus();
 }
@@ -196,7 +198,7 @@ void StepRunner::Merge(size_t index, Upload upload, std::function<void(absl::Sta
     OnMerged(index, *header, merge(), done);
     return;
   }
-  merges_.push_back([self, index, header, merge, done] {
+  merges_.emplace_back([self, index, header, merge, done] {
     self->pool_.Post([self, index, header, merge, done] {
       const absl::Status status = merge();
       self->core_.Post([self, index, header, status, done] {
@@ -209,8 +211,7 @@ void StepRunner::Merge(size_t index, Upload upload, std::function<void(absl::Sta
   if (merges_.size() == 1) merges_.front()();
 }
 
-void StepRunner::OnMerged(size_t index, const v1::PartialHeader& header,
-                          const absl::Status& status,
+void StepRunner::OnMerged(size_t index, const v1::PartialHeader& header, const absl::Status& status,
                           const std::function<void(absl::Status)>& done) {
   Participant& participant = participants_[index];
   --merging_;

@@ -1,13 +1,16 @@
-// StepRunner: carries out one step of a job: gives a task to every participant, collects their partials into
-// the reducer, replaces workers that vanish, and closes when it may.
+// StepRunner: carries out one step of a job: gives a task to every participant, collects their
+// partials into the reducer, replaces workers that vanish, and closes when it may.
 //
 // A participant is a shard of the data (any worker may do it) or, with LOCAL data, one worker.
-// Closing:     as soon as every participant is done or left out and a quorum is done; at the deadline by the
+// Closing:     as soon as every participant is done or left out and a quorum is done; at the
+// deadline by the
 //              job's policy, once what is being merged then is merged. While no worker could do the
 //              work at all, the deadline does not run.
-// Losses:      a vanished worker's task goes to another one, at most max_retries times; then the participant
-//              is left out. A reported failure is retried on other workers only; when none is left, the step
-//              fails with the worker's own words (with LOCAL data: that participant is left out).
+// Losses:      a vanished worker's task goes to another one, at most max_retries times; then the
+// participant
+//              is left out. A reported failure is retried on other workers only; when none is left,
+//              the step fails with the worker's own words (with LOCAL data: that participant is
+//              left out).
 // Threading:   lives on the core executor. Large merges run on the pool, one at a time.
 // Determinism: the result depends only on which participants were accepted.
 #pragma once
@@ -30,7 +33,8 @@
 
 namespace espalier::server::round {
 
-// A finished upload. `source` reads the values of the body and keeps it alive; `scores` is the rest of it.
+// A finished upload. `source` reads the values of the body and keeps it alive; `scores` is the rest
+// of it.
 struct Upload {
   v1::PartialHeader header;
   reduce::ValueSource source;
@@ -73,7 +77,8 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
   // Withdraws all tasks; on_finished is not called.
   void Abort(const std::string& reason);
 
-  // Is this task one of ours, in work, and does the header fit the model? Cheap checks before the body is read.
+  // Is this task one of ours, in work, and does the header fit the model? Cheap checks before the
+  // body is read.
   absl::Status Admit(const v1::PartialHeader& header) const;
   // Merges the partial; `done` is called on the core executor once it counts (or does not).
   void Accept(Upload upload, std::function<void(absl::Status)> done);

@@ -37,9 +37,10 @@ absl::StatusOr<uint64_t> Fleet::Register(const v1::Register& hello,
                                          std::shared_ptr<WorkerLink> link) {
   if (!config::IsValidId(hello.worker_id())) {
     return base::InvalidArgument(
-        "INVALID_WORKER_ID", "expected a worker id of 1 to 63 lower-case letters, digits and '-', "
-                             "beginning with a letter; found '" +
-                                 hello.worker_id() + "'; start the worker with another --id");
+        "INVALID_WORKER_ID",
+        "expected a worker id of 1 to 63 lower-case letters, digits and '-', "
+        "beginning with a letter; found '" +
+            hello.worker_id() + "'; start the worker with another --id");
   }
   const uint32_t protocol = std::min(hello.protocol().max(), base::kProtocolMax);
   if (protocol < base::kProtocolMin || protocol < hello.protocol().min()) {
@@ -169,8 +170,7 @@ void Fleet::Withdraw(const std::string& task_id, const std::string& reason) {
   Dispatch();
 }
 
-absl::Status Fleet::CheckLease(uint64_t session, const std::string& task_id,
-                               uint64_t epoch) const {
+absl::Status Fleet::CheckLease(uint64_t session, const std::string& task_id, uint64_t epoch) const {
   const auto worker = by_session_.find(session);
   const auto task = tasks_.find(task_id);
   if (worker != by_session_.end() && task != tasks_.end() &&
@@ -218,10 +218,17 @@ bool Fleet::IsIdle(const WorkerEntry& worker) {
          worker.view.state() == v1::Worker::STATE_ACTIVE;
 }
 
+void Fleet::CloseAll() {
+  for (auto& [id, worker] : workers_) {
+    if (worker.link == nullptr) continue;
+    worker.link->Close(base::MakeError(absl::StatusCode::kUnavailable, "COORDINATOR_STOPS",
+                                       "the coordinator stops; connect again later"));
+  }
+}
+
 bool Fleet::CanDo(const std::string& id, const WorkerEntry& worker,
                   const TaskRequest& request) const {
-  return IsIdle(worker) &&
-         (request.only_worker.empty() || request.only_worker == id) &&
+  return IsIdle(worker) && (request.only_worker.empty() || request.only_worker == id) &&
          !request.not_workers.contains(id) &&
          (!request.needs_dataset || Offers(worker.view, request.task.data().dataset()));
 }

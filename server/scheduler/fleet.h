@@ -1,12 +1,13 @@
 // Fleet: the workers that are connected, and the leases they hold.
 //
-// Jobs ask for tasks; the fleet gives each to an idle worker that can do it, tells the owner when a lease
-// begins, and when it is lost (worker gone, silent, or failed). One worker does one task at a time. Jobs take
-// turns: the next free worker goes to the job with the fewest running tasks.
+// Jobs ask for tasks; the fleet gives each to an idle worker that can do it, tells the owner when a
+// lease begins, and when it is lost (worker gone, silent, or failed). One worker does one task at a
+// time. Jobs take turns: the next free worker goes to the job with the fewest running tasks.
 //
 // Threading:   lives on the core executor; no locks.
-// Time:        Tick() must be called regularly; silence is measured on the injected clock's Elapsed().
-// Fencing:     every lease has an epoch that never repeats; messages that carry another one are stale.
+// Time:        Tick() must be called regularly; silence is measured on the injected clock's
+// Elapsed(). Fencing:     every lease has an epoch that never repeats; messages that carry another
+// one are stale.
 #pragma once
 
 #include <cstdint>
@@ -46,9 +47,9 @@ struct TaskLoss {
 
 // One task a job wants done.
 struct TaskRequest {
-  v1::Task task;                       // complete but for task_id and epoch
-  std::string only_worker;             // "" = any
-  std::set<std::string> not_workers;   // those that failed at it before
+  v1::Task task;                      // complete but for task_id and epoch
+  std::string only_worker;            // "" = any
+  std::set<std::string> not_workers;  // those that failed at it before
   bool needs_dataset = true;
   std::function<void(const std::string& worker)> on_leased;
   std::function<void(const TaskLoss&)> on_lost;
@@ -59,9 +60,9 @@ class Fleet {
   Fleet(const base::Clock& clock, const base::Limits& limits) : clock_(clock), limits_(limits) {}
 
   // -- workers --
-  // A worker says hello. Replies with Welcome on the link. A worker of the same id that is silent or gone is
-  // replaced; one that is alive makes this AlreadyExists.
-  // Errors: InvalidArgument (bad id), FailedPrecondition PROTOCOL_MISMATCH, AlreadyExists WORKER_EXISTS,
+  // A worker says hello. Replies with Welcome on the link. A worker of the same id that is silent
+  // or gone is replaced; one that is alive makes this AlreadyExists. Errors: InvalidArgument (bad
+  // id), FailedPrecondition PROTOCOL_MISMATCH, AlreadyExists WORKER_EXISTS,
   //         ResourceExhausted TOO_MANY_WORKERS.
   absl::StatusOr<uint64_t> Register(const v1::Register& hello, std::shared_ptr<WorkerLink> link);
   void Heartbeat(uint64_t session, const v1::Heartbeat& heartbeat);
@@ -81,6 +82,8 @@ class Fleet {
 
   // Expires silent workers.
   void Tick();
+  // Ends every session with Unavailable: the coordinator stops.
+  void CloseAll();
 
   // -- views --
   // Ids of active workers that offer `dataset` ("" = all).

@@ -114,10 +114,9 @@ absl::Status Session::Run() {
       exists_since = absl::InfiniteFuture();
     }
     if (registered_) backoff = kFirstBackoff;
-    log::Warning("coordinator_unreachable",
-                 {{"reason", absl::StatusCodeToString(status.code())},
-                  {"message", base::MessageOf(status)},
-                  {"retry_in", absl::FormatDuration(backoff)}});
+    log::Warning("coordinator_unreachable", {{"reason", absl::StatusCodeToString(status.code())},
+                                             {"message", base::MessageOf(status)},
+                                             {"retry_in", absl::FormatDuration(backoff)}});
     if (!WaitBeforeRetry(backoff * (0.5 + jitter.Uniform()))) return absl::OkStatus();
     backoff = std::min(backoff * 2, kLastBackoff);
   }

@@ -1,10 +1,12 @@
-// Session: a worker's life with its coordinator: register, take tasks one at a time, hand results in, and
-// come back after every interruption.
+// Session: a worker's life with its coordinator: register, take tasks one at a time, hand results
+// in, and come back after every interruption.
 //
-// Threading: Run() reads the stream on the calling thread; a second thread computes, a third sends heartbeats.
-// Bounds:    at most one task waits while one is in work (the coordinator gives one at a time); reconnecting
+// Threading: Run() reads the stream on the calling thread; a second thread computes, a third sends
+// heartbeats. Bounds:    at most one task waits while one is in work (the coordinator gives one at
+// a time); reconnecting
 //            backs off from 0.2 s to 5 s with jitter, for ever.
-// Errors:    Run() returns when Stop() was called (OK) or when the coordinator refuses this worker for good
+// Errors:    Run() returns when Stop() was called (OK) or when the coordinator refuses this worker
+// for good
 //            (PROTOCOL_MISMATCH, INVALID_WORKER_ID, WORKER_EXISTS that lasts).
 #pragma once
 
@@ -38,11 +40,13 @@ struct SessionOptions {
 
 class Session {
  public:
-  Session(SessionOptions options, std::shared_ptr<grpc::Channel> channel, metrics::Metrics& metrics);
+  Session(SessionOptions options, std::shared_ptr<grpc::Channel> channel,
+          metrics::Metrics& metrics);
   ~Session();
 
   absl::Status Run();
-  // From a signal-handling thread: tells the coordinator, ends the task in work, makes Run() return.
+  // From a signal-handling thread: tells the coordinator, ends the task in work, makes Run()
+  // return.
   void Stop();
 
  private:
@@ -70,12 +74,12 @@ class Session {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool stopping_ = false;
-  std::optional<v1::Task> next_;       // waits for the compute thread
-  std::string current_task_;           // in work
-  Stream* stream_ = nullptr;           // open and registered
+  std::optional<v1::Task> next_;  // waits for the compute thread
+  std::string current_task_;      // in work
+  Stream* stream_ = nullptr;      // open and registered
   grpc::ClientContext* context_ = nullptr;
   absl::Duration heartbeat_interval_ = absl::Seconds(2);
-  std::mutex write_mutex_;             // one writer at a time on the stream
+  std::mutex write_mutex_;  // one writer at a time on the stream
   std::atomic<bool> cancelled_{false};
   bool registered_ = false;
   std::thread compute_;

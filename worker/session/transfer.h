@@ -1,7 +1,8 @@
 // Transfer: fetching models from the coordinator and handing partial results in.
 //
 // Limits:    sizes, chunk length and timeouts come from the coordinator's Welcome.
-// Retries:   a transfer that breaks (Unavailable) is resumed or repeated, kAttempts times in all; a repeated
+// Retries:   a transfer that breaks (Unavailable) is resumed or repeated, kAttempts times in all; a
+// repeated
 //            Submit carries the same update_id, so it counts once.
 // Threading: one task at a time.
 // Errors:    the server's; DataLoss when bytes arrive damaged.

@@ -12,7 +12,8 @@
 namespace espalier::worker::tasks {
 
 struct BatchBuffer {
-  BatchBuffer(int64_t features, int64_t stride) : stride(stride), values(features * stride), labels(stride) {}
+  BatchBuffer(int64_t features, int64_t stride)
+      : stride(stride), values(features * stride), labels(stride) {}
 
   engine::Batch Fill(const data::Dataset& dataset, std::span<const int32_t> indices,
                      const data::Normalization& normalization) {

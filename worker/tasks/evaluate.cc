@@ -1,4 +1,5 @@
-// Task kind `evaluate`: loss and accuracy on the test examples of a shard, or on the whole test split.
+// Task kind `evaluate`: loss and accuracy on the test examples of a shard, or on the whole test
+// split.
 #include <algorithm>
 #include <span>
 

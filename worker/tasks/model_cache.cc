@@ -21,7 +21,8 @@ absl::StatusOr<ModelCache::Structure> ModelCache::FetchUpdate(const v1::ModelRef
   ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, fetch_(ref.topology_update()));
   v1::TopologyUpdate update;
   if (!update.ParseFromString(bytes)) {
-    return base::InvalidArgument("TOPOLOGY_INVALID", "expected a TopologyUpdate, found other bytes");
+    return base::InvalidArgument("TOPOLOGY_INVALID",
+                                 "expected a TopologyUpdate, found other bytes");
   }
   return wire::ApplyTopologyUpdate(*base, update);
 }
@@ -39,21 +40,20 @@ absl::StatusOr<ModelCache::Structure> ModelCache::FetchWhole(const v1::ModelRef&
 absl::StatusOr<ModelCache::Structure> ModelCache::GetStructure(const v1::ModelRef& ref) {
   if (Structure known = Find(ref.topology_hash())) return known;
   const Structure base = Find(ref.update_base_hash());
-  ESPALIER_ASSIGN_OR_RETURN(
-      Structure structure,
-      base != nullptr && ref.has_topology_update() ? FetchUpdate(ref, base) : FetchWhole(ref));
+  ESPALIER_ASSIGN_OR_RETURN(Structure structure, base != nullptr && ref.has_topology_update()
+                                                     ? FetchUpdate(ref, base)
+                                                     : FetchWhole(ref));
   if (structure->hash() != ref.topology_hash()) {
-    return base::FailedPrecondition("TOPOLOGY_HASH_MISMATCH",
-                                    "expected the structure " + ref.topology_hash() + ", found " +
-                                        structure->hash());
+    return base::FailedPrecondition(
+        "TOPOLOGY_HASH_MISMATCH",
+        "expected the structure " + ref.topology_hash() + ", found " + structure->hash());
   }
   structures_.push_back(structure);
   if (structures_.size() > kKeptStructures) structures_.pop_front();
   return structure;
 }
 
-absl::StatusOr<std::shared_ptr<const tensor::ModelState>> ModelCache::Get(
-    const v1::ModelRef& ref) {
+absl::StatusOr<std::shared_ptr<const tensor::ModelState>> ModelCache::Get(const v1::ModelRef& ref) {
   if (model_ != nullptr && values_digest_ == ref.values().digest() &&
       model_->topology->hash() == ref.topology_hash()) {
     return model_;
@@ -64,8 +64,7 @@ absl::StatusOr<std::shared_ptr<const tensor::ModelState>> ModelCache::Get(
   ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, fetch_(ref.values()));
   auto model = std::make_shared<tensor::ModelState>();
   model->topology = structure;
-  ESPALIER_ASSIGN_OR_RETURN(model->values,
-                            wire::DecodeValues(bytes, structure->total_stored()));
+  ESPALIER_ASSIGN_OR_RETURN(model->values, wire::DecodeValues(bytes, structure->total_stored()));
   model_ = std::move(model);
   values_digest_ = ref.values().digest();
   return model_;

@@ -59,15 +59,14 @@ absl::StatusOr<engine::Network*> NetworkCache::Get(
                                 task.model().spec().SerializeAsString();
   const std::string optimizer = task.train().training().optimizer().SerializeAsString();
   // Evaluation needs no optimizer, so it takes the network that trained.
-  const bool fits =
-      network_ != nullptr && structure == structure_ && (task.has_evaluate() || optimizer == optimizer_);
+  const bool fits = network_ != nullptr && structure == structure_ &&
+                    (task.has_evaluate() || optimizer == optimizer_);
   if (!fits) {
     network_ = nullptr;
     ESPALIER_ASSIGN_OR_RETURN(
-        network_, engine::Network::Create(ToEngine(task.model().spec()),
-                                          ToEngine(task.train().training().optimizer()),
-                                          model->topology, batch_size, threads_,
-                                          engine::BackendKind::kOneDnn));
+        network_, engine::Network::Create(
+                      ToEngine(task.model().spec()), ToEngine(task.train().training().optimizer()),
+                      model->topology, batch_size, threads_, engine::BackendKind::kOneDnn));
     structure_ = structure;
     optimizer_ = optimizer;
   }

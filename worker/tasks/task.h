@@ -1,8 +1,9 @@
 // What the task kinds share: the surroundings of a task and its result.
 //
 // Every kind is a function (Surroundings, Task, model) -> Partial in a file of its own.
-// Threading:   one task at a time; `cancelled` may become true at any moment and is asked once per batch.
-// Determinism: a partial is a function of the task, the data and the number of threads alone, so that a
+// Threading:   one task at a time; `cancelled` may become true at any moment and is asked once per
+// batch. Determinism: a partial is a function of the task, the data and the number of threads
+// alone, so that a
 //              task can be given to another worker.
 #pragma once
 

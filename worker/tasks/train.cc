@@ -1,5 +1,5 @@
-// Task kind `train`: local sparse SGD on one shard, and the streamed top-K gradient at inactive positions when
-// the method grows by it.
+// Task kind `train`: local sparse SGD on one shard, and the streamed top-K gradient at inactive
+// positions when the method grows by it.
 #include <algorithm>
 #include <cmath>
 #include <span>
@@ -15,8 +15,8 @@
 namespace espalier::worker::tasks {
 namespace {
 
-// Examples of a shard in the order of training: a fresh permutation for each epoch, so that step s of the
-// whole job always sees the same examples, whichever worker does it.
+// Examples of a shard in the order of training: a fresh permutation for each epoch, so that step s
+// of the whole job always sees the same examples, whichever worker does it.
 class ExampleOrder {
  public:
   ExampleOrder(std::span<const int32_t> examples, uint64_t seed, int shard, int64_t batch_size)
@@ -38,8 +38,8 @@ class ExampleOrder {
   void Permute(int64_t epoch) {
     epoch_ = epoch;
     order_.assign(examples_.begin(), examples_.end());
-    base::Rng rng(base::StreamKey(
-        seed_, "order", {static_cast<uint64_t>(shard_), static_cast<uint64_t>(epoch)}));
+    base::Rng rng(base::StreamKey(seed_, "order",
+                                  {static_cast<uint64_t>(shard_), static_cast<uint64_t>(epoch)}));
     base::Shuffle(std::span(order_), rng);
   }
 
@@ -82,9 +82,9 @@ absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Ta
     if (surroundings.cancelled) return Cancelled();
     const engine::Batch batch = buffer.Fill(*shard.dataset, order.Batch(step), normalization);
     const uint64_t dropout_key = base::StreamKey(
-        task.seed(), "dropout",
-        {static_cast<uint64_t>(task.shard()), static_cast<uint64_t>(step)});
-    const engine::BatchResult result = network.Train(batch, task.train().learning_rate(), dropout_key);
+        task.seed(), "dropout", {static_cast<uint64_t>(task.shard()), static_cast<uint64_t>(step)});
+    const engine::BatchResult result =
+        network.Train(batch, task.train().learning_rate(), dropout_key);
     if (!std::isfinite(result.loss_sum)) return Diverged(step - first);
     summary.loss_sum += result.loss_sum;
     summary.correct += result.correct;
@@ -93,13 +93,15 @@ absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Ta
   return summary;
 }
 
-// Gradients at inactive positions of batches drawn anew from the shard, at the weights after training.
+// Gradients at inactive positions of batches drawn anew from the shard, at the weights after
+// training.
 std::string GrowthScores(const v1::Task& task, const ShardView& shard, engine::Network& network,
                          const tensor::ModelLayout& layout) {
   const v1::TrainTask& train = task.train();
   const data::Normalization normalization = data::NormalizationOf(task.data());
-  base::Rng rng(base::StreamKey(task.seed(), "growth", {static_cast<uint64_t>(task.shard()),
-                                                        static_cast<uint64_t>(task.round())}));
+  base::Rng rng(
+      base::StreamKey(task.seed(), "growth",
+                      {static_cast<uint64_t>(task.shard()), static_cast<uint64_t>(task.round())}));
   std::vector<int32_t> examples = shard.indices->train;
   base::Shuffle(std::span(examples), rng);
   const size_t batch_size = train.training().batch_size();
@@ -129,9 +131,9 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   ESPALIER_ASSIGN_OR_RETURN(const ShardView shard, surroundings.data.Get(task));
   const int batch_size = task.train().training().batch_size();
   if (shard.indices->train.empty()) {
-    return base::FailedPrecondition(
-        "SHARD_EMPTY", "expected training examples on shard " + task.participant() +
-                           ", found none; use fewer shards or another partition");
+    return base::FailedPrecondition("SHARD_EMPTY",
+                                    "expected training examples on shard " + task.participant() +
+                                        ", found none; use fewer shards or another partition");
   }
   ESPALIER_ASSIGN_OR_RETURN(engine::Network * network,
                             surroundings.networks.Get(task, model, batch_size));

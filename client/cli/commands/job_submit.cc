@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -90,11 +91,35 @@ int ReportSubmitted(const Context& context, const v1::Job& job) {
   return kExitDone;
 }
 
+// A file with mistakes is shown to the server as well, so that all of them are told at once.
+// Without a server the file's own mistakes have to do.
+std::vector<config::Violation> WithServerViolations(const Context& context,
+                                                    v1::CreateJobRequest request,
+                                                    const std::string& text,
+                                                    const SubmitOptions& options,
+                                                    std::vector<config::Violation> violations) {
+  request.set_validate_only(true);
+  auto client = context.Connect();
+  if (!client.ok()) return violations;
+  const absl::Status answer = (*client)->CreateJob(request).status();
+  const absl::Status located = WithLines(answer, text, options.file, options.overrides);
+  for (config::Violation& found : client::ViolationsOf(located)) {
+    const bool known = std::any_of(violations.begin(), violations.end(),
+                                   [&](const auto& one) { return one.field == found.field; });
+    if (!known) violations.push_back(std::move(found));
+  }
+  return violations;
+}
+
 absl::StatusOr<int> Submit(Context& context, const SubmitOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadJobText(options.file));
   v1::CreateJobRequest request;
-  ESPALIER_ASSIGN_OR_RETURN(*request.mutable_spec(),
-                            ReadJob(text, options.file, options.overrides));
+  JobText job_text = ParseJob(text, options.overrides);
+  *request.mutable_spec() = std::move(job_text.spec);
+  if (!job_text.violations.empty()) {
+    return JobFileError(options.file, WithServerViolations(context, request, text, options,
+                                                           std::move(job_text.violations)));
+  }
   request.set_job_id(options.id);
   request.set_request_id(options.request_id.empty() ? FreshRequestId() : options.request_id);
   request.set_validate_only(options.dry_run);
