@@ -6,7 +6,7 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 
 option(ESPALIER_BUILD_TESTS "Build the test programs" ON)
-option(ESPALIER_BUILD_BENCH "Build the benchmark programs" ON)
+option(ESPALIER_BUILD_BENCH "Build the benchmark programs" OFF)
 set(ESPALIER_SANITIZE "" CACHE STRING "Sanitizers, for example address,undefined or thread")
 
 # ccache makes a second checkout, and a fresh clone in CI, cheap; mold links in a tenth of the time.

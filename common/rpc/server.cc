@@ -17,6 +17,7 @@ namespace {
 constexpr int kMaxMetadataBytes = 8 * 1024;
 constexpr int kMinPingIntervalMs = 50'000;
 constexpr int kMaxStreamsPerConnection = 64;
+constexpr size_t kBufferBytes = 32 * 1024 * 1024;
 constexpr int kHandshakeTimeoutMs = 10'000;
 
 // Linking gRPC's reflection library is enough to switch it on; this switches it off again.
@@ -110,6 +111,8 @@ absl::StatusOr<RunningServer> StartServer(const ServerOptions& options,
                              kMinPingIntervalMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
+  // What callers send ahead of our reading counts against this, whatever their number.
+  builder.SetResourceQuota(grpc::ResourceQuota("server").Resize(kBufferBytes));
   // A second coordinator on the same port must fail instead of sharing it.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   RunningServer running{builder.BuildAndStart(), ""};

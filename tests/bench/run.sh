@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# All speed and memory benchmarks, one after the other; `make bench` calls it. Prints what docs/benchmarks.md
+# records. ESPALIER_CIFAR10 names a folder with data_batch_1.bin … data_batch_5.bin; without it the epochs run on
+# synthetic images of the same size.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+readonly bin=build/release/bin
+data=()
+[[ -n ${ESPALIER_CIFAR10:-} ]] && data=(--data "$ESPALIER_CIFAR10")
+
+lscpu | sed -nE 's/^(Model name|CPU\(s\)|L2 cache): */\1: /p'
+echo
+echo "== one epoch, 3072-1024-1024-10, batch 100, one thread"
+OMP_NUM_THREADS=1 /usr/bin/python3 tests/bench/epoch/pytorch_epoch.py --epochs 2 "${data[@]}"
+for density in 1 0.1 0.05 0.01; do
+  "$bin/espalier-bench-epoch" --arch 3072-1024-1024-10 --density "$density" --batch 100 --threads 1 \
+    --epochs 3 "${data[@]}"
+done
+echo
+echo "== worker memory, SET on 3072-4000-1000-4000-10, epsilon 20 (density 0.0187)"
+"$bin/espalier-bench-epoch" --arch 3072-4000-1000-4000-10 --density 0.0187 --batch 100 --threads 1 \
+  --epochs 1 "${data[@]}"
+echo
+echo "== rounds without training"
+tests/bench/rounds/run.py
+echo
+echo "== kernels"
+"$bin/espalier-bench-kernels"
