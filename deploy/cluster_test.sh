@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # The assertions of `cluster.sh test`, which sources this file.
+# shellcheck disable=SC2034,SC2154  # sourced by cluster.sh, with which it shares these variables
 
 check() {
   local what=$1

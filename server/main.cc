@@ -154,7 +154,8 @@ int Run(const Flags& flags) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   // gRPC's many threads would otherwise each keep an arena of their own.
   mallopt(M_ARENA_MAX, 2);
-  // Models and reductions are given back to the system when they are freed instead of splitting the heap.
+  // Models and reductions are given back to the system when they are freed instead of splitting the
+  // heap.
   mallopt(M_MMAP_THRESHOLD, 128 * 1024);
 
   if (const absl::Status locked = LockDataDir(flags.data_dir); !locked.ok()) {

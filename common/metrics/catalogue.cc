@@ -23,6 +23,7 @@ const std::vector<double>& RoundBuckets() {
   return buckets;
 }
 
+// NOLINTNEXTLINE(readability-function-size): one table, best read in one piece.
 std::vector<Definition> MakeCatalogue() {
   const Words reasons{"lease_expired",
                       "round_closed",

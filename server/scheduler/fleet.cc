@@ -52,6 +52,10 @@ absl::StatusOr<uint64_t> Fleet::Register(const v1::Register& hello,
             std::to_string(hello.protocol().max()) + " (worker version " + hello.version() +
             ", coordinator version " ESPALIER_VERSION "); install the same version on both");
   }
+  // Workers that are gone are remembered for `worker list` only as long as there is room.
+  if (workers_.size() >= static_cast<size_t>(limits_.max_workers)) {
+    std::erase_if(workers_, [](const auto& entry) { return entry.second.link == nullptr; });
+  }
   if (workers_.size() >= static_cast<size_t>(limits_.max_workers) &&
       !workers_.contains(hello.worker_id())) {
     return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_WORKERS",

@@ -192,7 +192,7 @@ void ShowComparison(const Context& context, const Race& race) {
   row("time, a round (both at once)", HumanDuration(absl::Seconds(sparse.totals.seconds / rounds)),
       HumanDuration(absl::Seconds(dense.totals.seconds / rounds)),
       Times(dense.totals.seconds, sparse.totals.seconds));
-  row("weights rewired, in all", Percent(s.explored()) + " seen", "-", "");
+  row("positions ever active", Percent(s.explored()), Percent(d.explored()), "");
 }
 
 constexpr char kExplanation[] = R"(
