@@ -23,7 +23,8 @@
 namespace espalier::bench {
 namespace {
 
-using namespace worker::engine;  // the bench is about nothing else
+using namespace worker::engine;  // NOLINT(google-build-using-namespace): the bench is about nothing
+                                 // else
 
 struct Shape {
   int64_t rows;
