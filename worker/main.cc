@@ -138,7 +138,7 @@ int Run(Flags flags) {
   });
   const absl::Status ended = session.Run();
   if (!ended.ok()) {
-    pthread_kill(stopper.native_handle(), SIGTERM);
+    kill(getpid(), SIGTERM);  // blocked everywhere but in the stopper's sigwait
     stopper.join();
     return ExitWith(ended, kExitConfig);
   }

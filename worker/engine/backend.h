@@ -30,6 +30,7 @@ struct GemmShape {
   int64_t lda = 0;
   int64_t ldb = 0;
   int64_t ldc = 0;
+  // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 trips over the defaulted comparison.
   friend auto operator<=>(const GemmShape&, const GemmShape&) = default;
 };
 

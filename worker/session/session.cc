@@ -139,7 +139,7 @@ absl::Status Session::RunOnce() {
   registration.set_threads(options_.threads);
   for (const v1::DatasetInfo& dataset : options_.datasets) *registration.add_datasets() = dataset;
   // The stream itself has no deadline; its first answer has one.
-  std::jthread watchdog([this, &context](const std::stop_token& stop) {
+  std::jthread watchdog([&context](const std::stop_token& stop) {
     std::mutex mutex;
     std::unique_lock lock(mutex);
     std::condition_variable_any done;
