@@ -21,7 +21,8 @@ list_packages() {
       printf '%s\n' libgtest-dev libgmock-dev prometheus openssl \
         python3 python3-venv python3-pip python3-yaml python3-numpy
       ;;
-    lint) printf '%s\n' 'clang-format-14|clang-format' 'clang-tidy-14|clang-tidy' shellcheck ;;
+    lint) printf '%s\n' 'clang-format-14|clang-format' 'clang-tidy-14|clang-tidy' \
+        'libomp-14-dev|libomp-dev' shellcheck ;;
     bench) printf '%s\n' python3-torch libopenblas0-pthread ;;
     cluster) printf '%s\n' docker.io docker-compose debootstrap 'docker-buildx|docker.io' 'docker-cli|docker.io' ;;
   esac

@@ -24,9 +24,6 @@ TIDY = "clang-tidy-14"
 _INCLUDE = re.compile(rb'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 # What GCC knows and clang does not must not fail the check.
 _EXTRA = ["--extra-arg=-Wno-unknown-warning-option", "--extra-arg=-Wno-ignored-optimization-argument"]
-# omp.h comes with GCC; clang's own headers still go first.
-_GCC_HEADERS = subprocess.run(["g++", "-print-file-name=include"], stdout=subprocess.PIPE, text=True).stdout.strip()
-_EXTRA.append(f"--extra-arg=-idirafter{_GCC_HEADERS}")
 
 
 def read(path):
