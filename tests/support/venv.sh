@@ -1,11 +1,9 @@
 #!/bin/sh
 # Runs a Python program with the packages that tests need, in a virtual environment that is made once.
 #   venv.sh <folder of the environment> <program> [arguments...]
-# Exit status: that of the program; 77 (skipped) when the packages cannot be installed, for instance
-# without network.
+# Exit status: that of the program; 1 when the packages cannot be installed, for instance without network.
 set -eu
 
-readonly SKIPPED=77
 readonly PACKAGES="numpy safetensors grpcio==1.76.0 grpcio-tools==1.76.0 grpcio-health-checking==1.76.0"
 
 environment=$1
@@ -33,8 +31,8 @@ exec 9>"$environment.lock"
 flock 9
 # The mark holds what was installed: another list of packages makes another environment.
 if [ "$(cat "$environment/complete" 2>/dev/null)" != "$PACKAGES" ] && ! install >&2; then
-  echo "skipped: cannot install $PACKAGES" >&2
-  exit "$SKIPPED"
+  echo "cannot install $PACKAGES: check the network and pip's settings, then run the tests again" >&2
+  exit 1
 fi
 exec 9>&-
 
