@@ -43,6 +43,9 @@ void ApplyOptimizerDefaults(v1::Optimizer& optimizer) {
   if (optimizer.kind() == v1::Optimizer::KIND_UNSPECIFIED) {
     optimizer.set_kind(v1::Optimizer::KIND_SGD);
   }
+  if (optimizer.across_rounds() == v1::Optimizer::ACROSS_ROUNDS_UNSPECIFIED) {
+    optimizer.set_across_rounds(v1::Optimizer::ACROSS_ROUNDS_RESET);
+  }
   if (optimizer.kind() != v1::Optimizer::KIND_ADAM) return;
   if (optimizer.beta1() == 0) optimizer.set_beta1(kBeta1);
   if (optimizer.beta2() == 0) optimizer.set_beta2(kBeta2);

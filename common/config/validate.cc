@@ -238,6 +238,8 @@ void ValidateOptimizer(const v1::Optimizer& optimizer, const Checker& at) {
   at.Check(
       !optimizer.decoupled_weight_decay() || !(decay >= 1), "weight_decay",
       fmt::format("decoupled decay multiplies weights by 1 − x and must be < 1, found {}", decay));
+  at.Enum("across_rounds", v1::Optimizer::AcrossRounds_IsValid(optimizer.across_rounds()),
+          optimizer.across_rounds());
   if (optimizer.kind() == v1::Optimizer::KIND_ADAM) {
     at.Check(optimizer.momentum() == 0, "momentum", "applies to kind: sgd only; use beta1");
     at.Check(!optimizer.nesterov(), "nesterov", "applies to kind: sgd only; remove it");
@@ -249,6 +251,11 @@ void ValidateOptimizer(const v1::Optimizer& optimizer, const Checker& at) {
   at.Probability("momentum", optimizer.momentum());
   at.Check(!optimizer.nesterov() || optimizer.momentum() != 0, "nesterov",
            "is a form of momentum: set momentum, or remove nesterov");
+  at.Check(optimizer.across_rounds() != v1::Optimizer::ACROSS_ROUNDS_AVERAGE ||
+               optimizer.momentum() != 0,
+           "across_rounds",
+           "average needs state to average, and sgd without momentum has none: set momentum, or "
+           "remove across_rounds");
   at.Check(optimizer.beta1() == 0, "beta1", "applies to kind: adam only; remove it");
   at.Check(optimizer.beta2() == 0, "beta2", "applies to kind: adam only; remove it");
   at.Check(optimizer.epsilon() == 0, "epsilon", "applies to kind: adam only; remove it");

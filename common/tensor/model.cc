@@ -138,6 +138,18 @@ void RelayoutTensor(const Topology* from, std::span<const float> before, const T
   }
 }
 
+// One number for each stored weight of `from`, re-laid out for `to`; new weights have 0.
+std::vector<float> RelayoutSet(const ModelTopology& from, std::span<const float> before,
+                               const ModelTopology& to) {
+  std::vector<float> after(to.total_stored());
+  for (size_t i = 0; i < to.num_tensors(); ++i) {
+    RelayoutTensor(from.shared_topology(i).get(), before.subspan(from.offset(i), from.stored(i)),
+                   to.shared_topology(i).get(),
+                   std::span(after).subspan(to.offset(i), to.stored(i)));
+  }
+  return after;
+}
+
 }  // namespace
 
 absl::StatusOr<ModelTopology> ModelTopology::Create(
@@ -187,13 +199,16 @@ int64_t ModelTopology::sparsifiable_stored() const {
 
 ModelState Relayout(const ModelState& old, std::shared_ptr<const ModelTopology> updated) {
   ESPALIER_CHECK(old.topology->layout() == updated->layout(), "both models have the same layout");
-  ModelState state{.topology = std::move(updated), .values = {}};
-  state.values.resize(state.topology->total_stored());
-  for (size_t i = 0; i < state.topology->num_tensors(); ++i) {
-    RelayoutTensor(old.topology->shared_topology(i).get(), old.tensor(i),
-                   state.topology->shared_topology(i).get(), state.tensor(i));
+  const int64_t stored = old.topology->total_stored();
+  const auto sets = static_cast<int64_t>(old.optimizer_state.size()) / stored;
+  std::vector<float> values = RelayoutSet(*old.topology, old.values, *updated);
+  std::vector<float> optimizer_state;
+  for (int64_t set = 0; set < sets; ++set) {
+    const auto before = std::span<const float>(old.optimizer_state).subspan(set * stored, stored);
+    const std::vector<float> after = RelayoutSet(*old.topology, before, *updated);
+    optimizer_state.insert(optimizer_state.end(), after.begin(), after.end());
   }
-  return state;
+  return {std::move(updated), std::move(values), std::move(optimizer_state)};
 }
 
 }  // namespace espalier::tensor

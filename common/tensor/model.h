@@ -73,6 +73,9 @@ class ModelTopology {
 struct ModelState {
   std::shared_ptr<const ModelTopology> topology;
   std::vector<float> values;
+  // Optimizer state that crosses rounds: whole multiples of values.size(), each in the order of
+  // `values` (momentum; or Adam's first moments, then its second). Empty: starts anew.
+  std::vector<float> optimizer_state;
 
   std::span<const float> tensor(size_t i) const {
     return std::span<const float>(values).subspan(topology->offset(i), topology->stored(i));
@@ -82,7 +85,8 @@ struct ModelState {
   }
 };
 
-// Re-lays `old` out for `updated` (same layout): kept weights keep their value, new ones are 0.
+// Re-lays `old` out for `updated` (same layout): kept weights keep their value and optimizer state,
+// new ones have 0.
 ModelState Relayout(const ModelState& old, std::shared_ptr<const ModelTopology> updated);
 
 }  // namespace espalier::tensor

@@ -10,6 +10,7 @@
 #include "common/base/status.h"
 #include "common/io/sha256.h"
 #include "common/log/log.h"
+#include "common/wire/model_spec/model_spec.h"
 #include "common/wire/proto_time.h"
 #include "common/wire/topology_codec.h"
 #include "common/wire/values_codec.h"
@@ -208,6 +209,10 @@ absl::Status JobRunner::Publish(Prepared& prepared) const {
   const tensor::ModelState& model = prepared.transition.state.model;
   prepared.values =
       services_.blobs.Put(std::string(wire::ValuesAsBytes(model.values)), true, traffic_);
+  if (!model.optimizer_state.empty()) {
+    prepared.optimizer_state = services_.blobs.Put(
+        std::string(wire::ValuesAsBytes(model.optimizer_state)), true, traffic_);
+  }
   if (state_.model.topology != nullptr && state_.model.topology->hash() == model.topology->hash()) {
     prepared.topology = topology_;
     prepared.update = update_;
@@ -274,6 +279,7 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   job_.set_stored_parameters(state_.model.topology->total_stored());
   job_.set_dense_parameters(state_.model.topology->total_size());
   values_ = prepared->values;
+  optimizer_state_ = prepared->optimizer_state;
   topology_ = prepared->topology;
   update_ = prepared->update;
   update_base_hash_ = prepared->update_base_hash;
@@ -374,14 +380,18 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
     model.set_update_base_hash(update_base_hash_);
   }
   *model.mutable_values() = RefTo(*values_, inline_bytes);
+  if (step.task.has_train() && optimizer_state_ != nullptr) {
+    *model.mutable_optimizer_state() = RefTo(*optimizer_state_, inline_bytes);
+  }
   plan.participants = ChooseParticipants(step);
   plan.federation = spec.federation();
   plan.needed = Needed(step, spec.federation(), plan.participants.size());
   plan.layout = state_.model.topology->shared_layout();
   plan.needs_dataset = !step.task.has_echo();
-  plan.reducer = reduce::MakeReducer(step.reducer, state_.model.topology);
+  const int sets = wire::ValuesPerWeight(step.task);
+  plan.reducer = reduce::MakeReducer(step.reducer, state_.model.topology, sets);
   if (step.reducer == reduce::ReducerKind::kMean) {
-    plan.values_count = state_.model.topology->total_stored();
+    plan.values_count = sets * state_.model.topology->total_stored();
   }
   return plan;
 }
@@ -426,7 +436,8 @@ round::StepListener JobRunner::MakeListener(const methods::Step& step) {
   round::StepListener listener;
   listener.on_sent = [traffic = traffic_](const v1::Task& task) {
     traffic->sent += static_cast<int64_t>(task.ByteSizeLong());
-    traffic->values_sent += static_cast<int64_t>(task.model().values().inline_().size());
+    traffic->values_sent += static_cast<int64_t>(task.model().values().inline_().size() +
+                                                 task.model().optimizer_state().inline_().size());
   };
   listener.on_reassigned = [append](const v1::TaskReassigned& reassigned) {
     log::Warning("task_reassigned", {{"participant", reassigned.participant()},
@@ -506,7 +517,7 @@ void JobRunner::ReleaseModel() {
   step_ = nullptr;
   stalled_.reset();
   state_ = {};
-  values_ = topology_ = update_ = nullptr;
+  values_ = optimizer_state_ = topology_ = update_ = nullptr;
 }
 
 v1::Job JobRunner::View(bool with_history) const {

@@ -71,6 +71,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   struct Prepared {
     methods::Transition transition;
     std::shared_ptr<const round::Blob> values;
+    std::shared_ptr<const round::Blob> optimizer_state;  // null: starts anew
     std::shared_ptr<const round::Blob> topology;
     std::shared_ptr<const round::Blob> update;  // null when the structure is the same or is all new
     std::string update_base_hash;
@@ -110,6 +111,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
 
   methods::ProgramState state_;
   std::shared_ptr<const round::Blob> values_;
+  std::shared_ptr<const round::Blob> optimizer_state_;
   std::shared_ptr<const round::Blob> topology_;
   std::shared_ptr<const round::Blob> update_;
   std::string update_base_hash_;

@@ -23,6 +23,17 @@ void WriteAt(const tensor::Topology& topology, std::span<const int64_t> position
   }
 }
 
+// A weight that is dropped and grown again at once is a new one: its optimizer state starts at 0.
+void ForgetState(const StructureChange::Tensor& change, tensor::ModelState& model) {
+  const tensor::ModelTopology& topology = *model.topology;
+  const std::vector<float> zeros(change.diff.grown.size(), 0.0F);
+  const auto state = std::span(model.optimizer_state);
+  for (int64_t set = 0; set < static_cast<int64_t>(state.size()); set += topology.total_stored()) {
+    WriteAt(topology.topology(change.tensor), change.diff.grown, zeros,
+            state.subspan(set + topology.offset(change.tensor), topology.stored(change.tensor)));
+  }
+}
+
 absl::StatusOr<tensor::ModelTopology> Apply(const tensor::ModelTopology& old,
                                             const Evolution& evolution) {
   std::vector<std::shared_ptr<const tensor::Topology>> topologies;
@@ -59,6 +70,7 @@ absl::StatusOr<tensor::ModelState> Evolve(const tensor::ModelState& model,
   for (const StructureChange::Tensor& change : evolution) {
     WriteAt(evolved.topology->topology(change.tensor), change.diff.grown, grown_values(change),
             evolved.tensor(change.tensor));
+    ForgetState(change, evolved);
   }
   return evolved;
 }

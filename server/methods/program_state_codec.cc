@@ -9,7 +9,7 @@ namespace espalier::server::methods {
 namespace {
 
 constexpr std::string_view kMagic = "ESPSTATE";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 absl::Status Corrupt(std::string_view what) {
   return base::MakeError(
@@ -62,6 +62,7 @@ std::string EncodeProgramState(const ProgramState& state) {
   writer.PutString(state.memory);
   PutTopology(*state.model.topology, writer);
   writer.PutArray<float>(state.model.values);
+  writer.PutArray<float>(state.model.optimizer_state);
   return bytes;
 }
 
@@ -85,8 +86,10 @@ absl::StatusOr<ProgramState> DecodeProgramState(std::string_view bytes,
   if (!reader.ok() || !state.pending.ParseFromString(pending)) return Corrupt("summary");
   ESPALIER_ASSIGN_OR_RETURN(state.model.topology, GetTopology(std::move(layout), reader));
   state.model.values = reader.GetArray<float>();
-  if (!reader.ok() || !reader.at_end() ||
-      static_cast<int64_t>(state.model.values.size()) != state.model.topology->total_stored()) {
+  state.model.optimizer_state = reader.GetArray<float>();
+  const auto stored = static_cast<size_t>(state.model.topology->total_stored());
+  if (!reader.ok() || !reader.at_end() || state.model.values.size() != stored ||
+      state.model.optimizer_state.size() % stored != 0) {
     return Corrupt("number of values");
   }
   return state;

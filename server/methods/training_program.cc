@@ -118,11 +118,16 @@ absl::StatusOr<Transition> TrainingProgram::Next(ProgramState state,
 
 absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
                                                           reduce::Reduced reduced) const {
-  if (reduced.values.size() != state.model.values.size()) {
-    return base::FailedPrecondition("SHAPE_MISMATCH",
-                                    fmt::format("expected a mean of {} values, found {}",
-                                                state.model.values.size(), reduced.values.size()));
+  const size_t stored = state.model.values.size();
+  const size_t expected = stored * static_cast<size_t>(wire::ValuesPerWeight(MakeTask(state)));
+  if (reduced.values.size() != expected) {
+    return base::FailedPrecondition(
+        "SHAPE_MISMATCH",
+        fmt::format("expected a mean of {} values, found {}", expected, reduced.values.size()));
   }
+  state.model.optimizer_state.assign(reduced.values.begin() + static_cast<int64_t>(stored),
+                                     reduced.values.end());
+  reduced.values.resize(stored);
   state.model.values = std::move(reduced.values);
   v1::RoundSummary& summary = state.pending;
   summary.set_participants(reduced.participants);
@@ -199,7 +204,8 @@ absl::StatusOr<Transition> TrainingProgram::Commit(ProgramState state) const {
   ESPALIER_ASSIGN_OR_RETURN(ProgramMemory memory, ProgramMemory::Decode(state.memory));
   DescribeModel(*state.model.topology, state.pending);
   state.pending.set_explored(memory.explored);
-  transition.checkpoint = std::make_shared<const tensor::ModelState>(state.model);
+  transition.checkpoint = std::make_shared<const tensor::ModelState>(
+      tensor::ModelState{state.model.topology, state.model.values, {}});
   if (!memory.planned.empty()) {
     ESPALIER_ASSIGN_OR_RETURN(transition.structure_change, Change(memory.planned, state));
     memory.planned.clear();

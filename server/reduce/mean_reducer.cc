@@ -18,7 +18,7 @@ constexpr FixedPoint kMaxTotal = FixedPoint{1} << (42 + 20);
 absl::Status CountError(int64_t expected, int64_t found) {
   return base::InvalidArgument("SHAPE_MISMATCH",
                                fmt::format("expected {} values (the stored weights of the step's "
-                                           "model), found {}",
+                                           "model and the state that goes with them), found {}",
                                            expected, found));
 }
 
@@ -33,11 +33,11 @@ absl::Status NonFiniteError(std::span<const float> values, int64_t offset) {
 
 }  // namespace
 
-MeanReducer::MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology)
-    : topology_(std::move(topology)), sums_(topology_->total_stored(), 0), scores_(topology_) {}
+MeanReducer::MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology, int sets)
+    : sums_(sets * topology->total_stored(), 0), scores_(std::move(topology)) {}
 
 absl::StatusOr<uint32_t> MeanReducer::Inspect(const Partial& partial) const {
-  const int64_t expected = topology_->total_stored();
+  const auto expected = static_cast<int64_t>(sums_.size());
   if (partial.values_count != expected) return CountError(expected, partial.values_count);
   int64_t seen = 0;
   uint32_t largest = 0;

@@ -24,7 +24,7 @@ namespace espalier::server::reduce {
 
 class MeanReducer : public Reducer {
  public:
-  explicit MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology);
+  MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology, int sets);
   absl::Status Merge(const Partial& partial) override;
   absl::StatusOr<Reduced> Finish() override;
 
@@ -36,7 +36,6 @@ class MeanReducer : public Reducer {
   // examples·(largest |value|), rounded up to a multiple of 2^-20. Errors: VALUE_OUT_OF_RANGE.
   absl::StatusOr<FixedPoint> Bound(uint32_t largest_bits, int64_t examples) const;
 
-  std::shared_ptr<const tensor::ModelTopology> topology_;
   Ledger ledger_{/*min_examples=*/1};
   std::vector<FixedPoint> sums_;
   ScoreSums scores_;

@@ -35,10 +35,11 @@ class MetricsReducer : public Reducer {
 }  // namespace
 
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
-                                     std::shared_ptr<const tensor::ModelTopology> topology) {
+                                     std::shared_ptr<const tensor::ModelTopology> topology,
+                                     int sets) {
   if (kind == ReducerKind::kMetrics) return std::make_unique<MetricsReducer>();
   ESPALIER_CHECK(topology != nullptr, "a mean needs the topology of its values");
-  return std::make_unique<MeanReducer>(std::move(topology));
+  return std::make_unique<MeanReducer>(std::move(topology), sets);
 }
 
 }  // namespace espalier::server::reduce

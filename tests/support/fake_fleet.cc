@@ -1,11 +1,13 @@
 #include "tests/support/fake_fleet.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/rng.h"
 #include "common/base/status.h"
 #include "common/sparsity/complement.h"
 #include "common/sparsity/top_k.h"
+#include "common/wire/model_spec/model_spec.h"
 
 namespace espalier::test {
 namespace {
@@ -39,10 +41,12 @@ float FakeFleet::Target(uint64_t participant, size_t tensor, int64_t position) c
   return static_cast<float>(rng.Uniform() - 0.5);
 }
 
-void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task,
+void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
                       const tensor::ModelState& model, Partial& partial) const {
   const tensor::ModelTopology& topology = *model.topology;
-  std::vector<float> values = model.values;
+  // Optimizer state is -1 at every weight, so that what is carried over can be told from zero.
+  std::vector<float> values(model.values.size() * sets, -1.0F);
+  std::ranges::copy(model.values, values.begin());
   const auto rate = static_cast<float>(task.learning_rate());
   for (size_t t = 0; t < topology.num_tensors(); ++t) {
     const std::vector<int64_t> positions = PositionsOf(topology, t);
@@ -71,7 +75,7 @@ Partial FakeFleet::Execute(uint64_t participant, const Step& step,
   partial.correct = partial.examples / 2;
   partial.peak_memory_bytes = static_cast<int64_t>(1000 + participant);
   if (step.task.has_train()) {
-    Train(participant, step.task.train(), model, partial);
+    Train(participant, step.task.train(), wire::ValuesPerWeight(step.task), model, partial);
   } else if (step.task.has_echo()) {
     SetValues(model.values, partial);
   } else {
@@ -81,7 +85,8 @@ Partial FakeFleet::Execute(uint64_t participant, const Step& step,
 }
 
 absl::StatusOr<Reduced> FakeFleet::Run(const Step& step, const tensor::ModelState& model) const {
-  auto reducer = server::reduce::MakeReducer(step.reducer, model.topology);
+  auto reducer =
+      server::reduce::MakeReducer(step.reducer, model.topology, wire::ValuesPerWeight(step.task));
   const int count = step.participants == Participants::kAnyOne ? 1 : participants_;
   for (int k = 0; k < count; ++k) {
     ESPALIER_RETURN_IF_ERROR(reducer->Merge(Execute(static_cast<uint64_t>(k), step, model)));

@@ -29,8 +29,9 @@ class FakeFleet {
   float Target(uint64_t participant, size_t tensor, int64_t position) const;
   server::reduce::Partial Execute(uint64_t participant, const server::methods::Step& step,
                                   const tensor::ModelState& model) const;
-  void Train(uint64_t participant, const v1::TrainTask& task, const tensor::ModelState& model,
-             server::reduce::Partial& partial) const;
+  // The result carries `sets` numbers for each weight: its value, then optimizer state.
+  void Train(uint64_t participant, const v1::TrainTask& task, int sets,
+             const tensor::ModelState& model, server::reduce::Partial& partial) const;
 
   int participants_;
   uint64_t seed_;

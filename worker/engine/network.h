@@ -52,6 +52,13 @@ class Network {
   // Sets all values and forgets the optimizer's state. Errors: InvalidArgument on a wrong count.
   absl::Status SetValues(std::span<const float> values);
   std::span<const float> values() const { return values_.span(); }
+  // After SetValues(): optimizer state to go on from, `steps` training steps after the beginning.
+  // One float (momentum) or two (Adam: all first moments, then all second) per value.
+  // Errors: InvalidArgument on a wrong count.
+  absl::Status SetOptimizerState(std::span<const float> state, int64_t steps) {
+    return optimizer_.Resume(state, steps);
+  }
+  std::vector<float> optimizer_state() const { return optimizer_.state(); }
 
   // One step: forward, loss, backward, update. Dropout is a function of `dropout_key`, which
   // callers make anew for every step (base::StreamKey). Returns the loss before the update.

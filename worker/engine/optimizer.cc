@@ -133,6 +133,27 @@ void Optimizer::Reset() {
   step_ = 0;
 }
 
+absl::Status Optimizer::Resume(std::span<const float> state, int64_t steps) {
+  const auto expected = static_cast<size_t>(first_moment_.size() + second_moment_.size());
+  if (state.size() != expected) {
+    return base::InvalidArgument("SHAPE_MISMATCH",
+                                 "expected optimizer state of " + std::to_string(expected) +
+                                     " values, found " + std::to_string(state.size()));
+  }
+  std::ranges::copy(state.first(first_moment_.size()), first_moment_.data());
+  std::ranges::copy(state.subspan(first_moment_.size()), second_moment_.data());
+  step_ = steps;
+  return absl::OkStatus();
+}
+
+std::vector<float> Optimizer::state() const {
+  const auto first = first_moment_.span();
+  const auto second = second_moment_.span();
+  std::vector<float> state(first.begin(), first.end());
+  state.insert(state.end(), second.begin(), second.end());
+  return state;
+}
+
 void Optimizer::BeginStep(double learning_rate) {
   learning_rate_ = static_cast<float>(learning_rate);
   ++step_;

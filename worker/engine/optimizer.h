@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "worker/engine/aligned_buffer.h"
@@ -23,6 +24,11 @@ class Optimizer {
 
   // Forgets momentum and moments.
   void Reset();
+  // Goes on from `state` (as state() lays it out), `steps` steps after the beginning.
+  // Errors: InvalidArgument (SHAPE_MISMATCH) on a wrong count.
+  absl::Status Resume(std::span<const float> state, int64_t steps);
+  // Momentum or first moments of all values, then second moments if there are any.
+  std::vector<float> state() const;
   // Starts a step; all its Update() calls use this learning rate.
   void BeginStep(double learning_rate);
   // Applies `gradient` to values[first + i], i < gradient.size(); `values` is the whole model.

@@ -53,20 +53,38 @@ absl::StatusOr<ModelCache::Structure> ModelCache::GetStructure(const v1::ModelRe
   return structure;
 }
 
+absl::StatusOr<std::vector<float>> ModelCache::FetchOptimizerState(const v1::ModelRef& ref,
+                                                                   int64_t stored) {
+  if (!ref.has_optimizer_state()) return std::vector<float>{};
+  ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, fetch_(ref.optimizer_state()));
+  // One or two floats for each weight, see Optimizer.across_rounds.
+  const uint64_t sets = bytes.size() > sizeof(float) * static_cast<uint64_t>(stored) ? 2 : 1;
+  return wire::DecodeValues(bytes, sets * static_cast<uint64_t>(stored));
+}
+
 absl::StatusOr<std::shared_ptr<const tensor::ModelState>> ModelCache::Get(const v1::ModelRef& ref) {
-  if (model_ != nullptr && values_digest_ == ref.values().digest() &&
-      model_->topology->hash() == ref.topology_hash()) {
-    return model_;
+  const bool same_values = model_ != nullptr && values_digest_ == ref.values().digest() &&
+                           model_->topology->hash() == ref.topology_hash();
+  const std::string optimizer_digest = ref.optimizer_state().digest();
+  if (same_values && optimizer_digest_ == optimizer_digest) return model_;
+  auto model = std::make_shared<tensor::ModelState>();
+  if (same_values) {
+    model->topology = model_->topology;
+    model->values = model_->values;
   }
   // Makes room before the next one comes.
   model_ = nullptr;
-  ESPALIER_ASSIGN_OR_RETURN(const Structure structure, GetStructure(ref));
-  ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, fetch_(ref.values()));
-  auto model = std::make_shared<tensor::ModelState>();
-  model->topology = structure;
-  ESPALIER_ASSIGN_OR_RETURN(model->values, wire::DecodeValues(bytes, structure->total_stored()));
+  if (!same_values) {
+    ESPALIER_ASSIGN_OR_RETURN(model->topology, GetStructure(ref));
+    ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, fetch_(ref.values()));
+    ESPALIER_ASSIGN_OR_RETURN(model->values,
+                              wire::DecodeValues(bytes, model->topology->total_stored()));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(model->optimizer_state,
+                            FetchOptimizerState(ref, model->topology->total_stored()));
   model_ = std::move(model);
   values_digest_ = ref.values().digest();
+  optimizer_digest_ = optimizer_digest;
   return model_;
 }
 

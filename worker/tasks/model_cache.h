@@ -22,6 +22,7 @@ class ModelCache {
   using Fetch = std::function<absl::StatusOr<std::string>(const v1::BlobRef&)>;
   explicit ModelCache(Fetch fetch) : fetch_(std::move(fetch)) {}
 
+  // The model, with optimizer state where `ref` has any.
   absl::StatusOr<std::shared_ptr<const tensor::ModelState>> Get(const v1::ModelRef& ref);
 
  private:
@@ -32,11 +33,13 @@ class ModelCache {
   absl::StatusOr<Structure> FetchUpdate(const v1::ModelRef& ref, const Structure& base);
   absl::StatusOr<Structure> FetchWhole(const v1::ModelRef& ref);
   Structure Find(const std::string& hash) const;
+  absl::StatusOr<std::vector<float>> FetchOptimizerState(const v1::ModelRef& ref, int64_t stored);
 
   Fetch fetch_;
   std::deque<Structure> structures_;  // newest last
   std::shared_ptr<const tensor::ModelState> model_;
   std::string values_digest_;
+  std::string optimizer_digest_;  // empty when `model_` has no optimizer state
 };
 
 }  // namespace espalier::worker::tasks

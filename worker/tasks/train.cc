@@ -8,6 +8,7 @@
 
 #include "common/base/rng.h"
 #include "common/base/status.h"
+#include "common/wire/model_spec/model_spec.h"
 #include "common/wire/values_codec.h"
 #include "worker/tasks/batch_buffer.h"
 #include "worker/tasks/task.h"
@@ -124,12 +125,18 @@ std::string GrowthScores(const v1::Task& task, const ShardView& shard, engine::N
   return wire::EncodeScores(scores, layout);
 }
 
+void AppendValues(std::span<const float> values, Partial& partial) {
+  partial.header.set_values_count(partial.header.values_count() + values.size());
+  partial.body += wire::ValuesAsBytes(values);
+}
+
 }  // namespace
 
 absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& task,
                                  const std::shared_ptr<const tensor::ModelState>& model) {
   ESPALIER_ASSIGN_OR_RETURN(const ShardView shard, surroundings.data.Get(task));
-  const int batch_size = task.train().training().batch_size();
+  const v1::TrainTask& train = task.train();
+  const int batch_size = train.training().batch_size();
   if (shard.indices->train.empty()) {
     return base::FailedPrecondition("SHARD_EMPTY",
                                     "expected training examples on shard " + task.participant() +
@@ -138,6 +145,10 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   ESPALIER_ASSIGN_OR_RETURN(engine::Network * network,
                             surroundings.networks.Get(task, model, batch_size));
   ExampleOrder order(shard.indices->train, task.seed(), task.shard(), batch_size);
+  if (!model->optimizer_state.empty()) {
+    const int64_t steps = StepRange(task, order.steps_per_epoch()).first;
+    ESPALIER_RETURN_IF_ERROR(network->SetOptimizerState(model->optimizer_state, steps));
+  }
   ESPALIER_ASSIGN_OR_RETURN(const TrainSummary summary,
                             TrainSteps(surroundings, task, shard, order, *network));
   Partial partial;
@@ -147,9 +158,11 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   partial.header.set_examples(examples);
   partial.header.set_loss_sum(summary.loss_sum * share);
   partial.header.set_correct(std::llround(static_cast<double>(summary.correct) * share));
-  partial.header.set_values_count(network->values().size());
-  partial.body = std::string(wire::ValuesAsBytes(network->values()));
-  if (task.train().growth_candidates_size() > 0) {
+  AppendValues(network->values(), partial);
+  if (wire::ValuesPerWeight(task) > 1) {
+    AppendValues(network->optimizer_state(), partial);
+  }
+  if (train.growth_candidates_size() > 0) {
     partial.body += GrowthScores(task, shard, *network, model->topology->layout());
   }
   return partial;

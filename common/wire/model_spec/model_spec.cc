@@ -25,4 +25,11 @@ absl::StatusOr<std::shared_ptr<const tensor::ModelLayout>> LayoutOf(const v1::Mo
   return std::make_shared<const tensor::ModelLayout>(std::move(layout));
 }
 
+int ValuesPerWeight(const v1::Task& task) {
+  const v1::Optimizer& optimizer = task.train().training().optimizer();
+  if (optimizer.across_rounds() != v1::Optimizer::ACROSS_ROUNDS_AVERAGE) return 1;
+  if (optimizer.kind() == v1::Optimizer::KIND_ADAM) return 3;
+  return optimizer.momentum() > 0 ? 2 : 1;
+}
+
 }  // namespace espalier::wire

@@ -11,9 +11,14 @@
 #include "absl/status/statusor.h"
 #include "common/tensor/model.h"
 #include "espalier/v1/model.pb.h"
+#include "espalier/v1/worker.pb.h"
 
 namespace espalier::wire {
 
 absl::StatusOr<std::shared_ptr<const tensor::ModelLayout>> LayoutOf(const v1::ModelSpec& spec);
+
+// Floats that the result of `task` carries for each stored weight: its value, and in training whose
+// optimizer state crosses rounds one more for momentum, or two for Adam's moments.
+int ValuesPerWeight(const v1::Task& task);
 
 }  // namespace espalier::wire

@@ -143,6 +143,29 @@ TEST_P(MethodConformanceTest, CheckpointIsTheModelThatWasTrainedInTheRound) {
   ExpectSameModel(*trace.transitions.back().checkpoint, trace.final_state.model);
 }
 
+TEST_P(MethodConformanceTest, CarriedOptimizerStateIsZeroAtGrownWeightsOnly) {
+  v1::JobSpec spec = Job();
+  v1::Optimizer& optimizer = *spec.mutable_training()->mutable_optimizer();
+  optimizer.set_kind(v1::Optimizer::KIND_ADAM);
+  optimizer.set_across_rounds(v1::Optimizer::ACROSS_ROUNDS_AVERAGE);
+  const JobTrace trace = Trace(spec, [](ProgramState state) {
+    auto decoded =
+        DecodeProgramState(EncodeProgramState(state), state.model.topology->shared_layout());
+    EXPECT_TRUE(decoded.ok()) << decoded.status();
+    return *std::move(decoded);
+  });
+  for (const Transition& transition : trace.transitions) {
+    const tensor::ModelState& model = transition.state.model;
+    if (GetParam() == "echo" || transition.state.phase == "train") continue;
+    ASSERT_EQ(model.optimizer_state.size(), 2 * model.values.size());
+  }
+  for (const Transition& transition : trace.transitions) {
+    if (!transition.committed || transition.state.model.optimizer_state.empty()) continue;
+    const int64_t grown = transition.committed->weights_changed();
+    EXPECT_EQ(std::ranges::count(transition.state.model.optimizer_state, 0.0F), 2 * grown);
+  }
+}
+
 TEST_P(MethodConformanceTest, SummariesAreFilled) {
   const JobTrace trace = Trace(Job());
   for (size_t i = 0; i < trace.rounds.size(); ++i) {
