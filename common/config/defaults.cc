@@ -16,6 +16,9 @@ void ApplyModelDefaults(v1::ModelSpec& model) {
     }
   }
   if (model.loss() == v1::LOSS_UNSPECIFIED) model.set_loss(v1::LOSS_CROSS_ENTROPY);
+  if (model.dropout_scaling() == v1::DROPOUT_SCALING_UNSPECIFIED) {
+    model.set_dropout_scaling(v1::DROPOUT_SCALING_TRAINING);
+  }
 }
 
 void ApplyDataDefaults(v1::DataSpec& data) {

@@ -102,6 +102,13 @@ void ValidateLoss(const v1::ModelSpec& model, const Checker& at) {
                     "mean_squared_error does not support a softmax output; use cross_entropy, or "
                     "sigmoid or linear in the last layer");
   }
+  if (model.loss() == v1::LOSS_BINARY_CROSS_ENTROPY) {
+    return at.Check(
+        last.activation() == v1::ACTIVATION_SIGMOID, "loss",
+        fmt::format("binary_cross_entropy needs sigmoid in the last layer, found {}; change one of "
+                    "them",
+                    EnumWord(*v1::Activation_descriptor()->FindValueByNumber(last.activation()))));
+  }
   const bool linear =
       last.activation() == v1::ACTIVATION_UNSPECIFIED || last.activation() == v1::ACTIVATION_LINEAR;
   at.Check(

@@ -75,7 +75,7 @@ struct ModelState {
   std::vector<float> values;
   // Optimizer state that crosses rounds: whole multiples of values.size(), each in the order of
   // `values` (momentum; or Adam's first moments, then its second). Empty: starts anew.
-  std::vector<float> optimizer_state;
+  std::vector<float> optimizer_state = {};
 
   std::span<const float> tensor(size_t i) const {
     return std::span<const float>(values).subspan(topology->offset(i), topology->stored(i));

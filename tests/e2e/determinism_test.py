@@ -63,5 +63,29 @@ class DeterminismTest(unittest.TestCase):
         self.assertEqual(results[0], results[1])
 
 
+    def test_with_state_across_rounds_one_participant_trains_as_without_rounds(self):
+        def hash_of(own, rounds, epochs, optimizer):
+            job = digits_job(
+                rounds,
+                training={
+                    "batch_size": 16,
+                    "local_epochs": epochs,
+                    "optimizer": optimizer,
+                },
+                data=digits_job()["data"] | {"partition": {"kind": "iid", "shards": 1}},
+                method={"name": "dense"},
+            )
+            return own.run(job)["model_hash"]
+
+        sgd = {"kind": "sgd", "learning_rate": 0.05, "momentum": 0.9}
+        adam = {"kind": "adam", "learning_rate": 0.002}
+        with cluster.Cluster(workers=1) as own:
+            for optimizer in (sgd, adam):
+                carried = optimizer | {"across_rounds": "average"}
+                whole = hash_of(own, 1, 4, optimizer)
+                self.assertEqual(whole, hash_of(own, 4, 1, carried), optimizer)
+                self.assertNotEqual(whole, hash_of(own, 4, 1, optimizer), optimizer)
+
+
 if __name__ == "__main__":
     unittest.main()

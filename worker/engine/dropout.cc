@@ -69,11 +69,17 @@ void ApplyBits(const uint16_t* bits, float scale, float* y, int64_t blocks) {
 
 }  // namespace
 
-DropoutMask::DropoutMask(double probability, int64_t rows, int64_t stride)
+DropoutMask::DropoutMask(double probability, DropoutScaling scaling, int64_t rows, int64_t stride)
     : threshold_(static_cast<uint32_t>(std::min(std::lround(probability * 65536), 65535L))),
-      scale_(static_cast<float>(65536.0 / (65536.0 - threshold_))),
       blocks_(stride / kLanes),
-      bits_(threshold_ > 0 ? rows * blocks_ : 0) {}
+      bits_(threshold_ > 0 ? rows * blocks_ : 0) {
+  const double kept = (65536.0 - threshold_) / 65536.0;
+  if (scaling == DropoutScaling::kTraining) {
+    training_scale_ = static_cast<float>(1.0 / kept);
+  } else {
+    evaluation_scale_ = static_cast<float>(kept);
+  }
+}
 
 void DropoutMask::Draw(uint64_t key, RowRange rows) {
   if (!enabled()) return;
@@ -91,9 +97,14 @@ void DropoutMask::Draw(uint64_t key, RowRange rows) {
 }
 
 void DropoutMask::Apply(float* y, int64_t stride, int64_t width, RowRange rows) const {
-  if (!active_) return;
+  if (!changes_outputs()) return;
   for (int64_t row = rows.begin; row < rows.end; ++row) {
-    ApplyBits(bits_.data() + row * blocks_, scale_, y + row * stride, width / kLanes);
+    float* out = y + row * stride;
+    if (active_) {
+      ApplyBits(bits_.data() + row * blocks_, training_scale_, out, width / kLanes);
+    } else {
+      for (int64_t b = 0; b < width; ++b) out[b] *= evaluation_scale_;
+    }
   }
 }
 

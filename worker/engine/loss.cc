@@ -45,6 +45,20 @@ double CrossEntropyOfProbabilities(const Column& column, int32_t label, float sc
   return -std::log(std::max(column.at(label), std::numeric_limits<float>::min()));
 }
 
+double BinaryCrossEntropy(const Column& column, int32_t label, float scale, float* delta) {
+  // A probability that underflowed to 0 counts as the smallest normal number, not as infinite loss.
+  constexpr double kLeast = std::numeric_limits<float>::min();
+  double sum = 0;
+  for (int64_t row = 0; row < column.classes; ++row) {
+    const double output = column.at(row);
+    sum -= std::log(std::max(row == label ? output : 1.0 - output, kLeast));
+    if (delta != nullptr) {
+      delta[row * column.stride] = scale * (column.at(row) - (row == label ? 1.0F : 0.0F));
+    }
+  }
+  return sum;
+}
+
 double SquaredError(const Column& column, int32_t label, float scale, float* delta) {
   double sum = 0;
   for (int64_t row = 0; row < column.classes; ++row) {
@@ -67,6 +81,8 @@ BatchResult ComputeLoss(Loss loss, Activation activation, const float* output,
     float* column_delta = delta == nullptr ? nullptr : delta + b;
     if (loss == Loss::kMeanSquaredError) {
       result.loss_sum += SquaredError(column, labels[b], scale, column_delta);
+    } else if (loss == Loss::kBinaryCrossEntropy) {
+      result.loss_sum += BinaryCrossEntropy(column, labels[b], scale, column_delta);
     } else if (activation == Activation::kSoftmax) {
       result.loss_sum += CrossEntropyOfProbabilities(column, labels[b], scale, column_delta);
     } else {

@@ -11,6 +11,7 @@ namespace espalier::worker::engine {
 // of the *mean* loss to delta [classes][stride], zero in the columns [size, width). kCrossEntropy:
 // `output` holds logits, or probabilities when `activation` is softmax; delta is the
 //                    gradient with respect to the logits.
+// kBinaryCrossEntropy: `output` holds sigmoids; delta is the gradient with respect to their inputs.
 // kMeanSquaredError: delta is the gradient with respect to the output.
 // Labels must be in [0, classes). Sequential: the same bits for any thread count.
 BatchResult ComputeLoss(Loss loss, Activation activation, const float* output,

@@ -63,6 +63,9 @@ absl::Status Validate(const NetworkSpec& spec, int64_t max_batch, int threads) {
       last != Activation::kSoftmax) {
     return SpecError("cross-entropy needs a last layer with linear or softmax activation");
   }
+  if (spec.loss == Loss::kBinaryCrossEntropy && last != Activation::kSigmoid) {
+    return SpecError("binary cross-entropy needs a last layer with sigmoid activation");
+  }
   return absl::OkStatus();
 }
 
@@ -97,7 +100,7 @@ Network::Network(const NetworkSpec& spec, const OptimizerSpec& optimizer,
       backend_(std::move(backend)),
       values_(topology_->total_stored()),
       optimizer_(optimizer, topology_->total_stored()),
-      input_dropout_(spec.input_dropout, spec.input_features, stride_),
+      input_dropout_(spec.input_dropout, spec.dropout_scaling, spec.input_features, stride_),
       delta_(WidestLayer(spec) * stride_),
       previous_delta_(WidestLayer(spec) * stride_),
       bias_gradient_(WidestLayer(spec)) {
@@ -138,7 +141,7 @@ absl::Status Network::AddLayers() {
     }
     ESPALIER_RETURN_IF_ERROR(AddWeight(layer));
     layer.output = AlignedBuffer(spec.units * stride_);
-    layer.dropout = DropoutMask(spec.dropout, spec.units, stride_);
+    layer.dropout = DropoutMask(spec.dropout, spec_.dropout_scaling, spec.units, stride_);
     scratch = std::max(scratch, layer.weight->scratch());
     inputs = spec.units;
     layers_.push_back(std::move(layer));
@@ -202,11 +205,11 @@ void Network::DisableDropout() {
 
 const float* Network::InputOf(size_t index, const Batch& batch) const {
   if (index > 0) return layers_[index - 1].output.data();
-  return input_dropout_.active() ? input_.data() : batch.features;
+  return input_dropout_.changes_outputs() ? input_.data() : batch.features;
 }
 
 void Network::ApplyInputDropout(const Batch& batch) {
-  if (!input_dropout_.active()) return;
+  if (!input_dropout_.changes_outputs()) return;
   ParallelRows(threads_, spec_.input_features, [&](RowRange rows) {
     const int64_t first = rows.begin * stride_;
     std::memcpy(input_.data() + first, batch.features + first,
@@ -241,8 +244,8 @@ BatchResult Network::LossOf(const Batch& batch, float* delta) const {
 
 void Network::PreactivationGradient(const Layer& layer, Extent extent, float* delta) const {
   const bool last = &layer == &layers_.back();
-  // ComputeLoss() has been through the softmax of a cross-entropy already.
-  if (last && spec_.loss == Loss::kCrossEntropy) return;
+  // ComputeLoss() has been through the softmax or sigmoid of a cross-entropy already.
+  if (last && spec_.loss != Loss::kMeanSquaredError) return;
   if (layer.spec.activation == Activation::kSoftmax) {
     SoftmaxGradient(layer.output.data(), delta, stride_, extent.width, layer.spec.units);
     return;

@@ -11,8 +11,13 @@ namespace espalier::worker::engine {
 enum class Activation { kLinear, kRelu, kSigmoid, kTanh, kSoftmax };
 
 // kCrossEntropy:     softmax over the last layer, whose activation is linear or softmax.
-// kMeanSquaredError: ½ Σ_outputs (output − one-hot)² per example, as in the SET authors' code.
-enum class Loss { kCrossEntropy, kMeanSquaredError };
+// kBinaryCrossEntropy: Σ_outputs of the cross-entropy of each sigmoid output alone.
+// kMeanSquaredError: ½ Σ_outputs (output − one-hot)² per example.
+enum class Loss { kCrossEntropy, kBinaryCrossEntropy, kMeanSquaredError };
+
+// Where dropout makes up for what it drops: kept outputs are multiplied by 1 / (1 − p) while
+// training, or all outputs by 1 − p otherwise (Srivastava et al., JMLR 15, 2014).
+enum class DropoutScaling { kTraining, kEvaluation };
 
 // Which arithmetic runs the layers: kReference is naive and slow, kOneDnn is the product.
 enum class BackendKind { kReference, kOneDnn };
@@ -30,6 +35,7 @@ struct NetworkSpec {
   std::vector<LinearSpec> layers;
   Loss loss = Loss::kCrossEntropy;
   double input_dropout = 0;
+  DropoutScaling dropout_scaling = DropoutScaling::kTraining;
 };
 
 // Update rules, with g the mean gradient of the batch, η the learning rate, λ the weight decay:

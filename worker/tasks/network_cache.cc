@@ -21,12 +21,20 @@ engine::Activation ToEngine(v1::Activation activation) {
   }
 }
 
+engine::Loss ToEngine(v1::Loss loss) {
+  if (loss == v1::LOSS_MEAN_SQUARED_ERROR) return engine::Loss::kMeanSquaredError;
+  if (loss == v1::LOSS_BINARY_CROSS_ENTROPY) return engine::Loss::kBinaryCrossEntropy;
+  return engine::Loss::kCrossEntropy;
+}
+
 engine::NetworkSpec ToEngine(const v1::ModelSpec& model) {
   engine::NetworkSpec spec;
   spec.input_features = model.input_features();
   spec.input_dropout = model.input_dropout();
-  spec.loss = model.loss() == v1::LOSS_MEAN_SQUARED_ERROR ? engine::Loss::kMeanSquaredError
-                                                          : engine::Loss::kCrossEntropy;
+  spec.loss = ToEngine(model.loss());
+  spec.dropout_scaling = model.dropout_scaling() == v1::DROPOUT_SCALING_EVALUATION
+                             ? engine::DropoutScaling::kEvaluation
+                             : engine::DropoutScaling::kTraining;
   for (const v1::Layer& layer : model.layers()) {
     const v1::LinearLayer& linear = layer.linear();
     spec.layers.push_back({linear.units(), ToEngine(linear.activation()), linear.dropout(),

@@ -30,6 +30,7 @@ std::vector<NetworkSpec> AllSpecs() {
       for (const Activation last : {Activation::kLinear, Activation::kSoftmax}) {
         specs.push_back(MakeSpec(hidden, dense, last, Loss::kCrossEntropy));
       }
+      specs.push_back(MakeSpec(hidden, dense, Activation::kSigmoid, Loss::kBinaryCrossEntropy));
       for (const Activation last : {Activation::kLinear, Activation::kRelu, Activation::kSigmoid,
                                     Activation::kTanh, Activation::kSoftmax}) {
         specs.push_back(MakeSpec(hidden, dense, last, Loss::kMeanSquaredError));
@@ -176,12 +177,18 @@ TEST(NetworkTest, DropoutDependsOnItsKeyAndIsOffInEvaluation) {
 // With a fixed mask a network is smooth, so that the change of loss along the step it takes must be
 // what the gradient promises: this covers the backward pass through dropout.
 TEST(NetworkTest, StepsThroughDropoutLowerTheLossAsMuchAsTheGradientSays) {
-  for (const Activation hidden :
-       {Activation::kLinear, Activation::kRelu, Activation::kSigmoid, Activation::kTanh}) {
+  for (const auto& [hidden, scaling] : std::vector<std::pair<Activation, DropoutScaling>>{
+           {Activation::kLinear, DropoutScaling::kTraining},
+           {Activation::kRelu, DropoutScaling::kTraining},
+           {Activation::kSigmoid, DropoutScaling::kTraining},
+           {Activation::kTanh, DropoutScaling::kTraining},
+           {Activation::kRelu, DropoutScaling::kEvaluation},
+           {Activation::kTanh, DropoutScaling::kEvaluation}}) {
     NetworkSpec spec = MakeSpec(hidden, true, Activation::kLinear, Loss::kCrossEntropy);
     spec.layers[0].dropout = 0.4;
     spec.layers[1].dropout = 0.25;
     spec.input_dropout = 0.2;
+    spec.dropout_scaling = scaling;
     const auto network = MakeNetwork(spec, {}, 20, 1);
     const OwnedBatch owned = MakeBatch(spec, *network, 20);
     const std::vector<float> before = Values(*network);
@@ -194,6 +201,32 @@ TEST(NetworkTest, StepsThroughDropoutLowerTheLossAsMuchAsTheGradientSays) {
     const double loss_after = network->Train(owned.batch, 0, 9).loss_sum;
     const double promised = kRate * squared_norm * 20;
     EXPECT_NEAR(loss_before - loss_after, promised, 0.05 * promised) << static_cast<int>(hidden);
+  }
+}
+
+// With half of the outputs dropped in training and all halved in evaluation, the gradient without
+// dropout is that of a network whose next weights are half as large.
+TEST(NetworkTest, DropoutScaledInEvaluationIsPartOfTheGradient) {
+  for (const Activation hidden : {Activation::kRelu, Activation::kTanh}) {
+    const NetworkSpec plain = MakeSpec(hidden, true, Activation::kLinear, Loss::kCrossEntropy);
+    NetworkSpec scaled = plain;
+    scaled.layers[0].dropout = 0.5;
+    scaled.dropout_scaling = DropoutScaling::kEvaluation;
+    const auto topology = MakeModelTopology(plain, kDensity);
+    const auto halved = MakeNetwork(plain, {}, 20, 1);
+    const auto network = MakeNetwork(scaled, {}, 20, 1);
+    std::vector<float> values = Values(*network);
+    const auto second = std::span(values).subspan(topology->offset(2), topology->stored(2));
+    for (float& value : second) value /= 2;
+    ASSERT_TRUE(halved->SetValues(values).ok());
+    const OwnedBatch owned = MakeBatch(plain, *network, 20);
+    EXPECT_EQ(network->Evaluate(owned.batch).loss_sum, halved->Evaluate(owned.batch).loss_sum);
+    std::vector<float> expected(values.size());
+    std::vector<float> found(values.size());
+    halved->Gradients(owned.batch, expected);
+    network->Gradients(owned.batch, found);
+    for (int64_t i = 0; i < topology->stored(2); ++i) expected[topology->offset(2) + i] /= 2;
+    EXPECT_EQ(found, expected);
   }
 }
 

@@ -33,6 +33,11 @@ class ReferenceNetwork {
     for (int64_t b = 0; b < batch.size; ++b) {
       if (spec_.loss == Loss::kMeanSquaredError) {
         for (int64_t row = 0; row < classes(); ++row) sum += Square(Error(batch, row, b)) / 2;
+      } else if (spec_.loss == Loss::kBinaryCrossEntropy) {
+        for (int64_t row = 0; row < classes(); ++row) {
+          const T output = Output(batch, row, b);
+          sum -= std::log(row == batch.labels[b] ? output : 1 - output);
+        }
       } else {
         sum -= std::log(Probability(batch, batch.labels[b], b));
       }
@@ -152,6 +157,8 @@ class ReferenceNetwork {
         T& d = delta[row * batch.size + b];
         if (spec_.loss == Loss::kCrossEntropy) {
           d = Probability(batch, row, b) - (row == batch.labels[b] ? 1 : 0);
+        } else if (spec_.loss == Loss::kBinaryCrossEntropy) {
+          d = Error(batch, row, b);
         } else if (activation == Activation::kSoftmax) {
           for (int64_t other = 0; other < classes(); ++other) {
             d += Error(batch, other, b) * Probability(batch, other, b) *
