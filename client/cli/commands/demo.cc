@@ -25,10 +25,12 @@ constexpr char kDescription[] = R"(See what Espalier does, in a minute
 
 Examples:
   espalier demo                three workers, real handwritten digits
-  espalier demo --workers 1    the same bits: results do not depend on who computes them
+  espalier demo --workers 1    the same bits, whoever computes them
 
-Starts a coordinator and workers on this machine, trains a sparse network (SET) next to its dense twin, and
-compares them. Everything is stopped and removed at the end.)";
+Starts a coordinator and workers on this machine, trains a sparse network (SET)
+next to its dense twin, and compares them. On a terminal both are shown live, in
+a pipe every tenth round is a line. Run it in the repository, or say where
+data/ is. Everything is stopped and removed at the end.)";
 
 constexpr auto kCheckEvery = std::chrono::milliseconds(100);
 
@@ -198,11 +200,12 @@ void AddDemo(CLI::App& parent, Command& chosen) {
   auto options = std::make_shared<LocalClusterOptions>();
   options->data_root = "data";
   CLI::App* command = parent.add_subcommand("demo", kDescription);
-  command->add_option("--workers", options->workers, "Number of workers")
+  command->add_option("--workers", options->workers, "Number of workers, 1 to 64")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
   command
       ->add_option("--data-root", options->data_root, "Folder that contains the data set 'digits'")
+      ->type_name("FOLDER")
       ->capture_default_str();
   command->callback([&chosen, options] {
     chosen = [options](Context& context) { return Demo(context, *options); };

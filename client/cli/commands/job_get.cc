@@ -17,8 +17,8 @@ Examples:
   espalier job get my-job --spec > again.yaml    its job file, with all defaults
   espalier job get my-job -o json | jq '.history[].test_accuracy'
 
-`espalier job submit` takes what --spec prints. -o json and -o yaml without --spec print the job with
-its state and its rounds, which is not a job file.)";
+`espalier job submit` takes what --spec prints. Without --spec, -o json and
+-o yaml print the job with its state and its rounds, which is not a job file.)";
 
 struct GetOptions {
   std::string name;
