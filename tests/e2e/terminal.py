@@ -90,7 +90,7 @@ class Terminal(contextlib.ExitStack):
         self.callback(self._kill)
 
     def _own_terminal(self):
-        cluster._die_with_parent()
+        cluster.die_with_parent()
         fcntl.ioctl(self._slave, termios.TIOCSCTTY, 0)
 
     def _kill(self):
@@ -131,6 +131,14 @@ class Terminal(contextlib.ExitStack):
 
     @property
     def screen(self):
+        return self._shown(self.raw)
+
+    def screen_before(self, sequence):
+        """The screen before `sequence` was written last: a whole frame."""
+        return self._shown(self.raw[: self.raw.rindex(sequence)])
+
+    @staticmethod
+    def _shown(text):
         screen = Screen()
-        screen.write(self.raw)
+        screen.write(text)
         return screen.text
