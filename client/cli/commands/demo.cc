@@ -159,18 +159,18 @@ int64_t Race::peak_worker_memory_bytes() const {
 
 constexpr char kExplanation[] = R"(
   The sparse network was sparse from its first step: no worker held a dense
-  weight, gradient or optimizer slot. After every round the coordinator averaged
-  the workers' weights, dropped the weakest 30 % of each sign and grew as many at
-  random places, which it sent as a seed.
+  weight, gradient or optimizer slot. After every round the coordinator
+  averaged the workers' weights, dropped the weakest 30 % of each sign and grew
+  as many at random places, which it sent as a seed.
   Memory for weights is computed: the values and their momentum, and where the
   sparse ones are. Measured, a worker process took {} at most for program,
   data and both networks.
-  On a network this small most of a round is messages, not arithmetic; the larger
-  the layers and the lower the density, the more of the time goes away with the
-  weights: see docs/benchmarks.md.
+  On a network this small most of a round is messages, not arithmetic; the
+  larger the layers and the lower the density, the more of the time goes away
+  with the weights: see docs/benchmarks.md.
 
   Next:
-    espalier up --workers 4                                     a cluster that stays
+    espalier up --workers 4                                     a lasting cluster
     espalier job submit docs/examples/digits-rigl.yaml --watch  another method
     espalier method list                                        what it can run
 )";
