@@ -170,7 +170,7 @@ constexpr char kExplanation[] = R"(
   with the weights: see docs/benchmarks.md.
 
   Next:
-    espalier up --workers 4                                     a lasting cluster
+    espalier up --workers 4                                     your own cluster
     espalier job submit docs/examples/digits-rigl.yaml --watch  another method
     espalier method list                                        what it can run
 )";
