@@ -10,6 +10,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <string>
 
@@ -235,6 +236,8 @@ int Run(const Flags& flags) {
 }  // namespace
 
 int Main(int argc, char** argv) {
+  // gRPC's own lines on standard error say less than ours. GRPC_VERBOSITY=ERROR brings them back.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   CLI::App app(
       "The coordinator of an Espalier cluster: accepts jobs, hands tasks to workers, keeps models.",
       "espalier-coordinator");

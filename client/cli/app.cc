@@ -5,6 +5,7 @@
 
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/help.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
 #include "fmt/format.h"
@@ -17,32 +18,25 @@ constexpr char kDescription[] = R"(Espalier trains sparse neural networks across
 
 Examples:
   espalier demo                                  see what it does, in a minute
-  espalier up --workers 4                        run a local cluster in the foreground
+  espalier up --workers 4                        run a cluster on this machine
   espalier job submit job.yaml --watch           train, and show every round
   espalier job list                              all jobs
   espalier method describe set                   parameters of a method
   espalier checkpoint get checkpoints/my-job-20  download the trained model)";
 
-constexpr char kEnvironment[] = R"(Environment:
-  ESPALIER_SERVER  address of the coordinator, host:port
-  ESPALIER_DATA    data root of `up` and `demo`
-  NO_COLOR         no colours when set
+constexpr char kEnvironment[] =
+    R"(The options may also follow the command. Help on one: espalier job submit -h
 
-Exit codes: 0 done, 1 unexpected, 2 usage or invalid argument, 3 not found, 4 denied, 5 conflict,
-6 unavailable or timeout, 7 waited for a job that FAILED or was CANCELLED, 8 limit reached, 130 interrupted.)";
+Environment:
+  ESPALIER_SERVER             Address of the coordinator, host:port
+  ESPALIER_CA, _CERT, _KEY    PEM files for TLS
+  ESPALIER_DATA               Data root of `espalier up`
+  NO_COLOR                    No colours when set
+  GRPC_VERBOSITY              ERROR or DEBUG: gRPC's own messages, too
 
-std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
-
-// Descriptions carry examples below their first line; lists of commands show the first line only.
-class HelpFormatter : public CLI::Formatter {
- public:
-  HelpFormatter() { column_width(28); }
-  std::string make_subcommand(const CLI::App* sub) const override {
-    const std::string& name = sub->get_name();
-    const size_t width = std::max<size_t>(get_column_width(), name.size() + 4);
-    return fmt::format("  {:<{}}{}\n", name, width - 2, FirstLine(sub->get_description()));
-  }
-};
+Exit codes: 0 done, 1 unexpected, 2 usage or invalid argument, 3 not found,
+4 denied, 5 conflict, 6 unavailable or timeout, 7 waited for a job that FAILED
+or was CANCELLED, 8 limit reached, 130 interrupted.)";
 
 CLI::App* AddGroup(CLI::App& app, const std::string& name, const std::string& description) {
   CLI::App* group = app.add_subcommand(name, description);
@@ -57,6 +51,7 @@ class Parser {
     app_.formatter(std::make_shared<HelpFormatter>());
     app_.footer(kEnvironment);
     app_.set_help_flag("-h,--help", "Show this help");
+    app_.set_version_flag("--version", VersionLine(), "Show the version of this program");
     app_.require_subcommand(1);
     // Options of the root may follow the command; set before commands are added, which inherit it.
     app_.fallthrough();
@@ -82,19 +77,25 @@ void Parser::AddGlobalOptions() {
   static const std::map<std::string, Format> kFormats = {
       {"table", Format::kTable}, {"json", Format::kJson}, {"yaml", Format::kYaml}};
   client::ClientOptions& client = options_.client;
-  app_.add_option("--server", client.server, "Coordinator, host:port")
+  app_.add_option("--server", client.server, "Coordinator to talk to")
+      ->type_name("HOST:PORT")
       ->envname("ESPALIER_SERVER")
       ->capture_default_str();
   app_.add_option("--ca", client.tls_ca_file, "PEM file of the authority to trust: turns TLS on")
+      ->type_name("FILE")
       ->envname("ESPALIER_CA");
   app_.add_option("--cert", client.tls_cert_file, "PEM file of this client's certificate")
+      ->type_name("FILE")
       ->envname("ESPALIER_CERT");
   app_.add_option("--key", client.tls_key_file, "PEM file of this client's key")
+      ->type_name("FILE")
       ->envname("ESPALIER_KEY");
   app_.add_option("--timeout", timeout_,
-                  "Longest time for one call, such as 30s or 2m (default 30s); with --wait or "
-                  "--watch also for the whole wait");
-  app_.add_option("-o,--output", options_.format, "table, json or yaml")
+                  "Longest time for one call, such as 30s (the default) or 2m; with --wait or "
+                  "--watch also for the whole wait")
+      ->type_name("TIME");
+  app_.add_option("-o,--output", options_.format,
+                  "How results are printed: table (the default), json or yaml")
       ->transform(CLI::Validator(
           [](std::string& word) -> std::string {
             const auto format = kFormats.find(word);
@@ -238,6 +239,9 @@ int ParseArguments(Parser& parser, const std::vector<std::string>& arguments,
     const CLI::App& command = NamedCommand(app, arguments);
     // CLI11 adds the command's own name itself.
     streams.out << command.help(command.get_parent() ? FullName(*command.get_parent()) : "");
+    return kExitDone;
+  } catch (const CLI::CallForVersion&) {
+    streams.out << VersionLine() << "\n";
     return kExitDone;
   } catch (const CLI::ParseError& error) {
     return ReportUsage(error, app, arguments, streams);

@@ -36,7 +36,11 @@ std::string HumanDuration(absl::Duration duration) {
   return fmt::format("{}h {:02}m", whole / 3600, whole % 3600 / 60);
 }
 
-std::string Percent(double ratio) { return fmt::format("{:.1f} %", ratio * 100); }
+std::string Percent(double ratio) {
+  // Without the sign of a "-0.0".
+  const double shown = std::abs(ratio) < 0.0005 ? 0 : ratio;
+  return fmt::format("{:.1f} %", shown * 100);
+}
 
 absl::Duration ToDuration(const google::protobuf::Duration& duration) {
   return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());

@@ -119,7 +119,7 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Start(
   if (!std::filesystem::is_directory(options.data_root, error)) {
     return base::NotFound("DATA_ROOT_NOT_FOUND",
                           fmt::format("expected a folder with data sets at '{}', found none; name "
-                                      "one with --data-root or ESPALIER_DATA",
+                                      "one with --data-root (the repository's own is its data/)",
                                       options.data_root));
   }
   std::unique_ptr<LocalCluster> cluster(new LocalCluster());

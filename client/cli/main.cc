@@ -18,13 +18,19 @@ espalier::cli::Terminal Inspect(int descriptor) {
   terminal.is_tty = isatty(descriptor) != 0 && !dumb;
   terminal.color = terminal.is_tty && (no_color == nullptr || *no_color == '\0');
   winsize size{};
-  if (ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) terminal.columns = size.ws_col;
+  if (ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 && size.ws_row > 0) {
+    terminal.columns = size.ws_col;
+    terminal.rows = size.ws_row;
+  }
   return terminal;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  // gRPC's own lines on standard error say less than our one paragraph. Before the first thread:
+  // setenv is not thread-safe. The processes of `up` and `demo` inherit it.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   espalier::cli::Interrupt interrupt;
   const espalier::cli::Streams streams{std::cout, std::cerr, Inspect(STDOUT_FILENO),
                                        Inspect(STDERR_FILENO)};

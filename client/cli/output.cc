@@ -76,6 +76,13 @@ std::string ToYaml(const google::protobuf::Message& message) {
   return text;
 }
 
+std::string JsonToYaml(const std::string& json) {
+  std::string text;
+  const Json tree = Json::parse(json, nullptr, /*allow_exceptions=*/false);
+  if (!tree.is_discarded()) WriteYaml(tree, "", text);
+  return text;
+}
+
 void PrintMessage(std::ostream& out, Format format, const google::protobuf::Message& message) {
   out << (format == Format::kYaml ? ToYaml(message) : ToJson(message));
 }

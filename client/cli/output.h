@@ -19,12 +19,15 @@ struct Terminal {
   bool is_tty = false;
   bool color = false;
   int columns = 80;
+  int rows = 24;
 };
 
 // Indented JSON with a final newline; on one line when `compact`.
 std::string ToJson(const google::protobuf::Message& message, bool compact = false);
 // The same content as YAML.
 std::string ToYaml(const google::protobuf::Message& message);
+// The same content as YAML, keys in their order. `json` is well formed; otherwise "".
+std::string JsonToYaml(const std::string& json);
 
 // `message` in a format other than kTable.
 void PrintMessage(std::ostream& out, Format format, const google::protobuf::Message& message);

@@ -20,55 +20,63 @@ double RunTotals::saved() const {
   return 1 - static_cast<double>(bytes) / static_cast<double>(dense_bytes);
 }
 
+absl::Duration RunTotals::Left(int more_rounds) const {
+  return rounds > 0 ? absl::Seconds(seconds / rounds * more_rounds) : absl::ZeroDuration();
+}
+
+std::string TroubleOf(const v1::JobEvent& event) {
+  switch (event.kind_case()) {
+    case v1::JobEvent::kTaskReassigned: {
+      const v1::TaskReassigned& task = event.task_reassigned();
+      return fmt::format("round {}: participant {} moved away from {} ({})", task.round(),
+                         task.participant(), task.worker(), task.reason());
+    }
+    case v1::JobEvent::kUpdateRejected: {
+      const v1::UpdateRejected& update = event.update_rejected();
+      return fmt::format("round {}: update of {} from {} rejected: {} {}", update.round(),
+                         update.participant(), update.worker(), update.reason(), update.message());
+    }
+    case v1::JobEvent::kQuorumMissed: {
+      const v1::QuorumMissed& missed = event.quorum_missed();
+      return fmt::format("round {}: {} of {} needed updates arrived in time: {}", missed.round(),
+                         missed.arrived(), missed.needed(), missed.decision());
+    }
+    default:
+      return "";
+  }
+}
+
 Progress::Progress(std::ostream& err, const Terminal& terminal, const v1::Job& job)
     : err_(err),
       terminal_(terminal),
       name_(job.name()),
       rounds_(job.spec().federation().rounds()),
-      state_(job.state()) {}
+      state_(job.state()),
+      live_(err, terminal.columns) {}
 
 void Progress::OnEvent(const v1::JobEvent& event) {
-  switch (event.kind_case()) {
-    case v1::JobEvent::kStateChanged: {
-      const v1::JobStateChanged& change = event.state_changed();
-      state_ = change.state();
-      std::string text = StateWord(change.state());
-      if (!change.reason().empty()) text += " " + change.reason();
-      if (!change.message().empty()) text += ": " + change.message();
-      return Note(text);
-    }
-    case v1::JobEvent::kRoundCommitted:
-      return OnRound(event.round_committed().summary());
-    case v1::JobEvent::kTaskReassigned: {
-      const v1::TaskReassigned& task = event.task_reassigned();
-      return Note(fmt::format("round {}: participant {} moved away from {} ({})", task.round(),
-                              task.participant(), task.worker(), task.reason()));
-    }
-    case v1::JobEvent::kUpdateRejected: {
-      const v1::UpdateRejected& update = event.update_rejected();
-      return Note(fmt::format("round {}: update of {} from {} rejected: {} {}", update.round(),
-                              update.participant(), update.worker(), update.reason(),
-                              update.message()));
-    }
-    case v1::JobEvent::kQuorumMissed: {
-      const v1::QuorumMissed& missed = event.quorum_missed();
-      return Note(fmt::format("round {}: {} of {} needed updates arrived in time: {}",
-                              missed.round(), missed.arrived(), missed.needed(),
-                              missed.decision()));
-    }
-    default:
-      return;
+  if (event.has_state_changed()) {
+    const v1::JobStateChanged& change = event.state_changed();
+    state_ = change.state();
+    std::string text = StateWord(change.state());
+    if (!change.reason().empty()) text += " " + change.reason();
+    if (!change.message().empty()) text += ": " + change.message();
+    Note(text);
+  } else if (event.has_round_committed()) {
+    OnRound(event.round_committed().summary());
+  } else if (const std::string trouble = TroubleOf(event); !trouble.empty()) {
+    Note(trouble);
   }
 }
 
 void Progress::OnRound(const v1::RoundSummary& summary) {
   totals_.Add(summary);
   if (const auto accuracy = AccuracyOf(summary)) accuracy_ = *accuracy;
-  const std::string line = RoundLine(summary);
+  const std::string line = name_ + "  " + RoundLine(summary);
   if (terminal_.is_tty) {
-    ShowLive(line);
+    live_.Show({line});
   } else {
-    err_ << name_ << "  " << line << "\n" << std::flush;
+    err_ << line << "\n" << std::flush;
   }
 }
 
@@ -80,24 +88,13 @@ std::string Progress::RoundLine(const v1::RoundSummary& summary) const {
   line += "  bytes saved " + Percent(totals_.saved());
   const int left = rounds_ - summary.round();
   if (left > 0) {
-    line += "  left " + HumanDuration(absl::Seconds(totals_.seconds / totals_.rounds * left));
+    line += "  left " + HumanDuration(totals_.Left(left));
   }
   return line;
 }
 
-void Progress::ShowLive(const std::string& line) {
-  live_ = FitTo(name_ + "  " + line, std::max(terminal_.columns - 1, 1));
-  err_ << "\r\x1b[K" << live_ << std::flush;
-}
+void Progress::Note(const std::string& text) { live_.Print(name_ + "  " + text); }
 
-void Progress::Note(const std::string& text) {
-  if (!live_.empty()) err_ << "\r\x1b[K";
-  err_ << name_ << "  " << text << "\n" << live_ << std::flush;
-}
-
-void Progress::Finish() {
-  if (!live_.empty()) err_ << "\n" << std::flush;
-  live_.clear();
-}
+void Progress::Finish() { live_.Finish(); }
 
 }  // namespace espalier::cli

@@ -8,6 +8,8 @@
 #include <ostream>
 #include <string>
 
+#include "absl/time/time.h"
+#include "client/cli/live_block.h"
 #include "client/cli/output.h"
 #include "espalier/v1/job.pb.h"
 
@@ -24,7 +26,13 @@ struct RunTotals {
   void Add(const v1::RoundSummary& summary);
   // Share of the dense bytes that was not sent; 0 before the first round.
   double saved() const;
+  // Time for so many more rounds, if they take as long as those so far.
+  absl::Duration Left(int more_rounds) const;
 };
+
+// What people should know of an event that is neither a round nor a change of state: a task that
+// moved, an update that was rejected, a quorum that was missed; "" for all others.
+std::string TroubleOf(const v1::JobEvent& event);
 
 class Progress {
  public:
@@ -44,7 +52,6 @@ class Progress {
  private:
   std::string RoundLine(const v1::RoundSummary& summary) const;
   void OnRound(const v1::RoundSummary& summary);
-  void ShowLive(const std::string& line);
 
   std::ostream& err_;
   Terminal terminal_;
@@ -53,7 +60,7 @@ class Progress {
   RunTotals totals_;
   v1::Job::State state_;
   double accuracy_ = -1;  // newest known, < 0 before the first evaluation
-  std::string live_;
+  LiveBlock live_;
 };
 
 }  // namespace espalier::cli

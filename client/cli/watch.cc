@@ -71,37 +71,47 @@ absl::Status Interrupted(const std::string& name) {
 
 }  // namespace
 
-absl::StatusOr<v1::Job> FollowJob(Context& context, client::Client& client, const v1::Job& job,
-                                  const WatchOptions& options) {
-  std::mutex mutex;  // the explainer prints from its own thread
-  Progress progress(context.err, context.err_terminal, job);
+absl::StatusOr<v1::Job> ObserveJob(client::Client& client, const std::string& name,
+                                   int64_t after_sequence, const JobObserver& observer,
+                                   const std::stop_token& stop, absl::Time deadline) {
+  std::mutex mutex;  // the explainer calls from its own thread
   const auto note = [&](const std::string& text) {
     const std::lock_guard lock(mutex);
-    progress.Note(text);
+    observer.on_note(text);
   };
-  absl::Status status;
   {
-    WaitExplainer explainer(client, job.name(), note);
-    const absl::Time deadline = context.options.timeout_given
-                                    ? absl::Now() + context.options.client.timeout
-                                    : absl::InfiniteFuture();
-    status = client.WatchJob(
-        job.name(), options.after_sequence,
+    WaitExplainer explainer(client, name, note);
+    ESPALIER_RETURN_IF_ERROR(client.WatchJob(
+        name, after_sequence,
         [&](const v1::JobEvent& event) {
           explainer.EventSeen();
           const std::lock_guard lock(mutex);
-          if (options.events_as_json) PrintEvent(context, event);
-          if (options.show_progress) progress.OnEvent(event);
+          observer.on_event(event);
         },
         [&](const absl::Status& broken) {
           note("connection lost, trying again: " + base::MessageOf(broken));
         },
-        context.stop(), deadline);
+        stop, deadline));
   }
+  return client.GetJob(name);
+}
+
+absl::StatusOr<v1::Job> FollowJob(Context& context, client::Client& client, const v1::Job& job,
+                                  const WatchOptions& options) {
+  Progress progress(context.err, context.err_terminal, job);
+  const auto on_event = [&](const v1::JobEvent& event) {
+    if (options.events_as_json) PrintEvent(context, event);
+    if (options.show_progress) progress.OnEvent(event);
+  };
+  const absl::Time deadline = context.options.timeout_given
+                                  ? absl::Now() + context.options.client.timeout
+                                  : absl::InfiniteFuture();
+  auto ended = ObserveJob(client, job.name(), options.after_sequence,
+                          {on_event, [&](const std::string& text) { progress.Note(text); }},
+                          context.stop(), deadline);
   progress.Finish();
-  if (status.code() == absl::StatusCode::kCancelled) return Interrupted(job.name());
-  ESPALIER_RETURN_IF_ERROR(status);
-  return client.GetJob(job.name());
+  if (ended.status().code() == absl::StatusCode::kCancelled) return Interrupted(job.name());
+  return ended;
 }
 
 void PrintOutcome(const Context& context, const v1::Job& job) {

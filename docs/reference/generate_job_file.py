@@ -41,7 +41,8 @@ A job file is YAML. Its fields are those of the API's message `JobSpec`, under t
 - **Method parameters** are a plain map under `method.parameters`. Each method has its own:
   `espalier method describe set` or [docs/methods](../methods/README.md).
 - **Defaults.** A field that is left out has its default. `espalier job submit FILE --dry-run -o yaml` shows the job with
-  all of them filled in, in the form of the API: it cannot be submitted again as it is.
+  all of them filled in, in the form of the API: it cannot be submitted again as it is. `espalier job get JOB --spec`
+  prints a job file with all of them, which can.
 - **Overrides.** `--set federation.rounds=5` and `--set 'model.layers[0].linear.units=100'` replace one value, `--set
   'method={name: dense}'` a whole part. The list item must exist.
 - **Limits.** At most 1 MiB, 32 levels and 100,000 values; YAML anchors and aliases are refused.

@@ -255,6 +255,46 @@ class UsageTest(PhraseTest):
         self.assertEqual(1, len(result.err.splitlines()), result.err)
         self.assertTrue(result.err.startswith("error: expected a coordinator at 127.0.0.1:1"))
 
+    def test_port_in_use_is_one_paragraph(self):
+        with cluster.Cluster() as own:
+            port = own.address.rpartition(":")[2]
+            log = own.folder / "second.log"
+            with cluster.Process(
+                "espalier-coordinator",
+                [
+                    "--listen",
+                    own.address,
+                    "--metrics-listen",
+                    "127.0.0.1:0",
+                    "--data-dir",
+                    own.folder / "second",
+                ],
+                log,
+            ) as second:
+                self.assertEqual(69, second.wait())
+            [line] = log.read_text().splitlines()
+            for word in ("PORT_IN_USE", own.address, "--listen"):
+                self.assertIn(word, line)
+            up = espalier(
+                "up",
+                "--port",
+                port,
+                "--metrics-port",
+                0,
+                "--data-root",
+                cluster.DATA,
+                "--data-dir",
+                own.folder / "up",
+                "-o",
+                "json",
+            )
+            self.check_error(
+                up, UNAVAILABLE, "PROCESS_ENDED", "PORT_IN_USE", own.address, "--listen"
+            )
+            self.assertEqual(
+                1, len((own.folder / "up/logs/coordinator.log").read_text().splitlines())
+            )
+
     def test_up_without_data(self):
         result = espalier(
             "up", "--data-root", "/nonexistent", "--port", "0", "--metrics-port", "0", "-o", "json"

@@ -26,7 +26,7 @@ POLL_S = 0.02
 _PR_SET_PDEATHSIG = 1
 
 
-def _die_with_parent():
+def die_with_parent():
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -52,7 +52,7 @@ class Process:
                 [BIN / program, *map(str, arguments)],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
                 **popen,
             )
         self.pid = self._popen.pid

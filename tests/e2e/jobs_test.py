@@ -71,6 +71,17 @@ class JobsTest(unittest.TestCase):
             'name: "jobs/texts"\n', self.cluster.cli("job", "get", "texts", "-o", "yaml").ok().out
         )
 
+    def test_spec_is_a_job_file_again(self):
+        done = self.cluster.run(*example("digits-rigl", 2), "--name", "original")
+        for arguments in ([], ["-o", "yaml"], ["-o", "json"]):
+            with self.subTest(arguments):
+                text = self.cluster.cli("job", "get", "original", "--spec", *arguments).ok().out
+                again = self.cluster.cli(
+                    "job", "submit", "-", "--wait", "-o", "json", stdin=text
+                ).ok()
+                self.assertEqual(done["spec"], again.json["spec"])
+                self.assertEqual(done["model_hash"], again.json["model_hash"])
+
     def test_watch_writes_a_plain_line_per_round(self):
         watched = self.cluster.cli(
             "job", "submit", self.cluster.file(digits_job()), "--watch", "--name", "plain"

@@ -9,6 +9,7 @@ import unittest
 
 import cluster
 from cluster import Process, digits_job, espalier, eventually
+from terminal import Terminal
 
 DEMO_WORKERS = 3
 
@@ -175,7 +176,7 @@ class DemoTest(unittest.TestCase):
             r"round +loss +accuracy +loss +accuracy",
             r"after \d+ rounds +SET, sparse +dense twin",
             r"weights of the layers +28700 +287000 +10\.0×",
-            r"density +0\.1 +1 ",
+            r"density +0\.1 +1\n",
             r"bytes on the wire",
         ):
             self.assertRegex(shown, words)
@@ -183,7 +184,57 @@ class DemoTest(unittest.TestCase):
         sparse, dense = map(float, accuracy.groups())
         self.assertGreaterEqual(sparse, 95)
         self.assertGreaterEqual(dense, 95)
+        self.assertRegex(shown, r"memory for weights, a worker +574 kB +2\.3 MB +4\.0×")
+        self.assertRegex(shown, r"a worker process took \d+ MB at most")
         self.assertNotIn("\x1b", shown)
+        self.assertNotIn("\r", shown)
+        self.assertEqual([], [line for line in shown.splitlines() if len(line) > 80])
+
+    def on_terminal(self, **options):
+        return self.enterContext(Terminal(*self.arguments, TMPDIR=str(self.temporary), **options))
+
+    # Up to the first of the ten live lines, which is emptied.
+    NEXT_FRAME = "\x1b[9A\r\x1b[K"
+
+    def test_terminal_shows_both_jobs_in_place(self):
+        demo = self.on_terminal()
+        demo.read_until(r"round +3\d of 100")
+        shown = demo.screen_before(self.NEXT_FRAME)
+        lines = shown.splitlines()
+        self.assertLess(len(lines), 24)
+        self.assertTrue(all(len(line) < 80 for line in lines))
+        live = shown[shown.index("training ") :]
+        for words in (
+            r"training +SET, sparse +dense twin\n",
+            r"  round +\d+ of 100 +\d+ of 100\n +━+·+ ━*·+\n",
+            r"loss +0\.\d{4} +0\.\d{4}\n",
+            r"test accuracy +\d\d\.\d % +\d\d\.\d %\n",
+        ):
+            self.assertRegex(live, words)
+        self.assertEqual(0, demo.read_to_end(120), demo.screen)
+        self.assertEqual(200, demo.raw.count(self.NEXT_FRAME))
+        end = demo.screen
+        self.assertRegex(end, r"\n  after 100 rounds +SET, sparse +dense twin +less\n")
+        self.assertNotRegex(end, r"training +SET, sparse|time left")
+        self.assertEqual(demo.modes, demo.modes_now())
+        self.assertEqual([], list(self.temporary.iterdir()))
+
+    def test_terminal_is_usable_after_ctrl_c(self):
+        demo = self.on_terminal()
+        demo.read_until(r"round +5 of 100")
+        demo.press_ctrl_c()
+        self.assertEqual(130, demo.read_to_end(), demo.raw)
+        last = demo.raw.rstrip().rsplit("\n", 1)[-1]
+        self.assertEqual("interrupted; the coordinator, its workers and their files are gone", last)
+        # Neither a hidden cursor nor another screen is there to be restored.
+        self.assertNotIn("\x1b[?", demo.raw)
+        self.assertEqual(demo.modes, demo.modes_now())
+        self.assertEqual([], list(self.temporary.iterdir()))
+
+    def test_dumb_terminal_gets_plain_lines(self):
+        demo = self.on_terminal(TERM="dumb")
+        demo.read_until(r"\n +1 +[\d.]+ +[\d.]+ %")
+        self.assertNotIn("\x1b", demo.raw)
 
     def check_interrupted(self, number, codes):
         demo = self.start()

@@ -13,8 +13,9 @@ Examples:
   espalier checkpoint get checkpoints/my-job-20
   espalier checkpoint get my-job-20 -O model.safetensors
 
-A download that was interrupted continues where it stopped; the file appears under its name only after
-its checksum was verified.)";
+A download that was interrupted continues where it stopped; the file appears
+under its name only after its checksum was verified. Format and loading in
+Python: docs/formats/checkpoint.md, docs/tutorial.md.)";
 
 // A line of progress that redraws itself; nothing in a pipe.
 void ShowProgress(const Context& context, int64_t bytes, int64_t total) {
@@ -61,8 +62,10 @@ void AddCheckpointGet(CLI::App& parent, Command& chosen) {
   auto options = std::make_shared<Options>();
   CLI::App* command = parent.add_subcommand("get", kDescription);
   command->add_option("CHECKPOINT", options->name, "checkpoints/NAME, or only NAME")->required();
-  command->add_option("-O,--output-file", options->output,
-                      "Where to write it; default: NAME.safetensors in this folder");
+  command
+      ->add_option("-O,--output-file", options->output,
+                   "Where to write it; default: NAME.safetensors in this folder")
+      ->type_name("FILE");
   command->callback([&chosen, options] {
     chosen = [options](Context& context) { return Get(context, options->name, options->output); };
   });

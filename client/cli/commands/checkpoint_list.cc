@@ -47,7 +47,7 @@ absl::StatusOr<int> List(Context& context, const std::string& job) {
 void AddCheckpointList(CLI::App& parent, Command& chosen) {
   auto job = std::make_shared<std::string>();
   CLI::App* command = parent.add_subcommand("list", kDescription);
-  command->add_option("--job", *job, "Only of this job");
+  command->add_option("--job", *job, "Only of this job: jobs/ID, or only ID")->type_name("JOB");
   command->callback(
       [&chosen, job] { chosen = [job](Context& context) { return List(context, *job); }; });
 }

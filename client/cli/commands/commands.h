@@ -1,6 +1,8 @@
 // Every command: adds itself to `parent` and sets `chosen` when the user picks it. One file each.
 #pragma once
 
+#include <string>
+
 #include "client/cli/context.h"
 
 namespace espalier::cli {
@@ -19,5 +21,8 @@ void AddCheckpointList(CLI::App& parent, Command& chosen);
 void AddCheckpointGet(CLI::App& parent, Command& chosen);
 void AddClusterStatus(CLI::App& parent, Command& chosen);
 void AddVersion(CLI::App& parent, Command& chosen);
+
+// "espalier 0.1.0 (protocol 1..1)".
+std::string VersionLine();
 
 }  // namespace espalier::cli

@@ -1,10 +1,8 @@
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <filesystem>
-#include <map>
 #include <mutex>
 #include <thread>
 
@@ -15,6 +13,8 @@
 #include "client/cli/job_text.h"
 #include "client/cli/local_cluster.h"
 #include "client/cli/progress.h"
+#include "client/cli/twin_view.h"
+#include "client/cli/watch.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -25,12 +25,13 @@ constexpr char kDescription[] = R"(See what Espalier does, in a minute
 
 Examples:
   espalier demo                three workers, real handwritten digits
-  espalier demo --workers 1    the same bits: results do not depend on who computes them
+  espalier demo --workers 1    the same bits, whoever computes them
 
-Starts a coordinator and workers on this machine, trains a sparse network (SET) next to its dense twin, and
-compares them. Everything is stopped and removed at the end.)";
+Starts a coordinator and workers on this machine, trains a sparse network (SET)
+next to its dense twin, and compares them. On a terminal both are shown live, in
+a pipe every tenth round is a line. Run it in the repository, or say where
+data/ is. Everything is stopped and removed at the end.)";
 
-constexpr int kShowEvery = 10;
 constexpr auto kCheckEvery = std::chrono::milliseconds(100);
 
 // A folder that is removed at the end, whatever the end is.
@@ -52,159 +53,126 @@ class TemporaryFolder {
   std::string path_;
 };
 
-// One of the two jobs as it is watched.
-struct Twin {
-  Twin(std::string twin_title, const char* twin_yaml)
-      : title(std::move(twin_title)), yaml(twin_yaml) {}
-
-  std::string title;
-  const char* yaml;
-  v1::Job job;
-  RunTotals totals;
-  std::map<int, v1::RoundSummary> rounds;
-  absl::Status ended;
-  bool over = false;
-};
-
-// Both jobs run at once; a line is shown when both have committed the round.
+// The two jobs, which run at once.
 class Race {
  public:
-  Race(Context& context, Twin sparse, Twin dense)
-      : context_(context), twins_{std::move(sparse), std::move(dense)} {}
+  Race(Context& context, client::Client& client) : context_(context), client_(client) {}
 
-  absl::Status Submit(client::Client& client);
-  absl::Status Run(client::Client& client, LocalCluster& cluster, std::stop_token stop);
-  const Twin& sparse() const { return twins_[0]; }
-  const Twin& dense() const { return twins_[1]; }
+  absl::Status Submit();
+  // Shows the rounds until both have ended; fails when one fails or a process of `cluster` ends.
+  absl::Status Run(LocalCluster& cluster, const std::stop_token& stop);
+  // Largest memory that a worker process ever took, in both jobs together.
+  int64_t peak_worker_memory_bytes() const;
 
  private:
-  void OnEvent(Twin& twin, const v1::JobEvent& event);
-  void ShowRounds();
+  struct Twin {
+    v1::Job job;
+    absl::Status ended;
+    bool over = false;
+  };
+  static constexpr std::array<const char*, 2> kTitles = {"SET, sparse", "dense twin"};
+  static constexpr std::array<const char*, 2> kYaml = {kDigitsSetYaml, kDigitsDenseYaml};
+
+  // Follows one job; runs in a thread of its own.
+  void Follow(size_t twin, TwinView& view, const std::stop_token& stop);
+  absl::Status WaitForBoth(LocalCluster& cluster);
 
   Context& context_;
+  client::Client& client_;
   std::array<Twin, 2> twins_;
-  std::mutex mutex_;
-  int shown_ = 0;
+  std::mutex mutex_;  // guards the view, `ended` and `over`
 };
 
-absl::Status Race::Submit(client::Client& client) {
-  for (Twin& twin : twins_) {
+absl::Status Race::Submit() {
+  for (size_t i = 0; i < twins_.size(); ++i) {
     v1::CreateJobRequest request;
-    ESPALIER_ASSIGN_OR_RETURN(*request.mutable_spec(), ReadJob(twin.yaml, twin.title, {}));
-    ESPALIER_ASSIGN_OR_RETURN(twin.job, client.CreateJob(request));
+    ESPALIER_ASSIGN_OR_RETURN(*request.mutable_spec(), ReadJob(kYaml[i], kTitles[i], {}));
+    ESPALIER_ASSIGN_OR_RETURN(twins_[i].job, client_.CreateJob(request));
   }
-  context_.out << fmt::format(
-                      "\n  {:>5}   {:^21}   {:^21}\n  {:>5}   {:>9} {:>11}   {:>9} {:>11}\n", "",
-                      twins_[0].title, twins_[1].title, "round", "loss", "accuracy", "loss",
-                      "accuracy")
-               << std::flush;
   return absl::OkStatus();
 }
 
-void Race::OnEvent(Twin& twin, const v1::JobEvent& event) {
-  if (!event.has_round_committed()) return;
+void Race::Follow(size_t twin, TwinView& view, const std::stop_token& stop) {
+  const JobObserver observer = {[&](const v1::JobEvent& event) {
+                                  const std::lock_guard lock(mutex_);
+                                  if (event.has_round_committed())
+                                    view.OnRound(twin, event.round_committed().summary());
+                                  if (const auto trouble = TroubleOf(event); !trouble.empty())
+                                    view.Note(twin, trouble);
+                                },
+                                [&](const std::string& text) {
+                                  const std::lock_guard lock(mutex_);
+                                  view.Note(twin, text);
+                                }};
+  auto job =
+      ObserveJob(client_, twins_[twin].job.name(), 0, observer, stop, absl::InfiniteFuture());
   const std::lock_guard lock(mutex_);
-  const v1::RoundSummary& summary = event.round_committed().summary();
-  twin.totals.Add(summary);
-  twin.rounds[summary.round()] = summary;
-  ShowRounds();
+  twins_[twin].ended = job.status();
+  if (job.ok()) twins_[twin].job = *std::move(job);
+  twins_[twin].over = true;
 }
 
-void Race::ShowRounds() {
-  const auto cell = [](const v1::RoundSummary& summary) {
-    return fmt::format("{:>9.4f} {:>11}", summary.train_loss(),
-                       Percent(AccuracyOf(summary).value_or(0)));
-  };
-  for (;;) {
-    const int next = shown_ == 0 ? 1 : (shown_ / kShowEvery + 1) * kShowEvery;
-    if (!twins_[0].rounds.contains(next) || !twins_[1].rounds.contains(next)) return;
-    shown_ = next;
-    context_.out << fmt::format("  {:>5}   {}   {}\n", next, cell(twins_[0].rounds[next]),
-                                cell(twins_[1].rounds[next]))
-                 << std::flush;
-  }
-}
-
-absl::Status Race::Run(client::Client& client, LocalCluster& cluster, std::stop_token stop) {
-  std::stop_source ended;
-  std::stop_callback forward(stop, [&ended] { ended.request_stop(); });
-  std::vector<std::jthread> watchers;
-  for (Twin& twin : twins_) {
-    watchers.emplace_back([&, this] {
-      const absl::Status status = client.WatchJob(
-          twin.job.name(), 0, [&](const v1::JobEvent& event) { OnEvent(twin, event); },
-          [](const absl::Status&) {}, ended.get_token());
-      const std::lock_guard lock(mutex_);
-      twin.ended = status;
-      twin.over = true;
-    });
-  }
-  absl::Status failure;
+absl::Status Race::WaitForBoth(LocalCluster& cluster) {
   for (;;) {
     std::this_thread::sleep_for(kCheckEvery);
-    if (const auto gone = cluster.Check()) {
-      failure = *gone;
-      break;
-    }
+    if (const auto gone = cluster.Check()) return *gone;
     const std::lock_guard lock(mutex_);
-    if (twins_[0].over && twins_[1].over) break;
+    if (twins_[0].over && twins_[1].over) return absl::OkStatus();
   }
+}
+
+absl::Status Race::Run(LocalCluster& cluster, const std::stop_token& stop) {
+  TwinView view(context_.out, context_.out_terminal, {kTitles[0], kTitles[1]},
+                twins_[0].job.spec().federation().rounds());
+  view.Start();
+  std::stop_source ended;
+  const std::stop_callback forward(stop, [&ended] { ended.request_stop(); });
+  std::vector<std::jthread> followers;
+  for (size_t i = 0; i < twins_.size(); ++i) {
+    followers.emplace_back([this, i, &view, token = ended.get_token()] { Follow(i, view, token); });
+  }
+  const absl::Status failure = WaitForBoth(cluster);
   ended.request_stop();
-  watchers.clear();
+  followers.clear();
+  if (stop.stop_requested()) {
+    return base::MakeError(absl::StatusCode::kCancelled, "INTERRUPTED",
+                           "interrupted; the coordinator, its workers and their files are gone");
+  }
   ESPALIER_RETURN_IF_ERROR(failure);
-  for (Twin& twin : twins_) {
+  for (const Twin& twin : twins_) {
     ESPALIER_RETURN_IF_ERROR(twin.ended);
-    ESPALIER_ASSIGN_OR_RETURN(twin.job, client.GetJob(twin.job.name()));
     if (twin.job.state() != v1::Job::STATE_SUCCEEDED) {
       return base::FailedPrecondition(twin.job.failure_reason(), twin.job.failure_message());
     }
   }
+  view.Compare({twins_[0].job, twins_[1].job});
   return absl::OkStatus();
 }
 
-std::string Times(double dense, double sparse) {
-  return sparse > 0 ? fmt::format("{:.1f}×", dense / sparse) : "-";
-}
-
-void ShowComparison(const Context& context, const Race& race) {
-  const Twin& sparse = race.sparse();
-  const Twin& dense = race.dense();
-  const v1::RoundSummary& s = *sparse.job.history().rbegin();
-  const v1::RoundSummary& d = *dense.job.history().rbegin();
-  const auto row = [&](const std::string& name, const std::string& a, const std::string& b,
-                       const std::string& ratio) {
-    context.out << fmt::format("  {:<28} {:>12} {:>12} {:>8}\n", name, a, b, ratio);
-  };
-  const double rounds = sparse.totals.rounds;
-  context.out << fmt::format("\n  {:<28} {:>12} {:>12} {:>8}\n",
-                             "after " + std::to_string(s.round()) + " rounds", sparse.title,
-                             dense.title, "less");
-  row("test accuracy, last round", Percent(s.test_accuracy()), Percent(d.test_accuracy()), "");
-  row("test accuracy, best round", Percent(sparse.job.best_accuracy()),
-      Percent(dense.job.best_accuracy()), "");
-  row("weights of the layers", std::to_string(s.active_weights()),
-      std::to_string(d.active_weights()),
-      Times(static_cast<double>(d.active_weights()), static_cast<double>(s.active_weights())));
-  row("density", fmt::format("{:.3g}", s.density()), fmt::format("{:.3g}", d.density()), "");
-  row("bytes on the wire, a round", HumanBytes(static_cast<int64_t>(sparse.totals.bytes / rounds)),
-      HumanBytes(static_cast<int64_t>(dense.totals.bytes / rounds)),
-      Times(static_cast<double>(dense.totals.bytes), static_cast<double>(sparse.totals.bytes)));
-  row("time, a round (both at once)", HumanDuration(absl::Seconds(sparse.totals.seconds / rounds)),
-      HumanDuration(absl::Seconds(dense.totals.seconds / rounds)),
-      Times(dense.totals.seconds, sparse.totals.seconds));
-  row("positions ever active", Percent(s.explored()), Percent(d.explored()), "");
+int64_t Race::peak_worker_memory_bytes() const {
+  RunTotals totals;
+  for (const Twin& twin : twins_) {
+    for (const v1::RoundSummary& round : twin.job.history()) totals.Add(round);
+  }
+  return totals.peak_worker_memory_bytes;
 }
 
 constexpr char kExplanation[] = R"(
-  The sparse network was sparse from its first step: no worker held a dense weight, gradient or
-  optimizer slot. After every round the coordinator averaged the workers' weights, dropped the weakest 30 %
-  of each sign and grew as many at random places, which it sent as a seed.
-  On a network this small most of a round is messages, not arithmetic; the larger the layers and the lower the
-  density, the more of the time goes away with the weights: see docs/benchmarks.md.
+  The sparse network was sparse from its first step: no worker held a dense
+  weight, gradient or optimizer slot. After every round the coordinator
+  averaged the workers' weights, dropped the weakest 30 % of each sign and grew
+  as many at random places, which it sent as a seed.
+  Memory for weights is computed: the values and their momentum, and where the
+  sparse ones are. Measured, a worker process took {} at most for program,
+  data and both networks.
+  On a network this small most of a round is messages, not arithmetic; the
+  larger the layers and the lower the density, the more of the time goes away
+  with the weights: see docs/benchmarks.md.
 
-  Next:  espalier up --workers 4                                        a cluster that stays
-         espalier job submit docs/examples/digits-rigl.yaml --watch     another method on it
-         espalier method list                                           what it can run
+  Next:
+    espalier up --workers 4                                     your own cluster
+    espalier job submit docs/examples/digits-rigl.yaml --watch  another method
+    espalier method list                                        what it can run
 )";
 
 absl::StatusOr<int> Demo(Context& context, LocalClusterOptions options) {
@@ -213,16 +181,16 @@ absl::StatusOr<int> Demo(Context& context, LocalClusterOptions options) {
   options.data_dir = folder.path();
   ESPALIER_ASSIGN_OR_RETURN(auto cluster, LocalCluster::Start(options));
   context.out << fmt::format(
-      "Espalier {}: a coordinator at {} and {} worker processes, each with a share of 1,437\n"
-      "handwritten digits that it never sends. They train two networks at the same time:\n",
-      ESPALIER_VERSION, cluster->address(), options.workers);
+      "Espalier {}: a coordinator at {} and {} worker process{},\n"
+      "each with a share of 1,437 handwritten digits that it never sends. They train\n"
+      "two networks at the same time:\n",
+      ESPALIER_VERSION, cluster->address(), options.workers, options.workers == 1 ? "" : "es");
   context.options.client.server = cluster->address();
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
-  Race race(context, Twin("SET, sparse", kDigitsSetYaml), Twin("dense twin", kDigitsDenseYaml));
-  ESPALIER_RETURN_IF_ERROR(race.Submit(*client));
-  ESPALIER_RETURN_IF_ERROR(race.Run(*client, *cluster, stop));
-  ShowComparison(context, race);
-  context.out << kExplanation;
+  Race race(context, *client);
+  ESPALIER_RETURN_IF_ERROR(race.Submit());
+  ESPALIER_RETURN_IF_ERROR(race.Run(*cluster, stop));
+  context.out << fmt::format(kExplanation, HumanBytes(race.peak_worker_memory_bytes()));
   return kExitDone;
 }
 
@@ -232,11 +200,12 @@ void AddDemo(CLI::App& parent, Command& chosen) {
   auto options = std::make_shared<LocalClusterOptions>();
   options->data_root = "data";
   CLI::App* command = parent.add_subcommand("demo", kDescription);
-  command->add_option("--workers", options->workers, "Number of workers")
+  command->add_option("--workers", options->workers, "Number of workers, 1 to 64")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
   command
       ->add_option("--data-root", options->data_root, "Folder that contains the data set 'digits'")
+      ->type_name("FOLDER")
       ->capture_default_str();
   command->callback([&chosen, options] {
     chosen = [options](Context& context) { return Demo(context, *options); };

@@ -10,7 +10,9 @@ namespace {
 constexpr char kDescription[] = R"(Ask a job to stop; its checkpoints stay
 
 Examples:
-  espalier job cancel my-job)";
+  espalier job cancel my-job
+
+Returns at once; the round in work is given up. To see its end, watch the job.)";
 
 absl::StatusOr<int> Cancel(Context& context, const std::string& name) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());

@@ -1,6 +1,7 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "client/cli/job_text.h"
 #include "client/cli/progress.h"
 #include "client/cli/watch.h"
 #include "common/base/status.h"
@@ -13,8 +14,16 @@ constexpr char kDescription[] = R"(Show one job
 
 Examples:
   espalier job get my-job
-  espalier job get my-job -o yaml       the whole specification, with all defaults
-  espalier job get my-job -o json | jq '.history[].test_accuracy')";
+  espalier job get my-job --spec > again.yaml    its job file, with all defaults
+  espalier job get my-job -o json | jq '.history[].test_accuracy'
+
+`espalier job submit` takes what --spec prints. Without --spec, -o json and
+-o yaml print the job with its state and its rounds, which is not a job file.)";
+
+struct GetOptions {
+  std::string name;
+  bool spec = false;
+};
 
 void PrintRounds(const Context& context, const v1::Job& job) {
   constexpr int kShown = 10;
@@ -36,9 +45,17 @@ void PrintRounds(const Context& context, const v1::Job& job) {
   table.Print(context.out, context.out_terminal);
 }
 
-absl::StatusOr<int> Get(Context& context, const std::string& name) {
+// A job file is YAML, whatever standard output is; JSON only when asked for.
+int PrintSpec(const Context& context, const v1::Job& job) {
+  const std::string json = WriteJob(job.spec());
+  context.out << (context.options.format == Format::kJson ? json : JsonToYaml(json));
+  return kExitDone;
+}
+
+absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
-  ESPALIER_ASSIGN_OR_RETURN(const v1::Job job, client->GetJob(ResourceName("jobs", name)));
+  ESPALIER_ASSIGN_OR_RETURN(const v1::Job job, client->GetJob(ResourceName("jobs", options.name)));
+  if (options.spec) return PrintSpec(context, job);
   if (context.PrintAsData(job)) return kExitDone;
   PrintOutcome(context, job);
   Fields fields = {{"method", job.spec().method().name()},
@@ -62,11 +79,13 @@ absl::StatusOr<int> Get(Context& context, const std::string& name) {
 }  // namespace
 
 void AddJobGet(CLI::App& parent, Command& chosen) {
-  auto name = std::make_shared<std::string>();
+  auto options = std::make_shared<GetOptions>();
   CLI::App* command = parent.add_subcommand("get", kDescription);
-  command->add_option("JOB", *name, "jobs/ID, or only ID")->required();
-  command->callback(
-      [&chosen, name] { chosen = [name](Context& context) { return Get(context, *name); }; });
+  command->add_option("JOB", options->name, "jobs/ID, or only ID")->required();
+  command->add_flag("--spec", options->spec, "Print the job file, as YAML unless -o json");
+  command->callback([&chosen, options] {
+    chosen = [options](Context& context) { return Get(context, *options); };
+  });
 }
 
 }  // namespace espalier::cli

@@ -45,7 +45,7 @@ absl::StatusOr<int> List(Context& context, size_t limit) {
 void AddJobList(CLI::App& parent, Command& chosen) {
   auto limit = std::make_shared<size_t>(1000);
   CLI::App* command = parent.add_subcommand("list", kDescription);
-  command->add_option("--limit", *limit, "At most so many")
+  command->add_option("--limit", *limit, "At most so many jobs, 1 to 100000")
       ->check(CLI::Range(1, 100'000).description(""))
       ->capture_default_str();
   command->callback(

@@ -22,14 +22,15 @@ namespace {
 constexpr char kDescription[] = R"(Submit a job file
 
 Examples:
-  espalier job submit job.yaml                            returns at once
-  espalier job submit job.yaml --watch                    show every round, until the end
-  espalier job submit job.yaml --wait -o json             for scripts: the final job as JSON
-  espalier job submit job.yaml --set federation.rounds=5 --set method.parameters.zeta=0.2
-  espalier job submit job.yaml --dry-run                  only check it, on the server
+  espalier job submit job.yaml                  returns at once
+  espalier job submit job.yaml --watch          show every round, until the end
+  espalier job submit job.yaml --wait -o json   for scripts: the job as it ended
+  espalier job submit job.yaml --set federation.rounds=5 --set seed=2
+  espalier job submit job.yaml --dry-run        only check it, on the server
 
-The file's fields: docs/reference/job-file.md. With --wait or --watch the exit code is 7 when the job
-FAILED or was CANCELLED.)";
+The file's fields: docs/reference/job-file.md; files to start from:
+docs/examples. With --wait or --watch the exit code is 7 when the job FAILED or
+was CANCELLED. Ctrl-C stops waiting; the job goes on.)";
 
 struct SubmitOptions {
   std::string file;
@@ -148,12 +149,17 @@ void AddJobSubmit(CLI::App& parent, Command& chosen) {
       ->type_name("FIELD=VALUE")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_option("--name", options->id,
-                      "Id of the job: jobs/NAME; made by the server if absent");
-  command->add_option("--request-id", options->request_id,
-                      "Makes retries safe: a second call with the same id returns the first job");
-  command->add_flag("--dry-run", options->dry_run, "Only validate, on the server");
-  command->add_flag("--wait", options->wait, "Wait for the end of the job");
+  command
+      ->add_option("--name", options->id,
+                   "Id of the job, which is then jobs/NAME; made by the server if absent")
+      ->type_name("NAME");
+  command
+      ->add_option("--request-id", options->request_id,
+                   "Makes retries safe: a second call with the same id returns the first job")
+      ->type_name("ID");
+  command->add_flag("--dry-run", options->dry_run,
+                    "Only validate, on the server; nothing is started");
+  command->add_flag("--wait", options->wait, "Wait for the end of the job; for scripts");
   command->add_flag("--watch", options->watch, "Wait, and show every round");
   command->callback([&chosen, options] {
     chosen = [options](Context& context) { return Submit(context, *options); };

@@ -13,7 +13,8 @@ Examples:
   espalier job watch my-job --after 120        continue after event 120
   espalier job watch my-job -o json            every event as one line of JSON
 
-Ctrl-C stops watching; the job goes on. The exit code is 7 when the job FAILED or was CANCELLED.)";
+Ctrl-C stops watching; the job goes on. The exit code is 7 when the job FAILED
+or was CANCELLED.)";
 
 absl::StatusOr<int> Watch(Context& context, const std::string& name, int64_t after) {
   if (context.options.format == Format::kYaml) {

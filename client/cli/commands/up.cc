@@ -13,11 +13,12 @@ namespace {
 constexpr char kDescription[] = R"(Run a local cluster in the foreground
 
 Examples:
-  espalier up --workers 4                          until Ctrl-C
-  espalier up --data-root ~/data --threads 2       your own data sets, two threads a worker
+  espalier up --workers 4                       until Ctrl-C
+  espalier up --data-root ~/data --threads 2    own data, two threads a worker
 
-Starts a coordinator and workers as child processes; they end with this command. Checkpoints and logs
-stay in --data-dir.)";
+Starts a coordinator and workers as child processes; they end with this command.
+Jobs end with it, too; checkpoints and logs stay in --data-dir. A data set is a
+folder under --data-root. Only this machine can connect, without TLS.)";
 
 constexpr auto kCheckEvery = std::chrono::milliseconds(200);
 
@@ -65,18 +66,22 @@ void AddUp(CLI::App& parent, Command& chosen) {
   options->cluster.data_root = "data";
   options->cluster.data_dir = "espalier-data";
   CLI::App* command = parent.add_subcommand("up", kDescription);
-  command->add_option("--workers", options->cluster.workers, "Number of workers")
+  command->add_option("--workers", options->cluster.workers, "Number of workers, 1 to 256")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
-  command->add_option("--threads", options->cluster.threads, "Training threads of each worker")
+  command
+      ->add_option("--threads", options->cluster.threads,
+                   "Training threads of each worker, 1 to 1024")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   command
       ->add_option("--data-root", options->cluster.data_root,
                    "Folder whose sub-folders are data sets")
+      ->type_name("FOLDER")
       ->envname("ESPALIER_DATA")
       ->capture_default_str();
   command->add_option("--data-dir", options->cluster.data_dir, "Folder for checkpoints and logs")
+      ->type_name("FOLDER")
       ->capture_default_str();
   command->add_option("--port", options->port, "Port for workers and clients; 0 = a free one")
       ->check(CLI::Range(0, 65535))

@@ -15,8 +15,7 @@ Examples:
 
 absl::StatusOr<int> Version(Context& context) {
   if (context.options.format == Format::kTable) {
-    context.out << fmt::format("espalier {} (protocol {}..{})\n", ESPALIER_VERSION,
-                               base::kProtocolMin, base::kProtocolMax);
+    context.out << VersionLine() << "\n";
     return kExitDone;
   }
   nlohmann::ordered_json json;
@@ -29,6 +28,11 @@ absl::StatusOr<int> Version(Context& context) {
 }
 
 }  // namespace
+
+std::string VersionLine() {
+  return fmt::format("espalier {} (protocol {}..{})", ESPALIER_VERSION, base::kProtocolMin,
+                     base::kProtocolMax);
+}
 
 void AddVersion(CLI::App& parent, Command& chosen) {
   parent.add_subcommand("version", kDescription)->callback([&chosen] { chosen = Version; });

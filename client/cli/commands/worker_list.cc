@@ -8,7 +8,7 @@
 namespace espalier::cli {
 namespace {
 
-constexpr char kDescription[] = R"(List the workers of a cluster
+constexpr char kDescription[] = R"(List workers: state, data sets, last sign of life
 
 Examples:
   espalier worker list

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "client/cli/exit_code.h"
+#include "client/cli/format.h"
 #include "client/cli/local_cluster.h"
 #include "client/lib/client.h"
 #include "common/base/status.h"
@@ -74,6 +75,54 @@ TEST(AppTest, HelpLeadsWithExamples) {
     EXPECT_THAT(outcome.err, IsEmpty());
     EXPECT_LT(outcome.out.find("Examples:"), outcome.out.find("Usage:"));
   }
+}
+
+TEST(AppTest, HelpFitsATerminal) {
+  const std::vector<std::string> commands[] = {{},
+                                               {"demo"},
+                                               {"up"},
+                                               {"job"},
+                                               {"job", "submit"},
+                                               {"job", "list"},
+                                               {"job", "get"},
+                                               {"job", "watch"},
+                                               {"job", "cancel"},
+                                               {"worker"},
+                                               {"worker", "list"},
+                                               {"method"},
+                                               {"method", "list"},
+                                               {"method", "describe"},
+                                               {"checkpoint"},
+                                               {"checkpoint", "list"},
+                                               {"checkpoint", "get"},
+                                               {"cluster"},
+                                               {"cluster", "status"},
+                                               {"version"}};
+  for (std::vector<std::string> arguments : commands) {
+    arguments.emplace_back("--help");
+    std::istringstream help(RunArguments(arguments).out);
+    for (std::string line; std::getline(help, line);) {
+      EXPECT_LE(Columns(line), 80) << ::testing::PrintToString(arguments) << line;
+    }
+  }
+}
+
+TEST(AppTest, OptionsAreToldWithRangeDefaultAndEnvironment) {
+  EXPECT_THAT(
+      RunArguments({"up", "--help"}).out,
+      AllOf(HasSubstr("  --workers N               Number of workers, 1 to 256 (default 3)\n"),
+            HasSubstr("[ESPALIER_DATA]")));
+}
+
+TEST(AppTest, HelpOnACommandSaysWhereTheOptionsOfAllAre) {
+  EXPECT_THAT(RunArguments({"job", "list", "--help"}).out, HasSubstr("--server"));
+}
+
+TEST(AppTest, VersionIsACommandAndAnOption) {
+  const Outcome option = RunArguments({"--version"});
+  EXPECT_EQ(option.code, 0);
+  EXPECT_EQ(option.out, RunArguments({"version"}).out);
+  EXPECT_THAT(option.out, StartsWith("espalier "));
 }
 
 TEST(AppTest, UnknownCommandGetsASuggestion) {

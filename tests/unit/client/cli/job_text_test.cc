@@ -1,14 +1,19 @@
 #include "client/cli/job_text.h"
 
 #include <gmock/gmock.h>
+#include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 
+#include "client/cli/app.h"
+#include "client/cli/output.h"
 #include "client/lib/client.h"
 #include "common/base/status.h"
 
 namespace espalier::cli {
 namespace {
 
+using ::google::protobuf::util::MessageDifferencer;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr char kJob[] = R"(model:
@@ -52,6 +57,41 @@ TEST(JobTextTest, OverriddenFieldsAreNotBlamedOnTheFile) {
 TEST(JobTextTest, OtherErrorsStayAsTheyAre) {
   const absl::Status error = base::NotFound("X", "y");
   EXPECT_EQ(WithLines(error, kJob, "job.yaml", {}), error);
+}
+
+// Every kind of field, and values that a careless writer would change.
+constexpr char kEverything[] = R"(display_name: "no: 1, 'two' \"three\" # \u00e4\n\t\u0001 true"
+model:
+  input_features: 64
+  layers: [{linear: {units: 100, activation: relu, no_bias: true}}, {linear: {units: 10}}]
+data: {dataset: digits, scale: 0.1, label_column: 0, partition: {kind: dirichlet, shards: 3}}
+method:
+  name: set
+  parameters: {whole: 1, real: 1.0, tiny: 1e-300, flag: false, word: zero, digits: "7", yes: "true"}
+training:
+  optimizer: {kind: adam, learning_rate: 0.30000000000000004}
+  schedule: {kind: step, milestones: [3, 5]}
+federation: {rounds: 7, round_deadline: 1h30m0.5s, min_workers: 2, max_retries: 0}
+evaluation: {federated: true}
+seed: 18446744073709551615
+)";
+
+TEST(JobTextTest, WrittenJobIsReadAsTheSameJob) {
+  const auto spec = ReadJob(kEverything, "job.yaml", {});
+  ASSERT_TRUE(spec.ok()) << ErrorText(spec.status(), Format::kTable, {});
+  for (const std::string& text : {WriteJob(*spec), JsonToYaml(WriteJob(*spec))}) {
+    const auto again = ReadJob(text, "again.yaml", {});
+    ASSERT_TRUE(again.ok()) << ErrorText(again.status(), Format::kTable, {}) << text;
+    EXPECT_TRUE(MessageDifferencer::Equals(*again, *spec)) << text;
+  }
+}
+
+TEST(JobTextTest, WrittenJobHasWordsOfAJobFile) {
+  const auto spec = ReadJob(kEverything, "job.yaml", {});
+  ASSERT_TRUE(spec.ok());
+  EXPECT_THAT(JsonToYaml(WriteJob(*spec)),
+              AllOf(HasSubstr("    kind: \"dirichlet\"\n"), HasSubstr("    real: 1.0\n"),
+                    HasSubstr("  round_deadline: \"1h30m0.5s\"\n"), HasSubstr("      - 3\n")));
 }
 
 }  // namespace

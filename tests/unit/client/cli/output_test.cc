@@ -113,6 +113,7 @@ TEST(FormatTest, SizesAndTimesAreShort) {
   EXPECT_EQ(HumanDuration(absl::Seconds(59.7)), "1m 00s");
   EXPECT_EQ(HumanDuration(absl::Seconds(3725)), "1h 02m");
   EXPECT_EQ(Percent(0.95123), "95.1 %");
+  EXPECT_EQ(Percent(-0.0002), "0.0 %");
 }
 
 TEST(FormatTest, UnsetTimesAreDashes) {

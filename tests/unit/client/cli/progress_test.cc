@@ -66,7 +66,7 @@ TEST(ProgressTest, TroubleIsToldAboveTheLiveLine) {
   event.mutable_quorum_missed()->set_decision("extend");
   progress.OnEvent(event);
   EXPECT_THAT(err.str(),
-              HasSubstr("\r\x1b[Kjobs/a  round 2: 1 of 3 needed updates arrived in time: "
+              HasSubstr("\r\x1b[Jjobs/a  round 2: 1 of 3 needed updates arrived in time: "
                         "extend\njobs/a  round 1 of…"));
 }
 
