@@ -17,8 +17,8 @@ for density in 1 0.1 0.05 0.01; do
     --epochs 3 "${data[@]}"
 done
 echo
-echo "== worker memory, SET on 3072-4000-1000-4000-10, epsilon 20 (density 0.0187)"
-"$bin/espalier-bench-epoch" --arch 3072-4000-1000-4000-10 --density 0.0187 --batch 100 --threads 1 \
+echo "== worker memory, SET on 3072-4000-1000-4000-10, epsilon 20"
+"$bin/espalier-bench-epoch" --arch 3072-4000-1000-4000-10 --epsilon 20 --batch 100 --threads 1 \
   --epochs 1 "${data[@]}"
 echo
 echo "== rounds without training"

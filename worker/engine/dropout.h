@@ -32,7 +32,8 @@ class DropoutMask {
   // Chooses what to drop in `rows`: columns [128g, 128g + 128) of row r come from the Philox blocks
   // with counters {r low, r high, g, lane}, lane < 16; 16 bits each.
   void Draw(uint64_t key, RowRange rows);
-  // y = mask ∘ y · scale, while not active y · scale, on the first `width` columns of `rows`, in place.
+  // y = mask ∘ y · scale, while not active y · scale, on the first `width` columns of `rows`, in
+  // place.
   void Apply(float* y, int64_t stride, int64_t width, RowRange rows) const;
   bool kept(int64_t row, int64_t column) const {
     return ((bits_[row * blocks_ + column / kLanes] >> (column % kLanes)) & 1) != 0;

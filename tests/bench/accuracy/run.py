@@ -11,11 +11,13 @@ folder with the data sets (default: data).
 """
 
 import argparse
+import gzip
 import json
 import os
 import pathlib
 import re
 import statistics
+import struct
 import subprocess
 import sys
 
@@ -31,21 +33,61 @@ def variant(name, parameters):
     return {"method.name": name, "method.parameters": parameters}
 
 
+# The 2,000 and 1,000 images of the SET authors' tutorial, see write_tutorial_images().
+TUTORIAL = {"data.dataset": "fashion-mnist-2000", "data.train_limit": 0, "data.test_limit": 0}
+
 # Experiment: job file and, for each row of its table, what is overridden in it.
 EXPERIMENTS = {
     "digits": ("digits-set.yaml", {
         "set": {}, "rigl": variant("rigl", "{density: 0.1, update_every: 2}"),
         "static": variant("static", "{density: 0.1, distribution: erk}"), "dense": DENSE}),
     "fashion": ("fashion-mnist-set.yaml", {
-        "set": {}, "static": variant("static", "{epsilon: 13}"), "dense": DENSE}),
+        "set": TUTORIAL, "static": TUTORIAL | variant("static", "{epsilon: 13}"), "dense": TUTORIAL | DENSE}),
+    "fashion-drawn": ("fashion-mnist-set.yaml", {
+        "set": {}, "static": variant("static", "{epsilon: 13}")}),
     "fashion-federated": ("fashion-mnist-set-federated.yaml", {
-        "set": {}, "static": variant("static", "{epsilon: 13}"), "dense": DENSE}),
+        "set": TUTORIAL, "static": TUTORIAL | variant("static", "{epsilon: 13}")}),
     "mnist-10": ("mnist-set-10-workers.yaml", {"set": {}}),
     "mnist-lenet": ("mnist-rigl-lenet300.yaml", {
         "rigl": {},
         "set": variant("set", "{density: 0.02, distribution: erk, zeta: 0.3, grown_weights: zero}"),
         "static": variant("static", "{density: 0.02, distribution: erk}")}),
 }
+
+
+def read_idx(path, header):
+    with gzip.open(path) as file:
+        return file.read()[header:]
+
+
+def write_tutorial_images(source, target):
+    """Writes the subset of Fashion-MNIST that the SET authors' tutorial draws with numpy's seed 0."""
+    import numpy
+
+    random = numpy.random.RandomState(0)
+    target.mkdir(parents=True, exist_ok=True)
+    for prefix, total, kept in (("train", 60000, 2000), ("t10k", 10000, 1000)):
+        order = numpy.arange(total)
+        random.shuffle(order)
+        chosen = order[:kept]
+        images = f"{prefix}-images-idx3-ubyte.gz"
+        labels = f"{prefix}-labels-idx1-ubyte.gz"
+        pixels = numpy.frombuffer(read_idx(source / images, 16), numpy.uint8).reshape(total, 784)
+        classes = numpy.frombuffer(read_idx(source / labels, 8), numpy.uint8)
+        with gzip.open(target / images, "wb") as file:
+            file.write(struct.pack(">IIII", 2051, kept, 28, 28) + pixels[chosen].tobytes())
+        with gzip.open(target / labels, "wb") as file:
+            file.write(struct.pack(">II", 2049, kept) + classes[chosen].tobytes())
+
+
+def data_root(experiment):
+    """Where the experiment's data set is; makes what is drawn from another one."""
+    given = pathlib.Path(os.environ.get("ESPALIER_DATA", str(ROOT / "data")))
+    if TUTORIAL["data.dataset"] not in [row.get("data.dataset") for row in EXPERIMENTS[experiment][1].values()]:
+        return given
+    own = RESULTS / "data"
+    write_tutorial_images(given / "fashion-mnist", own / TUTORIAL["data.dataset"])
+    return own
 
 
 class Cluster:
@@ -134,8 +176,8 @@ def main():
     if unknown or not names:
         parser.error(f"expected experiments out of {', '.join(EXPERIMENTS)}; found {unknown or 'none'}")
     RESULTS.mkdir(parents=True, exist_ok=True)
-    with Cluster(arguments.workers, os.environ.get("ESPALIER_DATA", str(ROOT / "data"))) as server:
-        for name in names:
+    for name in names:
+        with Cluster(arguments.workers, data_root(name)) as server:
             print_table(name, run_experiment(name, arguments.seeds, server))
 
 

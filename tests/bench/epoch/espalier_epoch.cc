@@ -35,6 +35,7 @@ using worker::engine::Network;
 struct Options {
   std::string arch = "3072-1024-1024-10";
   double density = 0.05;
+  double epsilon = 0;  // > 0: SET's ε·(inputs + outputs) weights in each layer instead of a density
   int64_t batch = 100;
   int threads = 1;
   std::string data;
@@ -109,11 +110,19 @@ std::shared_ptr<const worker::data::Dataset> Load(const Options& options,
   return dataset;
 }
 
-std::shared_ptr<const tensor::ModelTopology> MakeTopology(const std::vector<int64_t>& sizes,
-                                                          double density) {
+int64_t StoredWeights(const Options& options, const tensor::TensorSpec& spec) {
+  const double wanted = options.epsilon > 0
+                            ? options.epsilon * static_cast<double>(spec.rows + spec.cols)
+                            : options.density * static_cast<double>(spec.size());
+  return std::min<int64_t>(std::llround(wanted), spec.size());
+}
+
+std::shared_ptr<const tensor::ModelTopology> MakeTopology(const Options& options,
+                                                          const std::vector<int64_t>& sizes) {
+  const bool dense = options.epsilon == 0 && options.density >= 1;
   std::vector<tensor::LinearShape> shapes;
   for (size_t i = 1; i < sizes.size(); ++i) {
-    shapes.push_back({.units = sizes[i], .dense = density >= 1 || i + 1 == sizes.size()});
+    shapes.push_back({.units = sizes[i], .dense = dense || i + 1 == sizes.size()});
   }
   auto layout = std::make_shared<const tensor::ModelLayout>(
       ValueOrFail(tensor::LinearStackLayout(sizes.front(), shapes)));
@@ -121,7 +130,8 @@ std::shared_ptr<const tensor::ModelTopology> MakeTopology(const std::vector<int6
   for (const tensor::TensorSpec& spec : *layout) {
     topologies.push_back(nullptr);
     if (!spec.sparsifiable) continue;
-    const auto count = std::llround(density * static_cast<double>(spec.size()));
+    const int64_t count = StoredWeights(options, spec);
+    if (count == spec.size()) continue;
     topologies.back() = std::make_shared<const tensor::Topology>(
         ValueOrFail(sparsity::RandomTopology(spec.rows, spec.cols, count, topologies.size())));
   }
@@ -155,7 +165,7 @@ std::unique_ptr<Network> MakeNetwork(const Options& options, const std::vector<i
                                               : worker::engine::Activation::kRelu});
   }
   const worker::engine::OptimizerSpec optimizer = {.momentum = 0.9, .nesterov = true};
-  const auto topology = MakeTopology(sizes, options.density);
+  const auto topology = MakeTopology(options, sizes);
   auto network =
       ValueOrFail(Network::Create(spec, optimizer, topology, options.batch, options.threads,
                                   worker::engine::BackendKind::kOneDnn));
@@ -208,13 +218,15 @@ int Run(const Options& options) {
   rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
   fmt::print(
-      "{{\"arch\": \"{}\", \"density\": {}, \"batch\": {}, \"threads\": {}, \"examples\": {}, "
+      "{{\"arch\": \"{}\", \"density\": {}, \"epsilon\": {}, \"batch\": {}, \"threads\": {}, "
+      "\"examples\": {}, "
       "\"parameters\": {}, \"epoch_seconds_median\": {:.4f}, \"epoch_seconds_min\": {:.4f}, "
       "\"epoch_cpu_seconds_median\": {:.4f}, \"peak_rss_bytes\": {}, \"data_bytes\": {}, "
       "\"train_loss\": {:.5f}, \"train_accuracy\": {:.4f}}}\n",
-      options.arch, options.density, options.batch, options.threads, dataset->train_rows(),
-      network->values().size(), Median(seconds), std::ranges::min(seconds), Median(cpu_seconds),
-      int64_t{usage.ru_maxrss} * 1024, dataset->memory_bytes(), last.loss, last.accuracy);
+      options.arch, options.density, options.epsilon, options.batch, options.threads,
+      dataset->train_rows(), network->values().size(), Median(seconds), std::ranges::min(seconds),
+      Median(cpu_seconds), int64_t{usage.ru_maxrss} * 1024, dataset->memory_bytes(), last.loss,
+      last.accuracy);
   return 0;
 }
 
@@ -227,6 +239,8 @@ int main(int argc, char** argv) {
   app.add_option("--arch", options.arch, "Layer sizes, input first");
   app.add_option("--density", options.density, "Density of the hidden layers, 1 = dense")
       ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--epsilon", options.epsilon, "Weights of a hidden layer per unit that it joins")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--batch", options.batch, "Examples per step")->check(CLI::PositiveNumber);
   app.add_option("--threads", options.threads)->check(CLI::PositiveNumber);
   app.add_option("--data", options.data, "Folder of a data set; synthetic data without it");
