@@ -199,14 +199,14 @@ int64_t ModelTopology::sparsifiable_stored() const {
 
 ModelState Relayout(const ModelState& old, std::shared_ptr<const ModelTopology> updated) {
   ESPALIER_CHECK(old.topology->layout() == updated->layout(), "both models have the same layout");
-  const int64_t stored = old.topology->total_stored();
-  const auto sets = static_cast<int64_t>(old.optimizer_state.size()) / stored;
   std::vector<float> values = RelayoutSet(*old.topology, old.values, *updated);
   std::vector<float> optimizer_state;
-  for (int64_t set = 0; set < sets; ++set) {
-    const auto before = std::span<const float>(old.optimizer_state).subspan(set * stored, stored);
-    const std::vector<float> after = RelayoutSet(*old.topology, before, *updated);
+  auto rest = std::span<const float>(old.optimizer_state);
+  while (!rest.empty()) {
+    const std::vector<float> after =
+        RelayoutSet(*old.topology, rest.first(old.values.size()), *updated);
     optimizer_state.insert(optimizer_state.end(), after.begin(), after.end());
+    rest = rest.subspan(old.values.size());
   }
   return {std::move(updated), std::move(values), std::move(optimizer_state)};
 }

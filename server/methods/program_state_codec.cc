@@ -89,7 +89,8 @@ absl::StatusOr<ProgramState> DecodeProgramState(std::string_view bytes,
   state.model.optimizer_state = reader.GetArray<float>();
   const auto stored = static_cast<size_t>(state.model.topology->total_stored());
   if (!reader.ok() || !reader.at_end() || state.model.values.size() != stored ||
-      state.model.optimizer_state.size() % stored != 0) {
+      (!state.model.optimizer_state.empty() &&
+       (stored == 0 || state.model.optimizer_state.size() % stored != 0))) {
     return Corrupt("number of values");
   }
   return state;
