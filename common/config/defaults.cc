@@ -1,20 +1,72 @@
 #include "common/config/validate.h"
+#include "common/wire/model_spec/named_models.h"
+#include "common/wire/model_spec/shapes.h"
 
 namespace espalier::config {
 namespace {
 
-void ApplyModelDefaults(v1::ModelSpec& model) {
-  for (v1::Layer& layer : *model.mutable_layers()) {
-    if (!layer.has_linear()) continue;
-    v1::LinearLayer& linear = *layer.mutable_linear();
-    if (linear.activation() == v1::ACTIVATION_UNSPECIFIED) {
-      linear.set_activation(v1::ACTIVATION_LINEAR);
-    }
-    if (linear.initializer() == v1::INITIALIZER_UNSPECIFIED) {
-      linear.set_initializer(linear.activation() == v1::ACTIVATION_RELU ? v1::INITIALIZER_HE
-                                                                        : v1::INITIALIZER_GLOROT);
-    }
+constexpr double kBatchNormMomentum = 0.1;
+constexpr double kBatchNormEpsilon = 1e-5;
+
+template <typename LayerOfKind>
+void SetActivation(LayerOfKind& layer) {
+  if (layer.activation() == v1::ACTIVATION_UNSPECIFIED) {
+    layer.set_activation(v1::ACTIVATION_LINEAR);
   }
+}
+
+void ApplyWindow(const wire::Window& window, auto& layer) {
+  layer.set_kernel(static_cast<int32_t>(window.kernel));
+  layer.set_stride(static_cast<int32_t>(window.stride));
+}
+
+void ApplyLayersDefaults(google::protobuf::RepeatedPtrField<v1::Layer>& layers);
+
+void ApplyConvDefaults(v1::Conv2dLayer& conv) {
+  const wire::Window window = wire::WindowOf(conv);
+  ApplyWindow(window, conv);
+  conv.set_padding(static_cast<int32_t>(window.padding));
+  SetActivation(conv);
+  if (conv.initializer() == v1::INITIALIZER_UNSPECIFIED) {
+    conv.set_initializer(v1::INITIALIZER_HE);
+  }
+}
+
+void ApplyLinearDefaults(v1::LinearLayer& linear) {
+  SetActivation(linear);
+  if (linear.initializer() == v1::INITIALIZER_UNSPECIFIED) {
+    linear.set_initializer(linear.activation() == v1::ACTIVATION_RELU ? v1::INITIALIZER_HE
+                                                                      : v1::INITIALIZER_GLOROT);
+  }
+}
+
+void ApplyBatchNormDefaults(v1::BatchNormLayer& norm) {
+  SetActivation(norm);
+  if (norm.momentum() == 0) norm.set_momentum(kBatchNormMomentum);
+  if (norm.epsilon() == 0) norm.set_epsilon(kBatchNormEpsilon);
+}
+
+void ApplyLayerDefaults(v1::Layer& layer) {
+  if (layer.has_linear()) ApplyLinearDefaults(*layer.mutable_linear());
+  if (layer.has_conv2d()) ApplyConvDefaults(*layer.mutable_conv2d());
+  if (layer.has_batch_norm()) ApplyBatchNormDefaults(*layer.mutable_batch_norm());
+  if (layer.has_max_pool())
+    ApplyWindow(wire::WindowOf(layer.max_pool()), *layer.mutable_max_pool());
+  if (layer.has_avg_pool())
+    ApplyWindow(wire::WindowOf(layer.avg_pool()), *layer.mutable_avg_pool());
+  if (!layer.has_residual()) return;
+  SetActivation(*layer.mutable_residual());
+  ApplyLayersDefaults(*layer.mutable_residual()->mutable_body());
+  ApplyLayersDefaults(*layer.mutable_residual()->mutable_shortcut());
+}
+
+void ApplyLayersDefaults(google::protobuf::RepeatedPtrField<v1::Layer>& layers) {
+  for (v1::Layer& layer : layers) ApplyLayerDefaults(layer);
+}
+
+void ApplyModelDefaults(v1::ModelSpec& model) {
+  model = wire::ExplicitModel(model);
+  ApplyLayersDefaults(*model.mutable_layers());
   if (model.loss() == v1::LOSS_UNSPECIFIED) model.set_loss(v1::LOSS_CROSS_ENTROPY);
   if (model.dropout_scaling() == v1::DROPOUT_SCALING_UNSPECIFIED) {
     model.set_dropout_scaling(v1::DROPOUT_SCALING_TRAINING);

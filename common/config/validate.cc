@@ -5,167 +5,20 @@
 #include <limits>
 #include <string>
 
-#include "common/config/job_file.h"
+#include "common/config/checker.h"
 #include "common/config/text.h"
+#include "common/config/validate_model.h"
 #include "fmt/format.h"
 
 namespace espalier::config {
 namespace {
 
-constexpr int64_t kMaxUnits = 10'000'000;
-constexpr int64_t kMaxInputFeatures = std::numeric_limits<int32_t>::max();
-constexpr int kMaxLayers = 1000;
-// Positions in a structure are counted by 32-bit integers.
-constexpr double kMaxStoredWeights = std::numeric_limits<int32_t>::max();
-// A weight in training: value, gradient, momentum and index, 4 bytes each.
-constexpr double kTrainingBytesPerWeight = 16;
 constexpr int32_t kMaxRounds = 1'000'000;
 constexpr int32_t kMaxShards = 100'000;
 constexpr int64_t kMaxDeadlineSeconds = 24 * 3600;
 constexpr size_t kMaxDisplayNameBytes = 200;
 constexpr size_t kMaxNameBytes = 128;
 constexpr int kMaxParameters = 100;
-
-// Collects violations under a path.
-class Checker {
- public:
-  explicit Checker(std::vector<Violation>& violations, std::string path = "")
-      : violations_(violations), path_(std::move(path)) {}
-
-  Checker In(const std::string& field) const { return Checker(violations_, Path(field)); }
-
-  void Fail(const std::string& field, std::string description) const {
-    violations_.push_back({Path(field), std::move(description)});
-  }
-  void Check(bool ok, const std::string& field, std::string description) const {
-    if (!ok) Fail(field, std::move(description));
-  }
-
-  // low ≤ value ≤ high.
-  bool Whole(const std::string& field, int64_t value, int64_t low, int64_t high) const {
-    const bool ok = value >= low && value <= high;
-    Check(ok, field,
-          fmt::format("must be {}..{}, found {}", Grouped(low), Grouped(high), Grouped(value)));
-    return ok;
-  }
-  // `in_range` was computed such that NaN is outside.
-  bool Number(const std::string& field, double value, bool in_range, const char* range) const {
-    const bool ok = in_range && std::isfinite(value);
-    Check(ok, field, fmt::format("must be {}, found {}", range, value));
-    return ok;
-  }
-  bool Probability(const std::string& field, double value) const {
-    return Number(field, value, value >= 0 && value < 1, "0 ≤ x < 1");
-  }
-  // A value outside the enum, which a newer or broken client may send.
-  bool Enum(const std::string& field, bool known, int value) const {
-    Check(known, field,
-          fmt::format("unknown value {}; this server may be older than the client", value));
-    return known;
-  }
-
- private:
-  std::string Path(const std::string& field) const {
-    return path_.empty() ? field : path_ + "." + field;
-  }
-
-  std::vector<Violation>& violations_;
-  std::string path_;
-};
-
-void ValidateLayer(const v1::Layer& layer, bool last, const Checker& at) {
-  if (!layer.has_linear()) {
-    return at.Fail("linear", "a layer needs a kind: expected linear: {units: …}, found nothing");
-  }
-  const v1::LinearLayer& linear = layer.linear();
-  const Checker in = at.In("linear");
-  in.Whole("units", linear.units(), 1, kMaxUnits);
-  in.Probability("dropout", linear.dropout());
-  in.Check(!last || linear.dropout() == 0, "dropout",
-           "the last layer's outputs are the result and cannot be dropped; remove dropout here");
-  in.Enum("initializer", v1::Initializer_IsValid(linear.initializer()), linear.initializer());
-  if (!in.Enum("activation", v1::Activation_IsValid(linear.activation()), linear.activation())) {
-    return;
-  }
-  in.Check(last || linear.activation() != v1::ACTIVATION_SOFTMAX, "activation",
-           "softmax is for the last layer only; use relu, tanh, sigmoid or linear here");
-}
-
-void ValidateLoss(const v1::ModelSpec& model, const Checker& at) {
-  if (!at.Enum("loss", v1::Loss_IsValid(model.loss()), model.loss())) return;
-  if (model.layers().empty() || !model.layers().rbegin()->has_linear()) return;
-  const v1::LinearLayer& last = model.layers().rbegin()->linear();
-  if (!v1::Activation_IsValid(last.activation())) return;
-  const bool softmax = last.activation() == v1::ACTIVATION_SOFTMAX;
-  if (model.loss() == v1::LOSS_MEAN_SQUARED_ERROR) {
-    return at.Check(!softmax, "loss",
-                    "mean_squared_error does not support a softmax output; use cross_entropy, or "
-                    "sigmoid or linear in the last layer");
-  }
-  if (model.loss() == v1::LOSS_BINARY_CROSS_ENTROPY) {
-    return at.Check(
-        last.activation() == v1::ACTIVATION_SIGMOID, "loss",
-        fmt::format("binary_cross_entropy needs sigmoid in the last layer, found {}; change one of "
-                    "them",
-                    EnumWord(*v1::Activation_descriptor()->FindValueByNumber(last.activation()))));
-  }
-  const bool linear =
-      last.activation() == v1::ACTIVATION_UNSPECIFIED || last.activation() == v1::ACTIVATION_LINEAR;
-  at.Check(
-      softmax || linear, "loss",
-      fmt::format("cross_entropy applies softmax itself and needs linear or softmax in the "
-                  "last layer, found {}; change one of them",
-                  EnumWord(*v1::Activation_descriptor()->FindValueByNumber(last.activation()))));
-}
-
-// Share of a sparsifiable layer's positions that is stored at least, as far as it can be told from
-// the spec alone. The method's own check knows better; this one gives a clear answer before it
-// runs.
-double LeastDensity(const v1::MethodSpec& method) {
-  if (method.name() == "dense") return 1;
-  const auto it = method.parameters().find("density");
-  if (it == method.parameters().end()) return 0;
-  const double density = it->second.has_int_value() ? static_cast<double>(it->second.int_value())
-                                                    : it->second.double_value();
-  return density > 0 && density <= 1 ? density : 0;
-}
-
-void ValidateSize(const v1::ModelSpec& model, const v1::MethodSpec& method, const Checker& at) {
-  const double density = LeastDensity(method);
-  double inputs = static_cast<double>(model.input_features());
-  double stored = 0;
-  for (const v1::Layer& layer : model.layers()) {
-    const double units = static_cast<double>(layer.linear().units());
-    stored += units * inputs * (layer.linear().dense() ? 1 : density) + units;
-    inputs = units;
-  }
-  at.Check(stored <= kMaxStoredWeights, "layers",
-           fmt::format("the model stores at least {:.3g} weights, about {:.3g} GB on each worker "
-                       "while training; at most {} are supported: use a lower density, fewer units "
-                       "or no dense layers",
-                       stored, stored * kTrainingBytesPerWeight / 1e9,
-                       Grouped(static_cast<int64_t>(kMaxStoredWeights))));
-}
-
-void ValidateModel(const v1::ModelSpec& model, const v1::MethodSpec& method, const Checker& at) {
-  bool sized = at.Whole("input_features", model.input_features(), 1, kMaxInputFeatures);
-  at.Probability("input_dropout", model.input_dropout());
-  if (model.layers().empty()) {
-    return at.Fail("layers", "expected at least one layer, found none; see docs/examples");
-  }
-  if (model.layers_size() > kMaxLayers) {
-    return at.Fail("layers", fmt::format("expected at most {} layers, found {}", kMaxLayers,
-                                         model.layers_size()));
-  }
-  for (int i = 0; i < model.layers_size(); ++i) {
-    const int64_t units = model.layers(i).linear().units();
-    sized = sized && units >= 1 && units <= kMaxUnits;
-    ValidateLayer(model.layers(i), i + 1 == model.layers_size(),
-                  at.In(fmt::format("layers[{}]", i)));
-  }
-  ValidateLoss(model, at);
-  if (sized) ValidateSize(model, method, at);
-}
 
 bool IsDatasetName(const std::string& name) {
   if (name.empty() || name.size() > kMaxNameBytes || name.front() == '.') return false;

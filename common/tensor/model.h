@@ -22,10 +22,11 @@ namespace espalier::tensor {
 // One tensor of a model. Vectors (biases) have cols == 1.
 struct TensorSpec {
   std::string name;            // for example "layers.0.weight"
-  std::vector<int64_t> shape;  // out × in for a linear layer
+  std::vector<int64_t> shape;  // out × in for a linear layer, then the kernel of a convolution
   int64_t rows = 0;            // shape[0]
   int64_t cols = 0;            // product of the other dimensions
   bool sparsifiable = false;   // biases, normalisation parameters and exempt layers are not
+  bool buffer = false;         // kept by training but not learned: running statistics
   int64_t size() const { return rows * cols; }
   friend bool operator==(const TensorSpec&, const TensorSpec&) = default;
 };

@@ -155,21 +155,26 @@ def meaning_cell(parser, field):
     return re.sub(r"\s+", " ", " ".join(part for part in parts if part)).replace("|", "\\|")
 
 
-def section(parser, message, path):
-    """The table of one message, then the sections of the messages in it."""
+def section(parser, message, path, around=()):
+    """The table of one message, then the sections of the messages in it; `around` maps the messages that it lies in,
+    which may contain themselves, to their sections."""
+    around = dict(around, **{message: path})
     heading = "The file" if not path else f"`{path}`"
     lines = ["", f"## {heading}", ""]
     if path and parser.messages[message].comment:
         lines += [parser.messages[message].comment, ""]
+    if not parser.messages[message].fields:
+        return lines + ["No fields: `{}`."]
     lines += ["| field | value | meaning |", "| --- | --- | --- |"]
     inner = []
     for field in parser.messages[message].fields:
         child = (path + "." if path else "") + field.name + ("[]" if field.repeated else "")
-        lines.append(f"| `{field.name}` | {type_cell(parser, field, child)} | {meaning_cell(parser, field)} |")
-        if field.type in parser.messages and field.type != "Value":
+        place = around.get(field.type, child)
+        lines.append(f"| `{field.name}` | {type_cell(parser, field, place)} | {meaning_cell(parser, field)} |")
+        if field.type in parser.messages and field.type != "Value" and place == child:
             inner.append((field.type, child))
     for name, child in inner:
-        lines += section(parser, name, child)
+        lines += section(parser, name, child, around)
     return lines
 
 

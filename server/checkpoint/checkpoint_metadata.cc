@@ -45,6 +45,7 @@ std::string EncodeLayout(const tensor::ModelTopology& topology) {
                       {"shape", spec.shape},
                       {"sparsifiable", spec.sparsifiable},
                       {"sparse", topology.is_sparse(i)}});
+    if (spec.buffer) layout.back()["buffer"] = true;
   }
   return layout.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -78,6 +79,7 @@ absl::Status DecodeLayoutEntry(const Json& entry, DecodedMetadata* out) {
   tensor::TensorSpec spec;
   spec.name = entry["name"].get<std::string>();
   spec.sparsifiable = entry["sparsifiable"].get<bool>();
+  spec.buffer = entry.contains("buffer") && entry["buffer"] == true;
   for (const Json& dimension : entry["shape"]) {
     spec.shape.push_back(dimension.is_number_unsigned() ? dimension.get<int64_t>() : 0);
   }

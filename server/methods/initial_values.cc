@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/base/check.h"
 #include "common/base/rng.h"
+#include "common/wire/model_spec/model_spec.h"
 
 namespace espalier::server::methods {
 namespace {
@@ -25,17 +27,22 @@ double StandardDeviation(v1::Initializer initializer, const tensor::TensorSpec& 
 
 std::vector<float> InitialValues(const v1::ModelSpec& spec, const tensor::ModelTopology& topology,
                                  uint64_t seed) {
+  const auto tensors = wire::TensorsOf(spec);
+  ESPALIER_CHECK(tensors.ok() && tensors->size() == topology.num_tensors(),
+                 "the topology has the layout of the spec");
   std::vector<float> values(topology.total_stored(), 0.0f);
-  size_t tensor = 0;
-  for (const v1::Layer& layer : spec.layers()) {
+  for (size_t tensor = 0; tensor < tensors->size(); ++tensor) {
+    const wire::ModelTensor& what = (*tensors)[tensor];
     const int64_t stored = topology.stored(tensor);
-    const double deviation =
-        StandardDeviation(layer.linear().initializer(), topology.layout()[tensor], stored);
-    base::Rng rng(base::StreamKey(seed, "init", {tensor}));
-    for (int64_t i = 0; i < stored; ++i) {
-      values[topology.offset(tensor) + i] = static_cast<float>(deviation * rng.Normal());
+    const auto first = values.begin() + topology.offset(tensor);
+    if (what.role == wire::TensorRole::kScale || what.role == wire::TensorRole::kRunningVariance) {
+      std::fill(first, first + stored, 1.0f);
     }
-    tensor += layer.linear().no_bias() ? 1 : 2;
+    if (what.role != wire::TensorRole::kWeight) continue;
+    const double deviation = StandardDeviation(what.initializer, what.spec, stored);
+    base::Rng rng(base::StreamKey(seed, "init", {tensor}));
+    std::generate(first, first + stored,
+                  [&] { return static_cast<float>(deviation * rng.Normal()); });
   }
   return values;
 }

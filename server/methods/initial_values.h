@@ -11,9 +11,10 @@
 
 namespace espalier::server::methods {
 
-// Values in layout order. Biases are 0. The fans of HE and GLOROT count active weights: fan-in =
-// nnz / outputs and fan-out = nnz / inputs, neither below 1, so that the variance of a unit's input
-// does not depend on the density. `spec` has its defaults filled in, `topology` its layout.
+// Values in layout order. Biases, shifts and running means are 0, scales and running variances 1.
+// The fans of HE and GLOROT count active weights: fan-in = nnz / outputs and fan-out = nnz /
+// inputs, neither below 1, so that the variance of a unit's input does not depend on the density.
+// `spec` has its defaults filled in, `topology` its layout.
 std::vector<float> InitialValues(const v1::ModelSpec& spec, const tensor::ModelTopology& topology,
                                  uint64_t seed);
 

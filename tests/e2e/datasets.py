@@ -32,6 +32,24 @@ def write_idx(folder, train=4000, test=1000, seed=1):
         _write(folder / f"{part}-labels-idx1-ubyte.gz", _idx(1, count) + labels)
 
 
+def write_cifar10(folder, train=4000, test=1000, seed=1):
+    """Files named as CIFAR-10's: noise whose mean in the three colours tells the class."""
+    folder.mkdir(parents=True)
+    source = random.Random(seed)
+    pixels = 32 * 32
+    parts = [(f"data_batch_{i}", train // 5) for i in range(1, 6)] + [("test_batch", test)]
+    for name, count in parts:
+        records = bytearray()
+        for i in range(count):
+            label = i % CLASSES
+            records.append(label)
+            for colour in range(3):
+                level = 25 * (label * (colour + 1) % CLASSES)
+                block = bytes(level + value % 25 for value in source.randbytes(64))
+                records += block * (pixels // len(block))
+        (folder / f"{name}.bin").write_bytes(records)
+
+
 def write_csv(folder, rows=200, features=4, classes=3, seed=1, extra=()):
     """train.csv and test.csv: the label, last, says which of the first features is largest."""
     folder.mkdir(parents=True)

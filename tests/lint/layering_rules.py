@@ -56,7 +56,8 @@ MAY_USE = {
     "common/tensor": ["common/base", "common/io"],
     "common/sparsity": ["common/base", "common/io", "common/tensor"],
     "common/wire": _PURE + ["proto"],
-    "common/config": _PURE + ["proto"],
+    # Which layers fit each other is known where the tensors are derived from them.
+    "common/config": _PURE + ["common/wire/model_spec", "proto"],
     "common/log": ["common/base", "common/io"],
     "common/metrics": ["common/base", "common/io", "common/log"],
     "common/rpc": ["common/base", "common/io", "common/config", "common/log", "common/metrics",

@@ -15,17 +15,20 @@ float Sigmoid(float z) {
 }
 
 ESPALIER_MULTIVERSION
-void AddBias(const float* bias, float* y, int64_t stride, int64_t width, RowRange rows) {
+void AddBias(const float* bias, float* y, int64_t stride, int64_t width, RowRange rows,
+             int64_t positions) {
   for (int64_t row = rows.begin; row < rows.end; ++row) {
+    const float shift = bias[row / positions];
     float* out = y + row * stride;
-    for (int64_t b = 0; b < width; ++b) out[b] += bias[row];
+    for (int64_t b = 0; b < width; ++b) out[b] += shift;
   }
 }
 
 ESPALIER_MULTIVERSION
-void AddBiasRelu(const float* bias, float* y, int64_t stride, int64_t width, RowRange rows) {
+void AddBiasRelu(const float* bias, float* y, int64_t stride, int64_t width, RowRange rows,
+                 int64_t positions) {
   for (int64_t row = rows.begin; row < rows.end; ++row) {
-    const float shift = bias == nullptr ? 0.0F : bias[row];
+    const float shift = bias == nullptr ? 0.0F : bias[row / positions];
     float* out = y + row * stride;
     for (int64_t b = 0; b < width; ++b) {
       const float z = out[b] + shift;
@@ -49,12 +52,12 @@ void ReluGradient(const float* output, float* delta, float scale, int64_t stride
 }  // namespace
 
 void BiasActivate(Activation activation, const float* bias, float* y, int64_t stride, int64_t width,
-                  RowRange rows) {
+                  RowRange rows, int64_t positions) {
   if (activation == Activation::kRelu) {
-    AddBiasRelu(bias, y, stride, width, rows);
+    AddBiasRelu(bias, y, stride, width, rows, positions);
     return;
   }
-  if (bias != nullptr) AddBias(bias, y, stride, width, rows);
+  if (bias != nullptr) AddBias(bias, y, stride, width, rows, positions);
   if (activation != Activation::kSigmoid && activation != Activation::kTanh) return;
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     float* out = y + row * stride;
@@ -111,17 +114,32 @@ void SoftmaxGradient(const float* output, float* delta, int64_t stride, int64_t 
 }
 
 ESPALIER_MULTIVERSION
-void BiasGradient(const float* delta, int64_t stride, int64_t width, RowRange rows,
-                  float* gradient) {
-  for (int64_t row = rows.begin; row < rows.end; ++row) {
+void BiasGradient(const float* delta, int64_t stride, int64_t width, int64_t positions,
+                  RowRange channels, float* gradient) {
+  for (int64_t channel = channels.begin; channel < channels.end; ++channel) {
     // kLanes partial sums: a fixed order that vectorises.
     float lanes[kLanes] = {};
-    for (int64_t b = 0; b < width; b += kLanes) {
-      for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += delta[row * stride + b + lane];
+    for (int64_t row = channel * positions; row < (channel + 1) * positions; ++row) {
+      for (int64_t b = 0; b < width; b += kLanes) {
+        for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += delta[row * stride + b + lane];
+      }
     }
     float sum = 0;
     for (const float lane : lanes) sum += lane;
-    gradient[row] = sum;
+    gradient[channel] = sum;
+  }
+}
+
+ESPALIER_MULTIVERSION
+void AddRows(const float* x, float* y, int64_t stride, int64_t width, RowRange rows) {
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    for (int64_t b = 0; b < width; ++b) y[row * stride + b] += x[row * stride + b];
+  }
+}
+
+void CopyRows(const float* x, float* y, int64_t stride, int64_t width, RowRange rows) {
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    std::copy_n(x + row * stride, width, y + row * stride);
   }
 }
 

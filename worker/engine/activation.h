@@ -11,10 +11,10 @@
 
 namespace espalier::worker::engine {
 
-// Y[r] = activation(Y[r] + bias[r]); `bias` may be null. Softmax only gets its bias here: it needs
-// all rows, see Softmax().
+// Y[r] = activation(Y[r] + bias[r / positions]); `bias` may be null. Softmax only gets its bias
+// here: it needs all rows, see Softmax().
 void BiasActivate(Activation activation, const float* bias, float* y, int64_t stride, int64_t width,
-                  RowRange rows);
+                  RowRange rows, int64_t positions = 1);
 
 // Softmax over the rows of each of the first `width` columns.
 void Softmax(float* y, int64_t stride, int64_t width, int64_t rows);
@@ -28,8 +28,12 @@ void ActivationGradient(Activation activation, const DropoutMask& dropout, const
 void SoftmaxGradient(const float* output, float* delta, int64_t stride, int64_t width,
                      int64_t rows);
 
-// gradient[r] = Σ_b delta[r][b].
-void BiasGradient(const float* delta, int64_t stride, int64_t width, RowRange rows,
-                  float* gradient);
+// gradient[c] = Σ_b Σ_p delta[c·positions + p][b], for the channels given.
+void BiasGradient(const float* delta, int64_t stride, int64_t width, int64_t positions,
+                  RowRange channels, float* gradient);
+
+// y += x and y = x on the rows and width given.
+void AddRows(const float* x, float* y, int64_t stride, int64_t width, RowRange rows);
+void CopyRows(const float* x, float* y, int64_t stride, int64_t width, RowRange rows);
 
 }  // namespace espalier::worker::engine

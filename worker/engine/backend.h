@@ -1,4 +1,4 @@
-// Backend: the matrix products a network is made of.
+// Backend: the matrix products and convolutions a network is made of.
 //
 // Shapes:      all matrices are row-major float32; activations feature-major [features][stride].
 // Ownership:   all pointers are borrowed for the call. Plans keep the topology alive.
@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/tensor/topology.h"
+#include "worker/engine/conv_shape.h"
 #include "worker/engine/spec.h"
 
 namespace espalier::worker::engine {
@@ -46,14 +47,50 @@ class SparseProduct {
   virtual void Gradient(const float* dy, const float* x, int64_t width, float* gradient) = 0;
 };
 
+// Products of a convolution with one sparse weight W of fixed structure. Activations are
+// [channels][height][width][stride], widths and values as in SparseProduct.
+class SparseConvolution {
+ public:
+  virtual ~SparseConvolution() = default;
+  // Floats of scratch memory that InputGradient() needs.
+  virtual int64_t scratch() const = 0;
+  // Y = W ∗ X.
+  virtual void Forward(const float* values, const float* x, int64_t width, float* y) = 0;
+  // dX, the gradient with respect to X given that with respect to Y.
+  virtual void InputGradient(const float* values, const float* dy, int64_t width, float* dx,
+                             float* scratch) = 0;
+  // Gradient with respect to the stored values.
+  virtual void WeightGradient(const float* dy, const float* x, int64_t width, float* gradient) = 0;
+};
+
+// A product of a convolution with dense weights, for `examples` examples at distance `stride`.
+struct ConvProblem {
+  enum class Pass { kForward, kInputGradient, kWeightGradient };
+  Pass pass = Pass::kForward;
+  ConvShape shape;
+  int64_t examples = 0;
+  int64_t stride = 0;
+  // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 trips over the defaulted comparison.
+  friend auto operator<=>(const ConvProblem&, const ConvProblem&) = default;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
   virtual absl::StatusOr<std::unique_ptr<SparseProduct>> PlanSparse(
       std::shared_ptr<const tensor::Topology> topology, int64_t stride) = 0;
+  // `input_gradient`: whether InputGradient() will be called.
+  virtual absl::StatusOr<std::unique_ptr<SparseConvolution>> PlanSparseConvolution(
+      std::shared_ptr<const tensor::Topology> topology, const ConvShape& shape, int64_t stride,
+      bool input_gradient) = 0;
   // Makes sure that Gemm() can run this shape.
   virtual absl::Status PlanGemm(const GemmShape& shape) = 0;
   virtual void Gemm(const GemmShape& shape, const float* a, const float* b, float* c) = 0;
+  // Makes sure that Convolve() can run this problem.
+  virtual absl::Status PlanConvolution(const ConvProblem& problem) = 0;
+  // kForward: c = Y of a = W and b = X. kInputGradient: c = dX of a = W and b = dY.
+  // kWeightGradient: c = dW of a = dY and b = X.
+  virtual void Convolve(const ConvProblem& problem, const float* a, const float* b, float* c) = 0;
 };
 
 }  // namespace espalier::worker::engine

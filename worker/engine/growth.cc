@@ -1,9 +1,10 @@
 // Network::GrowthCandidates(): the largest gradients of inactive weights, streamed tile by tile.
 #include <algorithm>
-#include <numeric>
+#include <map>
 
 #include "common/base/check.h"
 #include "common/sparsity/top_k.h"
+#include "worker/engine/layers/product_layer.h"
 #include "worker/engine/network.h"
 
 namespace espalier::worker::engine {
@@ -17,10 +18,6 @@ struct Network::GrowthBuffers {
 };
 
 namespace {
-
-// A tile of the dense gradient, rows × cols of a layer's weight.
-constexpr int64_t kTileRows = 64;
-constexpr int64_t kTileCols = 4096;
 
 // Copies `rows` rows of `width` floats, multiplied by `scale`.
 void CopyScaled(const float* source, int64_t source_stride, int64_t rows, int64_t width,
@@ -47,31 +44,20 @@ void OfferInactive(std::span<const int32_t> active, int64_t row_position, int64_
 
 }  // namespace
 
-ScoreList Network::TopInactive(const Layer& layer, int64_t count, const GrowthBuffers& buffers) {
-  const tensor::Topology& topology = topology_->topology(layer.weight_tensor);
-  const int64_t cols = topology.cols();
+ScoreList Network::TopInactive(const ProductLayer& layer, int64_t count,
+                               const GrowthBuffers& buffers) {
+  const tensor::Topology& topology = topology_->topology(layer.weight_tensor());
   sparsity::TopK top(std::min(count, topology.size() - topology.nnz()));
-  AlignedBuffer tile(kTileRows * std::min(kTileCols, cols));
-  for (int64_t row = 0; row < topology.rows(); row += kTileRows) {
-    for (int64_t col = 0; col < cols; col += kTileCols) {
-      const int64_t tile_rows = std::min(kTileRows, topology.rows() - row);
-      const int64_t tile_cols = std::min(kTileCols, cols - col);
-      backend_->Gemm({.transpose_b = true,
-                      .m = tile_rows,
-                      .n = tile_cols,
-                      .k = buffers.width,
-                      .lda = buffers.width,
-                      .ldb = buffers.width,
-                      .ldc = tile_cols},
-                     buffers.delta.data() + row * buffers.width,
-                     buffers.input.data() + col * buffers.width, tile.data());
-      for (int64_t r = row; r < row + tile_rows; ++r) {
-        const auto begin = topology.row_offsets()[r];
-        OfferInactive(topology.columns().subspan(begin, topology.row_offsets()[r + 1] - begin),
-                      r * cols, col, tile.span().subspan((r - row) * tile_cols, tile_cols), top);
-      }
-    }
-  }
+  layer.FullGradient(
+      buffers.delta.data(), buffers.input.data(), buffers.width, buffers.width,
+      [&](const GradientTile& tile) {
+        for (int64_t r = tile.row; r < tile.row + tile.rows; ++r) {
+          const auto begin = topology.row_offsets()[r];
+          OfferInactive(topology.columns().subspan(begin, topology.row_offsets()[r + 1] - begin),
+                        r * topology.cols(), tile.col,
+                        tile.values.subspan((r - tile.row) * tile.cols, tile.cols), top);
+        }
+      });
   return top.TakeSorted();
 }
 
@@ -85,36 +71,37 @@ std::vector<ScoreList> Network::GrowthCandidates(std::span<const Batch> batches,
     width += ExtentOf(batch).width;
     examples += batch.size;
   }
-  const auto wanted = [&](const Layer& layer) {
-    return topology_->is_sparse(layer.weight_tensor) && counts_per_tensor[layer.weight_tensor] > 0;
-  };
-  std::vector<GrowthBuffers> buffers;
-  for (const Layer& layer : layers_) {
-    const int64_t used = wanted(layer) ? width : 0;
-    buffers.push_back(
-        {used, AlignedBuffer(layer.spec.units * used), AlignedBuffer(layer.inputs * used)});
+  std::vector<const ProductLayer*> layers;
+  layers_->CollectProducts(layers);
+  std::erase_if(layers, [&](const ProductLayer* layer) {
+    const size_t tensor = layer->weight_tensor();
+    return width == 0 || !topology_->is_sparse(tensor) || counts_per_tensor[tensor] == 0;
+  });
+  std::map<const ProductLayer*, GrowthBuffers> buffers;
+  for (const ProductLayer* layer : layers) {
+    buffers.try_emplace(layer,
+                        GrowthBuffers{width, AlignedBuffer(layer->shape().features() * width),
+                                      AlignedBuffer(layer->input_features() * width)});
   }
   int64_t first = 0;
   for (const Batch& batch : batches) {
-    const Extent extent = ExtentOf(batch);
+    const Pass pass = PassOver(batch, Mode::kGradient);
     const float share = static_cast<float>(batch.size) / static_cast<float>(examples);
-    Forward(batch);
-    Backward(batch, [&](size_t index, const float* delta, const float* input) {
-      const Layer& layer = layers_[index];
-      if (!wanted(layer)) return;
-      GrowthBuffers& target = buffers[index];
-      CopyScaled(delta, stride_, layer.spec.units, extent.width, share, target.delta.data() + first,
-                 width);
-      CopyScaled(input, stride_, layer.inputs, extent.width, 1.0F, target.input.data() + first,
-                 width);
-    });
-    first += extent.width;
+    const auto capture = [&](const ProductLayer& layer, const float* delta, const float* input) {
+      const auto target = buffers.find(&layer);
+      if (target == buffers.end()) return;
+      CopyScaled(delta, stride_, layer.shape().features(), pass.extent.width, share,
+                 target->second.delta.data() + first, width);
+      CopyScaled(input, stride_, layer.input_features(), pass.extent.width, 1.0F,
+                 target->second.input.data() + first, width);
+    };
+    Learn(pass, batch, {.capture = capture});
+    first += pass.extent.width;
   }
   std::vector<ScoreList> result(topology_->num_tensors());
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    if (!wanted(layers_[i]) || width == 0) continue;
-    const size_t tensor = layers_[i].weight_tensor;
-    result[tensor] = TopInactive(layers_[i], counts_per_tensor[tensor], buffers[i]);
+  for (const ProductLayer* layer : layers) {
+    const size_t tensor = layer->weight_tensor();
+    result[tensor] = TopInactive(*layer, counts_per_tensor[tensor], buffers.at(layer));
   }
   return result;
 }

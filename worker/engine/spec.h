@@ -22,20 +22,50 @@ enum class DropoutScaling { kTraining, kEvaluation };
 // Which arithmetic runs the layers: kReference is naive and slow, kOneDnn is the product.
 enum class BackendKind { kReference, kOneDnn };
 
-struct LinearSpec {
-  int64_t units = 0;
-  Activation activation = Activation::kRelu;
-  double dropout = 0;  // share of outputs dropped while training, [0, 1)
-  bool dense = false;  // never sparsified
-  bool bias = true;
+enum class LayerKind {
+  kLinear,
+  kConv,
+  kBatchNorm,
+  kMaxPool,
+  kAveragePool,
+  kGlobalAveragePool,
+  kFlatten,
+  kResidual,
+};
+
+// One layer; which fields count depends on its kind.
+struct LayerSpec {
+  LayerKind kind = LayerKind::kLinear;
+  int64_t units = 0;                          // outputs of kLinear, output channels of kConv
+  Activation activation = Activation::kRelu;  // not of pooling and flatten
+  double dropout = 0;                         // kLinear: share of outputs dropped, [0, 1)
+  bool dense = false;                         // kLinear, kConv: never sparsified
+  bool bias = true;                           // kLinear, kConv
+  int64_t kernel = 1;                         // kConv, kMaxPool, kAveragePool
+  int64_t stride = 1;                         // the same
+  int64_t padding = 0;                        // kConv
+  double momentum = 0.1;                      // kBatchNorm: share of a batch in running statistics
+  double epsilon = 1e-5;                      // kBatchNorm
+  std::vector<LayerSpec> body = {};           // kResidual
+  std::vector<LayerSpec> shortcut = {};       // kResidual; empty: the input itself
+};
+
+// channels × height × width values, stored in this order. Plain features have height = width = 1.
+struct MapShape {
+  int64_t channels = 0;
+  int64_t height = 1;
+  int64_t width = 1;
+  int64_t positions() const { return height * width; }
+  int64_t features() const { return channels * height * width; }
 };
 
 struct NetworkSpec {
   int64_t input_features = 0;
-  std::vector<LinearSpec> layers;
+  std::vector<LayerSpec> layers;  // the last one is linear
   Loss loss = Loss::kCrossEntropy;
   double input_dropout = 0;
   DropoutScaling dropout_scaling = DropoutScaling::kTraining;
+  MapShape input_image = {};  // of input_features values; no channels: plain features
 };
 
 // Update rules, with g the mean gradient of the batch, η the learning rate, λ the weight decay:
@@ -47,7 +77,7 @@ struct NetworkSpec {
 // - Adam, coupled decay: g += λw, then Kingma and Ba (2015) with bias correction.
 // - Adam, decoupled decay (AdamW; the decay is multiplied by η): w −= ηλw, then the same.
 //
-// Biases are treated like weights.
+// Biases, scales and shifts are treated like weights. Running statistics are not learned.
 struct OptimizerSpec {
   enum class Kind { kSgd, kAdam };
   Kind kind = Kind::kSgd;

@@ -3,20 +3,29 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/check.h"
 #include "common/base/status.h"
 #include "worker/engine/parallel.h"
 
 namespace espalier::worker::engine {
 namespace {
 
+// A tile of FullGradient() of a linear layer.
+constexpr int64_t kFullTileRows = 64;
+constexpr int64_t kFullTileCols = 4096;
+
 class SparseMatrix final : public WeightMatrix {
  public:
-  SparseMatrix(std::unique_ptr<SparseProduct> forward, std::unique_ptr<SparseProduct> transposed,
-               std::vector<int32_t> permutation, int64_t nnz, int threads)
-      : forward_(std::move(forward)),
+  SparseMatrix(Backend& backend, std::shared_ptr<const tensor::Topology> topology,
+               std::unique_ptr<SparseProduct> forward, std::unique_ptr<SparseProduct> transposed,
+               std::vector<int32_t> permutation, int threads)
+      : backend_(backend),
+        forward_(std::move(forward)),
         transposed_(std::move(transposed)),
         permutation_(std::move(permutation)),
-        nnz_(nnz),
+        rows_(topology->rows()),
+        cols_(topology->cols()),
+        nnz_(topology->nnz()),
         threads_(threads) {}
 
   int64_t scratch() const override { return nnz_; }
@@ -39,10 +48,33 @@ class SparseMatrix final : public WeightMatrix {
     sink(0, std::span<const float>(scratch, nnz_));
   }
 
+  void FullGradient(const float* dy, const float* x, int64_t stride, int64_t width,
+                    const TileSink& sink) override {
+    AlignedBuffer tile(kFullTileRows * std::min(kFullTileCols, cols_));
+    for (int64_t row = 0; row < rows_; row += kFullTileRows) {
+      for (int64_t col = 0; col < cols_; col += kFullTileCols) {
+        const int64_t rows = std::min(kFullTileRows, rows_ - row);
+        const int64_t cols = std::min(kFullTileCols, cols_ - col);
+        backend_.Gemm({.transpose_b = true,
+                       .m = rows,
+                       .n = cols,
+                       .k = width,
+                       .lda = stride,
+                       .ldb = stride,
+                       .ldc = cols},
+                      dy + row * stride, x + col * stride, tile.data());
+        sink({row, col, rows, cols, tile.span().first(rows * cols)});
+      }
+    }
+  }
+
  private:
+  Backend& backend_;
   std::unique_ptr<SparseProduct> forward_;
   std::unique_ptr<SparseProduct> transposed_;  // null in a first layer
   std::vector<int32_t> permutation_;
+  int64_t rows_;
+  int64_t cols_;
   int64_t nnz_;
   int threads_;
 };
@@ -84,6 +116,10 @@ class DenseMatrix final : public WeightMatrix {
       backend_.Gemm(WeightShape(extent, rows), dy + row * stride_, x, scratch);
       sink(row * inputs_, std::span<const float>(scratch, rows * inputs_));
     }
+  }
+
+  void FullGradient(const float*, const float*, int64_t, int64_t, const TileSink&) override {
+    ESPALIER_CHECK(false, "dense weights do not grow");
   }
 
  private:
@@ -128,7 +164,6 @@ absl::StatusOr<std::unique_ptr<WeightMatrix>> MakeSparseMatrix(
     bool input_gradient, int threads) {
   std::unique_ptr<SparseProduct> transposed_product;
   std::vector<int32_t> permutation;
-  const int64_t nnz = topology->nnz();
   if (input_gradient) {
     tensor::TransposedTopology transposed = tensor::Transpose(*topology);
     permutation = std::move(transposed.permutation);
@@ -137,9 +172,10 @@ absl::StatusOr<std::unique_ptr<WeightMatrix>> MakeSparseMatrix(
         backend.PlanSparse(std::make_shared<const tensor::Topology>(std::move(transposed.topology)),
                            stride));
   }
-  ESPALIER_ASSIGN_OR_RETURN(auto product, backend.PlanSparse(std::move(topology), stride));
-  return std::make_unique<SparseMatrix>(std::move(product), std::move(transposed_product),
-                                        std::move(permutation), nnz, threads);
+  ESPALIER_ASSIGN_OR_RETURN(auto product, backend.PlanSparse(topology, stride));
+  return std::make_unique<SparseMatrix>(backend, std::move(topology), std::move(product),
+                                        std::move(transposed_product), std::move(permutation),
+                                        threads);
 }
 
 absl::StatusOr<std::unique_ptr<WeightMatrix>> MakeDenseMatrix(Backend& backend, int64_t outputs,

@@ -1,6 +1,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/shapes.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {
@@ -27,6 +28,78 @@ engine::Loss ToEngine(v1::Loss loss) {
   return engine::Loss::kCrossEntropy;
 }
 
+std::vector<engine::LayerSpec> ToEngine(
+    const google::protobuf::RepeatedPtrField<v1::Layer>& layers);
+
+void SetWindow(const wire::Window& window, engine::LayerSpec& spec) {
+  spec.kernel = window.kernel;
+  spec.stride = window.stride;
+  spec.padding = window.padding;
+}
+
+engine::LayerSpec ToEngine(const v1::LinearLayer& linear) {
+  return {.units = linear.units(),
+          .activation = ToEngine(linear.activation()),
+          .dropout = linear.dropout(),
+          .dense = linear.dense(),
+          .bias = !linear.no_bias()};
+}
+
+engine::LayerSpec ToEngine(const v1::Conv2dLayer& conv) {
+  engine::LayerSpec spec = {.kind = engine::LayerKind::kConv,
+                            .units = conv.channels(),
+                            .activation = ToEngine(conv.activation()),
+                            .dense = conv.dense(),
+                            .bias = !conv.no_bias()};
+  SetWindow(wire::WindowOf(conv), spec);
+  return spec;
+}
+
+engine::LayerSpec ToEngine(const v1::BatchNormLayer& norm) {
+  engine::LayerSpec spec = {.kind = engine::LayerKind::kBatchNorm,
+                            .activation = ToEngine(norm.activation())};
+  if (norm.momentum() > 0) spec.momentum = norm.momentum();
+  if (norm.epsilon() > 0) spec.epsilon = norm.epsilon();
+  return spec;
+}
+
+engine::LayerSpec ToEngine(engine::LayerKind kind, const v1::PoolLayer& pool) {
+  engine::LayerSpec spec = {.kind = kind};
+  SetWindow(wire::WindowOf(pool), spec);
+  return spec;
+}
+
+engine::LayerSpec ToEngine(const v1::Layer& layer) {
+  switch (layer.kind_case()) {
+    case v1::Layer::kConv2D:
+      return ToEngine(layer.conv2d());
+    case v1::Layer::kBatchNorm:
+      return ToEngine(layer.batch_norm());
+    case v1::Layer::kMaxPool:
+      return ToEngine(engine::LayerKind::kMaxPool, layer.max_pool());
+    case v1::Layer::kAvgPool:
+      return ToEngine(engine::LayerKind::kAveragePool, layer.avg_pool());
+    case v1::Layer::kGlobalAvgPool:
+      return {.kind = engine::LayerKind::kGlobalAveragePool};
+    case v1::Layer::kFlatten:
+      return {.kind = engine::LayerKind::kFlatten};
+    case v1::Layer::kResidual:
+      return {.kind = engine::LayerKind::kResidual,
+              .activation = ToEngine(layer.residual().activation()),
+              .body = ToEngine(layer.residual().body()),
+              .shortcut = ToEngine(layer.residual().shortcut())};
+    default:
+      return ToEngine(layer.linear());
+  }
+}
+
+std::vector<engine::LayerSpec> ToEngine(
+    const google::protobuf::RepeatedPtrField<v1::Layer>& layers) {
+  std::vector<engine::LayerSpec> specs;
+  for (const v1::Layer& layer : layers) specs.push_back(ToEngine(layer));
+  return specs;
+}
+
 engine::NetworkSpec ToEngine(const v1::ModelSpec& model) {
   engine::NetworkSpec spec;
   spec.input_features = model.input_features();
@@ -35,10 +108,10 @@ engine::NetworkSpec ToEngine(const v1::ModelSpec& model) {
   spec.dropout_scaling = model.dropout_scaling() == v1::DROPOUT_SCALING_EVALUATION
                              ? engine::DropoutScaling::kEvaluation
                              : engine::DropoutScaling::kTraining;
-  for (const v1::Layer& layer : model.layers()) {
-    const v1::LinearLayer& linear = layer.linear();
-    spec.layers.push_back({linear.units(), ToEngine(linear.activation()), linear.dropout(),
-                           linear.dense(), !linear.no_bias()});
+  spec.layers = ToEngine(model.layers());
+  if (model.has_input_image()) {
+    spec.input_image = {model.input_image().channels(), model.input_image().height(),
+                        model.input_image().width()};
   }
   return spec;
 }

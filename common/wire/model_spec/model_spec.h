@@ -1,12 +1,14 @@
 // The tensors of a network, from its description in the API.
 //
 // Determinism: equal specs give equal layouts on every machine.
-// Threading:   pure function.
-// Errors:      InvalidArgument for a layer of unknown kind (UNKNOWN_LAYER) and for dimensions that
-//              tensor::LinearStackLayout refuses.
+// Threading:   pure functions.
+// Errors:      InvalidArgument for a layer of unknown kind (UNKNOWN_LAYER), layers that do not fit
+//              each other (LAYER_SHAPE, see shapes.h), none at all (NO_LAYERS), and dimensions
+//              outside what tensor::CheckedTensor() allows (SHAPE_OUT_OF_RANGE).
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/tensor/model.h"
@@ -14,6 +16,19 @@
 #include "espalier/v1/worker.pb.h"
 
 namespace espalier::wire {
+
+// What a tensor does in its layer, from which its first values follow.
+enum class TensorRole { kWeight, kBias, kScale, kShift, kRunningMean, kRunningVariance };
+
+struct ModelTensor {
+  tensor::TensorSpec spec;
+  TensorRole role = TensorRole::kWeight;
+  v1::Initializer initializer = v1::INITIALIZER_UNSPECIFIED;  // of a kWeight
+};
+
+// In layout order. Names: layers.<i>.weight and .bias, of a batch norm also .running_mean and
+// .running_var; within a residual layer layers.<i>.body.<j>.… and layers.<i>.shortcut.<j>.…
+absl::StatusOr<std::vector<ModelTensor>> TensorsOf(const v1::ModelSpec& spec);
 
 absl::StatusOr<std::shared_ptr<const tensor::ModelLayout>> LayoutOf(const v1::ModelSpec& spec);
 

@@ -2,12 +2,15 @@
 
 #include <omp.h>
 
+#include <array>
 #include <map>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <utility>
 
 #include "common/base/check.h"
 #include "common/base/status.h"
+#include "worker/engine/aligned_buffer.h"
+#include "worker/engine/kernels/sparse_convolution.h"
 #include "worker/engine/kernels/sparse_product.h"
 
 namespace espalier::worker::engine {
@@ -60,6 +63,120 @@ struct GemmPlan {
   memory a;
   memory b;
   memory c;
+};
+
+// A convolution with its conversions between our layout, examples innermost, and the blocked one in
+// which the library is fast. Conversions cost two passes over memory that is read and written
+// anyway; run in our layout, the library falls back to loops that are hundreds of times slower.
+class ConvPlan {
+ public:
+  ConvPlan(const ConvProblem& p, const dnnl::engine& engine) : engine_(engine) {
+    const ConvShape& s = p.shape;
+    const auto map_desc = [&](int64_t channels, int64_t height, int64_t width) {
+      const memory::dims dims = {p.examples, channels, height, width};
+      const memory::dims strides = {1, height * width * p.stride, width * p.stride, p.stride};
+      return memory::desc(dims, memory::data_type::f32, strides);
+    };
+    const memory::desc x = map_desc(s.in_channels, s.in_height, s.in_width);
+    const memory::desc y = map_desc(s.out_channels, s.out_height(), s.out_width());
+    const memory::desc w({s.out_channels, s.in_channels, s.kernel, s.kernel},
+                         memory::data_type::f32, memory::format_tag::oihw);
+    const auto any = [](const memory::desc& desc) {
+      return memory::desc(desc.get_dims(), memory::data_type::f32, memory::format_tag::any);
+    };
+    const memory::dims strides = {s.stride, s.stride};
+    // Rows below and right of the last window are not read: the padding there may be negative.
+    const memory::dims before = {s.padding, s.padding};
+    const memory::dims after = {
+        (s.out_height() - 1) * s.stride + s.kernel - s.in_height - s.padding,
+        (s.out_width() - 1) * s.stride + s.kernel - s.in_width - s.padding};
+    const auto algorithm = dnnl::algorithm::convolution_direct;
+    const dnnl::convolution_forward::primitive_desc forward(
+        engine, dnnl::prop_kind::forward_training, algorithm, any(x), any(w), any(y), strides,
+        before, after);
+    if (p.pass == ConvProblem::Pass::kForward) {
+      primitive_ = dnnl::convolution_forward(forward);
+      Bind({DNNL_ARG_WEIGHTS, w, forward.weights_desc()}, {DNNL_ARG_SRC, x, forward.src_desc()},
+           {DNNL_ARG_DST, y, forward.dst_desc()});
+    } else if (p.pass == ConvProblem::Pass::kInputGradient) {
+      const dnnl::convolution_backward_data::primitive_desc backward(
+          engine, algorithm, any(x), any(w), any(y), strides, before, after, forward);
+      primitive_ = dnnl::convolution_backward_data(backward);
+      Bind({DNNL_ARG_WEIGHTS, w, backward.weights_desc()},
+           {DNNL_ARG_DIFF_DST, y, backward.diff_dst_desc()},
+           {DNNL_ARG_DIFF_SRC, x, backward.diff_src_desc()});
+    } else {
+      const dnnl::convolution_backward_weights::primitive_desc backward(
+          engine, algorithm, any(x), any(w), any(y), strides, before, after, forward);
+      primitive_ = dnnl::convolution_backward_weights(backward);
+      Bind({DNNL_ARG_DIFF_DST, y, backward.diff_dst_desc()}, {DNNL_ARG_SRC, x, backward.src_desc()},
+           {DNNL_ARG_DIFF_WEIGHTS, w, backward.diff_weights_desc()});
+    }
+  }
+
+  // Floats that operand `index` (a, b, c of Backend::Convolve) takes in the library's layout.
+  int64_t Floats(int index) const {
+    return static_cast<int64_t>(operands_[index].inner.get_desc().get_size() / sizeof(float));
+  }
+
+  // `buffers` hold the operands in the library's layout.
+  void Run(dnnl::stream& stream, const float* a, const float* b, float* c,
+           float* const (&buffers)[3]) {
+    const void* data[3] = {a, b, c};
+    for (int i = 0; i < 3; ++i) {
+      operands_[i].outer.set_data_handle(const_cast<void*>(data[i]));
+      operands_[i].inner.set_data_handle(buffers[i]);
+    }
+    for (int i = 0; i < 2; ++i) {
+      operands_[i].reorder.execute(stream, operands_[i].outer, operands_[i].inner);
+    }
+    Execute(stream);
+    operands_[2].reorder.execute(stream, operands_[2].inner, operands_[2].outer);
+    stream.wait();
+  }
+
+  // The same on `buffers` alone.
+  void RunBlocked(dnnl::stream& stream, float* const (&buffers)[3]) {
+    for (int i = 0; i < 3; ++i) operands_[i].inner.set_data_handle(buffers[i]);
+    Execute(stream);
+    stream.wait();
+  }
+
+ private:
+  struct Description {
+    int argument;
+    memory::desc outer;
+    memory::desc inner;
+  };
+  struct Operand {
+    int argument = 0;
+    memory outer;
+    memory inner;
+    dnnl::reorder reorder;
+  };
+
+  void Execute(dnnl::stream& stream) {
+    primitive_.execute(stream, {{operands_[0].argument, operands_[0].inner},
+                                {operands_[1].argument, operands_[1].inner},
+                                {operands_[2].argument, operands_[2].inner}});
+  }
+
+  void Bind(const Description& a, const Description& b, const Description& c) {
+    const Description* descriptions[3] = {&a, &b, &c};
+    for (int i = 0; i < 3; ++i) {
+      const Description& d = *descriptions[i];
+      Operand& operand = operands_[i];
+      operand.argument = d.argument;
+      operand.outer = memory(d.outer, engine_, DNNL_MEMORY_NONE);
+      operand.inner = memory(d.inner, engine_, DNNL_MEMORY_NONE);
+      operand.reorder = i < 2 ? dnnl::reorder(operand.outer, operand.inner)
+                              : dnnl::reorder(operand.inner, operand.outer);
+    }
+  }
+
+  dnnl::engine engine_;
+  dnnl::primitive primitive_;
+  Operand operands_[3];
 };
 
 // oneDNN never writes through the handles of its inputs.
@@ -118,12 +235,45 @@ class OneDnnCsrProduct final : public SparseProduct {
 class OneDnnBackend final : public Backend {
  public:
   explicit OneDnnBackend(int threads)
-      : threads_(threads), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
+      : threads_(threads),
+        panels_(std::make_shared<PanelPool>(threads)),
+        engine_(dnnl::engine::kind::cpu, 0),
+        stream_(engine_) {}
 
   absl::StatusOr<std::unique_ptr<SparseProduct>> PlanSparse(
       std::shared_ptr<const tensor::Topology> topology, int64_t stride) override {
     return std::make_unique<KernelSparseProduct>(std::move(topology), stride, threads_,
                                                  DetectIsa());
+  }
+
+  absl::StatusOr<std::unique_ptr<SparseConvolution>> PlanSparseConvolution(
+      std::shared_ptr<const tensor::Topology> topology, const ConvShape& shape, int64_t stride,
+      bool input_gradient) override {
+    return KernelSparseConvolution::Create(*topology, shape, stride, input_gradient, panels_,
+                                           DetectIsa());
+  }
+
+  absl::Status PlanConvolution(const ConvProblem& problem) override {
+    if (convolutions_.contains(problem)) return absl::OkStatus();
+    const ThreadScope scope(threads_);
+    return Guard("plan a convolution", [&] {
+      const auto [plan, inserted] = convolutions_.try_emplace(problem, problem, engine_);
+      for (int i = 0; i < 3; ++i) {
+        const int64_t floats = plan->second.Floats(i);
+        if (blocked_[i].size() < floats) blocked_[i] = AlignedBuffer(floats);
+      }
+    });
+  }
+
+  void Convolve(const ConvProblem& problem, const float* a, const float* b, float* c) override {
+    const ThreadScope scope(threads_);
+    absl::Status status = PlanConvolution(problem);
+    ESPALIER_CHECK(status.ok(), base::MessageOf(status).c_str());
+    status = Guard("run a convolution", [&] {
+      convolutions_.at(problem).Run(stream_, a, b, c,
+                                    {blocked_[0].data(), blocked_[1].data(), blocked_[2].data()});
+    });
+    ESPALIER_CHECK(status.ok(), base::MessageOf(status).c_str());
   }
 
   absl::Status PlanGemm(const GemmShape& shape) override {
@@ -150,9 +300,13 @@ class OneDnnBackend final : public Backend {
 
  private:
   int threads_;
+  std::shared_ptr<PanelPool> panels_;
   dnnl::engine engine_;
   dnnl::stream stream_;
   std::map<GemmShape, GemmPlan> plans_;
+  std::map<ConvProblem, ConvPlan> convolutions_;
+  // Operands of the convolution that runs, in the library's layout; as large as the largest.
+  AlignedBuffer blocked_[3];
 };
 
 }  // namespace
@@ -172,6 +326,23 @@ absl::StatusOr<std::unique_ptr<SparseProduct>> MakeOneDnnCsrProduct(
     product = std::make_unique<OneDnnCsrProduct>(std::move(topology), stride, threads);
   }));
   return product;
+}
+
+absl::StatusOr<std::function<void()>> MakeOneDnnBlockedConvolution(const ConvProblem& problem,
+                                                                   int threads) {
+  const ThreadScope scope(threads);
+  std::function<void()> run;
+  ESPALIER_RETURN_IF_ERROR(Guard("plan a convolution", [&] {
+    const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+    auto plan = std::make_shared<ConvPlan>(problem, engine);
+    auto buffers = std::make_shared<std::array<AlignedBuffer, 3>>();
+    for (int i = 0; i < 3; ++i) (*buffers)[i] = AlignedBuffer(plan->Floats(i));
+    run = [plan, buffers, threads, stream = dnnl::stream(engine)]() mutable {
+      const ThreadScope inner(threads);
+      plan->RunBlocked(stream, {(*buffers)[0].data(), (*buffers)[1].data(), (*buffers)[2].data()});
+    };
+  }));
+  return run;
 }
 
 }  // namespace espalier::worker::engine

@@ -2,6 +2,7 @@
 // CSR matmul and the hand-written kernels was measured to be faster (worker/engine/README.md).
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -17,5 +18,10 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeOneDnnBackend(int threads);
 // computes the whole stride, since the library takes no rows with gaps.
 absl::StatusOr<std::unique_ptr<SparseProduct>> MakeOneDnnCsrProduct(
     std::shared_ptr<const tensor::Topology> topology, int64_t stride, int threads);
+
+// Runs one of the library's convolutions on operands of its own in the layout it likes best, for
+// benchmarks.
+absl::StatusOr<std::function<void()>> MakeOneDnnBlockedConvolution(const ConvProblem& problem,
+                                                                   int threads);
 
 }  // namespace espalier::worker::engine

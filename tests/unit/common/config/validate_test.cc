@@ -154,6 +154,91 @@ INSTANTIATE_TEST_SUITE_P(
         BadSpec{"evaluation.every_rounds=-1", "evaluation.every_rounds", "found -1"}),
     [](const auto& info) { return "Case" + std::to_string(info.index); });
 
+constexpr char kImageJob[] = R"(
+model:
+  input_image: {channels: 1, height: 8, width: 8}
+  layers:
+    - conv2d: {channels: 4, activation: relu}
+    - max_pool: {}
+    - residual:
+        body: [{conv2d: {channels: 8, stride: 2}}, {batch_norm: {}}]
+        shortcut: [{conv2d: {channels: 8, kernel: 1, stride: 2}}]
+        activation: relu
+    - linear: {units: 10}
+data: {dataset: digits, partition: {kind: iid, shards: 3}}
+method: {name: set, parameters: {density: 0.1}}
+training: {optimizer: {learning_rate: 0.05}}
+federation: {rounds: 10}
+)";
+
+TEST(ValidateImageTest, NetworkOfConvolutionsIsValidBeforeAndAfterDefaults) {
+  std::vector<Violation> violations;
+  v1::JobSpec spec = ParseJobFile(kImageJob, violations).spec;
+  EXPECT_THAT(Lines(violations), IsEmpty());
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)), IsEmpty());
+  ApplyDefaults(spec);
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)), IsEmpty());
+  EXPECT_EQ(spec.model().input_features(), 64);
+  EXPECT_EQ(spec.model().layers(0).conv2d().padding(), 1);
+  EXPECT_EQ(spec.model().layers(0).conv2d().initializer(), v1::INITIALIZER_HE);
+  EXPECT_EQ(spec.model().layers(2).residual().body(1).batch_norm().momentum(), 0.1);
+}
+
+TEST(ValidateImageTest, MistakesAreReportedWhereTheyAre) {
+  const BadSpec kCases[] = {
+      {"model.layers[0].conv2d.channels=0", "model.layers[0].conv2d.channels", "found 0"},
+      {"model.layers[0].conv2d.kernel=64", "model.layers[0].conv2d.kernel", "1..63"},
+      {"model.layers[0].conv2d.stride=3", "model.layers[0].conv2d.stride", "1 or 2"},
+      {"model.layers[0].conv2d.padding=3", "model.layers[0].conv2d.padding", "0..2"},
+      {"model.layers[0].conv2d.activation=softmax", "model.layers[0].conv2d.activation", "last"},
+      {"model.layers[1].max_pool.kernel=9", "model.layers[1].max_pool", "does not fit the 8 × 8"},
+      {"model.layers[1].max_pool.stride=-1", "model.layers[1].max_pool.stride", "found -1"},
+      {"model.layers[2].residual.body=[]", "model.layers[2].residual.body", "at least one"},
+      {"model.layers[2].residual.shortcut=[]", "model.layers[2].residual.shortcut",
+       "the body gives 8 × 2 × 2, the shortcut 4 × 4 × 4"},
+      {"model.layers[2].residual.body[0].conv2d.kernel=99",
+       "model.layers[2].residual.body[0].conv2d.kernel", "found 99"},
+      {"model.layers[2].residual.body=[{linear: {units: 3}}]",
+       "model.layers[2].residual.body[0].linear", "only"},
+      {"model.layers[2].residual.body[1].batch_norm.momentum=2",
+       "model.layers[2].residual.body[1].batch_norm.momentum", "0 < x"},
+      {"model.layers=[{global_avg_pool: {}}]", "model.layers[0].global_avg_pool", "per class"},
+      {"model.input_image.height=0", "model.input_image.height", "found 0"},
+      {"model.input_features=65", "model.input_features", "expected 64"},
+      {"model.name=resnet20", "model.layers", "has its own layers"},
+      {"model.name=resnet21;model.layers=[]", "model.name", "resnet20"},
+      {"model.parameters.width=2", "model.parameters", "set name"},
+      {"model.name=vgg11;model.layers=[];model.parameters.width=-1", "model.parameters.width",
+       "found -1"},
+      {"model.name=resnet8;model.layers=[];model.parameters.batch_norm=false",
+       "model.parameters.batch_norm", "has batch norm"},
+      {"model.name=vgg11;model.layers=[]", "model.layers[15].max_pool", "does not fit"},
+  };
+  for (const BadSpec& bad : kCases) {
+    std::vector<Violation> violations;
+    v1::JobSpec spec = ParseJobFile(kImageJob, violations).spec;
+    std::stringstream overrides(bad.override);
+    for (std::string one; std::getline(overrides, one, ';');) {
+      ApplyOverride(one, spec, violations);
+    }
+    ASSERT_THAT(Lines(violations), IsEmpty()) << bad.override;
+    const auto expected =
+        Contains(AllOf(StartsWith(std::string(bad.field) + ": "), HasSubstr(bad.expected)));
+    EXPECT_THAT(Lines(ValidateJobSpec(spec)), expected);
+    ApplyDefaults(spec);
+    EXPECT_THAT(Lines(ValidateJobSpec(spec)), expected);
+  }
+}
+
+TEST(ValidateImageTest, ConvolutionWithoutAnImageIsRefused) {
+  v1::JobSpec spec = ValidSpec();
+  std::vector<Violation> violations;
+  ApplyOverride("model.layers=[{conv2d: {channels: 3}}, {linear: {units: 10}}]", spec, violations);
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)),
+              ElementsAre(AllOf(StartsWith("model.layers[0].conv2d: "),
+                                HasSubstr("set model.input_image"))));
+}
+
 TEST(ValidateTest, AllMistakesAreReportedAtOnce) {
   const auto lines = Lines(ValidateJobSpec(v1::JobSpec()));
   EXPECT_THAT(lines, Contains(StartsWith("model.input_features: ")));

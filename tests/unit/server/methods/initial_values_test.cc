@@ -33,5 +33,33 @@ TEST(InitialValuesTest, FansCountActiveWeights) {
   EXPECT_NEAR(DeviationOf(v1::INITIALIZER_NORMAL), 0.1, 0.01);
 }
 
+TEST(InitialValuesTest, ConvolutionCountsItsWindowAndBatchNormBeginsAsIdentity) {
+  v1::JobSpec spec;
+  v1::ImageShape& image = *spec.mutable_model()->mutable_input_image();
+  image.set_channels(40);
+  image.set_height(4);
+  image.set_width(4);
+  v1::Conv2dLayer& conv = *spec.mutable_model()->add_layers()->mutable_conv2d();
+  conv.set_channels(60);
+  conv.set_no_bias(true);
+  conv.set_initializer(v1::INITIALIZER_HE);
+  spec.mutable_model()->add_layers()->mutable_batch_norm();
+  AddLayer(spec, 10, v1::ACTIVATION_LINEAR);
+  auto layout = wire::LayoutOf(spec.model()).value();
+  auto structure = RandomStructure(*layout, {.distribution = "uniform", .density = 0.1}, 5).value();
+  const auto topology = tensor::ModelTopology::Create(layout, structure).value();
+  const tensor::ModelState model = {
+      .topology = std::make_shared<const tensor::ModelTopology>(topology),
+      .values = InitialValues(spec.model(), topology, 3)};
+  double squares = 0;
+  for (const float value : model.tensor(0)) squares += value * value;
+  const double variance = squares / static_cast<double>(topology.stored(0));
+  EXPECT_NEAR(variance, 2.0 / (0.1 * 40 * 9), 0.01);
+  const float expected[] = {1, 0, 0, 1};  // scale, shift, running mean and variance
+  for (size_t i = 0; i < 4; ++i) {
+    for (const float value : model.tensor(1 + i)) EXPECT_EQ(value, expected[i]);
+  }
+}
+
 }  // namespace
 }  // namespace espalier::server::methods

@@ -29,15 +29,59 @@ inline std::shared_ptr<const tensor::Topology> RandomTopology(int64_t rows, int6
       sparsity::RandomTopology(rows, cols, count, key).value());
 }
 
+// Appends the tensors of layers, named by their number, and follows the shape through them.
+inline MapShape AppendTensors(const std::vector<LayerSpec>& layers, MapShape shape,
+                              tensor::ModelLayout& layout) {
+  const auto add = [&](std::vector<int64_t> dimensions, bool sparsifiable) {
+    layout.push_back(
+        tensor::CheckedTensor("tensor" + std::to_string(layout.size()), std::move(dimensions))
+            .value());
+    layout.back().sparsifiable = sparsifiable;
+  };
+  for (const LayerSpec& layer : layers) {
+    const auto slide = [&](int64_t size) {
+      return (size + 2 * layer.padding - layer.kernel) / layer.stride + 1;
+    };
+    switch (layer.kind) {
+      case LayerKind::kLinear:
+        add({layer.units, shape.features()}, !layer.dense);
+        if (layer.bias) add({layer.units}, false);
+        shape = {.channels = layer.units};
+        break;
+      case LayerKind::kConv:
+        add({layer.units, shape.channels, layer.kernel, layer.kernel}, !layer.dense);
+        if (layer.bias) add({layer.units}, false);
+        shape = {layer.units, slide(shape.height), slide(shape.width)};
+        break;
+      case LayerKind::kBatchNorm:
+        for (int i = 0; i < 4; ++i) add({shape.channels}, false);
+        break;
+      case LayerKind::kResidual: {
+        const MapShape input = shape;
+        shape = AppendTensors(layer.body, input, layout);
+        AppendTensors(layer.shortcut, input, layout);
+        break;
+      }
+      case LayerKind::kGlobalAveragePool:
+        shape = {.channels = shape.channels};
+        break;
+      case LayerKind::kFlatten:
+        shape = {.channels = shape.features()};
+        break;
+      default:
+        shape = {shape.channels, slide(shape.height), slide(shape.width)};
+    }
+  }
+  return shape;
+}
+
 // Sparsifiable layers get `density`, dense ones no topology.
 inline std::shared_ptr<const tensor::ModelTopology> MakeModelTopology(const NetworkSpec& spec,
                                                                       double density) {
-  std::vector<tensor::LinearShape> shapes;
-  for (const LinearSpec& layer : spec.layers) {
-    shapes.push_back({.units = layer.units, .dense = layer.dense, .bias = layer.bias});
-  }
-  auto layout = std::make_shared<const tensor::ModelLayout>(
-      tensor::LinearStackLayout(spec.input_features, shapes).value());
+  const MapShape input =
+      spec.input_image.channels > 0 ? spec.input_image : MapShape{.channels = spec.input_features};
+  auto layout = std::make_shared<tensor::ModelLayout>();
+  AppendTensors(spec.layers, input, *layout);
   std::vector<std::shared_ptr<const tensor::Topology>> topologies;
   for (const tensor::TensorSpec& tensor : *layout) {
     topologies.push_back(tensor.sparsifiable

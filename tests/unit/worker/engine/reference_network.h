@@ -52,7 +52,7 @@ class ReferenceNetwork {
     std::vector<T> delta = OutputGradient(batch);
     size_t tensor = topology_->num_tensors();
     for (size_t i = spec_.layers.size(); i-- > 0;) {
-      const LinearSpec& layer = spec_.layers[i];
+      const LayerSpec& layer = spec_.layers[i];
       if (layer.bias) {
         --tensor;
         for (int64_t j = 0; j < layer.units * batch.size; ++j) {
@@ -115,7 +115,7 @@ class ReferenceNetwork {
       }
     }
     size_t tensor = 0;
-    for (const LinearSpec& layer : spec_.layers) {
+    for (const LayerSpec& layer : spec_.layers) {
       std::vector<T> y(layer.units * batch.size);
       reference::Multiply(structures_[tensor], values.data() + topology_->offset(tensor),
                           activations_.back().data(), batch.size, batch.size, y.data());

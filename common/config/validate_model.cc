@@ -1,0 +1,296 @@
+#include "common/config/validate_model.h"
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+
+#include "common/base/status.h"
+#include "common/config/job_file.h"
+#include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/named_models.h"
+#include "common/wire/model_spec/shapes.h"
+
+namespace espalier::config {
+namespace {
+
+using wire::FeatureShape;
+using Layers = google::protobuf::RepeatedPtrField<v1::Layer>;
+
+constexpr int64_t kMaxUnits = 10'000'000;
+constexpr int64_t kMaxChannels = 1'000'000;
+constexpr int64_t kMaxInputFeatures = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMaxImageSide = 100'000;
+constexpr int32_t kMaxKernel = 63;
+constexpr int32_t kMaxPool = 1000;
+constexpr int kMaxLayers = 1000;
+constexpr double kMaxModelWidth = 16;
+// Positions in a structure are counted by 32-bit integers.
+constexpr double kMaxStoredWeights = std::numeric_limits<int32_t>::max();
+// A weight in training: value, gradient, momentum and index, 4 bytes each.
+constexpr double kTrainingBytesPerWeight = 16;
+
+// Where a layer stands, which decides what it may be.
+struct Place {
+  bool last = false;
+  bool in_residual = false;
+};
+
+// An activation that is applied value by value.
+void CheckElementwise(v1::Activation activation, const Checker& in) {
+  if (!in.Enum("activation", v1::Activation_IsValid(activation), activation)) return;
+  in.Check(activation != v1::ACTIVATION_SOFTMAX, "activation",
+           "softmax is for the last layer only; use relu, tanh, sigmoid or linear here");
+}
+
+bool CheckLinear(const v1::LinearLayer& linear, Place place, const Checker& in) {
+  const bool sized = in.Whole("units", linear.units(), 1, kMaxUnits);
+  in.Probability("dropout", linear.dropout());
+  in.Check(!place.last || linear.dropout() == 0, "dropout",
+           "the last layer's outputs are the result and cannot be dropped; remove dropout here");
+  in.Enum("initializer", v1::Initializer_IsValid(linear.initializer()), linear.initializer());
+  if (!place.last) {
+    CheckElementwise(linear.activation(), in);
+  } else {
+    in.Enum("activation", v1::Activation_IsValid(linear.activation()), linear.activation());
+  }
+  return sized;
+}
+
+bool CheckConv(const v1::Conv2dLayer& conv, const Checker& in) {
+  bool sized = in.Whole("channels", conv.channels(), 1, kMaxChannels);
+  const bool kernel = conv.kernel() >= 0 && conv.kernel() <= kMaxKernel;
+  in.Check(kernel, "kernel", fmt::format("must be 1..{}, found {}", kMaxKernel, conv.kernel()));
+  const bool stride = conv.stride() >= 0 && conv.stride() <= 2;
+  in.Check(stride, "stride", fmt::format("must be 1 or 2, found {}", conv.stride()));
+  sized = sized && kernel && stride;
+  if (kernel && conv.has_padding()) {
+    sized &= in.Whole("padding", conv.padding(), 0, wire::WindowOf(conv).kernel - 1);
+  }
+  in.Enum("initializer", v1::Initializer_IsValid(conv.initializer()), conv.initializer());
+  CheckElementwise(conv.activation(), in);
+  return sized;
+}
+
+bool CheckBatchNorm(const v1::BatchNormLayer& norm, const Checker& in) {
+  const double momentum = norm.momentum();
+  in.Number("momentum", momentum, momentum >= 0 && momentum <= 1, "0 < x ≤ 1");
+  in.Number("epsilon", norm.epsilon(), norm.epsilon() >= 0 && norm.epsilon() <= 1, "0 < x ≤ 1");
+  CheckElementwise(norm.activation(), in);
+  return true;
+}
+
+bool CheckPool(const v1::PoolLayer& pool, const Checker& in) {
+  const auto in_range = [](int32_t value) { return value >= 0 && value <= kMaxPool; };
+  in.Check(in_range(pool.kernel()), "kernel",
+           fmt::format("must be 1..{}, found {}", kMaxPool, pool.kernel()));
+  in.Check(in_range(pool.stride()), "stride",
+           fmt::format("must be 1..{}, found {}", kMaxPool, pool.stride()));
+  return in_range(pool.kernel()) && in_range(pool.stride());
+}
+
+// "conv2d", the field that holds the layer's kind.
+std::string KindField(const v1::Layer& layer) {
+  return v1::Layer::descriptor()->FindFieldByNumber(layer.kind_case())->name();
+}
+
+// The parameters of one layer that is not residual. Whether its shape can be computed.
+bool CheckParameters(const v1::Layer& layer, Place place, const Checker& in) {
+  switch (layer.kind_case()) {
+    case v1::Layer::kLinear:
+      return CheckLinear(layer.linear(), place, in);
+    case v1::Layer::kConv2D:
+      return CheckConv(layer.conv2d(), in);
+    case v1::Layer::kBatchNorm:
+      return CheckBatchNorm(layer.batch_norm(), in);
+    case v1::Layer::kMaxPool:
+      return CheckPool(layer.max_pool(), in);
+    case v1::Layer::kAvgPool:
+      return CheckPool(layer.avg_pool(), in);
+    default:
+      return true;
+  }
+}
+
+// Checks layers and follows the shape through them; no shape after the first layer for which none
+// can be told.
+class LayerChecker {
+ public:
+  std::optional<FeatureShape> Check(const Layers& layers, std::optional<FeatureShape> shape,
+                                    Place place, const std::string& field, const Checker& at) {
+    for (int i = 0; i < layers.size() && count_ <= kMaxLayers; ++i) {
+      const Place here = {.last = place.last && i + 1 == layers.size(),
+                          .in_residual = place.in_residual};
+      shape = CheckLayer(layers[i], shape, here, at.In(fmt::format("{}[{}]", field, i)));
+    }
+    return shape;
+  }
+
+  int count() const { return count_; }
+
+ private:
+  std::optional<FeatureShape> CheckLayer(const v1::Layer& layer, std::optional<FeatureShape> shape,
+                                         Place place, const Checker& at) {
+    ++count_;
+    if (layer.kind_case() == v1::Layer::KIND_NOT_SET) {
+      at.Fail("linear",
+              "a layer needs a kind: expected for example linear: {units: …} or conv2d: {channels: "
+              "…}, found nothing");
+      return std::nullopt;
+    }
+    const std::string kind = KindField(layer);
+    if (place.last && !layer.has_linear()) {
+      at.Fail(kind, "the last layer gives one output per class: expected linear: {units: …}");
+    }
+    if (place.in_residual && (layer.has_linear() || layer.has_flatten() || layer.has_residual())) {
+      at.Fail(kind, "a residual layer holds conv2d, batch_norm and pooling layers only");
+      return std::nullopt;
+    }
+    if (layer.has_residual()) return CheckResidual(layer.residual(), shape, at.In(kind));
+    if (!CheckParameters(layer, place, at.In(kind)) || !shape) return std::nullopt;
+    const auto output = wire::OutputShape(layer, *shape);
+    if (output.ok()) return *output;
+    at.Fail(kind, base::MessageOf(output.status()));
+    return std::nullopt;
+  }
+
+  std::optional<FeatureShape> CheckResidual(const v1::ResidualLayer& residual,
+                                            std::optional<FeatureShape> shape, const Checker& in) {
+    CheckElementwise(residual.activation(), in);
+    in.Check(!residual.body().empty(), "body", "expected at least one layer, found none");
+    const Place inside = {.in_residual = true};
+    const auto body = Check(residual.body(), shape, inside, "body", in);
+    const auto shortcut = Check(residual.shortcut(), shape, inside, "shortcut", in);
+    if (!body || !shortcut) return std::nullopt;
+    const absl::Status status = wire::CheckBranches(*body, *shortcut);
+    if (status.ok()) return body;
+    in.Fail("shortcut", base::MessageOf(status));
+    return std::nullopt;
+  }
+
+  int count_ = 0;
+};
+
+void ValidateLoss(const v1::ModelSpec& model, const Checker& at) {
+  if (!at.Enum("loss", v1::Loss_IsValid(model.loss()), model.loss())) return;
+  if (model.layers().empty() || !model.layers().rbegin()->has_linear()) return;
+  const v1::LinearLayer& last = model.layers().rbegin()->linear();
+  if (!v1::Activation_IsValid(last.activation())) return;
+  const bool softmax = last.activation() == v1::ACTIVATION_SOFTMAX;
+  if (model.loss() == v1::LOSS_MEAN_SQUARED_ERROR) {
+    return at.Check(!softmax, "loss",
+                    "mean_squared_error does not support a softmax output; use cross_entropy, or "
+                    "sigmoid or linear in the last layer");
+  }
+  if (model.loss() == v1::LOSS_BINARY_CROSS_ENTROPY) {
+    return at.Check(
+        last.activation() == v1::ACTIVATION_SIGMOID, "loss",
+        fmt::format("binary_cross_entropy needs sigmoid in the last layer, found {}; change one of "
+                    "them",
+                    EnumWord(*v1::Activation_descriptor()->FindValueByNumber(last.activation()))));
+  }
+  const bool linear =
+      last.activation() == v1::ACTIVATION_UNSPECIFIED || last.activation() == v1::ACTIVATION_LINEAR;
+  at.Check(
+      softmax || linear, "loss",
+      fmt::format("cross_entropy applies softmax itself and needs linear or softmax in the "
+                  "last layer, found {}; change one of them",
+                  EnumWord(*v1::Activation_descriptor()->FindValueByNumber(last.activation()))));
+}
+
+// Share of a sparsifiable layer's positions that is stored at least, as far as it can be told from
+// the spec alone. The method's own check knows better; this one gives a clear answer before it
+// runs.
+double LeastDensity(const v1::MethodSpec& method) {
+  if (method.name() == "dense") return 1;
+  const auto it = method.parameters().find("density");
+  if (it == method.parameters().end()) return 0;
+  const double density = it->second.has_int_value() ? static_cast<double>(it->second.int_value())
+                                                    : it->second.double_value();
+  return density > 0 && density <= 1 ? density : 0;
+}
+
+void ValidateSize(const v1::ModelSpec& model, const v1::MethodSpec& method, const Checker& at) {
+  const auto tensors = wire::TensorsOf(model);
+  if (!tensors.ok()) return at.Fail("layers", base::MessageOf(tensors.status()));
+  const double density = LeastDensity(method);
+  double stored = 0;
+  for (const wire::ModelTensor& tensor : *tensors) {
+    stored += static_cast<double>(tensor.spec.size()) * (tensor.spec.sparsifiable ? density : 1);
+  }
+  at.Check(stored <= kMaxStoredWeights, "layers",
+           fmt::format("the model stores at least {:.3g} weights, about {:.3g} GB on each worker "
+                       "while training; at most {} are supported: use a lower density, fewer units "
+                       "or no dense layers",
+                       stored, stored * kTrainingBytesPerWeight / 1e9,
+                       Grouped(static_cast<int64_t>(kMaxStoredWeights))));
+}
+
+// Whether the shape of an example is known.
+bool ValidateInput(const v1::ModelSpec& model, const Checker& at) {
+  const int64_t features = model.input_features();
+  if (!model.has_input_image()) return at.Whole("input_features", features, 1, kMaxInputFeatures);
+  const v1::ImageShape& image = model.input_image();
+  const Checker in = at.In("input_image");
+  bool sized = in.Whole("channels", image.channels(), 1, kMaxImageSide);
+  sized &= in.Whole("height", image.height(), 1, kMaxImageSide);
+  sized &= in.Whole("width", image.width(), 1, kMaxImageSide);
+  if (!sized) return false;
+  const int64_t product = wire::InputShape(model).features();
+  if (product > kMaxInputFeatures) {
+    at.Fail("input_image", fmt::format("expected at most {} values in an image, found {}",
+                                       Grouped(kMaxInputFeatures), Grouped(product)));
+    return false;
+  }
+  at.Check(features == 0 || features == product, "input_features",
+           fmt::format("expected {}, the values of an image of input_image, or nothing; found {}",
+                       product, features));
+  return true;
+}
+
+// Reports what is wrong with a name and its parameters; true when the model has a name.
+bool ValidateName(const v1::ModelSpec& model, const Checker& at) {
+  if (model.name().empty()) {
+    at.Check(!model.has_parameters(), "parameters",
+             "belong to a model that has a name; set name, or remove them");
+    return false;
+  }
+  const std::vector<std::string> names = wire::ModelNames();
+  if (std::ranges::find(names, model.name()) == names.end()) {
+    at.Fail("name", UnknownName("model", model.name(), names));
+  }
+  at.Check(model.layers().empty(), "layers",
+           fmt::format("{} has its own layers; remove layers, or name", Quoted(model.name())));
+  const v1::NamedModelParameters& parameters = model.parameters();
+  const Checker in = at.In("parameters");
+  const double width = parameters.width();
+  in.Number("width", width, width >= 0 && width <= kMaxModelWidth, "0 < x ≤ 16");
+  in.Check(parameters.classes() >= 0 && parameters.classes() <= kMaxUnits, "classes",
+           fmt::format("must be 1..{}, found {}", Grouped(kMaxUnits), parameters.classes()));
+  in.Check(parameters.batch_norm() || !parameters.has_batch_norm() ||
+               !model.name().starts_with("resnet"),
+           "batch_norm", "a resnet has batch norm; remove this, or choose vgg11 or lenet5");
+  return true;
+}
+
+}  // namespace
+
+void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, const Checker& at) {
+  at.Probability("input_dropout", given.input_dropout());
+  const bool named = ValidateName(given, at);
+  const v1::ModelSpec model = wire::ExplicitModel(given);
+  if (named && model.layers().empty()) return;
+  const bool sized = ValidateInput(model, at);
+  if (model.layers().empty()) {
+    return at.Fail("layers", "expected at least one layer, found none; see docs/examples");
+  }
+  LayerChecker checker;
+  const auto shape =
+      checker.Check(model.layers(), sized ? std::optional(wire::InputShape(model)) : std::nullopt,
+                    {.last = true}, "layers", at);
+  at.Check(checker.count() <= kMaxLayers, "layers",
+           fmt::format("expected at most {} layers, found more", kMaxLayers));
+  ValidateLoss(model, at);
+  if (shape && checker.count() <= kMaxLayers) ValidateSize(model, method, at);
+}
+
+}  // namespace espalier::config

@@ -1,0 +1,50 @@
+// Shapes of what flows through a network: the one place that knows how a layer changes them.
+//
+// Units:       an image of channels × height × width has that many features, stored channel by
+//              channel and row by row. Plain features have height = width = 1.
+// Threading:   pure functions.
+// Errors:      InvalidArgument with reason LAYER_SHAPE; the message names neither layer nor path,
+//              which the caller knows.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "espalier/v1/model.pb.h"
+
+namespace espalier::wire {
+
+struct FeatureShape {
+  int64_t channels = 0;
+  int64_t height = 1;
+  int64_t width = 1;
+  bool image = false;  // whether convolutions and pooling may follow
+
+  int64_t positions() const { return height * width; }
+  int64_t features() const { return channels * height * width; }
+  friend bool operator==(const FeatureShape&, const FeatureShape&) = default;
+};
+
+// "3 × 32 × 32", or "10 features".
+std::string ToText(const FeatureShape& shape);
+
+// The window of a convolution or pooling layer with its defaults filled in.
+struct Window {
+  int64_t kernel = 1;
+  int64_t stride = 1;
+  int64_t padding = 0;
+};
+Window WindowOf(const v1::Conv2dLayer& layer);
+Window WindowOf(const v1::PoolLayer& layer);
+
+// Shape of one example.
+FeatureShape InputShape(const v1::ModelSpec& spec);
+
+// What `layer` makes of an input of that shape; parameters are in their documented ranges.
+absl::StatusOr<FeatureShape> OutputShape(const v1::Layer& layer, const FeatureShape& input);
+
+// OK when the two branches of a residual layer can be added.
+absl::Status CheckBranches(const FeatureShape& body, const FeatureShape& shortcut);
+
+}  // namespace espalier::wire

@@ -1,0 +1,85 @@
+"""Convolutional networks from a job file: every method trains one on the digits as images of 1 × 8 × 8."""
+
+import unittest
+
+import cluster
+from cluster import digits_job
+
+MODEL = {
+    "input_image": {"channels": 1, "height": 8, "width": 8},
+    "layers": [
+        {"conv2d": {"channels": 12, "no_bias": True}},
+        {"batch_norm": {"activation": "relu"}},
+        {
+            "residual": {
+                "body": [
+                    {"conv2d": {"channels": 24, "stride": 2, "activation": "relu"}},
+                    {"conv2d": {"channels": 24, "no_bias": True}},
+                    {"batch_norm": {}},
+                ],
+                "shortcut": [{"conv2d": {"channels": 24, "kernel": 1, "stride": 2}}],
+                "activation": "relu",
+            }
+        },
+        {"max_pool": {"kernel": 2}},
+        {"linear": {"units": 10}},
+    ],
+}
+SPARSE = {"density": 0.3, "distribution": "erk"}
+METHODS = {
+    "dense": {"name": "dense"},
+    "static": {"name": "static", "parameters": SPARSE},
+    "set": {"name": "set", "parameters": SPARSE},
+    "rigl": {"name": "rigl", "parameters": SPARSE},
+}
+
+
+class ConvTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = cls.enterClassContext(cluster.Cluster(workers=2))
+
+    def test_every_method_learns_digits(self):
+        for name, method in METHODS.items():
+            with self.subTest(name):
+                job = self.cluster.run(digits_job(rounds=8, model=MODEL, method=method))
+                self.assertEqual("STATE_SUCCEEDED", job["state"])
+                accuracies = [summary["test_accuracy"] for summary in job["history"]]
+                self.assertGreater(accuracies[-1], accuracies[0])
+                self.assertGreater(accuracies[-1], 0.85)
+                density = 1 if name == "dense" else 0.3
+                self.assertAlmostEqual(density, job["history"][-1]["density"], delta=0.01)
+
+    def test_same_job_gives_the_same_model(self):
+        jobs = [
+            self.cluster.run(digits_job(rounds=2, model=MODEL, method=METHODS["rigl"]))
+            for _ in range(2)
+        ]
+        self.assertEqual(jobs[0]["model_hash"], jobs[1]["model_hash"])
+        self.assertEqual(
+            jobs[0]["history"][-1]["train_loss"], jobs[1]["history"][-1]["train_loss"]
+        )
+
+    def test_named_model_is_stored_as_its_layers(self):
+        model = {
+            "name": "resnet8",
+            "parameters": {"width": 0.25},
+            "input_image": MODEL["input_image"],
+        }
+        job = self.cluster.run(digits_job(rounds=1, model=model))
+        stored = job["spec"]["model"]
+        self.assertEqual("", stored["name"])
+        self.assertEqual(64, int(stored["input_features"]))
+        self.assertEqual(4, int(stored["layers"][0]["conv2d"]["channels"]))
+        self.assertEqual(10, int(stored["layers"][-1]["linear"]["units"]))
+
+    def test_layers_that_do_not_fit_are_refused_at_their_place(self):
+        model = {**MODEL, "layers": [{"max_pool": {"kernel": 9}}, {"linear": {"units": 10}}]}
+        result = self.cluster.cli("job", "submit", self.cluster.file(digits_job(model=model)))
+        self.assertNotEqual(0, result.code)
+        self.assertIn("model.layers[0].max_pool", result.err)
+        self.assertIn("does not fit the 8 × 8 positions", result.err)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,128 @@
+#include "common/wire/model_spec/model_spec.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/text_format.h>
+#include <google/protobuf/util/message_differencer.h>
+#include <gtest/gtest.h>
+
+#include "common/base/status.h"
+#include "common/wire/model_spec/named_models.h"
+#include "common/wire/model_spec/shapes.h"
+
+namespace espalier::wire {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+v1::ModelSpec Parse(const std::string& text) {
+  v1::ModelSpec spec;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec));
+  return spec;
+}
+
+std::vector<std::string> Describe(const v1::ModelSpec& spec) {
+  std::vector<std::string> lines;
+  const std::vector<ModelTensor> tensors = TensorsOf(spec).value();
+  for (const ModelTensor& tensor : tensors) {
+    std::string line = tensor.spec.name;
+    for (const int64_t dimension : tensor.spec.shape) line += " " + std::to_string(dimension);
+    if (tensor.spec.sparsifiable) line += " sparsifiable";
+    if (tensor.spec.buffer) line += " buffer";
+    lines.push_back(line);
+  }
+  return lines;
+}
+
+int64_t ParameterCount(const std::string& text) {
+  int64_t sum = 0;
+  const std::vector<ModelTensor> tensors = TensorsOf(Parse(text)).value();
+  for (const ModelTensor& tensor : tensors) {
+    if (!tensor.spec.buffer) sum += tensor.spec.size();
+  }
+  return sum;
+}
+
+TEST(TensorsOfTest, NamesAndShapesFollowTheLayers) {
+  const v1::ModelSpec spec = Parse(R"pb(
+    input_image { channels: 3 height: 9 width: 8 }
+    layers { conv2d { channels: 4 kernel: 5 stride: 2 dense: true } }
+    layers { batch_norm {} }
+    layers {
+      residual {
+        body { conv2d { channels: 6 no_bias: true } }
+        shortcut { conv2d { channels: 6 kernel: 1 no_bias: true } }
+        shortcut { batch_norm {} }
+      }
+    }
+    layers { max_pool { kernel: 2 } }
+    layers { flatten {} }
+    layers { linear { units: 10 } })pb");
+  EXPECT_THAT(
+      Describe(spec),
+      ElementsAre("layers.0.weight 4 3 5 5", "layers.0.bias 4", "layers.1.weight 4",
+                  "layers.1.bias 4", "layers.1.running_mean 4 buffer",
+                  "layers.1.running_var 4 buffer", "layers.2.body.0.weight 6 4 3 3 sparsifiable",
+                  "layers.2.shortcut.0.weight 6 4 1 1 sparsifiable", "layers.2.shortcut.1.weight 6",
+                  "layers.2.shortcut.1.bias 6", "layers.2.shortcut.1.running_mean 6 buffer",
+                  "layers.2.shortcut.1.running_var 6 buffer",
+                  // 9 × 8 → 5 × 4 by the stride → 2 × 2 by the pool
+                  "layers.5.weight 10 24 sparsifiable", "layers.5.bias 10"));
+  const auto layout = LayoutOf(spec).value();
+  EXPECT_EQ((*layout)[0].rows, 4);
+  EXPECT_EQ((*layout)[0].cols, 75);
+}
+
+TEST(TensorsOfTest, LayersThatDoNotFitAreRefusedByName) {
+  const struct {
+    const char* layers;
+    const char* expected;
+  } kCases[] = {
+      {"layers { linear { units: 5 } } layers { conv2d { channels: 2 } }",
+       "layers.1: expected an image"},
+      {"layers { max_pool { kernel: 9 } }", "layers.0: a window of 9 × 9"},
+      {"layers { residual { body { conv2d { channels: 2 } } } }", "body gives 2 × 8 × 8"},
+      {"layers { }", "UNKNOWN_LAYER"},
+  };
+  for (const auto& [layers, expected] : kCases) {
+    const auto tensors =
+        TensorsOf(Parse("input_image { channels: 1 height: 8 width: 8 } " + std::string(layers)));
+    EXPECT_THAT(base::ReasonOf(tensors.status()) + " " + base::MessageOf(tensors.status()),
+                HasSubstr(expected));
+  }
+}
+
+// Counts of trained parameters as published, or computed by hand from the published shapes.
+TEST(NamedModelsTest, HaveTheParametersOfTheirPapers) {
+  EXPECT_EQ(ParameterCount("name: 'lenet5'"), 61'706);
+  // 269,722 with parameter-free shortcuts; ours have two of 1 × 1 with a batch norm.
+  EXPECT_EQ(ParameterCount("name: 'resnet20'"), 269'722 + 16 * 32 + 64 + 32 * 64 + 128);
+  EXPECT_EQ(ParameterCount("name: 'resnet18'"), 11'173'962);
+  // Convolutions 9,217,728 (no bias), batch norms 5,504, linear 5,130.
+  EXPECT_EQ(ParameterCount("name: 'vgg11'"), 9'217'728 + 5'504 + 5'130);
+}
+
+TEST(NamedModelsTest, WidthClassesAndBatchNormChangeTheLayers) {
+  const v1::ModelSpec spec =
+      ExplicitModel(Parse("name: 'vgg11' parameters { width: 0.25 classes: 7 batch_norm: false } "
+                          "input_image { channels: 1 height: 40 width: 40 }"));
+  EXPECT_EQ(spec.layers(0).conv2d().channels(), 16);
+  EXPECT_FALSE(spec.layers(0).conv2d().no_bias());
+  EXPECT_TRUE(spec.layers(1).has_max_pool());
+  EXPECT_EQ(spec.layers(spec.layers_size() - 1).linear().units(), 7);
+  EXPECT_EQ(spec.input_features(), 1600);
+  EXPECT_TRUE(spec.name().empty());
+}
+
+TEST(NamedModelsTest, ExpansionIsIdempotentAndLeavesUnknownNamesAlone) {
+  const v1::ModelSpec once = ExplicitModel(Parse("name: 'resnet8'"));
+  EXPECT_EQ(once.input_features(), 3072);
+  EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(once, ExplicitModel(once)));
+  for (const char* text : {"name: 'resnet9'", "name: 'resnet8' parameters { width: nan }",
+                           "name: 'resnet8' parameters { width: 1e9 }"}) {
+    EXPECT_TRUE(ExplicitModel(Parse(text)).layers().empty()) << text;
+  }
+}
+
+}  // namespace
+}  // namespace espalier::wire

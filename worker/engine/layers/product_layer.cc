@@ -1,0 +1,154 @@
+#include "worker/engine/layers/product_layer.h"
+
+#include <utility>
+
+#include "common/base/rng.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+#include "worker/engine/activation.h"
+#include "worker/engine/parallel.h"
+
+namespace espalier::worker::engine {
+namespace {
+
+int64_t RoundUpToLanes(int64_t value) { return (value + kLanes - 1) / kLanes * kLanes; }
+
+// A linear layer is a convolution of single positions as far as shapes are concerned.
+ConvShape ShapeOf(const LayerSpec& spec, const MapShape& input) {
+  if (spec.kind == LayerKind::kLinear) {
+    return {
+        .in_channels = input.features(), .in_height = 1, .in_width = 1, .out_channels = spec.units};
+  }
+  return {.in_channels = input.channels,
+          .in_height = input.height,
+          .in_width = input.width,
+          .out_channels = spec.units,
+          .kernel = spec.kernel,
+          .stride = spec.stride,
+          .padding = spec.padding};
+}
+
+absl::Status Validate(const LayerSpec& spec, const ConvShape& s) {
+  if (spec.units < 1) {
+    return SpecError(fmt::format("units must be at least 1, found {}", spec.units));
+  }
+  if (!(spec.dropout >= 0 && spec.dropout < 1)) {
+    return SpecError(fmt::format("dropout must be in [0, 1), found {}", spec.dropout));
+  }
+  const bool window = s.kernel >= 1 && (s.stride == 1 || s.stride == 2) && s.padding >= 0 &&
+                      s.padding < s.kernel && s.in_height + 2 * s.padding >= s.kernel &&
+                      s.in_width + 2 * s.padding >= s.kernel;
+  if (window) return absl::OkStatus();
+  return SpecError(
+      fmt::format("a window of {0} × {0} with stride {1} and padding {2} does not fit {3} × {4}",
+                  s.kernel, s.stride, s.padding, s.in_height, s.in_width));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ProductLayer>> ProductLayer::Create(const LayerSpec& spec,
+                                                                   const MapShape& input,
+                                                                   size_t index,
+                                                                   bool input_gradient,
+                                                                   BuildContext& context) {
+  const ConvShape shape = ShapeOf(spec, input);
+  ESPALIER_RETURN_IF_ERROR(Validate(spec, shape));
+  const MapShape output = {spec.units, shape.out_height(), shape.out_width()};
+  std::unique_ptr<ProductLayer> layer(new ProductLayer(spec, input, output, index, context));
+  ESPALIER_RETURN_IF_ERROR(layer->AddTensors(shape, input_gradient, context));
+  return layer;
+}
+
+ProductLayer::ProductLayer(const LayerSpec& spec, const MapShape& input, const MapShape& output,
+                           size_t index, BuildContext& context)
+    : Layer(output, context),
+      spec_(spec),
+      index_(index),
+      input_features_(input.features()),
+      dropout_(spec.dropout, context.dropout_scaling, output.features(), context.stride) {}
+
+absl::Status ProductLayer::AddTensors(const ConvShape& shape, bool input_gradient,
+                                      BuildContext& context) {
+  const tensor::ModelTopology& topology = context.topology;
+  ESPALIER_RETURN_IF_ERROR(CheckNextTensor(context, shape.out_channels, shape.cols()));
+  weight_tensor_ = context.next_tensor++;
+  weight_offset_ = topology.offset(weight_tensor_);
+  if (spec_.bias) {
+    ESPALIER_RETURN_IF_ERROR(CheckNextTensor(context, shape.out_channels, 1));
+    bias_offset_ = topology.offset(context.next_tensor++);
+  }
+  const Extent largest = {context.max_batch, RoundUpToLanes(context.max_batch)};
+  auto structure = topology.shared_topology(weight_tensor_);
+  const bool linear = spec_.kind == LayerKind::kLinear;
+  absl::StatusOr<std::unique_ptr<WeightMatrix>> weight =
+      linear && structure
+          ? MakeSparseMatrix(context.backend, structure, stride(), input_gradient, context.threads)
+      : linear ? MakeDenseMatrix(context.backend, shape.out_channels, shape.cols(), stride(),
+                                 input_gradient, largest)
+      : structure
+          ? MakeSparseConvolution(context.backend, structure, shape, stride(), input_gradient)
+          : MakeDenseConvolution(context.backend, shape, stride(), input_gradient, largest);
+  if (!weight.ok()) return weight.status();
+  weight_ = std::move(weight).value();
+  workspace().NeedScratch(weight_->scratch());
+  workspace().NeedVector(shape.out_channels);
+  return absl::OkStatus();
+}
+
+void ProductLayer::DrawDropout(const Pass& pass) {
+  dropout_.set_active(pass.mode == Mode::kTrain);
+  if (!dropout_.active()) return;
+  const uint64_t key = base::StreamKey(pass.dropout_key, "dropout", {index_ + 1});
+  ParallelRows(threads(), shape().features(), [&](RowRange rows) { dropout_.Draw(key, rows); });
+}
+
+void ProductLayer::Forward(const Pass& pass, const float* input) {
+  DrawDropout(pass);
+  float* y = mutable_output();
+  const int64_t width = pass.extent.width;
+  weight_->Forward(pass.values + weight_offset_, input, pass.extent, y);
+  const float* bias = spec_.bias ? pass.values + bias_offset_ : nullptr;
+  ParallelRows(threads(), shape().features(), [&](RowRange rows) {
+    BiasActivate(spec_.activation, bias, y, stride(), width, rows, shape().positions());
+    dropout_.Apply(y, stride(), width, rows);
+  });
+  if (spec_.activation == Activation::kSoftmax) {
+    Softmax(y, stride(), width, shape().features());
+  }
+}
+
+void ProductLayer::ActivationBackward(const Pass& pass, float* delta) {
+  if (delta_is_of_preactivation_) return;
+  const int64_t width = pass.extent.width;
+  if (spec_.activation == Activation::kSoftmax) {
+    SoftmaxGradient(output(), delta, stride(), width, shape().features());
+    return;
+  }
+  ParallelRows(threads(), shape().features(), [&](RowRange rows) {
+    ActivationGradient(spec_.activation, dropout_, output(), delta, stride(), width, rows);
+  });
+}
+
+void ProductLayer::Backward(const Pass& pass, const float* input, float* delta, float* input_delta,
+                            const BackwardTarget& target) {
+  ActivationBackward(pass, delta);
+  if (input_delta != nullptr) {
+    weight_->InputGradient(pass.values + weight_offset_, delta, pass.extent, input_delta,
+                           workspace().scratch());
+  }
+  if (target.capture) target.capture(*this, delta, input);
+  if (!target.gradients) return;
+  weight_->WeightGradient(delta, input, pass.extent, workspace().scratch(),
+                          [&](int64_t first, std::span<const float> gradient) {
+                            target.gradients(weight_offset_ + first, gradient);
+                          });
+  if (!spec_.bias) return;
+  const std::span<float> gradient = workspace().vector().first(shape().channels);
+  ParallelRows(threads(), shape().channels, [&](RowRange channels) {
+    BiasGradient(delta, stride(), pass.extent.width, shape().positions(), channels,
+                 gradient.data());
+  });
+  target.gradients(bias_offset_, gradient);
+}
+
+}  // namespace espalier::worker::engine

@@ -1,0 +1,60 @@
+// ProductLayer: activation(W · x + bias) with dropout, where the product is a matrix's or a
+// convolution's, sparse or dense.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "worker/engine/dropout.h"
+#include "worker/engine/layers/layer.h"
+
+namespace espalier::worker::engine {
+
+class ProductLayer final : public Layer {
+ public:
+  // `index` keys the dropout, `input_gradient` says whether Backward() will be asked for it.
+  // Errors: NETWORK_SPEC, SHAPE_MISMATCH, those of the backend.
+  static absl::StatusOr<std::unique_ptr<ProductLayer>> Create(const LayerSpec& spec,
+                                                              const MapShape& input, size_t index,
+                                                              bool input_gradient,
+                                                              BuildContext& context);
+
+  void Forward(const Pass& pass, const float* input) override;
+  void Backward(const Pass& pass, const float* input, float* delta, float* input_delta,
+                const BackwardTarget& target) override;
+  void CollectProducts(std::vector<const ProductLayer*>& products) const override {
+    products.push_back(this);
+  }
+
+  // The loss has been through this layer's activation: Backward() gets the gradient with respect to
+  // the preactivation.
+  void set_delta_is_of_preactivation() { delta_is_of_preactivation_ = true; }
+
+  Activation activation() const { return spec_.activation; }
+  size_t weight_tensor() const { return weight_tensor_; }
+  int64_t input_features() const { return input_features_; }
+  // Gradient at all positions of the weight, see WeightMatrix::FullGradient().
+  void FullGradient(const float* delta, const float* input, int64_t stride, int64_t width,
+                    const TileSink& sink) const {
+    weight_->FullGradient(delta, input, stride, width, sink);
+  }
+
+ private:
+  ProductLayer(const LayerSpec& spec, const MapShape& input, const MapShape& output, size_t index,
+               BuildContext& context);
+  absl::Status AddTensors(const ConvShape& shape, bool input_gradient, BuildContext& context);
+  void DrawDropout(const Pass& pass);
+  void ActivationBackward(const Pass& pass, float* delta);
+
+  LayerSpec spec_;
+  size_t index_;
+  int64_t input_features_;
+  size_t weight_tensor_ = 0;
+  int64_t weight_offset_ = 0;
+  int64_t bias_offset_ = 0;  // meaningful when spec_.bias
+  bool delta_is_of_preactivation_ = false;
+  std::unique_ptr<WeightMatrix> weight_;
+  DropoutMask dropout_;
+};
+
+}  // namespace espalier::worker::engine
