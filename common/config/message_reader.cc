@@ -257,6 +257,7 @@ void MessageReader::ReadScalar(const YamlNode& node, const std::string& path, co
       return FailExpected(node, path, WholeNumber<uint64_t>());
     case Field::CPPTYPE_DOUBLE:
       if (const auto value = plain ? ParseDouble(node.scalar) : std::nullopt) {
+        if (list) return reflection.AddDouble(&message, &field, *value);
         return reflection.SetDouble(&message, &field, *value);
       }
       return FailExpected(node, path, "a number");

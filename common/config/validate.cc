@@ -8,6 +8,7 @@
 #include "common/config/checker.h"
 #include "common/config/text.h"
 #include "common/config/validate_model.h"
+#include "common/wire/model_spec/named_models.h"
 #include "fmt/format.h"
 
 namespace espalier::config {
@@ -87,6 +88,36 @@ void ValidateData(const v1::DataSpec& data, const Checker& at) {
   at.Check(data.train_limit() <= 0 || data.train_limit() >= shards, "train_limit",
            fmt::format("{} examples cannot be divided into {} shards; raise it or use fewer shards",
                        Grouped(data.train_limit()), Grouped(shards)));
+}
+
+void ValidateChannels(const v1::DataSpec& data, const v1::ModelSpec& model, const Checker& at) {
+  if (data.channel_mean().empty() && data.channel_std().empty()) return;
+  const int64_t channels = model.has_input_image() ? model.input_image().channels() : 0;
+  const auto check = [&](const std::string& field, const auto& values, bool positive) {
+    at.Check(values.size() == channels, field,
+             fmt::format("expected {} numbers, one for each channel of model.input_image, found {}",
+                         channels, values.size()));
+    for (int i = 0; i < values.size(); ++i) {
+      at.Number(fmt::format("{}[{}]", field, i), values[i], !positive || values[i] > 0,
+                positive ? "x > 0" : "a finite number");
+    }
+  };
+  check("channel_mean", data.channel_mean(), false);
+  check("channel_std", data.channel_std(), true);
+  at.Check(data.mean() == 0, "mean", "channel_mean takes its place; remove one of them");
+  at.Check(data.std() == 0 || data.std() == 1, "std",
+           "channel_std takes its place; remove one of them");
+}
+
+void ValidateAugmentation(const v1::Augmentation& augmentation, const v1::ModelSpec& model,
+                          const Checker& at) {
+  if (augmentation.crop_padding() == 0 && !augmentation.horizontal_flip()) return;
+  if (!model.has_input_image()) {
+    return at.Fail("crop_padding",
+                   "only images can be changed; set model.input_image, or remove augmentation");
+  }
+  const int64_t side = std::min(model.input_image().height(), model.input_image().width());
+  at.Whole("crop_padding", augmentation.crop_padding(), 0, std::max<int64_t>(side - 1, 0));
 }
 
 void ValidateOptimizer(const v1::Optimizer& optimizer, const Checker& at) {
@@ -223,6 +254,9 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
                          spec.display_name().size()));
   ValidateModel(spec.model(), spec.method(), root.In("model"));
   ValidateData(spec.data(), root.In("data"));
+  const v1::ModelSpec model = wire::ExplicitModel(spec.model());
+  ValidateChannels(spec.data(), model, root.In("data"));
+  ValidateAugmentation(spec.data().augmentation(), model, root.In("data.augmentation"));
   ValidateMethod(spec.method(), root.In("method"));
   ValidateTraining(spec.training(), spec.federation().rounds(), root.In("training"));
   ValidateFederation(spec.federation(), spec.data().partition(), root.In("federation"));

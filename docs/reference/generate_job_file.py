@@ -130,7 +130,7 @@ def type_cell(parser, field, path):
         word = "one of " + ", ".join(f"`{name}`" for name, _ in words(parser, field.type))
     else:
         word = f"[map](#{anchor(path)})"
-    return "list of " + ("integers" if word == "integer" else word + "s" if word == "text" else word) \
+    return "list of " + (word + "s" if word in ("integer", "number") else word + "s" if word == "text" else word) \
         if field.repeated else word
 
 

@@ -26,3 +26,6 @@ tests/bench/rounds/run.py
 echo
 echo "== kernels"
 "$bin/espalier-bench-kernels"
+echo
+echo "== sparse convolutions"
+"$bin/espalier-bench-conv"

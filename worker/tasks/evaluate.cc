@@ -15,8 +15,7 @@ absl::StatusOr<Partial> RunEvaluate(Surroundings& surroundings, const v1::Task& 
   const int batch_size = std::max(1, task.evaluate().batch_size());
   ESPALIER_ASSIGN_OR_RETURN(engine::Network * network,
                             surroundings.networks.Get(task, model, batch_size));
-  const data::Normalization normalization = data::NormalizationOf(task.data());
-  BatchBuffer buffer(shard.dataset->features(), network->batch_stride());
+  BatchBuffer buffer(task, shard.dataset->features(), network->batch_stride());
   const std::span<const int32_t> examples(shard.indices->test);
   Partial partial;
   double loss_sum = 0;
@@ -25,8 +24,7 @@ absl::StatusOr<Partial> RunEvaluate(Surroundings& surroundings, const v1::Task& 
     if (surroundings.cancelled) return Cancelled();
     const auto chosen =
         examples.subspan(begin, std::min<size_t>(batch_size, examples.size() - begin));
-    const engine::BatchResult result =
-        network->Evaluate(buffer.Fill(*shard.dataset, chosen, normalization));
+    const engine::BatchResult result = network->Evaluate(buffer.Fill(*shard.dataset, chosen));
     loss_sum += result.loss_sum;
     correct += result.correct;
   }

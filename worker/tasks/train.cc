@@ -75,13 +75,13 @@ struct TrainSummary {
 absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Task& task,
                                         const ShardView& shard, ExampleOrder& order,
                                         engine::Network& network) {
-  const data::Normalization normalization = data::NormalizationOf(task.data());
-  BatchBuffer buffer(shard.dataset->features(), network.batch_stride());
+  BatchBuffer buffer(task, shard.dataset->features(), network.batch_stride());
   const auto [first, count] = StepRange(task, order.steps_per_epoch());
   TrainSummary summary;
   for (int64_t step = first; step < first + count; ++step) {
     if (surroundings.cancelled) return Cancelled();
-    const engine::Batch batch = buffer.Fill(*shard.dataset, order.Batch(step), normalization);
+    const engine::Batch batch = buffer.Fill(*shard.dataset, order.Batch(step));
+    buffer.images.Augment(task.seed(), task.shard(), step, batch.size, buffer.values.data());
     const uint64_t dropout_key = base::StreamKey(
         task.seed(), "dropout", {static_cast<uint64_t>(task.shard()), static_cast<uint64_t>(step)});
     const engine::BatchResult result =
@@ -99,7 +99,6 @@ absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Ta
 std::string GrowthScores(const v1::Task& task, const ShardView& shard, engine::Network& network,
                          const tensor::ModelLayout& layout) {
   const v1::TrainTask& train = task.train();
-  const data::Normalization normalization = data::NormalizationOf(task.data());
   base::Rng rng(
       base::StreamKey(task.seed(), "growth",
                       {static_cast<uint64_t>(task.shard()), static_cast<uint64_t>(task.round())}));
@@ -111,10 +110,10 @@ std::string GrowthScores(const v1::Task& task, const ShardView& shard, engine::N
   for (int i = 0; i < std::max(1, train.growth_batches()); ++i) {
     const size_t begin = i * batch_size;
     if (begin >= examples.size()) break;
-    buffers.emplace_back(shard.dataset->features(), network.batch_stride());
+    buffers.emplace_back(task, shard.dataset->features(), network.batch_stride());
     const auto chosen =
         std::span(examples).subspan(begin, std::min(batch_size, examples.size() - begin));
-    batches.push_back(buffers.back().Fill(*shard.dataset, chosen, normalization));
+    batches.push_back(buffers.back().Fill(*shard.dataset, chosen));
   }
   const std::vector<int64_t> counts(train.growth_candidates().begin(),
                                     train.growth_candidates().end());

@@ -20,8 +20,10 @@ struct Channel {
   int64_t width;
 };
 
-// Partial sums in lanes, a fixed order that vectorises; each row is then added in double, so that
-// large images lose nothing.
+// Partial sums in lanes, a fixed order that vectorises; those of a few rows at a time are then
+// added in double, so that large images lose nothing.
+constexpr int64_t kRowsPerSum = 16;
+
 double SumOf(const float (&lanes)[kLanes]) {
   float sum = 0;
   for (const float lane : lanes) sum += lane;
@@ -38,9 +40,9 @@ ESPALIER_MULTIVERSION
 Sums SumAround(const float* x, const Channel& c, float center) {
   Sums sums;
   const int64_t whole = c.size / kLanes * kLanes;
+  float first[kLanes] = {};
+  float second[kLanes] = {};
   for (int64_t p = 0; p < c.positions; ++p, x += c.stride) {
-    float first[kLanes] = {};
-    float second[kLanes] = {};
     for (int64_t b = 0; b < whole; b += kLanes) {
       for (int64_t lane = 0; lane < kLanes; ++lane) {
         const float d = x[b + lane] - center;
@@ -53,8 +55,11 @@ Sums SumAround(const float* x, const Channel& c, float center) {
       first[b - whole] += d;
       second[b - whole] += d * d;
     }
+    if (p % kRowsPerSum != kRowsPerSum - 1 && p + 1 < c.positions) continue;
     sums.first += SumOf(first);
     sums.second += SumOf(second);
+    std::fill_n(first, kLanes, 0.0F);
+    std::fill_n(second, kLanes, 0.0F);
   }
   return sums;
 }
@@ -73,9 +78,9 @@ ESPALIER_MULTIVERSION
 Sums DeltaSums(const float* delta, const float* x, const Channel& c, float mean) {
   Sums sums;
   const int64_t whole = c.size / kLanes * kLanes;
+  float first[kLanes] = {};
+  float second[kLanes] = {};
   for (int64_t p = 0; p < c.positions; ++p, x += c.stride, delta += c.stride) {
-    float first[kLanes] = {};
-    float second[kLanes] = {};
     for (int64_t b = 0; b < whole; b += kLanes) {
       for (int64_t lane = 0; lane < kLanes; ++lane) {
         first[lane] += delta[b + lane];
@@ -86,8 +91,11 @@ Sums DeltaSums(const float* delta, const float* x, const Channel& c, float mean)
       first[b - whole] += delta[b];
       second[b - whole] += delta[b] * (x[b] - mean);
     }
+    if (p % kRowsPerSum != kRowsPerSum - 1 && p + 1 < c.positions) continue;
     sums.first += SumOf(first);
     sums.second += SumOf(second);
+    std::fill_n(first, kLanes, 0.0F);
+    std::fill_n(second, kLanes, 0.0F);
   }
   return sums;
 }

@@ -206,6 +206,14 @@ TEST(ValidateImageTest, MistakesAreReportedWhereTheyAre) {
       {"model.input_image.height=0", "model.input_image.height", "found 0"},
       {"model.input_features=65", "model.input_features", "expected 64"},
       {"model.name=resnet20", "model.layers", "has its own layers"},
+      {"data.channel_mean=[0.5, 0.5]", "data.channel_mean", "expected 1 numbers"},
+      {"data.channel_mean=[0.5]", "data.channel_std", "found 0"},
+      {"data={dataset: digits, channel_mean: [0], channel_std: [0]}", "data.channel_std[0]",
+       "x > 0"},
+      {"data={dataset: digits, mean: 3, channel_mean: [0], channel_std: [1]}", "data.mean",
+       "remove one"},
+      {"data.augmentation.crop_padding=8", "data.augmentation.crop_padding", "0..7"},
+      {"data.augmentation.crop_padding=-1", "data.augmentation.crop_padding", "found -1"},
       {"model.name=resnet21;model.layers=[]", "model.name", "resnet20"},
       {"model.parameters.width=2", "model.parameters", "set name"},
       {"model.name=vgg11;model.layers=[];model.parameters.width=-1", "model.parameters.width",
@@ -228,6 +236,13 @@ TEST(ValidateImageTest, MistakesAreReportedWhereTheyAre) {
     ApplyDefaults(spec);
     EXPECT_THAT(Lines(ValidateJobSpec(spec)), expected);
   }
+}
+
+TEST(ValidateImageTest, AugmentationNeedsAnImage) {
+  v1::JobSpec spec = ValidSpec();
+  spec.mutable_data()->mutable_augmentation()->set_horizontal_flip(true);
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)),
+              ElementsAre(StartsWith("data.augmentation.crop_padding: only images")));
 }
 
 TEST(ValidateImageTest, ConvolutionWithoutAnImageIsRefused) {
