@@ -149,6 +149,8 @@ int Run(Flags flags) {
 }  // namespace
 
 int Main(int argc, char** argv) {
+  // gRPC's own lines on standard error say less than ours. GRPC_VERBOSITY=ERROR brings them back.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   CLI::App app("A worker of an Espalier cluster: trains on its own data for a coordinator.",
                "espalier-worker");
   Flags flags;

@@ -204,6 +204,19 @@ void ValidateTraining(const v1::Training& training, int32_t rounds, const Checke
   ValidateSchedule(training.schedule(), rounds, at.In("schedule"));
 }
 
+// Averaged moments need one number of steps for Adam's bias correction, whoever averages them.
+void ValidateSharedMoments(const v1::JobSpec& spec, const Checker& at) {
+  const v1::Optimizer& optimizer = spec.training().optimizer();
+  const bool even = spec.training().local_steps() > 0 ||
+                    (spec.data().partition().kind() != v1::Partition::KIND_LOCAL &&
+                     spec.data().partition().shards() <= 1);
+  at.Check(optimizer.kind() != v1::Optimizer::KIND_ADAM ||
+               optimizer.across_rounds() != v1::Optimizer::ACROSS_ROUNDS_AVERAGE || even,
+           "across_rounds",
+           "average with kind: adam needs as many steps of every participant: set "
+           "training.local_steps instead of local_epochs, or across_rounds: reset");
+}
+
 void ValidateFederation(const v1::Federation& federation, const v1::Partition& partition,
                         const Checker& at) {
   constexpr int32_t kMaxWorkers = 10'000;
@@ -259,6 +272,7 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   ValidateAugmentation(spec.data().augmentation(), model, root.In("data.augmentation"));
   ValidateMethod(spec.method(), root.In("method"));
   ValidateTraining(spec.training(), spec.federation().rounds(), root.In("training"));
+  ValidateSharedMoments(spec, root.In("training.optimizer"));
   ValidateFederation(spec.federation(), spec.data().partition(), root.In("federation"));
   root.In("evaluation").Whole("every_rounds", spec.evaluation().every_rounds(), 0, kMaxRounds);
   root.In("checkpoint").Whole("every_rounds", spec.checkpoint().every_rounds(), 0, kMaxRounds);

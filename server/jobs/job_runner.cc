@@ -209,7 +209,7 @@ absl::Status JobRunner::Publish(Prepared& prepared) const {
   const tensor::ModelState& model = prepared.transition.state.model;
   prepared.values =
       services_.blobs.Put(std::string(wire::ValuesAsBytes(model.values)), true, traffic_);
-  if (!model.optimizer_state.empty()) {
+  if (!model.optimizer_state.empty() && prepared.transition.step->task.has_train()) {
     prepared.optimizer_state = services_.blobs.Put(
         std::string(wire::ValuesAsBytes(model.optimizer_state)), true, traffic_);
   }

@@ -128,6 +128,7 @@ absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
   state.model.optimizer_state.assign(reduced.values.begin() + static_cast<int64_t>(stored),
                                      reduced.values.end());
   reduced.values.resize(stored);
+  reduced.values.shrink_to_fit();
   state.model.values = std::move(reduced.values);
   v1::RoundSummary& summary = state.pending;
   summary.set_participants(reduced.participants);

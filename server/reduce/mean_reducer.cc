@@ -34,7 +34,22 @@ absl::Status NonFiniteError(std::span<const float> values, int64_t offset) {
 }  // namespace
 
 MeanReducer::MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology, int sets)
-    : sums_(sets * topology->total_stored(), 0), scores_(std::move(topology)) {}
+    : stored_(topology->total_stored()),
+      sums_(sets * topology->total_stored(), 0),
+      scores_(std::move(topology)) {}
+
+absl::Status MeanReducer::CheckSigns(std::span<const float> piece, int64_t offset) const {
+  // Weights and first moments may have any sign; the third set holds means of squares.
+  for (size_t i = 0; i < piece.size(); ++i) {
+    if (offset + static_cast<int64_t>(i) < 2 * stored_ || piece[i] >= 0) continue;
+    return base::InvalidArgument(
+        "VALUE_OUT_OF_RANGE",
+        fmt::format("value {} of the update is {}, expected a second moment, which is not "
+                    "negative; update or replace the worker that sent it",
+                    offset + static_cast<int64_t>(i), piece[i]));
+  }
+  return absl::OkStatus();
+}
 
 absl::StatusOr<uint32_t> MeanReducer::Inspect(const Partial& partial) const {
   const auto expected = static_cast<int64_t>(sums_.size());
@@ -45,6 +60,7 @@ absl::StatusOr<uint32_t> MeanReducer::Inspect(const Partial& partial) const {
     ESPALIER_RETURN_IF_ERROR(partial.values([&](std::span<const float> piece) -> absl::Status {
       const uint32_t piece_largest = LargestMagnitudeBits(piece);
       if (piece_largest >= kInfinityBits) return NonFiniteError(piece, seen);
+      ESPALIER_RETURN_IF_ERROR(CheckSigns(piece, seen));
       largest = std::max(largest, piece_largest);
       seen += static_cast<int64_t>(piece.size());
       return seen > expected ? CountError(expected, seen) : absl::OkStatus();

@@ -29,13 +29,17 @@ class MeanReducer : public Reducer {
   absl::StatusOr<Reduced> Finish() override;
 
  private:
-  // First reading: count, finiteness and range. Returns the bits of the largest |value|.
+  // First reading: count, finiteness, sign of second moments and range. Returns the bits of the
+  // largest |value|.
   absl::StatusOr<uint32_t> Inspect(const Partial& partial) const;
+  // `piece` begins at value `offset` of the update.
+  absl::Status CheckSigns(std::span<const float> piece, int64_t offset) const;
   // Second reading.
   absl::Status Accumulate(const Partial& partial);
   // examples·(largest |value|), rounded up to a multiple of 2^-20. Errors: VALUE_OUT_OF_RANGE.
   absl::StatusOr<FixedPoint> Bound(uint32_t largest_bits, int64_t examples) const;
 
+  int64_t stored_;  // weights of the model; values are one or more sets of as many
   Ledger ledger_{/*min_examples=*/1};
   std::vector<FixedPoint> sums_;
   ScoreSums scores_;

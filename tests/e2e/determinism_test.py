@@ -34,6 +34,13 @@ class DeterminismTest(unittest.TestCase):
         for method in METHODS:
             self.assertNotEqual(self.expected[method], other[method], method)
 
+    def test_state_that_crosses_rounds_does_not_depend_on_the_workers(self):
+        carry = ("--set", "training.optimizer.across_rounds=average")
+        carried = hashes(workers=1, extra=carry)
+        for method in METHODS:
+            self.assertNotEqual(self.expected[method], carried[method], method)
+        self.assertEqual(carried, hashes(workers=3, extra=carry))
+
     def test_uneven_shards_and_drawn_cohorts_too(self):
         job = digits_job(
             4,

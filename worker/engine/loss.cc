@@ -46,12 +46,15 @@ double CrossEntropyOfProbabilities(const Column& column, int32_t label, float sc
 }
 
 double BinaryCrossEntropy(const Column& column, int32_t label, float scale, float* delta) {
-  // A probability that underflowed to 0 counts as the smallest normal number, not as infinite loss.
+  // A probability that underflowed to 0 counts as the smallest normal number, not as infinite loss;
+  // one that was rounded to 1 as half a step below it.
   constexpr double kLeast = std::numeric_limits<float>::min();
+  constexpr double kLeastComplement = 0x1p-25;
   double sum = 0;
   for (int64_t row = 0; row < column.classes; ++row) {
     const double output = column.at(row);
-    sum -= std::log(std::max(row == label ? output : 1.0 - output, kLeast));
+    sum -= std::log(row == label ? std::max(output, kLeast)
+                                 : std::max(1.0 - output, kLeastComplement));
     if (delta != nullptr) {
       delta[row * column.stride] = scale * (column.at(row) - (row == label ? 1.0F : 0.0F));
     }

@@ -12,6 +12,7 @@ folder with the data sets (default: data).
 
 import argparse
 import gzip
+import hashlib
 import json
 import os
 import pathlib
@@ -130,19 +131,24 @@ def run_job(server, job_file, overrides, seed):
 
 def run_experiment(name, seeds, server):
     job_file, rows = EXPERIMENTS[name]
+    job_text = (ROOT / "docs" / "examples" / job_file).read_text()
     path = RESULTS / f"{name}.jsonl"
     results = [json.loads(line) for line in path.open()] if path.exists() else []
+    protocols = set()
     for row, overrides in rows.items():
+        # Results of another job file or other overrides are not these.
+        protocol = hashlib.sha256(json.dumps([job_text, overrides], sort_keys=True).encode()).hexdigest()[:12]
+        protocols.add(protocol)
         for seed in range(1, seeds + 1):
-            if any(r["row"] == row and r["seed"] == seed for r in results):
+            if any((r["row"], r["seed"], r.get("protocol")) == (row, seed, protocol) for r in results):
                 continue
-            result = {"row": row, "seed": seed, **run_job(server, job_file, overrides, seed)}
+            result = {"row": row, "seed": seed, "protocol": protocol, **run_job(server, job_file, overrides, seed)}
             results.append(result)
             with path.open("a") as file:
                 file.write(json.dumps(result) + "\n")
             print(f"{name}: {row} seed {seed}: best {result['best']:.4f} last {result['last']:.4f} "
                   f"in {result['seconds']:.0f} s", file=sys.stderr, flush=True)
-    return results
+    return [r for r in results if r.get("protocol") in protocols]
 
 
 def spread(values):

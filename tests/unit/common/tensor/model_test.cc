@@ -100,6 +100,15 @@ TEST(RelayoutTest, KeptWeightsKeepTheirValueAndNewOnesAreZero) {
   EXPECT_THAT(updated.tensor(1), ElementsAre(10, 20));
 }
 
+TEST(RelayoutTest, OptimizerStateMovesWithItsWeights) {
+  const ModelState old{Small(Sparse(2, 3, {0, 2, 4})),
+                       {1, 2, 3, 10, 20},
+                       {.1F, .2F, .3F, .4F, .5F, 1.1F, 1.2F, 1.3F, 1.4F, 1.5F}};
+  const ModelState updated = Relayout(old, Small(Sparse(2, 3, {1, 2, 4, 5})));
+  EXPECT_THAT(updated.optimizer_state,
+              ElementsAre(0, .2F, .3F, 0, .4F, .5F, 0, 1.2F, 1.3F, 0, 1.4F, 1.5F));
+}
+
 TEST(RelayoutTest, SameStructureCopiesValues) {
   const ModelState old{Small(Sparse(2, 3, {0, 2, 4})), {1, 2, 3, 10, 20}};
   EXPECT_EQ(Relayout(old, Small(Sparse(2, 3, {0, 2, 4}))).values, old.values);

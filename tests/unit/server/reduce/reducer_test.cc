@@ -364,5 +364,36 @@ TEST(FixedPointTest, ValuesBelowTheResolutionAreCutTowardsZero) {
   EXPECT_EQ(ToFixedPoint(-0.0f, 5), 0);
 }
 
+Partial WithState(std::vector<float> second_moments) {
+  Partial partial;
+  partial.participant = "shard-0";
+  partial.examples = 2;
+  std::vector<float> values(22, -1.0F);
+  values.insert(values.end(), second_moments.begin(), second_moments.end());
+  SetValues(partial, values);
+  return partial;
+}
+
+TEST(MeanReducerTest, OptimizerStateIsAveragedBesideTheWeights) {
+  auto reducer = MakeReducer(ReducerKind::kMean, SmallTopology(), /*sets=*/3);
+  Partial other = WithState(std::vector<float>(11, 4.0F));
+  other.participant = "shard-1";
+  ASSERT_TRUE(reducer->Merge(WithState(std::vector<float>(11, 1.0F))).ok());
+  ASSERT_TRUE(reducer->Merge(other).ok());
+  const auto reduced = reducer->Finish();
+  ASSERT_TRUE(reduced.ok());
+  ASSERT_EQ(reduced->values.size(), 33u);
+  EXPECT_EQ(reduced->values[21], -1.0F);
+  EXPECT_EQ(reduced->values[22], 2.5F);
+}
+
+TEST(MeanReducerTest, StateThatCannotBeIsRefused) {
+  auto reducer = MakeReducer(ReducerKind::kMean, SmallTopology(), /*sets=*/3);
+  std::vector<float> negative(11, 1.0F);
+  negative[10] = -1e-9F;
+  EXPECT_EQ(base::ReasonOf(reducer->Merge(WithState(negative))), "VALUE_OUT_OF_RANGE");
+  EXPECT_EQ(base::ReasonOf(reducer->Merge(WithState({}))), "SHAPE_MISMATCH");
+}
+
 }  // namespace
 }  // namespace espalier::server::reduce

@@ -104,6 +104,29 @@ TEST(OptimizerTest, ResetForgetsMomentum) {
   EXPECT_EQ(w, first_step);
 }
 
+TEST(OptimizerTest, ResumedFromItsStateItGoesOnWithTheSameBits) {
+  for (const OptimizerSpec& spec :
+       {OptimizerSpec{.momentum = 0.9}, OptimizerSpec{.kind = OptimizerSpec::Kind::kAdam}}) {
+    const float gradient[] = {1.0F, -0.3F};
+    float whole[] = {0.5F, 0.25F};
+    float parts[] = {0.5F, 0.25F};
+    Optimizer without_break(spec, 2);
+    Optimizer before(spec, 2);
+    Optimizer after(spec, 2);
+    for (int step = 0; step < 4; ++step) {
+      without_break.BeginStep(kRate);
+      without_break.Update(gradient, 0, whole);
+      if (step == 2) ASSERT_TRUE(after.Resume(before.state(), 2).ok());
+      Optimizer& optimizer = step < 2 ? before : after;
+      optimizer.BeginStep(kRate);
+      optimizer.Update(gradient, 0, parts);
+    }
+    EXPECT_EQ(parts[0], whole[0]);
+    EXPECT_EQ(parts[1], whole[1]);
+    EXPECT_EQ(base::ReasonOf(after.Resume(std::vector<float>(3), 1)), "SHAPE_MISMATCH");
+  }
+}
+
 TEST(OptimizerTest, ParametersOutOfRangeAreRefusedByName) {
   for (const auto& [spec, name] : {
            std::pair<OptimizerSpec, const char*>{{.momentum = 1.0}, "momentum"},
