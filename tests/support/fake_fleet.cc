@@ -44,8 +44,8 @@ float FakeFleet::Target(uint64_t participant, size_t tensor, int64_t position) c
 void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
                       const tensor::ModelState& model, Partial& partial) const {
   const tensor::ModelTopology& topology = *model.topology;
-  // Optimizer state is -1 at every weight, so that what is carried over can be told from zero.
-  std::vector<float> values(model.values.size() * sets, -1.0F);
+  // Optimizer state is 1 at every weight, so that what is carried over can be told from zero.
+  std::vector<float> values(model.values.size() * sets, 1.0F);
   std::ranges::copy(model.values, values.begin());
   const auto rate = static_cast<float>(task.learning_rate());
   for (size_t t = 0; t < topology.num_tensors(); ++t) {

@@ -116,7 +116,9 @@ TEST(OptimizerTest, ResumedFromItsStateItGoesOnWithTheSameBits) {
     for (int step = 0; step < 4; ++step) {
       without_break.BeginStep(kRate);
       without_break.Update(gradient, 0, whole);
-      if (step == 2) ASSERT_TRUE(after.Resume(before.state(), 2).ok());
+      if (step == 2) {
+        ASSERT_TRUE(after.Resume(before.state(), 2).ok());
+      }
       Optimizer& optimizer = step < 2 ? before : after;
       optimizer.BeginStep(kRate);
       optimizer.Update(gradient, 0, parts);
