@@ -110,9 +110,10 @@ void SolveScores(const std::vector<LayerShape>& layers, const DistributionOption
                  double budget, Allocation& allocation) {
   std::vector<double> scores;
   std::vector<bool> dense;
-  for (const LayerShape& layer : layers) {
-    scores.push_back(Score(layer, options));
-    dense.push_back(layer.dense);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const double factor = options.score_factors.empty() ? 1.0 : options.score_factors[i];
+    scores.push_back(factor * Score(layers[i], options));
+    dense.push_back(layers[i].dense);
   }
   for (;;) {
     double rest = budget;

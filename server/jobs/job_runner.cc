@@ -388,11 +388,8 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
   plan.needed = Needed(step, spec.federation(), plan.participants.size());
   plan.layout = state_.model.topology->shared_layout();
   plan.needs_dataset = !step.task.has_echo();
-  const int sets = wire::ValuesPerWeight(step.task);
-  plan.reducer = reduce::MakeReducer(step.reducer, state_.model.topology, sets);
-  if (step.reducer == reduce::ReducerKind::kMean) {
-    plan.values_count = sets * state_.model.topology->total_stored();
-  }
+  plan.values_count = wire::ResultValues(step.task, *state_.model.topology);
+  plan.reducer = reduce::MakeReducer(step.reducer, state_.model.topology, plan.values_count);
   return plan;
 }
 
@@ -404,7 +401,7 @@ void JobRunner::RunStep(const methods::Step& step) {
     round_start_received_ = traffic_->received;
     round_start_values_ = traffic_->values_sent + traffic_->values_received;
   }
-  phase_ = step.task.has_evaluate() ? "evaluate" : "train";
+  phase_ = step.task.has_train() || step.task.has_echo() ? "train" : "evaluate";
   phase_start_ = services_.clock.Elapsed();
   if (ChooseParticipants(step).empty()) {  // LOCAL data and nobody there: begins when one comes
     SetWaiting(MissingWorkers());

@@ -3,7 +3,7 @@
 namespace espalier::server::methods {
 
 std::vector<MethodDeclaration> BuiltinMethods() {
-  return {DenseMethod(), StaticMethod(), SetMethod(), RigLMethod(), EchoMethod()};
+  return {DenseMethod(), StaticMethod(), SetMethod(), RigLMethod(), FedTinyMethod(), EchoMethod()};
 }
 
 }  // namespace espalier::server::methods

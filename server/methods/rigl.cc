@@ -1,13 +1,9 @@
 // rigl: RigL (Evci et al., ICML 2020) over rounds, with growth candidates from the workers.
-#include <fmt/core.h>
-
 #include <algorithm>
-#include <cmath>
 
-#include "common/base/status.h"
-#include "common/sparsity/grow.h"
 #include "common/sparsity/schedule.h"
 #include "server/methods/builtin.h"
+#include "server/methods/gradient_growth.h"
 #include "server/methods/structure.h"
 #include "server/methods/training_program.h"
 
@@ -37,61 +33,30 @@ class RigLProgram : public TrainingProgram {
 
   v1::Task MakeTask(const ProgramState& state) const override {
     v1::Task task = TrainingProgram::MakeTask(state);
-    std::vector<int64_t> candidates;
-    bool any = false;
-    for (size_t i = 0; i < state.model.topology->num_tensors(); ++i) {
-      const int64_t count = UpdateCount(state, i);
-      const double wanted = std::ceil(options_.candidate_slack * static_cast<double>(count));
-      candidates.push_back(count == 0 ? 0
-                                      : std::min(Inactive(state, i), static_cast<int64_t>(wanted)));
-      any = any || count > 0;
-    }
-    if (!any) return task;
-    task.mutable_train()->mutable_growth_candidates()->Add(candidates.begin(), candidates.end());
-    task.mutable_train()->set_growth_batches(static_cast<int32_t>(options_.growth_batches));
+    AskForCandidates(*state.model.topology, UpdateCounts(state), options_.candidate_slack,
+                     options_.growth_batches, *task.mutable_train());
     return task;
   }
 
   absl::StatusOr<Evolution> PlanEvolution(const ProgramState& state,
                                           const reduce::Reduced& trained) const override {
-    Evolution evolution;
-    for (size_t i = 0; i < state.model.topology->num_tensors(); ++i) {
-      const int64_t count = UpdateCount(state, i);
-      if (count == 0) continue;
-      if (i >= trained.scores.size()) {
-        return base::FailedPrecondition(
-            "GROWTH_SCORES_MISSING",
-            fmt::format("round {}: expected growth candidates from the workers, found none; check "
-                        "that all workers run this version",
-                        RoundInWork(state)));
-      }
-      const reduce::ScoreList& list = trained.scores[i];
-      StructureChange::Tensor change;
-      change.tensor = i;
-      ESPALIER_ASSIGN_OR_RETURN(
-          change.diff,
-          sparsity::RigLUpdate(state.model.topology->topology(i), state.model.tensor(i),
-                               {.positions = list.positions, .gradients = list.values}, count));
-      if (!change.diff.dropped.empty()) evolution.push_back(std::move(change));
-    }
-    return evolution;
+    return PlanGradientGrowth(state.model, UpdateCounts(state), trained);
   }
 
  private:
-  static int64_t Inactive(const ProgramState& state, size_t tensor) {
-    const tensor::Topology& topology = state.model.topology->topology(tensor);
-    return topology.size() - topology.nnz();
-  }
-
-  // How many weights of a tensor are replaced after the round in work.
-  int64_t UpdateCount(const ProgramState& state, size_t tensor) const {
+  std::vector<int64_t> UpdateCounts(const ProgramState& state) const {
+    const tensor::ModelTopology& topology = *state.model.topology;
+    std::vector<int64_t> counts(topology.num_tensors(), 0);
     const int32_t round = RoundInWork(state);
-    if (!state.model.topology->is_sparse(tensor) || round >= rounds()) return 0;
-    if (round % options_.update_every != 0) return 0;
+    if (round >= rounds() || round % options_.update_every != 0) return counts;
     const double fraction =
         sparsity::CosineAdjustFraction(options_.alpha, round, options_.end_fraction * rounds());
-    return std::min(sparsity::FractionOf(fraction, state.model.topology->stored(tensor)),
-                    Inactive(state, tensor));
+    for (size_t i = 0; i < counts.size(); ++i) {
+      if (!topology.is_sparse(i)) continue;
+      counts[i] = std::min(sparsity::FractionOf(fraction, topology.stored(i)),
+                           InactivePositions(topology, i));
+    }
+    return counts;
   }
 
   RigLOptions options_;

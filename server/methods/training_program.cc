@@ -86,21 +86,32 @@ Step TrainingProgram::EvaluateStep(ProgramState& state, bool central) const {
   return step;
 }
 
+absl::StatusOr<Transition> TrainingProgram::BeginTraining(ProgramState state,
+                                                          tensor::ModelState model) const {
+  const bool same =
+      state.model.topology != nullptr && state.model.topology->hash() == model.topology->hash();
+  if (!same) ++state.topology_version;
+  state.model = std::move(model);
+  ESPALIER_ASSIGN_OR_RETURN(const ProgramMemory memory,
+                            ProgramMemory::Begin(*state.model.topology, evolves()));
+  state.memory = memory.Encode();
+  Transition transition;
+  transition.step = TrainStep(state);
+  transition.state = std::move(state);
+  return transition;
+}
+
 absl::StatusOr<Transition> TrainingProgram::Start() const {
+  ESPALIER_ASSIGN_OR_RETURN(std::optional<Transition> prelude, StartPrelude());
+  if (prelude) return *std::move(prelude);
   ESPALIER_ASSIGN_OR_RETURN(auto layout, wire::LayoutOf(spec_.model()));
   ESPALIER_ASSIGN_OR_RETURN(auto topologies, InitialStructure(*layout));
   ESPALIER_ASSIGN_OR_RETURN(tensor::ModelTopology topology,
                             tensor::ModelTopology::Create(layout, std::move(topologies)));
-  Transition transition;
-  ProgramState& state = transition.state;
-  state.model.topology = std::make_shared<const tensor::ModelTopology>(std::move(topology));
-  state.model.values = InitialValues(spec_.model(), *state.model.topology, seed());
-  state.topology_version = 1;
-  ESPALIER_ASSIGN_OR_RETURN(const ProgramMemory memory,
-                            ProgramMemory::Begin(*state.model.topology, evolves()));
-  state.memory = memory.Encode();
-  transition.step = TrainStep(state);
-  return transition;
+  tensor::ModelState model;
+  model.topology = std::make_shared<const tensor::ModelTopology>(std::move(topology));
+  model.values = InitialValues(spec_.model(), *model.topology, seed());
+  return BeginTraining({}, std::move(model));
 }
 
 absl::StatusOr<Transition> TrainingProgram::Next(ProgramState state,
@@ -110,6 +121,15 @@ absl::StatusOr<Transition> TrainingProgram::Next(ProgramState state,
     return AfterFederatedEvaluation(std::move(state), reduced);
   }
   if (state.phase == kEvaluateCentral) return AfterCentralEvaluation(std::move(state), reduced);
+  return NextInPrelude(std::move(state), reduced);
+}
+
+absl::StatusOr<Transition> TrainingProgram::NextInPrelude(ProgramState state,
+                                                          const reduce::Reduced&) const {
+  return Done(state);
+}
+
+absl::Status TrainingProgram::Done(const ProgramState& state) const {
   return base::FailedPrecondition(
       "PROGRAM_DONE", fmt::format("expected a step in work, found the job in phase \"{}\" after "
                                   "round {} of {}",

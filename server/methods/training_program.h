@@ -3,6 +3,8 @@
 //   train (cohort, mean) → [evaluate on all participants' test shares] → [evaluate centrally] →
 //   commit → evolve the structure → next round
 //
+// A method may have steps of its own before the first round (StartPrelude()).
+//
 // A model is evaluated before it evolves, so that what is reported and kept is a model that was
 // trained; nothing evolves after the last round. What a method decides from the reduced training
 // result (PlanEvolution) is remembered over the evaluation steps in ProgramState::memory.
@@ -31,6 +33,14 @@ class TrainingProgram : public Program {
   absl::StatusOr<Transition> Next(ProgramState state, reduce::Reduced reduced) const final;
 
  protected:
+  // The first of the steps before round 1, which end with BeginTraining(). Default: none.
+  virtual absl::StatusOr<std::optional<Transition>> StartPrelude() const { return std::nullopt; }
+  // Goes on after a step whose phase is none of the training loop's.
+  virtual absl::StatusOr<Transition> NextInPrelude(ProgramState state,
+                                                   const reduce::Reduced& reduced) const;
+  // Round 1 on `model`. `state` is that of the prelude, or empty.
+  absl::StatusOr<Transition> BeginTraining(ProgramState state, tensor::ModelState model) const;
+
   // A structure per tensor of `layout`; null is dense.
   virtual absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
       const tensor::ModelLayout& layout) const = 0;
@@ -57,6 +67,8 @@ class TrainingProgram : public Program {
   const v1::JobSpec& spec() const { return spec_; }
   uint64_t seed() const { return spec_.seed(); }
   int32_t rounds() const { return spec_.federation().rounds(); }
+  // The error of a step after the last one.
+  absl::Status Done(const ProgramState& state) const;
   // 1-based number of the round in work.
   static int32_t RoundInWork(const ProgramState& state) { return state.round + 1; }
 

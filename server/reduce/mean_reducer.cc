@@ -33,9 +33,9 @@ absl::Status NonFiniteError(std::span<const float> values, int64_t offset) {
 
 }  // namespace
 
-MeanReducer::MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology, int sets)
+MeanReducer::MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology, int64_t values_count)
     : stored_(topology->total_stored()),
-      sums_(sets * topology->total_stored(), 0),
+      sums_(values_count, 0),
       scores_(std::move(topology)) {}
 
 absl::Status MeanReducer::CheckSigns(std::span<const float> piece, int64_t offset) const {

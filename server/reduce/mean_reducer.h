@@ -24,7 +24,7 @@ namespace espalier::server::reduce {
 
 class MeanReducer : public Reducer {
  public:
-  MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology, int sets);
+  MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology, int64_t values_count);
   absl::Status Merge(const Partial& partial) override;
   absl::StatusOr<Reduced> Finish() override;
 

@@ -1,8 +1,7 @@
 // Reducer folds the partials of one step into one result.
 //
-// Shapes:      values of a partial are in layout order; it carries exactly total_stored() of them,
-// or
-//              `sets` times as many when optimizer state follows the weights.
+// Shapes:      values of a partial are in layout order; how many a step expects
+//              is wire::ResultValues(): weights, weights and optimizer state, or running statistics.
 // Units:       `examples` counts training samples; losses are sums over examples.
 // Ownership:   Merge() borrows the partial for the call. Finish() leaves this object spent.
 // Memory:      O(model) + O(1) per participant for scalars; never O(participants × model).
@@ -75,6 +74,6 @@ enum class ReducerKind { kMean, kMetrics };
 
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
                                      std::shared_ptr<const tensor::ModelTopology> topology,
-                                     int sets = 1);
+                                     int64_t values_count);
 
 }  // namespace espalier::server::reduce

@@ -31,6 +31,10 @@ METHODS = {
     "static": {"name": "static", "parameters": SPARSE},
     "set": {"name": "set", "parameters": SPARSE},
     "rigl": {"name": "rigl", "parameters": SPARSE},
+    "fedtiny": {
+        "name": "fedtiny",
+        "parameters": {"density": 0.3, "pool_size": 3, "update_every": 2, "stop_round": 6},
+    },
 }
 
 

@@ -78,6 +78,11 @@ Partial FakeFleet::Execute(uint64_t participant, const Step& step,
     Train(participant, step.task.train(), wire::ValuesPerWeight(step.task), model, partial);
   } else if (step.task.has_echo()) {
     SetValues(model.values, partial);
+  } else if (step.task.has_calibrate()) {
+    // Statistics that tell the participants apart.
+    SetValues(std::vector<float>(wire::BufferValues(*model.topology),
+                                 static_cast<float>(1 + participant)),
+              partial);
   } else {
     partial.loss_sum = 0.25 * static_cast<double>(partial.examples);
   }
@@ -86,7 +91,8 @@ Partial FakeFleet::Execute(uint64_t participant, const Step& step,
 
 absl::StatusOr<Reduced> FakeFleet::Run(const Step& step, const tensor::ModelState& model) const {
   auto reducer =
-      server::reduce::MakeReducer(step.reducer, model.topology, wire::ValuesPerWeight(step.task));
+      server::reduce::MakeReducer(step.reducer, model.topology,
+                                  wire::ResultValues(step.task, *model.topology));
   const int count = step.participants == Participants::kAnyOne ? 1 : participants_;
   for (int k = 0; k < count; ++k) {
     ESPALIER_RETURN_IF_ERROR(reducer->Merge(Execute(static_cast<uint64_t>(k), step, model)));

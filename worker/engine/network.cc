@@ -208,6 +208,11 @@ BatchResult Network::Train(const Batch& batch, double learning_rate, uint64_t dr
   return Learn(PassOver(batch, Mode::kTrain, dropout_key), batch, {.gradients = update});
 }
 
+void Network::Calibrate(const Batch& batch) {
+  const Pass pass = PassOver(batch, Mode::kCalibrate);
+  layers_->Forward(pass, InputOf(pass, batch));
+}
+
 BatchResult Network::Evaluate(const Batch& batch) {
   const Pass pass = PassOver(batch, Mode::kEvaluate);
   layers_->Forward(pass, InputOf(pass, batch));

@@ -68,6 +68,9 @@ class Network {
   // before the update.
   BatchResult Train(const Batch& batch, double learning_rate, uint64_t dropout_key);
 
+  // Forward pass without dropout that only moves the running statistics.
+  void Calibrate(const Batch& batch);
+
   // Forward and loss without dropout, with running statistics.
   BatchResult Evaluate(const Batch& batch);
 

@@ -46,6 +46,7 @@ int64_t ResidentBytes() {
 const char* KindWord(const v1::Task& task) {
   if (task.has_train()) return "train";
   if (task.has_evaluate()) return "evaluate";
+  if (task.has_calibrate()) return "calibrate";
   return task.has_echo() ? "echo" : "other";
 }
 
@@ -243,6 +244,8 @@ absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
       return tasks::RunTrain(surroundings, task, model);
     case v1::Task::kEvaluate:
       return tasks::RunEvaluate(surroundings, task, model);
+    case v1::Task::kCalibrate:
+      return tasks::RunCalibrate(surroundings, task, model);
     case v1::Task::kEcho:
       return tasks::RunEcho(task, model);
     default:

@@ -1,10 +1,11 @@
 // Task kind `evaluate`: loss and accuracy on the test examples of a shard, or on the whole test
-// split.
+// split; or on the development part of a shard's training examples.
 #include <algorithm>
 #include <span>
 
 #include "common/base/status.h"
 #include "worker/tasks/batch_buffer.h"
+#include "worker/tasks/development.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {
@@ -16,14 +17,16 @@ absl::StatusOr<Partial> RunEvaluate(Surroundings& surroundings, const v1::Task& 
   ESPALIER_ASSIGN_OR_RETURN(engine::Network * network,
                             surroundings.networks.Get(task, model, batch_size));
   BatchBuffer buffer(task, shard.dataset->features(), network->batch_stride());
-  const std::span<const int32_t> examples(shard.indices->test);
+  const double development = task.evaluate().development_fraction();
+  const std::vector<int32_t> examples =
+      development > 0 ? DevelopmentSet(task, shard, development, batch_size) : shard.indices->test;
   Partial partial;
   double loss_sum = 0;
   int64_t correct = 0;
   for (size_t begin = 0; begin < examples.size(); begin += batch_size) {
     if (surroundings.cancelled) return Cancelled();
     const auto chosen =
-        examples.subspan(begin, std::min<size_t>(batch_size, examples.size() - begin));
+        std::span(examples).subspan(begin, std::min<size_t>(batch_size, examples.size() - begin));
     const engine::BatchResult result = network->Evaluate(buffer.Fill(*shard.dataset, chosen));
     loss_sum += result.loss_sum;
     correct += result.correct;

@@ -134,14 +134,21 @@ engine::OptimizerSpec ToEngine(const v1::Optimizer& optimizer) {
 
 absl::Status Cancelled() { return absl::CancelledError("the task was cancelled"); }
 
+absl::Status NoTrainingExamples(const v1::Task& task) {
+  return base::FailedPrecondition("SHARD_EMPTY", "expected training examples on shard " +
+                                                     task.participant() +
+                                                     ", found none; use fewer shards or another "
+                                                     "partition");
+}
+
 absl::StatusOr<engine::Network*> NetworkCache::Get(
     const v1::Task& task, const std::shared_ptr<const tensor::ModelState>& model, int batch_size) {
   const std::string structure = model->topology->hash() + "/" + std::to_string(batch_size) + "/" +
                                 task.model().spec().SerializeAsString();
   const std::string optimizer = task.train().training().optimizer().SerializeAsString();
-  // Evaluation needs no optimizer, so it takes the network that trained.
+  // Only training needs an optimizer; everything else takes the network that trained.
   const bool fits = network_ != nullptr && structure == structure_ &&
-                    (task.has_evaluate() || optimizer == optimizer_);
+                    (!task.has_train() || optimizer == optimizer_);
   if (!fits) {
     network_ = nullptr;
     ESPALIER_ASSIGN_OR_RETURN(

@@ -50,10 +50,14 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
                                  const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunEvaluate(Surroundings& surroundings, const v1::Task& task,
                                     const std::shared_ptr<const tensor::ModelState>& model);
+absl::StatusOr<Partial> RunCalibrate(Surroundings& surroundings, const v1::Task& task,
+                                     const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunEcho(const v1::Task& task,
                                 const std::shared_ptr<const tensor::ModelState>& model);
 
 // The error of a task that was cancelled.
 absl::Status Cancelled();
+// The error of a task that needs training examples on a shard that has none.
+absl::Status NoTrainingExamples(const v1::Task& task);
 
 }  // namespace espalier::worker::tasks

@@ -136,11 +136,7 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   ESPALIER_ASSIGN_OR_RETURN(const ShardView shard, surroundings.data.Get(task));
   const v1::TrainTask& train = task.train();
   const int batch_size = train.training().batch_size();
-  if (shard.indices->train.empty()) {
-    return base::FailedPrecondition("SHARD_EMPTY",
-                                    "expected training examples on shard " + task.participant() +
-                                        ", found none; use fewer shards or another partition");
-  }
+  if (shard.indices->train.empty()) return NoTrainingExamples(task);
   ESPALIER_ASSIGN_OR_RETURN(engine::Network * network,
                             surroundings.networks.Get(task, model, batch_size));
   ExampleOrder order(shard.indices->train, task.seed(), task.shard(), batch_size);

@@ -113,4 +113,18 @@ int ValuesPerWeight(const v1::Task& task) {
   return optimizer.momentum() > 0 ? 2 : 1;
 }
 
+int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology) {
+  if (task.has_evaluate()) return 0;
+  if (task.has_calibrate()) return BufferValues(topology);
+  return ValuesPerWeight(task) * topology.total_stored();
+}
+
+int64_t BufferValues(const tensor::ModelTopology& topology) {
+  int64_t values = 0;
+  for (size_t i = 0; i < topology.num_tensors(); ++i) {
+    if (topology.layout()[i].buffer) values += topology.stored(i);
+  }
+  return values;
+}
+
 }  // namespace espalier::wire

@@ -36,4 +36,10 @@ absl::StatusOr<std::shared_ptr<const tensor::ModelLayout>> LayoutOf(const v1::Mo
 // optimizer state crosses rounds one more for momentum, or two for Adam's moments.
 int ValuesPerWeight(const v1::Task& task);
 
+// Values that the result of `task` on a model of this structure carries in all.
+int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology);
+
+// Whether a model has running statistics, and how many values they are.
+int64_t BufferValues(const tensor::ModelTopology& topology);
+
 }  // namespace espalier::wire

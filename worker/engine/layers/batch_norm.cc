@@ -161,7 +161,7 @@ void BatchNorm::UpdateStatistics(const Pass& pass, const float* input, RowRange 
       const double error = sums.first / n;
       mean = static_cast<float>(near) + error;
       variance = std::max(0.0, sums.second / n - error * error);
-      if (pass.mode == Mode::kTrain) {
+      if (pass.mode == Mode::kTrain || pass.mode == Mode::kCalibrate) {
         const double unbiased = n > 1 ? variance * n / (n - 1) : variance;
         const double m = spec_.momentum;
         running_mean = static_cast<float>((1 - m) * running_mean + m * mean);

@@ -25,8 +25,9 @@
 namespace espalier::worker::engine {
 
 // kTrain: dropout, statistics of the batch, running statistics move. kGradient: statistics of the
-// batch, nothing else changes. kEvaluate: running statistics.
-enum class Mode { kTrain, kGradient, kEvaluate };
+// batch, nothing else changes. kCalibrate: statistics of the batch, running statistics move.
+// kEvaluate: running statistics.
+enum class Mode { kTrain, kGradient, kCalibrate, kEvaluate };
 
 // What a pass through all layers is given.
 struct Pass {

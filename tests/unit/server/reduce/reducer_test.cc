@@ -73,7 +73,7 @@ Partial NastyPartial(ReducerKind kind, uint64_t k) {
 }
 
 Reduced Fold(ReducerKind kind, const std::vector<Partial>& partials) {
-  auto reducer = MakeReducer(kind, SmallTopology());
+  auto reducer = MakeReducer(kind, SmallTopology(), 11);
   for (const Partial& partial : partials) {
     const absl::Status status = reducer->Merge(partial);
     EXPECT_TRUE(status.ok()) << status;
@@ -106,7 +106,7 @@ class ReducerConformanceTest : public TestWithParam<ReducerKind> {
 
   // Merging `bad` between two valid partials fails with `reason` and changes nothing.
   void ExpectRefusedUnchanged(const Partial& bad, const std::string& reason) {
-    auto reducer = MakeReducer(GetParam(), SmallTopology());
+    auto reducer = MakeReducer(GetParam(), SmallTopology(), 11);
     ASSERT_TRUE(reducer->Merge(Valid(0)).ok());
     const absl::Status status = reducer->Merge(bad);
     EXPECT_EQ(base::ReasonOf(status), reason) << status;
@@ -186,12 +186,12 @@ TEST_P(ReducerConformanceTest, WrongCountIsRefused) {
 }
 
 TEST_P(ReducerConformanceTest, NothingMergedIsAnError) {
-  auto reducer = MakeReducer(GetParam(), SmallTopology());
+  auto reducer = MakeReducer(GetParam(), SmallTopology(), 11);
   EXPECT_EQ(base::ReasonOf(reducer->Finish().status()), "NO_PARTIALS");
 }
 
 TEST_P(ReducerConformanceTest, SpentReducerRefusesFurtherUse) {
-  auto reducer = MakeReducer(GetParam(), SmallTopology());
+  auto reducer = MakeReducer(GetParam(), SmallTopology(), 11);
   ASSERT_TRUE(reducer->Merge(Valid()).ok());
   ASSERT_TRUE(reducer->Finish().ok());
   EXPECT_EQ(base::ReasonOf(reducer->Merge(Valid(1))), "REDUCER_SPENT");
@@ -307,7 +307,7 @@ TEST_P(MeanReducerTest, ScoresAreSampleWeightedSumsOverAllExamples) {
 }
 
 TEST_P(MeanReducerTest, SourceThatFailsInItsSecondReadingBreaksTheReducer) {
-  auto reducer = MakeReducer(GetParam(), SmallTopology());
+  auto reducer = MakeReducer(GetParam(), SmallTopology(), 11);
   Partial bad = Valid(2);
   int readings = 0;
   bad.values = [&](const std::function<absl::Status(std::span<const float>)>& sink) {
@@ -320,7 +320,7 @@ TEST_P(MeanReducerTest, SourceThatFailsInItsSecondReadingBreaksTheReducer) {
 }
 
 TEST_P(MeanReducerTest, TotalPastTheRangeIsRefusedWhateverTheOrder) {
-  auto reducer = MakeReducer(GetParam(), SmallTopology());
+  auto reducer = MakeReducer(GetParam(), SmallTopology(), 11);
   for (int k = 0; k < 65; ++k) {
     Partial partial;
     partial.participant = std::to_string(k);
@@ -375,7 +375,7 @@ Partial WithState(std::vector<float> second_moments) {
 }
 
 TEST(MeanReducerTest, OptimizerStateIsAveragedBesideTheWeights) {
-  auto reducer = MakeReducer(ReducerKind::kMean, SmallTopology(), /*sets=*/3);
+  auto reducer = MakeReducer(ReducerKind::kMean, SmallTopology(), 33);
   Partial other = WithState(std::vector<float>(11, 4.0F));
   other.participant = "shard-1";
   ASSERT_TRUE(reducer->Merge(WithState(std::vector<float>(11, 1.0F))).ok());
@@ -388,7 +388,7 @@ TEST(MeanReducerTest, OptimizerStateIsAveragedBesideTheWeights) {
 }
 
 TEST(MeanReducerTest, StateThatCannotBeIsRefused) {
-  auto reducer = MakeReducer(ReducerKind::kMean, SmallTopology(), /*sets=*/3);
+  auto reducer = MakeReducer(ReducerKind::kMean, SmallTopology(), 33);
   std::vector<float> negative(11, 1.0F);
   negative[10] = -1e-9F;
   EXPECT_EQ(base::ReasonOf(reducer->Merge(WithState(negative))), "VALUE_OUT_OF_RANGE");

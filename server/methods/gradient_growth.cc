@@ -1,0 +1,50 @@
+#include "server/methods/gradient_growth.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/base/status.h"
+#include "common/sparsity/grow.h"
+
+namespace espalier::server::methods {
+
+int64_t InactivePositions(const tensor::ModelTopology& topology, size_t tensor) {
+  if (!topology.is_sparse(tensor)) return 0;
+  return topology.topology(tensor).size() - topology.topology(tensor).nnz();
+}
+
+void AskForCandidates(const tensor::ModelTopology& topology, std::span<const int64_t> counts,
+                      double slack, int64_t batches, v1::TrainTask& task) {
+  if (std::ranges::all_of(counts, [](int64_t count) { return count == 0; })) return;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    const auto wanted = static_cast<int64_t>(std::ceil(slack * static_cast<double>(counts[i])));
+    task.add_growth_candidates(std::min(wanted, InactivePositions(topology, i)));
+  }
+  task.set_growth_batches(static_cast<int32_t>(batches));
+}
+
+absl::StatusOr<Evolution> PlanGradientGrowth(const tensor::ModelState& model,
+                                             std::span<const int64_t> counts,
+                                             const reduce::Reduced& trained) {
+  Evolution evolution;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    if (counts[i] == 0) continue;
+    if (i >= trained.scores.size()) {
+      return base::FailedPrecondition(
+          "GROWTH_SCORES_MISSING",
+          "expected growth candidates from the workers, found none; check that all workers run "
+          "this version");
+    }
+    const reduce::ScoreList& list = trained.scores[i];
+    StructureChange::Tensor change;
+    change.tensor = i;
+    ESPALIER_ASSIGN_OR_RETURN(
+        change.diff,
+        sparsity::RigLUpdate(model.topology->topology(i), model.tensor(i),
+                             {.positions = list.positions, .gradients = list.values}, counts[i]));
+    if (!change.diff.dropped.empty()) evolution.push_back(std::move(change));
+  }
+  return evolution;
+}
+
+}  // namespace espalier::server::methods

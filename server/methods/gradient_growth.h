@@ -1,0 +1,31 @@
+// Drop the smallest weights, grow where the merged gradient is largest: what RigL and FedTiny
+// share.
+//
+// `counts` has one entry per tensor: how many of its weights are replaced after the round in work.
+// Determinism: pure functions.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "absl/status/statusor.h"
+#include "server/methods/evolution.h"
+#include "server/methods/program.h"
+
+namespace espalier::server::methods {
+
+// Positions of a sparse tensor that store nothing; 0 for a dense one.
+int64_t InactivePositions(const tensor::ModelTopology& topology, size_t tensor);
+
+// Asks for `slack` growth candidates per weight to be grown, of gradients over `batches`
+// minibatches. Nothing when all counts are 0.
+void AskForCandidates(const tensor::ModelTopology& topology, std::span<const int64_t> counts,
+                      double slack, int64_t batches, v1::TrainTask& task);
+
+// Drops the smallest magnitudes of the trained model and grows the reported positions of largest
+// mean gradient. Errors: FailedPrecondition (GROWTH_SCORES_MISSING).
+absl::StatusOr<Evolution> PlanGradientGrowth(const tensor::ModelState& model,
+                                             std::span<const int64_t> counts,
+                                             const reduce::Reduced& trained);
+
+}  // namespace espalier::server::methods

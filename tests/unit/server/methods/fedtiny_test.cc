@@ -1,0 +1,216 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+#include "common/wire/model_spec/model_spec.h"
+#include "server/methods/candidate_pool.h"
+#include "server/methods/gradient_growth.h"
+#include "tests/support/fake_fleet.h"
+#include "tests/unit/server/methods/test_jobs.h"
+
+namespace espalier::server::methods {
+namespace {
+
+using ::testing::ElementsAre;
+
+// 1 × 8 × 8 → conv 4 → batch norm → linear 20 → linear 10: three sparsifiable tensors.
+v1::JobSpec ConvJob() {
+  v1::JobSpec spec = SmallJob("fedtiny");
+  spec.clear_model();
+  v1::ModelSpec& model = *spec.mutable_model();
+  model.mutable_input_image()->set_channels(1);
+  model.mutable_input_image()->set_height(8);
+  model.mutable_input_image()->set_width(8);
+  model.set_input_features(64);
+  model.add_layers()->mutable_conv2d()->set_channels(4);
+  model.add_layers()->mutable_batch_norm();
+  AddLayer(spec, 20, v1::ACTIVATION_RELU);
+  AddLayer(spec, 10, v1::ACTIVATION_LINEAR);
+  SetDouble(spec, "density", 0.2);
+  SetInt(spec, "pool_size", 3);
+  SetInt(spec, "update_every", 2);
+  SetInt(spec, "stop_round", 16);
+  return spec;
+}
+
+std::unique_ptr<Program> Make(const v1::JobSpec& spec) {
+  auto program = MethodRegistry::Builtin().Make(spec);
+  EXPECT_TRUE(program.ok()) << program.status();
+  return std::move(program).value();
+}
+
+// Statistics that are the candidate's number + 1, so that it can be told whose were kept.
+reduce::Reduced Statistics(float value) {
+  reduce::Reduced reduced;
+  reduced.examples = 10;
+  reduced.values.assign(8, value);
+  return reduced;
+}
+
+reduce::Reduced Loss(double loss) {
+  reduce::Reduced reduced;
+  reduced.examples = 10;
+  reduced.loss_sum = 10 * loss;
+  return reduced;
+}
+
+TEST(FedTinyTest, TheCandidateOfLeastLossStartsWithItsOwnStatistics) {
+  const v1::JobSpec spec = ConvJob();
+  const auto program = Make(spec);
+  Transition transition = program->Start().value();
+  const std::vector<double> losses = {2.0, 1.0, 1.0};
+  std::vector<std::string> hashes;
+  for (size_t c = 0; c < losses.size(); ++c) {
+    ASSERT_TRUE(transition.step && transition.step->task.has_calibrate());
+    EXPECT_EQ(transition.step->participants, Participants::kAll);
+    hashes.push_back(transition.state.model.topology->hash());
+    const auto statistics = Statistics(static_cast<float>(c + 1));
+    transition = program->Next(transition.state, statistics).value();
+    ASSERT_TRUE(transition.step && transition.step->task.has_evaluate());
+    EXPECT_EQ(transition.state.model.topology->hash(), hashes.back());
+    EXPECT_EQ(transition.state.model.tensor(4)[0], static_cast<float>(c + 1));
+    transition = program->Next(transition.state, Loss(losses[c])).value();
+  }
+  ASSERT_TRUE(transition.step && transition.step->task.has_train());
+  EXPECT_EQ(transition.state.model.topology->hash(), hashes[1]) << "the first of equal losses";
+  EXPECT_THAT(transition.state.model.tensor(4), ElementsAre(2, 2, 2, 2));
+  EXPECT_THAT(transition.state.model.tensor(5), ElementsAre(2, 2, 2, 2));
+}
+
+TEST(FedTinyTest, PooledVarianceCountsTheDistanceOfTheMeans) {
+  v1::JobSpec spec = ConvJob();
+  SetWord(spec, "bn_variance", "pooled");
+  const auto program = Make(spec);
+  const Transition start = program->Start().value();
+  EXPECT_TRUE(start.step->task.calibrate().second_moments());
+  reduce::Reduced reduced;
+  reduced.examples = 2;
+  // Two participants: means 0 and 2, variances 1 and 3: mean 1, mean of var + mean² = (1 + 7) / 2.
+  reduced.values = {1, 1, 1, 1, 4, 4, 4, 4};
+  const Transition next = program->Next(start.state, reduced).value();
+  EXPECT_THAT(next.state.model.tensor(4), ElementsAre(1, 1, 1, 1));
+  EXPECT_THAT(next.state.model.tensor(5), ElementsAre(3, 3, 3, 3));
+}
+
+TEST(FedTinyTest, AblationsLeaveStepsOut) {
+  v1::JobSpec spec = ConvJob();
+  SetWord(spec, "selection", "vanilla");
+  EXPECT_TRUE(Make(spec)->Start().value().step->task.has_evaluate());
+  SetWord(spec, "selection", "first");
+  EXPECT_TRUE(Make(spec)->Start().value().step->task.has_train());
+  SetWord(spec, "progressive", "none");
+  const auto trace = test::RunJob(*Make(spec), test::FakeFleet(2)).value();
+  for (const v1::RoundSummary& round : trace.rounds) EXPECT_EQ(round.weights_changed(), 0);
+}
+
+TEST(FedTinyTest, CandidatesShareTheBudgetAndTheWeightsButNotTheAllocation) {
+  const v1::ModelSpec model = ConvJob().model();
+  std::set<std::vector<int64_t>> allocations;
+  const tensor::ModelState first = PoolCandidate(model, 0.1, 7, 0).value();
+  for (int64_t c = 0; c < 4; ++c) {
+    const tensor::ModelState candidate = PoolCandidate(model, 0.1, 7, c).value();
+    EXPECT_EQ(candidate.topology->sparsifiable_stored(), first.topology->sparsifiable_stored());
+    std::vector<int64_t> stored;
+    for (size_t i = 0; i < candidate.topology->num_tensors(); ++i) {
+      stored.push_back(candidate.topology->stored(i));
+    }
+    allocations.insert(stored);
+  }
+  EXPECT_EQ(allocations.size(), 4u);
+  EXPECT_EQ(first.values, PoolCandidate(model, 0.1, 7, 0)->values);
+}
+
+TEST(FedTinyTest, CandidatesKeepTheLargestMagnitudes) {
+  const v1::ModelSpec model = ConvJob().model();
+  const tensor::ModelState dense = PoolCandidate(model, 1, 7, 0).value();
+  const tensor::ModelState sparse = PoolCandidate(model, 0.2, 7, 0).value();
+  const size_t weight = 6;  // of the first linear layer
+  ASSERT_TRUE(sparse.topology->is_sparse(weight));
+  float least_kept = 1e9F;
+  for (const float value : sparse.tensor(weight)) {
+    least_kept = std::min(least_kept, std::abs(value));
+  }
+  int64_t larger = 0;
+  for (const float value : dense.tensor(weight)) larger += std::abs(value) >= least_kept ? 1 : 0;
+  EXPECT_EQ(larger, sparse.topology->stored(weight));
+}
+
+// Tensors whose growth is asked for in the rounds of a job.
+std::vector<std::vector<int>> Adjusted(const v1::JobSpec& spec) {
+  const auto trace = test::RunJob(*Make(spec), test::FakeFleet(2)).value();
+  std::vector<std::vector<int>> rounds;
+  for (const Transition& transition : trace.transitions) {
+    if (!transition.step || !transition.step->task.has_train()) continue;
+    const auto& candidates = transition.step->task.train().growth_candidates();
+    if (candidates.empty()) continue;
+    rounds.emplace_back();
+    for (int i = 0; i < candidates.size(); ++i) {
+      if (candidates[i] > 0) rounds.back().push_back(i);
+    }
+  }
+  return rounds;
+}
+
+TEST(FedTinyTest, LayersTakeTurnsFromTheOutputBackwards) {
+  v1::JobSpec spec = ConvJob();
+  SetWord(spec, "progressive", "layer");
+  // Weights: tensors 0 (convolution), 6 and 8. Adjustments after rounds 2, 4, …, 14.
+  EXPECT_THAT(Adjusted(spec),
+              ElementsAre(ElementsAre(8), ElementsAre(6), ElementsAre(0), ElementsAre(8),
+                          ElementsAre(6), ElementsAre(0), ElementsAre(8)));
+  SetWord(spec, "order", "forward");
+  EXPECT_THAT(Adjusted(spec)[0], ElementsAre(0));
+  SetWord(spec, "progressive", "block");
+  SetInt(spec, "blocks", 2);
+  EXPECT_THAT(Adjusted(spec)[0], ElementsAre(0, 6));
+  SetWord(spec, "progressive", "entire");
+  EXPECT_THAT(Adjusted(spec)[0], ElementsAre(0, 6, 8));
+}
+
+// methods.md B.10.
+TEST(FedTinyTest, MergesListsByExamplesAndPrunesAmongTheOld) {
+  auto layout = std::make_shared<tensor::ModelLayout>();
+  layout->push_back({.name = "w", .shape = {2, 5}, .rows = 2, .cols = 5, .sparsifiable = true});
+  layout->push_back({.name = "b", .shape = {2}, .rows = 2, .cols = 1});
+  const tensor::ModelState model{OneLayer(layout, {0, 1, 2, 4, 5}),
+                                 {.2F, -.05F, .4F, .01F, -.3F, 0, 0}};
+  auto reducer = reduce::MakeReducer(reduce::ReducerKind::kMean, model.topology, 7);
+  const std::vector<std::pair<int64_t, reduce::ScoreList>> lists = {
+      {50, {{3, 7}, {.9F, -.5F}}}, {30, {{3, 8}, {-1.0F, .6F}}}, {20, {{7, 9}, {-.8F, 1.5F}}}};
+  for (const auto& [examples, list] : lists) {
+    reduce::Partial partial;
+    partial.participant = std::to_string(examples);
+    partial.examples = examples;
+    partial.values_count = 7;
+    partial.values = [&](const auto& sink) { return sink(std::span<const float>(model.values)); };
+    partial.scores = {list, {}};
+    ASSERT_TRUE(reducer->Merge(partial).ok());
+  }
+  const reduce::Reduced reduced = reducer->Finish().value();
+  const Evolution evolution =
+      PlanGradientGrowth(model, std::vector<int64_t>{2, 0}, reduced).value();
+  const tensor::ModelState evolved =
+      Evolve(model, evolution, [](const StructureChange::Tensor& change) {
+        return std::vector<float>(change.diff.grown.size(), 0.0F);
+      }).value();
+  EXPECT_THAT(evolved.topology->topology(0).Positions(), ElementsAre(0, 2, 5, 7, 9));
+  EXPECT_THAT(evolved.tensor(0), ElementsAre(.2F, .4F, -.3F, 0, 0));
+}
+
+TEST(FedTinyTest, WhatTheModelOrTheJobCannotDoIsRefused) {
+  const auto violations = [](v1::JobSpec spec, const std::string& name, int64_t value) {
+    SetInt(spec, name, value);
+    std::vector<config::Violation> found;
+    MethodRegistry::Builtin().Validate(spec, found);
+    return found.empty() ? "" : found[0].field;
+  };
+  EXPECT_EQ(violations(ConvJob(), "pool_size", 0), "method.parameters.pool_size");
+  EXPECT_EQ(violations(ConvJob(), "stop_round", 21), "method.parameters.stop_round");
+  EXPECT_EQ(violations(ConvJob(), "blocks", 4), "method.parameters.blocks");
+  EXPECT_EQ(violations(ConvJob(), "blocks", 3), "");
+}
+
+}  // namespace
+}  // namespace espalier::server::methods

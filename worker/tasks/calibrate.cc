@@ -1,0 +1,62 @@
+// Task kind `calibrate`: running statistics of the normalisation layers for frozen weights.
+#include <algorithm>
+#include <span>
+
+#include "common/base/status.h"
+#include "common/wire/values_codec.h"
+#include "worker/tasks/batch_buffer.h"
+#include "worker/tasks/development.h"
+#include "worker/tasks/task.h"
+
+namespace espalier::worker::tasks {
+namespace {
+
+// The values of all buffers, in layout order; of each pair (mean, variance) the second as
+// variance + mean² if `second_moments`.
+std::vector<float> Statistics(const tensor::ModelTopology& topology, std::span<const float> values,
+                              bool second_moments) {
+  std::vector<float> statistics;
+  std::span<const float> mean;
+  for (size_t i = 0; i < topology.num_tensors(); ++i) {
+    if (!topology.layout()[i].buffer) continue;
+    const auto buffer = values.subspan(topology.offset(i), topology.stored(i));
+    const bool is_variance = !mean.empty();
+    for (size_t k = 0; k < buffer.size(); ++k) {
+      const float shift = is_variance && second_moments ? mean[k] * mean[k] : 0.0F;
+      statistics.push_back(buffer[k] + shift);
+    }
+    mean = is_variance ? std::span<const float>() : buffer;
+  }
+  return statistics;
+}
+
+}  // namespace
+
+absl::StatusOr<Partial> RunCalibrate(Surroundings& surroundings, const v1::Task& task,
+                                     const std::shared_ptr<const tensor::ModelState>& model) {
+  const v1::CalibrateTask& calibrate = task.calibrate();
+  ESPALIER_ASSIGN_OR_RETURN(const ShardView shard, surroundings.data.Get(task));
+  const int batch_size = std::max(1, calibrate.batch_size());
+  ESPALIER_ASSIGN_OR_RETURN(engine::Network * network,
+                            surroundings.networks.Get(task, model, batch_size));
+  const std::vector<int32_t> examples =
+      DevelopmentSet(task, shard, calibrate.development_fraction(), batch_size);
+  if (examples.empty()) return NoTrainingExamples(task);
+  BatchBuffer buffer(task, shard.dataset->features(), network->batch_stride());
+  for (int pass = 0; pass < std::max(1, calibrate.passes()); ++pass) {
+    for (size_t begin = 0; begin < examples.size(); begin += batch_size) {
+      if (surroundings.cancelled) return Cancelled();
+      const size_t size = std::min<size_t>(batch_size, examples.size() - begin);
+      network->Calibrate(buffer.Fill(*shard.dataset, std::span(examples).subspan(begin, size)));
+    }
+  }
+  const std::vector<float> statistics =
+      Statistics(*model->topology, network->values(), calibrate.second_moments());
+  Partial partial;
+  partial.header.set_examples(static_cast<int64_t>(examples.size()));
+  partial.header.set_values_count(statistics.size());
+  partial.body = std::string(wire::ValuesAsBytes(statistics));
+  return partial;
+}
+
+}  // namespace espalier::worker::tasks
