@@ -155,6 +155,7 @@ std::vector<std::vector<int>> Adjusted(const v1::JobSpec& spec) {
 
 TEST(FedTinyTest, LayersTakeTurnsFromTheOutputBackwards) {
   v1::JobSpec spec = ConvJob();
+  SetDouble(spec, "density", 0.05);  // few enough that the convolution is sparse as well
   SetWord(spec, "progressive", "layer");
   // Weights: tensors 0 (convolution), 6 and 8. Adjustments after rounds 2, 4, …, 14.
   EXPECT_THAT(Adjusted(spec),
