@@ -311,7 +311,8 @@ config::ParameterSchema FedTinyParameters() {
        .max = 1,
        .choices = {}},
       Whole("update_every", 10, 1, 1000000, "Rounds between two adjustments."),
-      Whole("stop_round", 100, 1, 1000000, "Round from which on the structure stays."),
+      Whole("stop_round", 100, 1, 1000000,
+            "Round from which on the structure stays; the job's rounds if they are fewer."),
       Whole("growth_batches", 1, 1, 10000,
             "Minibatches over which a worker averages the growth gradient."),
   };
@@ -323,12 +324,6 @@ bool IsGiven(const v1::JobSpec& spec, const char* name) {
 
 void ValidateFedTiny(const v1::JobSpec& spec, const config::Parameters& parameters,
                      std::vector<config::Violation>& violations) {
-  const int64_t stop = parameters.Int("stop_round");
-  if (IsGiven(spec, "stop_round") && stop > spec.federation().rounds()) {
-    violations.push_back({"method.parameters.stop_round",
-                          fmt::format("must be at most federation.rounds ({}), found {}",
-                                      spec.federation().rounds(), stop)});
-  }
   const auto layout = wire::LayoutOf(spec.model());
   if (!layout.ok()) return;
   const int64_t layers = std::ranges::count_if(

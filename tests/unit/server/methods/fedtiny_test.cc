@@ -208,7 +208,6 @@ TEST(FedTinyTest, WhatTheModelOrTheJobCannotDoIsRefused) {
     return found.empty() ? "" : found[0].field;
   };
   EXPECT_EQ(violations(ConvJob(), "pool_size", 0), "method.parameters.pool_size");
-  EXPECT_EQ(violations(ConvJob(), "stop_round", 21), "method.parameters.stop_round");
   EXPECT_EQ(violations(ConvJob(), "blocks", 4), "method.parameters.blocks");
   EXPECT_EQ(violations(ConvJob(), "blocks", 3), "");
 }
