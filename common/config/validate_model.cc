@@ -28,6 +28,7 @@ constexpr double kMaxModelWidth = 16;
 constexpr double kMaxStoredWeights = std::numeric_limits<int32_t>::max();
 // A weight in training: value, gradient, momentum and index, 4 bytes each.
 constexpr double kTrainingBytesPerWeight = 16;
+constexpr double kMaxOutputs = 32'000'000;
 
 // Where a layer stands, which decides what it may be.
 struct Place {
@@ -225,6 +226,35 @@ void ValidateSize(const v1::ModelSpec& model, const v1::MethodSpec& method, cons
                        Grouped(static_cast<int64_t>(kMaxStoredWeights))));
 }
 
+// Values that the layers give out for one example; `shape` becomes that of the last one. For layers
+// that fit each other.
+double OutputValues(const google::protobuf::RepeatedPtrField<v1::Layer>& layers,
+                    wire::FeatureShape& shape) {
+  double values = 0;
+  for (const v1::Layer& layer : layers) {
+    wire::FeatureShape body = shape;
+    wire::FeatureShape shortcut = shape;
+    values += OutputValues(layer.residual().body(), body);
+    values += OutputValues(layer.residual().shortcut(), shortcut);
+    const auto next = wire::OutputShape(layer, shape);
+    if (!next.ok()) return values;
+    shape = *next;
+    values += static_cast<double>(shape.features());
+  }
+  return values;
+}
+
+void ValidateOutputs(const v1::ModelSpec& model, const Checker& at) {
+  wire::FeatureShape shape = wire::InputShape(model);
+  const double values = OutputValues(model.layers(), shape);
+  at.Check(values <= kMaxOutputs, "layers",
+           fmt::format("the layers give out {:.3g} values for one example, about {:.3g} GB on each "
+                       "worker with batches of 32; at most {} are supported: use fewer channels or "
+                       "units, or strides",
+                       values, values * 48 * sizeof(float) / 1e9,
+                       Grouped(static_cast<int64_t>(kMaxOutputs))));
+}
+
 // Whether the shape of an example is known.
 bool ValidateInput(const v1::ModelSpec& model, const Checker& at) {
   const int64_t features = model.input_features();
@@ -290,7 +320,9 @@ void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, con
   at.Check(checker.count() <= kMaxLayers, "layers",
            fmt::format("expected at most {} layers, found more", kMaxLayers));
   ValidateLoss(model, at);
-  if (shape && checker.count() <= kMaxLayers) ValidateSize(model, method, at);
+  if (!shape || checker.count() > kMaxLayers) return;
+  ValidateSize(model, method, at);
+  ValidateOutputs(model, at);
 }
 
 }  // namespace espalier::config

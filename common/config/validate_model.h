@@ -8,6 +8,6 @@ namespace espalier::config {
 
 // Appends violations to `at`, the checker of the model's path. `method` tells how many weights will
 // be stored at least.
-void ValidateModel(const v1::ModelSpec& model, const v1::MethodSpec& method, const Checker& at);
+void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, const Checker& at);
 
 }  // namespace espalier::config

@@ -40,7 +40,7 @@ enum class Distribution {
 struct DistributionOptions {
   Distribution distribution = Distribution::kErdosRenyiKernel;
   double density = 1.0;
-  double power = 1.0;          // exponent of the Erdős–Rényi scores
+  double power = 1.0;  // exponent of the Erdős–Rényi scores
   // Factors of the scores, one per layer; empty: none. Not for kUniform.
   std::vector<double> score_factors = {};
   int64_t exempt_weights = 0;  // dense weights outside the list that count in the budget

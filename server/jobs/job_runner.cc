@@ -467,7 +467,10 @@ void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, const st
     Fail(reduced.status());
     return;
   }
-  const bool large = state_.model.topology->total_stored() > kInlineValues;
+  // Before the first round a method may still look through the whole dense model.
+  const tensor::ModelTopology& topology = *state_.model.topology;
+  const int64_t work = state_.round == 0 ? topology.total_size() : topology.total_stored();
+  const bool large = work > kInlineValues;
   auto result = std::make_shared<reduce::Reduced>(*std::move(reduced));
   const auto self = shared_from_this();
   // Next() gets a copy: Publish() compares structures with the state until Apply() replaces it.

@@ -25,24 +25,31 @@ double StandardDeviation(v1::Initializer initializer, const tensor::TensorSpec& 
 
 }  // namespace
 
+InitialStream::InitialStream(const wire::ModelTensor& what, size_t tensor, int64_t stored,
+                             uint64_t seed)
+    : rng_(base::StreamKey(seed, "init", {tensor})) {
+  if (what.role == wire::TensorRole::kScale || what.role == wire::TensorRole::kRunningVariance) {
+    constant_ = 1.0F;
+  }
+  if (what.role == wire::TensorRole::kWeight) {
+    deviation_ = StandardDeviation(what.initializer, what.spec, stored);
+  }
+}
+
+float InitialStream::Next() {
+  return deviation_ > 0 ? static_cast<float>(deviation_ * rng_.Normal()) : constant_;
+}
+
 std::vector<float> InitialValues(const v1::ModelSpec& spec, const tensor::ModelTopology& topology,
                                  uint64_t seed) {
   const auto tensors = wire::TensorsOf(spec);
   ESPALIER_CHECK(tensors.ok() && tensors->size() == topology.num_tensors(),
                  "the topology has the layout of the spec");
-  std::vector<float> values(topology.total_stored(), 0.0f);
+  std::vector<float> values(topology.total_stored());
   for (size_t tensor = 0; tensor < tensors->size(); ++tensor) {
-    const wire::ModelTensor& what = (*tensors)[tensor];
-    const int64_t stored = topology.stored(tensor);
+    InitialStream stream((*tensors)[tensor], tensor, topology.stored(tensor), seed);
     const auto first = values.begin() + topology.offset(tensor);
-    if (what.role == wire::TensorRole::kScale || what.role == wire::TensorRole::kRunningVariance) {
-      std::fill(first, first + stored, 1.0f);
-    }
-    if (what.role != wire::TensorRole::kWeight) continue;
-    const double deviation = StandardDeviation(what.initializer, what.spec, stored);
-    base::Rng rng(base::StreamKey(seed, "init", {tensor}));
-    std::generate(first, first + stored,
-                  [&] { return static_cast<float>(deviation * rng.Normal()); });
+    std::generate(first, first + topology.stored(tensor), [&] { return stream.Next(); });
   }
   return values;
 }

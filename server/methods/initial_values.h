@@ -6,10 +6,25 @@
 
 #include <vector>
 
+#include "common/base/rng.h"
 #include "common/tensor/model.h"
+#include "common/wire/model_spec/model_spec.h"
 #include "espalier/v1/model.pb.h"
 
 namespace espalier::server::methods {
+
+// The first values of one tensor that stores `stored` of them, one after the other, so that a dense
+// tensor can be looked through without being kept.
+class InitialStream {
+ public:
+  InitialStream(const wire::ModelTensor& what, size_t tensor, int64_t stored, uint64_t seed);
+  float Next();
+
+ private:
+  float constant_ = 0;
+  double deviation_ = 0;  // 0: all are constant_
+  base::Rng rng_;
+};
 
 // Values in layout order. Biases, shifts and running means are 0, scales and running variances 1.
 // The fans of HE and GLOROT count active weights: fan-in = nnz / outputs and fan-out = nnz /

@@ -19,8 +19,8 @@ constexpr char kEvaluateFederated[] = "evaluate_federated";
 constexpr char kEvaluateCentral[] = "evaluate_central";
 constexpr char kDone[] = "done";
 
-// Evaluation keeps no gradients, so a batch of this size costs no more memory than a training
-// batch.
+// Evaluation keeps no gradients, so a batch of this size costs a network of linear layers no more
+// memory than a training batch. Of images every layer keeps large maps: there, the training batch.
 constexpr int32_t kMinEvaluationBatchSize = 128;
 
 // Describes the model as trained in the summary of the round in work.
@@ -78,7 +78,8 @@ Step TrainingProgram::EvaluateStep(ProgramState& state, bool central) const {
   state.phase = central ? kEvaluateCentral : kEvaluateFederated;
   Step step;
   v1::EvaluateTask& task = *step.task.mutable_evaluate();
-  task.set_batch_size(std::max(spec_.training().batch_size(), kMinEvaluationBatchSize));
+  const int32_t least = spec_.model().has_input_image() ? 1 : kMinEvaluationBatchSize;
+  task.set_batch_size(std::max(spec_.training().batch_size(), least));
   task.set_whole_test_split(central);
   step.participants = central ? Participants::kAnyOne : Participants::kAll;
   step.reducer = reduce::ReducerKind::kMetrics;

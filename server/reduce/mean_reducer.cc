@@ -33,10 +33,9 @@ absl::Status NonFiniteError(std::span<const float> values, int64_t offset) {
 
 }  // namespace
 
-MeanReducer::MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology, int64_t values_count)
-    : stored_(topology->total_stored()),
-      sums_(values_count, 0),
-      scores_(std::move(topology)) {}
+MeanReducer::MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology,
+                         int64_t values_count)
+    : stored_(topology->total_stored()), sums_(values_count, 0), scores_(std::move(topology)) {}
 
 absl::Status MeanReducer::CheckSigns(std::span<const float> piece, int64_t offset) const {
   // Weights and first moments may have any sign; the third set holds means of squares.

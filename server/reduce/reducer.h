@@ -1,7 +1,8 @@
 // Reducer folds the partials of one step into one result.
 //
 // Shapes:      values of a partial are in layout order; how many a step expects
-//              is wire::ResultValues(): weights, weights and optimizer state, or running statistics.
+//              is wire::ResultValues(): weights, weights and optimizer state, or running
+//              statistics.
 // Units:       `examples` counts training samples; losses are sums over examples.
 // Ownership:   Merge() borrows the partial for the call. Finish() leaves this object spent.
 // Memory:      O(model) + O(1) per participant for scalars; never O(participants × model).

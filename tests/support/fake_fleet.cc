@@ -90,9 +90,8 @@ Partial FakeFleet::Execute(uint64_t participant, const Step& step,
 }
 
 absl::StatusOr<Reduced> FakeFleet::Run(const Step& step, const tensor::ModelState& model) const {
-  auto reducer =
-      server::reduce::MakeReducer(step.reducer, model.topology,
-                                  wire::ResultValues(step.task, *model.topology));
+  auto reducer = server::reduce::MakeReducer(step.reducer, model.topology,
+                                             wire::ResultValues(step.task, *model.topology));
   const int count = step.participants == Participants::kAnyOne ? 1 : participants_;
   for (int k = 0; k < count; ++k) {
     ESPALIER_RETURN_IF_ERROR(reducer->Merge(Execute(static_cast<uint64_t>(k), step, model)));

@@ -208,8 +208,9 @@ BatchResult Network::Train(const Batch& batch, double learning_rate, uint64_t dr
   return Learn(PassOver(batch, Mode::kTrain, dropout_key), batch, {.gradients = update});
 }
 
-void Network::Calibrate(const Batch& batch) {
-  const Pass pass = PassOver(batch, Mode::kCalibrate);
+void Network::Calibrate(const Batch& batch, std::optional<double> weight) {
+  Pass pass = PassOver(batch, Mode::kCalibrate);
+  pass.momentum = weight;
   layers_->Forward(pass, InputOf(pass, batch));
 }
 

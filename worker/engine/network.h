@@ -68,8 +68,9 @@ class Network {
   // before the update.
   BatchResult Train(const Batch& batch, double learning_rate, uint64_t dropout_key);
 
-  // Forward pass without dropout that only moves the running statistics.
-  void Calibrate(const Batch& batch);
+  // Forward pass without dropout that only moves the running statistics, by `weight` (in (0, 1])
+  // towards those of the batch, or by each layer's own momentum.
+  void Calibrate(const Batch& batch, std::optional<double> weight);
 
   // Forward and loss without dropout, with running statistics.
   BatchResult Evaluate(const Batch& batch);

@@ -255,9 +255,19 @@ absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
   }
 }
 
+absl::StatusOr<tasks::Partial> Session::ExecuteOrRefuse(const v1::Task& task) {
+  try {
+    return Execute(task);
+  } catch (const std::bad_alloc&) {
+    return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                           "expected memory for the model and a batch of it, found too little; use "
+                           "a smaller model, batch or density, or a larger worker");
+  }
+}
+
 void Session::Compute(const v1::Task& task) {
   const absl::Time start = absl::Now();
-  absl::StatusOr<tasks::Partial> partial = Execute(task);
+  absl::StatusOr<tasks::Partial> partial = ExecuteOrRefuse(task);
   const absl::Duration elapsed = absl::Now() - start;
   const char* kind = KindWord(task);
   metrics_.Observe(Metric::kWorkerTaskDuration, absl::ToDoubleSeconds(elapsed), kind);

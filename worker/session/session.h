@@ -59,6 +59,8 @@ class Session {
   void ComputeLoop();
   void Compute(const v1::Task& task);
   absl::StatusOr<tasks::Partial> Execute(const v1::Task& task);
+  // A task that does not fit into memory fails; the worker stays.
+  absl::StatusOr<tasks::Partial> ExecuteOrRefuse(const v1::Task& task);
   void ReportFailure(const v1::Task& task, const absl::Status& status);
   void CancelCurrent();
   bool WaitBeforeRetry(absl::Duration wait);

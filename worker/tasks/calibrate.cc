@@ -1,5 +1,6 @@
 // Task kind `calibrate`: running statistics of the normalisation layers for frozen weights.
 #include <algorithm>
+#include <optional>
 #include <span>
 
 #include "common/base/status.h"
@@ -47,7 +48,12 @@ absl::StatusOr<Partial> RunCalibrate(Surroundings& surroundings, const v1::Task&
     for (size_t begin = 0; begin < examples.size(); begin += batch_size) {
       if (surroundings.cancelled) return Cancelled();
       const size_t size = std::min<size_t>(batch_size, examples.size() - begin);
-      network->Calibrate(buffer.Fill(*shard.dataset, std::span(examples).subspan(begin, size)));
+      std::optional<double> weight;
+      if (!calibrate.exponential()) {
+        weight = static_cast<double>(size) / static_cast<double>(begin + size);
+      }
+      network->Calibrate(buffer.Fill(*shard.dataset, std::span(examples).subspan(begin, size)),
+                         weight);
     }
   }
   const std::vector<float> statistics =

@@ -161,9 +161,10 @@ void BatchNorm::UpdateStatistics(const Pass& pass, const float* input, RowRange 
       const double error = sums.first / n;
       mean = static_cast<float>(near) + error;
       variance = std::max(0.0, sums.second / n - error * error);
-      if (pass.mode == Mode::kTrain || pass.mode == Mode::kCalibrate) {
-        const double unbiased = n > 1 ? variance * n / (n - 1) : variance;
-        const double m = spec_.momentum;
+      // One value says nothing of a variance: running statistics stay as they are.
+      if (n > 1 && (pass.mode == Mode::kTrain || pass.mode == Mode::kCalibrate)) {
+        const double unbiased = variance * n / (n - 1);
+        const double m = pass.momentum.value_or(spec_.momentum);
         running_mean = static_cast<float>((1 - m) * running_mean + m * mean);
         running_variance = static_cast<float>((1 - m) * running_variance + m * unbiased);
       }

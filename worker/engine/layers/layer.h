@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,7 +35,8 @@ struct Pass {
   Mode mode = Mode::kEvaluate;
   Extent extent;
   uint64_t dropout_key = 0;
-  float* values = nullptr;  // of the whole model
+  float* values = nullptr;                        // of the whole model
+  std::optional<double> momentum = std::nullopt;  // of running statistics, instead of the layers'
 };
 
 // Buffers that layers share during one pass.

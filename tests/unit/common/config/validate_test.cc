@@ -192,6 +192,7 @@ TEST(ValidateImageTest, NetworkOfConvolutionsIsValidBeforeAndAfterDefaults) {
 TEST(ValidateImageTest, MistakesAreReportedWhereTheyAre) {
   const BadSpec kCases[] = {
       {"model.layers[0].conv2d.channels=0", "model.layers[0].conv2d.channels", "found 0"},
+      {"model.layers[0].conv2d.channels=1000000", "model.layers", "fewer channels"},
       {"model.layers[0].conv2d.kernel=64", "model.layers[0].conv2d.kernel", "1..63"},
       {"model.layers[0].conv2d.stride=3", "model.layers[0].conv2d.stride", "1 or 2"},
       {"model.layers[0].conv2d.padding=3", "model.layers[0].conv2d.padding", "0..2"},

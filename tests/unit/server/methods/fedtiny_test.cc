@@ -5,7 +5,7 @@
 #include <set>
 
 #include "common/wire/model_spec/model_spec.h"
-#include "server/methods/candidate_pool.h"
+#include "server/methods/fedtiny/candidate_pool.h"
 #include "server/methods/gradient_growth.h"
 #include "tests/support/fake_fleet.h"
 #include "tests/unit/server/methods/test_jobs.h"
@@ -92,6 +92,19 @@ TEST(FedTinyTest, PooledVarianceCountsTheDistanceOfTheMeans) {
   const Transition next = program->Next(start.state, reduced).value();
   EXPECT_THAT(next.state.model.tensor(4), ElementsAre(1, 1, 1, 1));
   EXPECT_THAT(next.state.model.tensor(5), ElementsAre(3, 3, 3, 3));
+}
+
+TEST(FedTinyTest, ASingleCandidateNeedsNoComparison) {
+  v1::JobSpec spec = ConvJob();
+  SetInt(spec, "pool_size", 1);
+  const auto program = Make(spec);
+  const Transition start = program->Start().value();
+  ASSERT_TRUE(start.step->task.has_calibrate());
+  const Transition next = program->Next(start.state, Statistics(3)).value();
+  EXPECT_TRUE(next.step->task.has_train());
+  EXPECT_THAT(next.state.model.tensor(4), ElementsAre(3, 3, 3, 3));
+  SetWord(spec, "selection", "vanilla");
+  EXPECT_TRUE(Make(spec)->Start().value().step->task.has_train());
 }
 
 TEST(FedTinyTest, AblationsLeaveStepsOut) {
@@ -209,6 +222,9 @@ TEST(FedTinyTest, WhatTheModelOrTheJobCannotDoIsRefused) {
   };
   EXPECT_EQ(violations(ConvJob(), "pool_size", 0), "method.parameters.pool_size");
   EXPECT_EQ(violations(ConvJob(), "blocks", 4), "method.parameters.blocks");
+  v1::JobSpec huge = ConvJob();
+  huge.mutable_model()->mutable_layers(2)->mutable_linear()->set_units(10'000'000);
+  EXPECT_EQ(violations(huge, "blocks", 3), "model.layers");
   EXPECT_EQ(violations(ConvJob(), "blocks", 3), "");
 }
 

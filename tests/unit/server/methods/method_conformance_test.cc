@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "common/base/status.h"
 #include "server/methods/evolution.h"
@@ -45,7 +46,7 @@ class MethodConformanceTest : public testing::TestWithParam<std::string> {
   static void ExpectStoredKept(const JobTrace& trace) {
     const auto begin = std::ranges::find_if_not(trace.transitions, InPrelude);
     const tensor::ModelTopology& first = *begin->state.model.topology;
-    for (const Transition& transition : std::ranges::subrange(begin, trace.transitions.end())) {
+    for (const Transition& transition : std::span(begin, trace.transitions.end())) {
       const tensor::ModelTopology& topology = *transition.state.model.topology;
       for (size_t i = 0; i < topology.num_tensors(); ++i) {
         EXPECT_EQ(topology.stored(i), first.stored(i));

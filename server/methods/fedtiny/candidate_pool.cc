@@ -1,4 +1,4 @@
-#include "server/methods/candidate_pool.h"
+#include "server/methods/fedtiny/candidate_pool.h"
 
 #include <cmath>
 #include <utility>
@@ -28,10 +28,10 @@ absl::StatusOr<std::vector<int64_t>> Allocation(const tensor::ModelLayout& layou
   return std::move(allocation.counts);
 }
 
-// The `count` largest magnitudes of one dense tensor.
-sparsity::ScoredPositions Largest(std::span<const float> values, int64_t count) {
+// The `count` largest magnitudes of one dense tensor, which never exists as a whole.
+sparsity::ScoredPositions Largest(InitialStream stream, int64_t size, int64_t count) {
   sparsity::TopK best(count);
-  for (size_t i = 0; i < values.size(); ++i) best.Offer(static_cast<int64_t>(i), values[i]);
+  for (int64_t i = 0; i < size; ++i) best.Offer(i, stream.Next());
   return best.TakeSorted();
 }
 
@@ -40,24 +40,21 @@ sparsity::ScoredPositions Largest(std::span<const float> values, int64_t count) 
 absl::StatusOr<tensor::ModelState> PoolCandidate(const v1::ModelSpec& spec, double density,
                                                  uint64_t seed, int64_t number) {
   ESPALIER_ASSIGN_OR_RETURN(auto layout, wire::LayoutOf(spec));
+  ESPALIER_ASSIGN_OR_RETURN(const auto tensors, wire::TensorsOf(spec));
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> counts,
                             Allocation(*layout, density, seed, number));
   std::vector<std::shared_ptr<const tensor::Topology>> topologies(layout->size());
-  ESPALIER_ASSIGN_OR_RETURN(tensor::ModelTopology all,
-                            tensor::ModelTopology::Create(layout, topologies));
-  const tensor::ModelState dense{std::make_shared<const tensor::ModelTopology>(std::move(all)), {}};
-  const std::vector<float> dense_values = InitialValues(spec, *dense.topology, seed);
   std::vector<float> values;
   size_t next = 0;
   for (size_t i = 0; i < layout->size(); ++i) {
     const tensor::TensorSpec& tensor = (*layout)[i];
-    const auto whole = std::span(dense_values).subspan(dense.topology->offset(i), tensor.size());
+    InitialStream stream(tensors[i], i, tensor.size(), seed);
     const int64_t count = tensor.sparsifiable ? counts[next++] : tensor.size();
     if (count == tensor.size()) {
-      values.insert(values.end(), whole.begin(), whole.end());
+      for (int64_t k = 0; k < count; ++k) values.push_back(stream.Next());
       continue;
     }
-    const sparsity::ScoredPositions kept = Largest(whole, count);
+    const sparsity::ScoredPositions kept = Largest(stream, tensor.size(), count);
     ESPALIER_ASSIGN_OR_RETURN(
         tensor::Topology topology,
         tensor::Topology::FromPositions(tensor.rows, tensor.cols, kept.positions));

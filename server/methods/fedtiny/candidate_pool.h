@@ -3,9 +3,10 @@
 //
 // Allocation c: Erdős–Rényi-kernel scores times exp(u), u uniform in [−0.5, 0.5] for each layer,
 // solved for the budget; candidate 0 is unperturbed. Within a layer the largest magnitudes stay.
-// Memory:      the dense model exists on the coordinator while a candidate is made, never on a
-// worker. Determinism: a pure function of spec, density, seed and number.
-// Source:      Huang et al., ICDCS 2023; how allocations are drawn is not published (methods.md
+// Memory:      that of the candidate: dense weights are drawn one after the other and not kept.
+// Time:        proportional to the dense model. Determinism: a pure function of spec, density, seed
+// and number. Source:      Huang et al., ICDCS 2023; how allocations are drawn is not published
+// (methods.md
 //              2.1).
 #pragma once
 

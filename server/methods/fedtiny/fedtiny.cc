@@ -11,8 +11,9 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/builtin.h"
 #include "server/methods/byte_codec.h"
-#include "server/methods/candidate_pool.h"
+#include "server/methods/fedtiny/candidate_pool.h"
 #include "server/methods/gradient_growth.h"
+#include "server/methods/structure.h"
 #include "server/methods/training_program.h"
 
 namespace espalier::server::methods {
@@ -25,6 +26,7 @@ struct FedTinyOptions {
   double density;
   int64_t pool_size;
   std::string selection;  // adaptive, vanilla or first
+  bool exponential;       // statistics by the layers' momentum, else exact averages
   int64_t passes;
   double development_fraction;
   bool pooled_variance;
@@ -121,7 +123,8 @@ class FedTinyProgram : public TrainingProgram {
   absl::StatusOr<std::optional<Transition>> StartPrelude() const override {
     ESPALIER_ASSIGN_OR_RETURN(tensor::ModelState model, Candidate(0));
     ProgramState state;
-    if (options_.selection == "first") {
+    const bool alone = options_.pool_size == 1 && options_.selection == "vanilla";
+    if (options_.selection == "first" || alone) {
       ESPALIER_ASSIGN_OR_RETURN(Transition transition, BeginTraining({}, std::move(model)));
       return std::optional(std::move(transition));
     }
@@ -145,6 +148,11 @@ class FedTinyProgram : public TrainingProgram {
         VariancesFromSecondMoments(*state.model.topology, selection.of_this);
       }
       SetStatistics(selection.of_this, state.model);
+      // With nobody to compare with, the statistics are all that is wanted.
+      if (options_.pool_size == 1) {
+        tensor::ModelState model = state.model;
+        return BeginTraining(std::move(state), std::move(model));
+      }
       return MeasureLoss(std::move(state), selection);
     }
     selection.Add(reduced.loss_sum / static_cast<double>(std::max<int64_t>(1, reduced.examples)));
@@ -181,7 +189,8 @@ class FedTinyProgram : public TrainingProgram {
     Step step;
     v1::CalibrateTask& task = *step.task.mutable_calibrate();
     task.set_batch_size(spec().training().batch_size());
-    task.set_passes(static_cast<int32_t>(options_.passes));
+    task.set_exponential(options_.exponential);
+    task.set_passes(static_cast<int32_t>(options_.exponential ? options_.passes : 1));
     task.set_development_fraction(options_.development_fraction);
     task.set_second_moments(options_.pooled_variance);
     step.participants = Participants::kAll;
@@ -284,7 +293,11 @@ config::ParameterSchema FedTinyParameters() {
       Word("selection", "adaptive", {"adaptive", "vanilla", "first"},
            "How a candidate is chosen: by its loss with running statistics of the participants "
            "(adaptive), by its loss as it is (vanilla), or candidate 0 without a comparison."),
-      Whole("passes", 5, 1, 1000, "Passes over the development set for the running statistics."),
+      Word(
+          "statistics", "cumulative", {"cumulative", "exponential"},
+          "Running statistics of the development set: its exact averages (cumulative), or moved by "
+          "the layers' momentum from 0 and 1 (exponential, the published code's)."),
+      Whole("passes", 5, 1, 1000, "Passes over the development set with exponential statistics."),
       {.name = "development_fraction",
        .default_value = 0.1,
        .doc = "Share of a participant's training examples by which candidates are compared; at "
@@ -324,8 +337,21 @@ bool IsGiven(const v1::JobSpec& spec, const char* name) {
 
 void ValidateFedTiny(const v1::JobSpec& spec, const config::Parameters& parameters,
                      std::vector<config::Violation>& violations) {
+  // Every candidate looks through the dense model once.
+  constexpr int64_t kMaxPositions = int64_t{1} << 31;
   const auto layout = wire::LayoutOf(spec.model());
   if (!layout.ok()) return;
+  int64_t positions = 0;
+  for (const tensor::TensorSpec& tensor : **layout) {
+    positions += std::min(tensor.size(), kMaxPositions);
+  }
+  if (positions > kMaxPositions) {
+    violations.push_back(
+        {"model.layers", fmt::format("fedtiny prunes a dense model of at most {} weights, found "
+                                     "more; use a smaller model, or method rigl",
+                                     kMaxPositions)});
+    return;
+  }
   const int64_t layers = std::ranges::count_if(
       **layout, [](const tensor::TensorSpec& tensor) { return tensor.sparsifiable; });
   if (layers == 0) {
@@ -333,6 +359,10 @@ void ValidateFedTiny(const v1::JobSpec& spec, const config::Parameters& paramete
                           "every layer of the model is marked dense, so there is nothing to prune; "
                           "use method dense, or unmark a layer"});
     return;
+  }
+  const Budget budget{.distribution = "erk", .density = parameters.Double("density")};
+  if (const auto counts = StoredCounts(**layout, budget); !counts.ok()) {
+    violations.push_back({"method.parameters.density", base::MessageOf(counts.status())});
   }
   if (IsGiven(spec, "blocks") && parameters.Int("blocks") > layers) {
     violations.push_back({"method.parameters.blocks",
@@ -348,6 +378,7 @@ std::unique_ptr<Program> MakeFedTiny(const v1::JobSpec& spec,
       spec, FedTinyOptions{.density = parameters.Double("density"),
                            .pool_size = parameters.Int("pool_size"),
                            .selection = parameters.Choice("selection"),
+                           .exponential = parameters.Choice("statistics") == "exponential",
                            .passes = parameters.Int("passes"),
                            .development_fraction = parameters.Double("development_fraction"),
                            .pooled_variance = parameters.Choice("bn_variance") == "pooled",
