@@ -48,6 +48,12 @@ EXPERIMENTS = {
         "set": {}, "static": variant("static", "{epsilon: 13}")}),
     "fashion-federated": ("fashion-mnist-set-federated.yaml", {
         "set": TUTORIAL, "static": TUTORIAL | variant("static", "{epsilon: 13}")}),
+    "fedtiny": ("fedtiny-cifar10.yaml", {
+        "fedtiny": {}, "fedtiny, vanilla selection": {"method.parameters.selection": "vanilla"},
+        "fedtiny, not progressive": {"method.parameters.progressive": "none"},
+        "fedtiny, neither": {"method.parameters.selection": "first", "method.parameters.progressive": "none"},
+        "rigl": variant("rigl", "{density: 0.1, update_every: 3, end_fraction: 0.5}"),
+        "static": variant("static", "{density: 0.1, distribution: erk}"), "dense": DENSE}),
     "mnist-10": ("mnist-set-10-workers.yaml", {"set": {}}),
     "mnist-lenet": ("mnist-rigl-lenet300.yaml", {
         "rigl": {},

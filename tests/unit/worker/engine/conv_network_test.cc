@@ -242,6 +242,24 @@ TEST(BatchNormTest, RunningStatisticsFollowTheBatchAndServeEvaluation) {
   EXPECT_EQ(Values(*network), before);
 }
 
+TEST(BatchNormTest, CalibrationAveragesOverBatchesAndLeavesWeightsAlone) {
+  const NetworkSpec spec = ImageSpec({Norm(Activation::kLinear)});
+  const auto network = MakeNetwork(spec, 1, 20, 1, BackendKind::kOneDnn);
+  const auto topology = MakeModelTopology(spec, 1);
+  const std::vector<float> before = Values(*network);
+  const int64_t mean = topology->offset(2);
+  const OwnedBatch first = MakeBatch(*network, 20);
+  const OwnedBatch second = MakeBatch(*network, 5, 77);
+  network->Calibrate(second.batch, 1.0);
+  const float of_second = network->values()[mean];
+  network->Calibrate(first.batch, 1.0);
+  const float of_first = network->values()[mean];
+  EXPECT_NE(of_first, of_second);
+  network->Calibrate(second.batch, 5.0 / 25.0);
+  EXPECT_NEAR(network->values()[mean], (20 * of_first + 5 * of_second) / 25, 1e-6);
+  for (int64_t i = 0; i < mean; ++i) EXPECT_EQ(network->values()[i], before[i]) << i;
+}
+
 TEST(BatchNormTest, OneExampleOnOnePositionGivesTheShiftAndNoGradient) {
   NetworkSpec spec =
       ImageSpec({Pool(LayerKind::kGlobalAveragePool, 1, 1), Norm(Activation::kLinear)});
