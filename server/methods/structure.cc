@@ -17,10 +17,6 @@ namespace {
 constexpr int64_t kMaxStored = std::numeric_limits<int32_t>::max();
 constexpr char kSetEpsilon[] = "set_epsilon";
 
-bool IsGiven(const v1::JobSpec& spec, const std::string& name) {
-  return spec.method().parameters().contains(name);
-}
-
 sparsity::Distribution DistributionOf(const std::string& name) {
   if (name == "uniform") return sparsity::Distribution::kUniform;
   if (name == "er") return sparsity::Distribution::kErdosRenyi;
@@ -38,6 +34,10 @@ absl::StatusOr<std::vector<int64_t>> SparseCounts(const std::vector<sparsity::La
 }
 
 }  // namespace
+
+bool IsGiven(const v1::JobSpec& spec, const std::string& name) {
+  return spec.method().parameters().contains(name);
+}
 
 config::ParameterSchema StructureParameters(const std::string& default_distribution) {
   return {

@@ -22,6 +22,9 @@
 
 namespace espalier::server::methods {
 
+// Whether the job names this method parameter, rather than taking its default.
+bool IsGiven(const v1::JobSpec& spec, const std::string& name);
+
 // The parameters `distribution`, `density` and `epsilon`, for methods that start at random.
 config::ParameterSchema StructureParameters(const std::string& default_distribution);
 

@@ -131,26 +131,6 @@ class UpTest(unittest.TestCase):
         self.assertIn("coordinator ended", up.errors())
         self.assertEqual([], alive(children))
 
-    def test_taken_port(self):
-        _, address, _ = self.start()
-        port = address.rpartition(":")[2]
-        second = espalier(
-            "up",
-            "--port",
-            port,
-            "--metrics-port",
-            0,
-            "--data-root",
-            cluster.DATA,
-            "--data-dir",
-            self.folder / "second",
-            "-o",
-            "json",
-        )
-        self.assertNotEqual(0, second.code)
-        self.assertIn("PORT_IN_USE", second.err)
-        self.assertIn(address, second.err)
-
 
 class DemoTest(unittest.TestCase):
     def setUp(self):

@@ -15,7 +15,8 @@
 //              other programs share, start with OMP_WAIT_POLICY=passive: threads that wait by
 //              spinning take the processor from those they wait for.
 // Determinism: the same calls give the same bits on the same processor type and thread count, and
-//              without dense layers for any thread count.
+//              without dense layers for any thread count (but for growth candidates, whose
+//              gradients oneDNN computes).
 // Errors:      only Create() and SetValues() fail. Batches must be well formed: labels in range,
 //              1 ≤ size ≤ max_batch, stride = batch_stride(), zero padding. A diverged model shows
 //              as a non-finite loss.

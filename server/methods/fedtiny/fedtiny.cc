@@ -331,10 +331,6 @@ config::ParameterSchema FedTinyParameters() {
   };
 }
 
-bool IsGiven(const v1::JobSpec& spec, const char* name) {
-  return spec.method().parameters().contains(name);
-}
-
 void ValidateFedTiny(const v1::JobSpec& spec, const config::Parameters& parameters,
                      std::vector<config::Violation>& violations) {
   // Every candidate looks through the dense model once.

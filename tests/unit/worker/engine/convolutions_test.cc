@@ -23,17 +23,6 @@ const ConvShape kShapes[] = {
 constexpr double kDensities[] = {1, 0.3, 0.05, 0};
 constexpr int64_t kBatches[] = {1, 16, 37};
 
-std::vector<Isa> SupportedIsas() {
-  std::vector<Isa> isas = {Isa::kPortable};
-  if (DetectIsa() >= Isa::kAvx2) isas.push_back(Isa::kAvx2);
-  if (DetectIsa() >= Isa::kAvx512) isas.push_back(Isa::kAvx512);
-  return isas;
-}
-
-std::vector<double> Doubles(const std::vector<float>& values) {
-  return {values.begin(), values.end()};
-}
-
 // Three products of one convolution: Y, dX and dW.
 struct Products {
   std::vector<float> y;

@@ -11,6 +11,7 @@
 #include "common/sparsity/random_topology.h"
 #include "common/tensor/model_layout.h"
 #include "worker/engine/aligned_buffer.h"
+#include "worker/engine/kernels/kernels.h"
 #include "worker/engine/network.h"
 
 namespace espalier::worker::engine {
@@ -90,6 +91,18 @@ inline std::shared_ptr<const tensor::ModelTopology> MakeModelTopology(const Netw
   }
   return std::make_shared<const tensor::ModelTopology>(
       tensor::ModelTopology::Create(layout, std::move(topologies)).value());
+}
+
+// Kernels that this processor can run.
+inline std::vector<Isa> SupportedIsas() {
+  std::vector<Isa> isas = {Isa::kPortable};
+  if (DetectIsa() >= Isa::kAvx2) isas.push_back(Isa::kAvx2);
+  if (DetectIsa() >= Isa::kAvx512) isas.push_back(Isa::kAvx512);
+  return isas;
+}
+
+inline std::vector<double> Doubles(const std::vector<float>& values) {
+  return {values.begin(), values.end()};
 }
 
 // Owns what a Batch borrows. Features are laid out for `stride`, labels drawn below `classes`.

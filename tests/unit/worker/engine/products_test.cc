@@ -24,17 +24,6 @@ constexpr int64_t kBatches[] = {1, 3, 16, 100, 300};
 int64_t WidthOf(int64_t batch) { return (batch + kLanes - 1) / kLanes * kLanes; }
 int64_t StrideOf(int64_t batch) { return WidthOf(batch) + kLanes; }
 
-std::vector<Isa> SupportedIsas() {
-  std::vector<Isa> isas = {Isa::kPortable};
-  if (DetectIsa() >= Isa::kAvx2) isas.push_back(Isa::kAvx2);
-  if (DetectIsa() >= Isa::kAvx512) isas.push_back(Isa::kAvx512);
-  return isas;
-}
-
-std::vector<double> Doubles(const std::vector<float>& values) {
-  return {values.begin(), values.end()};
-}
-
 // One sparse matrix with operands; values, X and dY are uniform in [−1, 1).
 struct Problem {
   Problem(Shape shape, double density, int64_t batch)
