@@ -36,6 +36,8 @@ struct Flags {
   std::string metrics_listen = "127.0.0.1:0";
   std::string log_level = "info";
   int threads = 1;
+  uint64_t memory_budget = 0;  // bytes
+  double flops_budget = 0;
   bool health_check = false;
 };
 
@@ -68,6 +70,14 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--threads", flags.threads, "threads for training")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
+  app.add_option("--memory-budget", flags.memory_budget,
+                 "memory this worker may use, for example 512MB; it gets no tasks that are "
+                 "expected to need more; default: no limit")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
+  app.add_option("--flops-budget", flags.flops_budget,
+                 "floating-point operations it may spend on one task, for example 1e12; default: "
+                 "no limit")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--metrics-listen", flags.metrics_listen,
                  "host:port of /metrics (HTTP); port 0 = a free one")
       ->capture_default_str();
@@ -105,8 +115,12 @@ int Run(Flags flags) {
         kExitConfig);
   }
   std::vector<std::string> problems;
-  session::SessionOptions options{flags.id.empty() ? DefaultId() : flags.id, flags.data_root,
-                                  flags.threads, data::ScanDataRoot(flags.data_root, problems)};
+  session::SessionOptions options{.worker_id = flags.id.empty() ? DefaultId() : flags.id,
+                                  .data_root = flags.data_root,
+                                  .threads = flags.threads,
+                                  .memory_budget_bytes = static_cast<int64_t>(flags.memory_budget),
+                                  .flops_budget = flags.flops_budget,
+                                  .datasets = data::ScanDataRoot(flags.data_root, problems)};
   for (const std::string& problem : problems)
     log::Warning("dataset_unusable", {{"message", problem}});
 

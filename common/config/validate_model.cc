@@ -226,27 +226,8 @@ void ValidateSize(const v1::ModelSpec& model, const v1::MethodSpec& method, cons
                        Grouped(static_cast<int64_t>(kMaxStoredWeights))));
 }
 
-// Values that the layers give out for one example; `shape` becomes that of the last one. For layers
-// that fit each other.
-double OutputValues(const google::protobuf::RepeatedPtrField<v1::Layer>& layers,
-                    wire::FeatureShape& shape) {
-  double values = 0;
-  for (const v1::Layer& layer : layers) {
-    wire::FeatureShape body = shape;
-    wire::FeatureShape shortcut = shape;
-    values += OutputValues(layer.residual().body(), body);
-    values += OutputValues(layer.residual().shortcut(), shortcut);
-    const auto next = wire::OutputShape(layer, shape);
-    if (!next.ok()) return values;
-    shape = *next;
-    values += static_cast<double>(shape.features());
-  }
-  return values;
-}
-
 void ValidateOutputs(const v1::ModelSpec& model, const Checker& at) {
-  wire::FeatureShape shape = wire::InputShape(model);
-  const double values = OutputValues(model.layers(), shape);
+  const double values = wire::OutputsOf(model).total;
   at.Check(values <= kMaxOutputs, "layers",
            fmt::format("the layers give out {:.3g} values for one example, about {:.3g} GB on each "
                        "worker with batches of 32; at most {} are supported: use fewer channels or "

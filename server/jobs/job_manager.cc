@@ -6,6 +6,7 @@
 #include "common/base/status.h"
 #include "common/config/validate.h"
 #include "common/log/log.h"
+#include "server/jobs/resources.h"
 
 namespace espalier::server::jobs {
 namespace {
@@ -110,6 +111,11 @@ absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
   violations = config::ValidateJobSpec(spec);
   if (!spec.method().name().empty()) methods_.Validate(spec, violations);  // else reported above
   if (violations.empty()) CheckDataset(spec, violations);
+  scheduler::Requirements needs;
+  if (violations.empty()) {
+    ESPALIER_ASSIGN_OR_RETURN(needs, RequirementsOf(spec, methods_));
+    CheckBudgets(spec, needs, services_.fleet.List(), violations);
+  }
   if (!violations.empty()) {
     return base::InvalidArgument("INVALID_JOB",
                                  "the job has " + std::to_string(violations.size()) +
@@ -126,7 +132,7 @@ absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
   ESPALIER_ASSIGN_OR_RETURN(const std::string id, ChooseId(request));
   if (request.validate_only()) return job;
   job.set_name("jobs/" + id);
-  auto runner = std::make_shared<JobRunner>(services_, job, std::move(program));
+  auto runner = std::make_shared<JobRunner>(services_, job, needs, std::move(program));
   jobs_[job.name()] = runner;
   order_.push_back(job.name());
   if (!request.request_id().empty()) by_request_id_[request.request_id()] = job.name();

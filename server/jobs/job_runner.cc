@@ -54,8 +54,12 @@ int64_t Needed(const methods::Step& step, const v1::Federation& federation, size
 
 }  // namespace
 
-JobRunner::JobRunner(Services services, v1::Job job, std::unique_ptr<methods::Program> program)
-    : services_(services), job_(std::move(job)), program_(std::move(program)) {
+JobRunner::JobRunner(Services services, v1::Job job, scheduler::Requirements needs,
+                     std::unique_ptr<methods::Program> program)
+    : services_(services),
+      job_(std::move(job)),
+      needs_(std::move(needs)),
+      program_(std::move(program)) {
   wire::SetTimestamp(services_.clock.Wall(), job_.mutable_create_time());
   SetState(v1::Job::STATE_PENDING, "", "");
 }
@@ -108,19 +112,13 @@ void JobRunner::SetWaiting(const std::string& message) {
   job_.mutable_conditions(0)->set_message(message);
 }
 
-// "" = any worker will do: an echo touches no data.
-std::string JobRunner::NeededDataset() const {
-  return job_.spec().method().name() == "echo" ? "" : job_.spec().data().dataset();
-}
-
 std::string JobRunner::MissingWorkers() const {
-  const std::string dataset = NeededDataset();
   const size_t needed = job_.spec().federation().min_workers();
-  const size_t there = services_.fleet.WorkersWith(dataset).size();
+  const size_t there = services_.fleet.WorkersWith(needs_).size();
   if (there >= needed) return "";
-  return "waiting for " + std::to_string(needed) + " workers with data set '" + dataset +
+  return "waiting for " + std::to_string(needed) + " workers with data set '" + needs_.dataset +
          "'; connected now: " + std::to_string(there) + " of " +
-         std::to_string(services_.fleet.active()) + " workers offer it";
+         std::to_string(services_.fleet.active()) + " workers offer it and have the budget";
 }
 
 void JobRunner::Tick() {
@@ -340,7 +338,7 @@ std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(const methods:
     return {{"central", 0, ""}};
   }
   if (partition.kind() == v1::Partition::KIND_LOCAL) {
-    for (const std::string& id : services_.fleet.WorkersWith(NeededDataset())) {
+    for (const std::string& id : services_.fleet.WorkersWith(needs_)) {
       all.push_back({id, 0, id});
     }
   } else {
@@ -387,7 +385,7 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
   plan.federation = spec.federation();
   plan.needed = Needed(step, spec.federation(), plan.participants.size());
   plan.layout = state_.model.topology->shared_layout();
-  plan.needs_dataset = !step.task.has_echo();
+  plan.needs = needs_;
   plan.values_count = wire::ResultValues(step.task, *state_.model.topology);
   plan.reducer = reduce::MakeReducer(step.reducer, state_.model.topology, plan.values_count);
   return plan;

@@ -48,7 +48,8 @@ struct Services {
 class JobRunner : public std::enable_shared_from_this<JobRunner> {
  public:
   // `job` has name and a complete, validated spec.
-  JobRunner(Services services, v1::Job job, std::unique_ptr<methods::Program> program);
+  JobRunner(Services services, v1::Job job, scheduler::Requirements needs,
+            std::unique_ptr<methods::Program> program);
 
   // Starts when the workers are there; lets the step's deadlines pass.
   void Tick();
@@ -85,7 +86,6 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void SetState(v1::Job::State state, const std::string& reason, const std::string& message);
   void SetWaiting(const std::string& message);
   std::string MissingWorkers() const;
-  std::string NeededDataset() const;
   void Begin();
   void Advance(std::function<absl::StatusOr<methods::Transition>()> next, bool large);
   absl::StatusOr<Prepared> Prepare(
@@ -105,6 +105,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
 
   Services services_;
   v1::Job job_;
+  scheduler::Requirements needs_;
   std::shared_ptr<const methods::Program> program_;
   std::shared_ptr<events::EventLog> events_ = std::make_shared<events::EventLog>();
   std::shared_ptr<round::Traffic> traffic_ = std::make_shared<round::Traffic>();

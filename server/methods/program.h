@@ -91,6 +91,9 @@ struct MethodDeclaration {
                      std::vector<config::Violation>&)>
       validate;
   std::function<std::unique_ptr<Program>(const v1::JobSpec&, const config::Parameters&)> make;
+  // The most values that each tensor of the layout ever stores on a worker. Absent: all of them.
+  std::function<absl::StatusOr<std::vector<int64_t>>(const v1::JobSpec&, const config::Parameters&)>
+      stored_counts = nullptr;
 };
 
 // Methods by name; filled once from the explicit list in builtin.cc.
@@ -105,6 +108,8 @@ class MethodRegistry {
   void Validate(const v1::JobSpec& spec, std::vector<config::Violation>& violations) const;
   // Errors: InvalidArgument when Validate() finds something.
   absl::StatusOr<std::unique_ptr<Program>> Make(const v1::JobSpec& spec) const;
+  // The most values that each tensor of a valid job's model ever stores on a worker.
+  absl::StatusOr<std::vector<int64_t>> StoredCounts(const v1::JobSpec& spec) const;
 
  private:
   std::vector<MethodDeclaration> methods_;

@@ -89,4 +89,17 @@ absl::StatusOr<std::unique_ptr<Program>> MethodRegistry::Make(const v1::JobSpec&
   return method.make(spec, parameters);
 }
 
+absl::StatusOr<std::vector<int64_t>> MethodRegistry::StoredCounts(const v1::JobSpec& spec) const {
+  const MethodDeclaration& method = *Find(spec.method().name());
+  if (method.stored_counts) {
+    std::vector<config::Violation> violations;
+    return method.stored_counts(spec, config::Resolve(method.parameters, spec.method().parameters(),
+                                                      kParametersPath, violations));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
+  std::vector<int64_t> counts;
+  for (const tensor::TensorSpec& tensor : *layout) counts.push_back(tensor.size());
+  return counts;
+}
+
 }  // namespace espalier::server::methods

@@ -118,6 +118,7 @@ MethodDeclaration RigLMethod() {
                                   .candidate_slack = parameters.Double("candidate_slack"),
                                   .growth_batches = parameters.Int("growth_batches")});
           },
+      .stored_counts = StoredCountsOf,
   };
 }
 

@@ -143,6 +143,7 @@ MethodDeclaration SetMethod() {
                            .grow_normal = parameters.Choice("grown_weights") == "normal",
                            .final_removal = parameters.Choice("final_step") == "remove_only"});
           },
+      .stored_counts = StoredCountsOf,
   };
 }
 

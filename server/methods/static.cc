@@ -36,6 +36,7 @@ MethodDeclaration StaticMethod() {
           [](const v1::JobSpec& spec, const config::Parameters& parameters) {
             return std::make_unique<StaticProgram>(spec, BudgetOf(spec, parameters));
           },
+      .stored_counts = StoredCountsOf,
   };
 }
 

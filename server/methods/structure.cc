@@ -126,6 +126,12 @@ absl::StatusOr<std::vector<int64_t>> StoredCounts(const tensor::ModelLayout& lay
   return counts;
 }
 
+absl::StatusOr<std::vector<int64_t>> StoredCountsOf(const v1::JobSpec& spec,
+                                                    const config::Parameters& parameters) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
+  return StoredCounts(*layout, BudgetOf(spec, parameters));
+}
+
 absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> RandomStructure(
     const tensor::ModelLayout& layout, const Budget& budget, uint64_t seed) {
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> counts, StoredCounts(layout, budget));

@@ -48,6 +48,10 @@ void ValidateBudget(const v1::JobSpec& spec, const config::Parameters& parameter
 absl::StatusOr<std::vector<int64_t>> StoredCounts(const tensor::ModelLayout& layout,
                                                   const Budget& budget);
 
+// The same for a job whose structure keeps the number of weights it starts with.
+absl::StatusOr<std::vector<int64_t>> StoredCountsOf(const v1::JobSpec& spec,
+                                                    const config::Parameters& parameters);
+
 // Random structures of these counts; a tensor that stores everything is dense (null).
 absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> RandomStructure(
     const tensor::ModelLayout& layout, const Budget& budget, uint64_t seed);

@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/config/validate.h"
 #include "common/wire/model_spec/model_spec.h"
+#include "common/wire/proto_time.h"
 #include "server/methods/initial_values.h"
 #include "server/methods/learning_rate.h"
 
@@ -28,6 +29,14 @@ void DescribeModel(const tensor::ModelTopology& topology, v1::RoundSummary& summ
   const int64_t size = topology.sparsifiable_size();
   summary.set_active_weights(topology.sparsifiable_stored());
   summary.set_density(size == 0 ? 1.0 : static_cast<double>(topology.sparsifiable_stored()) / size);
+  for (size_t i = 0; i < topology.num_tensors(); ++i) {
+    const tensor::TensorSpec& tensor = topology.layout()[i];
+    if (!tensor.sparsifiable) continue;
+    v1::LayerSummary& layer = *summary.add_layers();
+    layer.set_name(tensor.name);
+    layer.set_active(topology.stored(i));
+    layer.set_size(tensor.size());
+  }
 }
 
 void NotePeakMemory(const reduce::Reduced& reduced, v1::RoundSummary& summary) {
@@ -39,6 +48,7 @@ void NotePeakMemory(const reduce::Reduced& reduced, v1::RoundSummary& summary) {
 
 TrainingProgram::TrainingProgram(const v1::JobSpec& spec) : spec_(spec) {
   config::ApplyDefaults(spec_);
+  if (auto cost = wire::ModelCost::Create(spec_.model()); cost.ok()) cost_ = *std::move(cost);
 }
 
 v1::Task TrainingProgram::MakeTask(const ProgramState& state) const {
@@ -156,6 +166,7 @@ absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
   summary.set_examples(reduced.examples);
   summary.set_train_loss(reduced.loss_sum / static_cast<double>(reduced.examples));
   NotePeakMemory(reduced, summary);
+  NoteCosts(reduced, state);
 
   if (RoundInWork(state) == rounds()) {
     ESPALIER_ASSIGN_OR_RETURN(const Evolution removal, FinalRemoval(state));
@@ -173,6 +184,17 @@ absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
     state.memory = memory.Encode();
   }
   return Proceed(std::move(state), true);
+}
+
+void TrainingProgram::NoteCosts(const reduce::Reduced& reduced, ProgramState& state) const {
+  const tensor::ModelTopology& topology = *state.model.topology;
+  std::vector<int64_t> stored;
+  for (size_t i = 0; i < topology.num_tensors(); ++i) stored.push_back(topology.stored(i));
+  const auto flops =
+      cost_.OfRound(MakeTask(state).train(), stored, reduced.participants, reduced.examples);
+  state.pending.set_train_flops(flops.actual);
+  state.pending.set_dense_train_flops(flops.dense);
+  wire::SetDuration(absl::Seconds(reduced.compute_seconds), state.pending.mutable_compute_time());
 }
 
 absl::StatusOr<Transition> TrainingProgram::AfterFederatedEvaluation(

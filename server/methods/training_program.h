@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/wire/model_spec/cost.h"
 #include "server/methods/evolution.h"
 #include "server/methods/program.h"
 #include "server/methods/program_memory.h"
@@ -85,10 +86,14 @@ class TrainingProgram : public Program {
   // Carries `evolution` out on `state` and returns what to broadcast.
   absl::StatusOr<StructureChange> Change(const Evolution& evolution, ProgramState& state) const;
 
+  // FLOPs and time of the round's training, in its summary.
+  void NoteCosts(const reduce::Reduced& reduced, ProgramState& state) const;
+
   Step TrainStep(ProgramState& state) const;
   Step EvaluateStep(ProgramState& state, bool central) const;
 
   v1::JobSpec spec_;  // with defaults filled in
+  wire::ModelCost cost_;
 };
 
 }  // namespace espalier::server::methods

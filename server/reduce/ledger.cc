@@ -46,7 +46,7 @@ absl::Status Ledger::Check(const Partial& partial) const {
 
 void Ledger::Add(const Partial& partial) {
   entries_.emplace(partial.participant, Entry{partial.examples, partial.loss_sum, partial.correct,
-                                              partial.peak_memory_bytes});
+                                              partial.peak_memory_bytes, partial.compute_seconds});
 }
 
 absl::StatusOr<Reduced> Ledger::Finish() {
@@ -64,6 +64,7 @@ absl::StatusOr<Reduced> Ledger::Finish() {
     reduced.loss_sum += entry.loss_sum;
     reduced.correct += entry.correct;
     reduced.peak_memory_bytes = std::max(reduced.peak_memory_bytes, entry.peak_memory_bytes);
+    reduced.compute_seconds += entry.compute_seconds;
   }
   entries_.clear();
   return reduced;

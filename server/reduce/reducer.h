@@ -47,6 +47,7 @@ struct Partial {
   double loss_sum = 0;
   int64_t correct = 0;
   int64_t peak_memory_bytes = 0;
+  double compute_seconds = 0;
   int64_t values_count = 0;
   ValueSource values;             // empty function when values_count is 0
   std::vector<ScoreList> scores;  // empty, or one entry per tensor
@@ -59,6 +60,7 @@ struct Reduced {
   double loss_sum = 0;
   int64_t correct = 0;
   int64_t peak_memory_bytes = 0;  // largest over participants
+  double compute_seconds = 0;     // sum over participants
   std::vector<float> values;      // example-weighted mean; empty for metric reducers
   std::vector<ScoreList> scores;  // example-weighted mean gradients of all reported positions
 };

@@ -70,7 +70,7 @@ void StepRunner::RequestTask(size_t index) {
   request.task.set_shard(participant.spec.shard);
   request.only_worker = participant.spec.only_worker;
   request.not_workers = participant.failed_workers;
-  request.needs_dataset = plan_.needs_dataset;
+  request.needs = plan_.needs;
   const auto self = weak_from_this();
   request.on_leased = [self, index](const std::string& worker) {
     if (const auto step = self.lock()) {
@@ -131,8 +131,7 @@ void StepRunner::LeaveOut(Participant& participant) {
 }
 
 bool StepRunner::HasEligibleWorker(const Participant& participant) const {
-  const std::string dataset = plan_.needs_dataset ? plan_.task.data().dataset() : "";
-  const auto workers = fleet_.WorkersWith(dataset);
+  const auto workers = fleet_.WorkersWith(plan_.needs);
   return std::any_of(workers.begin(), workers.end(), [&](const std::string& id) {
     return !participant.failed_workers.contains(id) &&
            (participant.spec.only_worker.empty() || participant.spec.only_worker == id);
@@ -187,6 +186,8 @@ void StepRunner::Merge(size_t index, Upload upload, std::function<void(absl::Sta
   partial->loss_sum = header->loss_sum();
   partial->correct = header->correct();
   partial->peak_memory_bytes = header->peak_memory_bytes();
+  partial->compute_seconds =
+      std::max(0.0, absl::ToDoubleSeconds(wire::FromProto(header->compute_time())));
   partial->values_count = static_cast<int64_t>(header->values_count());
   partial->values = std::move(upload.source);
   const auto self = shared_from_this();
@@ -244,7 +245,7 @@ void StepRunner::Tick() {
                (p.state == State::kWaiting && HasEligibleWorker(p));
       });
   if (waiting_for_workers_ && done_ + left_out_ < static_cast<int64_t>(participants_.size()) &&
-      fleet_.WorkersWith(plan_.needs_dataset ? plan_.task.data().dataset() : "").empty()) {
+      fleet_.WorkersWith(plan_.needs).empty()) {
     deadline_ += now - last_tick_;
   }
   last_tick_ = now;

@@ -63,7 +63,7 @@ struct StepPlan {
   int64_t needed = 1;        // updates that make a quorum
   int64_t values_count = 0;  // that a partial must carry; 0 = none
   std::shared_ptr<const tensor::ModelLayout> layout;
-  bool needs_dataset = true;
+  scheduler::Requirements needs;
   std::shared_ptr<reduce::Reducer> reducer;
 };
 

@@ -10,11 +10,6 @@
 namespace espalier::server::scheduler {
 namespace {
 
-bool Offers(const v1::Worker& worker, const std::string& dataset) {
-  return dataset.empty() || std::any_of(worker.datasets().begin(), worker.datasets().end(),
-                                        [&](const auto& d) { return d.name() == dataset; });
-}
-
 v1::CoordinatorMessage MakeWelcome(const base::Limits& limits, uint32_t protocol,
                                    uint64_t session) {
   v1::CoordinatorMessage message;
@@ -79,6 +74,8 @@ absl::StatusOr<uint64_t> Fleet::Register(const v1::Register& hello,
   view.set_state(v1::Worker::STATE_ACTIVE);
   view.set_version(hello.version());
   view.set_threads(hello.threads());
+  view.set_memory_budget_bytes(hello.memory_budget_bytes());
+  view.set_flops_budget(hello.flops_budget());
   *view.mutable_datasets() = hello.datasets();
   wire::SetTimestamp(clock_.Wall(), view.mutable_register_time());
   wire::SetTimestamp(clock_.Wall(), view.mutable_last_seen_time());
@@ -233,8 +230,8 @@ void Fleet::CloseAll() {
 bool Fleet::CanDo(const std::string& id, const WorkerEntry& worker,
                   const TaskRequest& request) const {
   return IsIdle(worker) && (request.only_worker.empty() || request.only_worker == id) &&
-         !request.not_workers.contains(id) &&
-         (!request.needs_dataset || Offers(worker.view, request.task.data().dataset()));
+         !request.not_workers.contains(id) && OffersData(worker.view, request.needs) &&
+         HasBudget(worker.view, request.needs);
 }
 
 Fleet::WorkerEntry* Fleet::PickWorker(const TaskRequest& request) {
@@ -286,11 +283,11 @@ void Fleet::Dispatch() {
   }
 }
 
-std::vector<std::string> Fleet::WorkersWith(const std::string& dataset) const {
+std::vector<std::string> Fleet::WorkersWith(const Requirements& needs) const {
   std::vector<std::string> ids;
   for (const auto& [id, worker] : workers_) {
     if (worker.link != nullptr && worker.view.state() == v1::Worker::STATE_ACTIVE &&
-        Offers(worker.view, dataset)) {
+        OffersData(worker.view, needs) && HasBudget(worker.view, needs)) {
       ids.push_back(id);
     }
   }
@@ -318,7 +315,7 @@ std::map<v1::Worker::State, int> Fleet::CountByState() const {
   return counts;
 }
 
-size_t Fleet::active() const { return WorkersWith("").size(); }
+size_t Fleet::active() const { return WorkersWith({}).size(); }
 
 std::string Fleet::worker_of(uint64_t session) const {
   const auto it = by_session_.find(session);

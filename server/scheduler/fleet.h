@@ -25,6 +25,7 @@
 #include "common/base/limits.h"
 #include "espalier/v1/cluster.pb.h"
 #include "espalier/v1/worker.pb.h"
+#include "server/scheduler/requirements.h"
 
 namespace espalier::server::scheduler {
 
@@ -50,7 +51,7 @@ struct TaskRequest {
   v1::Task task;                      // complete but for task_id and epoch
   std::string only_worker;            // "" = any
   std::set<std::string> not_workers;  // those that failed at it before
-  bool needs_dataset = true;
+  Requirements needs;
   std::function<void(const std::string& worker)> on_leased;
   std::function<void(const TaskLoss&)> on_lost;
 };
@@ -86,8 +87,8 @@ class Fleet {
   void CloseAll();
 
   // -- views --
-  // Ids of active workers that offer `dataset` ("" = all).
-  std::vector<std::string> WorkersWith(const std::string& dataset) const;
+  // Ids of active workers that have what is needed.
+  std::vector<std::string> WorkersWith(const Requirements& needs) const;
   std::set<std::string> Datasets() const;
   std::vector<v1::Worker> List() const;
   size_t active() const;

@@ -109,6 +109,57 @@ TEST(CreateSimTest, DataSetOfALostWorkerDoesNotCount) {
   EXPECT_TRUE(Create(sim, Request(SmallSpec())).job.ok());
 }
 
+// A worker that declares budgets; `train_examples` are those of the data set "toy".
+void AddWithBudgets(Simulation& sim, const std::string& id, int64_t memory_bytes, double flops,
+                    int64_t train_examples = 100) {
+  FakeWorker& worker = sim.Add(id);
+  worker.Vanish();
+  worker.dataset(0).set_train_examples(train_examples);
+  worker.SetBudgets(memory_bytes, flops);
+  ASSERT_TRUE(worker.Connect().ok());
+}
+
+TEST(CreateSimTest, PlanBeyondMemoryBudgetsSaysByHowMuchAndForWhom) {
+  Simulation sim;
+  AddWithBudgets(sim, "small", 1000000, 0);
+  const Result result = Create(sim, Request(SmallSpec()));
+  ASSERT_THAT(result.violations, SizeIs(1));
+  EXPECT_THAT(result.violations[0].description, HasSubstr("on workers/small it needs "));
+  EXPECT_THAT(result.violations[0].description, HasSubstr("more than its 1.0 MB"));
+  EXPECT_THAT(sim.jobs.List(), IsEmpty());
+}
+
+TEST(CreateSimTest, PlanBeyondComputeBudgetsIsRefused) {
+  Simulation sim;
+  AddWithBudgets(sim, "slow", 0, 10);
+  const Result result = Create(sim, Request(SmallSpec()));
+  ASSERT_THAT(result.violations, SizeIs(1));
+  EXPECT_THAT(result.violations[0].description, HasSubstr("FLOPs a task"));
+}
+
+TEST(CreateSimTest, ComputeOfADividedDataSetIsThatOfOneShare) {
+  v1::JobSpec spec = SmallSpec();  // 4 shards
+  const auto refused = [&spec](int64_t train_examples) {
+    Simulation sim;
+    AddWithBudgets(sim, "w0", 0, 1e6, train_examples);
+    return !Create(sim, Request(spec)).violations.empty();
+  };
+  int64_t fits = 4;
+  while (!refused(2 * fits)) fits *= 2;
+  spec.mutable_data()->mutable_partition()->set_shards(8);
+  EXPECT_FALSE(refused(2 * fits));
+}
+
+TEST(CreateSimTest, WorkersWithinTheirBudgetsDoTheWorkOfTheOthers) {
+  Simulation sim;
+  AddWithBudgets(sim, "small", 1000000, 0);
+  AddWithBudgets(sim, "large", 1 << 30, 0);
+  const std::string job = sim.Start(SmallSpec());
+  sim.Run(job);
+  EXPECT_EQ(sim.State(job), v1::Job::STATE_SUCCEEDED);
+  EXPECT_THAT(sim.worker("small").received(), IsEmpty());
+}
+
 TEST(CreateSimTest, RepeatedRequestReturnsTheFirstJob) {
   Simulation sim;
   v1::CreateJobRequest request = Request(SmallSpec());

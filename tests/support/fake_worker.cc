@@ -48,6 +48,8 @@ absl::Status FakeWorker::Connect() {
   hello.mutable_protocol()->set_min(base::kProtocolMin);
   hello.mutable_protocol()->set_max(base::kProtocolMax);
   hello.mutable_datasets()->Assign(datasets_.begin(), datasets_.end());
+  hello.set_memory_budget_bytes(memory_budget_bytes_);
+  hello.set_flops_budget(flops_budget_);
   auto link = std::make_shared<Link>(*this);
   const auto session = fleet_.Register(hello, link);
   if (!session.ok()) return session.status();

@@ -63,6 +63,11 @@ class FakeWorker {
   // Why the coordinator closed the last connection; OK when it did not.
   absl::Status close_status() const { return link_->close_status; }
   v1::DatasetInfo& dataset(int index) { return datasets_[index]; }
+  // What the next Connect() declares.
+  void SetBudgets(int64_t memory_bytes, double flops) {
+    memory_budget_bytes_ = memory_bytes;
+    flops_budget_ = flops;
+  }
 
  private:
   struct Link : public server::scheduler::WorkerLink {
@@ -81,6 +86,8 @@ class FakeWorker {
 
   const std::string id_;
   std::vector<v1::DatasetInfo> datasets_;
+  int64_t memory_budget_bytes_ = 0;
+  double flops_budget_ = 0;
   server::scheduler::Fleet& fleet_;
   server::jobs::JobManager& jobs_;
   server::round::BlobStore& blobs_;

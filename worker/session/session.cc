@@ -138,6 +138,8 @@ absl::Status Session::RunOnce() {
   registration.mutable_protocol()->set_max(base::kProtocolMax);
   registration.set_version(ESPALIER_VERSION);
   registration.set_threads(options_.threads);
+  registration.set_memory_budget_bytes(options_.memory_budget_bytes);
+  registration.set_flops_budget(options_.flops_budget);
   for (const v1::DatasetInfo& dataset : options_.datasets) *registration.add_datasets() = dataset;
   // The stream itself has no deadline; its first answer has one.
   std::jthread watchdog([&context](const std::stop_token& stop) {

@@ -35,6 +35,8 @@ struct SessionOptions {
   std::string worker_id;
   std::string data_root;
   int threads = 1;
+  int64_t memory_budget_bytes = 0;  // 0 = no limit
+  double flops_budget = 0;          // of one task; 0 = no limit
   std::vector<v1::DatasetInfo> datasets;
 };
 

@@ -31,6 +31,7 @@ void PrintRounds(const Context& context, const v1::Job& job) {
                {"LOSS", true},
                {"ACCURACY", true},
                {"DENSITY", true},
+               {"CHANGED", true},
                {"BYTES", true},
                {"TIME", true}});
   for (int i = std::max(0, job.history_size() - kShown); i < job.history_size(); ++i) {
@@ -38,11 +39,34 @@ void PrintRounds(const Context& context, const v1::Job& job) {
     const auto accuracy = AccuracyOf(round);
     table.Add({std::to_string(round.round()), fmt::format("{:.4f}", round.train_loss()),
                accuracy ? Percent(*accuracy) : "-", fmt::format("{:.4g}", round.density()),
+               std::to_string(round.weights_changed()),
                HumanBytes(round.bytes_sent() + round.bytes_received()),
                HumanDuration(ToDuration(round.duration()))});
   }
   context.out << "\n";
   table.Print(context.out, context.out_terminal);
+}
+
+void PrintLayers(const Context& context, const v1::RoundSummary& round) {
+  Table table({{"LAYER"}, {"ACTIVE", true}, {"OF", true}, {"DENSITY", true}});
+  for (const v1::LayerSummary& layer : round.layers()) {
+    table.Add({layer.name(), std::to_string(layer.active()), std::to_string(layer.size()),
+               fmt::format("{:.4g}", static_cast<double>(layer.active()) /
+                                         static_cast<double>(layer.size()))});
+  }
+  context.out << "\n";
+  table.Print(context.out, context.out_terminal);
+}
+
+// What the last round took.
+void AddCosts(const v1::RoundSummary& round, Fields& fields) {
+  fields.emplace_back(
+      "training a round",
+      fmt::format("{:.3g} FLOPs, {} of dense; {} of workers' time", round.train_flops(),
+                  Percent(round.train_flops() / round.dense_train_flops()),
+                  HumanDuration(ToDuration(round.compute_time()))));
+  fields.emplace_back("peak worker memory", HumanBytes(round.worker_peak_memory_bytes()));
+  fields.emplace_back("positions ever active", Percent(round.explored()));
 }
 
 // A job file is YAML, whatever standard output is; JSON only when asked for.
@@ -68,11 +92,17 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   RunTotals totals;
   for (const v1::RoundSummary& round : job.history()) totals.Add(round);
   if (totals.rounds > 0) fields.emplace_back("bytes saved", Percent(totals.saved()));
+  const bool trained =
+      job.history_size() > 0 && job.history(job.history_size() - 1).dense_train_flops() > 0;
+  if (trained) AddCosts(job.history(job.history_size() - 1), fields);
   for (const v1::Condition& condition : job.conditions()) {
     fields.emplace_back("waiting", condition.type() + ": " + condition.message());
   }
   PrintFields(context.out, context.out_terminal, fields);
-  if (context.out_terminal.is_tty && job.history_size() > 0) PrintRounds(context, job);
+  if (context.out_terminal.is_tty && job.history_size() > 0) {
+    PrintRounds(context, job);
+    PrintLayers(context, job.history(job.history_size() - 1));
+  }
   return kExitDone;
 }
 

@@ -20,6 +20,12 @@ std::string DatasetNames(const v1::Worker& worker) {
   return config::Joined(names, ",");
 }
 
+std::string Memory(const v1::Worker& worker) {
+  const std::string used = HumanBytes(worker.resident_bytes());
+  if (worker.memory_budget_bytes() == 0) return used;
+  return fmt::format("{} of {}", used, HumanBytes(worker.memory_budget_bytes()));
+}
+
 absl::StatusOr<int> List(Context& context) {
   constexpr size_t kLimit = 100'000;
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
@@ -47,7 +53,7 @@ absl::StatusOr<int> List(Context& context) {
     table.Add({worker.name(), v1::Worker::State_Name(worker.state()).substr(kPrefix.size()),
                worker.task().empty() ? "-" : worker.task(),
                std::to_string(worker.tasks_completed()), std::to_string(worker.tasks_failed()),
-               HumanBytes(worker.resident_bytes()), std::to_string(worker.threads()),
+               Memory(worker), std::to_string(worker.threads()),
                context.out_terminal.is_tty ? RelativeTime(worker.last_seen_time(), absl::Now())
                                            : AbsoluteTime(worker.last_seen_time()),
                worker.version(), DatasetNames(worker)});

@@ -37,12 +37,13 @@ class TensorList {
     if (layer.has_linear()) {
       const v1::LinearLayer& linear = layer.linear();
       ESPALIER_RETURN_IF_ERROR(AddWeight(name, {linear.units(), input.features()}, linear.dense(),
-                                         linear.initializer(), linear.no_bias()));
+                                         linear.initializer(), linear.no_bias(), 1));
     } else if (layer.has_conv2d()) {
       const v1::Conv2dLayer& conv = layer.conv2d();
       const int64_t kernel = WindowOf(conv).kernel;
       ESPALIER_RETURN_IF_ERROR(AddWeight(name, {conv.channels(), input.channels, kernel, kernel},
-                                         conv.dense(), conv.initializer(), conv.no_bias()));
+                                         conv.dense(), conv.initializer(), conv.no_bias(),
+                                         output->positions()));
     } else if (layer.has_batch_norm()) {
       for (const auto& [field, role] : {std::pair{"weight", TensorRole::kScale},
                                         {"bias", TensorRole::kShift},
@@ -66,12 +67,12 @@ class TensorList {
   }
 
   absl::Status AddWeight(const std::string& layer, std::vector<int64_t> shape, bool dense,
-                         v1::Initializer initializer, bool no_bias) {
+                         v1::Initializer initializer, bool no_bias, int64_t positions) {
     const int64_t outputs = shape[0];
     ESPALIER_ASSIGN_OR_RETURN(tensor::TensorSpec spec,
                               tensor::CheckedTensor(layer + ".weight", std::move(shape)));
     spec.sparsifiable = !dense;
-    tensors_.push_back({std::move(spec), TensorRole::kWeight, initializer});
+    tensors_.push_back({std::move(spec), TensorRole::kWeight, initializer, positions});
     return no_bias ? absl::OkStatus() : AddVector(layer + ".bias", outputs, TensorRole::kBias);
   }
 

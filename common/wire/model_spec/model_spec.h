@@ -24,6 +24,7 @@ struct ModelTensor {
   tensor::TensorSpec spec;
   TensorRole role = TensorRole::kWeight;
   v1::Initializer initializer = v1::INITIALIZER_UNSPECIFIED;  // of a kWeight
+  int64_t positions = 0;  // of a kWeight: outputs of one example that each weight has a part in
 };
 
 // In layout order. Names: layers.<i>.weight and .bias, of a batch norm also .running_mean and

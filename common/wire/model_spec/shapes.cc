@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "common/base/status.h"
@@ -54,6 +55,23 @@ absl::StatusOr<FeatureShape> Through(const google::protobuf::RepeatedPtrField<v1
     ESPALIER_ASSIGN_OR_RETURN(shape, OutputShape(layer, shape));
   }
   return shape;
+}
+
+// Adds what `layers` give out; `shape` becomes that of the last one.
+void AddOutputs(const google::protobuf::RepeatedPtrField<v1::Layer>& layers, FeatureShape& shape,
+                Outputs& outputs) {
+  for (const v1::Layer& layer : layers) {
+    FeatureShape body = shape;
+    FeatureShape shortcut = shape;
+    AddOutputs(layer.residual().body(), body, outputs);
+    AddOutputs(layer.residual().shortcut(), shortcut, outputs);
+    const auto next = OutputShape(layer, shape);
+    if (!next.ok()) return;
+    shape = *next;
+    const auto values = static_cast<double>(shape.features());
+    outputs.total += values;
+    outputs.widest = std::max(outputs.widest, values);
+  }
 }
 
 }  // namespace
@@ -114,6 +132,13 @@ absl::StatusOr<FeatureShape> OutputShape(const v1::Layer& layer, const FeatureSh
   return base::InvalidArgument(
       "UNKNOWN_LAYER",
       "expected a layer of a kind, found none; it may need a newer version of this program");
+}
+
+Outputs OutputsOf(const v1::ModelSpec& spec) {
+  Outputs outputs;
+  FeatureShape shape = InputShape(spec);
+  AddOutputs(spec.layers(), shape, outputs);
+  return outputs;
 }
 
 absl::Status CheckBranches(const FeatureShape& body, const FeatureShape& shortcut) {

@@ -44,6 +44,14 @@ FeatureShape InputShape(const v1::ModelSpec& spec);
 // What `layer` makes of an input of that shape; parameters are in their documented ranges.
 absl::StatusOr<FeatureShape> OutputShape(const v1::Layer& layer, const FeatureShape& input);
 
+// Values that the layers give out for one example: all together, and the most of one layer. For
+// layers that fit each other; what follows one that does not is left out.
+struct Outputs {
+  double total = 0;
+  double widest = 0;
+};
+Outputs OutputsOf(const v1::ModelSpec& spec);
+
 // OK when the two branches of a residual layer can be added.
 absl::Status CheckBranches(const FeatureShape& body, const FeatureShape& shortcut);
 

@@ -368,6 +368,13 @@ void ValidateFedTiny(const v1::JobSpec& spec, const config::Parameters& paramete
   }
 }
 
+// All candidates have as many weights in all; those of the first are close to any other's.
+absl::StatusOr<std::vector<int64_t>> PoolCounts(const v1::JobSpec& spec,
+                                                const config::Parameters& parameters) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
+  return StoredCounts(*layout, {.distribution = "erk", .density = parameters.Double("density")});
+}
+
 std::unique_ptr<Program> MakeFedTiny(const v1::JobSpec& spec,
                                      const config::Parameters& parameters) {
   return std::make_unique<FedTinyProgram>(
@@ -400,7 +407,8 @@ MethodDeclaration FedTinyMethod() {
               "learning, ICDCS 2023",
           .parameters = FedTinyParameters(),
           .validate = ValidateFedTiny,
-          .make = MakeFedTiny};
+          .make = MakeFedTiny,
+          .stored_counts = PoolCounts};
 }
 
 }  // namespace espalier::server::methods

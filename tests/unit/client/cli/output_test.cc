@@ -61,7 +61,8 @@ TEST(JsonTest, GoldenRound) {
             R"({"round":3,"participants":"0","examples":"0","train_loss":0.25,"density":0,)"
             R"("active_weights":"1234567890123","bytes_sent":"0","bytes_received":"0",)"
             R"("dense_bytes":"0","weights_changed":"0","explored":0,)"
-            R"("worker_peak_memory_bytes":"0","test_accuracy":0.9,"duration":"1.500s"})"
+            R"("worker_peak_memory_bytes":"0","train_flops":0,"dense_train_flops":0,"layers":[],)"
+            R"("test_accuracy":0.9,"duration":"1.500s"})"
             "\n");
 }
 

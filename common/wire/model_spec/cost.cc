@@ -1,0 +1,117 @@
+#include "common/wire/model_spec/cost.h"
+
+#include <algorithm>
+
+#include "common/base/status.h"
+#include "common/wire/model_spec/named_models.h"
+
+namespace espalier::wire {
+namespace {
+
+constexpr double kFlopsPerWeight = 2;
+// A worker that has no model yet: program, gRPC, thread stacks.
+constexpr int64_t kProcessBytes = int64_t{32} << 20;
+// Tiles of gradients at inactive positions, chunks of transfers, plans of the library.
+constexpr int64_t kScratchBytes = int64_t{8} << 20;
+constexpr int64_t kLanes = 16;
+
+bool HasResidual(const v1::ModelSpec& model) {
+  return std::any_of(model.layers().begin(), model.layers().end(),
+                     [](const v1::Layer& layer) { return layer.has_residual(); });
+}
+
+// Optimizer state per stored value.
+int Slots(const v1::Optimizer& optimizer) {
+  if (optimizer.kind() == v1::Optimizer::KIND_ADAM) return 2;
+  return optimizer.momentum() > 0 ? 1 : 0;
+}
+
+// Distance between the features of a batch in memory: an odd number of cache lines.
+int64_t BatchStride(int64_t batch_size) {
+  return ((batch_size + kLanes - 1) / kLanes | 1) * kLanes;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelCost> ModelCost::Create(const v1::ModelSpec& spec) {
+  const v1::ModelSpec model = ExplicitModel(spec);
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<ModelTensor> tensors, TensorsOf(model));
+  ModelCost cost;
+  for (const ModelTensor& tensor : tensors) {
+    cost.tensors_.push_back({.size = tensor.spec.size(),
+                             .positions = tensor.positions,
+                             .convolution = tensor.spec.shape.size() == 4});
+  }
+  cost.input_features_ = InputShape(model).features();
+  cost.outputs_ = OutputsOf(model);
+  if (HasResidual(model)) cost.deltas_ = 4;
+  return cost;
+}
+
+double ModelCost::ForwardFlops(std::span<const int64_t> stored) const {
+  double flops = 0;
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    flops += kFlopsPerWeight * static_cast<double>(stored[i]) *
+             static_cast<double>(tensors_[i].positions);
+  }
+  return flops;
+}
+
+double ModelCost::DenseForwardFlops() const {
+  double flops = 0;
+  for (size_t i = 0; i < tensors_.size(); ++i) flops += FullGradientFlops(i);
+  return flops;
+}
+
+double ModelCost::FullGradientFlops(size_t tensor) const {
+  return kFlopsPerWeight * static_cast<double>(tensors_[tensor].size) *
+         static_cast<double>(tensors_[tensor].positions);
+}
+
+ModelCost::RoundFlops ModelCost::OfRound(const v1::TrainTask& task, std::span<const int64_t> stored,
+                                         int64_t participants, int64_t examples) const {
+  const v1::Training& training = task.training();
+  const auto per_batch = static_cast<double>(participants) * training.batch_size();
+  const double seen = training.local_steps() > 0
+                          ? per_batch * training.local_steps()
+                          : static_cast<double>(examples) * std::max(1, training.local_epochs());
+  RoundFlops flops = {.actual = seen * TrainFlops(stored), .dense = seen * 3 * DenseForwardFlops()};
+  double growth = 0;
+  for (int i = 0; i < task.growth_candidates_size(); ++i) {
+    if (task.growth_candidates(i) > 0) growth += FullGradientFlops(i);
+  }
+  // Before the gradients of weights come a forward pass and those of the activations.
+  if (growth > 0) growth += 2 * ForwardFlops(stored);
+  flops.actual += per_batch * std::max(1, task.growth_batches()) * growth;
+  return flops;
+}
+
+int64_t ModelCost::WorkerBytes(std::span<const int64_t> stored,
+                               const v1::Training& training) const {
+  constexpr int64_t kFloat = sizeof(float);
+  const int slots = Slots(training.optimizer());
+  const bool keeps_state =
+      training.optimizer().across_rounds() == v1::Optimizer::ACROSS_ROUNDS_AVERAGE;
+  int64_t model = 0;
+  int64_t largest = 0;
+  int64_t largest_dense = 0;  // of which the library makes a copy in its own order
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    // The task's copy of each value, the network's, the result's and its state.
+    model += stored[i] * kFloat * (3 + slots + (keeps_state ? 2 * slots : 0));
+    largest = std::max(largest, stored[i]);
+    if (stored[i] == tensors_[i].size) {
+      largest_dense = std::max(largest_dense, stored[i]);
+      continue;
+    }
+    // Structure (that of the last round is kept too), transpose, and of a convolution its plan.
+    model += stored[i] * kFloat * (tensors_[i].convolution ? 5 : 4);
+  }
+  const int64_t stride = BatchStride(training.batch_size());
+  const double per_example =
+      static_cast<double>(input_features_) + outputs_.total +
+      deltas_ * std::max(outputs_.widest, static_cast<double>(input_features_));
+  const auto activations = static_cast<int64_t>(per_example) * stride * kFloat;
+  return kProcessBytes + kScratchBytes + model + (largest + largest_dense) * kFloat + activations;
+}
+
+}  // namespace espalier::wire

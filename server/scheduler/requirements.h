@@ -1,0 +1,33 @@
+// What a worker must have and declare to be given a job's tasks.
+//
+// Units:       bytes; floating-point operations of one task.
+// Threading:   pure functions.
+#pragma once
+
+#include <string>
+
+#include "espalier/v1/cluster.pb.h"
+
+namespace espalier::server::scheduler {
+
+struct Requirements {
+  std::string dataset;           // "" = none
+  int64_t memory_bytes = 0;      // beside the data set; 0 = not known
+  double flops_per_example = 0;  // of training
+  int64_t examples = 0;          // that one task trains on, or, where that depends on the data:
+  double passes = 0;             // × the worker's training examples (at most `train_limit`)
+  int64_t train_limit = 0;       // 0 = none
+};
+
+// What a task would take on this worker, by its description of the data set.
+struct Demand {
+  int64_t memory_bytes = 0;
+  double flops = 0;
+};
+Demand DemandOn(const v1::Worker& worker, const Requirements& needs);
+
+bool OffersData(const v1::Worker& worker, const Requirements& needs);
+// Within the budgets that the worker declared.
+bool HasBudget(const v1::Worker& worker, const Requirements& needs);
+
+}  // namespace espalier::server::scheduler
