@@ -1,14 +1,14 @@
-// espalier-bench-epoch: time and memory of training epochs of a multilayer perceptron.
+// espalier-bench-epoch: time and memory of training epochs of a multilayer perceptron or a named
+// convolutional network.
 //
 // Prints one JSON object. An epoch is what a worker does: shuffle, assemble every batch from the
-// bytes of the data set, train on it. Hidden layers are sparse at --density (all dense at 1), the
-// output layer is dense; ReLU, cross-entropy, SGD with Nesterov momentum. Peer: pytorch_epoch.py
-// beside this file.
+// bytes of the data set, train on it; without augmentation. Layers are sparse at --density (all
+// dense at 1), but for the output layer of a perceptron; ReLU, cross-entropy, SGD with Nesterov
+// momentum. Peer: pytorch_epoch.py beside this file.
 #include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <ctime>
 #include <filesystem>
 #include <numeric>
@@ -18,22 +18,28 @@
 #include "CLI/CLI.hpp"
 #include "common/base/rng.h"
 #include "common/base/status.h"
-#include "common/sparsity/random_topology.h"
-#include "common/tensor/model_layout.h"
+#include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/named_models.h"
 #include "fmt/format.h"
+#include "server/methods/initial_values.h"
+#include "server/methods/structure.h"
 #include "worker/data/batch.h"
 #include "worker/data/load.h"
 #include "worker/engine/network.h"
+#include "worker/tasks/task.h"
 
 namespace espalier {
 namespace {
 
+namespace methods = server::methods;
 using worker::engine::AlignedBuffer;
 using worker::engine::Batch;
 using worker::engine::Network;
 
 struct Options {
   std::string arch = "3072-1024-1024-10";
+  std::string model;  // a named model for CIFAR-10 instead
+  std::string distribution = "uniform";
   double density = 0.05;
   double epsilon = 0;  // > 0: SET's ε·(inputs + outputs) weights in each layer instead of a density
   int64_t batch = 100;
@@ -110,67 +116,48 @@ std::shared_ptr<const worker::data::Dataset> Load(const Options& options,
   return dataset;
 }
 
-int64_t StoredWeights(const Options& options, const tensor::TensorSpec& spec) {
-  const double wanted = options.epsilon > 0
-                            ? options.epsilon * static_cast<double>(spec.rows + spec.cols)
-                            : options.density * static_cast<double>(spec.size());
-  return std::min<int64_t>(std::llround(wanted), spec.size());
-}
-
-std::shared_ptr<const tensor::ModelTopology> MakeTopology(const Options& options,
-                                                          const std::vector<int64_t>& sizes) {
-  const bool dense = options.epsilon == 0 && options.density >= 1;
-  std::vector<tensor::LinearShape> shapes;
+v1::ModelSpec MakeSpec(const Options& options, const std::vector<int64_t>& sizes) {
+  v1::ModelSpec spec;
+  if (!options.model.empty()) {
+    spec.set_name(options.model);
+    return wire::ExplicitModel(spec);
+  }
+  spec.set_input_features(sizes.front());
   for (size_t i = 1; i < sizes.size(); ++i) {
-    shapes.push_back({.units = sizes[i], .dense = dense || i + 1 == sizes.size()});
-  }
-  auto layout = std::make_shared<const tensor::ModelLayout>(
-      ValueOrFail(tensor::LinearStackLayout(sizes.front(), shapes)));
-  std::vector<std::shared_ptr<const tensor::Topology>> topologies;
-  for (const tensor::TensorSpec& spec : *layout) {
-    topologies.push_back(nullptr);
-    if (!spec.sparsifiable) continue;
-    const int64_t count = StoredWeights(options, spec);
-    if (count == spec.size()) continue;
-    topologies.back() = std::make_shared<const tensor::Topology>(
-        ValueOrFail(sparsity::RandomTopology(spec.rows, spec.cols, count, topologies.size())));
-  }
-  return std::make_shared<const tensor::ModelTopology>(
-      ValueOrFail(tensor::ModelTopology::Create(layout, std::move(topologies))));
-}
-
-// He initialisation with the fan-in that is really there; biases 0.
-std::vector<float> InitialValues(const tensor::ModelTopology& topology) {
-  std::vector<float> values(topology.total_stored());
-  base::Rng rng(7);
-  for (size_t t = 0; t < topology.num_tensors(); ++t) {
-    const tensor::TensorSpec& spec = topology.layout()[t];
-    if (spec.cols == 1) continue;
-    const double fan_in = static_cast<double>(topology.stored(t)) / static_cast<double>(spec.rows);
-    for (int64_t k = 0; k < topology.stored(t); ++k) {
-      values[topology.offset(t) + k] =
-          static_cast<float>(rng.Normal() * std::sqrt(2.0 / std::max(fan_in, 1.0)));
-    }
-  }
-  return values;
-}
-
-std::unique_ptr<Network> MakeNetwork(const Options& options, const std::vector<int64_t>& sizes) {
-  worker::engine::NetworkSpec spec;
-  spec.input_features = sizes.front();
-  for (size_t i = 1; i < sizes.size(); ++i) {
+    v1::LinearLayer& layer = *spec.add_layers()->mutable_linear();
+    layer.set_units(sizes[i]);
     const bool last = i + 1 == sizes.size();
-    spec.layers.push_back({.units = sizes[i],
-                           .activation = last ? worker::engine::Activation::kLinear
-                                              : worker::engine::Activation::kRelu});
+    layer.set_dense(last);
+    layer.set_activation(last ? v1::ACTIVATION_LINEAR : v1::ACTIVATION_RELU);
   }
-  const worker::engine::OptimizerSpec optimizer = {.momentum = 0.9, .nesterov = true};
-  const auto topology = MakeTopology(options, sizes);
-  auto network =
-      ValueOrFail(Network::Create(spec, optimizer, topology, options.batch, options.threads,
-                                  worker::engine::BackendKind::kOneDnn));
-  if (!network->SetValues(InitialValues(*topology)).ok()) Fail("values do not fit the network");
-  return network;
+  return spec;
+}
+
+methods::Budget BudgetOf(const Options& options) {
+  if (options.epsilon > 0) return {.distribution = "set_epsilon", .epsilon = options.epsilon};
+  return {.distribution = options.distribution, .density = options.density};
+}
+
+std::shared_ptr<const tensor::ModelState> MakeModel(const Options& options,
+                                                    const v1::ModelSpec& spec) {
+  const auto layout = ValueOrFail(wire::LayoutOf(spec));
+  auto structure = ValueOrFail(methods::RandomStructure(*layout, BudgetOf(options), 1));
+  tensor::ModelState model;
+  model.topology = std::make_shared<const tensor::ModelTopology>(
+      ValueOrFail(tensor::ModelTopology::Create(layout, std::move(structure))));
+  model.values = methods::InitialValues(spec, *model.topology, 7);
+  return std::make_shared<const tensor::ModelState>(std::move(model));
+}
+
+Network& MakeNetwork(const Options& options, const v1::ModelSpec& spec,
+                     const std::shared_ptr<const tensor::ModelState>& model,
+                     worker::tasks::NetworkCache& networks) {
+  v1::Task task;
+  *task.mutable_model()->mutable_spec() = spec;
+  v1::Optimizer& optimizer = *task.mutable_train()->mutable_training()->mutable_optimizer();
+  optimizer.set_momentum(0.9);
+  optimizer.set_nesterov(true);
+  return *ValueOrFail(networks.Get(task, model, static_cast<int>(options.batch)));
 }
 
 EpochResult RunEpoch(const Options& options, const worker::data::Dataset& dataset, uint64_t epoch,
@@ -204,14 +191,18 @@ EpochResult RunEpoch(const Options& options, const worker::data::Dataset& datase
 }
 
 int Run(const Options& options) {
-  const std::vector<int64_t> sizes = ParseArch(options.arch);
+  const std::vector<int64_t> sizes =
+      options.model.empty() ? ParseArch(options.arch) : std::vector<int64_t>{3 * 32 * 32, 10};
   const auto dataset = Load(options, sizes);
-  const auto network = MakeNetwork(options, sizes);
+  const v1::ModelSpec spec = MakeSpec(options, sizes);
+  const auto model = MakeModel(options, spec);
+  worker::tasks::NetworkCache networks(options.threads);
+  Network& network = MakeNetwork(options, spec, model, networks);
   EpochResult last;
   std::vector<double> seconds;
   std::vector<double> cpu_seconds;
   for (int epoch = 0; epoch < options.epochs; ++epoch) {
-    last = RunEpoch(options, *dataset, static_cast<uint64_t>(epoch), *network);
+    last = RunEpoch(options, *dataset, static_cast<uint64_t>(epoch), network);
     seconds.push_back(last.seconds);
     cpu_seconds.push_back(last.cpu_seconds);
   }
@@ -223,10 +214,10 @@ int Run(const Options& options) {
       "\"parameters\": {}, \"epoch_seconds_median\": {:.4f}, \"epoch_seconds_min\": {:.4f}, "
       "\"epoch_cpu_seconds_median\": {:.4f}, \"peak_rss_bytes\": {}, \"data_bytes\": {}, "
       "\"train_loss\": {:.5f}, \"train_accuracy\": {:.4f}}}\n",
-      options.arch, options.density, options.epsilon, options.batch, options.threads,
-      dataset->train_rows(), network->values().size(), Median(seconds), std::ranges::min(seconds),
-      Median(cpu_seconds), int64_t{usage.ru_maxrss} * 1024, dataset->memory_bytes(), last.loss,
-      last.accuracy);
+      options.model.empty() ? options.arch : options.model, options.density, options.epsilon,
+      options.batch, options.threads, dataset->train_rows(), network.values().size(),
+      Median(seconds), std::ranges::min(seconds), Median(cpu_seconds),
+      int64_t{usage.ru_maxrss} * 1024, dataset->memory_bytes(), last.loss, last.accuracy);
   return 0;
 }
 
@@ -237,6 +228,10 @@ int main(int argc, char** argv) {
   espalier::Options options;
   CLI::App app("Time of training epochs");
   app.add_option("--arch", options.arch, "Layer sizes, input first");
+  app.add_option("--model", options.model, "Named model on 3 × 32 × 32 images instead of --arch")
+      ->check(CLI::IsMember({"resnet8", "resnet20", "resnet18", "vgg11"}));
+  app.add_option("--distribution", options.distribution, "Of the density over layers")
+      ->check(CLI::IsMember({"uniform", "er", "erk"}));
   app.add_option("--density", options.density, "Density of the hidden layers, 1 = dense")
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--epsilon", options.epsilon, "Weights of a hidden layer per unit that it joins")
