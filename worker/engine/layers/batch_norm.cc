@@ -20,13 +20,47 @@ struct Channel {
   int64_t width;
 };
 
-// Partial sums in lanes, a fixed order that vectorises; those of a few rows at a time are then
-// added in double, so that large images lose nothing.
+// Partial sums in lanes, a fixed order that vectorises; several vectors of them, so that one
+// addition need not wait for the one before. Those of a few rows at a time are then added in
+// double, so that large images lose nothing.
 constexpr int64_t kRowsPerSum = 16;
+constexpr int64_t kSumLanes = 4 * kLanes;
 
-double SumOf(const float (&lanes)[kLanes]) {
+double TakeSum(float (&lanes)[kSumLanes]) {
   float sum = 0;
-  for (const float lane : lanes) sum += lane;
+  for (float& lane : lanes) {
+    sum += lane;
+    lane = 0;
+  }
+  return sum;
+}
+
+bool EndsSum(int64_t row, int64_t rows) {
+  return row % kRowsPerSum == kRowsPerSum - 1 || row + 1 == rows;
+}
+
+// Calls add(index, lane) for the `size` values of a row.
+template <typename Add>
+inline void ForLanes(int64_t size, const Add& add) {
+  int64_t b = 0;
+  for (; b + kSumLanes <= size; b += kSumLanes) {
+    for (int64_t lane = 0; lane < kSumLanes; ++lane) add(b + lane, lane);
+  }
+  for (; b + kLanes <= size; b += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) add(b + lane, lane);
+  }
+  for (int64_t lane = 0; b + lane < size; ++lane) add(b + lane, lane);
+}
+
+// Σ x over the values that count.
+ESPALIER_MULTIVERSION
+double Sum(const float* x, const Channel& c) {
+  double sum = 0;
+  float lanes[kSumLanes] = {};
+  for (int64_t p = 0; p < c.positions; ++p, x += c.stride) {
+    ForLanes(c.size, [&](int64_t b, int64_t lane) { lanes[lane] += x[b]; });
+    if (EndsSum(p, c.positions)) sum += TakeSum(lanes);
+  }
   return sum;
 }
 
@@ -39,27 +73,17 @@ struct Sums {
 ESPALIER_MULTIVERSION
 Sums SumAround(const float* x, const Channel& c, float center) {
   Sums sums;
-  const int64_t whole = c.size / kLanes * kLanes;
-  float first[kLanes] = {};
-  float second[kLanes] = {};
+  float first[kSumLanes] = {};
+  float second[kSumLanes] = {};
   for (int64_t p = 0; p < c.positions; ++p, x += c.stride) {
-    for (int64_t b = 0; b < whole; b += kLanes) {
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        const float d = x[b + lane] - center;
-        first[lane] += d;
-        second[lane] += d * d;
-      }
-    }
-    for (int64_t b = whole; b < c.size; ++b) {
+    ForLanes(c.size, [&](int64_t b, int64_t lane) {
       const float d = x[b] - center;
-      first[b - whole] += d;
-      second[b - whole] += d * d;
-    }
-    if (p % kRowsPerSum != kRowsPerSum - 1 && p + 1 < c.positions) continue;
-    sums.first += SumOf(first);
-    sums.second += SumOf(second);
-    std::fill_n(first, kLanes, 0.0F);
-    std::fill_n(second, kLanes, 0.0F);
+      first[lane] += d;
+      second[lane] += d * d;
+    });
+    if (!EndsSum(p, c.positions)) continue;
+    sums.first += TakeSum(first);
+    sums.second += TakeSum(second);
   }
   return sums;
 }
@@ -77,25 +101,16 @@ void Scale(const float* x, const Channel& c, float factor, float offset, float* 
 ESPALIER_MULTIVERSION
 Sums DeltaSums(const float* delta, const float* x, const Channel& c, float mean) {
   Sums sums;
-  const int64_t whole = c.size / kLanes * kLanes;
-  float first[kLanes] = {};
-  float second[kLanes] = {};
+  float first[kSumLanes] = {};
+  float second[kSumLanes] = {};
   for (int64_t p = 0; p < c.positions; ++p, x += c.stride, delta += c.stride) {
-    for (int64_t b = 0; b < whole; b += kLanes) {
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        first[lane] += delta[b + lane];
-        second[lane] += delta[b + lane] * (x[b + lane] - mean);
-      }
-    }
-    for (int64_t b = whole; b < c.size; ++b) {
-      first[b - whole] += delta[b];
-      second[b - whole] += delta[b] * (x[b] - mean);
-    }
-    if (p % kRowsPerSum != kRowsPerSum - 1 && p + 1 < c.positions) continue;
-    sums.first += SumOf(first);
-    sums.second += SumOf(second);
-    std::fill_n(first, kLanes, 0.0F);
-    std::fill_n(second, kLanes, 0.0F);
+    ForLanes(c.size, [&](int64_t b, int64_t lane) {
+      first[lane] += delta[b];
+      second[lane] += delta[b] * (x[b] - mean);
+    });
+    if (!EndsSum(p, c.positions)) continue;
+    sums.first += TakeSum(first);
+    sums.second += TakeSum(second);
   }
   return sums;
 }
@@ -145,47 +160,45 @@ BatchNorm::BatchNorm(const LayerSpec& spec, const MapShape& input, BuildContext&
       mean_(input.channels),
       inverse_deviation_(input.channels) {}
 
-void BatchNorm::UpdateStatistics(const Pass& pass, const float* input, RowRange channels) {
+void BatchNorm::UpdateStatistics(const Pass& pass, const float* x, int64_t channel) {
   const Channel c = ChannelOf(shape(), stride(), pass);
   const auto n = static_cast<double>(c.positions * c.size);
-  for (int64_t i = channels.begin; i < channels.end; ++i) {
-    float& running_mean = pass.values[mean_offset_ + i];
-    float& running_variance = pass.values[variance_offset_ + i];
-    double mean = running_mean;
-    double variance = running_variance;
-    if (pass.mode != Mode::kEvaluate) {
-      const float* x = input + i * c.positions * c.stride;
-      // A value near the mean keeps the rounding errors of the second sum small.
-      const double near = SumAround(x, c, 0.0F).first / n;
-      const Sums sums = SumAround(x, c, static_cast<float>(near));
-      const double error = sums.first / n;
-      mean = static_cast<float>(near) + error;
-      variance = std::max(0.0, sums.second / n - error * error);
-      // One value says nothing of a variance: running statistics stay as they are.
-      if (n > 1 && (pass.mode == Mode::kTrain || pass.mode == Mode::kCalibrate)) {
-        const double unbiased = variance * n / (n - 1);
-        const double m = pass.momentum.value_or(spec_.momentum);
-        running_mean = static_cast<float>((1 - m) * running_mean + m * mean);
-        running_variance = static_cast<float>((1 - m) * running_variance + m * unbiased);
-      }
+  float& running_mean = pass.values[mean_offset_ + channel];
+  float& running_variance = pass.values[variance_offset_ + channel];
+  double mean = running_mean;
+  double variance = running_variance;
+  if (pass.mode != Mode::kEvaluate) {
+    // A value near the mean keeps the rounding errors of the second sum small.
+    const double near = Sum(x, c) / n;
+    const Sums sums = SumAround(x, c, static_cast<float>(near));
+    const double error = sums.first / n;
+    mean = static_cast<float>(near) + error;
+    variance = std::max(0.0, sums.second / n - error * error);
+    // One value says nothing of a variance: running statistics stay as they are.
+    if (n > 1 && (pass.mode == Mode::kTrain || pass.mode == Mode::kCalibrate)) {
+      const double unbiased = variance * n / (n - 1);
+      const double m = pass.momentum.value_or(spec_.momentum);
+      running_mean = static_cast<float>((1 - m) * running_mean + m * mean);
+      running_variance = static_cast<float>((1 - m) * running_variance + m * unbiased);
     }
-    mean_.data()[i] = static_cast<float>(mean);
-    inverse_deviation_.data()[i] = static_cast<float>(1 / std::sqrt(variance + spec_.epsilon));
   }
+  mean_.data()[channel] = static_cast<float>(mean);
+  inverse_deviation_.data()[channel] = static_cast<float>(1 / std::sqrt(variance + spec_.epsilon));
 }
 
 void BatchNorm::Forward(const Pass& pass, const float* input) {
   const Channel c = ChannelOf(shape(), stride(), pass);
   ParallelRows(threads(), shape().channels, [&](RowRange channels) {
-    UpdateStatistics(pass, input, channels);
+    // One channel after the other: it stays in the cache for all that is done with it.
     for (int64_t i = channels.begin; i < channels.end; ++i) {
+      const int64_t first = i * c.positions * c.stride;
+      UpdateStatistics(pass, input + first, i);
       const float factor = pass.values[scale_offset_ + i] * inverse_deviation_.data()[i];
       const float offset = pass.values[shift_offset_ + i] - mean_.data()[i] * factor;
-      const int64_t first = i * c.positions * c.stride;
       Scale(input + first, c, factor, offset, mutable_output() + first);
+      BiasActivate(spec_.activation, nullptr, mutable_output(), stride(), c.width,
+                   {i * c.positions, (i + 1) * c.positions});
     }
-    const RowRange rows = {channels.begin * c.positions, channels.end * c.positions};
-    BiasActivate(spec_.activation, nullptr, mutable_output(), stride(), c.width, rows);
   });
 }
 
@@ -196,9 +209,9 @@ void BatchNorm::Backward(const Pass& pass, const float* input, float* delta, flo
   float* scale_gradient = workspace().vector().data();
   float* shift_gradient = scale_gradient + shape().channels;
   ParallelRows(threads(), shape().channels, [&](RowRange channels) {
-    const RowRange rows = {channels.begin * c.positions, channels.end * c.positions};
-    ActivationGradient(spec_.activation, no_dropout_, output(), delta, stride(), c.width, rows);
     for (int64_t i = channels.begin; i < channels.end; ++i) {
+      ActivationGradient(spec_.activation, no_dropout_, output(), delta, stride(), c.width,
+                         {i * c.positions, (i + 1) * c.positions});
       const int64_t first = i * c.positions * c.stride;
       const float mean = mean_.data()[i];
       const double inverse = inverse_deviation_.data()[i];

@@ -29,8 +29,9 @@ class BatchNorm final : public Layer {
 
  private:
   BatchNorm(const LayerSpec& spec, const MapShape& input, BuildContext& context);
-  // Fills mean_ and inverse_deviation_, and moves the running statistics while training.
-  void UpdateStatistics(const Pass& pass, const float* input, RowRange channels);
+  // Fills mean_ and inverse_deviation_ of one channel, which `x` is, and moves its running
+  // statistics while training.
+  void UpdateStatistics(const Pass& pass, const float* x, int64_t channel);
 
   LayerSpec spec_;
   DropoutMask no_dropout_;
