@@ -1,4 +1,6 @@
 // echo: workers return the model as it is; measures rounds without training.
+#include "common/base/status.h"
+#include "common/wire/model_spec/model_spec.h"
 #include "server/methods/builtin.h"
 #include "server/methods/structure.h"
 #include "server/methods/training_program.h"
@@ -26,6 +28,16 @@ class EchoProgram : public TrainingProgram {
   double density_;
 };
 
+void ValidateEcho(const v1::JobSpec& spec, const config::Parameters& parameters,
+                  std::vector<config::Violation>& violations) {
+  const auto layout = wire::LayoutOf(spec.model());
+  if (!layout.ok()) return;
+  const auto counts =
+      StoredCounts(**layout, {.distribution = "uniform", .density = parameters.Double("density")});
+  if (counts.ok()) return;
+  violations.push_back({"method.parameters.density", base::MessageOf(counts.status())});
+}
+
 }  // namespace
 
 MethodDeclaration EchoMethod() {
@@ -40,7 +52,7 @@ MethodDeclaration EchoMethod() {
                       .max = 1,
                       .min_exclusive = true,
                       .choices = {}}},
-      .validate = nullptr,
+      .validate = ValidateEcho,
       .make =
           [](const v1::JobSpec& spec, const config::Parameters& parameters) {
             return std::make_unique<EchoProgram>(spec, parameters.Double("density"));

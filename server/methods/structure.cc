@@ -117,6 +117,12 @@ absl::StatusOr<std::vector<int64_t>> StoredCounts(const tensor::ModelLayout& lay
   size_t next = 0;
   for (const tensor::TensorSpec& tensor : layout) {
     counts.push_back(tensor.sparsifiable ? sparse[next++] : tensor.size());
+    if (counts.back() == 0) {
+      return base::InvalidArgument(
+          "LAYER_EMPTY", fmt::format("{} would keep none of its {} weights, so that nothing passes "
+                                     "it; raise the density, or mark the layer dense",
+                                     tensor.name, tensor.size()));
+    }
     if (counts.back() <= kMaxStored) continue;
     return base::InvalidArgument(
         "MODEL_TOO_LARGE", fmt::format("{} would store {} values, expected at most {}; lower the "

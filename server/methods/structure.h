@@ -1,13 +1,11 @@
 // Initial structures: how many weights each tensor gets, and which.
 //
 // Budget:      density counts the weights of sparsifiable tensors only (active / all of them);
-// layers
-//              marked dense, and biases, are exempt and not counted.
+//              layers marked dense, and biases, are exempt and not counted.
 // Determinism: positions of tensor t come from StreamKey(seed, "topology", {t}).
 // Threading:   pure functions.
-// Errors:      InvalidArgument: MODEL_TOO_LARGE when a tensor would store 2^31 values or more, and
-// those
-//              of sparsity::Allocate.
+// Errors:      InvalidArgument: MODEL_TOO_LARGE when a tensor would store 2^31 values or more,
+//              LAYER_EMPTY when one would store none, and those of sparsity::Allocate.
 // Source:      common/sparsity/distribution.h.
 #pragma once
 

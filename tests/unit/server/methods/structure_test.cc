@@ -50,6 +50,15 @@ TEST(StructureTest, SetEpsilonCountsAreClippedAtTheLayerSize) {
   EXPECT_THAT(WeightCounts(spec), ElementsAre(23192, 26000, 26000, 10000));
 }
 
+TEST(StructureTest, DensityThatLeavesALayerWithoutWeightsIsRefused) {
+  v1::JobSpec spec = LeNet("static");
+  SetDouble(spec, "density", 1e-7);
+  std::vector<config::Violation> violations;
+  MethodRegistry::Builtin().Validate(spec, violations);
+  ASSERT_EQ(violations.size(), 1);
+  EXPECT_THAT(violations[0].description, ::testing::HasSubstr("would keep none of its"));
+}
+
 TEST(StructureTest, DensityWithoutDistributionMakesSetUseErdosRenyi) {
   v1::JobSpec spec = LeNet("set");
   SetDouble(spec, "density", 0.02);
