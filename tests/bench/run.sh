@@ -21,6 +21,23 @@ echo "== worker memory, SET on 3072-4000-1000-4000-10, epsilon 20"
 "$bin/espalier-bench-epoch" --arch 3072-4000-1000-4000-10 --epsilon 20 --batch 100 --threads 1 \
   --epochs 1 "${data[@]}"
 echo
+echo "== one epoch of ResNet-20 (2,000 synthetic images), batch 64, one thread"
+OMP_NUM_THREADS=1 /usr/bin/python3 tests/bench/epoch/pytorch_epoch.py --model resnet20 --batch 64 \
+  --examples 2000 --epochs 3
+for density in 1 0.05; do
+  "$bin/espalier-bench-epoch" --model resnet20 --density "$density" --batch 64 --threads 1 \
+    --examples 2000 --epochs 3
+done
+echo
+echo "== memory of ResNet-18 by density, batch 16"
+for density in 1 0.05 0.01 0.001; do
+  "$bin/espalier-bench-epoch" --model resnet18 --density "$density" --distribution erk --batch 16 \
+    --threads 1 --examples 64 --epochs 1
+done
+echo
+echo "== structures on the wire"
+"$bin/espalier-bench-encoding"
+echo
 echo "== rounds without training"
 tests/bench/rounds/run.py
 echo
