@@ -14,6 +14,7 @@ import argparse
 import gzip
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
@@ -130,8 +131,12 @@ def run_job(server, job_file, overrides, seed):
     last = job["history"][-1]
     seconds = sum(float(r["duration"].rstrip("s")) for r in job["history"])
     evaluated = [r["test_accuracy"] for r in job["history"] if r.get("test_accuracy")]
+    total = lambda field: sum(float(r.get(field, 0)) for r in job["history"])
     return {"best": job["best_accuracy"], "last": evaluated[-1], "density": last["density"],
             "weights": int(last["active_weights"]), "explored": last["explored"], "seconds": seconds,
+            "flops": total("train_flops"), "flops_of_dense": total("train_flops") / total("dense_train_flops"),
+            "megabytes": (total("bytes_sent") + total("bytes_received")) / 1e6 / len(job["history"]),
+            "peak_megabytes": max(float(r["worker_peak_memory_bytes"]) for r in job["history"]) / 1e6,
             "model_hash": job["model_hash"]}
 
 
@@ -164,16 +169,19 @@ def spread(values):
 
 def print_table(name, results):
     print(f"\n{name} ({EXPERIMENTS[name][0]})\n")
-    print("| method | seeds | best test accuracy | last test accuracy | density | weights | R_s | s a run |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| method | seeds | best test accuracy | last test accuracy | density | weights | R_s | FLOPs of dense | "
+          "MB a round | s a run |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for row in EXPERIMENTS[name][1]:
         rows = [r for r in results if r["row"] == row]
         if not rows:
             continue
-        mean = lambda key: statistics.mean(r[key] for r in rows)
+        # Results of versions that did not report a number lack it.
+        mean = lambda key: statistics.mean(r.get(key, math.nan) for r in rows)
         print(f"| {row} | {len(rows)} | {spread([r['best'] for r in rows])} | "
               f"{spread([r['last'] for r in rows])} | {mean('density'):.4f} | {mean('weights'):.0f} | "
-              f"{mean('explored'):.3f} | {mean('seconds'):.1f} |")
+              f"{mean('explored'):.3f} | {mean('flops_of_dense'):.4f} | {mean('megabytes'):.2f} | "
+              f"{mean('seconds'):.1f} |")
 
 
 def main():
