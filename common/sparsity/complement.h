@@ -5,7 +5,7 @@
 // Threading:   pure functions. Determinism: exact integer arithmetic.
 // Cost:        one walk, O(active + ranks).
 // Needs:       ascending, distinct inputs; ranks below universe − active.size().
-// Source:      methods.md 0.5, "Random growth from the complement without a dense mask".
+// Source:      ours; a sparse form of masking a dense random draw.
 #pragma once
 
 #include <cstdint>

@@ -4,7 +4,7 @@
 // Units:       densities are shares of active weights in [0, 1]; counts are weights.
 // Budget:      density is over listed and exempt weights together, and exempt ones count as dense:
 //              budget = density · (N + exempt) − exempt. With exempt = 0 it is over the listed
-//              (sparsifiable) weights only. The two conventions of methods.md 0.2.
+//              (sparsifiable) weights only. Papers use both conventions.
 // Result:      counts sum to round(budget) exactly, by largest remainder; among equal remainders
 // the
 //              earlier layer gets the weight. Uniform with forced-dense layers is the exception: it
@@ -15,7 +15,8 @@
 // Errors:      InvalidArgument: BUDGET_TOO_SMALL when exempt or forced-dense layers exceed the
 // budget,
 //              DENSITY_OUT_OF_RANGE, SHAPE_OUT_OF_RANGE.
-// Source:      methods.md 0.3 (RigL's published clipping loop; SET, Nature Communications 2018).
+// Source:      Evci et al., ICML 2020 (the published code's clipping loop); Mocanu et al., Nature
+//              Communications 9, 2018.
 #pragma once
 
 #include <cstdint>

@@ -8,7 +8,7 @@
 //              is always by count, never by threshold, so ties cannot drop too many.
 // Cost:        O(nnz) time, 8 bytes per active weight.
 // Threading:   pure functions. Determinism: bit-identical everywhere.
-// Source:      methods.md 0.5 and 1.
+// Source:      Mocanu et al., Nature Communications 9, 2018; Evci et al., ICML 2020.
 #pragma once
 
 #include <cstdint>

@@ -8,7 +8,7 @@
 // runs
 //              without R_s. Load() returns InvalidArgument (EXPLORED_SIZE) for bytes of another
 //              model.
-// Source:      methods.md 5.2 (ITOP, ICML 2021).
+// Source:      Liu et al., Do we actually need dense over-parameterization?, ICML 2021 (ITOP).
 #pragma once
 
 #include <cstdint>

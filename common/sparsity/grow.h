@@ -4,7 +4,8 @@
 // Ownership:   inputs are borrowed for the call.
 // Cost:        O(nnz + candidates); no dense mask or gradient.
 // Threading:   pure functions. Determinism: bit-identical everywhere.
-// Source:      methods.md 0.5, 1 and 5.1.
+// Source:      Mocanu et al., Nature Communications 9, 2018 (random growth); Evci et al., ICML 2020
+//              (growth by gradient).
 #pragma once
 
 #include <cstdint>

@@ -9,7 +9,8 @@
 // Memory:      16 bytes per drawn position; never anything of the size of the universe.
 // Threading:   pure functions.
 // Determinism: bit-identical on every machine.
-// Source:      methods.md 0.3, "Random positions" (exact subset instead of Bernoulli draws).
+// Source:      Mocanu et al., Nature Communications 9, 2018, with an exact count instead of
+//              independent draws; Floyd's method (Bentley and Floyd, CACM 30, 1987).
 #pragma once
 
 #include <cstdint>

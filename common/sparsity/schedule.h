@@ -5,7 +5,7 @@
 //              densities are in [0, 1].
 // Determinism: cosine and power come from the C library and may differ in the last bit between
 //              machines; only the coordinator evaluates schedules, workers receive counts.
-// Source:      methods.md 0.4.
+// Source:      Evci et al., ICML 2020 (cosine); Zhu and Gupta, arXiv 1710.01878 (cubic).
 #pragma once
 
 #include <cstdint>

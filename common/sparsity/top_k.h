@@ -8,7 +8,7 @@
 //              selection, which costs O(1) per entry; a heap's O(log k) is several times slower.
 // Threading:   not thread-safe; use one per thread and offer one's results to another.
 // Determinism: independent of the order of offers.
-// Source:      methods.md 0.5, "Gradient growth without a dense gradient".
+// Source:      ours; the exact top k of a dense gradient (Evci et al., ICML 2020) without it.
 #pragma once
 
 #include <bit>

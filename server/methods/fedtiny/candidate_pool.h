@@ -4,10 +4,9 @@
 // Allocation c: Erdős–Rényi-kernel scores times exp(u), u uniform in [−0.5, 0.5] for each layer,
 // solved for the budget; candidate 0 is unperturbed. Within a layer the largest magnitudes stay.
 // Memory:      that of the candidate: dense weights are drawn one after the other and not kept.
-// Time:        proportional to the dense model. Determinism: a pure function of spec, density, seed
-// and number. Source:      Huang et al., ICDCS 2023; how allocations are drawn is not published
-// (methods.md
-//              2.1).
+// Time:        proportional to the dense model.
+// Determinism: a pure function of spec, density, seed and number.
+// Source:      Huang et al., ICDCS 2023; how allocations are drawn is not published.
 #pragma once
 
 #include <cstdint>

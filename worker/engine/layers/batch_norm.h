@@ -7,7 +7,7 @@
 // variance 0: its output is shift, no gradient passes, and the running ones stay. Determinism: a
 // channel is summed by one thread in a fixed order, so that results do not depend on
 //              their number.
-// Source:      Ioffe and Szegedy 2015; methods.md 0.7 for what happens to the running statistics.
+// Source:      Ioffe and Szegedy 2015.
 #pragma once
 
 #include <memory>

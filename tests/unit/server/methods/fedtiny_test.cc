@@ -183,7 +183,7 @@ TEST(FedTinyTest, LayersTakeTurnsFromTheOutputBackwards) {
   EXPECT_THAT(Adjusted(spec)[0], ElementsAre(0, 6, 8));
 }
 
-// methods.md B.10.
+// Computed by hand.
 TEST(FedTinyTest, MergesListsByExamplesAndPrunesAmongTheOld) {
   auto layout = std::make_shared<tensor::ModelLayout>();
   layout->push_back({.name = "w", .shape = {2, 5}, .rows = 2, .cols = 5, .sparsifiable = true});

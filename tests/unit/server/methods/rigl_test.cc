@@ -20,7 +20,8 @@ test::JobTrace Trace(const v1::JobSpec& spec) {
   return test::RunJob(*MethodRegistry::Builtin().Make(spec).value(), test::FakeFleet(3)).value();
 }
 
-// A round of the 2×4 layer of methods.md B.4 whose training gave the values and gradients there.
+// A round of the 2×4 layer of a vector computed by hand, whose training gave the values and
+// gradients there.
 struct SmallRound {
   std::unique_ptr<Program> program;
   ProgramState state;

@@ -25,7 +25,7 @@ test::JobTrace Trace(const v1::JobSpec& spec) {
   return test::RunJob(*MethodRegistry::Builtin().Make(spec).value(), FakeFleet(3)).value();
 }
 
-// methods.md B.2 through a whole round: the trained mean decides what goes.
+// A vector computed by hand through a whole round: the trained mean decides what goes.
 TEST(SetTest, RemovesTheWeakestOfEachSign) {
   v1::JobSpec spec = SetJob();
   spec.clear_model();

@@ -29,7 +29,8 @@ v1::JobSpec LeNet(const std::string& method) {
   return spec;
 }
 
-// methods.md B.1, with largest-remainder rounding to the exact total of 133,100, 26,620 and 5,324.
+// Densities by hand, with largest-remainder rounding to the exact total of 133,100, 26,620 and
+// 5,324.
 TEST(StructureTest, StaticErkCountsOfLeNet) {
   v1::JobSpec spec = LeNet("static");
   SetDouble(spec, "density", 0.5);
@@ -40,7 +41,7 @@ TEST(StructureTest, StaticErkCountsOfLeNet) {
   EXPECT_THAT(WeightCounts(spec), ElementsAre(3621, 1336, 367));
 }
 
-// methods.md B.1.
+// round(13 · (inputs + outputs)) each.
 TEST(StructureTest, SetEpsilonCountsAreClippedAtTheLayerSize) {
   v1::JobSpec spec = SmallJob("set");
   spec.clear_model();

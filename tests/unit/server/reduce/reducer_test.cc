@@ -286,7 +286,7 @@ TEST_P(MeanReducerTest, CancellationIsExact) {
   EXPECT_EQ(reduced.values[0], static_cast<float>(static_cast<double>(1e-9f) / 3));
 }
 
-// methods.md B.10: positions that a participant did not report count as zero there.
+// Computed by hand: positions that a participant did not report count as zero there.
 TEST_P(MeanReducerTest, ScoresAreSampleWeightedSumsOverAllExamples) {
   std::vector<Partial> partials(3);
   const std::vector<int64_t> examples = {50, 30, 20};
