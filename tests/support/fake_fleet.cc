@@ -70,8 +70,7 @@ void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
   SetValues(std::move(values), partial);
 }
 
-Partial FakeFleet::Execute(uint64_t participant, const Step& step,
-                           const tensor::ModelState& model,
+Partial FakeFleet::Execute(uint64_t participant, const Step& step, const tensor::ModelState& model,
                            const server::methods::ServerState& server) const {
   Partial partial;
   partial.participant = std::to_string(participant);
@@ -105,7 +104,8 @@ absl::StatusOr<Reduced> FakeFleet::Run(const Step& step, const tensor::ModelStat
                                              step.aggregation, model.values);
   const int count = step.participants == Participants::kAnyOne ? 1 : participants_;
   for (int k = 0; k < count; ++k) {
-    ESPALIER_RETURN_IF_ERROR(reducer->Merge(Execute(static_cast<uint64_t>(k), step, model, server)));
+    ESPALIER_RETURN_IF_ERROR(
+        reducer->Merge(Execute(static_cast<uint64_t>(k), step, model, server)));
   }
   return reducer->Finish();
 }
@@ -120,7 +120,8 @@ absl::StatusOr<JobTrace> RunJob(const server::methods::Program& program, const F
     if (!transition.step) break;
     ProgramState state = std::move(transition.state);
     if (between) state = between(std::move(state));
-    ESPALIER_ASSIGN_OR_RETURN(Reduced reduced, fleet.Run(*transition.step, state.model, state.server));
+    ESPALIER_ASSIGN_OR_RETURN(Reduced reduced,
+                              fleet.Run(*transition.step, state.model, state.server));
     ESPALIER_ASSIGN_OR_RETURN(transition, program.Next(std::move(state), std::move(reduced)));
   }
   trace.final_state = trace.transitions.back().state;

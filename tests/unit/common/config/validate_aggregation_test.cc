@@ -62,20 +62,20 @@ TEST_P(ValidAggregationTest, IsAcceptedBeforeAndAfterDefaults) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, ValidAggregationTest,
-    ::testing::Values(
-        "", "aggregation.rule=median", "aggregation.rule=trimmed_mean",
-        "aggregation.rule=trimmed_mean;aggregation.trim_fraction=0.49",
-        "aggregation.rule=krum;aggregation.byzantine=2", "aggregation.rule=multi_krum",
-        "aggregation.rule=multi_krum;aggregation.byzantine=2;aggregation.selected=5",
-        "aggregation.clip_norm=10", "aggregation.rule=median;aggregation.clip_norm=1",
-        "aggregation.server_optimizer=momentum;aggregation.server_momentum=0",
-        "aggregation.server_optimizer=adam;aggregation.server_tau=0.1",
-        "aggregation.server_optimizer=yogi;aggregation.rule=median", "training.proximal_mu=0.01",
-        "training.control_variates=true",
-        "training.control_variates=true;aggregation.server_optimizer=momentum",
-        "aggregation.rule=median;training.optimizer.momentum=0.9;"
-        "training.optimizer.across_rounds=average",
-        "federation.cohort_size=5;aggregation.rule=krum;aggregation.byzantine=1"));
+    ::testing::Values("", "aggregation.rule=median", "aggregation.rule=trimmed_mean",
+                      "aggregation.rule=trimmed_mean;aggregation.trim_fraction=0.49",
+                      "aggregation.rule=krum;aggregation.byzantine=2",
+                      "aggregation.rule=multi_krum",
+                      "aggregation.rule=multi_krum;aggregation.byzantine=2;aggregation.selected=5",
+                      "aggregation.clip_norm=10", "aggregation.rule=median;aggregation.clip_norm=1",
+                      "aggregation.server_optimizer=momentum;aggregation.server_momentum=0",
+                      "aggregation.server_optimizer=adam;aggregation.server_tau=0.1",
+                      "aggregation.server_optimizer=yogi;aggregation.rule=median",
+                      "training.proximal_mu=0.01", "training.control_variates=true",
+                      "training.control_variates=true;aggregation.server_optimizer=momentum",
+                      "aggregation.rule=median;training.optimizer.momentum=0.9;"
+                      "training.optimizer.across_rounds=average",
+                      "federation.cohort_size=5;aggregation.rule=krum;aggregation.byzantine=1"));
 
 struct Bad {
   const char* overrides;
@@ -87,8 +87,8 @@ class BadAggregationTest : public ::testing::TestWithParam<Bad> {};
 
 TEST_P(BadAggregationTest, IsRefusedAtTheRightFieldBeforeAndAfterDefaults) {
   v1::JobSpec spec = SpecWith(GetParam().overrides);
-  const auto fault = Contains(AllOf(StartsWith(std::string(GetParam().field) + ": "),
-                                    HasSubstr(GetParam().expected)));
+  const auto fault = Contains(
+      AllOf(StartsWith(std::string(GetParam().field) + ": "), HasSubstr(GetParam().expected)));
   EXPECT_THAT(Faults(spec), fault);
   ApplyDefaults(spec);
   EXPECT_THAT(Faults(spec), fault);
@@ -101,8 +101,7 @@ INSTANTIATE_TEST_SUITE_P(
             "aggregation.trim_fraction", "must be 0 < x < 0.5"},
         Bad{"aggregation.trim_fraction=0.2", "aggregation.trim_fraction", "trimmed_mean only"},
         Bad{"aggregation.byzantine=1", "aggregation.byzantine", "krum and multi_krum only"},
-        Bad{"aggregation.rule=krum;aggregation.byzantine=-1", "aggregation.byzantine",
-            "0 or more"},
+        Bad{"aggregation.rule=krum;aggregation.byzantine=-1", "aggregation.byzantine", "0 or more"},
         Bad{"aggregation.rule=krum;aggregation.byzantine=3", "aggregation.byzantine",
             "2 · byzantine + 3 = 9 updates in every round, found 7"},
         Bad{"aggregation.rule=krum;aggregation.byzantine=2;federation.quorum=0.8",
@@ -133,8 +132,8 @@ INSTANTIATE_TEST_SUITE_P(
             "aggregation.server_beta1", "adam and yogi only"},
         Bad{"aggregation.server_optimizer=yogi;aggregation.server_beta2=1",
             "aggregation.server_beta2", "0 ≤ x < 1"},
-        Bad{"aggregation.server_optimizer=yogi;aggregation.server_tau=-1",
-            "aggregation.server_tau", "x > 0"},
+        Bad{"aggregation.server_optimizer=yogi;aggregation.server_tau=-1", "aggregation.server_tau",
+            "x > 0"},
         Bad{"training.proximal_mu=-0.1", "training.proximal_mu", "x ≥ 0"},
         Bad{"training.control_variates=true;training.optimizer.momentum=0.9",
             "training.control_variates", "without momentum"},
@@ -146,10 +145,10 @@ INSTANTIATE_TEST_SUITE_P(
             "remove one of them"},
         Bad{"training.control_variates=true;data.partition={kind: local}",
             "training.control_variates", "shards"},
-        Bad{"training.control_variates=true;aggregation.rule=median",
-            "training.control_variates", "mean"},
-        Bad{"training.control_variates=true;aggregation.clip_norm=1",
-            "training.control_variates", "clip_norm"}));
+        Bad{"training.control_variates=true;aggregation.rule=median", "training.control_variates",
+            "mean"},
+        Bad{"training.control_variates=true;aggregation.clip_norm=1", "training.control_variates",
+            "clip_norm"}));
 
 TEST(AggregationTest, AllFaultsAreReportedAtOnce) {
   EXPECT_THAT(Faults(SpecWith("training.proximal_mu=-1;aggregation.trim_fraction=0.7;"

@@ -186,15 +186,16 @@ std::vector<std::pair<std::string, std::function<void(v1::JobSpec&)>>> Aggregati
   const auto server = [](A::ServerOptimizer of) {
     return [of](v1::JobSpec& spec) { spec.mutable_aggregation()->set_server_optimizer(of); };
   };
-  return {{"median", rule(A::RULE_MEDIAN)},
-          {"trimmed mean", rule(A::RULE_TRIMMED_MEAN)},
-          {"krum", rule(A::RULE_KRUM)},
-          {"multi-krum", rule(A::RULE_MULTI_KRUM)},
-          {"clipping", [](v1::JobSpec& spec) { spec.mutable_aggregation()->set_clip_norm(0.5); }},
-          {"momentum", server(A::SERVER_OPTIMIZER_MOMENTUM)},
-          {"adam", server(A::SERVER_OPTIMIZER_ADAM)},
-          {"yogi", server(A::SERVER_OPTIMIZER_YOGI)},
-          {"scaffold", [](v1::JobSpec& spec) { spec.mutable_training()->set_control_variates(true); }}};
+  return {
+      {"median", rule(A::RULE_MEDIAN)},
+      {"trimmed mean", rule(A::RULE_TRIMMED_MEAN)},
+      {"krum", rule(A::RULE_KRUM)},
+      {"multi-krum", rule(A::RULE_MULTI_KRUM)},
+      {"clipping", [](v1::JobSpec& spec) { spec.mutable_aggregation()->set_clip_norm(0.5); }},
+      {"momentum", server(A::SERVER_OPTIMIZER_MOMENTUM)},
+      {"adam", server(A::SERVER_OPTIMIZER_ADAM)},
+      {"yogi", server(A::SERVER_OPTIMIZER_YOGI)},
+      {"scaffold", [](v1::JobSpec& spec) { spec.mutable_training()->set_control_variates(true); }}};
 }
 
 TEST_P(MethodConformanceTest, EveryAggregationContinuesFromASavedState) {

@@ -115,11 +115,10 @@ absl::StatusOr<Reduced> Fold(const Aggregation& aggregation, const std::vector<P
 }
 
 const std::vector<Aggregation>& RobustAggregations() {
-  static const std::vector<Aggregation> all = {
-      {.rule = Rule::kMedian},
-      {.rule = Rule::kTrimmedMean, .trim_fraction = 0.2},
-      {.rule = Rule::kKrum, .byzantine = 1},
-      {.rule = Rule::kMultiKrum, .byzantine = 1}};
+  static const std::vector<Aggregation> all = {{.rule = Rule::kMedian},
+                                               {.rule = Rule::kTrimmedMean, .trim_fraction = 0.2},
+                                               {.rule = Rule::kKrum, .byzantine = 1},
+                                               {.rule = Rule::kMultiKrum, .byzantine = 1}};
   return all;
 }
 

@@ -129,7 +129,8 @@ TEST(NetworkTest, TrainFollowsTheGradientWithItsTermsUntilValuesAreSet) {
   std::vector<float> gradients(before.size());
   network->Gradients(owned.batch, gradients);
   ASSERT_TRUE(
-      network->SetGradientTerms({.proximal_mu = 2, .reference = reference, .correction = correction})
+      network
+          ->SetGradientTerms({.proximal_mu = 2, .reference = reference, .correction = correction})
           .ok());
   network->Train(owned.batch, 0.1, 0);
   for (size_t i = 0; i < before.size(); ++i) {

@@ -112,8 +112,7 @@ TEST(ControlVariatesTest, RemoveTheDriftOfUnevenParticipants) {
         updates.push_back({name, 1, {static_cast<float>(w), 0, 0}});
         mean += w / 2;
       }
-      EXPECT_TRUE(
-          UpdateControls(task, TwoWeightsAndAStatistic(), model, updates, 2, state).ok());
+      EXPECT_TRUE(UpdateControls(task, TwoWeightsAndAStatistic(), model, updates, 2, state).ok());
       model[0] = static_cast<float>(mean);
     }
     return model[0];
@@ -132,7 +131,8 @@ TEST(CarryOverTest, StateFollowsItsWeights) {
   ServerState state;
   state.momentum = std::make_shared<const std::vector<float>>(std::vector<float>{1, 2, 3, 4, 5});
   state.controls["a"] = state.momentum;
-  CarryOver(before, after, {{.tensor = 0, .diff = {.dropped = {2}, .grown = {1, 5}}, .growth_key = {}}}, state);
+  CarryOver(before, after,
+            {{.tensor = 0, .diff = {.dropped = {2}, .grown = {1, 5}}, .growth_key = {}}}, state);
   const std::vector<float> expected = {1, 0, 2, 0, 4, 5};
   EXPECT_EQ(*state.momentum, expected);
   EXPECT_EQ(*state.controls.at("a"), expected);
@@ -147,7 +147,8 @@ TEST(CarryOverTest, WeightThatGrowsWhereItWasDroppedBeginsAnew) {
   ServerState state;
   state.second_moment =
       std::make_shared<const std::vector<float>>(std::vector<float>{1, 2, 3, 4, 5});
-  CarryOver(topology, topology, {{.tensor = 0, .diff = {.dropped = {1}, .grown = {2}}, .growth_key = {}}}, state);
+  CarryOver(topology, topology,
+            {{.tensor = 0, .diff = {.dropped = {1}, .grown = {2}}, .growth_key = {}}}, state);
   EXPECT_EQ(*state.second_moment, (std::vector<float>{1, 0, 3, 4, 5}));
 }
 
