@@ -65,6 +65,7 @@ absl::Status ClippingReducer::Merge(const Partial& partial) {
 
 absl::Status KeepingReducer::Merge(const Partial& partial) {
   Update update{partial.participant, partial.examples, {}};
+  if (partial.values_count >= stored_) update.values.reserve(stored_);
   Partial watched = partial;
   if (partial.values) {
     watched.values = [&](const std::function<absl::Status(std::span<const float>)>& sink) {

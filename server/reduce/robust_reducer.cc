@@ -42,11 +42,12 @@ absl::Status RobustReducer::Merge(const Partial& partial) {
   Kept kept;
   if (partial.values_count == values_count_) kept.values.reserve(values_count_);
   const auto copy = [&kept](std::span<const float> piece) {
-    // Adding zero makes -0 a 0, as the mean does.
-    for (const float value : piece) kept.values.push_back(value + 0.0F);
+    kept.values.insert(kept.values.end(), piece.begin(), piece.end());
   };
   ESPALIER_RETURN_IF_ERROR(
       Inspect(partial, values_count_, topology_->total_stored(), copy).status());
+  // Adding zero makes -0 a 0, as the mean does.
+  for (float& value : kept.values) value += 0.0F;
   kept.scores = partial.scores;
   kept_.emplace(partial.participant, std::move(kept));
   ledger_.Add(partial);

@@ -2,28 +2,58 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <numeric>
 
 namespace espalier::server::reduce {
 namespace {
 
-// Calls visit(i, column) for each value i, where `column` has that value of every update and may be
-// reordered. A block of values is gathered at a time, so that updates are read in order.
+// Values that are sorted side by side.
+constexpr size_t kBlock = 256;
+
+// Row k holds a block of values of update k; of each value the smaller one goes to `low`.
+void CompareExchange(float* __restrict low, float* __restrict high) {
+  for (size_t i = 0; i < kBlock; ++i) {
+    const float a = low[i];
+    const float b = high[i];
+    low[i] = a < b ? a : b;
+    high[i] = a < b ? b : a;
+  }
+}
+
+// Sorts each column of `rows`, ascending, by merge exchange (Knuth, The Art of Computer Programming
+// 3, 5.2.2 M): which rows are compared does not depend on the values, so that all columns of a
+// block are sorted at once.
+void SortColumns(size_t count, float* rows) {
+  const size_t half = std::bit_ceil(count) / 2;
+  for (size_t p = half; p > 0; p /= 2) {
+    size_t distance = p;
+    size_t rest = 0;
+    for (size_t q = half;; q /= 2) {
+      for (size_t i = 0; i + distance < count; ++i) {
+        if ((i & p) == rest) CompareExchange(rows + i * kBlock, rows + (i + distance) * kBlock);
+      }
+      if (q == p) break;
+      distance = q - p;
+      rest = p;
+    }
+  }
+}
+
+// Calls visit(begin, length, rows) for each block of values from `begin` on, where the columns of
+// `rows`, one row of kBlock values for each update, are sorted.
 template <typename Visit>
-void ForEachValue(Updates updates, const Visit& visit) {
-  constexpr size_t kBlock = 256;
-  const size_t count = updates.size();
+void ForEachSortedBlock(Updates updates, const Visit& visit) {
   const size_t size = updates.front().size();
-  std::vector<float> columns(kBlock * count);
+  std::vector<float> rows(kBlock * updates.size());
   for (size_t begin = 0; begin < size; begin += kBlock) {
     const size_t length = std::min(kBlock, size - begin);
-    for (size_t k = 0; k < count; ++k) {
-      for (size_t i = 0; i < length; ++i) columns[i * count + k] = updates[k][begin + i];
+    for (size_t k = 0; k < updates.size(); ++k) {
+      std::ranges::copy(updates[k].subspan(begin, length), rows.begin() + k * kBlock);
     }
-    for (size_t i = 0; i < length; ++i) {
-      visit(begin + i, std::span(columns).subspan(i * count, count));
-    }
+    SortColumns(updates.size(), rows.data());
+    visit(begin, length, rows.data());
   }
 }
 
@@ -59,25 +89,28 @@ double DistanceWithin(std::span<const float> a, std::span<const float> b,
 
 std::vector<float> CoordinateMedian(Updates updates) {
   std::vector<float> medians(updates.front().size());
-  const size_t middle = updates.size() / 2;
-  const bool even = updates.size() % 2 == 0;
-  ForEachValue(updates, [&](size_t i, std::span<float> column) {
-    std::nth_element(column.begin(), column.begin() + middle, column.end());
-    double median = column[middle];
-    if (even) median = 0.5 * (median + *std::max_element(column.begin(), column.begin() + middle));
-    medians[i] = static_cast<float>(median);
+  const size_t upper = updates.size() / 2;
+  const size_t lower = (updates.size() - 1) / 2;
+  ForEachSortedBlock(updates, [&](size_t begin, size_t length, const float* rows) {
+    for (size_t i = 0; i < length; ++i) {
+      const double low = rows[lower * kBlock + i];
+      const double high = rows[upper * kBlock + i];
+      medians[begin + i] = static_cast<float>(0.5 * (low + high));
+    }
   });
   return medians;
 }
 
 std::vector<float> TrimmedMean(Updates updates, int64_t cut) {
   std::vector<float> means(updates.front().size());
-  const size_t left = updates.size() - 2 * cut;
-  ForEachValue(updates, [&](size_t i, std::span<float> column) {
-    std::ranges::sort(column);
-    const auto kept = column.subspan(cut, left);
-    means[i] = static_cast<float>(std::accumulate(kept.begin(), kept.end(), 0.0) /
-                                  static_cast<double>(left));
+  const size_t end = updates.size() - cut;
+  const auto left = static_cast<double>(end - cut);
+  ForEachSortedBlock(updates, [&](size_t begin, size_t length, const float* rows) {
+    std::array<double, kBlock> sums{};
+    for (size_t k = cut; k < end; ++k) {
+      for (size_t i = 0; i < kBlock; ++i) sums[i] += rows[k * kBlock + i];
+    }
+    for (size_t i = 0; i < length; ++i) means[begin + i] = static_cast<float>(sums[i] / left);
   });
   return means;
 }

@@ -154,6 +154,34 @@ TEST(RobustSimTest, OneParticipantRuinsTheMeanButNotTheRobustRules) {
   EXPECT_LT(LargestUnderAttack(clipped), 10);
 }
 
+TEST(RobustSimTest, KrumFailsTheJobWhenTooFewWorkersWithLocalDataAreLeft) {
+  v1::JobSpec spec = SmallSpec();
+  spec.mutable_data()->mutable_partition()->clear_shards();
+  spec.mutable_data()->mutable_partition()->set_kind(v1::Partition::KIND_LOCAL);
+  spec.mutable_federation()->set_min_workers(5);
+  spec.mutable_aggregation()->set_rule(v1::Aggregation::RULE_KRUM);
+  spec.mutable_aggregation()->set_byzantine(1);
+  Simulation sim;
+  sim.AddWorkers(5);
+  const std::string name = sim.Start(spec);
+  while (sim.Job(name).round() == 0) {
+    sim.busy().front()->Finish();
+    sim.Settle();
+  }
+  // One leaves in the second round; it is left out, and four are not enough.
+  ASSERT_TRUE(sim.worker("w4").busy());
+  for (int retry = 0; retry <= 3; ++retry) {
+    sim.worker("w4").Vanish();
+    sim.Settle();
+    if (retry < 3) sim.Add("w4");
+    sim.Settle();
+  }
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_FAILED);
+  EXPECT_THAT(sim.Job(name).failure_message(), testing::HasSubstr("expected"));
+  EXPECT_EQ(sim.Job(name).round(), 1);
+}
+
 TEST(RobustSimTest, LargeModelsAreReducedOnThePool) {
   v1::JobSpec spec = LargeSpec();
   spec.mutable_aggregation()->set_rule(v1::Aggregation::RULE_MEDIAN);

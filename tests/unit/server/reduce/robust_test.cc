@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string>
 
+#include "common/base/rng.h"
 #include "common/base/status.h"
 #include "server/reduce/reducer.h"
 #include "server/reduce/robust_rules.h"
@@ -35,6 +37,28 @@ TEST(MedianTest, ManyValuesAreTakenOneByOne) {
   }
   const std::vector<float> medians = CoordinateMedian(Views(vectors));
   for (size_t i = 0; i < 1000; ++i) ASSERT_EQ(medians[i], static_cast<float>(i));
+}
+
+// Every number of participants: the median of a permutation of 0..n−1, different for each value.
+TEST(MedianTest, OfAnyNumberOfUpdates) {
+  for (size_t n = 1; n <= 70; ++n) {
+    Vectors vectors(n, std::vector<float>(300));
+    base::Rng rng(n);
+    for (size_t i = 0; i < 300; ++i) {
+      std::vector<float> column(n);
+      std::iota(column.begin(), column.end(), 0.0F);
+      base::Shuffle(std::span(column), rng);
+      for (size_t k = 0; k < n; ++k) vectors[k][i] = column[k];
+    }
+    const auto middle = static_cast<float>(n - 1) / 2;
+    ASSERT_EQ(CoordinateMedian(Views(vectors)), std::vector<float>(300, middle)) << n;
+    const auto cut = static_cast<int64_t>((n - 1) / 2);
+    ASSERT_EQ(TrimmedMean(Views(vectors), cut), std::vector<float>(300, middle)) << n;
+    vectors[0].assign(300, -1e30F);
+    vectors[n / 2].assign(300, 1e30F);
+    if (n < 3) continue;
+    for (const float mean : TrimmedMean(Views(vectors), 1)) ASSERT_LE(std::abs(mean), 70) << n;
+  }
 }
 
 TEST(TrimmedMeanTest, CutsBothEndsOfEachValue) {
