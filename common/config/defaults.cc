@@ -1,4 +1,5 @@
 #include "common/config/validate.h"
+#include "common/config/validate_aggregation.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/shapes.h"
 
@@ -147,6 +148,7 @@ void ApplyDefaults(v1::JobSpec& spec) {
   spec.mutable_method();
   ApplyTrainingDefaults(*spec.mutable_training());
   ApplyFederationDefaults(*spec.mutable_federation());
+  ApplyAggregationDefaults(*spec.mutable_aggregation());
   v1::Evaluation& evaluation = *spec.mutable_evaluation();
   if (evaluation.every_rounds() == 0) evaluation.set_every_rounds(1);
   if (!evaluation.federated() && !evaluation.central()) evaluation.set_central(true);

@@ -7,6 +7,7 @@
 
 #include "common/config/checker.h"
 #include "common/config/text.h"
+#include "common/config/validate_aggregation.h"
 #include "common/config/validate_model.h"
 #include "common/wire/model_spec/named_models.h"
 #include "fmt/format.h"
@@ -274,6 +275,7 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   ValidateTraining(spec.training(), spec.federation().rounds(), root.In("training"));
   ValidateSharedMoments(spec, root.In("training.optimizer"));
   ValidateFederation(spec.federation(), spec.data().partition(), root.In("federation"));
+  ValidateAggregation(spec, root);
   root.In("evaluation").Whole("every_rounds", spec.evaluation().every_rounds(), 0, kMaxRounds);
   root.In("checkpoint").Whole("every_rounds", spec.checkpoint().every_rounds(), 0, kMaxRounds);
   root.In("checkpoint").Whole("keep", spec.checkpoint().keep(), 0, kMaxKept);

@@ -14,6 +14,7 @@
 #include "common/wire/proto_time.h"
 #include "common/wire/topology_codec.h"
 #include "common/wire/values_codec.h"
+#include "server/methods/aggregation/control_variates.h"
 
 namespace espalier::server::jobs {
 namespace {
@@ -211,6 +212,7 @@ absl::Status JobRunner::Publish(Prepared& prepared) const {
     prepared.optimizer_state = services_.blobs.Put(
         std::string(wire::ValuesAsBytes(model.optimizer_state)), true, traffic_);
   }
+  PublishCorrections(prepared);
   if (state_.model.topology != nullptr && state_.model.topology->hash() == model.topology->hash()) {
     prepared.topology = topology_;
     prepared.update = update_;
@@ -226,6 +228,26 @@ absl::Status JobRunner::Publish(Prepared& prepared) const {
   prepared.update = services_.blobs.Put(update.SerializeAsString(), false, traffic_);
   prepared.update_base_hash = change.base->hash();
   return absl::OkStatus();
+}
+
+void JobRunner::PublishCorrections(Prepared& prepared) const {
+  const methods::Step& step = *prepared.transition.step;
+  if (!step.task.train().training().control_variates()) return;
+  const methods::ServerState& server = prepared.transition.state.server;
+  std::shared_ptr<const round::Blob> first;  // of all who take part for the first time
+  for (const round::ParticipantSpec& participant : ChooseParticipants(step)) {
+    const bool is_new = !server.controls.contains(participant.name);
+    if (is_new && first != nullptr) {
+      prepared.corrections[participant.name] = first;
+      continue;
+    }
+    const std::vector<float> correction = methods::Correction(server, participant.name);
+    if (correction.empty()) continue;
+    const auto blob =
+        services_.blobs.Put(std::string(wire::ValuesAsBytes(correction)), true, traffic_);
+    prepared.corrections[participant.name] = blob;
+    if (is_new) first = blob;
+  }
 }
 
 void JobRunner::WriteCheckpoint(Prepared& prepared) const {
@@ -281,6 +303,7 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   topology_ = prepared->topology;
   update_ = prepared->update;
   update_base_hash_ = prepared->update_base_hash;
+  corrections_ = std::move(prepared->corrections);
   if (!transition.step.has_value()) {
     ReleaseModel();
     SetState(v1::Job::STATE_SUCCEEDED, "", "");
@@ -382,12 +405,18 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
     *model.mutable_optimizer_state() = RefTo(*optimizer_state_, inline_bytes);
   }
   plan.participants = ChooseParticipants(step);
+  for (round::ParticipantSpec& participant : plan.participants) {
+    const auto correction = corrections_.find(participant.name);
+    if (correction == corrections_.end()) continue;
+    participant.correction = RefTo(*correction->second, inline_bytes);
+  }
   plan.federation = spec.federation();
   plan.needed = Needed(step, spec.federation(), plan.participants.size());
   plan.layout = state_.model.topology->shared_layout();
   plan.needs = needs_;
   plan.values_count = wire::ResultValues(step.task, *state_.model.topology);
-  plan.reducer = reduce::MakeReducer(step.reducer, state_.model.topology, plan.values_count);
+  plan.reducer = reduce::MakeReducer(step.reducer, state_.model.topology, plan.values_count,
+                                     step.aggregation, state_.model.values);
   return plan;
 }
 
@@ -432,7 +461,8 @@ round::StepListener JobRunner::MakeListener(const methods::Step& step) {
   listener.on_sent = [traffic = traffic_](const v1::Task& task) {
     traffic->sent += static_cast<int64_t>(task.ByteSizeLong());
     traffic->values_sent += static_cast<int64_t>(task.model().values().inline_().size() +
-                                                 task.model().optimizer_state().inline_().size());
+                                                 task.model().optimizer_state().inline_().size() +
+                                                 task.train().correction().inline_().size());
   };
   listener.on_reassigned = [append](const v1::TaskReassigned& reassigned) {
     log::Warning("task_reassigned", {{"participant", reassigned.participant()},
@@ -516,6 +546,7 @@ void JobRunner::ReleaseModel() {
   stalled_.reset();
   state_ = {};
   values_ = optimizer_state_ = topology_ = update_ = nullptr;
+  corrections_.clear();
 }
 
 v1::Job JobRunner::View(bool with_history) const {

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -68,6 +69,9 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void Accept(round::Upload upload, std::function<void(absl::Status)> done);
 
  private:
+  // Control-variate corrections of the next step, by participant.
+  using Corrections = std::map<std::string, std::shared_ptr<const round::Blob>>;
+
   // What the pool makes of a finished step: the transition, ready to be published.
   struct Prepared {
     methods::Transition transition;
@@ -76,6 +80,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
     std::shared_ptr<const round::Blob> topology;
     std::shared_ptr<const round::Blob> update;  // null when the structure is the same or is all new
     std::string update_base_hash;
+    Corrections corrections;
     std::optional<checkpoint::CheckpointInfo> checkpoint;
     absl::Status checkpoint_status;
     std::string model_hash;  // of the committed model
@@ -91,6 +96,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   absl::StatusOr<Prepared> Prepare(
       const std::function<absl::StatusOr<methods::Transition>()>& next) const;
   absl::Status Publish(Prepared& prepared) const;
+  void PublishCorrections(Prepared& prepared) const;
   void WriteCheckpoint(Prepared& prepared) const;
   void Apply(absl::StatusOr<Prepared> prepared);
   void CommitRound(Prepared& prepared);
@@ -116,6 +122,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   std::shared_ptr<const round::Blob> topology_;
   std::shared_ptr<const round::Blob> update_;
   std::string update_base_hash_;
+  Corrections corrections_;
   std::shared_ptr<round::StepRunner> step_;
   std::optional<methods::Step> stalled_;  // LOCAL data: the next step, while nobody is there
   std::string phase_;

@@ -7,22 +7,6 @@
 namespace espalier::server::methods {
 namespace {
 
-// Writes `values` to the entries of `topology` at the ascending flat `positions`, all of them
-// active.
-void WriteAt(const tensor::Topology& topology, std::span<const int64_t> positions,
-             std::span<const float> values, std::span<float> stored) {
-  const auto offsets = topology.row_offsets();
-  const auto columns = topology.columns();
-  int64_t entry = 0;
-  for (size_t i = 0; i < positions.size(); ++i) {
-    const int64_t row = positions[i] / topology.cols();
-    const int64_t column = positions[i] % topology.cols();
-    entry = std::max<int64_t>(entry, offsets[row]);
-    while (columns[entry] != column) ++entry;
-    stored[entry] = values[i];
-  }
-}
-
 // A weight that is dropped and grown again at once is a new one: its optimizer state starts at 0.
 void ForgetState(const StructureChange::Tensor& change, tensor::ModelState& model) {
   const tensor::ModelTopology& topology = *model.topology;
@@ -52,6 +36,20 @@ absl::StatusOr<tensor::ModelTopology> Apply(const tensor::ModelTopology& old,
 }
 
 }  // namespace
+
+void WriteAt(const tensor::Topology& topology, std::span<const int64_t> positions,
+             std::span<const float> values, std::span<float> stored) {
+  const auto offsets = topology.row_offsets();
+  const auto columns = topology.columns();
+  int64_t entry = 0;
+  for (size_t i = 0; i < positions.size(); ++i) {
+    const int64_t row = positions[i] / topology.cols();
+    const int64_t column = positions[i] % topology.cols();
+    entry = std::max<int64_t>(entry, offsets[row]);
+    while (columns[entry] != column) ++entry;
+    stored[entry] = values[i];
+  }
+}
 
 int64_t DroppedWeights(const Evolution& evolution) {
   int64_t dropped = 0;

@@ -31,6 +31,11 @@ absl::StatusOr<tensor::ModelState> Evolve(const tensor::ModelState& model,
                                           const Evolution& evolution,
                                           const GrownValues& grown_values);
 
+// Writes `values` to the entries of `stored`, the numbers of one tensor, at the ascending flat
+// `positions`, all of them active in its structure.
+void WriteAt(const tensor::Topology& topology, std::span<const int64_t> positions,
+             std::span<const float> values, std::span<float> stored);
+
 // For a program's memory.
 void PutEvolution(const Evolution& evolution, ByteWriter& writer);
 Evolution GetEvolution(ByteReader& reader);

@@ -24,6 +24,7 @@
 #include "common/tensor/model.h"
 #include "espalier/v1/job.pb.h"
 #include "espalier/v1/worker.pb.h"
+#include "server/methods/aggregation/server_state.h"
 #include "server/reduce/reducer.h"
 
 namespace espalier::server::methods {
@@ -36,6 +37,7 @@ struct ProgramState {
   v1::RoundSummary pending;       // summary of the round in work
   std::string phase;              // the program's own place in its steps
   std::string memory;             // method's own bytes
+  ServerState server;             // of the server's optimizer and control variates
 };
 
 // Change of structure from the last committed model to the present one, in the form that is
@@ -57,7 +59,8 @@ struct Step {
   v1::Task task;  // only the `kind` oneof is set
   Participants participants = Participants::kCohort;
   reduce::ReducerKind reducer = reduce::ReducerKind::kMean;
-  int32_t round = 1;  // the round this step belongs to
+  reduce::Aggregation aggregation;  // how kMean folds; default: weighted by examples
+  int32_t round = 1;                // the round this step belongs to
 };
 
 struct Transition {

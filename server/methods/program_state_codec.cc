@@ -9,7 +9,7 @@ namespace espalier::server::methods {
 namespace {
 
 constexpr std::string_view kMagic = "ESPSTATE";
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 
 absl::Status Corrupt(std::string_view what) {
   return base::MakeError(
@@ -63,6 +63,7 @@ std::string EncodeProgramState(const ProgramState& state) {
   PutTopology(*state.model.topology, writer);
   writer.PutArray<float>(state.model.values);
   writer.PutArray<float>(state.model.optimizer_state);
+  PutServerState(state.server, writer);
   return bytes;
 }
 
@@ -88,6 +89,9 @@ absl::StatusOr<ProgramState> DecodeProgramState(std::string_view bytes,
   state.model.values = reader.GetArray<float>();
   state.model.optimizer_state = reader.GetArray<float>();
   const auto stored = static_cast<size_t>(state.model.topology->total_stored());
+  const auto server = GetServerState(reader, stored);
+  if (server == nullptr) return Corrupt("state of the server's optimizer");
+  state.server = *server;
   if (!reader.ok() || !reader.at_end() || state.model.values.size() != stored ||
       (!state.model.optimizer_state.empty() &&
        (stored == 0 || state.model.optimizer_state.size() % stored != 0))) {

@@ -9,6 +9,7 @@
 #include "common/config/validate.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/proto_time.h"
+#include "server/methods/aggregation/aggregate.h"
 #include "server/methods/initial_values.h"
 #include "server/methods/learning_rate.h"
 
@@ -80,6 +81,7 @@ Step TrainingProgram::TrainStep(ProgramState& state) const {
   step.task = MakeTask(state);
   step.participants = Participants::kCohort;
   step.reducer = reduce::ReducerKind::kMean;
+  step.aggregation = AggregationOf(spec_);
   step.round = RoundInWork(state);
   return step;
 }
@@ -102,7 +104,9 @@ absl::StatusOr<Transition> TrainingProgram::BeginTraining(ProgramState state,
   const bool same =
       state.model.topology != nullptr && state.model.topology->hash() == model.topology->hash();
   if (!same) ++state.topology_version;
+  ESPALIER_RETURN_IF_ERROR(CheckAggregationMemory(spec_, *model.topology));
   state.model = std::move(model);
+  state.server = {};
   ESPALIER_ASSIGN_OR_RETURN(const ProgramMemory memory,
                             ProgramMemory::Begin(*state.model.topology, evolves()));
   state.memory = memory.Encode();
@@ -150,7 +154,8 @@ absl::Status TrainingProgram::Done(const ProgramState& state) const {
 absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
                                                           reduce::Reduced reduced) const {
   const size_t stored = state.model.values.size();
-  const size_t expected = stored * static_cast<size_t>(wire::ValuesPerWeight(MakeTask(state)));
+  const v1::Task task = MakeTask(state);
+  const size_t expected = stored * static_cast<size_t>(wire::ValuesPerWeight(task));
   if (reduced.values.size() != expected) {
     return base::FailedPrecondition(
         "SHAPE_MISMATCH",
@@ -160,6 +165,7 @@ absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
                                      reduced.values.end());
   reduced.values.resize(stored);
   reduced.values.shrink_to_fit();
+  ESPALIER_RETURN_IF_ERROR(FinishAggregation(spec_, task, state.model, reduced, state.server));
   state.model.values = std::move(reduced.values);
   v1::RoundSummary& summary = state.pending;
   summary.set_participants(reduced.participants);
@@ -238,6 +244,7 @@ absl::StatusOr<StructureChange> TrainingProgram::Change(const Evolution& evoluti
       state.model, Evolve(state.model, evolution, [&](const StructureChange::Tensor& tensor) {
         return GrownWeights(state, tensor);
       }));
+  CarryOver(change.base, state.model.topology, evolution, state.server);
   ++state.topology_version;
   state.pending.set_weights_changed(DroppedWeights(evolution));
   return change;

@@ -29,12 +29,7 @@ class MeanReducer : public Reducer {
   absl::StatusOr<Reduced> Finish() override;
 
  private:
-  // First reading: count, finiteness, sign of second moments and range. Returns the bits of the
-  // largest |value|.
-  absl::StatusOr<uint32_t> Inspect(const Partial& partial) const;
-  // `piece` begins at value `offset` of the update.
-  absl::Status CheckSigns(std::span<const float> piece, int64_t offset) const;
-  // Second reading.
+  // Second reading; the first one is Inspect().
   absl::Status Accumulate(const Partial& partial);
   // examples·(largest |value|), rounded up to a multiple of 2^-20. Errors: VALUE_OUT_OF_RANGE.
   absl::StatusOr<FixedPoint> Bound(uint32_t largest_bits, int64_t examples) const;

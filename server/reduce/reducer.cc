@@ -4,8 +4,10 @@
 
 #include "common/base/check.h"
 #include "common/base/status.h"
+#include "server/reduce/decorators.h"
 #include "server/reduce/ledger.h"
 #include "server/reduce/mean_reducer.h"
+#include "server/reduce/robust_reducer.h"
 
 namespace espalier::server::reduce {
 namespace {
@@ -36,10 +38,24 @@ class MetricsReducer : public Reducer {
 
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
                                      std::shared_ptr<const tensor::ModelTopology> topology,
-                                     int64_t values_count) {
+                                     int64_t values_count, const Aggregation& aggregation,
+                                     std::span<const float> reference) {
   if (kind == ReducerKind::kMetrics) return std::make_unique<MetricsReducer>();
-  ESPALIER_CHECK(topology != nullptr, "a mean needs the topology of its values");
-  return std::make_unique<MeanReducer>(std::move(topology), values_count);
+  ESPALIER_CHECK(topology != nullptr, "values are folded with the topology they are of");
+  std::unique_ptr<Reducer> reducer;
+  if (aggregation.rule == Rule::kMean) {
+    reducer = std::make_unique<MeanReducer>(topology, values_count);
+  } else {
+    reducer = std::make_unique<RobustReducer>(aggregation, topology, values_count);
+  }
+  if (aggregation.keep_updates) {
+    reducer = std::make_unique<KeepingReducer>(std::move(reducer), topology->total_stored());
+  }
+  if (aggregation.clip_norm > 0) {
+    reducer = std::make_unique<ClippingReducer>(std::move(reducer), aggregation.clip_norm, topology,
+                                                reference);
+  }
+  return reducer;
 }
 
 }  // namespace espalier::server::reduce

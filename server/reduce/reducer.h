@@ -5,7 +5,8 @@
 //              statistics.
 // Units:       `examples` counts training samples; losses are sums over examples.
 // Ownership:   Merge() borrows the partial for the call. Finish() leaves this object spent.
-// Memory:      O(model) + O(1) per participant for scalars; never O(participants × model).
+// Memory:      the mean O(model) + O(1) per participant for scalars; rules that compare updates,
+//              and keep_updates, O(participants × model) until Finish().
 // Threading:   not thread-safe; lives on its job's strand.
 // Determinism: bit-identical for any order of Merge() calls, duplicates and retries.
 // Errors:      Merge(): InvalidArgument on wrong count, position out of range or non-finite value,
@@ -24,6 +25,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/tensor/model.h"
+#include "server/reduce/aggregation.h"
 
 namespace espalier::server::reduce {
 
@@ -53,6 +55,13 @@ struct Partial {
   std::vector<ScoreList> scores;  // empty, or one entry per tensor
 };
 
+// What one participant sent, where a step keeps it (Aggregation::keep_updates).
+struct Update {
+  std::string participant;
+  int64_t examples = 0;
+  std::vector<float> values;  // of the stored weights
+};
+
 // The result of a step.
 struct Reduced {
   int64_t participants = 0;
@@ -61,8 +70,9 @@ struct Reduced {
   int64_t correct = 0;
   int64_t peak_memory_bytes = 0;  // largest over participants
   double compute_seconds = 0;     // sum over participants
-  std::vector<float> values;      // example-weighted mean; empty for metric reducers
-  std::vector<ScoreList> scores;  // example-weighted mean gradients of all reported positions
+  std::vector<float> values;      // by the step's rule; empty for metric reducers
+  std::vector<ScoreList> scores;  // by the step's rule, of all reported positions
+  std::vector<Update> updates;    // by participants' names; empty unless they are kept
 };
 
 class Reducer {
@@ -72,11 +82,13 @@ class Reducer {
   virtual absl::StatusOr<Reduced> Finish() = 0;
 };
 
-// Which reducer a step uses.
+// Which reducer a step uses: one of values (by an Aggregation), or one of scalars alone.
 enum class ReducerKind { kMean, kMetrics };
 
+// `aggregation` is how kMean folds; `reference` the step's model, which clip_norm needs.
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
                                      std::shared_ptr<const tensor::ModelTopology> topology,
-                                     int64_t values_count);
+                                     int64_t values_count, const Aggregation& aggregation = {},
+                                     std::span<const float> reference = {});
 
 }  // namespace espalier::server::reduce

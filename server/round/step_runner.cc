@@ -61,22 +61,31 @@ void StepRunner::Start() {
   for (size_t i = 0; i < participants_.size(); ++i) RequestTask(i);
 }
 
+v1::Task StepRunner::TaskFor(const Participant& participant) const {
+  v1::Task task = plan_.task;
+  task.set_participant(participant.spec.name);
+  task.set_shard(participant.spec.shard);
+  if (!participant.spec.correction.digest().empty()) {
+    *task.mutable_train()->mutable_correction() = participant.spec.correction;
+  }
+  return task;
+}
+
 void StepRunner::RequestTask(size_t index) {
   Participant& participant = participants_[index];
   participant.state = State::kWaiting;
   scheduler::TaskRequest request;
-  request.task = plan_.task;
-  request.task.set_participant(participant.spec.name);
-  request.task.set_shard(participant.spec.shard);
+  request.task = TaskFor(participant);
   request.only_worker = participant.spec.only_worker;
   request.not_workers = participant.failed_workers;
   request.needs = plan_.needs;
   const auto self = weak_from_this();
   request.on_leased = [self, index](const std::string& worker) {
     if (const auto step = self.lock()) {
-      step->participants_[index].state = State::kLeased;
-      step->participants_[index].worker = worker;
-      if (step->listener_.on_sent) step->listener_.on_sent(step->plan_.task);
+      Participant& leased = step->participants_[index];
+      leased.state = State::kLeased;
+      leased.worker = worker;
+      if (step->listener_.on_sent) step->listener_.on_sent(step->TaskFor(leased));
     }
   };
   request.on_lost = [self, index](const scheduler::TaskLoss& loss) {

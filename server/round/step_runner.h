@@ -44,7 +44,8 @@ struct Upload {
 struct ParticipantSpec {
   std::string name;
   int32_t shard = 0;
-  std::string only_worker;  // LOCAL data
+  std::string only_worker;      // LOCAL data
+  v1::BlobRef correction = {};  // of a training task; no digest: none
 };
 
 // What happened in a step, for the job's event log.
@@ -98,6 +99,7 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
     std::set<std::string> failed_workers;
   };
 
+  v1::Task TaskFor(const Participant& participant) const;
   void RequestTask(size_t index);
   void OnLost(size_t index, const scheduler::TaskLoss& loss);
   void LeaveOut(Participant& participant);

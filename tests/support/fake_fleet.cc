@@ -8,6 +8,7 @@
 #include "common/sparsity/complement.h"
 #include "common/sparsity/top_k.h"
 #include "common/wire/model_spec/model_spec.h"
+#include "server/methods/aggregation/control_variates.h"
 
 namespace espalier::test {
 namespace {
@@ -42,7 +43,8 @@ float FakeFleet::Target(uint64_t participant, size_t tensor, int64_t position) c
 }
 
 void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
-                      const tensor::ModelState& model, Partial& partial) const {
+                      const tensor::ModelState& model, std::span<const float> correction,
+                      Partial& partial) const {
   const tensor::ModelTopology& topology = *model.topology;
   // Optimizer state is 1 at every weight, so that what is carried over can be told from zero.
   std::vector<float> values(model.values.size() * sets, 1.0F);
@@ -51,10 +53,11 @@ void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
   for (size_t t = 0; t < topology.num_tensors(); ++t) {
     const std::vector<int64_t> positions = PositionsOf(topology, t);
     for (size_t i = 0; i < positions.size(); ++i) {
-      float& value = values[topology.offset(t) + static_cast<int64_t>(i)];
+      const size_t at = topology.offset(t) + i;
+      float& value = values[at];
       const float gradient = value - Target(participant, t, positions[i]);
       partial.loss_sum += 0.5 * gradient * gradient;
-      value -= rate * gradient;
+      value -= rate * (gradient + (correction.empty() ? 0.0F : correction[at]));
     }
     if (task.growth_candidates_size() == 0) continue;
     sparsity::TopK best(task.growth_candidates(static_cast<int>(t)));
@@ -67,15 +70,20 @@ void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
   SetValues(std::move(values), partial);
 }
 
-Partial FakeFleet::Execute(uint64_t participant, const Step& step,
-                           const tensor::ModelState& model) const {
+Partial FakeFleet::Execute(uint64_t participant, const Step& step, const tensor::ModelState& model,
+                           const server::methods::ServerState& server) const {
   Partial partial;
   partial.participant = std::to_string(participant);
   partial.examples = static_cast<int64_t>(10 * (participant + 1));
   partial.correct = partial.examples / 2;
   partial.peak_memory_bytes = static_cast<int64_t>(1000 + participant);
   if (step.task.has_train()) {
-    Train(participant, step.task.train(), wire::ValuesPerWeight(step.task), model, partial);
+    std::vector<float> correction;
+    if (step.task.train().training().control_variates()) {
+      correction = server::methods::Correction(server, partial.participant);
+    }
+    Train(participant, step.task.train(), wire::ValuesPerWeight(step.task), model, correction,
+          partial);
   } else if (step.task.has_echo()) {
     SetValues(model.values, partial);
   } else if (step.task.has_calibrate()) {
@@ -89,12 +97,15 @@ Partial FakeFleet::Execute(uint64_t participant, const Step& step,
   return partial;
 }
 
-absl::StatusOr<Reduced> FakeFleet::Run(const Step& step, const tensor::ModelState& model) const {
+absl::StatusOr<Reduced> FakeFleet::Run(const Step& step, const tensor::ModelState& model,
+                                       const server::methods::ServerState& server) const {
   auto reducer = server::reduce::MakeReducer(step.reducer, model.topology,
-                                             wire::ResultValues(step.task, *model.topology));
+                                             wire::ResultValues(step.task, *model.topology),
+                                             step.aggregation, model.values);
   const int count = step.participants == Participants::kAnyOne ? 1 : participants_;
   for (int k = 0; k < count; ++k) {
-    ESPALIER_RETURN_IF_ERROR(reducer->Merge(Execute(static_cast<uint64_t>(k), step, model)));
+    ESPALIER_RETURN_IF_ERROR(
+        reducer->Merge(Execute(static_cast<uint64_t>(k), step, model, server)));
   }
   return reducer->Finish();
 }
@@ -109,7 +120,8 @@ absl::StatusOr<JobTrace> RunJob(const server::methods::Program& program, const F
     if (!transition.step) break;
     ProgramState state = std::move(transition.state);
     if (between) state = between(std::move(state));
-    ESPALIER_ASSIGN_OR_RETURN(Reduced reduced, fleet.Run(*transition.step, state.model));
+    ESPALIER_ASSIGN_OR_RETURN(Reduced reduced,
+                              fleet.Run(*transition.step, state.model, state.server));
     ESPALIER_ASSIGN_OR_RETURN(transition, program.Next(std::move(state), std::move(reduced)));
   }
   trace.final_state = trace.transitions.back().state;

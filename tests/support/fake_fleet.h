@@ -8,6 +8,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,16 +23,20 @@ class FakeFleet {
   explicit FakeFleet(int participants, uint64_t seed = 1)
       : participants_(participants), seed_(seed) {}
 
-  absl::StatusOr<server::reduce::Reduced> Run(const server::methods::Step& step,
-                                              const tensor::ModelState& model) const;
+  // `server` has the control variates that the step's participants correct their gradients by.
+  absl::StatusOr<server::reduce::Reduced> Run(
+      const server::methods::Step& step, const tensor::ModelState& model,
+      const server::methods::ServerState& server = {}) const;
 
  private:
   float Target(uint64_t participant, size_t tensor, int64_t position) const;
   server::reduce::Partial Execute(uint64_t participant, const server::methods::Step& step,
-                                  const tensor::ModelState& model) const;
+                                  const tensor::ModelState& model,
+                                  const server::methods::ServerState& server) const;
   // The result carries `sets` numbers for each weight: its value, then optimizer state.
   void Train(uint64_t participant, const v1::TrainTask& task, int sets,
-             const tensor::ModelState& model, server::reduce::Partial& partial) const;
+             const tensor::ModelState& model, std::span<const float> correction,
+             server::reduce::Partial& partial) const;
 
   int participants_;
   uint64_t seed_;

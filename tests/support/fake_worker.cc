@@ -113,6 +113,11 @@ std::vector<float> FakeWorker::Train(const v1::Task& task) {
   for (size_t i = 0; i < values.size(); ++i) {
     values[i] = 0.9F * values[i] + (i % 2 == 0 ? offset : -offset);
   }
+  if (task.train().has_correction()) {
+    const std::vector<float> correction =
+        wire::DecodeValues(Fetch(task.train().correction()), values.size()).value();
+    for (size_t i = 0; i < values.size(); ++i) values[i] -= 0.1F * correction[i];
+  }
   return values;
 }
 

@@ -2,7 +2,8 @@
 // its stream, without a stream. It keeps the task it is given until the test finishes it, fails
 // it, or lets the worker vanish.
 //
-// Training is a fixed rule: each value becomes 0.9 of itself plus an offset of the participant's.
+// Training is a fixed rule: each value becomes 0.9 of itself plus an offset of the participant's,
+// less a tenth of the task's correction.
 // Threading:   one thread, the test's.
 // Determinism: an update depends on its task alone, not on the worker.
 #pragma once

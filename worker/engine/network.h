@@ -53,7 +53,8 @@ class Network {
   // cache lines, so that a part of every row spreads over the whole cache.
   int64_t batch_stride() const { return stride_; }
 
-  // Sets all values and forgets the optimizer's state. Errors: InvalidArgument on a wrong count.
+  // Sets all values and forgets the optimizer's state and terms. Errors: InvalidArgument on a wrong
+  // count.
   absl::Status SetValues(std::span<const float> values);
   std::span<const float> values() const { return values_.span(); }
   // After SetValues(): optimizer state to go on from, `steps` training steps after the beginning.
@@ -62,6 +63,9 @@ class Network {
   absl::Status SetOptimizerState(std::span<const float> state, int64_t steps) {
     return optimizer_.Resume(state, steps);
   }
+  // After SetValues(): what training adds to every gradient until the next SetValues(). Borrowed as
+  // long. Errors: those of Optimizer::SetTerms().
+  absl::Status SetGradientTerms(const GradientTerms& terms) { return optimizer_.SetTerms(terms); }
   std::vector<float> optimizer_state() const { return optimizer_.state(); }
 
   // One step: forward, loss, backward, update; running statistics move. Dropout is a function of

@@ -1,6 +1,7 @@
 #include "worker/engine/optimizer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "common/base/status.h"
@@ -86,6 +87,17 @@ void Adam(AdamStep s, const float* __restrict gradient, int64_t size, float* __r
   }
 }
 
+ESPALIER_MULTIVERSION
+void AddProximal(float mu, const float* __restrict w, const float* __restrict reference,
+                 int64_t size, float* __restrict gradient) {
+  for (int64_t i = 0; i < size; ++i) gradient[i] += mu * (w[i] - reference[i]);
+}
+
+ESPALIER_MULTIVERSION
+void Add(const float* __restrict term, int64_t size, float* __restrict gradient) {
+  for (int64_t i = 0; i < size; ++i) gradient[i] += term[i];
+}
+
 AdamStep MakeAdamStep(const OptimizerSpec& spec, double learning_rate, int64_t step) {
   const auto t = static_cast<double>(step);
   const double decay = spec.weight_decay;
@@ -121,7 +133,7 @@ absl::Status ValidateOptimizer(const OptimizerSpec& spec) {
   return absl::OkStatus();
 }
 
-Optimizer::Optimizer(const OptimizerSpec& spec, int64_t size) : spec_(spec) {
+Optimizer::Optimizer(const OptimizerSpec& spec, int64_t size) : spec_(spec), size_(size) {
   const bool adam = spec_.kind == OptimizerSpec::Kind::kAdam;
   if (adam || spec_.momentum > 0) first_moment_ = AlignedBuffer(size);
   if (adam) second_moment_ = AlignedBuffer(size);
@@ -131,6 +143,25 @@ void Optimizer::Reset() {
   std::ranges::fill(first_moment_.span(), 0.0F);
   std::ranges::fill(second_moment_.span(), 0.0F);
   step_ = 0;
+  terms_ = {};
+}
+
+absl::Status Optimizer::SetTerms(const GradientTerms& terms) {
+  if (!(terms.proximal_mu >= 0) || !std::isfinite(terms.proximal_mu)) {
+    return OutOfRange("proximal_mu", "finite and not negative");
+  }
+  const auto fits = [this](std::span<const float> term, bool needed) {
+    return static_cast<int64_t>(term.size()) == size_ || (term.empty() && !needed);
+  };
+  if (!fits(terms.reference, terms.proximal_mu > 0) || !fits(terms.correction, false)) {
+    return base::InvalidArgument(
+        "SHAPE_MISMATCH", "expected gradient terms of " + std::to_string(size_) +
+                              " values, found a reference of " +
+                              std::to_string(terms.reference.size()) + " and a correction of " +
+                              std::to_string(terms.correction.size()));
+  }
+  terms_ = terms;
+  return absl::OkStatus();
 }
 
 absl::Status Optimizer::Resume(std::span<const float> state, int64_t steps) {
@@ -160,6 +191,27 @@ void Optimizer::BeginStep(double learning_rate) {
 }
 
 void Optimizer::Update(std::span<const float> gradient, int64_t first, float* values) {
+  const bool proximal = terms_.proximal_mu > 0;
+  if (!proximal && terms_.correction.empty()) return Apply(gradient, first, values);
+  // A piece at a time, so that nothing as long as the model is needed.
+  constexpr size_t kPiece = 1024;
+  std::array<float, kPiece> sum;
+  for (size_t begin = 0; begin < gradient.size(); begin += kPiece) {
+    const size_t size = std::min(kPiece, gradient.size() - begin);
+    const size_t at = static_cast<size_t>(first) + begin;
+    std::copy_n(gradient.data() + begin, size, sum.data());
+    if (proximal) {
+      AddProximal(static_cast<float>(terms_.proximal_mu), values + at, terms_.reference.data() + at,
+                  static_cast<int64_t>(size), sum.data());
+    }
+    if (!terms_.correction.empty()) {
+      Add(terms_.correction.data() + at, static_cast<int64_t>(size), sum.data());
+    }
+    Apply(std::span(sum).first(size), static_cast<int64_t>(at), values);
+  }
+}
+
+void Optimizer::Apply(std::span<const float> gradient, int64_t first, float* values) {
   const auto size = static_cast<int64_t>(gradient.size());
   float* w = values + first;
   if (spec_.kind == OptimizerSpec::Kind::kAdam) {

@@ -22,8 +22,11 @@ class Optimizer {
  public:
   Optimizer(const OptimizerSpec& spec, int64_t size);
 
-  // Forgets momentum and moments.
+  // Forgets momentum, moments and terms.
   void Reset();
+  // Adds `terms` to every gradient until Reset(); what they borrow must last as long.
+  // Errors: InvalidArgument (SHAPE_MISMATCH) on a wrong count, OPTIMIZER_PARAMETER.
+  absl::Status SetTerms(const GradientTerms& terms);
   // Goes on from `state` (as state() lays it out), `steps` steps after the beginning.
   // Errors: InvalidArgument (SHAPE_MISMATCH) on a wrong count.
   absl::Status Resume(std::span<const float> state, int64_t steps);
@@ -35,7 +38,11 @@ class Optimizer {
   void Update(std::span<const float> gradient, int64_t first, float* values);
 
  private:
+  void Apply(std::span<const float> gradient, int64_t first, float* values);
+
   OptimizerSpec spec_;
+  int64_t size_;
+  GradientTerms terms_;
   AlignedBuffer first_moment_;
   AlignedBuffer second_moment_;
   int64_t step_ = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "common/sparsity/top_k.h"
@@ -88,6 +89,15 @@ struct OptimizerSpec {
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
+};
+
+// What is added to the gradient of each value before the update rule sees it, weight decay
+// included. Borrowed, one float per value; empty: nothing. Sources: FedProx (Li et al. 2020),
+// SCAFFOLD (Karimireddy et al. 2020).
+struct GradientTerms {
+  double proximal_mu = 0;                 // mu · (w − reference)
+  std::span<const float> reference = {};  // not empty where proximal_mu > 0
+  std::span<const float> correction = {};
 };
 
 // Examples to learn from, borrowed for the call.

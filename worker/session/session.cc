@@ -240,7 +240,9 @@ void Session::ComputeLoop() {
 absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
   ESPALIER_ASSIGN_OR_RETURN(const auto model, models_.Get(task.model()));
   metrics_.Set(Metric::kWorkerActiveWeights, static_cast<double>(model->topology->total_stored()));
-  tasks::Surroundings surroundings{data_, networks_, cancelled_};
+  tasks::Surroundings surroundings{data_, networks_, cancelled_, [this](const v1::BlobRef& blob) {
+                                     return transfer_.Fetch(blob);
+                                   }};
   switch (task.kind_case()) {
     case v1::Task::kTrain:
       return tasks::RunTrain(surroundings, task, model);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -39,6 +40,8 @@ struct Surroundings {
   LocalData& data;
   NetworkCache& networks;
   const std::atomic<bool>& cancelled;
+  // The bytes of a blob that the task names.
+  std::function<absl::StatusOr<std::string>(const v1::BlobRef&)> fetch;
 };
 
 struct Partial {

@@ -124,6 +124,14 @@ std::string GrowthScores(const v1::Task& task, const ShardView& shard, engine::N
   return wire::EncodeScores(scores, layout);
 }
 
+// The participant's control-variate correction; empty when the task has none.
+absl::StatusOr<std::vector<float>> FetchCorrection(const Surroundings& surroundings,
+                                                   const v1::TrainTask& train, size_t count) {
+  if (!train.has_correction()) return std::vector<float>{};
+  ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, surroundings.fetch(train.correction()));
+  return wire::DecodeValues(bytes, count);
+}
+
 void AppendValues(std::span<const float> values, Partial& partial) {
   partial.header.set_values_count(partial.header.values_count() + values.size());
   partial.body += wire::ValuesAsBytes(values);
@@ -144,6 +152,11 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
     const int64_t steps = StepRange(task, order.steps_per_epoch()).first;
     ESPALIER_RETURN_IF_ERROR(network->SetOptimizerState(model->optimizer_state, steps));
   }
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<float> correction,
+                            FetchCorrection(surroundings, train, model->values.size()));
+  ESPALIER_RETURN_IF_ERROR(network->SetGradientTerms({.proximal_mu = train.training().proximal_mu(),
+                                                      .reference = model->values,
+                                                      .correction = correction}));
   ESPALIER_ASSIGN_OR_RETURN(const TrainSummary summary,
                             TrainSteps(surroundings, task, shard, order, *network));
   Partial partial;

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <span>
+#include <utility>
 
 #include "common/base/status.h"
 #include "server/methods/evolution.h"
@@ -178,6 +180,88 @@ TEST_P(MethodConformanceTest, CarriedOptimizerStateIsZeroAtGrownWeightsOnly) {
     if (!transition.committed || transition.state.model.optimizer_state.empty()) continue;
     const int64_t grown = transition.committed->weights_changed();
     EXPECT_EQ(std::ranges::count(transition.state.model.optimizer_state, 0.0F), 2 * grown);
+  }
+}
+
+// Settings of `aggregation` and `training` that change what becomes of updates.
+std::vector<std::pair<std::string, std::function<void(v1::JobSpec&)>>> Aggregations() {
+  using A = v1::Aggregation;
+  const auto rule = [](A::Rule of) {
+    return [of](v1::JobSpec& spec) { spec.mutable_aggregation()->set_rule(of); };
+  };
+  const auto server = [](A::ServerOptimizer of) {
+    return [of](v1::JobSpec& spec) { spec.mutable_aggregation()->set_server_optimizer(of); };
+  };
+  return {
+      {"median", rule(A::RULE_MEDIAN)},
+      {"trimmed mean", rule(A::RULE_TRIMMED_MEAN)},
+      {"krum", rule(A::RULE_KRUM)},
+      {"multi-krum", rule(A::RULE_MULTI_KRUM)},
+      {"clipping", [](v1::JobSpec& spec) { spec.mutable_aggregation()->set_clip_norm(0.5); }},
+      {"momentum", server(A::SERVER_OPTIMIZER_MOMENTUM)},
+      {"adam", server(A::SERVER_OPTIMIZER_ADAM)},
+      {"yogi", server(A::SERVER_OPTIMIZER_YOGI)},
+      {"scaffold", [](v1::JobSpec& spec) { spec.mutable_training()->set_control_variates(true); }}};
+}
+
+TEST_P(MethodConformanceTest, EveryAggregationContinuesFromASavedState) {
+  for (const auto& [name, set] : Aggregations()) {
+    SCOPED_TRACE(name);
+    v1::JobSpec spec = Job();
+    set(spec);
+    const JobTrace expected = Trace(spec);
+    ASSERT_EQ(expected.rounds.size(), 20u);
+    ExpectStoredKept(expected);
+    const JobTrace resumed = Trace(spec, [](ProgramState state) {
+      auto decoded =
+          DecodeProgramState(EncodeProgramState(state), state.model.topology->shared_layout());
+      EXPECT_TRUE(decoded.ok()) << decoded.status();
+      return *std::move(decoded);
+    });
+    EXPECT_EQ(EncodeProgramState(expected.final_state), EncodeProgramState(resumed.final_state));
+    if (GetParam() != "echo") {
+      EXPECT_NE(Trace(Job()).final_state.model.values, expected.final_state.model.values);
+    }
+  }
+}
+
+TEST_P(MethodConformanceTest, ServerMomentumZeroAtRateOneIsPlainAveragingBitForBit) {
+  v1::JobSpec spec = Job();
+  v1::Aggregation& aggregation = *spec.mutable_aggregation();
+  aggregation.set_server_optimizer(v1::Aggregation::SERVER_OPTIMIZER_MOMENTUM);
+  aggregation.set_server_momentum(0);
+  const JobTrace plain = Trace(Job());
+  const JobTrace stepped = Trace(spec);
+  ASSERT_EQ(plain.transitions.size(), stepped.transitions.size());
+  for (size_t i = 0; i < plain.transitions.size(); ++i) {
+    ExpectSameModel(plain.transitions[i].state.model, stepped.transitions[i].state.model);
+  }
+}
+
+TEST_P(MethodConformanceTest, ServerStateIsZeroAtGrownWeightsOnly) {
+  v1::JobSpec spec = Job();
+  spec.mutable_aggregation()->set_server_optimizer(v1::Aggregation::SERVER_OPTIMIZER_ADAM);
+  for (const Transition& transition : Trace(spec).transitions) {
+    if (!transition.committed || GetParam() == "echo") continue;
+    const NumberSet& second = transition.state.server.second_moment;
+    ASSERT_NE(second, nullptr);
+    ASSERT_EQ(second->size(), transition.state.model.values.size());
+    EXPECT_EQ(std::ranges::count(*second, 0.0F), transition.committed->weights_changed());
+  }
+}
+
+TEST_P(MethodConformanceTest, WithOneParticipantEveryRuleIsTheMean) {
+  const auto last = [](v1::JobSpec spec) {
+    auto program = MethodRegistry::Builtin().Make(spec);
+    EXPECT_TRUE(program.ok()) << program.status();
+    return test::RunJob(**program, FakeFleet(1)).value().final_state.model;
+  };
+  const tensor::ModelState mean = last(Job());
+  for (const auto rule : {v1::Aggregation::RULE_MEDIAN, v1::Aggregation::RULE_TRIMMED_MEAN,
+                          v1::Aggregation::RULE_KRUM, v1::Aggregation::RULE_MULTI_KRUM}) {
+    v1::JobSpec spec = Job();
+    spec.mutable_aggregation()->set_rule(rule);
+    ExpectSameModel(mean, last(spec));
   }
 }
 

@@ -22,6 +22,7 @@ inline v1::JobSpec SmallJob(const std::string& method) {
   AddLayer(spec, 1, v1::ACTIVATION_TANH);
   AddLayer(spec, 10, v1::ACTIVATION_LINEAR);
   spec.mutable_data()->set_dataset("digits");
+  spec.mutable_data()->mutable_partition()->set_shards(4);
   spec.mutable_method()->set_name(method);
   spec.mutable_training()->mutable_optimizer()->set_learning_rate(0.3);
   spec.mutable_federation()->set_rounds(20);

@@ -1,4 +1,5 @@
-// Memory of a reducer does not grow with the number of participants. A program of its own, because
+// Memory of the mean does not grow with the number of participants, that of a robust rule by their
+// values alone. A program of its own, because
 // it counts every allocation.
 #include <gtest/gtest.h>
 #include <malloc.h>
@@ -31,14 +32,14 @@ namespace {
 
 constexpr int64_t kWeights = 100000;
 
-int64_t BytesHeldAfter(int participants) {
+int64_t BytesHeldAfter(int participants, const Aggregation& aggregation = {}) {
   auto layout = std::make_shared<tensor::ModelLayout>();
   layout->push_back({"layers.0.bias", {kWeights}, kWeights, 1, false});
   auto model = tensor::ModelTopology::Create(layout, {nullptr});
   auto topology = std::make_shared<const tensor::ModelTopology>(std::move(model).value());
   const std::vector<float> values(kWeights, 0.5f);
   const int64_t before = live_bytes;
-  auto reducer = MakeReducer(ReducerKind::kMean, topology, topology->total_stored());
+  auto reducer = MakeReducer(ReducerKind::kMean, topology, topology->total_stored(), aggregation);
   for (int k = 0; k < participants; ++k) {
     Partial partial;
     partial.participant = std::to_string(k);
@@ -56,6 +57,19 @@ TEST(ReducerMemoryTest, SixtyFourParticipantsNeedHardlyMoreThanTwo) {
   EXPECT_GE(two, kWeights * 16);
   EXPECT_LE(two, kWeights * 17);
   EXPECT_LE(many - two, 64 * 256);
+}
+
+TEST(ReducerMemoryTest, RobustRulesKeepFourBytesPerValueAndParticipant) {
+  for (const Rule rule : {Rule::kMedian, Rule::kKrum}) {
+    const int64_t bytes = BytesHeldAfter(64, {.rule = rule});
+    EXPECT_GE(bytes, 64 * kWeights * 4);
+    EXPECT_LE(bytes, 64 * (kWeights * 4 + 5000));
+  }
+}
+
+TEST(ReducerMemoryTest, KeptUpdatesTakeFourBytesPerWeightBesideTheMean) {
+  const int64_t bytes = BytesHeldAfter(64, {.keep_updates = true});
+  EXPECT_LE(bytes, 17 * kWeights + 64 * (kWeights * 4 + 5000));
 }
 
 }  // namespace

@@ -72,8 +72,19 @@ Partial NastyPartial(ReducerKind kind, uint64_t k) {
   return partial;
 }
 
-Reduced Fold(ReducerKind kind, const std::vector<Partial>& partials) {
-  auto reducer = MakeReducer(kind, SmallTopology(), 11);
+// A reducer under test, of the 11 values of SmallTopology().
+struct Case {
+  std::string name;
+  ReducerKind kind = ReducerKind::kMean;
+  Aggregation aggregation = {};
+};
+
+std::unique_ptr<Reducer> Make(const Case& of) {
+  return MakeReducer(of.kind, SmallTopology(), 11, of.aggregation, std::vector<float>(11, 0.0F));
+}
+
+Reduced Fold(const Case& of, const std::vector<Partial>& partials) {
+  auto reducer = Make(of);
   for (const Partial& partial : partials) {
     const absl::Status status = reducer->Merge(partial);
     EXPECT_TRUE(status.ok()) << status;
@@ -100,13 +111,13 @@ void ExpectSameBits(const Reduced& a, const Reduced& b) {
   }
 }
 
-class ReducerConformanceTest : public TestWithParam<ReducerKind> {
+class ReducerConformanceTest : public TestWithParam<Case> {
  protected:
-  Partial Valid(uint64_t k = 0) const { return NastyPartial(GetParam(), k); }
+  Partial Valid(uint64_t k = 0) const { return NastyPartial(GetParam().kind, k); }
 
   // Merging `bad` between two valid partials fails with `reason` and changes nothing.
   void ExpectRefusedUnchanged(const Partial& bad, const std::string& reason) {
-    auto reducer = MakeReducer(GetParam(), SmallTopology(), 11);
+    auto reducer = Make(GetParam());
     ASSERT_TRUE(reducer->Merge(Valid(0)).ok());
     const absl::Status status = reducer->Merge(bad);
     EXPECT_EQ(base::ReasonOf(status), reason) << status;
@@ -186,27 +197,45 @@ TEST_P(ReducerConformanceTest, WrongCountIsRefused) {
 }
 
 TEST_P(ReducerConformanceTest, NothingMergedIsAnError) {
-  auto reducer = MakeReducer(GetParam(), SmallTopology(), 11);
+  auto reducer = Make(GetParam());
   EXPECT_EQ(base::ReasonOf(reducer->Finish().status()), "NO_PARTIALS");
 }
 
 TEST_P(ReducerConformanceTest, SpentReducerRefusesFurtherUse) {
-  auto reducer = MakeReducer(GetParam(), SmallTopology(), 11);
+  auto reducer = Make(GetParam());
   ASSERT_TRUE(reducer->Merge(Valid()).ok());
   ASSERT_TRUE(reducer->Finish().ok());
   EXPECT_EQ(base::ReasonOf(reducer->Merge(Valid(1))), "REDUCER_SPENT");
   EXPECT_EQ(base::ReasonOf(reducer->Finish().status()), "REDUCER_SPENT");
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, ReducerConformanceTest,
-                         testing::Values(ReducerKind::kMean, ReducerKind::kMetrics),
-                         [](const auto& info) {
-                           return info.param == ReducerKind::kMean ? "Mean" : "Metrics";
-                         });
+const Case kMeanCase = {.name = "Mean"};
 
+// Reducers of values; the norm is out of reach of what NastyPartial() makes.
+std::vector<Case> ValueCases() {
+  return {kMeanCase,
+          {.name = "MeanKept", .aggregation = {.keep_updates = true}},
+          {.name = "MeanClipped", .aggregation = {.clip_norm = 1e9}},
+          {.name = "Median", .aggregation = {.rule = Rule::kMedian}},
+          {.name = "TrimmedMean", .aggregation = {.rule = Rule::kTrimmedMean}},
+          {.name = "Krum", .aggregation = {.rule = Rule::kKrum}},
+          {.name = "MultiKrum", .aggregation = {.rule = Rule::kMultiKrum, .selected = 2}}};
+}
+
+std::vector<Case> AllCases() {
+  std::vector<Case> cases = ValueCases();
+  cases.push_back({.name = "Metrics", .kind = ReducerKind::kMetrics});
+  return cases;
+}
+
+std::string NameOf(const testing::TestParamInfo<Case>& info) { return info.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(Kinds, ReducerConformanceTest, testing::ValuesIn(AllCases()), NameOf);
+
+class ValueReducerTest : public ReducerConformanceTest {};
 class MeanReducerTest : public ReducerConformanceTest {};
 
-TEST_P(MeanReducerTest, NonFiniteValueIsRefused) {
+TEST_P(ValueReducerTest, NonFiniteValueIsRefused) {
   for (const float value :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
         -std::numeric_limits<float>::infinity()}) {
@@ -226,7 +255,7 @@ TEST_P(MeanReducerTest, HugeValueIsRefused) {
   ExpectRefusedUnchanged(bad, "VALUE_OUT_OF_RANGE");
 }
 
-TEST_P(MeanReducerTest, SourceThatDeliversLessThanItDeclaredIsRefused) {
+TEST_P(ValueReducerTest, SourceThatDeliversLessThanItDeclaredIsRefused) {
   Partial bad = Valid(2);
   bad.values = InPieces(std::vector<float>(9, 1.0f));
   ExpectRefusedUnchanged(bad, "SHAPE_MISMATCH");
@@ -234,14 +263,14 @@ TEST_P(MeanReducerTest, SourceThatDeliversLessThanItDeclaredIsRefused) {
   ExpectRefusedUnchanged(bad, "SHAPE_MISMATCH");
 }
 
-TEST_P(MeanReducerTest, UpdateWithoutExamplesIsRefused) {
+TEST_P(ValueReducerTest, UpdateWithoutExamplesIsRefused) {
   Partial bad = Valid(2);
   bad.examples = 0;
   bad.correct = 0;
   ExpectRefusedUnchanged(bad, "NO_EXAMPLES");
 }
 
-TEST_P(MeanReducerTest, InvalidScoresAreRefused) {
+TEST_P(ValueReducerTest, InvalidScoresAreRefused) {
   Partial bad = Valid(2);
   bad.scores = {{{1, 2}, {1.0f, std::numeric_limits<float>::quiet_NaN()}}, {}};
   ExpectRefusedUnchanged(bad, "NON_FINITE");
@@ -307,7 +336,7 @@ TEST_P(MeanReducerTest, ScoresAreSampleWeightedSumsOverAllExamples) {
 }
 
 TEST_P(MeanReducerTest, SourceThatFailsInItsSecondReadingBreaksTheReducer) {
-  auto reducer = MakeReducer(GetParam(), SmallTopology(), 11);
+  auto reducer = Make(GetParam());
   Partial bad = Valid(2);
   int readings = 0;
   bad.values = [&](const std::function<absl::Status(std::span<const float>)>& sink) {
@@ -320,7 +349,7 @@ TEST_P(MeanReducerTest, SourceThatFailsInItsSecondReadingBreaksTheReducer) {
 }
 
 TEST_P(MeanReducerTest, TotalPastTheRangeIsRefusedWhateverTheOrder) {
-  auto reducer = MakeReducer(GetParam(), SmallTopology(), 11);
+  auto reducer = Make(GetParam());
   for (int k = 0; k < 65; ++k) {
     Partial partial;
     partial.participant = std::to_string(k);
@@ -331,8 +360,8 @@ TEST_P(MeanReducerTest, TotalPastTheRangeIsRefusedWhateverTheOrder) {
   EXPECT_EQ(base::ReasonOf(reducer->Finish().status()), "VALUE_OUT_OF_RANGE");
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, MeanReducerTest, testing::Values(ReducerKind::kMean),
-                         [](const auto&) { return "Mean"; });
+INSTANTIATE_TEST_SUITE_P(Kinds, MeanReducerTest, testing::Values(kMeanCase), NameOf);
+INSTANTIATE_TEST_SUITE_P(Kinds, ValueReducerTest, testing::ValuesIn(ValueCases()), NameOf);
 
 TEST(FixedPointTest, ProductIsExactDownToTwoToTheMinusSixty) {
   base::Rng rng(1);
@@ -374,7 +403,7 @@ Partial WithState(std::vector<float> second_moments) {
   return partial;
 }
 
-TEST(MeanReducerTest, OptimizerStateIsAveragedBesideTheWeights) {
+TEST(OptimizerStateTest, IsAveragedBesideTheWeights) {
   auto reducer = MakeReducer(ReducerKind::kMean, SmallTopology(), 33);
   Partial other = WithState(std::vector<float>(11, 4.0F));
   other.participant = "shard-1";
@@ -387,8 +416,9 @@ TEST(MeanReducerTest, OptimizerStateIsAveragedBesideTheWeights) {
   EXPECT_EQ(reduced->values[22], 2.5F);
 }
 
-TEST(MeanReducerTest, StateThatCannotBeIsRefused) {
-  auto reducer = MakeReducer(ReducerKind::kMean, SmallTopology(), 33);
+TEST_P(ValueReducerTest, StateThatCannotBeIsRefused) {
+  auto reducer = MakeReducer(ReducerKind::kMean, SmallTopology(), 33, GetParam().aggregation,
+                             std::vector<float>(11, 0.0F));
   std::vector<float> negative(11, 1.0F);
   negative[10] = -1e-9F;
   EXPECT_EQ(base::ReasonOf(reducer->Merge(WithState(negative))), "VALUE_OUT_OF_RANGE");

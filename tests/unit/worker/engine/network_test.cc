@@ -118,6 +118,32 @@ TEST(NetworkTest, TrainMovesValuesAgainstTheGradient) {
   }
 }
 
+TEST(NetworkTest, TrainFollowsTheGradientWithItsTermsUntilValuesAreSet) {
+  const NetworkSpec spec =
+      MakeSpec(Activation::kRelu, false, Activation::kLinear, Loss::kCrossEntropy);
+  const auto network = MakeNetwork(spec, {}, 20, 2);
+  const OwnedBatch owned = MakeBatch(spec, *network, 20);
+  const std::vector<float> before = Values(*network);
+  const std::vector<float> reference = RandomFloats(static_cast<int64_t>(before.size()), 8);
+  const std::vector<float> correction = RandomFloats(static_cast<int64_t>(before.size()), 9);
+  std::vector<float> gradients(before.size());
+  network->Gradients(owned.batch, gradients);
+  ASSERT_TRUE(
+      network
+          ->SetGradientTerms({.proximal_mu = 2, .reference = reference, .correction = correction})
+          .ok());
+  network->Train(owned.batch, 0.1, 0);
+  for (size_t i = 0; i < before.size(); ++i) {
+    const float whole = gradients[i] + 2 * (before[i] - reference[i]) + correction[i];
+    ASSERT_NEAR(network->values()[i], before[i] - 0.1F * whole, 1e-6);
+  }
+  ASSERT_TRUE(network->SetValues(before).ok());
+  network->Train(owned.batch, 0.1, 0);
+  for (size_t i = 0; i < before.size(); ++i) {
+    ASSERT_NEAR(network->values()[i], before[i] - 0.1F * gradients[i], 1e-6);
+  }
+}
+
 TEST(NetworkTest, RepeatedTrainingLearnsABatchByHeart) {
   for (const bool decoupled : {false, true}) {
     NetworkSpec spec =

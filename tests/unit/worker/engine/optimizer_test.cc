@@ -129,6 +129,79 @@ TEST(OptimizerTest, ResumedFromItsStateItGoesOnWithTheSameBits) {
   }
 }
 
+// FedProx and SCAFFOLD: the gradient of ½·mu·(w − reference)², and the correction, are added.
+TEST(OptimizerTest, TermsAreAddedToTheGradientOfEveryRule) {
+  const std::vector<float> reference = {1.5F};
+  const std::vector<float> correction = {-0.125F};
+  for (const OptimizerSpec& spec :
+       {OptimizerSpec{}, OptimizerSpec{.momentum = 0.5, .weight_decay = 0.25},
+        OptimizerSpec{.weight_decay = 0.25, .decoupled_weight_decay = true},
+        OptimizerSpec{.kind = OptimizerSpec::Kind::kAdam}}) {
+    Optimizer with(spec, 1);
+    Optimizer plain(spec, 1);
+    ASSERT_TRUE(
+        with.SetTerms({.proximal_mu = 0.5, .reference = reference, .correction = correction}).ok());
+    float w = kStart;
+    float expected = kStart;
+    for (const float g : {0.5F, -0.25F}) {
+      const float whole[] = {g + 0.5F * (expected - 1.5F) - 0.125F};
+      const float gradient[] = {g};
+      with.BeginStep(kRate);
+      with.Update(gradient, 0, &w);
+      plain.BeginStep(kRate);
+      plain.Update(whole, 0, &expected);
+      EXPECT_FLOAT_EQ(w, expected);
+    }
+  }
+}
+
+TEST(OptimizerTest, TermsOfLongRangesAreTakenAtTheirPlaces) {
+  constexpr int64_t kSize = 3000;
+  std::vector<float> reference(kSize);
+  std::vector<float> correction(kSize);
+  std::vector<float> values(kSize);
+  for (int64_t i = 0; i < kSize; ++i) {
+    reference[i] = static_cast<float>(i);
+    correction[i] = static_cast<float>(2 * i);
+    values[i] = static_cast<float>(3 * i);
+  }
+  Optimizer optimizer({}, kSize);
+  ASSERT_TRUE(
+      optimizer.SetTerms({.proximal_mu = 1, .reference = reference, .correction = correction})
+          .ok());
+  optimizer.BeginStep(0.25);
+  const std::vector<float> gradient(kSize - 100, 0.0F);
+  optimizer.Update(gradient, 100, values.data());
+  for (int64_t i = 0; i < kSize; ++i) {
+    ASSERT_EQ(values[i], static_cast<float>(i < 100 ? 3 * i : 2 * i)) << i;
+  }
+}
+
+TEST(OptimizerTest, TermsOfNothingChangeNoBitAndResetForgetsThem) {
+  const std::vector<float> reference = {-7};
+  Optimizer optimizer({.momentum = 0.9}, 1);
+  Optimizer plain({.momentum = 0.9}, 1);
+  ASSERT_TRUE(optimizer.SetTerms({.proximal_mu = 3, .reference = reference}).ok());
+  optimizer.Reset();
+  ASSERT_TRUE(optimizer.SetTerms({.proximal_mu = 0, .reference = reference}).ok());
+  float w = 0.3F;
+  float expected = 0.3F;
+  const float gradient[] = {1.0F / 3};
+  for (Optimizer* one : {&optimizer, &plain}) {
+    one->BeginStep(kRate);
+    one->Update(gradient, 0, one == &plain ? &expected : &w);
+  }
+  EXPECT_EQ(w, expected);
+}
+
+TEST(OptimizerTest, TermsThatDoNotFitAreRefused) {
+  const std::vector<float> three(3);
+  Optimizer optimizer({}, 2);
+  EXPECT_EQ(base::ReasonOf(optimizer.SetTerms({.correction = three})), "SHAPE_MISMATCH");
+  EXPECT_EQ(base::ReasonOf(optimizer.SetTerms({.proximal_mu = 1})), "SHAPE_MISMATCH");
+  EXPECT_EQ(base::ReasonOf(optimizer.SetTerms({.proximal_mu = -1})), "OPTIMIZER_PARAMETER");
+}
+
 TEST(OptimizerTest, ParametersOutOfRangeAreRefusedByName) {
   for (const auto& [spec, name] : {
            std::pair<OptimizerSpec, const char*>{{.momentum = 1.0}, "momentum"},

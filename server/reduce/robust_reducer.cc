@@ -1,0 +1,145 @@
+#include "server/reduce/robust_reducer.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "common/base/status.h"
+#include "server/reduce/inspection.h"
+
+namespace espalier::server::reduce {
+namespace {
+
+// Fits the sums of any number of participants (fixed_point.h); no gradient that means anything is
+// as large.
+constexpr float kMaxScore = 0x1p24F;
+
+double Norm(std::span<const float> values) {
+  double sum = 0;
+  for (const float value : values) sum += static_cast<double>(value) * value;
+  return std::sqrt(sum);
+}
+
+double Median(std::vector<double> values) {
+  const size_t middle = values.size() / 2;
+  std::ranges::sort(values);
+  return values.size() % 2 == 1 ? values[middle] : 0.5 * (values[middle - 1] + values[middle]);
+}
+
+}  // namespace
+
+RobustReducer::RobustReducer(const Aggregation& aggregation,
+                             std::shared_ptr<const tensor::ModelTopology> topology,
+                             int64_t values_count)
+    : aggregation_(aggregation), topology_(std::move(topology)), values_count_(values_count) {}
+
+absl::Status RobustReducer::Merge(const Partial& partial) {
+  ESPALIER_RETURN_IF_ERROR(ledger_.Check(partial));
+  ESPALIER_RETURN_IF_ERROR(ScoreSums(topology_).Check(partial.scores));
+  Kept kept;
+  if (partial.values_count == values_count_) kept.values.reserve(values_count_);
+  const auto copy = [&kept](std::span<const float> piece) {
+    kept.values.insert(kept.values.end(), piece.begin(), piece.end());
+  };
+  ESPALIER_RETURN_IF_ERROR(
+      Inspect(partial, values_count_, topology_->total_stored(), copy).status());
+  // Adding zero makes -0 a 0, as the mean does.
+  for (float& value : kept.values) value += 0.0F;
+  kept.scores = partial.scores;
+  kept_.emplace(partial.participant, std::move(kept));
+  ledger_.Add(partial);
+  return absl::OkStatus();
+}
+
+std::vector<ValueRange> RobustReducer::LearnedRanges() const {
+  std::vector<ValueRange> ranges;
+  for (size_t i = 0; i < topology_->num_tensors(); ++i) {
+    if (topology_->layout()[i].buffer) continue;
+    const int64_t begin = topology_->offset(i);
+    ranges.push_back({begin, begin + topology_->stored(i)});
+  }
+  return ranges;
+}
+
+// Scales each list down to the median norm over all participants, tensor by tensor.
+void RobustReducer::EvenOutScores() {
+  for (size_t tensor = 0; tensor < topology_->num_tensors(); ++tensor) {
+    std::vector<double> norms;
+    std::vector<double> given;
+    for (const auto& [participant, kept] : kept_) {
+      norms.push_back(kept.scores.empty() ? 0 : Norm(kept.scores[tensor].values));
+      if (norms.back() > 0) given.push_back(norms.back());
+    }
+    if (given.empty()) continue;
+    const double median = Median(std::move(given));
+    size_t k = 0;
+    for (auto& [participant, kept] : kept_) {
+      const double norm = norms[k++];
+      if (norm <= median) continue;
+      for (float& value : kept.scores[tensor].values) {
+        value = static_cast<float>(value * (median / norm));
+      }
+    }
+  }
+}
+
+std::vector<ScoreList> RobustReducer::MeanScores(std::span<const size_t> chosen) const {
+  ScoreSums sums(topology_);
+  auto next = kept_.begin();
+  size_t at = 0;
+  for (const size_t k : chosen) {
+    std::advance(next, k - at);
+    at = k;
+    std::vector<ScoreList> lists = next->second.scores;
+    for (ScoreList& list : lists) {
+      for (float& value : list.values) value = std::clamp(value, -kMaxScore, kMaxScore);
+    }
+    sums.Add(lists, 1);
+  }
+  return sums.Means(static_cast<double>(chosen.size()));
+}
+
+absl::Status RobustReducer::Choose(Updates updates, Reduced& reduced) {
+  const auto count = static_cast<int64_t>(updates.size());
+  std::vector<size_t> chosen(updates.size());
+  std::iota(chosen.begin(), chosen.end(), 0);
+  if (aggregation_.rule == Rule::kMedian || aggregation_.rule == Rule::kTrimmedMean) {
+    reduced.values = aggregation_.rule == Rule::kMedian
+                         ? CoordinateMedian(updates)
+                         : TrimmedMean(updates, TrimCount(aggregation_.trim_fraction, count));
+    EvenOutScores();
+    reduced.scores = MeanScores(chosen);
+    return absl::OkStatus();
+  }
+  const int64_t byzantine = aggregation_.byzantine;
+  if (byzantine > 0 && count < 2 * byzantine + 3) {
+    return base::FailedPrecondition(
+        "TOO_FEW_UPDATES",
+        fmt::format("expected at least {} updates (2 · byzantine + 3), found {}; add "
+                    "participants, raise federation.quorum or lower aggregation.byzantine",
+                    2 * byzantine + 3, count));
+  }
+  int64_t selected = 1;
+  if (aggregation_.rule == Rule::kMultiKrum) {
+    const int64_t most = count - byzantine;
+    selected = aggregation_.selected == 0 ? most : std::min(aggregation_.selected, most);
+  }
+  chosen = LowestScores(KrumScores(updates, LearnedRanges(), byzantine), selected);
+  reduced.values = MeanOf(updates, chosen);
+  reduced.scores = MeanScores(chosen);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Reduced> RobustReducer::Finish() {
+  ESPALIER_ASSIGN_OR_RETURN(Reduced reduced, ledger_.Finish());
+  std::vector<std::span<const float>> updates;
+  for (const auto& [participant, kept] : kept_) updates.emplace_back(kept.values);
+  ESPALIER_RETURN_IF_ERROR(Choose(updates, reduced));
+  kept_.clear();
+  return reduced;
+}
+
+}  // namespace espalier::server::reduce
