@@ -44,7 +44,7 @@ struct StructureChange {
   std::shared_ptr<const tensor::ModelTopology> base;
   struct Tensor {
     size_t tensor = 0;
-    tensor::TopologyDiff diff;
+    tensor::TopologyDiff diff;           // of a dense tensor: from all its positions
     std::optional<uint64_t> growth_key;  // set when `diff.grown` was drawn from this key
   };
   std::vector<Tensor> tensors;

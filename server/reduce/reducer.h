@@ -60,6 +60,7 @@ struct Reduced {
   int64_t correct = 0;
   int64_t peak_memory_bytes = 0;  // largest over participants
   std::vector<float> values;      // example-weighted mean; empty for metric reducers
+  std::vector<float> importance;  // set by TrainingProgram: the part of a training step's `values`
   std::vector<ScoreList> scores;  // example-weighted mean gradients of all reported positions
 };
 
