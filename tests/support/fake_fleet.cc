@@ -46,11 +46,11 @@ void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
                       const tensor::ModelState& model, Partial& partial) const {
   const tensor::ModelTopology& topology = *model.topology;
   // Optimizer state is 1 at every weight, so that what is carried over can be told from zero.
-  std::vector<float> values(model.values.size() * sets, 1.0F);
+  const auto weights = static_cast<int64_t>(model.values.size()) * sets;
+  std::vector<float> values(weights + (task.importance() ? topology.total_size() : 0), 1.0F);
   std::ranges::copy(model.values, values.begin());
   const auto rate = static_cast<float>(task.learning_rate());
-  int64_t first = static_cast<int64_t>(values.size());  // importance follows
-  if (task.importance()) values.resize(values.size() + topology.total_size());
+  int64_t first = weights;  // importance follows
   for (size_t t = 0; t < topology.num_tensors(); ++t) {
     const int64_t size = topology.layout()[t].size();
     for (int64_t p = 0; task.importance() && p < size; ++p) {

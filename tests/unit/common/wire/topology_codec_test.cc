@@ -191,9 +191,9 @@ TEST(TopologyUpdateTest, WrongGrowthKeyAndWrongDiffAreFaults) {
 }
 
 TEST(TopologyUpdateTest, DenseTensorBecomesSparse) {
-  const ModelTopology base =
-      ModelTopology::Create(Layout(), Topologies{Random(20, 30, 60, kKey), nullptr, nullptr, nullptr})
-          .value();
+  const ModelTopology base = ModelTopology::Create(Layout(), Topologies{Random(20, 30, 60, kKey),
+                                                                        nullptr, nullptr, nullptr})
+                                 .value();
   std::vector<TensorChange> changes(2);
   changes[0].tensor = 0;
   changes[0].diff.dropped = {1};
