@@ -127,7 +127,8 @@ v1::JobSpec Job() {
 
 std::vector<int32_t> RoundsWithImportance(const v1::JobSpec& spec) {
   std::vector<int32_t> rounds;
-  for (const Transition& t : test::RunJob(*Make(spec), test::FakeFleet(2)).value().transitions) {
+  const test::JobTrace trace = test::RunJob(*Make(spec), test::FakeFleet(2)).value();
+  for (const Transition& t : trace.transitions) {
     if (t.step && t.step->task.train().importance()) rounds.push_back(t.step->round);
   }
   return rounds;
