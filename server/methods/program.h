@@ -57,7 +57,8 @@ struct Step {
   v1::Task task;  // only the `kind` oneof is set
   Participants participants = Participants::kCohort;
   reduce::ReducerKind reducer = reduce::ReducerKind::kMean;
-  int32_t round = 1;  // the round this step belongs to
+  int32_t round = 1;     // the round this step belongs to
+  bool prelude = false;  // training before the first round: no round begins with it
 };
 
 struct Transition {

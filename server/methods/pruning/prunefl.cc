@@ -168,10 +168,15 @@ class PruneFlProgram : public TrainingProgram {
     AdjustmentOptions adjustment;
     adjustment.drop_fraction = options_.drop_fraction *
                                std::pow(0.5, static_cast<double>(round) / options_.drop_half_life);
-    adjustment.base_cost = options_.base_cost;
     ESPALIER_ASSIGN_OR_RETURN(
         adjustment.weight_costs,
         WeightCosts(spec().model(), options_.weight_cost, options_.operation_cost));
+    for (size_t i = 0; i < topology.num_tensors(); ++i) {
+      const tensor::TensorSpec& tensor = topology.layout()[i];
+      if (!tensor.sparsifiable) continue;
+      adjustment.base_cost +=
+          options_.base_cost * adjustment.weight_costs[i] * static_cast<double>(tensor.size());
+    }
     adjustment.max_active = static_cast<int64_t>(
         std::llround(options_.max_density * static_cast<double>(topology.sparsifiable_size())));
     return adjustment;
@@ -181,6 +186,7 @@ class PruneFlProgram : public TrainingProgram {
   Transition TrainAtOne(ProgramState state, const InitialStage& stage) const {
     Transition transition;
     Step step;
+    step.prelude = true;
     step.task = TrainingProgram::MakeTask(state);
     v1::TrainTask& train = *step.task.mutable_train();
     v1::Training& training = *train.mutable_training();
@@ -264,8 +270,8 @@ config::Parameter Positive(const char* name, double value, double max, const cha
           .choices = {}};
 }
 
-config::Parameter Cost(const char* name, const char* doc) {
-  return {.name = name, .default_value = 0.0, .doc = doc, .min = 0, .max = 1e12, .choices = {}};
+config::Parameter Cost(const char* name, double value, const char* doc) {
+  return {.name = name, .default_value = value, .doc = doc, .min = 0, .max = 1e12, .choices = {}};
 }
 
 config::ParameterSchema PruneFlParameters() {
@@ -297,9 +303,11 @@ config::ParameterSchema PruneFlParameters() {
                     .choices = {}});
   schema.push_back(
       Positive("drop_half_life", 10000.0, 1e9, "Rounds in which drop_fraction falls to a half."));
-  schema.push_back(Cost("base_cost", "Time of a round that does not depend on the weights."));
+  schema.push_back(Cost("base_cost", 0.7,
+                        "Time of a round that does not depend on the weights, as a share of the "
+                        "time that all weights would take."));
   schema.push_back(Positive("weight_cost", 1.0, 1e12, "Time of a round per active weight."));
-  schema.push_back(Cost("operation_cost",
+  schema.push_back(Cost("operation_cost", 0,
                         "Time of a round per active weight and output position of its layer."));
   schema.push_back(Whole("initial_adjustments", 20, 0,
                          "Adjustments at one participant at most. 0: start dense."));
