@@ -185,6 +185,13 @@ absl::StatusOr<ModelTopology> ModelTopology::Create(
   return model;
 }
 
+absl::StatusOr<std::shared_ptr<const Topology>> ModelTopology::Structure(size_t tensor) const {
+  if (is_sparse(tensor)) return topologies_[tensor];
+  const TensorSpec& spec = layout()[tensor];
+  ESPALIER_ASSIGN_OR_RETURN(Topology full, Topology::Full(spec.rows, spec.cols));
+  return std::make_shared<const Topology>(std::move(full));
+}
+
 int64_t ModelTopology::total_size() const { return SumOf(*layout_, false); }
 
 int64_t ModelTopology::sparsifiable_size() const { return SumOf(*layout_, true); }

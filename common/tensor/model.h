@@ -49,6 +49,9 @@ class ModelTopology {
   std::shared_ptr<const Topology> shared_topology(size_t tensor) const {
     return topologies_[tensor];
   }
+  // The structure of a sparse tensor; of a dense one all its positions, made for the call (4 bytes
+  // per weight). Errors: those of Topology::Full().
+  absl::StatusOr<std::shared_ptr<const Topology>> Structure(size_t tensor) const;
   // Stored values of one tensor: nnz when sparse, rows·cols when dense.
   int64_t stored(size_t tensor) const { return offsets_[tensor + 1] - offsets_[tensor]; }
   // Where the values of a tensor begin in ModelState::values.

@@ -140,6 +140,19 @@ absl::StatusOr<tensor::TopologyDiff> DecodeDiff(const v1::TensorTopologyDiff& me
   return diff;
 }
 
+// The structure of a tensor after `message`. A dense tensor changes as if it stored all positions.
+absl::StatusOr<std::shared_ptr<const Topology>> ApplyDiff(const v1::TensorTopologyDiff& message,
+                                                          const ModelTopology& base, size_t tensor,
+                                                          int64_t max_active) {
+  if (!base.layout()[tensor].sparsifiable) {
+    return Invalid(fmt::format("tensor {} is exempt from pruning and cannot change", tensor));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const auto old, base.Structure(tensor));
+  ESPALIER_ASSIGN_OR_RETURN(const tensor::TopologyDiff diff, DecodeDiff(message, *old, max_active));
+  ESPALIER_ASSIGN_OR_RETURN(Topology changed, tensor::Apply(*old, diff));
+  return std::make_shared<const Topology>(std::move(changed));
+}
+
 absl::Status EncodeChange(const TensorChange& change, const Topology& old,
                           v1::TensorTopologyDiff* out) {
   const std::vector<int64_t> dropped(change.diff.dropped.begin(), change.diff.dropped.end());
@@ -214,19 +227,19 @@ absl::StatusOr<v1::TopologyUpdate> EncodeTopologyUpdate(const ModelTopology& bas
   update.set_hash(updated.hash());
   int64_t previous = -1;
   for (const TensorChange& change : changes) {
-    ESPALIER_CHECK(change.tensor < base.num_tensors() && base.is_sparse(change.tensor) &&
+    ESPALIER_CHECK(change.tensor < base.num_tensors() &&
+                       base.layout()[change.tensor].sparsifiable &&
                        static_cast<int64_t>(change.tensor) > previous,
-                   "changes must be of sparse tensors, ascending");
+                   "changes must be of sparsifiable tensors, ascending");
     previous = static_cast<int64_t>(change.tensor);
+    ESPALIER_ASSIGN_OR_RETURN(const auto old, base.Structure(change.tensor));
     // Indices and positions are checked here, so that encoding below may rely on their order.
-    if (const auto applied = tensor::Apply(base.topology(change.tensor), change.diff);
-        !applied.ok()) {
+    if (const auto applied = tensor::Apply(*old, change.diff); !applied.ok()) {
       return base::MakeError(
           absl::StatusCode::kInternal, "TOPOLOGY_INVALID",
           fmt::format("change of tensor {}: {}", change.tensor, base::MessageOf(applied.status())));
     }
-    ESPALIER_RETURN_IF_ERROR(
-        EncodeChange(change, base.topology(change.tensor), update.add_tensors()));
+    ESPALIER_RETURN_IF_ERROR(EncodeChange(change, *old, update.add_tensors()));
   }
   return update;
 }
@@ -244,14 +257,8 @@ absl::StatusOr<ModelTopologyPtr> ApplyTopologyUpdate(const ModelTopology& base,
   for (size_t i = 0; i < base.num_tensors(); ++i) {
     topologies[i] = base.shared_topology(i);
     if (next < update.tensors_size() && update.tensors(next).tensor() == i) {
-      if (!base.is_sparse(i)) {
-        return Invalid(fmt::format("tensor {} is dense and cannot change", i));
-      }
-      ESPALIER_ASSIGN_OR_RETURN(
-          const tensor::TopologyDiff diff,
-          DecodeDiff(update.tensors(next), base.topology(i), allowance.left()));
-      ESPALIER_ASSIGN_OR_RETURN(Topology changed, tensor::Apply(base.topology(i), diff));
-      topologies[i] = std::make_shared<const Topology>(std::move(changed));
+      ESPALIER_ASSIGN_OR_RETURN(topologies[i],
+                                ApplyDiff(update.tensors(next), base, i, allowance.left()));
       previous = static_cast<int64_t>(i);
       ++next;
     }

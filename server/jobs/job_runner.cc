@@ -436,7 +436,7 @@ void JobRunner::RunStep(const methods::Step& step) {
     return;
   }
   round::StepPlan plan = MakePlan(step);
-  if (phase_ == "train") {
+  if (phase_ == "train" && !step.prelude) {
     v1::JobEvent event = NewEvent();
     event.mutable_round_started()->set_round(step.round);
     event.mutable_round_started()->set_participants(plan.participants.size());

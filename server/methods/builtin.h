@@ -11,9 +11,13 @@ namespace espalier::server::methods {
 MethodDeclaration DenseMethod();
 MethodDeclaration EchoMethod();
 MethodDeclaration FedTinyMethod();
+MethodDeclaration GmpMethod();
+MethodDeclaration PruneFlMethod();
 MethodDeclaration RigLMethod();
 MethodDeclaration SetMethod();
+MethodDeclaration SnipMethod();
 MethodDeclaration StaticMethod();
+MethodDeclaration SynFlowMethod();
 
 std::vector<MethodDeclaration> BuiltinMethods();
 

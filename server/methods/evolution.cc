@@ -23,13 +23,13 @@ absl::StatusOr<tensor::ModelTopology> Apply(const tensor::ModelTopology& old,
   std::vector<std::shared_ptr<const tensor::Topology>> topologies;
   for (size_t i = 0; i < old.num_tensors(); ++i) topologies.push_back(old.shared_topology(i));
   for (const StructureChange::Tensor& change : evolution) {
-    if (change.tensor >= topologies.size() || !old.is_sparse(change.tensor)) {
+    if (change.tensor >= topologies.size() || !old.layout()[change.tensor].sparsifiable) {
       return base::InvalidArgument(
           "SHAPE_MISMATCH",
-          fmt::format("tensor {} is not a sparse tensor of this model", change.tensor));
+          fmt::format("tensor {} is not a sparsifiable tensor of this model", change.tensor));
     }
-    ESPALIER_ASSIGN_OR_RETURN(tensor::Topology updated,
-                              tensor::Apply(old.topology(change.tensor), change.diff));
+    ESPALIER_ASSIGN_OR_RETURN(const auto structure, old.Structure(change.tensor));
+    ESPALIER_ASSIGN_OR_RETURN(tensor::Topology updated, tensor::Apply(*structure, change.diff));
     topologies[change.tensor] = std::make_shared<const tensor::Topology>(std::move(updated));
   }
   return tensor::ModelTopology::Create(old.shared_layout(), std::move(topologies));

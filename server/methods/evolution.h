@@ -1,5 +1,8 @@
 // Evolution: a change of structure, and carrying it out on a model.
 //
+// A dense tensor that may be sparse counts as one that stores all its positions: the first change
+// of it makes it sparse, and it stays so.
+// Memory:      4 bytes per weight of a dense tensor that changes, for the call.
 // Ownership:   plain values.
 // Threading:   pure functions. Determinism: exact.
 #pragma once

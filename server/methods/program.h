@@ -46,7 +46,7 @@ struct StructureChange {
   std::shared_ptr<const tensor::ModelTopology> base;
   struct Tensor {
     size_t tensor = 0;
-    tensor::TopologyDiff diff;
+    tensor::TopologyDiff diff;           // of a dense tensor: from all its positions
     std::optional<uint64_t> growth_key;  // set when `diff.grown` was drawn from this key
   };
   std::vector<Tensor> tensors;
@@ -61,6 +61,7 @@ struct Step {
   reduce::ReducerKind reducer = reduce::ReducerKind::kMean;
   reduce::Aggregation aggregation;  // how kMean folds; default: weighted by examples
   int32_t round = 1;                // the round this step belongs to
+  bool prelude = false;             // training before the first round: no round begins with it
 };
 
 struct Transition {

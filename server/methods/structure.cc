@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
+#include "common/base/limits.h"
 #include "common/base/rng.h"
 #include "common/base/status.h"
 #include "common/sparsity/distribution.h"
@@ -104,6 +106,33 @@ void ValidateBudget(const v1::JobSpec& spec, const config::Parameters& parameter
   if (const auto counts = StoredCounts(**layout, budget); !counts.ok()) {
     violations.push_back({"method.parameters", base::MessageOf(counts.status())});
   }
+}
+
+void ValidateUpdateSize(const std::string& what, int64_t floats,
+                        std::vector<config::Violation>& violations) {
+  const double bytes = 4 * static_cast<double>(floats);
+  const auto most = static_cast<double>(base::Limits().max_update_bytes);
+  if (bytes <= most) return;
+  violations.push_back(
+      {"model.layers",
+       fmt::format(
+           "{} of a worker would take {:.0f} bytes in one update, expected at most {:.0f}; "
+           "use a smaller model, or a method that stays sparse (static, set, rigl, fedtiny)",
+           what, bytes, most)});
+}
+
+void ValidateDenseStart(const v1::JobSpec& spec, const tensor::ModelLayout& layout, int64_t extra,
+                        std::vector<config::Violation>& violations) {
+  const auto counts = StoredCounts(layout, {.distribution = "uniform", .density = 1});
+  if (!counts.ok()) {
+    violations.push_back({"model.layers", base::MessageOf(counts.status())});
+    return;
+  }
+  v1::Task task;
+  *task.mutable_train()->mutable_training() = spec.training();
+  const int64_t values = std::accumulate(counts->begin(), counts->end(), int64_t{0});
+  ValidateUpdateSize(extra > 0 ? "dense values and scores" : "dense values",
+                     wire::ValuesPerWeight(task) * values + extra, violations);
 }
 
 absl::StatusOr<std::vector<int64_t>> StoredCounts(const tensor::ModelLayout& layout,

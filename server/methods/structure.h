@@ -42,6 +42,16 @@ Budget BudgetOf(const v1::JobSpec& spec, const config::Parameters& parameters);
 void ValidateBudget(const v1::JobSpec& spec, const config::Parameters& parameters,
                     std::vector<config::Violation>& violations);
 
+// Appends a violation for a model with a tensor too large to be dense, and for one whose training
+// results, with `extra` more float32 beside the dense values and the optimizer state that crosses
+// rounds, do not fit one update.
+void ValidateDenseStart(const v1::JobSpec& spec, const tensor::ModelLayout& layout, int64_t extra,
+                        std::vector<config::Violation>& violations);
+
+// Appends a violation when `floats` float32 do not fit one update; `what` they are.
+void ValidateUpdateSize(const std::string& what, int64_t floats,
+                        std::vector<config::Violation>& violations);
+
 // Stored values per tensor; all of them in tensors that are not sparsifiable.
 absl::StatusOr<std::vector<int64_t>> StoredCounts(const tensor::ModelLayout& layout,
                                                   const Budget& budget);

@@ -155,14 +155,17 @@ absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
                                                           reduce::Reduced reduced) const {
   const size_t stored = state.model.values.size();
   const v1::Task task = MakeTask(state);
-  const size_t expected = stored * static_cast<size_t>(wire::ValuesPerWeight(task));
+  const auto expected = static_cast<size_t>(wire::ResultValues(task, *state.model.topology));
   if (reduced.values.size() != expected) {
     return base::FailedPrecondition(
         "SHAPE_MISMATCH",
         fmt::format("expected a mean of {} values, found {}", expected, reduced.values.size()));
   }
-  state.model.optimizer_state.assign(reduced.values.begin() + static_cast<int64_t>(stored),
-                                     reduced.values.end());
+  const auto weights = reduced.values.begin() + static_cast<int64_t>(stored);
+  const auto rest = reduced.values.begin() +
+                    static_cast<int64_t>(stored * static_cast<size_t>(wire::ValuesPerWeight(task)));
+  state.model.optimizer_state.assign(weights, rest);
+  reduced.importance.assign(rest, reduced.values.end());
   reduced.values.resize(stored);
   reduced.values.shrink_to_fit();
   ESPALIER_RETURN_IF_ERROR(FinishAggregation(spec_, task, state.model, reduced, state.server));
@@ -186,7 +189,7 @@ absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
   }
   if (evolves()) {
     ESPALIER_ASSIGN_OR_RETURN(ProgramMemory memory, ProgramMemory::Decode(state.memory));
-    ESPALIER_ASSIGN_OR_RETURN(memory.planned, PlanEvolution(state, reduced));
+    ESPALIER_ASSIGN_OR_RETURN(memory.planned, PlanFromMemory(state, reduced, memory.own));
     state.memory = memory.Encode();
   }
   return Proceed(std::move(state), true);

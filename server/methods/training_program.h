@@ -55,6 +55,12 @@ class TrainingProgram : public Program {
                                                   const reduce::Reduced& trained) const {
     return Evolution{};
   }
+  // The same for a method that remembers bytes of its own from round to round, at first none.
+  virtual absl::StatusOr<Evolution> PlanFromMemory(const ProgramState& state,
+                                                   const reduce::Reduced& trained,
+                                                   std::string& /*own*/) const {
+    return PlanEvolution(state, trained);
+  }
   // What is removed after the last round's training, before the final evaluation; drops only.
   virtual absl::StatusOr<Evolution> FinalRemoval(const ProgramState& state) const {
     return Evolution{};

@@ -71,6 +71,7 @@ struct Reduced {
   int64_t peak_memory_bytes = 0;  // largest over participants
   double compute_seconds = 0;     // sum over participants
   std::vector<float> values;      // by the step's rule; empty for metric reducers
+  std::vector<float> importance;  // set by TrainingProgram: the part of a training step's `values`
   std::vector<ScoreList> scores;  // by the step's rule, of all reported positions
   std::vector<Update> updates;    // by participants' names; empty unless they are kept
 };

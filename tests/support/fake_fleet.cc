@@ -1,6 +1,7 @@
 #include "tests/support/fake_fleet.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "common/base/rng.h"
@@ -47,10 +48,16 @@ void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
                       Partial& partial) const {
   const tensor::ModelTopology& topology = *model.topology;
   // Optimizer state is 1 at every weight, so that what is carried over can be told from zero.
-  std::vector<float> values(model.values.size() * sets, 1.0F);
+  const auto weights = static_cast<int64_t>(model.values.size()) * sets;
+  std::vector<float> values(weights + (task.importance() ? topology.total_size() : 0), 1.0F);
   std::ranges::copy(model.values, values.begin());
   const auto rate = static_cast<float>(task.learning_rate());
+  int64_t first = weights;  // importance follows
   for (size_t t = 0; t < topology.num_tensors(); ++t) {
+    const int64_t size = topology.layout()[t].size();
+    for (int64_t p = 0; task.importance() && p < size; ++p) {
+      values[first++] = static_cast<float>(std::pow(Target(participant, t, p), 2));
+    }
     const std::vector<int64_t> positions = PositionsOf(topology, t);
     for (size_t i = 0; i < positions.size(); ++i) {
       const size_t at = topology.offset(t) + i;
@@ -70,6 +77,23 @@ void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
   SetValues(std::move(values), partial);
 }
 
+std::vector<float> FakeFleet::Saliencies(uint64_t participant,
+                                         const tensor::ModelState& model) const {
+  const tensor::ModelTopology& topology = *model.topology;
+  std::vector<float> all;
+  for (size_t t = 0; t < topology.num_tensors(); ++t) {
+    if (!topology.layout()[t].sparsifiable) continue;
+    const auto first = static_cast<int64_t>(all.size());
+    all.resize(first + topology.layout()[t].size());
+    const std::vector<int64_t> positions = PositionsOf(topology, t);
+    for (size_t i = 0; i < positions.size(); ++i) {
+      const float value = model.tensor(t)[i];
+      all[first + positions[i]] = value * (value - Target(participant, t, positions[i]));
+    }
+  }
+  return all;
+}
+
 Partial FakeFleet::Execute(uint64_t participant, const Step& step, const tensor::ModelState& model,
                            const server::methods::ServerState& server) const {
   Partial partial;
@@ -86,6 +110,8 @@ Partial FakeFleet::Execute(uint64_t participant, const Step& step, const tensor:
           partial);
   } else if (step.task.has_echo()) {
     SetValues(model.values, partial);
+  } else if (step.task.has_score()) {
+    SetValues(Saliencies(participant, model), partial);
   } else if (step.task.has_calibrate()) {
     // Statistics that tell the participants apart.
     SetValues(std::vector<float>(wire::BufferValues(*model.topology),

@@ -2,7 +2,8 @@
 //
 // Each participant pulls every weight towards a target of its own (a quadratic loss), so that
 // training is deterministic, finite and differs between participants; growth candidates are the
-// inactive positions with the largest targets.
+// inactive positions with the largest targets. Saliency is gradient times weight, importance the
+// squared gradient.
 //
 // Determinism: pure function of seed, step and model.
 #pragma once
@@ -33,6 +34,7 @@ class FakeFleet {
   server::reduce::Partial Execute(uint64_t participant, const server::methods::Step& step,
                                   const tensor::ModelState& model,
                                   const server::methods::ServerState& server) const;
+  std::vector<float> Saliencies(uint64_t participant, const tensor::ModelState& model) const;
   // The result carries `sets` numbers for each weight: its value, then optimizer state.
   void Train(uint64_t participant, const v1::TrainTask& task, int sets,
              const tensor::ModelState& model, std::span<const float> correction,

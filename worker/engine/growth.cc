@@ -1,4 +1,5 @@
-// Network::GrowthCandidates(): the largest gradients of inactive weights, streamed tile by tile.
+// Gradients of inactive weights: the largest of them, streamed tile by tile
+// (Network::GrowthCandidates()), and all of them (Network::TrainAndSum()).
 #include <algorithm>
 #include <map>
 
@@ -104,6 +105,44 @@ std::vector<ScoreList> Network::GrowthCandidates(std::span<const Batch> batches,
     result[tensor] = TopInactive(*layer, counts_per_tensor[tensor], buffers.at(layer));
   }
   return result;
+}
+
+BatchResult Network::TrainAndSum(const Batch& batch, double learning_rate, uint64_t dropout_key,
+                                 std::span<float> sums) {
+  ESPALIER_CHECK(static_cast<int64_t>(sums.size()) == topology_->total_size(),
+                 "one sum is needed for every position");
+  std::vector<int64_t> stored_from;  // of each tensor among the stored values
+  std::vector<int64_t> dense_from;   // and among all positions
+  int64_t positions = 0;
+  for (size_t i = 0; i < topology_->num_tensors(); ++i) {
+    stored_from.push_back(topology_->offset(i));
+    dense_from.push_back(positions);
+    positions += topology_->layout()[i].size();
+  }
+  const auto capture = [&](const ProductLayer& layer, const float* delta, const float* input) {
+    const size_t tensor = layer.weight_tensor();
+    if (!topology_->is_sparse(tensor)) return;
+    const int64_t cols = topology_->layout()[tensor].cols;
+    layer.FullGradient(delta, input, stride_, ExtentOf(batch).width, [&](const GradientTile& tile) {
+      for (int64_t r = 0; r < tile.rows; ++r) {
+        const auto row = sums.subspan(dense_from[tensor] + (tile.row + r) * cols + tile.col);
+        for (int64_t c = 0; c < tile.cols; ++c) row[c] += tile.values[r * tile.cols + c];
+      }
+    });
+  };
+  const auto update = [&](int64_t offset, std::span<const float> gradient) {
+    // Of tensors that store nothing there is no gradient: the last that begins here is meant.
+    const auto after = std::ranges::upper_bound(stored_from, offset);
+    const auto tensor = static_cast<size_t>(after - stored_from.begin()) - 1;
+    if (!gradient.empty() && !topology_->is_sparse(tensor)) {
+      const auto own = sums.subspan(dense_from[tensor] + offset - stored_from[tensor]);
+      for (size_t i = 0; i < gradient.size(); ++i) own[i] += gradient[i];
+    }
+    UpdateTensor(offset, gradient);
+  };
+  optimizer_.BeginStep(learning_rate);
+  return Learn(PassOver(batch, Mode::kTrain, dropout_key), batch,
+               {.gradients = update, .capture = capture});
 }
 
 }  // namespace espalier::worker::engine

@@ -73,6 +73,12 @@ class Network {
   // before the update.
   BatchResult Train(const Batch& batch, double learning_rate, uint64_t dropout_key);
 
+  // Train(), and adds the gradient that it follows (of the mean loss, without weight decay) to
+  // `sums`: one entry for every position of every tensor, stored or not, in layout order. Sparse
+  // tensors cost a dense weight gradient more.
+  BatchResult TrainAndSum(const Batch& batch, double learning_rate, uint64_t dropout_key,
+                          std::span<float> sums);
+
   // Forward pass without dropout that only moves the running statistics, by `weight` (in (0, 1])
   // towards those of the batch, or by each layer's own momentum.
   void Calibrate(const Batch& batch, std::optional<double> weight);

@@ -47,6 +47,7 @@ const char* KindWord(const v1::Task& task) {
   if (task.has_train()) return "train";
   if (task.has_evaluate()) return "evaluate";
   if (task.has_calibrate()) return "calibrate";
+  if (task.has_score()) return "score";
   return task.has_echo() ? "echo" : "other";
 }
 
@@ -250,6 +251,8 @@ absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
       return tasks::RunEvaluate(surroundings, task, model);
     case v1::Task::kCalibrate:
       return tasks::RunCalibrate(surroundings, task, model);
+    case v1::Task::kScore:
+      return tasks::RunScore(surroundings, task, model);
     case v1::Task::kEcho:
       return tasks::RunEcho(task, model);
     default:

@@ -100,22 +100,6 @@ std::vector<engine::LayerSpec> ToEngine(
   return specs;
 }
 
-engine::NetworkSpec ToEngine(const v1::ModelSpec& model) {
-  engine::NetworkSpec spec;
-  spec.input_features = model.input_features();
-  spec.input_dropout = model.input_dropout();
-  spec.loss = ToEngine(model.loss());
-  spec.dropout_scaling = model.dropout_scaling() == v1::DROPOUT_SCALING_EVALUATION
-                             ? engine::DropoutScaling::kEvaluation
-                             : engine::DropoutScaling::kTraining;
-  spec.layers = ToEngine(model.layers());
-  if (model.has_input_image()) {
-    spec.input_image = {model.input_image().channels(), model.input_image().height(),
-                        model.input_image().width()};
-  }
-  return spec;
-}
-
 engine::OptimizerSpec ToEngine(const v1::Optimizer& optimizer) {
   engine::OptimizerSpec spec;
   spec.kind = optimizer.kind() == v1::Optimizer::KIND_ADAM ? engine::OptimizerSpec::Kind::kAdam
@@ -131,6 +115,22 @@ engine::OptimizerSpec ToEngine(const v1::Optimizer& optimizer) {
 }
 
 }  // namespace
+
+engine::NetworkSpec EngineSpec(const v1::ModelSpec& model) {
+  engine::NetworkSpec spec;
+  spec.input_features = model.input_features();
+  spec.input_dropout = model.input_dropout();
+  spec.loss = ToEngine(model.loss());
+  spec.dropout_scaling = model.dropout_scaling() == v1::DROPOUT_SCALING_EVALUATION
+                             ? engine::DropoutScaling::kEvaluation
+                             : engine::DropoutScaling::kTraining;
+  spec.layers = ToEngine(model.layers());
+  if (model.has_input_image()) {
+    spec.input_image = {model.input_image().channels(), model.input_image().height(),
+                        model.input_image().width()};
+  }
+  return spec;
+}
 
 absl::Status Cancelled() { return absl::CancelledError("the task was cancelled"); }
 
@@ -152,9 +152,10 @@ absl::StatusOr<engine::Network*> NetworkCache::Get(
   if (!fits) {
     network_ = nullptr;
     ESPALIER_ASSIGN_OR_RETURN(
-        network_, engine::Network::Create(
-                      ToEngine(task.model().spec()), ToEngine(task.train().training().optimizer()),
-                      model->topology, batch_size, threads_, engine::BackendKind::kOneDnn));
+        network_,
+        engine::Network::Create(EngineSpec(task.model().spec()),
+                                ToEngine(task.train().training().optimizer()), model->topology,
+                                batch_size, threads_, engine::BackendKind::kOneDnn));
     structure_ = structure;
     optimizer_ = optimizer;
   }

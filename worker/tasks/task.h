@@ -28,6 +28,7 @@ class NetworkCache {
   absl::StatusOr<engine::Network*> Get(const v1::Task& task,
                                        const std::shared_ptr<const tensor::ModelState>& model,
                                        int batch_size);
+  int threads() const { return threads_; }
 
  private:
   int threads_;
@@ -55,8 +56,13 @@ absl::StatusOr<Partial> RunEvaluate(Surroundings& surroundings, const v1::Task& 
                                     const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunCalibrate(Surroundings& surroundings, const v1::Task& task,
                                      const std::shared_ptr<const tensor::ModelState>& model);
+absl::StatusOr<Partial> RunScore(Surroundings& surroundings, const v1::Task& task,
+                                 const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunEcho(const v1::Task& task,
                                 const std::shared_ptr<const tensor::ModelState>& model);
+
+// The network that a model stands for.
+engine::NetworkSpec EngineSpec(const v1::ModelSpec& model);
 
 // The error of a task that was cancelled.
 absl::Status Cancelled();

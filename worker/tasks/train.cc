@@ -2,6 +2,7 @@
 // positions when the method grows by it.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/values_codec.h"
 #include "worker/tasks/batch_buffer.h"
+#include "worker/tasks/importance.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {
@@ -74,7 +76,7 @@ struct TrainSummary {
 
 absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Task& task,
                                         const ShardView& shard, ExampleOrder& order,
-                                        engine::Network& network) {
+                                        engine::Network& network, Importance* importance) {
   BatchBuffer buffer(task, shard.dataset->features(), network.batch_stride());
   const auto [first, count] = StepRange(task, order.steps_per_epoch());
   TrainSummary summary;
@@ -84,14 +86,30 @@ absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Ta
     buffer.images.Augment(task.seed(), task.shard(), step, batch.size, buffer.values.data());
     const uint64_t dropout_key = base::StreamKey(
         task.seed(), "dropout", {static_cast<uint64_t>(task.shard()), static_cast<uint64_t>(step)});
+    const double learning_rate = task.train().learning_rate();
     const engine::BatchResult result =
-        network.Train(batch, task.train().learning_rate(), dropout_key);
+        importance == nullptr
+            ? network.Train(batch, learning_rate, dropout_key)
+            : network.TrainAndSum(batch, learning_rate, dropout_key, importance->sums());
+    if (importance != nullptr) importance->EndMinibatch();
     if (!std::isfinite(result.loss_sum)) return Diverged(step - first);
     summary.loss_sum += result.loss_sum;
     summary.correct += result.correct;
     summary.seen += batch.size;
   }
   return summary;
+}
+
+// The participant's training examples, or the part of them that the task is limited to.
+std::vector<int32_t> TrainingExamples(const v1::Task& task, const ShardView& shard) {
+  std::vector<int32_t> examples = shard.indices->train;
+  const auto limit = static_cast<uint64_t>(std::max<int64_t>(0, task.train().example_limit()));
+  if (limit == 0 || limit >= examples.size()) return examples;
+  base::Rng rng(
+      base::StreamKey(task.seed(), "example-limit", {static_cast<uint64_t>(task.shard())}));
+  base::Shuffle(std::span(examples), rng);
+  examples.resize(limit);
+  return examples;
 }
 
 // Gradients at inactive positions of batches drawn anew from the shard, at the weights after
@@ -147,7 +165,8 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   if (shard.indices->train.empty()) return NoTrainingExamples(task);
   ESPALIER_ASSIGN_OR_RETURN(engine::Network * network,
                             surroundings.networks.Get(task, model, batch_size));
-  ExampleOrder order(shard.indices->train, task.seed(), task.shard(), batch_size);
+  const std::vector<int32_t> training_examples = TrainingExamples(task, shard);
+  ExampleOrder order(training_examples, task.seed(), task.shard(), batch_size);
   if (!model->optimizer_state.empty()) {
     const int64_t steps = StepRange(task, order.steps_per_epoch()).first;
     ESPALIER_RETURN_IF_ERROR(network->SetOptimizerState(model->optimizer_state, steps));
@@ -157,11 +176,16 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   ESPALIER_RETURN_IF_ERROR(network->SetGradientTerms({.proximal_mu = train.training().proximal_mu(),
                                                       .reference = model->values,
                                                       .correction = correction}));
-  ESPALIER_ASSIGN_OR_RETURN(const TrainSummary summary,
-                            TrainSteps(surroundings, task, shard, order, *network));
+  std::optional<Importance> importance;
+  if (train.importance()) {
+    importance.emplace(model->topology->total_size(), train.importance_every());
+  }
+  ESPALIER_ASSIGN_OR_RETURN(
+      const TrainSummary summary,
+      TrainSteps(surroundings, task, shard, order, *network, importance ? &*importance : nullptr));
   Partial partial;
   // Workers weigh by the size of their shard, however many passes they made.
-  const auto examples = static_cast<int64_t>(shard.indices->train.size());
+  const auto examples = static_cast<int64_t>(training_examples.size());
   const double share = static_cast<double>(examples) / static_cast<double>(summary.seen);
   partial.header.set_examples(examples);
   partial.header.set_loss_sum(summary.loss_sum * share);
@@ -170,6 +194,7 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   if (wire::ValuesPerWeight(task) > 1) {
     AppendValues(network->optimizer_state(), partial);
   }
+  if (importance) AppendValues(importance->Take(), partial);
   if (train.growth_candidates_size() > 0) {
     partial.body += GrowthScores(task, shard, *network, model->topology->layout());
   }

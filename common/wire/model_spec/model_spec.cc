@@ -117,7 +117,9 @@ int ValuesPerWeight(const v1::Task& task) {
 int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology) {
   if (task.has_evaluate()) return 0;
   if (task.has_calibrate()) return BufferValues(topology);
-  return ValuesPerWeight(task) * topology.total_stored();
+  if (task.has_score()) return topology.sparsifiable_size();
+  const int64_t importance = task.train().importance() ? topology.total_size() : 0;
+  return ValuesPerWeight(task) * topology.total_stored() + importance;
 }
 
 int64_t BufferValues(const tensor::ModelTopology& topology) {

@@ -37,7 +37,8 @@ absl::StatusOr<std::shared_ptr<const tensor::ModelLayout>> LayoutOf(const v1::Mo
 // optimizer state crosses rounds one more for momentum, or two for Adam's moments.
 int ValuesPerWeight(const v1::Task& task);
 
-// Values that the result of `task` on a model of this structure carries in all.
+// Values that the result of `task` on a model of this structure carries in all: those of its
+// weights; running statistics; or saliencies. With importance, that of all positions comes last.
 int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology);
 
 // Whether a model has running statistics, and how many values they are.

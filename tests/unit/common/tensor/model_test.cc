@@ -48,6 +48,12 @@ TEST(ModelTopologyTest, DenseSparsifiableTensorStoresEverything) {
   EXPECT_EQ(model->sparsifiable_stored(), 6);
 }
 
+TEST(ModelTopologyTest, StructureOfADenseTensorIsAllItsPositions) {
+  const auto sparse = Small(Sparse(2, 3, {0, 4, 5}));
+  EXPECT_EQ(sparse->Structure(0).value(), sparse->shared_topology(0));
+  EXPECT_THAT(Small(nullptr)->Structure(0).value()->Positions(), ElementsAre(0, 1, 2, 3, 4, 5));
+}
+
 // Computed apart from this code, over the little-endian encoding that model.cc describes.
 TEST(ModelTopologyTest, HashIsTheDocumentedDigest) {
   EXPECT_EQ(Small(Sparse(2, 3, {0, 4, 5}))->hash(),

@@ -190,7 +190,35 @@ TEST(TopologyUpdateTest, WrongGrowthKeyAndWrongDiffAreFaults) {
             "TOPOLOGY_INVALID");
 }
 
-TEST(TopologyUpdateTest, DenseTensorsAndWrongOrderAreRefused) {
+TEST(TopologyUpdateTest, DenseTensorBecomesSparse) {
+  const ModelTopology base = ModelTopology::Create(Layout(), Topologies{Random(20, 30, 60, kKey),
+                                                                        nullptr, nullptr, nullptr})
+                                 .value();
+  std::vector<TensorChange> changes(2);
+  changes[0].tensor = 0;
+  changes[0].diff.dropped = {1};
+  changes[1].tensor = 3;
+  for (int32_t i = 0; i < 200; ++i) {
+    if (i % 10 != 3) changes[1].diff.dropped.push_back(i);
+  }
+  const ModelTopology updated =
+      ModelTopology::Create(
+          base.shared_layout(),
+          Topologies{std::make_shared<const Topology>(
+                         tensor::Apply(base.topology(0), changes[0].diff).value()),
+                     nullptr, nullptr,
+                     std::make_shared<const Topology>(
+                         tensor::Apply(*base.Structure(3).value(), changes[1].diff).value())})
+          .value();
+  EXPECT_EQ(updated.topology(3).nnz(), 20);
+  const v1::TopologyUpdate update = EncodeTopologyUpdate(base, updated, changes).value();
+  const auto decoded = ApplyTopologyUpdate(base, update);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ExpectSame(**decoded, updated);
+  EXPECT_FALSE((*decoded)->is_sparse(2)) << "what does not change stays dense";
+}
+
+TEST(TopologyUpdateTest, ExemptTensorsAndWrongOrderAreRefused) {
   const ModelTopology base = Model(60, 3, 100);
   const Change change = Evolve(base, 77);
   const v1::TopologyUpdate good =

@@ -1,0 +1,428 @@
+// prunefl: PruneFL (Jiang et al., TNNLS 2022): pruning at one participant, then adjustments of the
+// averaged model by what each weight brings per unit of time.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/wire/model_spec/model_spec.h"
+#include "server/methods/builtin.h"
+#include "server/methods/byte_codec.h"
+#include "server/methods/initial_values.h"
+#include "server/methods/pruning/adjustment.h"
+#include "server/methods/pruning/weight_costs.h"
+#include "server/methods/structure.h"
+#include "server/methods/training_program.h"
+
+namespace espalier::server::methods {
+namespace {
+
+constexpr char kInitial[] = "select_initial";
+// Adjusting at one participant begins when it is right so much more often than by chance.
+constexpr double kBetterThanChance = 1.5;
+// That stage ends after so many adjustments in a row that change the size by no more than that.
+constexpr int64_t kStableAdjustments = 5;
+constexpr double kStableChange = 0.1;
+
+struct PruneFlOptions {
+  bool random_start;
+  Budget start;  // of a random start
+  double max_density;
+  int64_t update_every;
+  int64_t importance_rounds;
+  double drop_fraction;
+  double drop_half_life;
+  double base_cost;
+  double weight_cost;
+  double operation_cost;
+  int64_t initial_adjustments;
+  int64_t initial_updates;
+  int64_t initial_sum;
+  int64_t initial_examples;
+};
+
+// How far pruning at one participant has come.
+struct InitialStage {
+  int64_t periods = 0;
+  bool adjusts = false;
+  int64_t stable = 0;
+
+  std::string Encode() const {
+    std::string bytes;
+    ByteWriter writer(bytes);
+    writer.Put<int64_t>(periods);
+    writer.Put<uint8_t>(adjusts ? 1 : 0);
+    writer.Put<int64_t>(stable);
+    return bytes;
+  }
+
+  static absl::StatusOr<InitialStage> Decode(std::string_view bytes) {
+    ByteReader reader(bytes);
+    InitialStage stage;
+    stage.periods = reader.Get<int64_t>();
+    stage.adjusts = reader.Get<uint8_t>() != 0;
+    stage.stable = reader.Get<int64_t>();
+    if (reader.ok() && reader.at_end()) return stage;
+    return base::MakeError(absl::StatusCode::kDataLoss, "STATE_CORRUPT",
+                           "the job's saved first stage is damaged; start the job again");
+  }
+};
+
+class PruneFlProgram : public TrainingProgram {
+ public:
+  PruneFlProgram(const v1::JobSpec& spec, PruneFlOptions options)
+      : TrainingProgram(spec), options_(std::move(options)) {}
+
+ protected:
+  bool evolves() const override { return true; }
+
+  absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
+      const tensor::ModelLayout& layout) const override {
+    if (options_.random_start) return RandomStructure(layout, options_.start, seed());
+    return std::vector<std::shared_ptr<const tensor::Topology>>(layout.size());
+  }
+
+  absl::StatusOr<std::optional<Transition>> StartPrelude() const override {
+    if (options_.random_start || options_.initial_adjustments == 0) {
+      return std::optional<Transition>();
+    }
+    ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec().model()));
+    ESPALIER_ASSIGN_OR_RETURN(auto structure, InitialStructure(*layout));
+    ESPALIER_ASSIGN_OR_RETURN(tensor::ModelTopology topology,
+                              tensor::ModelTopology::Create(layout, std::move(structure)));
+    ProgramState state;
+    state.topology_version = 1;
+    state.model.topology = std::make_shared<const tensor::ModelTopology>(std::move(topology));
+    state.model.values = InitialValues(spec().model(), *state.model.topology, seed());
+    return std::optional(TrainAtOne(std::move(state), {}));
+  }
+
+  absl::StatusOr<Transition> NextInPrelude(ProgramState state,
+                                           const reduce::Reduced& reduced) const override {
+    if (state.phase != kInitial) return Done(state);
+    const tensor::ModelTopology& topology = *state.model.topology;
+    const int64_t expected = topology.total_stored() + topology.total_size();
+    if (static_cast<int64_t>(reduced.values.size()) != expected) {
+      return base::FailedPrecondition(
+          "SHAPE_MISMATCH", fmt::format("expected {} values and importances, found {}", expected,
+                                        reduced.values.size()));
+    }
+    ESPALIER_ASSIGN_OR_RETURN(InitialStage stage, InitialStage::Decode(state.memory));
+    const auto trained = std::span(reduced.values).first(topology.total_stored());
+    state.model.values.assign(trained.begin(), trained.end());
+    ++stage.periods;
+    stage.adjusts = stage.adjusts || IsBetterThanChance(reduced);
+    std::optional<StructureChange> change;
+    if (stage.adjusts) {
+      ESPALIER_ASSIGN_OR_RETURN(
+          change,
+          AdjustAtOne(std::span(reduced.values).subspan(topology.total_stored()), state, stage));
+    }
+    ESPALIER_ASSIGN_OR_RETURN(Transition transition, AfterAdjustment(std::move(state), stage));
+    transition.structure_change = std::move(change);
+    return transition;
+  }
+
+  v1::Task MakeTask(const ProgramState& state) const override {
+    v1::Task task = TrainingProgram::MakeTask(state);
+    task.mutable_train()->set_importance(NeedsImportance(RoundInWork(state)));
+    return task;
+  }
+
+  absl::StatusOr<Evolution> PlanFromMemory(const ProgramState& state,
+                                           const reduce::Reduced& trained,
+                                           std::string& own) const override {
+    const int64_t round = RoundInWork(state);
+    if (!NeedsImportance(round)) return Evolution{};
+    std::vector<float> importance = trained.importance;
+    if (!own.empty()) {
+      const std::vector<float> before = ByteReader(own).GetArray<float>();
+      if (before.size() != importance.size()) {
+        return base::MakeError(absl::StatusCode::kDataLoss, "STATE_CORRUPT",
+                               "the job's saved importance is damaged; start the job again");
+      }
+      for (size_t i = 0; i < importance.size(); ++i) importance[i] += before[i];
+    }
+    own.clear();
+    if (round % options_.update_every != 0) {
+      ByteWriter(own).PutArray<float>(importance);
+      return Evolution{};
+    }
+    ESPALIER_ASSIGN_OR_RETURN(const AdjustmentOptions adjustment,
+                              Adjustment(*state.model.topology, round));
+    return PlanAdjustment(state.model, importance, adjustment);
+  }
+
+ private:
+  // Whether importance of `round` counts in the adjustment that follows. None after the last one.
+  bool NeedsImportance(int64_t round) const {
+    const int64_t every = options_.update_every;
+    const int64_t next = (round + every - 1) / every * every;
+    return next < rounds() && round > next - options_.importance_rounds;
+  }
+
+  absl::StatusOr<AdjustmentOptions> Adjustment(const tensor::ModelTopology& topology,
+                                               int64_t round) const {
+    AdjustmentOptions adjustment;
+    adjustment.drop_fraction = options_.drop_fraction *
+                               std::pow(0.5, static_cast<double>(round) / options_.drop_half_life);
+    ESPALIER_ASSIGN_OR_RETURN(
+        adjustment.weight_costs,
+        WeightCosts(spec().model(), options_.weight_cost, options_.operation_cost));
+    for (size_t i = 0; i < topology.num_tensors(); ++i) {
+      const tensor::TensorSpec& tensor = topology.layout()[i];
+      if (!tensor.sparsifiable) continue;
+      adjustment.base_cost +=
+          options_.base_cost * adjustment.weight_costs[i] * static_cast<double>(tensor.size());
+    }
+    adjustment.max_active = static_cast<int64_t>(
+        std::llround(options_.max_density * static_cast<double>(topology.sparsifiable_size())));
+    return adjustment;
+  }
+
+  // One period of training between two adjustments, at one participant.
+  Transition TrainAtOne(ProgramState state, const InitialStage& stage) const {
+    Transition transition;
+    Step step;
+    step.prelude = true;
+    step.task = TrainingProgram::MakeTask(state);
+    v1::TrainTask& train = *step.task.mutable_train();
+    v1::Training& training = *train.mutable_training();
+    training.clear_local_epochs();
+    training.set_local_steps(static_cast<int32_t>(options_.initial_updates));
+    training.clear_proximal_mu();
+    training.mutable_optimizer()->clear_across_rounds();
+    train.set_first_step(stage.periods * options_.initial_updates);
+    train.set_importance(true);
+    train.set_importance_every(static_cast<int32_t>(options_.initial_sum));
+    train.set_example_limit(options_.initial_examples);
+    step.participants = Participants::kAnyOne;
+    step.reducer = reduce::ReducerKind::kMean;
+    state.phase = kInitial;
+    state.memory = stage.Encode();
+    transition.step = std::move(step);
+    transition.state = std::move(state);
+    return transition;
+  }
+
+  bool IsBetterThanChance(const reduce::Reduced& reduced) const {
+    const v1::ModelSpec& model = spec().model();
+    const auto classes =
+        static_cast<double>(model.layers(model.layers_size() - 1).linear().units());
+    return static_cast<double>(reduced.correct) >=
+           kBetterThanChance / classes * static_cast<double>(reduced.examples);
+  }
+
+  absl::StatusOr<std::optional<StructureChange>> AdjustAtOne(std::span<const float> importance,
+                                                             ProgramState& state,
+                                                             InitialStage& stage) const {
+    const auto before = static_cast<double>(state.model.topology->sparsifiable_stored());
+    ESPALIER_ASSIGN_OR_RETURN(const AdjustmentOptions adjustment,
+                              Adjustment(*state.model.topology, 0));
+    ESPALIER_ASSIGN_OR_RETURN(const Evolution evolution,
+                              PlanAdjustment(state.model, importance, adjustment));
+    std::optional<StructureChange> change;
+    if (!evolution.empty()) {
+      change = StructureChange{state.model.topology, evolution};
+      ESPALIER_ASSIGN_OR_RETURN(
+          state.model, Evolve(state.model, evolution, [](const StructureChange::Tensor& tensor) {
+            return std::vector<float>(tensor.diff.grown.size(), 0.0F);
+          }));
+      ++state.topology_version;
+    }
+    const auto after = static_cast<double>(state.model.topology->sparsifiable_stored());
+    const bool is_stable = std::abs(after - before) <= kStableChange * before;
+    stage.stable = is_stable ? stage.stable + 1 : 0;
+    return change;
+  }
+
+  absl::StatusOr<Transition> AfterAdjustment(ProgramState state, const InitialStage& stage) const {
+    if (stage.periods < options_.initial_adjustments && stage.stable < kStableAdjustments) {
+      return TrainAtOne(std::move(state), stage);
+    }
+    tensor::ModelState model = state.model;
+    return BeginTraining(std::move(state), std::move(model));
+  }
+
+  PruneFlOptions options_;
+};
+
+// A density or distribution is one of a random start.
+bool IsRandomStart(const v1::JobSpec& spec, const config::Parameters& parameters) {
+  if (IsGiven(spec, "initial")) return parameters.Choice("initial") == "random";
+  return IsGiven(spec, "distribution") || IsGiven(spec, "density") || IsGiven(spec, "epsilon");
+}
+
+config::Parameter Whole(const char* name, int64_t value, double min, const char* doc) {
+  return {
+      .name = name, .default_value = value, .doc = doc, .min = min, .max = 1000000, .choices = {}};
+}
+
+config::Parameter Positive(const char* name, double value, double max, const char* doc) {
+  return {.name = name,
+          .default_value = value,
+          .doc = doc,
+          .min = 0,
+          .max = max,
+          .min_exclusive = true,
+          .choices = {}};
+}
+
+config::Parameter Cost(const char* name, double value, const char* doc) {
+  return {.name = name, .default_value = value, .doc = doc, .min = 0, .max = 1e12, .choices = {}};
+}
+
+config::ParameterSchema PruneFlParameters() {
+  config::ParameterSchema schema = {
+      {.name = "initial",
+       .default_value = std::string("adaptive"),
+       .doc = "Where federated training starts: from a dense model that one participant pruned "
+              "(adaptive), or from a random structure (random, also where one of its parameters "
+              "is given).",
+       .choices = {"adaptive", "random"}}};
+  for (config::Parameter& parameter : StructureParameters("erk")) {
+    parameter.doc += " Only with initial random.";
+    schema.push_back(std::move(parameter));
+  }
+  schema.push_back(Positive("max_density", 1.0, 1,
+                            "No weight is added while that many are active, over all sparsifiable "
+                            "layers."));
+  schema.push_back(Whole("update_every", 50, 1, "Rounds between two adjustments."));
+  schema.push_back(Whole("importance_rounds", 1, 1,
+                         "Rounds before an adjustment whose gradients count in it; update_every "
+                         "for all of them, as in the paper."));
+  schema.push_back({.name = "drop_fraction",
+                    .default_value = 0.3,
+                    .doc = "Share of each layer's weights, smallest first, that an adjustment may "
+                           "drop.",
+                    .min = 0,
+                    .max = 1,
+                    .max_exclusive = true,
+                    .choices = {}});
+  schema.push_back(
+      Positive("drop_half_life", 10000.0, 1e9, "Rounds in which drop_fraction falls to a half."));
+  schema.push_back(Cost("base_cost", 0.7,
+                        "Time of a round that does not depend on the weights, as a share of the "
+                        "time that all weights would take."));
+  schema.push_back(Positive("weight_cost", 1.0, 1e12, "Time of a round per active weight."));
+  schema.push_back(Cost("operation_cost", 0,
+                        "Time of a round per active weight and output position of its layer."));
+  schema.push_back(Whole("initial_adjustments", 20, 0,
+                         "Adjustments at one participant at most. 0: start dense."));
+  schema.push_back(Whole("initial_updates", 250, 1, "Minibatches between two of those."));
+  schema.push_back(Whole("initial_sum", 5, 1,
+                         "Minibatches of those whose gradients are summed before the sum is "
+                         "squared."));
+  schema.push_back(Whole("initial_examples", 200, 1,
+                         "Examples that the one participant trains on; all when it has fewer."));
+  return schema;
+}
+
+void ValidateStart(const v1::JobSpec& spec, const config::Parameters& parameters,
+                   const tensor::ModelLayout& layout, std::vector<config::Violation>& violations) {
+  if (!IsRandomStart(spec, parameters)) {
+    for (const char* name : {"distribution", "density", "epsilon"}) {
+      if (!IsGiven(spec, name)) continue;
+      violations.push_back(
+          {fmt::format("method.parameters.{}", name),
+           "has no effect with initial adaptive; leave it out, choose initial random, or limit "
+           "the density with max_density"});
+    }
+    return;
+  }
+  for (const char* name :
+       {"initial_adjustments", "initial_updates", "initial_sum", "initial_examples"}) {
+    if (!IsGiven(spec, name)) continue;
+    violations.push_back({fmt::format("method.parameters.{}", name),
+                          "has no effect with initial random; leave it out"});
+  }
+  const size_t before = violations.size();
+  ValidateBudget(spec, parameters, violations);
+  if (violations.size() > before) return;
+  const auto counts = StoredCounts(layout, BudgetOf(spec, parameters));
+  int64_t active = 0;
+  int64_t size = 0;
+  for (size_t i = 0; i < layout.size(); ++i) {
+    if (!layout[i].sparsifiable) continue;
+    active += (*counts)[i];
+    size += layout[i].size();
+  }
+  const auto most = std::llround(parameters.Double("max_density") * static_cast<double>(size));
+  if (active <= most) return;
+  violations.push_back(
+      {"method.parameters.max_density",
+       fmt::format("expected room for the {} weights of the random start, found {} ({} of {}); "
+                   "raise it or lower density",
+                   active, most, parameters.Double("max_density"), size)});
+}
+
+void ValidatePruneFl(const v1::JobSpec& spec, const config::Parameters& parameters,
+                     std::vector<config::Violation>& violations) {
+  const auto layout = wire::LayoutOf(spec.model());
+  if (!layout.ok()) return;
+  const bool any = std::ranges::any_of(
+      **layout, [](const tensor::TensorSpec& tensor) { return tensor.sparsifiable; });
+  if (!any) {
+    violations.push_back({"method.name",
+                          "every layer of the model is marked dense, so there is nothing to prune; "
+                          "use method dense, or unmark a layer"});
+    return;
+  }
+  int64_t positions = 0;
+  for (const tensor::TensorSpec& tensor : **layout) positions += tensor.size();
+  // Importance is as long as the dense model, beside the weights.
+  ValidateDenseStart(spec, **layout, positions, violations);
+  ValidateStart(spec, parameters, **layout, violations);
+  if (parameters.Int("importance_rounds") > parameters.Int("update_every")) {
+    violations.push_back(
+        {"method.parameters.importance_rounds",
+         fmt::format("expected at most update_every ({}), found {}; lower it",
+                     parameters.Int("update_every"), parameters.Int("importance_rounds"))});
+  }
+  const int64_t rounds = spec.federation().rounds();
+  if (IsGiven(spec, "update_every") && rounds > 0 && parameters.Int("update_every") >= rounds) {
+    violations.push_back(
+        {"method.parameters.update_every",
+         fmt::format("expected fewer than the job's {} rounds, so that an adjusted model is "
+                     "trained, found {}; lower it or raise federation.rounds",
+                     rounds, parameters.Int("update_every"))});
+  }
+}
+
+std::unique_ptr<Program> MakePruneFl(const v1::JobSpec& spec,
+                                     const config::Parameters& parameters) {
+  return std::make_unique<PruneFlProgram>(
+      spec, PruneFlOptions{.random_start = IsRandomStart(spec, parameters),
+                           .start = BudgetOf(spec, parameters),
+                           .max_density = parameters.Double("max_density"),
+                           .update_every = parameters.Int("update_every"),
+                           .importance_rounds = parameters.Int("importance_rounds"),
+                           .drop_fraction = parameters.Double("drop_fraction"),
+                           .drop_half_life = parameters.Double("drop_half_life"),
+                           .base_cost = parameters.Double("base_cost"),
+                           .weight_cost = parameters.Double("weight_cost"),
+                           .operation_cost = parameters.Double("operation_cost"),
+                           .initial_adjustments = parameters.Int("initial_adjustments"),
+                           .initial_updates = parameters.Int("initial_updates"),
+                           .initial_sum = parameters.Int("initial_sum"),
+                           .initial_examples = parameters.Int("initial_examples")});
+}
+
+}  // namespace
+
+MethodDeclaration PruneFlMethod() {
+  return {
+      .name = "prunefl",
+      .summary = "PruneFL: keep the weights that lower the loss fastest for the time they take.",
+      .source =
+          "Jiang et al., Model pruning enables efficient federated learning on edge "
+          "devices, TNNLS 2022, arXiv 1909.12326",
+      .parameters = PruneFlParameters(),
+      .dense_capable_workers = true,
+      .validate = ValidatePruneFl,
+      .make = MakePruneFl};
+}
+
+}  // namespace espalier::server::methods

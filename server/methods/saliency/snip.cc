@@ -1,0 +1,85 @@
+// snip: single-shot network pruning by connection sensitivity (Lee et al., ICLR 2019).
+#include "server/methods/builtin.h"
+#include "server/methods/saliency/pruned_at_start.h"
+
+namespace espalier::server::methods {
+namespace {
+
+class SnipProgram : public PrunedAtStart {
+ public:
+  SnipProgram(const v1::JobSpec& spec, PrunedAtStartOptions options, int64_t batches, bool one)
+      : PrunedAtStart(spec, options), batches_(batches), one_(one) {}
+
+ protected:
+  Step ScoreStep() const override {
+    Step step;
+    v1::ScoreTask& task = *step.task.mutable_score();
+    task.set_criterion(v1::ScoreTask::CRITERION_SNIP);
+    task.set_batch_size(spec().training().batch_size());
+    task.set_batches(static_cast<int32_t>(batches_));
+    step.participants = one_ ? Participants::kAnyOne : Participants::kAll;
+    step.reducer = reduce::ReducerKind::kMean;
+    return step;
+  }
+
+  // Scores of layers are comparable only when variance passes through all of them alike.
+  v1::ModelSpec DenseSpec() const override {
+    v1::ModelSpec model = spec().model();
+    UseGlorot(*model.mutable_layers());
+    return model;
+  }
+
+ private:
+  static void UseGlorot(google::protobuf::RepeatedPtrField<v1::Layer>& layers) {
+    for (v1::Layer& layer : layers) {
+      if (layer.has_linear()) layer.mutable_linear()->set_initializer(v1::INITIALIZER_GLOROT);
+      if (layer.has_conv2d()) layer.mutable_conv2d()->set_initializer(v1::INITIALIZER_GLOROT);
+      if (!layer.has_residual()) continue;
+      UseGlorot(*layer.mutable_residual()->mutable_body());
+      UseGlorot(*layer.mutable_residual()->mutable_shortcut());
+    }
+  }
+
+  int64_t batches_;
+  bool one_;
+};
+
+config::ParameterSchema SnipParameters() {
+  config::ParameterSchema schema = PrunedAtStartParameters();
+  schema.push_back({.name = "scored_by",
+                    .default_value = std::string("all"),
+                    .doc = "Whose gradients score: all participants', averaged by their examples, "
+                           "or those of one, the first shard.",
+                    .choices = {"all", "one"}});
+  schema.push_back({.name = "batches",
+                    .default_value = int64_t{1},
+                    .doc = "Minibatches of each participant over which the gradient is averaged; "
+                           "fewer where its examples do not suffice.",
+                    .min = 1,
+                    .max = 10000,
+                    .choices = {}});
+  return schema;
+}
+
+}  // namespace
+
+MethodDeclaration SnipMethod() {
+  return {
+      .name = "snip",
+      .summary = "SNIP: keep the weights whose loss would change most, by one look at the data.",
+      .source =
+          "Lee, Ajanthan, Torr, SNIP: single-shot network pruning based on connection "
+          "sensitivity, ICLR 2019, arXiv 1810.02340",
+      .parameters = SnipParameters(),
+      .dense_capable_workers = true,
+      .validate = ValidatePrunedAtStart,
+      .make =
+          [](const v1::JobSpec& spec, const config::Parameters& parameters) {
+            return std::make_unique<SnipProgram>(spec, PrunedAtStartOptionsOf(parameters),
+                                                 parameters.Int("batches"),
+                                                 parameters.Choice("scored_by") == "one");
+          },
+  };
+}
+
+}  // namespace espalier::server::methods

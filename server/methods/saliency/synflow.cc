@@ -1,0 +1,63 @@
+// synflow: iterative pruning that conserves synaptic flow (Tanaka et al., NeurIPS 2020).
+#include "server/methods/builtin.h"
+#include "server/methods/saliency/pruned_at_start.h"
+
+namespace espalier::server::methods {
+namespace {
+
+class SynFlowProgram : public PrunedAtStart {
+ public:
+  SynFlowProgram(const v1::JobSpec& spec, PrunedAtStartOptions options, int64_t iterations)
+      : PrunedAtStart(spec, options), density_(options.density), iterations_(iterations) {}
+
+ protected:
+  Step ScoreStep() const override {
+    Step step;
+    v1::ScoreTask& task = *step.task.mutable_score();
+    task.set_criterion(v1::ScoreTask::CRITERION_SYNFLOW);
+    task.set_density(density_);
+    task.set_iterations(static_cast<int32_t>(iterations_));
+    step.participants = Participants::kAnyOne;
+    step.reducer = reduce::ReducerKind::kMean;
+    return step;
+  }
+
+ private:
+  double density_;
+  int64_t iterations_;
+};
+
+config::ParameterSchema SynFlowParameters() {
+  config::ParameterSchema schema = PrunedAtStartParameters();
+  schema.push_back({.name = "iterations",
+                    .default_value = int64_t{100},
+                    .doc = "Times that weights are scored and pruned; the density falls to its "
+                           "end as a geometric series.",
+                    .min = 1,
+                    .max = 10000,
+                    .choices = {}});
+  return schema;
+}
+
+}  // namespace
+
+MethodDeclaration SynFlowMethod() {
+  return {
+      .name = "synflow",
+      .summary =
+          "SynFlow: keep the weights that carry most flow from input to output, without data.",
+      .source =
+          "Tanaka, Kunin, Yamins, Ganguli, Pruning neural networks without any data by "
+          "iteratively conserving synaptic flow, NeurIPS 2020, arXiv 2006.05467",
+      .parameters = SynFlowParameters(),
+      .dense_capable_workers = true,
+      .validate = ValidatePrunedAtStart,
+      .make =
+          [](const v1::JobSpec& spec, const config::Parameters& parameters) {
+            return std::make_unique<SynFlowProgram>(spec, PrunedAtStartOptionsOf(parameters),
+                                                    parameters.Int("iterations"));
+          },
+  };
+}
+
+}  // namespace espalier::server::methods

@@ -1,0 +1,455 @@
+#include "worker/engine/synaptic_flow.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "common/base/status.h"
+#include "fmt/format.h"
+#include "worker/engine/parallel.h"
+
+namespace espalier::worker::engine {
+
+// The weights of one layer that are left, by ascending position.
+struct SynapticFlow::Weight {
+  ConvShape shape;  // a linear layer is a convolution of single positions
+  bool sparsifiable = false;
+  int64_t first = 0;  // of the tensor among the positions of sparsifiable ones
+  std::vector<int64_t> positions;
+  std::vector<double> magnitudes;
+  std::vector<double> scores;
+};
+
+struct SynapticFlow::Node {
+  LayerKind kind = LayerKind::kFlatten;
+  MapShape input;
+  MapShape output;
+  size_t weight = 0;            // kLinear, kConv
+  std::vector<double> factors;  // kBatchNorm, by channel
+  int64_t window_height = 1;    // pooling
+  int64_t window_width = 1;
+  int64_t stride = 1;
+  std::vector<Node> body;  // kResidual
+  std::vector<Node> shortcut;
+  Activations activations;
+  double factor = 1;  // what the output was multiplied by, a power of two
+};
+
+namespace {
+
+// One weight of a convolution as pieces of rows: calls body(first output, first input, length) for
+// every row of outputs; consecutive outputs are `stride` inputs apart.
+template <typename Body>
+void ForRows(const ConvShape& s, int64_t position, const Body& body) {
+  const int64_t channel = position / s.cols();
+  const int64_t col = position % s.cols();
+  const int64_t window = s.kernel * s.kernel;
+  const int64_t down = col % window / s.kernel - s.padding;
+  const int64_t right = col % s.kernel - s.padding;
+  const auto up = [&](int64_t value) { return (value + s.stride - 1) / s.stride; };
+  const int64_t row_begin = up(std::max<int64_t>(0, -down));
+  const int64_t row_end = std::min(s.out_height(), up(s.in_height - down));
+  const int64_t col_begin = up(std::max<int64_t>(0, -right));
+  const int64_t col_end = std::min(s.out_width(), up(s.in_width - right));
+  if (col_begin >= col_end) return;
+  for (int64_t row = row_begin; row < row_end; ++row) {
+    body((channel * s.out_height() + row) * s.out_width() + col_begin,
+         ((col / window) * s.in_height + row * s.stride + down) * s.in_width +
+             col_begin * s.stride + right,
+         col_end - col_begin);
+  }
+}
+
+// The entries of ascending `positions` whose row is in `rows`.
+RowRange EntriesOf(const std::vector<int64_t>& positions, int64_t cols, RowRange rows) {
+  const auto at = [&](int64_t row) {
+    return std::ranges::lower_bound(positions, row * cols) - positions.begin();
+  };
+  return {at(rows.begin), at(rows.end)};
+}
+
+}  // namespace
+
+// Makes the nodes of a chain and takes its tensors in layout order.
+class SynapticFlow::Builder {
+ public:
+  Builder(SynapticFlow& flow, std::span<const float> values) : flow_(flow), values_(values) {}
+
+  absl::StatusOr<MapShape> Add(const std::vector<LayerSpec>& specs, MapShape shape,
+                               std::vector<Node>& nodes) {
+    for (const LayerSpec& spec : specs) {
+      Node node;
+      node.kind = spec.kind;
+      node.input = shape;
+      ESPALIER_RETURN_IF_ERROR(Fill(spec, node));
+      shape = node.output;
+      nodes.push_back(std::move(node));
+    }
+    return shape;
+  }
+
+  absl::Status CheckAllTaken() const {
+    const size_t tensors = flow_.topology_->num_tensors();
+    if (next_ == tensors) return absl::OkStatus();
+    return base::InvalidArgument(
+        "SHAPE_MISMATCH", fmt::format("the network has {} tensors, the model {}", next_, tensors));
+  }
+
+ private:
+  absl::Status Fill(const LayerSpec& spec, Node& node) {
+    switch (spec.kind) {
+      case LayerKind::kLinear:
+      case LayerKind::kConv:
+        return AddWeight(spec, node);
+      case LayerKind::kBatchNorm:
+        return AddBatchNorm(spec, node);
+      case LayerKind::kFlatten:
+        node.output = {.channels = node.input.features()};
+        return absl::OkStatus();
+      case LayerKind::kResidual: {
+        ESPALIER_ASSIGN_OR_RETURN(node.output, Add(spec.body, node.input, node.body));
+        return Add(spec.shortcut, node.input, node.shortcut).status();
+      }
+      default:
+        AddPooling(spec, node);
+        return absl::OkStatus();
+    }
+  }
+
+  // The next tensor, which must be rows × cols.
+  absl::StatusOr<size_t> Take(int64_t rows, int64_t cols) {
+    const tensor::ModelLayout& layout = flow_.topology_->layout();
+    if (next_ < layout.size() && layout[next_].rows == rows && layout[next_].cols == cols) {
+      return next_++;
+    }
+    return base::InvalidArgument(
+        "SHAPE_MISMATCH",
+        fmt::format("tensor {} of the model must be {} × {} for this network", next_, rows, cols));
+  }
+
+  absl::Status AddWeight(const LayerSpec& spec, Node& node) {
+    Weight weight;
+    const bool conv = spec.kind == LayerKind::kConv;
+    weight.shape = {.in_channels = conv ? node.input.channels : node.input.features(),
+                    .in_height = conv ? node.input.height : 1,
+                    .in_width = conv ? node.input.width : 1,
+                    .out_channels = spec.units,
+                    .kernel = conv ? spec.kernel : 1,
+                    .stride = conv ? spec.stride : 1,
+                    .padding = conv ? spec.padding : 0};
+    ESPALIER_ASSIGN_OR_RETURN(const size_t tensor, Take(spec.units, weight.shape.cols()));
+    const tensor::ModelTopology& topology = *flow_.topology_;
+    const auto stored = values_.subspan(topology.offset(tensor), topology.stored(tensor));
+    if (topology.is_sparse(tensor)) {
+      weight.positions = topology.topology(tensor).Positions();
+    } else {
+      for (int64_t i = 0; i < topology.stored(tensor); ++i) weight.positions.push_back(i);
+    }
+    for (const float value : stored) weight.magnitudes.push_back(std::abs(value));
+    weight.scores.resize(stored.size());
+    weight.sparsifiable = topology.layout()[tensor].sparsifiable;
+    weight.first = sparsifiable_;
+    if (weight.sparsifiable) sparsifiable_ += topology.layout()[tensor].size();
+    node.output = {spec.units, weight.shape.out_height(), weight.shape.out_width()};
+    node.weight = flow_.weights_.size();
+    flow_.weights_.push_back(std::move(weight));
+    return spec.bias ? Take(spec.units, 1).status() : absl::OkStatus();
+  }
+
+  absl::Status AddBatchNorm(const LayerSpec& spec, Node& node) {
+    const int64_t channels = node.input.channels;
+    ESPALIER_ASSIGN_OR_RETURN(const size_t scale, Take(channels, 1));
+    for (int i = 0; i < 3; ++i) ESPALIER_RETURN_IF_ERROR(Take(channels, 1).status());
+    const tensor::ModelTopology& topology = *flow_.topology_;
+    for (int64_t c = 0; c < channels; ++c) {
+      const double variance = values_[topology.offset(scale + 3) + c];
+      node.factors.push_back(std::abs(values_[topology.offset(scale) + c]) /
+                             std::sqrt(variance + spec.epsilon));
+    }
+    node.output = node.input;
+    return absl::OkStatus();
+  }
+
+  static void AddPooling(const LayerSpec& spec, Node& node) {
+    const bool global = spec.kind == LayerKind::kGlobalAveragePool;
+    node.window_height = global ? node.input.height : spec.kernel;
+    node.window_width = global ? node.input.width : spec.kernel;
+    node.stride = global ? 1 : spec.stride;
+    node.output = {node.input.channels, (node.input.height - node.window_height) / node.stride + 1,
+                   (node.input.width - node.window_width) / node.stride + 1};
+  }
+
+  SynapticFlow& flow_;
+  std::span<const float> values_;
+  size_t next_ = 0;
+  int64_t sparsifiable_ = 0;
+};
+
+SynapticFlow::SynapticFlow(std::shared_ptr<const tensor::ModelTopology> topology, int threads)
+    : topology_(std::move(topology)), threads_(threads) {}
+SynapticFlow::SynapticFlow(SynapticFlow&&) noexcept = default;
+SynapticFlow::~SynapticFlow() = default;
+
+absl::StatusOr<SynapticFlow> SynapticFlow::Create(
+    const NetworkSpec& spec, std::shared_ptr<const tensor::ModelTopology> topology,
+    std::span<const float> values, int threads) {
+  if (static_cast<int64_t>(values.size()) != topology->total_stored()) {
+    return base::InvalidArgument(
+        "SHAPE_MISMATCH",
+        fmt::format("expected {} values, found {}", topology->total_stored(), values.size()));
+  }
+  SynapticFlow flow(std::move(topology), threads);
+  flow.input_features_ = spec.input_features;
+  const MapShape input =
+      spec.input_image.channels > 0 ? spec.input_image : MapShape{.channels = spec.input_features};
+  Builder builder(flow, values);
+  ESPALIER_RETURN_IF_ERROR(builder.Add(spec.layers, input, flow.nodes_).status());
+  ESPALIER_RETURN_IF_ERROR(builder.CheckAllTaken());
+  return flow;
+}
+
+void SynapticFlow::Multiply(const Weight& weight, const Activations& input,
+                            Activations& output) const {
+  const int64_t stride = weight.shape.stride;
+  ParallelRows(threads_, weight.shape.out_channels, [&](RowRange rows) {
+    const RowRange entries = EntriesOf(weight.positions, weight.shape.cols(), rows);
+    for (int64_t k = entries.begin; k < entries.end; ++k) {
+      const double w = weight.magnitudes[k];
+      ForRows(weight.shape, weight.positions[k], [&](int64_t to, int64_t from, int64_t length) {
+        for (int64_t i = 0; i < length; ++i) output[to + i] += w * input[from + i * stride];
+      });
+    }
+  });
+}
+
+void SynapticFlow::ScoreWeights(Weight& weight, const Activations& input,
+                                const Activations& delta) const {
+  const int64_t stride = weight.shape.stride;
+  const auto entries = static_cast<int64_t>(weight.positions.size());
+  ParallelRows(threads_, entries, [&](RowRange range) {
+    for (int64_t k = range.begin; k < range.end; ++k) {
+      double sum = 0;
+      ForRows(weight.shape, weight.positions[k], [&](int64_t to, int64_t from, int64_t length) {
+        for (int64_t i = 0; i < length; ++i) sum += delta[to + i] * input[from + i * stride];
+      });
+      weight.scores[k] = weight.magnitudes[k] * sum;
+    }
+  });
+}
+
+SynapticFlow::Activations SynapticFlow::MultiplyTransposed(const Weight& weight,
+                                                           const Activations& delta) const {
+  const ConvShape& shape = weight.shape;
+  const int64_t window = shape.kernel * shape.kernel;
+  Activations result(shape.in_features());
+  // Every thread has input channels of its own, and adds to them in the order of positions.
+  ParallelRows(threads_, shape.in_channels, [&](RowRange channels) {
+    for (size_t k = 0; k < weight.positions.size(); ++k) {
+      const int64_t channel = weight.positions[k] % shape.cols() / window;
+      if (channel < channels.begin || channel >= channels.end) continue;
+      const double w = weight.magnitudes[k];
+      ForRows(shape, weight.positions[k], [&](int64_t to, int64_t from, int64_t length) {
+        for (int64_t i = 0; i < length; ++i) result[from + i * shape.stride] += w * delta[to + i];
+      });
+    }
+  });
+  return result;
+}
+
+namespace {
+
+// Calls body(output, input of the window's corner) for every output of a pooling layer.
+template <typename Body>
+void ForWindows(const MapShape& in, const MapShape& out, int64_t stride, const Body& body) {
+  for (int64_t o = 0; o < out.features(); ++o) {
+    const int64_t channel = o / out.positions();
+    const int64_t row = o / out.width % out.height * stride;
+    const int64_t col = o % out.width * stride;
+    body(o, (channel * in.height + row) * in.width + col);
+  }
+}
+
+// Where the largest input of a window lies; the first among equals.
+int64_t Largest(const std::vector<double>& input, int64_t corner, int64_t height, int64_t width,
+                int64_t input_width) {
+  int64_t best = corner;
+  for (int64_t i = 0; i < height; ++i) {
+    for (int64_t j = 0; j < width; ++j) {
+      const int64_t at = corner + i * input_width + j;
+      if (input[at] > input[best]) best = at;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+void SynapticFlow::Forward(Node& node, const Activations& input) {
+  node.activations.assign(node.output.features(), 0);
+  Activations& output = node.activations;
+  switch (node.kind) {
+    case LayerKind::kLinear:
+    case LayerKind::kConv:
+      Multiply(weights_[node.weight], input, output);
+      break;
+    case LayerKind::kBatchNorm:
+      for (size_t i = 0; i < output.size(); ++i) {
+        output[i] = input[i] * node.factors[i / node.output.positions()];
+      }
+      break;
+    case LayerKind::kFlatten:
+      output = input;
+      break;
+    case LayerKind::kResidual: {
+      output = Forward(node.body, input, /*rescale=*/false);
+      const Activations& direct = Forward(node.shortcut, input, /*rescale=*/false);
+      for (size_t i = 0; i < output.size(); ++i) output[i] += direct[i];
+      break;
+    }
+    default:
+      ForWindows(node.input, node.output, node.stride, [&](int64_t o, int64_t corner) {
+        if (node.kind == LayerKind::kMaxPool) {
+          output[o] = input[Largest(input, corner, node.window_height, node.window_width,
+                                    node.input.width)];
+          return;
+        }
+        for (int64_t i = 0; i < node.window_height * node.window_width; ++i) {
+          output[o] +=
+              input[corner + i / node.window_width * node.input.width + i % node.window_width];
+        }
+        output[o] /= static_cast<double>(node.window_height * node.window_width);
+      });
+  }
+}
+
+const SynapticFlow::Activations& SynapticFlow::Forward(std::vector<Node>& chain,
+                                                       const Activations& input, bool rescale) {
+  const Activations* current = &input;
+  for (Node& node : chain) {
+    Forward(node, *current);
+    const double largest = *std::ranges::max_element(node.activations);
+    const bool scales = rescale && largest > 0 && std::isfinite(largest);
+    node.factor = scales ? std::ldexp(1.0, std::clamp(-std::ilogb(largest), -1000, 1000)) : 1;
+    for (double& value : node.activations) value *= node.factor;
+    current = &node.activations;
+  }
+  return *current;
+}
+
+SynapticFlow::Activations SynapticFlow::Backward(std::vector<Node>& chain, const Activations& input,
+                                                 Activations delta) {
+  for (size_t i = chain.size(); i-- > 0;) {
+    for (double& value : delta) value *= chain[i].factor;
+    delta = Backward(chain[i], i > 0 ? chain[i - 1].activations : input, std::move(delta));
+  }
+  return delta;
+}
+
+SynapticFlow::Activations SynapticFlow::Backward(Node& node, const Activations& input,
+                                                 Activations delta) {
+  switch (node.kind) {
+    case LayerKind::kLinear:
+    case LayerKind::kConv:
+      ScoreWeights(weights_[node.weight], input, delta);
+      return MultiplyTransposed(weights_[node.weight], delta);
+    case LayerKind::kBatchNorm:
+      for (size_t i = 0; i < delta.size(); ++i) {
+        delta[i] *= node.factors[i / node.output.positions()];
+      }
+      return delta;
+    case LayerKind::kFlatten:
+      return delta;
+    case LayerKind::kResidual: {
+      Activations result = Backward(node.body, input, delta);
+      const Activations direct = Backward(node.shortcut, input, std::move(delta));
+      for (size_t i = 0; i < result.size(); ++i) result[i] += direct[i];
+      return result;
+    }
+    default: {
+      Activations result(node.input.features());
+      const auto share = 1.0 / static_cast<double>(node.window_height * node.window_width);
+      ForWindows(node.input, node.output, node.stride, [&](int64_t o, int64_t corner) {
+        if (node.kind == LayerKind::kMaxPool) {
+          result[Largest(input, corner, node.window_height, node.window_width, node.input.width)] +=
+              delta[o];
+          return;
+        }
+        for (int64_t i = 0; i < node.window_height * node.window_width; ++i) {
+          result[corner + i / node.window_width * node.input.width + i % node.window_width] +=
+              share * delta[o];
+        }
+      });
+      return result;
+    }
+  }
+}
+
+void SynapticFlow::Score() {
+  const Activations ones(input_features_, 1.0);
+  const size_t outputs = Forward(nodes_, ones, /*rescale=*/true).size();
+  Backward(nodes_, ones, Activations(outputs, 1.0));
+}
+
+void SynapticFlow::Prune(int64_t count) {
+  struct Entry {
+    double score;
+    int64_t position;
+  };
+  const auto better = [](const Entry& a, const Entry& b) {
+    return a.score != b.score ? a.score > b.score : a.position < b.position;
+  };
+  std::vector<Entry> entries;
+  for (const Weight& weight : weights_) {
+    for (size_t k = 0; weight.sparsifiable && k < weight.positions.size(); ++k) {
+      entries.push_back({weight.scores[k], weight.first + weight.positions[k]});
+    }
+  }
+  if (count >= static_cast<int64_t>(entries.size())) return;
+  std::ranges::nth_element(entries, entries.begin() + count, better);
+  const Entry bound = entries[count];
+  for (Weight& weight : weights_) {
+    if (!weight.sparsifiable) continue;
+    size_t kept = 0;
+    for (size_t k = 0; k < weight.positions.size(); ++k) {
+      if (!better({weight.scores[k], weight.first + weight.positions[k]}, bound)) continue;
+      weight.positions[kept] = weight.positions[k];
+      weight.magnitudes[kept] = weight.magnitudes[k];
+      weight.scores[kept] = weight.scores[k];
+      ++kept;
+    }
+    weight.positions.resize(kept);
+    weight.magnitudes.resize(kept);
+    weight.scores.resize(kept);
+  }
+}
+
+std::vector<double> SynapticFlow::Scores() const {
+  std::vector<double> scores(topology_->sparsifiable_size());
+  for (const Weight& weight : weights_) {
+    for (size_t k = 0; weight.sparsifiable && k < weight.positions.size(); ++k) {
+      scores[weight.first + weight.positions[k]] = weight.scores[k];
+    }
+  }
+  return scores;
+}
+
+std::vector<float> SynapticFlow::NormalizedScores() const {
+  constexpr double kLeast = 0x1p-59;
+  double largest = 0;
+  for (const Weight& weight : weights_) {
+    for (const double score : weight.scores) {
+      if (weight.sparsifiable && !(score <= largest)) largest = score;
+    }
+  }
+  std::vector<float> scores(topology_->sparsifiable_size());
+  for (const Weight& weight : weights_) {
+    for (size_t k = 0; weight.sparsifiable && k < weight.positions.size(); ++k) {
+      const double share = largest > 0 ? weight.scores[k] / largest : 0;
+      const double value = share < kLeast ? kLeast : share;
+      scores[weight.first + weight.positions[k]] = static_cast<float>(value);
+    }
+  }
+  return scores;
+}
+
+}  // namespace espalier::worker::engine

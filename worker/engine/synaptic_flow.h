@@ -1,0 +1,76 @@
+// SynapticFlow: how much of what flows from the inputs of a network to its outputs goes through
+// each weight, and pruning by it (SynFlow).
+//
+// Flow:        R is the sum of the outputs for one example of ones, with the magnitude of every
+//              weight in its place. The score of a weight is |w|·∂R/∂|w|. Biases, shifts and
+//              running means, which are 0 in a new network, and dropout are left out; batch norms
+//              multiply by |scale| / √(running variance + epsilon); activations are taken for what
+//              they are to positive numbers under ReLU: the identity. So R is linear in the
+//              weights of each layer.
+// Range:       arithmetic in double. After each layer of the outer chain (a residual block is one)
+//              everything is multiplied by a power of two that brings the largest activation near
+//              1: all scores of a network then have one factor in common, whatever its depth.
+// Memory:      24 bytes per weight that is left, 16 per activation of one example.
+// Threading:   one caller; work is split over `threads`. Determinism: the same bits for any number
+//              of threads; among equal scores the lower position stays.
+// Errors:      Create(): those of a layout that does not fit (SHAPE_MISMATCH).
+// Source:      Tanaka et al., NeurIPS 2020, algorithm 1.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/tensor/model.h"
+#include "worker/engine/conv_shape.h"
+#include "worker/engine/spec.h"
+
+namespace espalier::worker::engine {
+
+class SynapticFlow {
+ public:
+  // Of a network that Network::Create() accepts. `values` in layout order.
+  static absl::StatusOr<SynapticFlow> Create(const NetworkSpec& spec,
+                                             std::shared_ptr<const tensor::ModelTopology> topology,
+                                             std::span<const float> values, int threads);
+  SynapticFlow(SynapticFlow&&) noexcept;
+  ~SynapticFlow();
+
+  // Scores what is left.
+  void Score();
+  // Leaves the `count` sparsifiable weights of largest score; all when there are fewer.
+  void Prune(int64_t count);
+
+  // Scores of the last Score(), one for every position of the sparsifiable tensors, in layout
+  // order, with the largest 1: at least 2^-59 at weights that are left, 0 at all others. Infinite
+  // or NaN when the network's values are too large for double.
+  std::vector<float> NormalizedScores() const;
+  // The same numbers before they were scaled and cut.
+  std::vector<double> Scores() const;
+
+ private:
+  struct Weight;
+  struct Node;
+  class Builder;
+  SynapticFlow(std::shared_ptr<const tensor::ModelTopology> topology, int threads);
+
+  using Activations = std::vector<double>;
+  const Activations& Forward(std::vector<Node>& chain, const Activations& input, bool rescale);
+  void Forward(Node& node, const Activations& input);
+  // Takes the gradient with respect to the chain's output, returns that of its input.
+  Activations Backward(std::vector<Node>& chain, const Activations& input, Activations delta);
+  Activations Backward(Node& node, const Activations& input, Activations delta);
+  void Multiply(const Weight& weight, const Activations& input, Activations& output) const;
+  void ScoreWeights(Weight& weight, const Activations& input, const Activations& delta) const;
+  Activations MultiplyTransposed(const Weight& weight, const Activations& delta) const;
+
+  std::shared_ptr<const tensor::ModelTopology> topology_;
+  int threads_;
+  int64_t input_features_ = 0;
+  std::vector<Weight> weights_;  // in layout order
+  std::vector<Node> nodes_;
+};
+
+}  // namespace espalier::worker::engine
