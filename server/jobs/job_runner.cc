@@ -386,7 +386,7 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
   plan.participants = ChooseParticipants(step);
   plan.federation = spec.federation();
   plan.needed = Needed(step, spec.federation(), plan.participants.size());
-  plan.layout = state_.model.topology->shared_layout();
+  plan.topology = state_.model.topology;
   plan.needs_dataset = !step.task.has_echo();
   plan.values_count = wire::ResultValues(step.task, *state_.model.topology);
   plan.reducer = reduce::MakeReducer(step.reducer, state_.model.topology, plan.values_count);

@@ -10,6 +10,7 @@ namespace espalier::server::methods {
 
 MethodDeclaration DenseMethod();
 MethodDeclaration EchoMethod();
+MethodDeclaration FedDstMethod();
 MethodDeclaration FedTinyMethod();
 MethodDeclaration RigLMethod();
 MethodDeclaration SetMethod();

@@ -31,6 +31,9 @@ absl::StatusOr<tensor::ModelState> Evolve(const tensor::ModelState& model,
                                           const Evolution& evolution,
                                           const GrownValues& grown_values);
 
+// What leads from `base` to `updated`, two structures of one layout.
+Evolution DifferenceOf(const tensor::ModelTopology& base, const tensor::ModelTopology& updated);
+
 // For a program's memory.
 void PutEvolution(const Evolution& evolution, ByteWriter& writer);
 Evolution GetEvolution(ByteReader& reader);

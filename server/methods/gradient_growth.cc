@@ -13,6 +13,11 @@ int64_t InactivePositions(const tensor::ModelTopology& topology, size_t tensor) 
   return topology.topology(tensor).size() - topology.topology(tensor).nnz();
 }
 
+int64_t RoundedUp(double fraction, int64_t count) {
+  // Not for the last bit of the product.
+  return static_cast<int64_t>(std::ceil(fraction * static_cast<double>(count) - 1e-9));
+}
+
 void AskForCandidates(const tensor::ModelTopology& topology, std::span<const int64_t> counts,
                       double slack, int64_t batches, v1::TrainTask& task) {
   if (std::ranges::all_of(counts, [](int64_t count) { return count == 0; })) return;

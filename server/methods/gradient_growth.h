@@ -17,6 +17,9 @@ namespace espalier::server::methods {
 // Positions of a sparse tensor that store nothing; 0 for a dense one.
 int64_t InactivePositions(const tensor::ModelTopology& topology, size_t tensor);
 
+// ⌈fraction · count⌉ of the decimal fraction that was meant.
+int64_t RoundedUp(double fraction, int64_t count);
+
 // Asks for `slack` growth candidates per weight to be grown, of gradients over `batches`
 // minibatches. Nothing when all counts are 0.
 void AskForCandidates(const tensor::ModelTopology& topology, std::span<const int64_t> counts,

@@ -6,7 +6,7 @@
 namespace espalier::server::methods {
 namespace {
 
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 double Density(const tensor::ModelTopology& topology) {
   const int64_t size = topology.sparsifiable_size();
@@ -22,6 +22,7 @@ std::string ProgramMemory::Encode() const {
   writer.Put<double>(explored);
   writer.PutString(explored_bits);
   PutEvolution(planned, writer);
+  writer.PutString(notes);
   return bytes;
 }
 
@@ -32,6 +33,7 @@ absl::StatusOr<ProgramMemory> ProgramMemory::Decode(std::string_view bytes) {
   memory.explored = reader.Get<double>();
   memory.explored_bits = reader.GetString();
   memory.planned = GetEvolution(reader);
+  memory.notes = reader.GetString();
   if (!reader.ok() || !reader.at_end() || version != kVersion) {
     return base::MakeError(absl::StatusCode::kDataLoss, "STATE_CORRUPT",
                            "the job's saved memory is damaged or of another version; start the job "

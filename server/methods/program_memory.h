@@ -19,6 +19,7 @@ struct ProgramMemory {
   double explored = 0;        // share of sparsifiable positions that were active at some time
   std::string explored_bits;  // sparsity::Explored; empty when not kept
   Evolution planned;          // decided when training was reduced, carried out after evaluation
+  std::string notes;          // the method's own, between training and planning
 
   std::string Encode() const;
   static absl::StatusOr<ProgramMemory> Decode(std::string_view bytes);

@@ -69,7 +69,8 @@ Step TrainingProgram::TrainStep(ProgramState& state) const {
   Step step;
   step.task = MakeTask(state);
   step.participants = Participants::kCohort;
-  step.reducer = reduce::ReducerKind::kMean;
+  step.reducer = step.task.train().has_readjustment() ? reduce::ReducerKind::kOwnersMean
+                                                      : reduce::ReducerKind::kMean;
   step.round = RoundInWork(state);
   return step;
 }
@@ -137,41 +138,64 @@ absl::Status TrainingProgram::Done(const ProgramState& state) const {
                                   state.phase, state.round, rounds()));
 }
 
-absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
-                                                          reduce::Reduced reduced) const {
+absl::StatusOr<std::optional<StructureChange>> TrainingProgram::TakeTrained(
+    ProgramState& state, reduce::Reduced& trained) const {
   const size_t stored = state.model.values.size();
   const size_t expected = stored * static_cast<size_t>(wire::ValuesPerWeight(MakeTask(state)));
-  if (reduced.values.size() != expected) {
+  if (trained.values.size() != expected) {
     return base::FailedPrecondition(
         "SHAPE_MISMATCH",
-        fmt::format("expected a mean of {} values, found {}", expected, reduced.values.size()));
+        fmt::format("expected a mean of {} values, found {}", expected, trained.values.size()));
   }
-  state.model.optimizer_state.assign(reduced.values.begin() + static_cast<int64_t>(stored),
-                                     reduced.values.end());
-  reduced.values.resize(stored);
-  reduced.values.shrink_to_fit();
-  state.model.values = std::move(reduced.values);
+  state.model.optimizer_state.assign(trained.values.begin() + static_cast<int64_t>(stored),
+                                     trained.values.end());
+  trained.values.resize(stored);
+  trained.values.shrink_to_fit();
+  state.model.values = std::move(trained.values);
+  return std::nullopt;
+}
+
+absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
+                                                          reduce::Reduced reduced) const {
+  const bool last = RoundInWork(state) == rounds();
+  const std::string notes = last ? "" : NotesOf(state);
+  ESPALIER_ASSIGN_OR_RETURN(std::optional<StructureChange> change, TakeTrained(state, reduced));
   v1::RoundSummary& summary = state.pending;
   summary.set_participants(reduced.participants);
   summary.set_examples(reduced.examples);
   summary.set_train_loss(reduced.loss_sum / static_cast<double>(reduced.examples));
   NotePeakMemory(reduced, summary);
 
-  if (RoundInWork(state) == rounds()) {
+  if (last) {
     ESPALIER_ASSIGN_OR_RETURN(const Evolution removal, FinalRemoval(state));
-    std::optional<StructureChange> change;
     if (!removal.empty()) {
       ESPALIER_ASSIGN_OR_RETURN(change, Change(removal, state));
     }
-    ESPALIER_ASSIGN_OR_RETURN(Transition transition, Proceed(std::move(state), true));
-    transition.structure_change = std::move(change);
-    return transition;
-  }
-  if (evolves()) {
+  } else if (evolves()) {
     ESPALIER_ASSIGN_OR_RETURN(ProgramMemory memory, ProgramMemory::Decode(state.memory));
-    ESPALIER_ASSIGN_OR_RETURN(memory.planned, PlanEvolution(state, reduced));
+    if (change) {
+      summary.set_weights_changed(DroppedWeights(change->tensors));
+      ESPALIER_RETURN_IF_ERROR(memory.Explore(*state.model.topology));
+    }
+    memory.notes = notes;
     state.memory = memory.Encode();
+    if (!change) {
+      ESPALIER_ASSIGN_OR_RETURN(std::optional<Transition> question, AskBeforePlanning(state));
+      if (question) return *std::move(question);
+      return PlanAndProceed(std::move(state), reduced);
+    }
   }
+  ESPALIER_ASSIGN_OR_RETURN(Transition transition, Proceed(std::move(state), true));
+  transition.structure_change = std::move(change);
+  return transition;
+}
+
+absl::StatusOr<Transition> TrainingProgram::PlanAndProceed(ProgramState state,
+                                                           const reduce::Reduced& trained) const {
+  ESPALIER_ASSIGN_OR_RETURN(ProgramMemory memory, ProgramMemory::Decode(state.memory));
+  ESPALIER_ASSIGN_OR_RETURN(memory.planned, PlanEvolution(state, trained));
+  memory.notes.clear();
+  state.memory = memory.Encode();
   return Proceed(std::move(state), true);
 }
 

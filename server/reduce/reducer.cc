@@ -6,6 +6,7 @@
 #include "common/base/status.h"
 #include "server/reduce/ledger.h"
 #include "server/reduce/mean_reducer.h"
+#include "server/reduce/owners_reducer.h"
 
 namespace espalier::server::reduce {
 namespace {
@@ -39,6 +40,9 @@ std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
                                      int64_t values_count) {
   if (kind == ReducerKind::kMetrics) return std::make_unique<MetricsReducer>();
   ESPALIER_CHECK(topology != nullptr, "a mean needs the topology of its values");
+  if (kind == ReducerKind::kOwnersMean) {
+    return std::make_unique<OwnersReducer>(std::move(topology), values_count);
+  }
   return std::make_unique<MeanReducer>(std::move(topology), values_count);
 }
 

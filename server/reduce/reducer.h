@@ -50,6 +50,8 @@ struct Partial {
   int64_t values_count = 0;
   ValueSource values;             // empty function when values_count is 0
   std::vector<ScoreList> scores;  // empty, or one entry per tensor
+  // kOwnersMean: the structure that the values have. Null: the step's.
+  std::shared_ptr<const tensor::ModelTopology> topology;
 };
 
 // The result of a step.
@@ -61,6 +63,8 @@ struct Reduced {
   int64_t peak_memory_bytes = 0;  // largest over participants
   std::vector<float> values;      // example-weighted mean; empty for metric reducers
   std::vector<ScoreList> scores;  // example-weighted mean gradients of all reported positions
+  // kOwnersMean: the structure that the values have: all positions that any participant has.
+  std::shared_ptr<const tensor::ModelTopology> topology;
 };
 
 class Reducer {
@@ -71,7 +75,7 @@ class Reducer {
 };
 
 // Which reducer a step uses.
-enum class ReducerKind { kMean, kMetrics };
+enum class ReducerKind { kMean, kMetrics, kOwnersMean };
 
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
                                      std::shared_ptr<const tensor::ModelTopology> topology,

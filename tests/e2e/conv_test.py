@@ -35,6 +35,7 @@ METHODS = {
         "name": "fedtiny",
         "parameters": {"density": 0.3, "pool_size": 3, "update_every": 2, "stop_round": 6},
     },
+    "feddst": {"name": "feddst", "parameters": {**SPARSE, "alpha": 0.2, "update_every": 2}},
 }
 
 
@@ -55,14 +56,16 @@ class ConvTest(unittest.TestCase):
                 self.assertAlmostEqual(density, job["history"][-1]["density"], delta=0.01)
 
     def test_same_job_gives_the_same_model(self):
-        jobs = [
-            self.cluster.run(digits_job(rounds=2, model=MODEL, method=METHODS["rigl"]))
-            for _ in range(2)
-        ]
-        self.assertEqual(jobs[0]["model_hash"], jobs[1]["model_hash"])
-        self.assertEqual(
-            jobs[0]["history"][-1]["train_loss"], jobs[1]["history"][-1]["train_loss"]
-        )
+        for name in ("rigl", "feddst"):
+            with self.subTest(name):
+                jobs = [
+                    self.cluster.run(digits_job(rounds=3, model=MODEL, method=METHODS[name]))
+                    for _ in range(2)
+                ]
+                self.assertEqual(jobs[0]["model_hash"], jobs[1]["model_hash"])
+                self.assertEqual(
+                    jobs[0]["history"][-1]["train_loss"], jobs[1]["history"][-1]["train_loss"]
+                )
 
     def test_named_model_is_stored_as_its_layers(self):
         model = {

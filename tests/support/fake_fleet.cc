@@ -6,8 +6,10 @@
 #include "common/base/rng.h"
 #include "common/base/status.h"
 #include "common/sparsity/complement.h"
+#include "common/sparsity/drop.h"
 #include "common/sparsity/top_k.h"
 #include "common/wire/model_spec/model_spec.h"
+#include "server/methods/evolution.h"
 
 namespace espalier::test {
 namespace {
@@ -64,7 +66,41 @@ void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
     sparsity::ScoredPositions scored = best.TakeSorted();
     partial.scores.push_back({std::move(scored.positions), std::move(scored.values)});
   }
+  if (task.has_readjustment()) Readjust(participant, task, model, values, partial);
   SetValues(std::move(values), partial);
+}
+
+void FakeFleet::Readjust(uint64_t participant, const v1::TrainTask& task,
+                         const tensor::ModelState& model, std::vector<float>& values,
+                         Partial& partial) const {
+  const tensor::ModelState trained = {model.topology, values};
+  server::methods::Evolution evolution;
+  for (size_t t = 0; t < model.topology->num_tensors(); ++t) {
+    const int64_t count = task.readjustment().counts(static_cast<int>(t));
+    if (count == 0) continue;
+    const std::vector<int64_t> positions = PositionsOf(*model.topology, t);
+    sparsity::TopK best(count);
+    for (const int64_t position :
+         sparsity::Complement(positions, model.topology->layout()[t].size())) {
+      best.Offer(position, Target(participant, t, position));
+    }
+    evolution.emplace_back();
+    evolution.back().tensor = t;
+    evolution.back().diff.dropped = sparsity::DropSmallestMagnitude(trained.tensor(t), count);
+    evolution.back().diff.grown = best.TakeSorted().positions;
+  }
+  // Grown weights have been trained for a step.
+  const auto rate = static_cast<float>(task.learning_rate());
+  const tensor::ModelState changed =
+      server::methods::Evolve(trained, evolution, [&](const auto& change) {
+        std::vector<float> grown;
+        for (const int64_t position : change.diff.grown) {
+          grown.push_back(rate * Target(participant, change.tensor, position));
+        }
+        return grown;
+      }).value();
+  partial.topology = changed.topology;
+  values = changed.values;
 }
 
 Partial FakeFleet::Execute(uint64_t participant, const Step& step,

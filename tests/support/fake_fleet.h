@@ -32,6 +32,9 @@ class FakeFleet {
   // The result carries `sets` numbers for each weight: its value, then optimizer state.
   void Train(uint64_t participant, const v1::TrainTask& task, int sets,
              const tensor::ModelState& model, server::reduce::Partial& partial) const;
+  // Goes over to a structure of its own: `values` in, those of the new structure out.
+  void Readjust(uint64_t participant, const v1::TrainTask& task, const tensor::ModelState& model,
+                std::vector<float>& values, server::reduce::Partial& partial) const;
 
   int participants_;
   uint64_t seed_;

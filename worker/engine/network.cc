@@ -152,6 +152,22 @@ absl::Status Network::SetValues(std::span<const float> values) {
   return absl::OkStatus();
 }
 
+absl::Status Network::Restructure(std::shared_ptr<const tensor::ModelTopology> updated) {
+  layers_.reset();
+  last_ = nullptr;
+  workspace_ = Workspace();
+  tensor::ModelState model = {
+      topology_, {values_.data(), values_.data() + values_.size()}, optimizer_.state()};
+  model = tensor::Relayout(model, updated);
+  topology_ = std::move(updated);
+  values_ = AlignedBuffer(topology_->total_stored());
+  std::ranges::copy(model.values, values_.data());
+  const int64_t steps = optimizer_.steps();
+  optimizer_ = Optimizer(optimizer_.spec(), topology_->total_stored());
+  ESPALIER_RETURN_IF_ERROR(optimizer_.Resume(model.optimizer_state, steps));
+  return AddLayers();
+}
+
 Extent Network::ExtentOf(const Batch& batch) const {
   ESPALIER_CHECK(batch.size >= 1 && batch.size <= max_batch_ && batch.stride == stride_,
                  "batch size or stride does not fit the network");

@@ -64,6 +64,13 @@ class Network {
   }
   std::vector<float> optimizer_state() const { return optimizer_.state(); }
 
+  std::shared_ptr<const tensor::ModelTopology> topology() const { return topology_; }
+  // Goes over to another structure of the same layout, also between two training steps: weights in
+  // both keep their value and optimizer state, new ones start with 0. Activations and plans are let
+  // go before new ones are made, so that this takes no more memory than Create(); values and state
+  // exist twice for a moment. Errors: those of Create(); the network is then of no more use.
+  absl::Status Restructure(std::shared_ptr<const tensor::ModelTopology> updated);
+
   // One step: forward, loss, backward, update; running statistics move. Dropout is a function of
   // `dropout_key`, which callers make anew for every step (base::StreamKey). Returns the loss
   // before the update.

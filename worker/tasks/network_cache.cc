@@ -147,7 +147,9 @@ absl::StatusOr<engine::Network*> NetworkCache::Get(
                                 task.model().spec().SerializeAsString();
   const std::string optimizer = task.train().training().optimizer().SerializeAsString();
   // Only training needs an optimizer; everything else takes the network that trained.
+  // A task may have changed the structure of its network.
   const bool fits = network_ != nullptr && structure == structure_ &&
+                    network_->topology()->hash() == model->topology->hash() &&
                     (!task.has_train() || optimizer == optimizer_);
   if (!fits) {
     network_ = nullptr;

@@ -27,6 +27,8 @@ class NetworkCache {
   absl::StatusOr<engine::Network*> Get(const v1::Task& task,
                                        const std::shared_ptr<const tensor::ModelState>& model,
                                        int batch_size);
+  // Lets go of the network: after an error it is of no more use.
+  void Forget() { network_ = nullptr; }
 
  private:
   int threads_;

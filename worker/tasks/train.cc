@@ -11,6 +11,7 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/values_codec.h"
 #include "worker/tasks/batch_buffer.h"
+#include "worker/tasks/readjust.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {
@@ -74,7 +75,7 @@ struct TrainSummary {
 
 absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Task& task,
                                         const ShardView& shard, ExampleOrder& order,
-                                        engine::Network& network) {
+                                        engine::Network& network, Readjuster& readjuster) {
   BatchBuffer buffer(task, shard.dataset->features(), network.batch_stride());
   const auto [first, count] = StepRange(task, order.steps_per_epoch());
   TrainSummary summary;
@@ -90,6 +91,11 @@ absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Ta
     summary.loss_sum += result.loss_sum;
     summary.correct += result.correct;
     summary.seen += batch.size;
+    if (readjuster.IsDue(step - first, count)) {
+      // Of the same examples, but as they are.
+      const engine::Batch last = buffer.Fill(*shard.dataset, order.Batch(step));
+      ESPALIER_RETURN_IF_ERROR(readjuster.Readjust(last, network));
+    }
   }
   return summary;
 }
@@ -144,8 +150,14 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
     const int64_t steps = StepRange(task, order.steps_per_epoch()).first;
     ESPALIER_RETURN_IF_ERROR(network->SetOptimizerState(model->optimizer_state, steps));
   }
-  ESPALIER_ASSIGN_OR_RETURN(const TrainSummary summary,
-                            TrainSteps(surroundings, task, shard, order, *network));
+  Readjuster readjuster(train);
+  const absl::StatusOr<TrainSummary> trained =
+      TrainSteps(surroundings, task, shard, order, *network, readjuster);
+  if (!trained.ok()) {
+    surroundings.networks.Forget();
+    return trained.status();
+  }
+  const TrainSummary& summary = *trained;
   Partial partial;
   // Workers weigh by the size of their shard, however many passes they made.
   const auto examples = static_cast<int64_t>(shard.indices->train.size());
@@ -159,6 +171,10 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   }
   if (train.growth_candidates_size() > 0) {
     partial.body += GrowthScores(task, shard, *network, model->topology->layout());
+  }
+  if (train.has_readjustment()) {
+    ESPALIER_ASSIGN_OR_RETURN(const std::string update, readjuster.Encode(*model->topology));
+    partial.body += update;
   }
   return partial;
 }
