@@ -52,7 +52,8 @@ void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
   const auto rate = static_cast<float>(task.learning_rate());
   for (size_t t = 0; t < topology.num_tensors(); ++t) {
     const std::vector<int64_t> positions = PositionsOf(topology, t);
-    for (size_t i = 0; i < positions.size(); ++i) {
+    const bool learned = !topology.layout()[t].buffer;  // statistics stay as they are
+    for (size_t i = 0; learned && i < positions.size(); ++i) {
       float& value = values[topology.offset(t) + static_cast<int64_t>(i)];
       const float gradient = value - Target(participant, t, positions[i]);
       partial.loss_sum += 0.5 * gradient * gradient;

@@ -8,8 +8,9 @@
 //              the structure, 4 more in a convolution, and 8 for its transpose (none in the first
 //              layer); one shared array as long as the largest weight; batch_stride() floats per
 //              output of each layer, and twice that for the widest (four times with residual
-//              layers). Never rows × cols: gradients of sparse weights at all positions exist in
-//              tiles of about 1 MiB.
+//              layers). With activation pruning outputs that only weight gradients read take
+//              (1 − share) of that and a bit per value. Never rows × cols: gradients of sparse
+//              weights at all positions exist in tiles of about 1 MiB.
 // Ownership:   batches are borrowed for the call; the topology is shared.
 // Threading:   one caller at a time. Work is split over `threads` OpenMP threads. On machines that
 //              other programs share, start with OMP_WAIT_POLICY=passive: threads that wait by
@@ -71,6 +72,18 @@ class Network {
   // exist twice for a moment. Errors: those of Create(); the network is then of no more use.
   absl::Status Restructure(std::shared_ptr<const tensor::ModelTopology> updated);
 
+  // Bytes that layers store of their outputs for the backward pass.
+  int64_t StoredActivationBytes() const { return layers_->ActivationBytes(); }
+  // Bytes of the buffers for deltas and for outputs in use, which layers share; as many as were
+  // ever needed at once.
+  int64_t SharedActivationBytes() const { return workspace_.lent_bytes(); }
+
+  // Training steps from now on add factor · w to the gradient of these values: ascending indices
+  // into values(). The losses that are reported are without it. SetValues() ends this.
+  void SetPenalty(std::vector<int64_t> values, double factor);
+  // L2 norm of those values.
+  double PenalizedNorm() const;
+
   // One step: forward, loss, backward, update; running statistics move. Dropout is a function of
   // `dropout_key`, which callers make anew for every step (base::StreamKey). Returns the loss
   // before the update.
@@ -110,6 +123,8 @@ class Network {
   // Forward pass, loss and backward pass.
   BatchResult Learn(const Pass& pass, const Batch& batch, const BackwardTarget& target);
   void UpdateTensor(int64_t offset, std::span<const float> gradient);
+  // `gradient` with the penalty's.
+  std::span<const float> WithPenalty(int64_t offset, std::span<const float> gradient);
   // Inputs and deltas of one layer for several batches side by side, see GrowthCandidates().
   struct GrowthBuffers;
   ScoreList TopInactive(const ProductLayer& layer, int64_t count, const GrowthBuffers& buffers);
@@ -122,6 +137,9 @@ class Network {
   std::unique_ptr<Backend> backend_;
   AlignedBuffer values_;
   Optimizer optimizer_;
+  std::vector<int64_t> penalized_;  // see SetPenalty()
+  float penalty_factor_ = 0;
+  std::vector<float> with_penalty_;  // as long as the largest weight with penalized values
   Workspace workspace_;
   std::optional<Chain> layers_;
   const ProductLayer* last_ = nullptr;

@@ -34,6 +34,7 @@ class NetworkCache {
   int threads_;
   std::string structure_;
   std::string optimizer_;
+  double activation_pruning_ = 0;
   std::unique_ptr<engine::Network> network_;
 };
 

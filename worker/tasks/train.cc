@@ -11,6 +11,7 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/values_codec.h"
 #include "worker/tasks/batch_buffer.h"
+#include "worker/tasks/extrude.h"
 #include "worker/tasks/readjust.h"
 #include "worker/tasks/task.h"
 
@@ -79,14 +80,16 @@ absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Ta
   BatchBuffer buffer(task, shard.dataset->features(), network.batch_stride());
   const auto [first, count] = StepRange(task, order.steps_per_epoch());
   TrainSummary summary;
+  const Extruder extruder(task.train());
+  extruder.Begin(network);
   for (int64_t step = first; step < first + count; ++step) {
     if (surroundings.cancelled) return Cancelled();
     const engine::Batch batch = buffer.Fill(*shard.dataset, order.Batch(step));
     buffer.images.Augment(task.seed(), task.shard(), step, batch.size, buffer.values.data());
     const uint64_t dropout_key = base::StreamKey(
         task.seed(), "dropout", {static_cast<uint64_t>(task.shard()), static_cast<uint64_t>(step)});
-    const engine::BatchResult result =
-        network.Train(batch, task.train().learning_rate(), dropout_key);
+    const double learning_rate = extruder.LearningRate(step - first, count, network);
+    const engine::BatchResult result = network.Train(batch, learning_rate, dropout_key);
     if (!std::isfinite(result.loss_sum)) return Diverged(step - first);
     summary.loss_sum += result.loss_sum;
     summary.correct += result.correct;

@@ -176,16 +176,17 @@ void BatchNorm::UpdateStatistics(const Pass& pass, const float* input, RowRange 
 
 void BatchNorm::Forward(const Pass& pass, const float* input) {
   const Channel c = ChannelOf(shape(), stride(), pass);
+  float* y = mutable_output();
   ParallelRows(threads(), shape().channels, [&](RowRange channels) {
     UpdateStatistics(pass, input, channels);
     for (int64_t i = channels.begin; i < channels.end; ++i) {
       const float factor = pass.values[scale_offset_ + i] * inverse_deviation_.data()[i];
       const float offset = pass.values[shift_offset_ + i] - mean_.data()[i] * factor;
       const int64_t first = i * c.positions * c.stride;
-      Scale(input + first, c, factor, offset, mutable_output() + first);
+      Scale(input + first, c, factor, offset, y + first);
     }
     const RowRange rows = {channels.begin * c.positions, channels.end * c.positions};
-    BiasActivate(spec_.activation, nullptr, mutable_output(), stride(), c.width, rows);
+    BiasActivate(spec_.activation, nullptr, y, stride(), c.width, rows);
   });
 }
 
@@ -197,7 +198,7 @@ void BatchNorm::Backward(const Pass& pass, const float* input, float* delta, flo
   float* shift_gradient = scale_gradient + shape().channels;
   ParallelRows(threads(), shape().channels, [&](RowRange channels) {
     const RowRange rows = {channels.begin * c.positions, channels.end * c.positions};
-    ActivationGradient(spec_.activation, no_dropout_, output(), delta, stride(), c.width, rows);
+    ActivationBackward(spec_.activation, no_dropout_, delta, c.width, rows);
     for (int64_t i = channels.begin; i < channels.end; ++i) {
       const int64_t first = i * c.positions * c.stride;
       const float mean = mean_.data()[i];
