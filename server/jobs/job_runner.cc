@@ -275,6 +275,7 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   services_.metrics.Observe(Metric::kRoundPhaseDuration, prepared->prepare_seconds, "aggregate");
   methods::Transition& transition = prepared->transition;
   if (transition.committed.has_value()) CommitRound(*prepared);
+  if (transition.prelude_step.has_value()) ReportPrelude(*std::move(transition.prelude_step));
   state_ = std::move(transition.state);
   job_.set_stored_parameters(state_.model.topology->total_stored());
   job_.set_dense_parameters(state_.model.topology->total_size());
@@ -289,6 +290,17 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
     return;
   }
   RunStep(*transition.step);
+}
+
+void JobRunner::ReportPrelude(v1::PreludeStep step) {
+  step.set_bytes_sent(traffic_->sent - job_.prelude_bytes_sent());
+  step.set_bytes_received(traffic_->received - job_.prelude_bytes_received());
+  wire::SetDuration(services_.clock.Elapsed() - prelude_start_, step.mutable_duration());
+  job_.set_prelude_bytes_sent(traffic_->sent);
+  job_.set_prelude_bytes_received(traffic_->received);
+  v1::JobEvent event = NewEvent();
+  *event.mutable_prelude_step() = std::move(step);
+  events_->Append(std::move(event));
 }
 
 void JobRunner::CommitRound(Prepared& prepared) {
@@ -394,8 +406,9 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
 }
 
 void JobRunner::RunStep(const methods::Step& step) {
-  if (step.round != announced_round_) {
-    announced_round_ = step.round;
+  if (step.prelude) prelude_start_ = services_.clock.Elapsed();
+  if (const int round = step.prelude ? 0 : step.round; round != announced_round_) {
+    announced_round_ = round;
     round_start_ = services_.clock.Elapsed();
     round_start_sent_ = traffic_->sent;
     round_start_received_ = traffic_->received;

@@ -3,8 +3,8 @@
 namespace espalier::server::methods {
 
 std::vector<MethodDeclaration> BuiltinMethods() {
-  return {DenseMethod(),   StaticMethod(), SetMethod(), RigLMethod(),
-          FedTinyMethod(), FedDstMethod(), EchoMethod()};
+  return {DenseMethod(),   StaticMethod(), SetMethod(),    RigLMethod(),
+          FedTinyMethod(), FedMefMethod(), FedDstMethod(), EchoMethod()};
 }
 
 }  // namespace espalier::server::methods

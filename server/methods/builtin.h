@@ -11,6 +11,7 @@ namespace espalier::server::methods {
 MethodDeclaration DenseMethod();
 MethodDeclaration EchoMethod();
 MethodDeclaration FedDstMethod();
+MethodDeclaration FedMefMethod();
 MethodDeclaration FedTinyMethod();
 MethodDeclaration RigLMethod();
 MethodDeclaration SetMethod();

@@ -57,7 +57,8 @@ struct Step {
   v1::Task task;  // only the `kind` oneof is set
   Participants participants = Participants::kCohort;
   reduce::ReducerKind reducer = reduce::ReducerKind::kMean;
-  int32_t round = 1;  // the round this step belongs to
+  int32_t round = 1;     // the round this step belongs to
+  bool prelude = false;  // before the first round, which then begins with a later step
 };
 
 struct Transition {
@@ -68,6 +69,8 @@ struct Transition {
   // checkpoint holds. Null unless `committed`.
   std::shared_ptr<const tensor::ModelState> checkpoint;
   std::optional<StructureChange> structure_change;
+  // What the finished step was, if it belongs to the prelude: phase, candidate and loss are set.
+  std::optional<v1::PreludeStep> prelude_step;
 };
 
 class Program {

@@ -1,6 +1,9 @@
 #include "tests/support/fake_fleet.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
 #include <utility>
 
 #include "common/base/rng.h"
@@ -8,6 +11,7 @@
 #include "common/sparsity/complement.h"
 #include "common/sparsity/drop.h"
 #include "common/sparsity/top_k.h"
+#include "common/wire/index_set.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/evolution.h"
 
@@ -104,6 +108,39 @@ void FakeFleet::Readjust(uint64_t participant, const v1::TrainTask& task,
   values = changed.values;
 }
 
+void FakeFleet::Grow(uint64_t participant, const v1::GrowthTask& task,
+                     const tensor::ModelState& model, Partial& partial) const {
+  for (size_t t = 0; t < model.topology->num_tensors(); ++t) {
+    const int index = static_cast<int>(t);
+    partial.scores.emplace_back();
+    if (!model.topology->is_sparse(t)) continue;
+    const int64_t size = model.topology->layout()[t].size();
+    std::vector<int64_t> asked;
+    if (index < task.positions_size()) {
+      asked = wire::DecodeIndexSet(task.positions(index), size, size).value();
+    }
+    const double threshold = index < task.thresholds_size() && task.thresholds(index) > 0
+                                 ? task.thresholds(index) / static_cast<double>(partial.examples)
+                                 : std::numeric_limits<double>::infinity();
+    sparsity::TopK best(index < task.counts_size() ? task.counts(index) : 0);
+    std::map<int64_t, float> reported;
+    for (const int64_t position : sparsity::Complement(PositionsOf(*model.topology, t), size)) {
+      const float gradient = -Target(participant, t, position);
+      best.Offer(position, gradient);
+      if (std::abs(static_cast<double>(gradient)) >= threshold ||
+          std::ranges::binary_search(asked, position)) {
+        reported[position] = gradient;
+      }
+    }
+    const sparsity::ScoredPositions top = best.TakeSorted();
+    for (size_t i = 0; i < top.positions.size(); ++i) reported[top.positions[i]] = top.values[i];
+    for (const auto& [position, gradient] : reported) {
+      partial.scores[t].positions.push_back(position);
+      partial.scores[t].values.push_back(gradient);
+    }
+  }
+}
+
 Partial FakeFleet::Execute(uint64_t participant, const Step& step,
                            const tensor::ModelState& model) const {
   Partial partial;
@@ -113,6 +150,8 @@ Partial FakeFleet::Execute(uint64_t participant, const Step& step,
   partial.peak_memory_bytes = static_cast<int64_t>(1000 + participant);
   if (step.task.has_train()) {
     Train(participant, step.task.train(), wire::ValuesPerWeight(step.task), model, partial);
+  } else if (step.task.has_growth()) {
+    Grow(participant, step.task.growth(), model, partial);
   } else if (step.task.has_echo()) {
     SetValues(model.values, partial);
   } else if (step.task.has_calibrate()) {

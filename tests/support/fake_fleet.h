@@ -22,11 +22,13 @@ class FakeFleet {
   explicit FakeFleet(int participants, uint64_t seed = 1)
       : participants_(participants), seed_(seed) {}
 
+  // What a participant would have at an inactive position, and the gradient there is −this.
+  float Target(uint64_t participant, size_t tensor, int64_t position) const;
+
   absl::StatusOr<server::reduce::Reduced> Run(const server::methods::Step& step,
                                               const tensor::ModelState& model) const;
 
  private:
-  float Target(uint64_t participant, size_t tensor, int64_t position) const;
   server::reduce::Partial Execute(uint64_t participant, const server::methods::Step& step,
                                   const tensor::ModelState& model) const;
   // The result carries `sets` numbers for each weight: its value, then optimizer state.
@@ -35,6 +37,10 @@ class FakeFleet {
   // Goes over to a structure of its own: `values` in, those of the new structure out.
   void Readjust(uint64_t participant, const v1::TrainTask& task, const tensor::ModelState& model,
                 std::vector<float>& values, server::reduce::Partial& partial) const;
+
+  // Gradients at inactive positions.
+  void Grow(uint64_t participant, const v1::GrowthTask& task, const tensor::ModelState& model,
+            server::reduce::Partial& partial) const;
 
   int participants_;
   uint64_t seed_;

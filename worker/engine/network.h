@@ -24,6 +24,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -40,6 +41,13 @@
 #include "worker/engine/spec.h"
 
 namespace espalier::worker::engine {
+
+// What is asked of the gradients at a tensor's inactive positions.
+struct GrowthQuery {
+  int64_t count = 0;                                           // so many largest
+  double threshold = std::numeric_limits<double>::infinity();  // all of at least this magnitude
+  std::span<const int64_t> positions = {};                     // and these, ascending
+};
 
 class Network {
  public:
@@ -108,6 +116,9 @@ class Network {
   // concatenated batches.
   std::vector<ScoreList> GrowthCandidates(std::span<const Batch> batches,
                                           std::span<const int64_t> counts_per_tensor);
+  // The same gradients at all positions that any part of a tensor's query asks for.
+  std::vector<ScoreList> InactiveGradients(std::span<const Batch> batches,
+                                           std::span<const GrowthQuery> queries);
 
  private:
   Network(const NetworkSpec& spec, const OptimizerSpec& optimizer,
@@ -127,7 +138,8 @@ class Network {
   std::span<const float> WithPenalty(int64_t offset, std::span<const float> gradient);
   // Inputs and deltas of one layer for several batches side by side, see GrowthCandidates().
   struct GrowthBuffers;
-  ScoreList TopInactive(const ProductLayer& layer, int64_t count, const GrowthBuffers& buffers);
+  ScoreList SelectInactive(const ProductLayer& layer, const GrowthQuery& query,
+                           const GrowthBuffers& buffers);
 
   NetworkSpec spec_;
   std::shared_ptr<const tensor::ModelTopology> topology_;

@@ -47,6 +47,7 @@ const char* KindWord(const v1::Task& task) {
   if (task.has_train()) return "train";
   if (task.has_evaluate()) return "evaluate";
   if (task.has_calibrate()) return "calibrate";
+  if (task.has_growth()) return "growth";
   return task.has_echo() ? "echo" : "other";
 }
 
@@ -246,6 +247,8 @@ absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
       return tasks::RunEvaluate(surroundings, task, model);
     case v1::Task::kCalibrate:
       return tasks::RunCalibrate(surroundings, task, model);
+    case v1::Task::kGrowth:
+      return tasks::RunGrowth(surroundings, task, model);
     case v1::Task::kEcho:
       return tasks::RunEcho(task, model);
     default:

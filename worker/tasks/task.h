@@ -55,6 +55,8 @@ absl::StatusOr<Partial> RunEvaluate(Surroundings& surroundings, const v1::Task& 
                                     const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunCalibrate(Surroundings& surroundings, const v1::Task& task,
                                      const std::shared_ptr<const tensor::ModelState>& model);
+absl::StatusOr<Partial> RunGrowth(Surroundings& surroundings, const v1::Task& task,
+                                  const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunEcho(const v1::Task& task,
                                 const std::shared_ptr<const tensor::ModelState>& model);
 

@@ -12,6 +12,7 @@
 #include "common/wire/values_codec.h"
 #include "worker/tasks/batch_buffer.h"
 #include "worker/tasks/extrude.h"
+#include "worker/tasks/growth_examples.h"
 #include "worker/tasks/readjust.h"
 #include "worker/tasks/task.h"
 
@@ -103,34 +104,15 @@ absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Ta
   return summary;
 }
 
-// Gradients at inactive positions of batches drawn anew from the shard, at the weights after
-// training.
+// Gradients at inactive positions, at the weights after training.
 std::string GrowthScores(const v1::Task& task, const ShardView& shard, engine::Network& network,
                          const tensor::ModelLayout& layout) {
   const v1::TrainTask& train = task.train();
-  base::Rng rng(
-      base::StreamKey(task.seed(), "growth",
-                      {static_cast<uint64_t>(task.shard()), static_cast<uint64_t>(task.round())}));
-  std::vector<int32_t> examples = shard.indices->train;
-  base::Shuffle(std::span(examples), rng);
-  const size_t batch_size = train.training().batch_size();
-  std::vector<BatchBuffer> buffers;
-  std::vector<engine::Batch> batches;
-  for (int i = 0; i < std::max(1, train.growth_batches()); ++i) {
-    const size_t begin = i * batch_size;
-    if (begin >= examples.size()) break;
-    buffers.emplace_back(task, shard.dataset->features(), network.batch_stride());
-    const auto chosen =
-        std::span(examples).subspan(begin, std::min(batch_size, examples.size() - begin));
-    batches.push_back(buffers.back().Fill(*shard.dataset, chosen));
-  }
+  const GrowthExamples examples(task, shard, network, train.training().batch_size(),
+                                train.growth_batches());
   const std::vector<int64_t> counts(train.growth_candidates().begin(),
                                     train.growth_candidates().end());
-  std::vector<wire::TensorScores> scores;
-  for (auto& list : network.GrowthCandidates(batches, counts)) {
-    scores.push_back({std::move(list.positions), std::move(list.values)});
-  }
-  return wire::EncodeScores(scores, layout);
+  return EncodeLists(network.GrowthCandidates(examples.batches(), counts), layout);
 }
 
 void AppendValues(std::span<const float> values, Partial& partial) {

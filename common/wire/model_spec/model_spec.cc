@@ -114,7 +114,7 @@ int ValuesPerWeight(const v1::Task& task) {
 }
 
 int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology) {
-  if (task.has_evaluate()) return 0;
+  if (task.has_evaluate() || task.has_growth()) return 0;
   if (task.has_calibrate()) return BufferValues(topology);
   return ValuesPerWeight(task) * topology.total_stored();
 }
