@@ -46,6 +46,15 @@ std::string TroubleOf(const v1::JobEvent& event) {
   }
 }
 
+std::string PreludeText(const v1::PreludeStep& step) {
+  std::string text = "before round 1: " + step.phase();
+  if (step.candidates() > 0) {
+    text += fmt::format("  candidate {} of {}", step.candidate(), step.candidates());
+  }
+  if (step.has_loss()) text += fmt::format("  loss {:.4f}", step.loss());
+  return text + "  " + HumanBytes(step.bytes_sent() + step.bytes_received());
+}
+
 Progress::Progress(std::ostream& err, const Terminal& terminal, const v1::Job& job)
     : err_(err),
       terminal_(terminal),
@@ -62,6 +71,9 @@ void Progress::OnEvent(const v1::JobEvent& event) {
     if (!change.reason().empty()) text += " " + change.reason();
     if (!change.message().empty()) text += ": " + change.message();
     Note(text);
+  } else if (event.has_prelude_step()) {
+    totals_.bytes += event.prelude_step().bytes_sent() + event.prelude_step().bytes_received();
+    Note(PreludeText(event.prelude_step()));
   } else if (event.has_round_committed()) {
     OnRound(event.round_committed().summary());
   } else if (const std::string trouble = TroubleOf(event); !trouble.empty()) {

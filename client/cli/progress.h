@@ -17,7 +17,7 @@ namespace espalier::cli {
 
 // What has been seen of a job so far, summed over rounds.
 struct RunTotals {
-  int64_t bytes = 0;        // sent + received
+  int64_t bytes = 0;        // sent + received, also before the first round
   int64_t dense_bytes = 0;  // what dense messages would have cost
   double seconds = 0;
   int rounds = 0;
@@ -33,6 +33,9 @@ struct RunTotals {
 // What people should know of an event that is neither a round nor a change of state: a task that
 // moved, an update that was rejected, a quorum that was missed; "" for all others.
 std::string TroubleOf(const v1::JobEvent& event);
+
+// A finished step before the first round, in a line.
+std::string PreludeText(const v1::PreludeStep& step);
 
 class Progress {
  public:

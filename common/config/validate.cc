@@ -201,6 +201,9 @@ void ValidateTraining(const v1::Training& training, int32_t rounds, const Checke
   at.Check(training.local_epochs() <= 0 || training.local_steps() <= 0, "local_steps",
            fmt::format("local_epochs ({}) and local_steps ({}) exclude each other; remove one",
                        training.local_epochs(), training.local_steps()));
+  at.Check(training.activation_pruning() >= 0 && training.activation_pruning() < 1,
+           "activation_pruning",
+           fmt::format("must be 0 ≤ x < 1, found {}", training.activation_pruning()));
   ValidateOptimizer(training.optimizer(), at.In("optimizer"));
   ValidateSchedule(training.schedule(), rounds, at.In("schedule"));
 }

@@ -149,7 +149,7 @@ absl::StatusOr<round::Upload> UploadReactor::MakeUpload() {
   const uint64_t count = header_.values_count();
   const uint64_t values_bytes = count * sizeof(float);
   if (memory_ != nullptr) {
-    upload.scores = memory_->substr(values_bytes);
+    upload.extras = memory_->substr(values_bytes);
     upload.source = [memory = memory_, count](const auto& sink) {
       return sink(std::span(reinterpret_cast<const float*>(memory->data()), count));
     };
@@ -157,7 +157,7 @@ absl::StatusOr<round::Upload> UploadReactor::MakeUpload() {
   }
   ESPALIER_RETURN_IF_ERROR(spool_->ForEachBlock(values_bytes, header_.body_bytes() - values_bytes,
                                                 [&upload](std::string_view bytes) {
-                                                  upload.scores.append(bytes);
+                                                  upload.extras.append(bytes);
                                                   return absl::OkStatus();
                                                 }));
   upload.source = [spool = spool_, count](const auto& sink) {

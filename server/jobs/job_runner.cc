@@ -295,6 +295,7 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   services_.metrics.Observe(Metric::kRoundPhaseDuration, prepared->prepare_seconds, "aggregate");
   methods::Transition& transition = prepared->transition;
   if (transition.committed.has_value()) CommitRound(*prepared);
+  if (transition.prelude_step.has_value()) ReportPrelude(*std::move(transition.prelude_step));
   state_ = std::move(transition.state);
   job_.set_stored_parameters(state_.model.topology->total_stored());
   job_.set_dense_parameters(state_.model.topology->total_size());
@@ -310,6 +311,17 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
     return;
   }
   RunStep(*transition.step);
+}
+
+void JobRunner::ReportPrelude(v1::PreludeStep step) {
+  step.set_bytes_sent(traffic_->sent - job_.prelude_bytes_sent());
+  step.set_bytes_received(traffic_->received - job_.prelude_bytes_received());
+  wire::SetDuration(services_.clock.Elapsed() - prelude_start_, step.mutable_duration());
+  job_.set_prelude_bytes_sent(traffic_->sent);
+  job_.set_prelude_bytes_received(traffic_->received);
+  v1::JobEvent event = NewEvent();
+  *event.mutable_prelude_step() = std::move(step);
+  events_->Append(std::move(event));
 }
 
 void JobRunner::CommitRound(Prepared& prepared) {
@@ -412,7 +424,7 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
   }
   plan.federation = spec.federation();
   plan.needed = Needed(step, spec.federation(), plan.participants.size());
-  plan.layout = state_.model.topology->shared_layout();
+  plan.topology = state_.model.topology;
   plan.needs = needs_;
   plan.values_count = wire::ResultValues(step.task, *state_.model.topology);
   plan.reducer = reduce::MakeReducer(step.reducer, state_.model.topology, plan.values_count,
@@ -421,8 +433,9 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
 }
 
 void JobRunner::RunStep(const methods::Step& step) {
-  if (step.round != announced_round_) {
-    announced_round_ = step.round;
+  if (step.prelude) prelude_start_ = services_.clock.Elapsed();
+  if (const int round = step.prelude ? 0 : step.round; round != announced_round_) {
+    announced_round_ = round;
     round_start_ = services_.clock.Elapsed();
     round_start_sent_ = traffic_->sent;
     round_start_received_ = traffic_->received;

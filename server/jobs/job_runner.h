@@ -100,6 +100,8 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void WriteCheckpoint(Prepared& prepared) const;
   void Apply(absl::StatusOr<Prepared> prepared);
   void CommitRound(Prepared& prepared);
+  // Counts and tells of a step before the first round.
+  void ReportPrelude(v1::PreludeStep step);
   void RunStep(const methods::Step& step);
   void ReleaseModel();
   round::StepPlan MakePlan(const methods::Step& step) const;
@@ -132,7 +134,8 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   int64_t round_start_sent_ = 0;
   int64_t round_start_received_ = 0;
   int64_t round_start_values_ = 0;
-  int announced_round_ = 0;
+  int announced_round_ = -1;      // 0 is the prelude
+  absl::Duration prelude_start_;  // of its step in work
 
   static constexpr size_t kRememberedUpdates = 4096;
   std::set<std::string> accepted_;

@@ -3,8 +3,9 @@
 namespace espalier::server::methods {
 
 std::vector<MethodDeclaration> BuiltinMethods() {
-  return {DenseMethod(), StaticMethod(),  SetMethod(),  RigLMethod(),    FedTinyMethod(),
-          GmpMethod(),   PruneFlMethod(), SnipMethod(), SynFlowMethod(), EchoMethod()};
+  return {DenseMethod(),   StaticMethod(), SetMethod(),     RigLMethod(),
+          FedTinyMethod(), FedMefMethod(), FedDstMethod(),  GmpMethod(),
+          PruneFlMethod(), SnipMethod(),   SynFlowMethod(), EchoMethod()};
 }
 
 }  // namespace espalier::server::methods

@@ -10,6 +10,8 @@ namespace espalier::server::methods {
 
 MethodDeclaration DenseMethod();
 MethodDeclaration EchoMethod();
+MethodDeclaration FedDstMethod();
+MethodDeclaration FedMefMethod();
 MethodDeclaration FedTinyMethod();
 MethodDeclaration GmpMethod();
 MethodDeclaration PruneFlMethod();

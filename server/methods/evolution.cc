@@ -73,6 +73,32 @@ absl::StatusOr<tensor::ModelState> Evolve(const tensor::ModelState& model,
   return evolved;
 }
 
+Evolution DifferenceOf(const tensor::ModelTopology& base, const tensor::ModelTopology& updated) {
+  Evolution evolution;
+  for (size_t i = 0; i < base.num_tensors(); ++i) {
+    if (!base.is_sparse(i)) continue;
+    StructureChange::Tensor change;
+    change.tensor = i;
+    const std::vector<int64_t> positions = updated.topology(i).Positions();
+    int32_t next = 0;  // of the base's weights
+    const std::vector<int32_t> source =
+        tensor::SourceIndices(base.topology(i), updated.topology(i));
+    for (size_t k = 0; k < source.size(); ++k) {
+      if (source[k] < 0) {
+        change.diff.grown.push_back(positions[k]);
+        continue;
+      }
+      for (; next < source[k]; ++next) change.diff.dropped.push_back(next);
+      ++next;
+    }
+    for (; next < base.topology(i).nnz(); ++next) change.diff.dropped.push_back(next);
+    if (!change.diff.grown.empty() || !change.diff.dropped.empty()) {
+      evolution.push_back(std::move(change));
+    }
+  }
+  return evolution;
+}
+
 void PutEvolution(const Evolution& evolution, ByteWriter& writer) {
   writer.Put<uint64_t>(evolution.size());
   for (const StructureChange::Tensor& change : evolution) {

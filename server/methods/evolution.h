@@ -38,6 +38,8 @@ absl::StatusOr<tensor::ModelState> Evolve(const tensor::ModelState& model,
 // `positions`, all of them active in its structure.
 void WriteAt(const tensor::Topology& topology, std::span<const int64_t> positions,
              std::span<const float> values, std::span<float> stored);
+// What leads from `base` to `updated`, two structures of one layout.
+Evolution DifferenceOf(const tensor::ModelTopology& base, const tensor::ModelTopology& updated);
 
 // For a program's memory.
 void PutEvolution(const Evolution& evolution, ByteWriter& writer);

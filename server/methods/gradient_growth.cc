@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <vector>
 
 #include "common/base/status.h"
 #include "common/sparsity/grow.h"
@@ -11,6 +13,11 @@ namespace espalier::server::methods {
 int64_t InactivePositions(const tensor::ModelTopology& topology, size_t tensor) {
   if (!topology.is_sparse(tensor)) return 0;
   return topology.topology(tensor).size() - topology.topology(tensor).nnz();
+}
+
+int64_t RoundedUp(double fraction, int64_t count) {
+  // Not for the last bit of the product.
+  return static_cast<int64_t>(std::ceil(fraction * static_cast<double>(count) - 1e-9));
 }
 
 void AskForCandidates(const tensor::ModelTopology& topology, std::span<const int64_t> counts,
@@ -25,22 +32,31 @@ void AskForCandidates(const tensor::ModelTopology& topology, std::span<const int
 
 absl::StatusOr<Evolution> PlanGradientGrowth(const tensor::ModelState& model,
                                              std::span<const int64_t> counts,
-                                             const reduce::Reduced& trained) {
+                                             std::span<const reduce::ScoreList> gradients,
+                                             std::span<const std::vector<int32_t>> marked) {
   Evolution evolution;
   for (size_t i = 0; i < counts.size(); ++i) {
     if (counts[i] == 0) continue;
-    if (i >= trained.scores.size()) {
+    if (i >= gradients.size()) {
       return base::FailedPrecondition(
           "GROWTH_SCORES_MISSING",
           "expected growth candidates from the workers, found none; check that all workers run "
           "this version");
     }
-    const reduce::ScoreList& list = trained.scores[i];
+    std::span<const float> values = model.tensor(i);
+    std::vector<float> protecting;
+    if (!marked.empty()) {
+      // Nothing is smaller than what is not marked.
+      protecting.assign(values.size(), std::numeric_limits<float>::infinity());
+      for (const int32_t index : marked[i]) protecting[index] = values[index];
+      values = protecting;
+    }
+    const reduce::ScoreList& list = gradients[i];
     StructureChange::Tensor change;
     change.tensor = i;
     ESPALIER_ASSIGN_OR_RETURN(
         change.diff,
-        sparsity::RigLUpdate(model.topology->topology(i), model.tensor(i),
+        sparsity::RigLUpdate(model.topology->topology(i), values,
                              {.positions = list.positions, .gradients = list.values}, counts[i]));
     if (!change.diff.dropped.empty()) evolution.push_back(std::move(change));
   }

@@ -17,15 +17,20 @@ namespace espalier::server::methods {
 // Positions of a sparse tensor that store nothing; 0 for a dense one.
 int64_t InactivePositions(const tensor::ModelTopology& topology, size_t tensor);
 
+// ⌈fraction · count⌉ of the decimal fraction that was meant.
+int64_t RoundedUp(double fraction, int64_t count);
+
 // Asks for `slack` growth candidates per weight to be grown, of gradients over `batches`
 // minibatches. Nothing when all counts are 0.
 void AskForCandidates(const tensor::ModelTopology& topology, std::span<const int64_t> counts,
                       double slack, int64_t batches, v1::TrainTask& task);
 
 // Drops the smallest magnitudes of the trained model and grows the reported positions of largest
-// mean gradient. Errors: FailedPrecondition (GROWTH_SCORES_MISSING).
+// mean gradient. With `marked` (indices of each tensor's weights, ascending; counts[i] of them)
+// only those are dropped. Errors: FailedPrecondition (GROWTH_SCORES_MISSING).
 absl::StatusOr<Evolution> PlanGradientGrowth(const tensor::ModelState& model,
                                              std::span<const int64_t> counts,
-                                             const reduce::Reduced& trained);
+                                             std::span<const reduce::ScoreList> gradients,
+                                             std::span<const std::vector<int32_t>> marked = {});
 
 }  // namespace espalier::server::methods

@@ -61,7 +61,7 @@ struct Step {
   reduce::ReducerKind reducer = reduce::ReducerKind::kMean;
   reduce::Aggregation aggregation;  // how kMean folds; default: weighted by examples
   int32_t round = 1;                // the round this step belongs to
-  bool prelude = false;             // training before the first round: no round begins with it
+  bool prelude = false;             // before the first round, which then begins with a later step
 };
 
 struct Transition {
@@ -72,6 +72,8 @@ struct Transition {
   // checkpoint holds. Null unless `committed`.
   std::shared_ptr<const tensor::ModelState> checkpoint;
   std::optional<StructureChange> structure_change;
+  // What the finished step was, if it belongs to the prelude: phase, candidate and loss are set.
+  std::optional<v1::PreludeStep> prelude_step;
 };
 
 class Program {

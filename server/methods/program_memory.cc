@@ -23,6 +23,7 @@ std::string ProgramMemory::Encode() const {
   writer.PutString(explored_bits);
   PutEvolution(planned, writer);
   writer.PutString(own);
+  writer.PutString(notes);
   return bytes;
 }
 
@@ -34,6 +35,7 @@ absl::StatusOr<ProgramMemory> ProgramMemory::Decode(std::string_view bytes) {
   memory.explored_bits = reader.GetString();
   memory.planned = GetEvolution(reader);
   memory.own = reader.GetString();
+  memory.notes = reader.GetString();
   if (!reader.ok() || !reader.at_end() || version != kVersion) {
     return base::MakeError(absl::StatusCode::kDataLoss, "STATE_CORRUPT",
                            "the job's saved memory is damaged or of another version; start the job "

@@ -20,6 +20,7 @@ struct ProgramMemory {
   std::string explored_bits;  // sparsity::Explored; empty when not kept
   Evolution planned;          // decided when training was reduced, carried out after evaluation
   std::string own;            // of the method: TrainingProgram::PlanFromMemory()
+  std::string notes;          // the method's own, between training and planning
 
   std::string Encode() const;
   static absl::StatusOr<ProgramMemory> Decode(std::string_view bytes);

@@ -4,8 +4,8 @@
 #include "common/sparsity/schedule.h"
 #include "server/methods/builtin.h"
 #include "server/methods/gradient_growth.h"
+#include "server/methods/growth/growing_program.h"
 #include "server/methods/structure.h"
-#include "server/methods/training_program.h"
 
 namespace espalier::server::methods {
 namespace {
@@ -15,36 +15,20 @@ struct RigLOptions {
   double alpha;
   int64_t update_every;
   double end_fraction;
-  double candidate_slack;
-  int64_t growth_batches;
 };
 
-class RigLProgram : public TrainingProgram {
+class RigLProgram : public GrowingProgram {
  public:
-  RigLProgram(const v1::JobSpec& spec, RigLOptions options)
-      : TrainingProgram(spec), options_(std::move(options)) {}
+  RigLProgram(const v1::JobSpec& spec, RigLOptions options, const GrowthOptions& growth)
+      : GrowingProgram(spec, growth), options_(std::move(options)) {}
 
  protected:
   absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
       const tensor::ModelLayout& layout) const override {
     return RandomStructure(layout, options_.budget, seed());
   }
-  bool evolves() const override { return true; }
 
-  v1::Task MakeTask(const ProgramState& state) const override {
-    v1::Task task = TrainingProgram::MakeTask(state);
-    AskForCandidates(*state.model.topology, UpdateCounts(state), options_.candidate_slack,
-                     options_.growth_batches, *task.mutable_train());
-    return task;
-  }
-
-  absl::StatusOr<Evolution> PlanEvolution(const ProgramState& state,
-                                          const reduce::Reduced& trained) const override {
-    return PlanGradientGrowth(state.model, UpdateCounts(state), trained);
-  }
-
- private:
-  std::vector<int64_t> UpdateCounts(const ProgramState& state) const {
+  std::vector<int64_t> UpdateCounts(const ProgramState& state) const override {
     const tensor::ModelTopology& topology = *state.model.topology;
     std::vector<int64_t> counts(topology.num_tensors(), 0);
     const int32_t round = RoundInWork(state);
@@ -59,6 +43,7 @@ class RigLProgram : public TrainingProgram {
     return counts;
   }
 
+ private:
   RigLOptions options_;
 };
 
@@ -96,6 +81,7 @@ config::ParameterSchema RigLParameters() {
                     .min = 1,
                     .max = 10000,
                     .choices = {}});
+  schema.push_back(TopKParameter());
   return schema;
 }
 
@@ -111,12 +97,14 @@ MethodDeclaration RigLMethod() {
       .make =
           [](const v1::JobSpec& spec, const config::Parameters& parameters) {
             return std::make_unique<RigLProgram>(
-                spec, RigLOptions{.budget = BudgetOf(spec, parameters),
-                                  .alpha = parameters.Double("alpha"),
-                                  .update_every = parameters.Int("update_every"),
-                                  .end_fraction = parameters.Double("end_fraction"),
-                                  .candidate_slack = parameters.Double("candidate_slack"),
-                                  .growth_batches = parameters.Int("growth_batches")});
+                spec,
+                RigLOptions{.budget = BudgetOf(spec, parameters),
+                            .alpha = parameters.Double("alpha"),
+                            .update_every = parameters.Int("update_every"),
+                            .end_fraction = parameters.Double("end_fraction")},
+                GrowthOptions{.slack = parameters.Double("candidate_slack"),
+                              .batches = parameters.Int("growth_batches"),
+                              .exact = parameters.Choice("top_k") == "exact"});
           },
       .stored_counts = StoredCountsOf,
   };

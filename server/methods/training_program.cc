@@ -80,7 +80,8 @@ Step TrainingProgram::TrainStep(ProgramState& state) const {
   Step step;
   step.task = MakeTask(state);
   step.participants = Participants::kCohort;
-  step.reducer = reduce::ReducerKind::kMean;
+  step.reducer = step.task.train().has_readjustment() ? reduce::ReducerKind::kOwnersMean
+                                                      : reduce::ReducerKind::kMean;
   step.aggregation = AggregationOf(spec_);
   step.round = RoundInWork(state);
   return step;
@@ -151,25 +152,33 @@ absl::Status TrainingProgram::Done(const ProgramState& state) const {
                                   state.phase, state.round, rounds()));
 }
 
-absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
-                                                          reduce::Reduced reduced) const {
+absl::StatusOr<std::optional<StructureChange>> TrainingProgram::TakeTrained(
+    ProgramState& state, reduce::Reduced& trained) const {
   const size_t stored = state.model.values.size();
   const v1::Task task = MakeTask(state);
   const auto expected = static_cast<size_t>(wire::ResultValues(task, *state.model.topology));
-  if (reduced.values.size() != expected) {
+  if (trained.values.size() != expected) {
     return base::FailedPrecondition(
         "SHAPE_MISMATCH",
-        fmt::format("expected a mean of {} values, found {}", expected, reduced.values.size()));
+        fmt::format("expected a mean of {} values, found {}", expected, trained.values.size()));
   }
-  const auto weights = reduced.values.begin() + static_cast<int64_t>(stored);
-  const auto rest = reduced.values.begin() +
+  const auto weights = trained.values.begin() + static_cast<int64_t>(stored);
+  const auto rest = trained.values.begin() +
                     static_cast<int64_t>(stored * static_cast<size_t>(wire::ValuesPerWeight(task)));
   state.model.optimizer_state.assign(weights, rest);
-  reduced.importance.assign(rest, reduced.values.end());
-  reduced.values.resize(stored);
-  reduced.values.shrink_to_fit();
-  ESPALIER_RETURN_IF_ERROR(FinishAggregation(spec_, task, state.model, reduced, state.server));
-  state.model.values = std::move(reduced.values);
+  trained.importance.assign(rest, trained.values.end());
+  trained.values.resize(stored);
+  trained.values.shrink_to_fit();
+  ESPALIER_RETURN_IF_ERROR(FinishAggregation(spec_, task, state.model, trained, state.server));
+  state.model.values = std::move(trained.values);
+  return std::nullopt;
+}
+
+absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
+                                                          reduce::Reduced reduced) const {
+  const bool last = RoundInWork(state) == rounds();
+  const std::string notes = last ? "" : NotesOf(state);
+  ESPALIER_ASSIGN_OR_RETURN(std::optional<StructureChange> change, TakeTrained(state, reduced));
   v1::RoundSummary& summary = state.pending;
   summary.set_participants(reduced.participants);
   summary.set_examples(reduced.examples);
@@ -177,21 +186,36 @@ absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
   NotePeakMemory(reduced, summary);
   NoteCosts(reduced, state);
 
-  if (RoundInWork(state) == rounds()) {
+  if (last) {
     ESPALIER_ASSIGN_OR_RETURN(const Evolution removal, FinalRemoval(state));
-    std::optional<StructureChange> change;
     if (!removal.empty()) {
       ESPALIER_ASSIGN_OR_RETURN(change, Change(removal, state));
     }
-    ESPALIER_ASSIGN_OR_RETURN(Transition transition, Proceed(std::move(state), true));
-    transition.structure_change = std::move(change);
-    return transition;
-  }
-  if (evolves()) {
+  } else if (evolves()) {
     ESPALIER_ASSIGN_OR_RETURN(ProgramMemory memory, ProgramMemory::Decode(state.memory));
-    ESPALIER_ASSIGN_OR_RETURN(memory.planned, PlanFromMemory(state, reduced, memory.own));
+    if (change) {
+      summary.set_weights_changed(DroppedWeights(change->tensors));
+      ESPALIER_RETURN_IF_ERROR(memory.Explore(*state.model.topology));
+    }
+    memory.notes = notes;
     state.memory = memory.Encode();
+    if (!change) {
+      ESPALIER_ASSIGN_OR_RETURN(std::optional<Transition> question, AskBeforePlanning(state));
+      if (question) return *std::move(question);
+      return PlanAndProceed(std::move(state), reduced);
+    }
   }
+  ESPALIER_ASSIGN_OR_RETURN(Transition transition, Proceed(std::move(state), true));
+  transition.structure_change = std::move(change);
+  return transition;
+}
+
+absl::StatusOr<Transition> TrainingProgram::PlanAndProceed(ProgramState state,
+                                                           const reduce::Reduced& trained) const {
+  ESPALIER_ASSIGN_OR_RETURN(ProgramMemory memory, ProgramMemory::Decode(state.memory));
+  ESPALIER_ASSIGN_OR_RETURN(memory.planned, PlanFromMemory(state, trained, memory.own));
+  memory.notes.clear();
+  state.memory = memory.Encode();
   return Proceed(std::move(state), true);
 }
 

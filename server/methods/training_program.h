@@ -1,7 +1,7 @@
 // TrainingProgram: the loop that federated training methods share.
 //
-//   train (cohort, the job's rule) → server's optimizer → [evaluate on all participants' test shares] → [evaluate centrally] →
-//   commit → evolve the structure → next round
+//   train (cohort, the job's rule) → server's optimizer → [evaluate on all participants' test
+//   shares] → [evaluate centrally] → commit → evolve the structure → next round
 //
 // A method may have steps of its own before the first round (StartPrelude()).
 //
@@ -36,7 +36,8 @@ class TrainingProgram : public Program {
  protected:
   // The first of the steps before round 1, which end with BeginTraining(). Default: none.
   virtual absl::StatusOr<std::optional<Transition>> StartPrelude() const { return std::nullopt; }
-  // Goes on after a step whose phase is none of the training loop's.
+  // Goes on after a step whose phase is none of the training loop's: of the prelude, or one from
+  // AskBeforePlanning().
   virtual absl::StatusOr<Transition> NextInPrelude(ProgramState state,
                                                    const reduce::Reduced& reduced) const;
   // Round 1 on `model`. `state` is that of the prelude, or empty.
@@ -61,6 +62,22 @@ class TrainingProgram : public Program {
                                                    std::string& /*own*/) const {
     return PlanEvolution(state, trained);
   }
+  // Bytes that the method wants to find in ProgramMemory::notes when it plans, of the model with
+  // which the round's training began. Called after each round's training but the last.
+  virtual std::string NotesOf(const ProgramState& before) const { return {}; }
+  // Puts what a round's training gave into `state`. Returns the change of structure that came with
+  // it. Default: the mean of the values, no change.
+  virtual absl::StatusOr<std::optional<StructureChange>> TakeTrained(
+      ProgramState& state, reduce::Reduced& trained) const;
+  // A step whose result PlanEvolution() needs as well. NextInPrelude() gets it and goes on with
+  // PlanAndProceed(). Default: none.
+  virtual absl::StatusOr<std::optional<Transition>> AskBeforePlanning(
+      const ProgramState& state) const {
+    return std::nullopt;
+  }
+  // PlanEvolution(), and then the evaluations or the end of the round.
+  absl::StatusOr<Transition> PlanAndProceed(ProgramState state,
+                                            const reduce::Reduced& trained) const;
   // What is removed after the last round's training, before the final evaluation; drops only.
   virtual absl::StatusOr<Evolution> FinalRemoval(const ProgramState& state) const {
     return Evolution{};

@@ -19,6 +19,7 @@
 #include "server/reduce/ledger.h"
 #include "server/reduce/reducer.h"
 #include "server/reduce/score_sums.h"
+#include "server/reduce/value_check.h"
 
 namespace espalier::server::reduce {
 
@@ -29,16 +30,14 @@ class MeanReducer : public Reducer {
   absl::StatusOr<Reduced> Finish() override;
 
  private:
-  // Second reading; the first one is Inspect().
+  // Second reading; the first one is that of check_.
   absl::Status Accumulate(const Partial& partial);
-  // examples·(largest |value|), rounded up to a multiple of 2^-20. Errors: VALUE_OUT_OF_RANGE.
-  absl::StatusOr<FixedPoint> Bound(uint32_t largest_bits, int64_t examples) const;
 
-  int64_t stored_;  // weights of the model; values are one or more sets of as many
+  ValueCheck check_;
   Ledger ledger_{/*min_examples=*/1};
   std::vector<FixedPoint> sums_;
   ScoreSums scores_;
-  FixedPoint bound_ = 0;
+  SumBound bound_;
   bool broken_ = false;
 };
 

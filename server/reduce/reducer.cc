@@ -7,6 +7,7 @@
 #include "server/reduce/decorators.h"
 #include "server/reduce/ledger.h"
 #include "server/reduce/mean_reducer.h"
+#include "server/reduce/owners_reducer.h"
 #include "server/reduce/robust_reducer.h"
 
 namespace espalier::server::reduce {
@@ -42,6 +43,9 @@ std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
                                      std::span<const float> reference) {
   if (kind == ReducerKind::kMetrics) return std::make_unique<MetricsReducer>();
   ESPALIER_CHECK(topology != nullptr, "values are folded with the topology they are of");
+  if (kind == ReducerKind::kOwnersMean) {
+    return std::make_unique<OwnersReducer>(std::move(topology), values_count);
+  }
   std::unique_ptr<Reducer> reducer;
   if (aggregation.rule == Rule::kMean) {
     reducer = std::make_unique<MeanReducer>(topology, values_count);

@@ -53,6 +53,8 @@ struct Partial {
   int64_t values_count = 0;
   ValueSource values;             // empty function when values_count is 0
   std::vector<ScoreList> scores;  // empty, or one entry per tensor
+  // kOwnersMean: the structure that the values have. Null: the step's.
+  std::shared_ptr<const tensor::ModelTopology> topology;
 };
 
 // What one participant sent, where a step keeps it (Aggregation::keep_updates).
@@ -74,6 +76,8 @@ struct Reduced {
   std::vector<float> importance;  // set by TrainingProgram: the part of a training step's `values`
   std::vector<ScoreList> scores;  // by the step's rule, of all reported positions
   std::vector<Update> updates;    // by participants' names; empty unless they are kept
+  // kOwnersMean: the structure that the values have: all positions that any participant has.
+  std::shared_ptr<const tensor::ModelTopology> topology;
 };
 
 class Reducer {
@@ -83,8 +87,9 @@ class Reducer {
   virtual absl::StatusOr<Reduced> Finish() = 0;
 };
 
-// Which reducer a step uses: one of values (by an Aggregation), or one of scalars alone.
-enum class ReducerKind { kMean, kMetrics };
+// Which reducer a step uses: one of values (by an Aggregation, or over those who have a weight), or
+// one of scalars alone.
+enum class ReducerKind { kMean, kMetrics, kOwnersMean };
 
 // `aggregation` is how kMean folds; `reference` the step's model, which clip_norm needs.
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,

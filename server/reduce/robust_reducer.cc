@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "common/base/status.h"
-#include "server/reduce/inspection.h"
 
 namespace espalier::server::reduce {
 namespace {
@@ -34,18 +33,17 @@ double Median(std::vector<double> values) {
 RobustReducer::RobustReducer(const Aggregation& aggregation,
                              std::shared_ptr<const tensor::ModelTopology> topology,
                              int64_t values_count)
-    : aggregation_(aggregation), topology_(std::move(topology)), values_count_(values_count) {}
+    : aggregation_(aggregation), topology_(std::move(topology)), check_(*topology_, values_count) {}
 
 absl::Status RobustReducer::Merge(const Partial& partial) {
   ESPALIER_RETURN_IF_ERROR(ledger_.Check(partial));
   ESPALIER_RETURN_IF_ERROR(ScoreSums(topology_).Check(partial.scores));
   Kept kept;
-  if (partial.values_count == values_count_) kept.values.reserve(values_count_);
+  if (partial.values_count == check_.values_count()) kept.values.reserve(check_.values_count());
   const auto copy = [&kept](std::span<const float> piece) {
     kept.values.insert(kept.values.end(), piece.begin(), piece.end());
   };
-  ESPALIER_RETURN_IF_ERROR(
-      Inspect(partial, values_count_, topology_->total_stored(), copy).status());
+  ESPALIER_RETURN_IF_ERROR(check_.Inspect(partial, copy).status());
   // Adding zero makes -0 a 0, as the mean does.
   for (float& value : kept.values) value += 0.0F;
   kept.scores = partial.scores;

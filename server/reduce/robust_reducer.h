@@ -31,6 +31,7 @@
 #include "server/reduce/reducer.h"
 #include "server/reduce/robust_rules.h"
 #include "server/reduce/score_sums.h"
+#include "server/reduce/value_check.h"
 
 namespace espalier::server::reduce {
 
@@ -54,7 +55,7 @@ class RobustReducer : public Reducer {
 
   Aggregation aggregation_;
   std::shared_ptr<const tensor::ModelTopology> topology_;
-  int64_t values_count_;
+  ValueCheck check_;
   Ledger ledger_{/*min_examples=*/1};
   std::map<std::string, Kept> kept_;
 };

@@ -5,39 +5,13 @@
 
 #include "common/base/status.h"
 #include "common/wire/proto_time.h"
-#include "common/wire/values_codec.h"
+#include "server/round/extras.h"
 
 namespace espalier::server::round {
 namespace {
 
 // Below this many values a merge is quicker than handing it to another thread and back.
 constexpr int64_t kInlineMergeValues = 65'536;
-
-// Values, and for each growth candidate at most 8 bytes of position and 4 of value.
-uint64_t MaxBodyBytes(const v1::Task& task, int64_t values_count) {
-  uint64_t most = static_cast<uint64_t>(values_count) * sizeof(float);
-  if (task.train().growth_candidates().empty()) return most;
-  most += 64;
-  for (const int64_t count : task.train().growth_candidates()) {
-    most += 64 + 12 * static_cast<uint64_t>(count);
-  }
-  return most;
-}
-
-// Reads the score lists of an upload into `partial`. They are as many as the task asked for at
-// most.
-absl::Status AddScores(const v1::Task& task, const tensor::ModelLayout& layout,
-                       std::string_view bytes, reduce::Partial& partial) {
-  const auto& asked = task.train().growth_candidates();
-  if (bytes.empty() && asked.empty()) return absl::OkStatus();
-  ESPALIER_ASSIGN_OR_RETURN(
-      auto lists,
-      wire::DecodeScores(bytes, layout, std::vector<int64_t>(asked.begin(), asked.end())));
-  for (wire::TensorScores& list : lists) {
-    partial.scores.push_back({std::move(list.positions), std::move(list.values)});
-  }
-  return absl::OkStatus();
-}
 
 }  // namespace
 
@@ -164,7 +138,7 @@ absl::Status StepRunner::Admit(const v1::PartialHeader& header) const {
         "SHAPE_MISMATCH", "expected " + std::to_string(plan_.values_count) + " values, found " +
                               std::to_string(header.values_count()));
   }
-  const uint64_t most = MaxBodyBytes(plan_.task, plan_.values_count);
+  const uint64_t most = MaxBodyBytes(plan_.task, *plan_.topology, plan_.values_count);
   if (header.body_bytes() > most || header.body_bytes() < header.values_count() * sizeof(float)) {
     return base::InvalidArgument("SHAPE_MISMATCH", "expected a body of at most " +
                                                        std::to_string(most) + " bytes, found " +
@@ -200,8 +174,8 @@ void StepRunner::Merge(size_t index, Upload upload, std::function<void(absl::Sta
   partial->values_count = static_cast<int64_t>(header->values_count());
   partial->values = std::move(upload.source);
   const auto self = shared_from_this();
-  const auto merge = [self, partial, scores = std::move(upload.scores)]() -> absl::Status {
-    ESPALIER_RETURN_IF_ERROR(AddScores(self->plan_.task, *self->plan_.layout, scores, *partial));
+  const auto merge = [self, partial, extras = std::move(upload.extras)]() -> absl::Status {
+    ESPALIER_RETURN_IF_ERROR(AddExtras(self->plan_.task, *self->plan_.topology, extras, *partial));
     return self->plan_.reducer->Merge(*partial);
   };
   if (partial->values_count <= kInlineMergeValues && merges_.empty()) {

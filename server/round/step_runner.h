@@ -33,12 +33,12 @@
 
 namespace espalier::server::round {
 
-// A finished upload. `source` reads the values of the body and keeps it alive; `scores` is the rest
-// of it.
+// A finished upload. `source` reads the values of the body and keeps it alive; `extras` is the rest
+// of it (extras.h).
 struct Upload {
   v1::PartialHeader header;
   reduce::ValueSource source;
-  std::string scores;
+  std::string extras;
 };
 
 struct ParticipantSpec {
@@ -61,9 +61,9 @@ struct StepPlan {
   v1::Task task;  // everything but ids, participant, shard
   std::vector<ParticipantSpec> participants;
   v1::Federation federation;
-  int64_t needed = 1;        // updates that make a quorum
-  int64_t values_count = 0;  // that a partial must carry; 0 = none
-  std::shared_ptr<const tensor::ModelLayout> layout;
+  int64_t needed = 1;                                     // updates that make a quorum
+  int64_t values_count = 0;                               // that a partial must carry; 0 = none
+  std::shared_ptr<const tensor::ModelTopology> topology;  // of the model the task starts from
   scheduler::Requirements needs;
   std::shared_ptr<reduce::Reducer> reducer;
 };

@@ -35,6 +35,12 @@ METHODS = {
         "name": "fedtiny",
         "parameters": {"density": 0.3, "pool_size": 3, "update_every": 2, "stop_round": 6},
     },
+    "fedmef": {
+        "name": "fedmef",
+        "parameters": {"density": 0.3, "pool_size": 2, "update_every": 2, "stop_round": 6},
+    },
+    "exact growth": {"name": "rigl", "parameters": {**SPARSE, "top_k": "exact"}},
+    "feddst": {"name": "feddst", "parameters": {**SPARSE, "alpha": 0.2, "update_every": 2}},
 }
 
 
@@ -55,13 +61,32 @@ class ConvTest(unittest.TestCase):
                 self.assertAlmostEqual(density, job["history"][-1]["density"], delta=0.01)
 
     def test_same_job_gives_the_same_model(self):
-        jobs = [
-            self.cluster.run(digits_job(rounds=2, model=MODEL, method=METHODS["rigl"]))
-            for _ in range(2)
-        ]
-        self.assertEqual(jobs[0]["model_hash"], jobs[1]["model_hash"])
-        self.assertEqual(
-            jobs[0]["history"][-1]["train_loss"], jobs[1]["history"][-1]["train_loss"]
+        for name in ("rigl", "exact growth", "feddst", "fedmef"):
+            with self.subTest(name):
+                jobs = [
+                    self.cluster.run(digits_job(rounds=3, model=MODEL, method=METHODS[name]))
+                    for _ in range(2)
+                ]
+                self.assertEqual(jobs[0]["model_hash"], jobs[1]["model_hash"])
+                self.assertEqual(
+                    jobs[0]["history"][-1]["train_loss"], jobs[1]["history"][-1]["train_loss"]
+                )
+
+    def test_steps_before_the_first_round_are_told_and_counted(self):
+        method = {"name": "fedtiny", "parameters": {"density": 0.3, "pool_size": 3}}
+        path = self.cluster.file(digits_job(rounds=1, model=MODEL, method=method))
+        result = self.cluster.cli("job", "submit", path, "--watch")
+        self.assertEqual(0, result.code, result.err)
+        lines = [line for line in result.err.splitlines() if "before round 1" in line]
+        self.assertEqual(6, len(lines), result.err)
+        self.assertIn("select_statistics  candidate 1 of 3", lines[0])
+        self.assertRegex(lines[5], r"select_loss  candidate 3 of 3  loss \d\.\d+  \d+ kB")
+        job = self.cluster.run(path)
+        self.assertGreater(int(job["prelude_bytes_sent"]), int(job["prelude_bytes_received"]))
+        self.assertGreater(int(job["prelude_bytes_received"]), 0)
+        # Round 1 alone: values down and up for three shards, and the structure for two workers.
+        self.assertLess(
+            int(job["history"][0]["bytes_sent"]), int(job["prelude_bytes_sent"]) / 2
         )
 
     def test_named_model_is_stored_as_its_layers(self):

@@ -33,7 +33,7 @@ class ExamplesTest(unittest.TestCase):
 
     def test_digits(self):
         paths = sorted(cluster.EXAMPLES.glob("digits-*.yaml"))
-        self.assertEqual(6, len(paths))
+        self.assertGreaterEqual(len(paths), 4)
         for path in paths:
             with self.subTest(path.name):
                 self.check(path, 2)

@@ -2,14 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <map>
 #include <utility>
 
 #include "common/base/rng.h"
 #include "common/base/status.h"
 #include "common/sparsity/complement.h"
+#include "common/sparsity/drop.h"
 #include "common/sparsity/top_k.h"
+#include "common/wire/index_set.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/aggregation/control_variates.h"
+#include "server/methods/evolution.h"
 
 namespace espalier::test {
 namespace {
@@ -59,7 +64,8 @@ void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
       values[first++] = static_cast<float>(std::pow(Target(participant, t, p), 2));
     }
     const std::vector<int64_t> positions = PositionsOf(topology, t);
-    for (size_t i = 0; i < positions.size(); ++i) {
+    const bool learned = !topology.layout()[t].buffer;  // statistics stay as they are
+    for (size_t i = 0; learned && i < positions.size(); ++i) {
       const size_t at = topology.offset(t) + i;
       float& value = values[at];
       const float gradient = value - Target(participant, t, positions[i]);
@@ -74,7 +80,74 @@ void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
     sparsity::ScoredPositions scored = best.TakeSorted();
     partial.scores.push_back({std::move(scored.positions), std::move(scored.values)});
   }
+  if (task.has_readjustment()) Readjust(participant, task, model, values, partial);
   SetValues(std::move(values), partial);
+}
+
+void FakeFleet::Readjust(uint64_t participant, const v1::TrainTask& task,
+                         const tensor::ModelState& model, std::vector<float>& values,
+                         Partial& partial) const {
+  const tensor::ModelState trained = {model.topology, values};
+  server::methods::Evolution evolution;
+  for (size_t t = 0; t < model.topology->num_tensors(); ++t) {
+    const int64_t count = task.readjustment().counts(static_cast<int>(t));
+    if (count == 0) continue;
+    const std::vector<int64_t> positions = PositionsOf(*model.topology, t);
+    sparsity::TopK best(count);
+    for (const int64_t position :
+         sparsity::Complement(positions, model.topology->layout()[t].size())) {
+      best.Offer(position, Target(participant, t, position));
+    }
+    evolution.emplace_back();
+    evolution.back().tensor = t;
+    evolution.back().diff.dropped = sparsity::DropSmallestMagnitude(trained.tensor(t), count);
+    evolution.back().diff.grown = best.TakeSorted().positions;
+  }
+  // Grown weights have been trained for a step.
+  const auto rate = static_cast<float>(task.learning_rate());
+  const tensor::ModelState changed =
+      server::methods::Evolve(trained, evolution, [&](const auto& change) {
+        std::vector<float> grown;
+        for (const int64_t position : change.diff.grown) {
+          grown.push_back(rate * Target(participant, change.tensor, position));
+        }
+        return grown;
+      }).value();
+  partial.topology = changed.topology;
+  values = changed.values;
+}
+
+void FakeFleet::Grow(uint64_t participant, const v1::GrowthTask& task,
+                     const tensor::ModelState& model, Partial& partial) const {
+  for (size_t t = 0; t < model.topology->num_tensors(); ++t) {
+    const int index = static_cast<int>(t);
+    partial.scores.emplace_back();
+    if (!model.topology->is_sparse(t)) continue;
+    const int64_t size = model.topology->layout()[t].size();
+    std::vector<int64_t> asked;
+    if (index < task.positions_size()) {
+      asked = wire::DecodeIndexSet(task.positions(index), size, size).value();
+    }
+    const double threshold = index < task.thresholds_size() && task.thresholds(index) > 0
+                                 ? task.thresholds(index) / static_cast<double>(partial.examples)
+                                 : std::numeric_limits<double>::infinity();
+    sparsity::TopK best(index < task.counts_size() ? task.counts(index) : 0);
+    std::map<int64_t, float> reported;
+    for (const int64_t position : sparsity::Complement(PositionsOf(*model.topology, t), size)) {
+      const float gradient = -Target(participant, t, position);
+      best.Offer(position, gradient);
+      if (std::abs(static_cast<double>(gradient)) >= threshold ||
+          std::ranges::binary_search(asked, position)) {
+        reported[position] = gradient;
+      }
+    }
+    const sparsity::ScoredPositions top = best.TakeSorted();
+    for (size_t i = 0; i < top.positions.size(); ++i) reported[top.positions[i]] = top.values[i];
+    for (const auto& [position, gradient] : reported) {
+      partial.scores[t].positions.push_back(position);
+      partial.scores[t].values.push_back(gradient);
+    }
+  }
 }
 
 std::vector<float> FakeFleet::Saliencies(uint64_t participant,
@@ -108,6 +181,8 @@ Partial FakeFleet::Execute(uint64_t participant, const Step& step, const tensor:
     }
     Train(participant, step.task.train(), wire::ValuesPerWeight(step.task), model, correction,
           partial);
+  } else if (step.task.has_growth()) {
+    Grow(participant, step.task.growth(), model, partial);
   } else if (step.task.has_echo()) {
     SetValues(model.values, partial);
   } else if (step.task.has_score()) {

@@ -24,13 +24,15 @@ class FakeFleet {
   explicit FakeFleet(int participants, uint64_t seed = 1)
       : participants_(participants), seed_(seed) {}
 
+  // What a participant would have at an inactive position, and the gradient there is −this.
+  float Target(uint64_t participant, size_t tensor, int64_t position) const;
+
   // `server` has the control variates that the step's participants correct their gradients by.
   absl::StatusOr<server::reduce::Reduced> Run(
       const server::methods::Step& step, const tensor::ModelState& model,
       const server::methods::ServerState& server = {}) const;
 
  private:
-  float Target(uint64_t participant, size_t tensor, int64_t position) const;
   server::reduce::Partial Execute(uint64_t participant, const server::methods::Step& step,
                                   const tensor::ModelState& model,
                                   const server::methods::ServerState& server) const;
@@ -39,6 +41,12 @@ class FakeFleet {
   void Train(uint64_t participant, const v1::TrainTask& task, int sets,
              const tensor::ModelState& model, std::span<const float> correction,
              server::reduce::Partial& partial) const;
+  // Goes over to a structure of its own: `values` in, those of the new structure out.
+  void Readjust(uint64_t participant, const v1::TrainTask& task, const tensor::ModelState& model,
+                std::vector<float>& values, server::reduce::Partial& partial) const;
+  // Gradients at inactive positions.
+  void Grow(uint64_t participant, const v1::GrowthTask& task, const tensor::ModelState& model,
+            server::reduce::Partial& partial) const;
 
   int participants_;
   uint64_t seed_;

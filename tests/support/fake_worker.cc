@@ -155,7 +155,7 @@ std::shared_ptr<Answer> FakeWorker::Send(const Update& update) {
   server::round::Upload upload;
   upload.header = update.header;
   const uint64_t count = update.header.values_count();
-  upload.scores = update.body.substr(count * sizeof(float));
+  upload.extras = update.body.substr(count * sizeof(float));
   const auto body = std::make_shared<std::string>(update.body);
   upload.source = [body, count](const auto& sink) {
     return sink(std::span(reinterpret_cast<const float*>(body->data()), count));

@@ -1,7 +1,10 @@
 // Gradients of inactive weights: the largest of them, streamed tile by tile
 // (Network::GrowthCandidates()), and all of them (Network::TrainAndSum()).
 #include <algorithm>
+#include <cmath>
 #include <map>
+#include <utility>
+#include <vector>
 
 #include "common/base/check.h"
 #include "common/sparsity/top_k.h"
@@ -30,42 +33,89 @@ void CopyScaled(const float* source, int64_t source_stride, int64_t rows, int64_
   }
 }
 
-// Offers the inactive positions of one row of a tile, columns [first, first + gradient.size()).
-void OfferInactive(std::span<const int32_t> active, int64_t row_position, int64_t first,
-                   std::span<const float> gradient, sparsity::TopK& top) {
-  auto next = std::ranges::lower_bound(active, first);
-  for (int64_t i = 0; i < static_cast<int64_t>(gradient.size()); ++i) {
-    if (next != active.end() && *next == first + i) {
-      ++next;
-    } else {
-      top.Offer(row_position + first + i, gradient[i]);
+// What one query wants of a stream of inactive positions. Rows of a tile come in any order.
+class Selection {
+ public:
+  explicit Selection(const GrowthQuery& query, int64_t inactive)
+      : query_(query), top_(std::min(query.count, inactive)) {}
+
+  // The inactive positions of one row of a tile, columns [first, first + gradient.size()).
+  void OfferRow(std::span<const int32_t> active, int64_t row_position, int64_t first,
+                std::span<const float> gradient) {
+    auto next = std::ranges::lower_bound(active, first);
+    auto wanted = std::ranges::lower_bound(query_.positions, row_position + first);
+    for (int64_t i = 0; i < static_cast<int64_t>(gradient.size()); ++i) {
+      if (next != active.end() && *next == first + i) {
+        ++next;
+        continue;
+      }
+      const int64_t position = row_position + first + i;
+      top_.Offer(position, gradient[i]);
+      while (wanted != query_.positions.end() && *wanted < position) ++wanted;
+      const bool asked = wanted != query_.positions.end() && *wanted == position;
+      if (asked || std::abs(static_cast<double>(gradient[i])) >= query_.threshold) {
+        others_.emplace_back(position, gradient[i]);
+      }
     }
   }
+
+  ScoreList Take() {
+    ScoreList list = top_.TakeSorted();
+    if (others_.empty()) return list;
+    for (size_t i = 0; i < list.positions.size(); ++i) {
+      others_.emplace_back(list.positions[i], list.values[i]);
+    }
+    std::ranges::sort(others_, {}, [](const auto& entry) { return entry.first; });
+    list = {};
+    for (const auto& [position, value] : others_) {
+      if (!list.positions.empty() && list.positions.back() == position) continue;
+      list.positions.push_back(position);
+      list.values.push_back(value);
+    }
+    return list;
+  }
+
+ private:
+  const GrowthQuery& query_;
+  sparsity::TopK top_;
+  std::vector<std::pair<int64_t, float>> others_;  // by threshold or position
+};
+
+bool IsEmpty(const GrowthQuery& query) {
+  return query.count == 0 && query.positions.empty() && std::isinf(query.threshold);
 }
 
 }  // namespace
 
-ScoreList Network::TopInactive(const ProductLayer& layer, int64_t count,
-                               const GrowthBuffers& buffers) {
+ScoreList Network::SelectInactive(const ProductLayer& layer, const GrowthQuery& query,
+                                  const GrowthBuffers& buffers) {
   const tensor::Topology& topology = topology_->topology(layer.weight_tensor());
-  sparsity::TopK top(std::min(count, topology.size() - topology.nnz()));
+  Selection selection(query, topology.size() - topology.nnz());
   layer.FullGradient(
       buffers.delta.data(), buffers.input.data(), buffers.width, buffers.width,
       [&](const GradientTile& tile) {
         for (int64_t r = tile.row; r < tile.row + tile.rows; ++r) {
           const auto begin = topology.row_offsets()[r];
-          OfferInactive(topology.columns().subspan(begin, topology.row_offsets()[r + 1] - begin),
-                        r * topology.cols(), tile.col,
-                        tile.values.subspan((r - tile.row) * tile.cols, tile.cols), top);
+          selection.OfferRow(
+              topology.columns().subspan(begin, topology.row_offsets()[r + 1] - begin),
+              r * topology.cols(), tile.col,
+              tile.values.subspan((r - tile.row) * tile.cols, tile.cols));
         }
       });
-  return top.TakeSorted();
+  return selection.Take();
 }
 
 std::vector<ScoreList> Network::GrowthCandidates(std::span<const Batch> batches,
                                                  std::span<const int64_t> counts_per_tensor) {
-  ESPALIER_CHECK(counts_per_tensor.size() == topology_->num_tensors(),
-                 "one count is needed for every tensor");
+  std::vector<GrowthQuery> queries;
+  for (const int64_t count : counts_per_tensor) queries.push_back({.count = count});
+  return InactiveGradients(batches, queries);
+}
+
+std::vector<ScoreList> Network::InactiveGradients(std::span<const Batch> batches,
+                                                  std::span<const GrowthQuery> queries) {
+  ESPALIER_CHECK(queries.size() == topology_->num_tensors(),
+                 "one query is needed for every tensor");
   int64_t width = 0;
   int64_t examples = 0;
   for (const Batch& batch : batches) {
@@ -76,7 +126,7 @@ std::vector<ScoreList> Network::GrowthCandidates(std::span<const Batch> batches,
   layers_->CollectProducts(layers);
   std::erase_if(layers, [&](const ProductLayer* layer) {
     const size_t tensor = layer->weight_tensor();
-    return width == 0 || !topology_->is_sparse(tensor) || counts_per_tensor[tensor] == 0;
+    return width == 0 || !topology_->is_sparse(tensor) || IsEmpty(queries[tensor]);
   });
   std::map<const ProductLayer*, GrowthBuffers> buffers;
   for (const ProductLayer* layer : layers) {
@@ -102,7 +152,7 @@ std::vector<ScoreList> Network::GrowthCandidates(std::span<const Batch> batches,
   std::vector<ScoreList> result(topology_->num_tensors());
   for (const ProductLayer* layer : layers) {
     const size_t tensor = layer->weight_tensor();
-    result[tensor] = TopInactive(*layer, counts_per_tensor[tensor], buffers.at(layer));
+    result[tensor] = SelectInactive(*layer, queries[tensor], buffers.at(layer));
   }
   return result;
 }

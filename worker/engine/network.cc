@@ -1,6 +1,7 @@
 #include "worker/engine/network.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -55,6 +56,10 @@ absl::Status Validate(const NetworkSpec& spec, int64_t max_batch, int threads) {
   }
   if (!(spec.input_dropout >= 0 && spec.input_dropout < 1)) {
     return SpecError(fmt::format("input dropout must be in [0, 1), found {}", spec.input_dropout));
+  }
+  if (!(spec.activation_pruning >= 0 && spec.activation_pruning < 1)) {
+    return SpecError(
+        fmt::format("activation pruning must be in [0, 1), found {}", spec.activation_pruning));
   }
   if (spec.input_image.channels > 0 && spec.input_image.features() != spec.input_features) {
     return SpecError(fmt::format("an image of {} values is not one of {} features",
@@ -122,7 +127,8 @@ absl::Status Network::AddLayers() {
                           .max_batch = max_batch_,
                           .stride = stride_,
                           .threads = threads_,
-                          .dropout_scaling = spec_.dropout_scaling};
+                          .dropout_scaling = spec_.dropout_scaling,
+                          .activation_pruning = spec_.activation_pruning};
   const MapShape input = spec_.input_image.channels > 0
                              ? spec_.input_image
                              : MapShape{.channels = spec_.input_features};
@@ -132,6 +138,7 @@ absl::Status Network::AddLayers() {
                                  fmt::format("the network has {} tensors, the model {}",
                                              context.next_tensor, topology_->num_tensors()));
   }
+  layers_->back().PlanOutput(OutputUse::kExact);
   workspace_.Allocate();
   std::vector<const ProductLayer*> products;
   layers_->CollectProducts(products);
@@ -149,7 +156,24 @@ absl::Status Network::SetValues(std::span<const float> values) {
   }
   std::ranges::copy(values, values_.data());
   optimizer_.Reset();
+  penalized_.clear();
   return absl::OkStatus();
+}
+
+absl::Status Network::Restructure(std::shared_ptr<const tensor::ModelTopology> updated) {
+  layers_.reset();
+  last_ = nullptr;
+  workspace_ = Workspace();
+  tensor::ModelState model = {
+      topology_, {values_.data(), values_.data() + values_.size()}, optimizer_.state()};
+  model = tensor::Relayout(model, updated);
+  topology_ = std::move(updated);
+  values_ = AlignedBuffer(topology_->total_stored());
+  std::ranges::copy(model.values, values_.data());
+  const int64_t steps = optimizer_.steps();
+  optimizer_ = Optimizer(optimizer_.spec(), topology_->total_stored());
+  ESPALIER_RETURN_IF_ERROR(optimizer_.Resume(model.optimizer_state, steps));
+  return AddLayers();
 }
 
 Extent Network::ExtentOf(const Batch& batch) const {
@@ -193,7 +217,32 @@ BatchResult Network::Learn(const Pass& pass, const Batch& batch, const BackwardT
   return result;
 }
 
+void Network::SetPenalty(std::vector<int64_t> values, double factor) {
+  penalized_ = std::move(values);
+  penalty_factor_ = static_cast<float>(factor);
+}
+
+double Network::PenalizedNorm() const {
+  double sum = 0;
+  for (const int64_t index : penalized_) {
+    sum += static_cast<double>(values_.data()[index]) * values_.data()[index];
+  }
+  return std::sqrt(sum);
+}
+
+std::span<const float> Network::WithPenalty(int64_t offset, std::span<const float> gradient) {
+  auto next = std::ranges::lower_bound(penalized_, offset);
+  const int64_t end = offset + static_cast<int64_t>(gradient.size());
+  if (next == penalized_.end() || *next >= end) return gradient;
+  with_penalty_.assign(gradient.begin(), gradient.end());
+  for (; next != penalized_.end() && *next < end; ++next) {
+    with_penalty_[*next - offset] += penalty_factor_ * values_.data()[*next];
+  }
+  return with_penalty_;
+}
+
 void Network::UpdateTensor(int64_t offset, std::span<const float> gradient) {
+  gradient = WithPenalty(offset, gradient);
   ParallelRows(threads_, static_cast<int64_t>(gradient.size()), [&](RowRange range) {
     optimizer_.Update(gradient.subspan(range.begin, range.end - range.begin), offset + range.begin,
                       values_.data());

@@ -8,8 +8,9 @@
 //              the structure, 4 more in a convolution, and 8 for its transpose (none in the first
 //              layer); one shared array as long as the largest weight; batch_stride() floats per
 //              output of each layer, and twice that for the widest (four times with residual
-//              layers). Never rows × cols: gradients of sparse weights at all positions exist in
-//              tiles of about 1 MiB.
+//              layers). With activation pruning outputs that only weight gradients read take
+//              (1 − share) of that and a bit per value. Never rows × cols: gradients of sparse
+//              weights at all positions exist in tiles of about 1 MiB.
 // Ownership:   batches are borrowed for the call; the topology is shared.
 // Threading:   one caller at a time. Work is split over `threads` OpenMP threads. On machines that
 //              other programs share, start with OMP_WAIT_POLICY=passive: threads that wait by
@@ -23,6 +24,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -39,6 +41,13 @@
 #include "worker/engine/spec.h"
 
 namespace espalier::worker::engine {
+
+// What is asked of the gradients at a tensor's inactive positions.
+struct GrowthQuery {
+  int64_t count = 0;                                           // so many largest
+  double threshold = std::numeric_limits<double>::infinity();  // all of at least this magnitude
+  std::span<const int64_t> positions = {};                     // and these, ascending
+};
 
 class Network {
  public:
@@ -67,6 +76,25 @@ class Network {
   // long. Errors: those of Optimizer::SetTerms().
   absl::Status SetGradientTerms(const GradientTerms& terms) { return optimizer_.SetTerms(terms); }
   std::vector<float> optimizer_state() const { return optimizer_.state(); }
+
+  std::shared_ptr<const tensor::ModelTopology> topology() const { return topology_; }
+  // Goes over to another structure of the same layout, also between two training steps: weights in
+  // both keep their value and optimizer state, new ones start with 0. Activations and plans are let
+  // go before new ones are made, so that this takes no more memory than Create(); values and state
+  // exist twice for a moment. Errors: those of Create(); the network is then of no more use.
+  absl::Status Restructure(std::shared_ptr<const tensor::ModelTopology> updated);
+
+  // Bytes that layers store of their outputs for the backward pass.
+  int64_t StoredActivationBytes() const { return layers_->ActivationBytes(); }
+  // Bytes of the buffers for deltas and for outputs in use, which layers share; as many as were
+  // ever needed at once.
+  int64_t SharedActivationBytes() const { return workspace_.lent_bytes(); }
+
+  // Training steps from now on add factor · w to the gradient of these values: ascending indices
+  // into values(). The losses that are reported are without it. SetValues() ends this.
+  void SetPenalty(std::vector<int64_t> values, double factor);
+  // L2 norm of those values.
+  double PenalizedNorm() const;
 
   // One step: forward, loss, backward, update; running statistics move. Dropout is a function of
   // `dropout_key`, which callers make anew for every step (base::StreamKey). Returns the loss
@@ -98,6 +126,9 @@ class Network {
   // concatenated batches.
   std::vector<ScoreList> GrowthCandidates(std::span<const Batch> batches,
                                           std::span<const int64_t> counts_per_tensor);
+  // The same gradients at all positions that any part of a tensor's query asks for.
+  std::vector<ScoreList> InactiveGradients(std::span<const Batch> batches,
+                                           std::span<const GrowthQuery> queries);
 
  private:
   Network(const NetworkSpec& spec, const OptimizerSpec& optimizer,
@@ -113,9 +144,12 @@ class Network {
   // Forward pass, loss and backward pass.
   BatchResult Learn(const Pass& pass, const Batch& batch, const BackwardTarget& target);
   void UpdateTensor(int64_t offset, std::span<const float> gradient);
+  // `gradient` with the penalty's.
+  std::span<const float> WithPenalty(int64_t offset, std::span<const float> gradient);
   // Inputs and deltas of one layer for several batches side by side, see GrowthCandidates().
   struct GrowthBuffers;
-  ScoreList TopInactive(const ProductLayer& layer, int64_t count, const GrowthBuffers& buffers);
+  ScoreList SelectInactive(const ProductLayer& layer, const GrowthQuery& query,
+                           const GrowthBuffers& buffers);
 
   NetworkSpec spec_;
   std::shared_ptr<const tensor::ModelTopology> topology_;
@@ -125,6 +159,9 @@ class Network {
   std::unique_ptr<Backend> backend_;
   AlignedBuffer values_;
   Optimizer optimizer_;
+  std::vector<int64_t> penalized_;  // see SetPenalty()
+  float penalty_factor_ = 0;
+  std::vector<float> with_penalty_;  // as long as the largest weight with penalized values
   Workspace workspace_;
   std::optional<Chain> layers_;
   const ProductLayer* last_ = nullptr;

@@ -32,6 +32,9 @@ class Optimizer {
   absl::Status Resume(std::span<const float> state, int64_t steps);
   // Momentum or first moments of all values, then second moments if there are any.
   std::vector<float> state() const;
+  const OptimizerSpec& spec() const { return spec_; }
+  // Steps since the beginning.
+  int64_t steps() const { return step_; }
   // Starts a step; all its Update() calls use this learning rate.
   void BeginStep(double learning_rate);
   // Applies `gradient` to values[first + i], i < gradient.size(); `values` is the whole model.

@@ -67,6 +67,9 @@ struct NetworkSpec {
   double input_dropout = 0;
   DropoutScaling dropout_scaling = DropoutScaling::kTraining;
   MapShape input_image = {};  // of input_features values; no channels: plain features
+  // Share of the stored inputs of layers with weights, smallest magnitudes first, that weight
+  // gradients take as 0. Everything else is exact.
+  double activation_pruning = 0;
 };
 
 // Update rules, with g the mean gradient of the batch, η the learning rate, λ the weight decay:

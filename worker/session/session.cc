@@ -48,6 +48,7 @@ const char* KindWord(const v1::Task& task) {
   if (task.has_evaluate()) return "evaluate";
   if (task.has_calibrate()) return "calibrate";
   if (task.has_score()) return "score";
+  if (task.has_growth()) return "growth";
   return task.has_echo() ? "echo" : "other";
 }
 
@@ -253,6 +254,8 @@ absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
       return tasks::RunCalibrate(surroundings, task, model);
     case v1::Task::kScore:
       return tasks::RunScore(surroundings, task, model);
+    case v1::Task::kGrowth:
+      return tasks::RunGrowth(surroundings, task, model);
     case v1::Task::kEcho:
       return tasks::RunEcho(task, model);
     default:

@@ -143,21 +143,29 @@ absl::Status NoTrainingExamples(const v1::Task& task) {
 
 absl::StatusOr<engine::Network*> NetworkCache::Get(
     const v1::Task& task, const std::shared_ptr<const tensor::ModelState>& model, int batch_size) {
+  // Evaluation and calibration have no backward pass.
+  const bool backward = !task.has_evaluate() && !task.has_calibrate();
+  const double pruning = task.train().training().activation_pruning();
   const std::string structure = model->topology->hash() + "/" + std::to_string(batch_size) + "/" +
                                 task.model().spec().SerializeAsString();
   const std::string optimizer = task.train().training().optimizer().SerializeAsString();
   // Only training needs an optimizer; everything else takes the network that trained.
+  // A task may have changed the structure of its network.
   const bool fits = network_ != nullptr && structure == structure_ &&
+                    network_->topology()->hash() == model->topology->hash() &&
+                    (!backward || pruning == activation_pruning_) &&
                     (!task.has_train() || optimizer == optimizer_);
   if (!fits) {
     network_ = nullptr;
+    engine::NetworkSpec spec = EngineSpec(task.model().spec());
+    spec.activation_pruning = pruning;
     ESPALIER_ASSIGN_OR_RETURN(
-        network_,
-        engine::Network::Create(EngineSpec(task.model().spec()),
-                                ToEngine(task.train().training().optimizer()), model->topology,
-                                batch_size, threads_, engine::BackendKind::kOneDnn));
+        network_, engine::Network::Create(spec, ToEngine(task.train().training().optimizer()),
+                                          model->topology, batch_size, threads_,
+                                          engine::BackendKind::kOneDnn));
     structure_ = structure;
     optimizer_ = optimizer;
+    activation_pruning_ = pruning;
   }
   ESPALIER_RETURN_IF_ERROR(network_->SetValues(model->values));
   return network_.get();

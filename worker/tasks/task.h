@@ -29,11 +29,14 @@ class NetworkCache {
                                        const std::shared_ptr<const tensor::ModelState>& model,
                                        int batch_size);
   int threads() const { return threads_; }
+  // Lets go of the network: after an error it is of no more use.
+  void Forget() { network_ = nullptr; }
 
  private:
   int threads_;
   std::string structure_;
   std::string optimizer_;
+  double activation_pruning_ = 0;
   std::unique_ptr<engine::Network> network_;
 };
 
@@ -58,6 +61,8 @@ absl::StatusOr<Partial> RunCalibrate(Surroundings& surroundings, const v1::Task&
                                      const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunScore(Surroundings& surroundings, const v1::Task& task,
                                  const std::shared_ptr<const tensor::ModelState>& model);
+absl::StatusOr<Partial> RunGrowth(Surroundings& surroundings, const v1::Task& task,
+                                  const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunEcho(const v1::Task& task,
                                 const std::shared_ptr<const tensor::ModelState>& model);
 

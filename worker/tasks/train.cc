@@ -12,7 +12,10 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/values_codec.h"
 #include "worker/tasks/batch_buffer.h"
+#include "worker/tasks/extrude.h"
+#include "worker/tasks/growth_examples.h"
 #include "worker/tasks/importance.h"
+#include "worker/tasks/readjust.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {
@@ -76,17 +79,20 @@ struct TrainSummary {
 
 absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Task& task,
                                         const ShardView& shard, ExampleOrder& order,
-                                        engine::Network& network, Importance* importance) {
+                                        engine::Network& network, Importance* importance,
+                                        Readjuster& readjuster) {
   BatchBuffer buffer(task, shard.dataset->features(), network.batch_stride());
   const auto [first, count] = StepRange(task, order.steps_per_epoch());
   TrainSummary summary;
+  const Extruder extruder(task.train());
+  extruder.Begin(network);
   for (int64_t step = first; step < first + count; ++step) {
     if (surroundings.cancelled) return Cancelled();
     const engine::Batch batch = buffer.Fill(*shard.dataset, order.Batch(step));
     buffer.images.Augment(task.seed(), task.shard(), step, batch.size, buffer.values.data());
     const uint64_t dropout_key = base::StreamKey(
         task.seed(), "dropout", {static_cast<uint64_t>(task.shard()), static_cast<uint64_t>(step)});
-    const double learning_rate = task.train().learning_rate();
+    const double learning_rate = extruder.LearningRate(step - first, count, network);
     const engine::BatchResult result =
         importance == nullptr
             ? network.Train(batch, learning_rate, dropout_key)
@@ -96,6 +102,11 @@ absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Ta
     summary.loss_sum += result.loss_sum;
     summary.correct += result.correct;
     summary.seen += batch.size;
+    if (readjuster.IsDue(step - first, count)) {
+      // Of the same examples, but as they are.
+      const engine::Batch last = buffer.Fill(*shard.dataset, order.Batch(step));
+      ESPALIER_RETURN_IF_ERROR(readjuster.Readjust(last, network));
+    }
   }
   return summary;
 }
@@ -112,34 +123,15 @@ std::vector<int32_t> TrainingExamples(const v1::Task& task, const ShardView& sha
   return examples;
 }
 
-// Gradients at inactive positions of batches drawn anew from the shard, at the weights after
-// training.
+// Gradients at inactive positions, at the weights after training.
 std::string GrowthScores(const v1::Task& task, const ShardView& shard, engine::Network& network,
                          const tensor::ModelLayout& layout) {
   const v1::TrainTask& train = task.train();
-  base::Rng rng(
-      base::StreamKey(task.seed(), "growth",
-                      {static_cast<uint64_t>(task.shard()), static_cast<uint64_t>(task.round())}));
-  std::vector<int32_t> examples = shard.indices->train;
-  base::Shuffle(std::span(examples), rng);
-  const size_t batch_size = train.training().batch_size();
-  std::vector<BatchBuffer> buffers;
-  std::vector<engine::Batch> batches;
-  for (int i = 0; i < std::max(1, train.growth_batches()); ++i) {
-    const size_t begin = i * batch_size;
-    if (begin >= examples.size()) break;
-    buffers.emplace_back(task, shard.dataset->features(), network.batch_stride());
-    const auto chosen =
-        std::span(examples).subspan(begin, std::min(batch_size, examples.size() - begin));
-    batches.push_back(buffers.back().Fill(*shard.dataset, chosen));
-  }
+  const GrowthExamples examples(task, shard, network, train.training().batch_size(),
+                                train.growth_batches());
   const std::vector<int64_t> counts(train.growth_candidates().begin(),
                                     train.growth_candidates().end());
-  std::vector<wire::TensorScores> scores;
-  for (auto& list : network.GrowthCandidates(batches, counts)) {
-    scores.push_back({std::move(list.positions), std::move(list.values)});
-  }
-  return wire::EncodeScores(scores, layout);
+  return EncodeLists(network.GrowthCandidates(examples.batches(), counts), layout);
 }
 
 // The participant's control-variate correction; empty when the task has none.
@@ -180,9 +172,14 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   if (train.importance()) {
     importance.emplace(model->topology->total_size(), train.importance_every());
   }
-  ESPALIER_ASSIGN_OR_RETURN(
-      const TrainSummary summary,
-      TrainSteps(surroundings, task, shard, order, *network, importance ? &*importance : nullptr));
+  Readjuster readjuster(train);
+  const absl::StatusOr<TrainSummary> trained = TrainSteps(
+      surroundings, task, shard, order, *network, importance ? &*importance : nullptr, readjuster);
+  if (!trained.ok()) {
+    surroundings.networks.Forget();
+    return trained.status();
+  }
+  const TrainSummary& summary = *trained;
   Partial partial;
   // Workers weigh by the size of their shard, however many passes they made.
   const auto examples = static_cast<int64_t>(training_examples.size());
@@ -197,6 +194,10 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   if (importance) AppendValues(importance->Take(), partial);
   if (train.growth_candidates_size() > 0) {
     partial.body += GrowthScores(task, shard, *network, model->topology->layout());
+  }
+  if (train.has_readjustment()) {
+    ESPALIER_ASSIGN_OR_RETURN(const std::string update, readjuster.Encode(*model->topology));
+    partial.body += update;
   }
   return partial;
 }

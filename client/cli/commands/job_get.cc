@@ -90,6 +90,8 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
                    {"started", AbsoluteTime(job.start_time())},
                    {"ended", AbsoluteTime(job.end_time())}};
   RunTotals totals;
+  totals.bytes = job.prelude_bytes_sent() + job.prelude_bytes_received();
+  if (totals.bytes > 0) fields.emplace_back("bytes before round 1", HumanBytes(totals.bytes));
   for (const v1::RoundSummary& round : job.history()) totals.Add(round);
   if (totals.rounds > 0) fields.emplace_back("bytes saved", Percent(totals.saved()));
   const bool trained =

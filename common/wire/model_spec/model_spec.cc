@@ -115,7 +115,7 @@ int ValuesPerWeight(const v1::Task& task) {
 }
 
 int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology) {
-  if (task.has_evaluate()) return 0;
+  if (task.has_evaluate() || task.has_growth()) return 0;
   if (task.has_calibrate()) return BufferValues(topology);
   if (task.has_score()) return topology.sparsifiable_size();
   const int64_t importance = task.train().importance() ? topology.total_size() : 0;

@@ -188,6 +188,7 @@ void BatchNorm::UpdateStatistics(const Pass& pass, const float* x, int64_t chann
 
 void BatchNorm::Forward(const Pass& pass, const float* input) {
   const Channel c = ChannelOf(shape(), stride(), pass);
+  float* y = mutable_output();
   ParallelRows(threads(), shape().channels, [&](RowRange channels) {
     // One channel after the other: it stays in the cache for all that is done with it.
     for (int64_t i = channels.begin; i < channels.end; ++i) {
@@ -195,8 +196,8 @@ void BatchNorm::Forward(const Pass& pass, const float* input) {
       UpdateStatistics(pass, input + first, i);
       const float factor = pass.values[scale_offset_ + i] * inverse_deviation_.data()[i];
       const float offset = pass.values[shift_offset_ + i] - mean_.data()[i] * factor;
-      Scale(input + first, c, factor, offset, mutable_output() + first);
-      BiasActivate(spec_.activation, nullptr, mutable_output(), stride(), c.width,
+      Scale(input + first, c, factor, offset, y + first);
+      BiasActivate(spec_.activation, nullptr, y, stride(), c.width,
                    {i * c.positions, (i + 1) * c.positions});
     }
   });
@@ -210,7 +211,7 @@ void BatchNorm::Backward(const Pass& pass, const float* input, float* delta, flo
   float* shift_gradient = scale_gradient + shape().channels;
   ParallelRows(threads(), shape().channels, [&](RowRange channels) {
     for (int64_t i = channels.begin; i < channels.end; ++i) {
-      ActivationGradient(spec_.activation, no_dropout_, output(), delta, stride(), c.width,
+      ActivationBackward(spec_.activation, no_dropout_, delta, c.width,
                          {i * c.positions, (i + 1) * c.positions});
       const int64_t first = i * c.positions * c.stride;
       const float mean = mean_.data()[i];

@@ -26,8 +26,10 @@ class BatchNorm final : public Layer {
   void Forward(const Pass& pass, const float* input) override;
   void Backward(const Pass& pass, const float* input, float* delta, float* input_delta,
                 const BackwardTarget& target) override;
+  OutputUse input_use() const override { return OutputUse::kExact; }
 
  private:
+  OutputUse own_use() const override { return UseOf(spec_.activation, no_dropout_); }
   BatchNorm(const LayerSpec& spec, const MapShape& input, BuildContext& context);
   // Fills mean_ and inverse_deviation_ of one channel, which `x` is, and moves its running
   // statistics while training.

@@ -43,6 +43,7 @@ absl::StatusOr<Chain> Chain::Create(std::span<const LayerSpec> specs, const MapS
     const bool wanted = input_gradient || !chain.empty();
     auto layer = MakeLayer(specs[i], chain.shape_, i, wanted, context);
     if (!layer.ok()) return base::Annotate(layer.status(), fmt::format("layer {}", i));
+    if (!chain.empty()) chain.back().PlanOutput((*layer)->input_use());
     chain.shape_ = (*layer)->shape();
     chain.layers_.push_back(std::move(layer).value());
   }
@@ -50,9 +51,10 @@ absl::StatusOr<Chain> Chain::Create(std::span<const LayerSpec> specs, const MapS
 }
 
 void Chain::Forward(const Pass& pass, const float* input) {
-  for (const auto& layer : layers_) {
-    layer->Forward(pass, input);
-    input = layer->output();
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    layers_[i]->Forward(pass, input);
+    if (i > 0) layers_[i - 1]->Release(pass);
+    input = layers_[i]->output();
   }
 }
 
@@ -61,10 +63,17 @@ void Chain::Backward(const Pass& pass, const float* input, float* delta, float* 
   Workspace::Lease lease(*workspace_);
   float* next = lease.data();
   for (size_t i = layers_.size(); i-- > 0;) {
-    const float* layer_input = i > 0 ? layers_[i - 1]->output() : input;
+    const float* layer_input = i > 0 ? layers_[i - 1]->Restore() : input;
     layers_[i]->Backward(pass, layer_input, delta, i > 0 ? next : input_delta, target);
+    if (i > 0) layers_[i - 1]->Release();
     std::swap(delta, next);
   }
+}
+
+int64_t Chain::ActivationBytes() const {
+  int64_t bytes = 0;
+  for (const auto& layer : layers_) bytes += layer->ActivationBytes();
+  return bytes;
 }
 
 void Chain::CollectProducts(std::vector<const ProductLayer*>& products) const {

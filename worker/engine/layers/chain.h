@@ -20,7 +20,14 @@ class Chain {
   // Of the output; of the input when there are no layers.
   const MapShape& shape() const { return shape_; }
 
-  // As in Layer; not for an empty chain.
+  // What the first layer's backward pass reads of the input; kNone when there are no layers.
+  OutputUse input_use() const {
+    return layers_.empty() ? OutputUse::kNone : layers_.front()->input_use();
+  }
+  int64_t ActivationBytes() const;
+
+  // As in Layer; not for an empty chain. The output of back() is the caller's to plan and to
+  // release.
   void Forward(const Pass& pass, const float* input);
   void Backward(const Pass& pass, const float* input, float* delta, float* input_delta,
                 const BackwardTarget& target);

@@ -5,8 +5,9 @@
 //              channel and row by row. Of a batch, `size` columns count, and `width` are computed.
 //              Columns [size, width) of activations may hold anything finite; those of deltas are
 //              zero, which every Backward() preserves.
-// Memory:      a layer owns its output; deltas are lent by the Workspace and as large as the widest
-//              activations.
+// Memory:      a layer owns its output, or between the passes keeps of it only what pruning leaves
+//              (pruned_output.h) and is lent a buffer while it is in use; deltas are lent by the
+//              Workspace too. Lent buffers are as large as the widest activations.
 // Threading:   one caller at a time.
 #pragma once
 
@@ -20,6 +21,8 @@
 #include "common/tensor/model.h"
 #include "worker/engine/aligned_buffer.h"
 #include "worker/engine/backend.h"
+#include "worker/engine/dropout.h"
+#include "worker/engine/layers/pruned_output.h"
 #include "worker/engine/spec.h"
 #include "worker/engine/weight_matrix.h"
 
@@ -55,24 +58,24 @@ class Workspace {
   // Room for a gradient of biases, or of any vector of a layer.
   std::span<float> vector() { return vector_.span(); }
 
-  // A delta buffer, given back at the end of the scope.
+  // A buffer for deltas or activations, given back at the end of the scope.
   class Lease {
    public:
-    explicit Lease(Workspace& workspace) : workspace_(workspace) {
-      if (workspace.leased_ == workspace.deltas_.size()) {
-        workspace.deltas_.emplace_back(workspace.delta_floats_);
-      }
-      data_ = workspace.deltas_[workspace.leased_++].data();
-    }
-    ~Lease() { --workspace_.leased_; }
+    explicit Lease(Workspace& workspace);
+    ~Lease() { workspace_.free_.push_back(index_); }
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
-    float* data() { return data_; }
+    float* data() { return workspace_.deltas_[index_].data(); }
 
    private:
     Workspace& workspace_;
-    float* data_;
+    size_t index_;
   };
+
+  // Of all buffers that were lent so far.
+  int64_t lent_bytes() const {
+    return static_cast<int64_t>(deltas_.size() * sizeof(float)) * delta_floats_;
+  }
 
  private:
   int64_t scratch_floats_ = 0;
@@ -81,7 +84,7 @@ class Workspace {
   AlignedBuffer scratch_;
   AlignedBuffer vector_;
   std::vector<AlignedBuffer> deltas_;
-  size_t leased_ = 0;
+  std::vector<size_t> free_;
 };
 
 // What layers are built from. Tensors are taken in layout order.
@@ -93,6 +96,7 @@ struct BuildContext {
   int64_t stride;
   int threads;
   DropoutScaling dropout_scaling;
+  double activation_pruning = 0;  // share of stored outputs that is dropped; 0: nothing is pruned
   size_t next_tensor = 0;
 };
 
@@ -108,12 +112,30 @@ struct BackwardTarget {
       {};
 };
 
+// What a backward pass reads of a layer's output: nothing, in weight gradients only (there pruned
+// values will do), or all of it.
+enum class OutputUse { kNone, kWeightGradient, kExact };
+
 class Layer {
  public:
   virtual ~Layer() = default;
 
   const MapShape& shape() const { return shape_; }
-  const float* output() const { return output_.data(); }
+  // Valid after Forward() until Release(), and after Restore().
+  const float* output() const { return output_; }
+  // Before the first pass: what the next layers' backward passes read of output().
+  void PlanOutput(OutputUse use);
+  // After the last use of output() in the forward pass.
+  void Release(const Pass& pass);
+  // output() for a backward pass that reads it: small values are 0 where it is pruned. Null where
+  // nothing is kept.
+  const float* Restore();
+  // After the last use in the backward pass.
+  void Release() { lent_.reset(); }
+  // Of stored activations, without what the Workspace lends.
+  virtual int64_t ActivationBytes() const;
+  // What Backward() reads of its input.
+  virtual OutputUse input_use() const = 0;
 
   // Computes output() from `input`.
   virtual void Forward(const Pass& pass, const float* input) = 0;
@@ -129,13 +151,23 @@ class Layer {
   Layer(const MapShape& shape, BuildContext& context)
       : shape_(shape),
         stride_(context.stride),
+        max_width_((context.max_batch + kLanes - 1) / kLanes * kLanes),
         threads_(context.threads),
         workspace_(context.workspace),
-        output_(shape.features() * context.stride) {
-    workspace_.NeedDelta(output_.size());
+        activation_pruning_(context.activation_pruning) {
+    workspace_.NeedDelta(shape_.features() * stride_);
   }
 
-  float* mutable_output() { return output_.data(); }
+  // What the layer's own Backward() reads of output(): by default nothing. A layer that answers
+  // kWeightGradient uses it through ActivationBackward() only.
+  virtual OutputUse own_use() const { return OutputUse::kNone; }
+  // The use of ActivationBackward() with such an activation.
+  static OutputUse UseOf(Activation activation, const DropoutMask& dropout);
+  // `delta` for rows of features, from that of the output to that of the preactivation.
+  void ActivationBackward(Activation activation, const DropoutMask& dropout, float* delta,
+                          int64_t width, RowRange rows) const;
+
+  float* mutable_output();
   int64_t stride() const { return stride_; }
   int threads() const { return threads_; }
   Workspace& workspace() { return workspace_; }
@@ -143,9 +175,15 @@ class Layer {
  private:
   MapShape shape_;
   int64_t stride_;
+  int64_t max_width_;
   int threads_;
   Workspace& workspace_;
-  AlignedBuffer output_;
+  double activation_pruning_;
+  AlignedBuffer owned_;
+  std::optional<PrunedOutput> pruned_;  // else the output is owned
+  bool kept_ = false;                   // whether pruned_ can restore values
+  std::optional<Workspace::Lease> lent_;
+  float* output_ = nullptr;
 };
 
 // Errors: InvalidArgument (SHAPE_MISMATCH) unless the next tensor of the layout is rows × cols.

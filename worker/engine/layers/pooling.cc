@@ -54,8 +54,9 @@ class Pooling final : public Layer {
   void Forward(const Pass& pass, const float* input) override {
     const int64_t width = pass.extent.width;
     const float share = 1.0F / static_cast<float>(window_.height * window_.width);
+    float* output = mutable_output();
     ForEachOutput([&](int64_t to, int64_t from) {
-      float* y = mutable_output() + to * stride();
+      float* y = output + to * stride();
       if (largest_) {
         std::copy_n(input + from * stride(), width, y);
         ForEachInput(from, [&](int64_t row) { RaiseTo(input + row * stride(), width, y); });
@@ -90,7 +91,11 @@ class Pooling final : public Layer {
     });
   }
 
+  OutputUse input_use() const override { return largest_ ? OutputUse::kExact : OutputUse::kNone; }
+
  private:
+  OutputUse own_use() const override { return largest_ ? OutputUse::kExact : OutputUse::kNone; }
+
   // Calls body(output row, input row of the window's corner); a channel stays on one thread.
   template <typename Body>
   void ForEachOutput(const Body& body) const {

@@ -117,7 +117,7 @@ void ProductLayer::Forward(const Pass& pass, const float* input) {
   }
 }
 
-void ProductLayer::ActivationBackward(const Pass& pass, float* delta) {
+void ProductLayer::ToPreactivation(const Pass& pass, float* delta) {
   if (delta_is_of_preactivation_) return;
   const int64_t width = pass.extent.width;
   if (spec_.activation == Activation::kSoftmax) {
@@ -125,13 +125,13 @@ void ProductLayer::ActivationBackward(const Pass& pass, float* delta) {
     return;
   }
   ParallelRows(threads(), shape().features(), [&](RowRange rows) {
-    ActivationGradient(spec_.activation, dropout_, output(), delta, stride(), width, rows);
+    ActivationBackward(spec_.activation, dropout_, delta, width, rows);
   });
 }
 
 void ProductLayer::Backward(const Pass& pass, const float* input, float* delta, float* input_delta,
                             const BackwardTarget& target) {
-  ActivationBackward(pass, delta);
+  ToPreactivation(pass, delta);
   if (input_delta != nullptr) {
     weight_->InputGradient(pass.values + weight_offset_, delta, pass.extent, input_delta,
                            workspace().scratch());

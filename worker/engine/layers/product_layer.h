@@ -22,6 +22,7 @@ class ProductLayer final : public Layer {
   void Forward(const Pass& pass, const float* input) override;
   void Backward(const Pass& pass, const float* input, float* delta, float* input_delta,
                 const BackwardTarget& target) override;
+  OutputUse input_use() const override { return OutputUse::kWeightGradient; }
   void CollectProducts(std::vector<const ProductLayer*>& products) const override {
     products.push_back(this);
   }
@@ -43,8 +44,9 @@ class ProductLayer final : public Layer {
   ProductLayer(const LayerSpec& spec, const MapShape& input, const MapShape& output, size_t index,
                BuildContext& context);
   absl::Status AddTensors(const ConvShape& shape, bool input_gradient, BuildContext& context);
+  OutputUse own_use() const override { return UseOf(spec_.activation, dropout_); }
   void DrawDropout(const Pass& pass);
-  void ActivationBackward(const Pass& pass, float* delta);
+  void ToPreactivation(const Pass& pass, float* delta);
 
   LayerSpec spec_;
   size_t index_;

@@ -1,5 +1,6 @@
 #include "worker/engine/layers/residual.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/status.h"
@@ -30,7 +31,17 @@ Residual::Residual(Activation activation, const MapShape& input, Chain body, Cha
       activation_(activation),
       input_features_(input.features()),
       body_(std::move(body)),
-      shortcut_(std::move(shortcut)) {}
+      shortcut_(std::move(shortcut)) {
+  // They are only added.
+  body_.back().PlanOutput(OutputUse::kNone);
+  if (!shortcut_.empty()) shortcut_.back().PlanOutput(OutputUse::kNone);
+}
+
+OutputUse Residual::input_use() const { return std::max(body_.input_use(), shortcut_.input_use()); }
+
+int64_t Residual::ActivationBytes() const {
+  return Layer::ActivationBytes() + body_.ActivationBytes() + shortcut_.ActivationBytes();
+}
 
 template <typename Body>
 void Residual::ForRows(const Body& body) const {
@@ -42,11 +53,14 @@ void Residual::Forward(const Pass& pass, const float* input) {
   body_.Forward(pass, input);
   if (!shortcut_.empty()) shortcut_.Forward(pass, input);
   const float* direct = shortcut_.empty() ? input : shortcut_.back().output();
+  float* y = mutable_output();
   ForRows([&](RowRange rows) {
-    CopyRows(body_.back().output(), mutable_output(), stride(), width, rows);
-    AddRows(direct, mutable_output(), stride(), width, rows);
-    BiasActivate(activation_, nullptr, mutable_output(), stride(), width, rows);
+    CopyRows(body_.back().output(), y, stride(), width, rows);
+    AddRows(direct, y, stride(), width, rows);
+    BiasActivate(activation_, nullptr, y, stride(), width, rows);
   });
+  body_.back().Release(pass);
+  if (!shortcut_.empty()) shortcut_.back().Release(pass);
 }
 
 void Residual::Backward(const Pass& pass, const float* input, float* delta, float* input_delta,
@@ -54,7 +68,7 @@ void Residual::Backward(const Pass& pass, const float* input, float* delta, floa
   const int64_t width = pass.extent.width;
   Workspace::Lease copy(workspace());
   ForRows([&](RowRange rows) {
-    ActivationGradient(activation_, no_dropout_, output(), delta, stride(), width, rows);
+    ActivationBackward(activation_, no_dropout_, delta, width, rows);
     CopyRows(delta, copy.data(), stride(), width, rows);
   });
   body_.Backward(pass, input, copy.data(), input_delta, target);

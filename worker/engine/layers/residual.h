@@ -22,8 +22,11 @@ class Residual final : public Layer {
   void Backward(const Pass& pass, const float* input, float* delta, float* input_delta,
                 const BackwardTarget& target) override;
   void CollectProducts(std::vector<const ProductLayer*>& products) const override;
+  int64_t ActivationBytes() const override;
+  OutputUse input_use() const override;
 
  private:
+  OutputUse own_use() const override { return UseOf(activation_, no_dropout_); }
   Residual(Activation activation, const MapShape& input, Chain body, Chain shortcut,
            BuildContext& context);
   template <typename Body>

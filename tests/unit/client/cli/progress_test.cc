@@ -70,6 +70,21 @@ TEST(ProgressTest, TroubleIsToldAboveTheLiveLine) {
                         "extend\njobs/a  round 1 of…"));
 }
 
+TEST(ProgressTest, StepsBeforeTheFirstRoundAreTold) {
+  std::ostringstream err;
+  Progress progress(err, {}, SomeJob());
+  v1::JobEvent event;
+  v1::PreludeStep& step = *event.mutable_prelude_step();
+  step.set_phase("select_loss");
+  step.set_candidate(2);
+  step.set_candidates(3);
+  step.set_loss(1.25);
+  step.set_bytes_sent(2048);
+  progress.OnEvent(event);
+  EXPECT_EQ(err.str(),
+            "jobs/a  before round 1: select_loss  candidate 2 of 3  loss 1.2500  2.0 kB\n");
+}
+
 TEST(ProgressTest, TotalsSumOverRounds) {
   std::ostringstream err;
   Progress progress(err, {}, SomeJob());

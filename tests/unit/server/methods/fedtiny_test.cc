@@ -204,7 +204,7 @@ TEST(FedTinyTest, MergesListsByExamplesAndPrunesAmongTheOld) {
   }
   const reduce::Reduced reduced = reducer->Finish().value();
   const Evolution evolution =
-      PlanGradientGrowth(model, std::vector<int64_t>{2, 0}, reduced).value();
+      PlanGradientGrowth(model, std::vector<int64_t>{2, 0}, reduced.scores).value();
   const tensor::ModelState evolved =
       Evolve(model, evolution, [](const StructureChange::Tensor& change) {
         return std::vector<float>(change.diff.grown.size(), 0.0F);

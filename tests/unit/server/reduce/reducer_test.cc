@@ -18,16 +18,20 @@ namespace {
 
 using ::testing::TestWithParam;
 
-// One sparse tensor of 4 × 6 with 7 weights and a dense bias of 4.
-std::shared_ptr<const tensor::ModelTopology> SmallTopology() {
+// One sparse tensor of 4 × 6 with weights at `positions` and a dense bias of 4.
+std::shared_ptr<const tensor::ModelTopology> OwnStructure(const std::vector<int64_t>& positions) {
   auto layout = std::make_shared<tensor::ModelLayout>();
   layout->push_back({"layers.0.weight", {4, 6}, 4, 6, true});
   layout->push_back({"layers.0.bias", {4}, 4, 1, false});
-  const std::vector<int64_t> positions = {0, 3, 7, 8, 14, 20, 23};
   auto topology = tensor::Topology::FromPositions(4, 6, positions);
   auto model = tensor::ModelTopology::Create(
       layout, {std::make_shared<const tensor::Topology>(std::move(topology).value()), nullptr});
   return std::make_shared<const tensor::ModelTopology>(std::move(model).value());
+}
+
+// The same with 7 weights.
+std::shared_ptr<const tensor::ModelTopology> SmallTopology() {
+  return OwnStructure({0, 3, 7, 8, 14, 20, 23});
 }
 
 // A source that hands `values` out in pieces of 3.
@@ -63,6 +67,12 @@ Partial NastyPartial(ReducerKind kind, uint64_t k) {
     values.push_back(static_cast<float>(rng.Below(2) == 0 ? magnitude : -magnitude));
   }
   SetValues(partial, values);
+  if (kind == ReducerKind::kOwnersMean) {
+    // Every other participant has a structure of its own, with as many weights.
+    if (k % 2 == 1)
+      partial.topology = OwnStructure({0, 3, 6 + static_cast<int64_t>(k), 14, 15, 20, 21});
+    return partial;
+  }
   partial.scores.resize(2);
   for (const int64_t position : {1, 2, 9, 15, 22}) {
     if (rng.Below(3) == 0) continue;
@@ -161,7 +171,9 @@ TEST_P(ReducerConformanceTest, OneParticipantIsReturnedAsItIs) {
                   .ok());
   EXPECT_EQ(reduced.values, values);
   ASSERT_EQ(reduced.scores.size(), only.scores.size());
-  EXPECT_EQ(reduced.scores[0].values, only.scores[0].values);
+  for (size_t i = 0; i < only.scores.size(); ++i) {
+    EXPECT_EQ(reduced.scores[i].values, only.scores[i].values);
+  }
 }
 
 TEST_P(ReducerConformanceTest, DuplicateParticipantIsRefused) {
@@ -210,10 +222,12 @@ TEST_P(ReducerConformanceTest, SpentReducerRefusesFurtherUse) {
 }
 
 const Case kMeanCase = {.name = "Mean"};
+const Case kOwnersCase = {.name = "OwnersMean", .kind = ReducerKind::kOwnersMean};
 
 // Reducers of values; the norm is out of reach of what NastyPartial() makes.
 std::vector<Case> ValueCases() {
   return {kMeanCase,
+          kOwnersCase,
           {.name = "MeanKept", .aggregation = {.keep_updates = true}},
           {.name = "MeanClipped", .aggregation = {.clip_norm = 1e9}},
           {.name = "Median", .aggregation = {.rule = Rule::kMedian}},
@@ -271,6 +285,12 @@ TEST_P(ValueReducerTest, UpdateWithoutExamplesIsRefused) {
 }
 
 TEST_P(ValueReducerTest, InvalidScoresAreRefused) {
+  if (GetParam().kind == ReducerKind::kOwnersMean) {
+    Partial bad = Valid(2);
+    bad.scores = {{{1}, {1.0F}}, {}};
+    ExpectRefusedUnchanged(bad, "SHAPE_MISMATCH");
+    return;
+  }
   Partial bad = Valid(2);
   bad.scores = {{{1, 2}, {1.0f, std::numeric_limits<float>::quiet_NaN()}}, {}};
   ExpectRefusedUnchanged(bad, "NON_FINITE");
@@ -317,6 +337,7 @@ TEST_P(MeanReducerTest, CancellationIsExact) {
 
 // Computed by hand: positions that a participant did not report count as zero there.
 TEST_P(MeanReducerTest, ScoresAreSampleWeightedSumsOverAllExamples) {
+  if (GetParam().kind == ReducerKind::kOwnersMean) return;  // it takes none
   std::vector<Partial> partials(3);
   const std::vector<int64_t> examples = {50, 30, 20};
   const std::vector<ScoreList> lists = {
@@ -360,7 +381,7 @@ TEST_P(MeanReducerTest, TotalPastTheRangeIsRefusedWhateverTheOrder) {
   EXPECT_EQ(base::ReasonOf(reducer->Finish().status()), "VALUE_OUT_OF_RANGE");
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, MeanReducerTest, testing::Values(kMeanCase), NameOf);
+INSTANTIATE_TEST_SUITE_P(Kinds, MeanReducerTest, testing::Values(kMeanCase, kOwnersCase), NameOf);
 INSTANTIATE_TEST_SUITE_P(Kinds, ValueReducerTest, testing::ValuesIn(ValueCases()), NameOf);
 
 TEST(FixedPointTest, ProductIsExactDownToTwoToTheMinusSixty) {
@@ -423,6 +444,76 @@ TEST_P(ValueReducerTest, StateThatCannotBeIsRefused) {
   negative[10] = -1e-9F;
   EXPECT_EQ(base::ReasonOf(reducer->Merge(WithState(negative))), "VALUE_OUT_OF_RANGE");
   EXPECT_EQ(base::ReasonOf(reducer->Merge(WithState({}))), "SHAPE_MISMATCH");
+}
+
+// scale, shift, running mean and running variance of two channels, after one weight.
+std::shared_ptr<const tensor::ModelTopology> WithStatistics() {
+  auto layout = std::make_shared<tensor::ModelLayout>();
+  layout->push_back({"layers.0.weight", {2, 1}, 2, 1, true});
+  for (const char* name : {"weight", "bias", "running_mean", "running_var"}) {
+    layout->push_back({std::string("layers.1.") + name, {2}, 2, 1, false});
+    layout->back().buffer = layout->size() > 3;
+  }
+  return std::make_shared<const tensor::ModelTopology>(
+      tensor::ModelTopology::Create(layout, std::vector<std::shared_ptr<const tensor::Topology>>(5))
+          .value());
+}
+
+TEST(MeanReducerTest, NegativeRunningVarianceIsRefused) {
+  const auto refused = [](int64_t count, size_t negative) {
+    Partial partial;
+    partial.participant = "a";
+    partial.examples = 1;
+    std::vector<float> values(count, 1.0F);
+    values[negative] = -1e-9F;
+    SetValues(partial, values);
+    return base::ReasonOf(MakeReducer(ReducerKind::kMean, WithStatistics(), count)->Merge(partial));
+  };
+  // The model's values, with momentum, and statistics alone: means may be negative.
+  for (const int64_t count : {10, 20}) {
+    EXPECT_EQ(refused(count, 7), "");
+    EXPECT_EQ(refused(count, 8), "VALUE_OUT_OF_RANGE");
+    EXPECT_EQ(refused(count, 9), "VALUE_OUT_OF_RANGE");
+  }
+  EXPECT_EQ(refused(20, 18), "") << "momentum has any sign";
+  EXPECT_EQ(refused(4, 1), "");
+  EXPECT_EQ(refused(4, 2), "VALUE_OUT_OF_RANGE");
+}
+
+Partial Owner(const std::string& name, int64_t examples, std::vector<int64_t> positions,
+              const std::vector<float>& weights) {
+  Partial partial;
+  partial.participant = name;
+  partial.examples = examples;
+  partial.topology = OwnStructure(positions);
+  std::vector<float> values = weights;
+  values.insert(values.end(), 4, static_cast<float>(examples));
+  SetValues(partial, values);
+  return partial;
+}
+
+TEST(OwnersReducerTest, EachPositionIsTheMeanOfThoseWhoHaveIt) {
+  auto reducer = MakeReducer(ReducerKind::kOwnersMean, OwnStructure({2, 5, 9}), 7);
+  ASSERT_TRUE(reducer->Merge(Owner("a", 30, {2, 7, 9}, {1, 4, 10})).ok());
+  ASSERT_TRUE(reducer->Merge(Owner("b", 10, {2, 7, 20}, {5, 8, -3})).ok());
+  const auto reduced = reducer->Finish();
+  ASSERT_TRUE(reduced.ok());
+  // 5 has no owner any more. 2: (30·1 + 10·5) / 40; 7: (30·4 + 10·8) / 40; 9 and 20 have one each.
+  EXPECT_EQ(reduced->topology->topology(0).Positions(), (std::vector<int64_t>{2, 7, 9, 20}));
+  EXPECT_EQ(reduced->values, (std::vector<float>{2, 5, 10, -3, 25, 25, 25, 25}));
+}
+
+TEST(OwnersReducerTest, StructureWithAnotherNumberOfWeightsIsRefusedUnchanged) {
+  auto reducer = MakeReducer(ReducerKind::kOwnersMean, OwnStructure({2, 5, 9}), 7);
+  Partial bad = Owner("b", 10, {2, 7}, {5, 8});
+  EXPECT_EQ(base::ReasonOf(reducer->Merge(bad)), "SHAPE_MISMATCH");
+  bad = Owner("b", 10, {2, 7, 9, 11}, {5, 8, 1, 1});
+  EXPECT_EQ(base::ReasonOf(reducer->Merge(bad)), "SHAPE_MISMATCH");
+  bad = Owner("b", 10, {2, 7, 9}, {5, 8, 1});
+  bad.topology = WithStatistics();
+  EXPECT_EQ(base::ReasonOf(reducer->Merge(bad)), "SHAPE_MISMATCH");
+  ASSERT_TRUE(reducer->Merge(Owner("a", 30, {2, 5, 9}, {1, 4, 10})).ok());
+  EXPECT_EQ(reducer->Finish()->values, (std::vector<float>{1, 4, 10, 30, 30, 30, 30}));
 }
 
 }  // namespace

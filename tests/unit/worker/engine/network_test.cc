@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 
 #include "common/base/status.h"
@@ -281,6 +282,45 @@ TEST(NetworkTest, SetValuesForgetsMomentumAndChecksTheCount) {
   network->Train(owned.batch, 0.1, 0);
   EXPECT_EQ(Values(*network), first);
   EXPECT_EQ(base::ReasonOf(network->SetValues(RandomFloats(3, 1))), "SHAPE_MISMATCH");
+}
+
+TEST(NetworkTest, RestructuredItGoesOnAsANewNetworkWithTheSameValuesAndState) {
+  const NetworkSpec spec =
+      MakeSpec(Activation::kRelu, false, Activation::kLinear, Loss::kCrossEntropy);
+  for (const auto kind : {OptimizerSpec::Kind::kSgd, OptimizerSpec::Kind::kAdam}) {
+    const OptimizerSpec optimizer = {.kind = kind, .momentum = 0.9};
+    const auto network = MakeNetwork(spec, optimizer, 20, 2);
+    const OwnedBatch owned = MakeBatch(spec, *network, 20);
+    network->Train(owned.batch, 0.1, 1);
+    const auto base = network->topology();
+    const tensor::ModelState before = {base, Values(*network), network->optimizer_state()};
+    // Three weights of the first layer go, and other positions come.
+    tensor::TopologyDiff diff = {.dropped = {0, 4, 9}, .grown = {}};
+    const std::vector<int64_t> active = base->topology(0).Positions();
+    for (int64_t position = 0; diff.grown.size() < 3; ++position) {
+      if (!std::ranges::binary_search(active, position)) diff.grown.push_back(position);
+    }
+    std::vector<std::shared_ptr<const tensor::Topology>> topologies;
+    for (size_t i = 0; i < base->num_tensors(); ++i) {
+      topologies.push_back(base->shared_topology(i));
+    }
+    topologies[0] =
+        std::make_shared<const tensor::Topology>(tensor::Apply(base->topology(0), diff).value());
+    const auto updated = std::make_shared<const tensor::ModelTopology>(
+        tensor::ModelTopology::Create(base->shared_layout(), topologies).value());
+    ASSERT_TRUE(network->Restructure(updated).ok());
+    const tensor::ModelState expected = tensor::Relayout(before, updated);
+    EXPECT_EQ(Values(*network), expected.values);
+    EXPECT_EQ(network->optimizer_state(), expected.optimizer_state);
+    EXPECT_EQ(network->topology()->hash(), updated->hash());
+
+    auto fresh = Network::Create(spec, optimizer, updated, 20, 2, BackendKind::kOneDnn).value();
+    ASSERT_TRUE(fresh->SetValues(expected.values).ok());
+    ASSERT_TRUE(fresh->SetOptimizerState(expected.optimizer_state, 1).ok());
+    EXPECT_EQ(network->Train(owned.batch, 0.1, 2).loss_sum,
+              fresh->Train(owned.batch, 0.1, 2).loss_sum);
+    EXPECT_EQ(Values(*network), Values(*fresh));
+  }
 }
 
 TEST(NetworkTest, StrideIsAnOddNumberOfCacheLines) {

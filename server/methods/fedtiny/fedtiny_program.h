@@ -1,0 +1,85 @@
+// FedTinyProgram: a pool of pruned candidates, chosen by recalibrated batch normalisation, then
+// training with progressive pruning.
+//
+// Phases:      "select_statistics" and "select_loss" for each candidate, then those of
+// GrowingProgram.
+// Source:      Huang et al., ICDCS 2023; methods.md 2.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "server/methods/growth/growing_program.h"
+
+namespace espalier::server::methods {
+
+struct FedTinyOptions {
+  double density;
+  int64_t pool_size;
+  std::string selection;  // adaptive, vanilla or first
+  bool exponential;       // statistics by the layers' momentum, else exact averages
+  int64_t passes;
+  double development_fraction;
+  bool pooled_variance;
+  std::string progressive;  // block, layer, entire or none
+  bool backward;
+  int64_t blocks;
+  double alpha;
+  int64_t update_every;
+  int64_t stop_round;
+  GrowthOptions growth;
+};
+
+class FedTinyProgram : public GrowingProgram {
+ public:
+  FedTinyProgram(const v1::JobSpec& spec, FedTinyOptions options)
+      : GrowingProgram(spec, options.growth), options_(std::move(options)) {}
+
+ protected:
+  bool evolves() const override { return options_.progressive != "none"; }
+  absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
+      const tensor::ModelLayout&) const override;
+  absl::StatusOr<std::optional<Transition>> StartPrelude() const override;
+  absl::StatusOr<Transition> NextInPrelude(ProgramState state,
+                                           const reduce::Reduced& reduced) const override;
+  // Those of one block, from the output backwards, every `update_every` rounds.
+  std::vector<int64_t> UpdateCounts(const ProgramState& state) const override;
+
+ private:
+  struct Selection;
+
+  absl::StatusOr<tensor::ModelState> Candidate(int64_t number) const;
+  // First step for a candidate: its running statistics, or at once its loss where it has none or
+  // the initial ones are to be used.
+  Transition Compare(ProgramState state, tensor::ModelState model, Selection selection) const;
+  absl::StatusOr<Transition> AfterSelectionStep(ProgramState state, Selection selection,
+                                                const reduce::Reduced& reduced) const;
+  Transition MeasureLoss(ProgramState state, const Selection& selection) const;
+  static Transition Go(ProgramState state, const Selection& selection, const char* phase,
+                       Step step);
+  absl::StatusOr<Transition> NextCandidate(ProgramState state, Selection selection) const;
+  // The sparse tensors that adjustment `index` (from 0) may change.
+  std::vector<size_t> Block(const tensor::ModelTopology& topology, int64_t index) const;
+
+  FedTinyOptions options_;
+};
+
+// MethodDeclaration::stored_counts. All candidates have as many weights in all; those of the first
+// are close to any other's.
+absl::StatusOr<std::vector<int64_t>> PoolCounts(const v1::JobSpec& spec,
+                                                const config::Parameters& parameters);
+
+// What a method of this kind sets for itself.
+struct FedTinyDefaults {
+  double density = 0.01;
+  double alpha = 0.3;
+};
+config::ParameterSchema FedTinyParameters(const FedTinyDefaults& defaults);
+void ValidateFedTiny(const v1::JobSpec& spec, const config::Parameters& parameters,
+                     std::vector<config::Violation>& violations);
+FedTinyOptions FedTinyOptionsOf(const v1::JobSpec& spec, const config::Parameters& parameters);
+
+}  // namespace espalier::server::methods

@@ -1,0 +1,148 @@
+// Parameters of FedTiny and of what is built on it.
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "common/base/status.h"
+#include "common/wire/model_spec/model_spec.h"
+#include "server/methods/fedtiny/fedtiny_program.h"
+#include "server/methods/structure.h"
+
+namespace espalier::server::methods {
+namespace {
+
+config::Parameter Whole(const char* name, int64_t value, double min, double max, const char* doc) {
+  return {.name = name, .default_value = value, .doc = doc, .min = min, .max = max, .choices = {}};
+}
+
+config::Parameter Word(const char* name, const char* value, std::vector<std::string> choices,
+                       const char* doc) {
+  return {
+      .name = name, .default_value = std::string(value), .doc = doc, .choices = std::move(choices)};
+}
+
+}  // namespace
+
+config::ParameterSchema FedTinyParameters(const FedTinyDefaults& defaults) {
+  return {
+      {.name = "density",
+       .default_value = defaults.density,
+       .doc = "Active weights / weights, over all sparsifiable layers.",
+       .min = 0,
+       .max = 1,
+       .min_exclusive = true,
+       .choices = {}},
+      Whole("pool_size", 10, 1, 1000, "Candidates that are compared."),
+      Word("selection", "adaptive", {"adaptive", "vanilla", "first"},
+           "How a candidate is chosen: by its loss with running statistics of the participants "
+           "(adaptive), by its loss as it is (vanilla), or candidate 0 without a comparison."),
+      Word(
+          "statistics", "cumulative", {"cumulative", "exponential"},
+          "Running statistics of the development set: its exact averages (cumulative), or moved by "
+          "the layers' momentum from 0 and 1 (exponential, the published code's)."),
+      Whole("passes", 5, 1, 1000, "Passes over the development set with exponential statistics."),
+      {.name = "development_fraction",
+       .default_value = 0.1,
+       .doc = "Share of a participant's training examples by which candidates are compared; at "
+              "least one batch.",
+       .min = 0,
+       .max = 1,
+       .min_exclusive = true,
+       .choices = {}},
+      Word("bn_variance", "linear", {"linear", "pooled"},
+           "How participants' variances are merged: their mean (linear, the paper's), or with "
+           "the differences between their means (pooled)."),
+      Word("progressive", "block", {"block", "layer", "entire", "none"},
+           "What one adjustment changes: a block of layers, one layer, all of them, or nothing "
+           "ever."),
+      Word("order", "backward", {"backward", "forward"},
+           "Blocks or layers take turns from the output to the input, or the other way."),
+      Whole("blocks", 5, 1, 1000,
+            "Groups of neighbouring sparse layers; at most as many as there are layers."),
+      {.name = "alpha",
+       .default_value = defaults.alpha,
+       .doc = "Share of a layer's weights that an adjustment at round 0 would replace; it falls "
+              "with half a cosine to 0 at stop_round.",
+       .min = 0,
+       .max = 1,
+       .choices = {}},
+      Whole("update_every", 10, 1, 1000000, "Rounds between two adjustments."),
+      Whole("stop_round", 100, 1, 1000000,
+            "Round from which on the structure stays; the job's rounds if they are fewer."),
+      Whole("growth_batches", 1, 1, 10000,
+            "Minibatches over which a worker averages the growth gradient."),
+      TopKParameter(),
+  };
+}
+
+void ValidateFedTiny(const v1::JobSpec& spec, const config::Parameters& parameters,
+                     std::vector<config::Violation>& violations) {
+  // Every candidate looks through the dense model once.
+  constexpr int64_t kMaxPositions = int64_t{1} << 31;
+  const auto layout = wire::LayoutOf(spec.model());
+  if (!layout.ok()) return;
+  int64_t positions = 0;
+  for (const tensor::TensorSpec& tensor : **layout) {
+    positions += std::min(tensor.size(), kMaxPositions);
+  }
+  if (positions > kMaxPositions) {
+    violations.push_back(
+        {"model.layers",
+         fmt::format("candidates are pruned from a dense model of at most {} weights, found "
+                     "more; use a smaller model, or method rigl",
+                     kMaxPositions)});
+    return;
+  }
+  const int64_t layers = std::ranges::count_if(
+      **layout, [](const tensor::TensorSpec& tensor) { return tensor.sparsifiable; });
+  if (layers == 0) {
+    violations.push_back({"method.name",
+                          "every layer of the model is marked dense, so there is nothing to prune; "
+                          "use method dense, or unmark a layer"});
+    return;
+  }
+  const Budget budget{.distribution = "erk", .density = parameters.Double("density")};
+  if (const auto counts = StoredCounts(**layout, budget); !counts.ok()) {
+    violations.push_back({"method.parameters.density", base::MessageOf(counts.status())});
+  }
+  if (IsGiven(spec, "blocks") && parameters.Int("blocks") > layers) {
+    violations.push_back({"method.parameters.blocks",
+                          fmt::format("the model has {} sparsifiable layers, found {} blocks; use "
+                                      "at most as many blocks as layers",
+                                      layers, parameters.Int("blocks"))});
+  }
+  if (IsGiven(spec, "stop_round") && parameters.Int("stop_round") > spec.federation().rounds()) {
+    violations.push_back(
+        {"method.parameters.stop_round",
+         fmt::format("expected at most the job's {} rounds, found {}; lower it, or "
+                     "leave it out",
+                     spec.federation().rounds(), parameters.Int("stop_round"))});
+  }
+}
+
+absl::StatusOr<std::vector<int64_t>> PoolCounts(const v1::JobSpec& spec,
+                                                const config::Parameters& parameters) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
+  return StoredCounts(*layout, {.distribution = "erk", .density = parameters.Double("density")});
+}
+
+FedTinyOptions FedTinyOptionsOf(const v1::JobSpec& spec, const config::Parameters& parameters) {
+  return FedTinyOptions{
+      .density = parameters.Double("density"),
+      .pool_size = parameters.Int("pool_size"),
+      .selection = parameters.Choice("selection"),
+      .exponential = parameters.Choice("statistics") == "exponential",
+      .passes = parameters.Int("passes"),
+      .development_fraction = parameters.Double("development_fraction"),
+      .pooled_variance = parameters.Choice("bn_variance") == "pooled",
+      .progressive = parameters.Choice("progressive"),
+      .backward = parameters.Choice("order") == "backward",
+      .blocks = parameters.Int("blocks"),
+      .alpha = parameters.Double("alpha"),
+      .update_every = parameters.Int("update_every"),
+      .stop_round = std::min<int64_t>(parameters.Int("stop_round"), spec.federation().rounds()),
+      .growth = {.batches = parameters.Int("growth_batches"),
+                 .exact = parameters.Choice("top_k") == "exact"}};
+}
+
+}  // namespace espalier::server::methods

@@ -1,0 +1,125 @@
+#include "server/reduce/value_check.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "common/base/status.h"
+#include "server/reduce/score_sums.h"
+
+namespace espalier::server::reduce {
+namespace {
+
+constexpr uint32_t kInfinityBits = 0x7f800000u;
+// Bounds are kept in units of 2^-20, in which any number of updates fits.
+constexpr int kBoundShift = kFractionBits - 20;
+constexpr double kMaxUpdate = 0x1p36;
+constexpr FixedPoint kMaxTotal = FixedPoint{1} << (42 + 20);
+
+absl::Status NonFiniteError(std::span<const float> values, int64_t offset) {
+  size_t i = 0;
+  while (LargestMagnitudeBits(values.subspan(i, 1)) < kInfinityBits) ++i;
+  return base::InvalidArgument(
+      "NON_FINITE", fmt::format("value {} of the update is {}, expected a finite number; lower the "
+                                "learning rate or check the data",
+                                offset + static_cast<int64_t>(i), values[i]));
+}
+
+}  // namespace
+
+absl::Status ValueCountError(int64_t expected, int64_t found) {
+  return base::InvalidArgument("SHAPE_MISMATCH",
+                               fmt::format("expected {} values (the stored weights of the step's "
+                                           "model and the state that goes with them), found {}",
+                                           expected, found));
+}
+
+ValueCheck::ValueCheck(const tensor::ModelTopology& topology, int64_t values_count)
+    : expected_(values_count) {
+  const int64_t stored = topology.total_stored();
+  int64_t statistics = 0;
+  std::vector<Range> in_model;
+  std::vector<Range> in_statistics;
+  bool is_variance = false;  // of each batch norm: mean, then variance
+  for (size_t i = 0; i < topology.num_tensors(); ++i) {
+    if (!topology.layout()[i].buffer) continue;
+    const int64_t size = topology.stored(i);
+    if (is_variance) {
+      in_model.push_back({topology.offset(i), topology.offset(i) + size});
+      in_statistics.push_back({statistics, statistics + size});
+    }
+    statistics += size;
+    is_variance = !is_variance;
+  }
+  if (stored > 0 && values_count >= stored && values_count % stored == 0) {
+    not_negative_ = std::move(in_model);
+    // Weights and first moments may have any sign; the third set holds means of squares.
+    if (values_count > 2 * stored) not_negative_.push_back({2 * stored, values_count});
+  } else if (values_count == statistics) {
+    not_negative_ = std::move(in_statistics);
+  }
+}
+
+absl::Status ValueCheck::CheckSigns(std::span<const float> piece, int64_t offset) const {
+  const int64_t end = offset + static_cast<int64_t>(piece.size());
+  for (const Range& range : not_negative_) {
+    for (int64_t i = std::max(range.begin, offset); i < std::min(range.end, end); ++i) {
+      if (piece[i - offset] >= 0) continue;
+      return base::InvalidArgument(
+          "VALUE_OUT_OF_RANGE",
+          fmt::format("value {} of the update is {}, expected a variance or second moment, which "
+                      "is not negative; update or replace the worker that sent it",
+                      i, piece[i - offset]));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<uint32_t> ValueCheck::Inspect(
+    const Partial& partial, const std::function<void(std::span<const float>)>& also) const {
+  if (partial.values_count != expected_) return ValueCountError(expected_, partial.values_count);
+  int64_t seen = 0;
+  uint32_t largest = 0;
+  if (partial.values) {
+    ESPALIER_RETURN_IF_ERROR(partial.values([&](std::span<const float> piece) -> absl::Status {
+      const uint32_t piece_largest = LargestMagnitudeBits(piece);
+      if (piece_largest >= kInfinityBits) return NonFiniteError(piece, seen);
+      ESPALIER_RETURN_IF_ERROR(CheckSigns(piece, seen));
+      largest = std::max(largest, piece_largest);
+      seen += static_cast<int64_t>(piece.size());
+      if (seen > expected_) return ValueCountError(expected_, seen);
+      if (also) also(piece);
+      return absl::OkStatus();
+    }));
+  }
+  if (seen != expected_) return ValueCountError(expected_, seen);
+  const uint32_t largest_score = ScoreSums::LargestMagnitude(partial.scores);
+  if (largest_score >= kInfinityBits) {
+    return base::InvalidArgument("NON_FINITE", "a score of the update is not a finite number");
+  }
+  return std::max(largest, largest_score);
+}
+
+absl::StatusOr<FixedPoint> SumBound::Of(uint32_t largest_bits, int64_t examples) {
+  const float largest = std::bit_cast<float>(largest_bits);
+  if (static_cast<double>(largest) * static_cast<double>(examples) >= kMaxUpdate) {
+    return base::InvalidArgument(
+        "VALUE_OUT_OF_RANGE",
+        fmt::format(
+            "expected |value|·examples below 2^36, found {} · {}; the training diverged: lower "
+            "the learning rate",
+            largest, examples));
+  }
+  return (ToFixedPoint(largest, examples) >> kBoundShift) + 1;
+}
+
+absl::Status SumBound::Check() const {
+  if (total_ <= kMaxTotal) return absl::OkStatus();
+  return base::InvalidArgument(
+      "VALUE_OUT_OF_RANGE",
+      "the sum of |value|·examples over all updates exceeds 2^42; the training "
+      "diverged: lower the learning rate");
+}
+
+}  // namespace espalier::server::reduce

@@ -1,0 +1,63 @@
+// ValueCheck: the first reading of what a participant sent, before anything of it is added.
+//
+// Checks:      the number of values; that none is infinite or NaN; that none of those which cannot
+//              be negative is: second moments of Adam and running variances.
+// Threading:   immutable.
+// Errors:      InvalidArgument (SHAPE_MISMATCH, NON_FINITE, VALUE_OUT_OF_RANGE), or what the source
+//              of values returns.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/tensor/model.h"
+#include "server/reduce/fixed_point.h"
+#include "server/reduce/reducer.h"
+
+namespace espalier::server::reduce {
+
+class ValueCheck {
+ public:
+  // `values_count` is a multiple of the model's stored values (weights, then optimizer state), or
+  // the number of its running statistics, or neither: then any value may be negative.
+  ValueCheck(const tensor::ModelTopology& topology, int64_t values_count);
+
+  int64_t values_count() const { return expected_; }
+  // Returns the bits of the largest magnitude among values and scores. `also` sees every piece of
+  // the values that is good.
+  absl::StatusOr<uint32_t> Inspect(
+      const Partial& partial, const std::function<void(std::span<const float>)>& also = {}) const;
+
+ private:
+  struct Range {
+    int64_t begin;
+    int64_t end;
+  };
+  // `piece` begins at value `offset` of the update.
+  absl::Status CheckSigns(std::span<const float> piece, int64_t offset) const;
+
+  int64_t expected_;
+  std::vector<Range> not_negative_;  // ascending
+};
+
+// The error of an update with another number of values.
+absl::Status ValueCountError(int64_t expected, int64_t found);
+
+// Keeps the exact sums of accepted updates within their range, whatever the order of arrival.
+class SumBound {
+ public:
+  // examples · (largest |value|), rounded up to a multiple of 2^-20.
+  // Errors: InvalidArgument (VALUE_OUT_OF_RANGE) from 2^36 on.
+  static absl::StatusOr<FixedPoint> Of(uint32_t largest_bits, int64_t examples);
+  void Add(FixedPoint bound) { total_ += bound; }
+  // Errors: InvalidArgument (VALUE_OUT_OF_RANGE) when all updates together passed 2^42.
+  absl::Status Check() const;
+
+ private:
+  FixedPoint total_ = 0;
+};
+
+}  // namespace espalier::server::reduce

@@ -1,0 +1,90 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/sparsity/drop.h"
+#include "tests/support/fake_fleet.h"
+#include "tests/unit/server/methods/test_jobs.h"
+
+namespace espalier::server::methods {
+namespace {
+
+v1::JobSpec FedMefJob() {
+  v1::JobSpec spec = SmallJob("fedmef");
+  SetDouble(spec, "density", 0.2);
+  SetWord(spec, "selection", "first");
+  SetWord(spec, "progressive", "entire");
+  SetInt(spec, "update_every", 3);
+  SetInt(spec, "stop_round", 20);
+  return spec;
+}
+
+TEST(FedMefTest, WhatIsMarkedBeforeTheRoundIsWhatIsDroppedAfterIt) {
+  for (const char* top_k : {"lists", "exact"}) {
+    v1::JobSpec spec = FedMefJob();
+    SetWord(spec, "top_k", top_k);
+    const auto program = MethodRegistry::Builtin().Make(spec).value();
+    const auto trace = test::RunJob(*program, test::FakeFleet(3)).value();
+    int adjusted = 0;
+    std::vector<std::vector<int32_t>> marked;
+    for (const Transition& transition : trace.transitions) {
+      if (transition.committed && transition.committed->weights_changed() > 0) {
+        ++adjusted;
+        for (const auto& change : transition.structure_change->tensors) {
+          EXPECT_EQ(change.diff.dropped, marked[change.tensor]);
+        }
+      }
+      if (!transition.step || !transition.step->task.train().has_extrusion()) continue;
+      const v1::Extrusion& extrusion = transition.step->task.train().extrusion();
+      EXPECT_EQ(extrusion.lambda(), 1e-4);
+      EXPECT_EQ(extrusion.learning_rate_cap(), 0.3);
+      marked.clear();
+      for (int i = 0; i < extrusion.counts_size(); ++i) {
+        marked.push_back(
+            sparsity::DropSmallestMagnitude(transition.state.model.tensor(i), extrusion.counts(i)));
+      }
+    }
+    EXPECT_EQ(adjusted, 6) << "rounds 3, 6, …, 18";
+  }
+}
+
+TEST(FedMefTest, ExtrusionIsForRoundsThatAdjustAndPruningForAll) {
+  const auto program = MethodRegistry::Builtin().Make(FedMefJob()).value();
+  const auto trace = test::RunJob(*program, test::FakeFleet(2)).value();
+  for (const Transition& transition : trace.transitions) {
+    if (!transition.step || !transition.step->task.has_train()) continue;
+    const v1::TrainTask& train = transition.step->task.train();
+    EXPECT_EQ(train.has_extrusion(), transition.step->round % 3 == 0);
+    EXPECT_EQ(train.growth_candidates().empty(), !train.has_extrusion());
+    EXPECT_EQ(train.training().activation_pruning(), 0.5);
+  }
+}
+
+TEST(FedMefTest, PartsCanBeSwitchedOff) {
+  v1::JobSpec spec = FedMefJob();
+  SetWord(spec, "extrusion_rate", "schedule");
+  SetDouble(spec, "lambda", 0);
+  SetDouble(spec, "activation_pruning", 0);
+  SetInt(spec, "update_every", 1);
+  const auto start = MethodRegistry::Builtin().Make(spec).value()->Start().value();
+  const v1::TrainTask& train = start.step->task.train();
+  EXPECT_EQ(train.extrusion().learning_rate_cap(), 0);
+  EXPECT_EQ(train.extrusion().lambda(), 0);
+  EXPECT_EQ(train.training().activation_pruning(), 0);
+}
+
+TEST(FedMefTest, TwoSharesForActivationsAreRefused) {
+  v1::JobSpec spec = FedMefJob();
+  spec.mutable_training()->set_activation_pruning(0.3);
+  std::vector<config::Violation> violations;
+  MethodRegistry::Builtin().Validate(spec, violations);
+  EXPECT_TRUE(violations.empty());
+  const auto start = MethodRegistry::Builtin().Make(spec).value()->Start().value();
+  EXPECT_EQ(start.step->task.train().training().activation_pruning(), 0.3);
+  SetDouble(spec, "activation_pruning", 0.6);
+  MethodRegistry::Builtin().Validate(spec, violations);
+  ASSERT_EQ(violations.size(), 1u);
+  EXPECT_EQ(violations[0].field, "method.parameters.activation_pruning");
+}
+
+}  // namespace
+}  // namespace espalier::server::methods
