@@ -11,6 +11,7 @@
 #include "worker/engine/kernels/sparse_product.h"
 #include "worker/recommender/epoch_order.h"
 #include "worker/recommender/sinks.h"
+#include "worker/recommender/snapshot.h"
 
 namespace espalier::worker::recommender {
 namespace {
@@ -297,13 +298,6 @@ void NeuMfPass::Backward(std::span<const RowTensor> tensors, const TouchedRows& 
   EmitStored(sink, places_.bias(), tensors[places_.bias()], &bias, threads_);
 }
 
-// Values of a model at one time, with their structure.
-struct Snapshot {
-  std::shared_ptr<const tensor::ModelTopology> topology;
-  std::vector<float> values;
-  std::vector<RowTensor> tensors;
-};
-
 class NeuMfScorer final : public Scorer {
  public:
   NeuMfScorer(v1::NeuMfModel spec, std::shared_ptr<const Snapshot> snapshot)
@@ -349,15 +343,8 @@ class NeuMf final : public RecommenderModel {
   int64_t StepsPerEpoch(int64_t batch_size) const override { return order_.steps(batch_size); }
 
   std::unique_ptr<Scorer> MakeScorer(const Interactions&) const override {
-    auto snapshot = std::make_shared<Snapshot>();
-    snapshot->topology = shared_topology();
-    snapshot->values.assign(values().begin(), values().end());
-    for (size_t i = 0; i < topology().num_tensors(); ++i) {
-      const RowTensor& from = tensor(i);
-      snapshot->tensors.emplace_back(from.rows(), from.cols(), topology().shared_topology(i).get(),
-                                     snapshot->values.data() + topology().offset(i));
-    }
-    return std::make_unique<NeuMfScorer>(spec_, std::move(snapshot));
+    return std::make_unique<NeuMfScorer>(
+        spec_, std::make_shared<const Snapshot>(shared_topology(), values()));
   }
 
  protected:
