@@ -1,6 +1,7 @@
 #include "common/config/validate.h"
 #include "common/config/validate_aggregation.h"
 #include "common/wire/model_spec/named_models.h"
+#include "common/wire/model_spec/recommender_layout.h"
 #include "common/wire/model_spec/shapes.h"
 
 namespace espalier::config {
@@ -66,6 +67,10 @@ void ApplyLayersDefaults(google::protobuf::RepeatedPtrField<v1::Layer>& layers) 
 }
 
 void ApplyModelDefaults(v1::ModelSpec& model) {
+  if (model.has_recommender()) {
+    *model.mutable_recommender() = wire::ExplicitRecommender(model.recommender());
+    return;
+  }
   model = wire::ExplicitModel(model);
   ApplyLayersDefaults(*model.mutable_layers());
   if (model.loss() == v1::LOSS_UNSPECIFIED) model.set_loss(v1::LOSS_CROSS_ENTROPY);
