@@ -34,6 +34,7 @@ class Ledger {
     double loss_sum;
     int64_t correct;
     int64_t peak_memory_bytes;
+    std::map<std::string, double> metric_sums;
   };
   int64_t min_examples_;
   std::map<std::string, Entry> entries_;

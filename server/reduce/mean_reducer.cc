@@ -34,18 +34,21 @@ absl::Status NonFiniteError(std::span<const float> values, int64_t offset) {
 }  // namespace
 
 MeanReducer::MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology,
-                         int64_t values_count)
-    : stored_(topology->total_stored()), sums_(values_count, 0), scores_(std::move(topology)) {}
+                         int64_t values_count, bool second_moments)
+    : second_moments_(second_moments),
+      stored_(topology->total_stored()), sums_(values_count, 0), scores_(std::move(topology)) {}
 
 absl::Status MeanReducer::CheckSigns(std::span<const float> piece, int64_t offset) const {
-  // Weights and first moments may have any sign; the third set holds means of squares.
-  for (size_t i = 0; i < piece.size(); ++i) {
-    if (offset + static_cast<int64_t>(i) < 2 * stored_ || piece[i] >= 0) continue;
+  // Weights, first moments and gradients may have any sign; the third set holds means of squares.
+  if (!second_moments_) return absl::OkStatus();
+  const auto end = std::min(offset + static_cast<int64_t>(piece.size()), 3 * stored_);
+  for (int64_t i = std::max<int64_t>(0, 2 * stored_ - offset); i < end - offset; ++i) {
+    if (piece[i] >= 0) continue;
     return base::InvalidArgument(
         "VALUE_OUT_OF_RANGE",
         fmt::format("value {} of the update is {}, expected a second moment, which is not "
                     "negative; update or replace the worker that sent it",
-                    offset + static_cast<int64_t>(i), piece[i]));
+                    offset + i, piece[i]));
   }
   return absl::OkStatus();
 }

@@ -24,7 +24,8 @@ namespace espalier::server::reduce {
 
 class MeanReducer : public Reducer {
  public:
-  MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology, int64_t values_count);
+  MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology, int64_t values_count,
+              bool second_moments = true);
   absl::Status Merge(const Partial& partial) override;
   absl::StatusOr<Reduced> Finish() override;
 
@@ -39,6 +40,7 @@ class MeanReducer : public Reducer {
   // examples·(largest |value|), rounded up to a multiple of 2^-20. Errors: VALUE_OUT_OF_RANGE.
   absl::StatusOr<FixedPoint> Bound(uint32_t largest_bits, int64_t examples) const;
 
+  bool second_moments_;
   int64_t stored_;  // weights of the model; values are one or more sets of as many
   Ledger ledger_{/*min_examples=*/1};
   std::vector<FixedPoint> sums_;

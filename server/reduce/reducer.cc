@@ -36,10 +36,10 @@ class MetricsReducer : public Reducer {
 
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
                                      std::shared_ptr<const tensor::ModelTopology> topology,
-                                     int64_t values_count) {
+                                     int64_t values_count, bool second_moments) {
   if (kind == ReducerKind::kMetrics) return std::make_unique<MetricsReducer>();
   ESPALIER_CHECK(topology != nullptr, "a mean needs the topology of its values");
-  return std::make_unique<MeanReducer>(std::move(topology), values_count);
+  return std::make_unique<MeanReducer>(std::move(topology), values_count, second_moments);
 }
 
 }  // namespace espalier::server::reduce

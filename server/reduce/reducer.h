@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -47,6 +48,7 @@ struct Partial {
   double loss_sum = 0;
   int64_t correct = 0;
   int64_t peak_memory_bytes = 0;
+  std::map<std::string, double> metric_sums;  // over `examples`
   int64_t values_count = 0;
   ValueSource values;             // empty function when values_count is 0
   std::vector<ScoreList> scores;  // empty, or one entry per tensor
@@ -59,6 +61,7 @@ struct Reduced {
   double loss_sum = 0;
   int64_t correct = 0;
   int64_t peak_memory_bytes = 0;  // largest over participants
+  std::map<std::string, double> metric_sums;
   std::vector<float> values;      // example-weighted mean; empty for metric reducers
   std::vector<ScoreList> scores;  // example-weighted mean gradients of all reported positions
 };
@@ -73,8 +76,9 @@ class Reducer {
 // Which reducer a step uses.
 enum class ReducerKind { kMean, kMetrics };
 
+// `second_moments`: the third set of values holds means of squares.
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
                                      std::shared_ptr<const tensor::ModelTopology> topology,
-                                     int64_t values_count);
+                                     int64_t values_count, bool second_moments = true);
 
 }  // namespace espalier::server::reduce
