@@ -1,5 +1,6 @@
 #include "common/config/validate.h"
 #include "common/wire/model_spec/named_models.h"
+#include "common/wire/model_spec/recommender_layout.h"
 #include "common/wire/model_spec/shapes.h"
 
 namespace espalier::config {
@@ -65,6 +66,10 @@ void ApplyLayersDefaults(google::protobuf::RepeatedPtrField<v1::Layer>& layers) 
 }
 
 void ApplyModelDefaults(v1::ModelSpec& model) {
+  if (model.has_recommender()) {
+    *model.mutable_recommender() = wire::ExplicitRecommender(model.recommender());
+    return;
+  }
   model = wire::ExplicitModel(model);
   ApplyLayersDefaults(*model.mutable_layers());
   if (model.loss() == v1::LOSS_UNSPECIFIED) model.set_loss(v1::LOSS_CROSS_ENTROPY);

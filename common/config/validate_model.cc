@@ -6,6 +6,7 @@
 
 #include "common/base/status.h"
 #include "common/config/job_file.h"
+#include "common/config/validate_recommender.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/shapes.h"
@@ -210,15 +211,17 @@ double LeastDensity(const v1::MethodSpec& method) {
   return density > 0 && density <= 1 ? density : 0;
 }
 
-void ValidateSize(const v1::ModelSpec& model, const v1::MethodSpec& method, const Checker& at) {
+// Violations are reported for `field`, what the tensors follow from.
+void ValidateSize(const v1::ModelSpec& model, const v1::MethodSpec& method, const char* field,
+                  const Checker& at) {
   const auto tensors = wire::TensorsOf(model);
-  if (!tensors.ok()) return at.Fail("layers", base::MessageOf(tensors.status()));
+  if (!tensors.ok()) return at.Fail(field, base::MessageOf(tensors.status()));
   const double density = LeastDensity(method);
   double stored = 0;
   for (const wire::ModelTensor& tensor : *tensors) {
     stored += static_cast<double>(tensor.spec.size()) * (tensor.spec.sparsifiable ? density : 1);
   }
-  at.Check(stored <= kMaxStoredWeights, "layers",
+  at.Check(stored <= kMaxStoredWeights, field,
            fmt::format("the model stores at least {:.3g} weights, about {:.3g} GB on each worker "
                        "while training; at most {} are supported: use a lower density, fewer units "
                        "or no dense layers",
@@ -305,6 +308,10 @@ bool ValidateName(const v1::ModelSpec& model, const Checker& at) {
 }  // namespace
 
 void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, const Checker& at) {
+  if (given.has_recommender()) {
+    if (ValidateRecommender(given, at)) ValidateSize(given, method, "recommender", at);
+    return;
+  }
   at.Probability("input_dropout", given.input_dropout());
   const bool named = ValidateName(given, at);
   const v1::ModelSpec model = wire::ExplicitModel(given);
@@ -321,7 +328,7 @@ void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, con
            fmt::format("expected at most {} layers, found more", kMaxLayers));
   ValidateLoss(model, at);
   if (!shape || checker.count() > kMaxLayers) return;
-  ValidateSize(model, method, at);
+  ValidateSize(model, method, "layers", at);
   ValidateOutputs(model, at);
 }
 

@@ -180,7 +180,7 @@ def section(parser, message, path, around=()):
 
 def page():
     parser = Parser()
-    for name in ("types", "model", "data", "job"):
+    for name in ("types", "recommender", "model", "data", "job"):
         with open(os.path.join(PROTO_FOLDER, name + ".proto"), encoding="utf-8") as stream:
             parser.read(stream.read())
     return INTRODUCTION + "\n".join(section(parser, ROOT_MESSAGE, "")) + "\n"

@@ -32,7 +32,8 @@ InitialStream::InitialStream(const wire::ModelTensor& what, size_t tensor, int64
     constant_ = 1.0F;
   }
   if (what.role == wire::TensorRole::kWeight) {
-    deviation_ = StandardDeviation(what.initializer, what.spec, stored);
+    deviation_ = what.deviation > 0 ? what.deviation
+                                    : StandardDeviation(what.initializer, what.spec, stored);
   }
 }
 

@@ -76,7 +76,7 @@ MAY_USE = {
 # Folders whose decisions must be replayable: time comes from the injected clock, randomness from
 # base::Rng.
 NO_CLOCK = SERVER_CORE + ["common/tensor", "common/sparsity"]
-NO_RANDOM = NO_CLOCK + ["worker/engine"]
+NO_RANDOM = NO_CLOCK + ["worker/engine", "worker/recommender"]
 CLOCK = re.compile(
     r"std::chrono::\w*_clock::now|\bsteady_clock::now|\bsystem_clock::now|absl::Now\s*\(|"
     r"absl::GetCurrentTimeNanos|\bclock_gettime\s*\(|\bgettimeofday\s*\(|"

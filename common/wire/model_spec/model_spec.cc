@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/tensor/model_layout.h"
 #include "common/wire/model_spec/named_models.h"
+#include "common/wire/model_spec/recommender_layout.h"
 #include "common/wire/model_spec/shapes.h"
 
 namespace espalier::wire {
@@ -71,14 +72,15 @@ class TensorList {
     ESPALIER_ASSIGN_OR_RETURN(tensor::TensorSpec spec,
                               tensor::CheckedTensor(layer + ".weight", std::move(shape)));
     spec.sparsifiable = !dense;
-    tensors_.push_back({std::move(spec), TensorRole::kWeight, initializer});
+    tensors_.push_back(
+        {.spec = std::move(spec), .role = TensorRole::kWeight, .initializer = initializer});
     return no_bias ? absl::OkStatus() : AddVector(layer + ".bias", outputs, TensorRole::kBias);
   }
 
   absl::Status AddVector(const std::string& name, int64_t size, TensorRole role) {
     ESPALIER_ASSIGN_OR_RETURN(tensor::TensorSpec spec, tensor::CheckedTensor(name, {size}));
     spec.buffer = role == TensorRole::kRunningMean || role == TensorRole::kRunningVariance;
-    tensors_.push_back({std::move(spec), role, v1::INITIALIZER_UNSPECIFIED});
+    tensors_.push_back({.spec = std::move(spec), .role = role});
     return absl::OkStatus();
   }
 
@@ -88,6 +90,7 @@ class TensorList {
 }  // namespace
 
 absl::StatusOr<std::vector<ModelTensor>> TensorsOf(const v1::ModelSpec& spec) {
+  if (spec.has_recommender()) return RecommenderTensors(spec.recommender());
   const v1::ModelSpec model = ExplicitModel(spec);
   if (model.layers().empty()) {
     return base::InvalidArgument("NO_LAYERS", "a model needs at least one layer, found none");

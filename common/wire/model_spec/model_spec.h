@@ -24,10 +24,13 @@ struct ModelTensor {
   tensor::TensorSpec spec;
   TensorRole role = TensorRole::kWeight;
   v1::Initializer initializer = v1::INITIALIZER_UNSPECIFIED;  // of a kWeight
+  double deviation = 0;    // of a kWeight's first values, where not 0: instead of an initializer
+  bool user_rows = false;  // has a row for each user of a recommender
 };
 
 // In layout order. Names: layers.<i>.weight and .bias, of a batch norm also .running_mean and
 // .running_var; within a residual layer layers.<i>.body.<j>.… and layers.<i>.shortcut.<j>.…
+// Of a recommender see recommender_layout.h.
 absl::StatusOr<std::vector<ModelTensor>> TensorsOf(const v1::ModelSpec& spec);
 
 absl::StatusOr<std::shared_ptr<const tensor::ModelLayout>> LayoutOf(const v1::ModelSpec& spec);
