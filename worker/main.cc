@@ -33,6 +33,7 @@ struct Flags {
   rpc::ChannelOptions coordinator{"127.0.0.1:7070", "", "", ""};
   std::string id;
   std::string data_root = "data";
+  std::string state_dir;
   std::string metrics_listen = "127.0.0.1:0";
   std::string log_level = "info";
   int threads = 1;
@@ -65,6 +66,9 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "name of this worker, unique in the cluster; default: host name and pid");
   app.add_option("--data-root", flags.data_root, "folder whose sub-folders are the data sets")
       ->capture_default_str();
+  app.add_option("--state-dir", flags.state_dir,
+                 "folder for rows of users that stay on this worker (jobs with private users); of "
+                 "this worker alone");
   app.add_option("--threads", flags.threads, "threads for training")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
@@ -105,7 +109,7 @@ int Run(Flags flags) {
         kExitConfig);
   }
   std::vector<std::string> problems;
-  session::SessionOptions options{flags.id.empty() ? DefaultId() : flags.id, flags.data_root,
+  session::SessionOptions options{flags.id.empty() ? DefaultId() : flags.id, flags.data_root, flags.state_dir,
                                   flags.threads, data::ScanDataRoot(flags.data_root, problems)};
   for (const std::string& problem : problems)
     log::Warning("dataset_unusable", {{"message", problem}});

@@ -3,7 +3,8 @@
 namespace espalier::server::methods {
 
 std::vector<MethodDeclaration> BuiltinMethods() {
-  return {DenseMethod(), StaticMethod(), SetMethod(), RigLMethod(), FedTinyMethod(), EchoMethod()};
+  return {DenseMethod(), StaticMethod(), SetMethod(),     RigLMethod(),
+          DslMethod(),   FedTinyMethod(), EchoMethod()};
 }
 
 }  // namespace espalier::server::methods

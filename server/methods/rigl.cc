@@ -31,6 +31,12 @@ class RigLProgram : public TrainingProgram {
   }
   bool evolves() const override { return true; }
 
+  v1::PrivateUpdate PrivateRule(int32_t round) const override {
+    v1::PrivateUpdate rule;
+    rule.set_fraction(Fraction(round));
+    return rule;
+  }
+
   v1::Task MakeTask(const ProgramState& state) const override {
     v1::Task task = TrainingProgram::MakeTask(state);
     AskForCandidates(*state.model.topology, UpdateCounts(state), options_.candidate_slack,
@@ -44,13 +50,17 @@ class RigLProgram : public TrainingProgram {
   }
 
  private:
+  // Share of each tensor's weights that goes after `round`; 0 in rounds without an update.
+  double Fraction(int32_t round) const {
+    if (round >= rounds() || round % options_.update_every != 0) return 0;
+    return sparsity::CosineAdjustFraction(options_.alpha, round, options_.end_fraction * rounds());
+  }
+
   std::vector<int64_t> UpdateCounts(const ProgramState& state) const {
     const tensor::ModelTopology& topology = *state.model.topology;
     std::vector<int64_t> counts(topology.num_tensors(), 0);
-    const int32_t round = RoundInWork(state);
-    if (round >= rounds() || round % options_.update_every != 0) return counts;
-    const double fraction =
-        sparsity::CosineAdjustFraction(options_.alpha, round, options_.end_fraction * rounds());
+    const double fraction = Fraction(RoundInWork(state));
+    if (fraction == 0) return counts;
     for (size_t i = 0; i < counts.size(); ++i) {
       if (!topology.is_sparse(i)) continue;
       counts[i] = std::min(sparsity::FractionOf(fraction, topology.stored(i)),

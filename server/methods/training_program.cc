@@ -49,6 +49,13 @@ v1::Task TrainingProgram::MakeTask(const ProgramState& state) const {
   train.set_learning_rate(spec_.training().optimizer().learning_rate() *
                           LearningRateFactor(spec_.training().schedule(), round, rounds()));
   train.set_first_step(static_cast<int64_t>(round - 1) * spec_.training().local_steps());
+  if (spec_.model().recommender().private_users()) {
+    if (round > 1) *train.mutable_private_update() = PrivateRule(round - 1);
+    const tensor::ModelTopology& topology = *state.model.topology;
+    train.mutable_private_update()->set_density(
+        static_cast<double>(topology.sparsifiable_stored()) /
+        static_cast<double>(std::max<int64_t>(1, topology.sparsifiable_size())));
+  }
   return task;
 }
 
@@ -81,6 +88,8 @@ Step TrainingProgram::EvaluateStep(ProgramState& state, bool central) const {
   const int32_t least = spec_.model().has_input_image() ? 1 : kMinEvaluationBatchSize;
   task.set_batch_size(std::max(spec_.training().batch_size(), least));
   task.set_whole_test_split(central);
+  *task.mutable_top_k() = spec_.evaluation().top_k();
+  task.set_candidates(spec_.evaluation().candidates());
   step.participants = central ? Participants::kAnyOne : Participants::kAll;
   step.reducer = reduce::ReducerKind::kMetrics;
   step.round = RoundInWork(state);
@@ -140,17 +149,21 @@ absl::Status TrainingProgram::Done(const ProgramState& state) const {
 absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
                                                           reduce::Reduced reduced) const {
   const size_t stored = state.model.values.size();
-  const size_t expected = stored * static_cast<size_t>(wire::ValuesPerWeight(MakeTask(state)));
+  const v1::Task task = MakeTask(state);
+  const size_t expected = stored * static_cast<size_t>(wire::ValuesPerWeight(task));
   if (reduced.values.size() != expected) {
     return base::FailedPrecondition(
         "SHAPE_MISMATCH",
         fmt::format("expected a mean of {} values, found {}", expected, reduced.values.size()));
   }
-  state.model.optimizer_state.assign(reduced.values.begin() + static_cast<int64_t>(stored),
-                                     reduced.values.end());
+  const auto end_of_values = reduced.values.begin() + static_cast<int64_t>(stored);
+  const auto end_of_state =
+      reduced.values.end() - (task.train().active_gradients() ? static_cast<int64_t>(stored) : 0);
+  state.model.optimizer_state.assign(end_of_values, end_of_state);
+  std::vector<float> gradients(end_of_state, reduced.values.end());
   reduced.values.resize(stored);
   reduced.values.shrink_to_fit();
-  state.model.values = std::move(reduced.values);
+  state.model.values = std::exchange(reduced.values, std::move(gradients));
   v1::RoundSummary& summary = state.pending;
   summary.set_participants(reduced.participants);
   summary.set_examples(reduced.examples);
@@ -175,9 +188,28 @@ absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
   return Proceed(std::move(state), true);
 }
 
+void TrainingProgram::DescribeRanking(const reduce::Reduced& reduced, bool central,
+                                      v1::RoundSummary& summary) const {
+  if (reduced.examples == 0) return;
+  for (const auto& [name, sum] : reduced.metric_sums) {
+    v1::Metric& metric =
+        central ? *summary.add_test_metrics() : *summary.add_federated_test_metrics();
+    metric.set_name(name);
+    metric.set_value(sum / static_cast<double>(reduced.examples));
+    if (name != spec_.evaluation().main_metric()) continue;
+    if (central) {
+      summary.set_test_accuracy(metric.value());
+    } else {
+      summary.set_federated_test_accuracy(metric.value());
+    }
+  }
+}
+
 absl::StatusOr<Transition> TrainingProgram::AfterFederatedEvaluation(
     ProgramState state, const reduce::Reduced& reduced) const {
-  if (reduced.examples > 0) {
+  if (spec_.model().has_recommender()) {
+    DescribeRanking(reduced, /*central=*/false, state.pending);
+  } else if (reduced.examples > 0) {
     const auto examples = static_cast<double>(reduced.examples);
     state.pending.set_federated_test_loss(reduced.loss_sum / examples);
     state.pending.set_federated_test_accuracy(static_cast<double>(reduced.correct) / examples);
@@ -188,7 +220,9 @@ absl::StatusOr<Transition> TrainingProgram::AfterFederatedEvaluation(
 
 absl::StatusOr<Transition> TrainingProgram::AfterCentralEvaluation(
     ProgramState state, const reduce::Reduced& reduced) const {
-  if (reduced.examples > 0) {
+  if (spec_.model().has_recommender()) {
+    DescribeRanking(reduced, /*central=*/true, state.pending);
+  } else if (reduced.examples > 0) {
     const auto examples = static_cast<double>(reduced.examples);
     state.pending.set_test_loss(reduced.loss_sum / examples);
     state.pending.set_test_accuracy(static_cast<double>(reduced.correct) / examples);

@@ -55,6 +55,11 @@ void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
       const float gradient = value - Target(participant, t, positions[i]);
       partial.loss_sum += 0.5 * gradient * gradient;
       value -= rate * gradient;
+      // Where asked for, the gradients are the last set.
+      if (!task.active_gradients()) continue;
+      const int64_t last = static_cast<int64_t>(model.values.size()) * (sets - 1);
+      values[last + topology.offset(t) + static_cast<int64_t>(i)] =
+          value - Target(participant, t, positions[i]);
     }
     if (task.growth_candidates_size() == 0) continue;
     sparsity::TopK best(task.growth_candidates(static_cast<int>(t)));

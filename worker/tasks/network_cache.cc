@@ -116,7 +116,9 @@ engine::NetworkSpec ToEngine(const v1::ModelSpec& model) {
   return spec;
 }
 
-engine::OptimizerSpec ToEngine(const v1::Optimizer& optimizer) {
+}  // namespace
+
+engine::OptimizerSpec OptimizerSpecOf(const v1::Optimizer& optimizer) {
   engine::OptimizerSpec spec;
   spec.kind = optimizer.kind() == v1::Optimizer::KIND_ADAM ? engine::OptimizerSpec::Kind::kAdam
                                                            : engine::OptimizerSpec::Kind::kSgd;
@@ -129,8 +131,6 @@ engine::OptimizerSpec ToEngine(const v1::Optimizer& optimizer) {
   if (optimizer.epsilon() > 0) spec.epsilon = optimizer.epsilon();
   return spec;
 }
-
-}  // namespace
 
 absl::Status Cancelled() { return absl::CancelledError("the task was cancelled"); }
 
@@ -153,7 +153,7 @@ absl::StatusOr<engine::Network*> NetworkCache::Get(
     network_ = nullptr;
     ESPALIER_ASSIGN_OR_RETURN(
         network_, engine::Network::Create(
-                      ToEngine(task.model().spec()), ToEngine(task.train().training().optimizer()),
+                      ToEngine(task.model().spec()), OptimizerSpecOf(task.train().training().optimizer()),
                       model->topology, batch_size, threads_, engine::BackendKind::kOneDnn));
     structure_ = structure;
     optimizer_ = optimizer;

@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -35,9 +36,12 @@ class NetworkCache {
   std::unique_ptr<engine::Network> network_;
 };
 
+class Recommenders;  // recommender.h
+
 struct Surroundings {
   LocalData& data;
   NetworkCache& networks;
+  Recommenders& recommenders;
   const std::atomic<bool>& cancelled;
 };
 
@@ -52,12 +56,26 @@ absl::StatusOr<Partial> RunEvaluate(Surroundings& surroundings, const v1::Task& 
                                     const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunCalibrate(Surroundings& surroundings, const v1::Task& task,
                                      const std::shared_ptr<const tensor::ModelState>& model);
+// The same kinds on recommenders.
+absl::StatusOr<Partial> RunRecommenderTrain(Surroundings& surroundings, const v1::Task& task,
+                                            const std::shared_ptr<const tensor::ModelState>& model);
+absl::StatusOr<Partial> RunRecommenderEvaluate(
+    Surroundings& surroundings, const v1::Task& task,
+    const std::shared_ptr<const tensor::ModelState>& model);
+absl::StatusOr<Partial> RunRecommend(Surroundings& surroundings, const v1::Task& task,
+                                     const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunEcho(const v1::Task& task,
                                 const std::shared_ptr<const tensor::ModelState>& model);
+
+engine::OptimizerSpec OptimizerSpecOf(const v1::Optimizer& optimizer);
 
 // The error of a task that was cancelled.
 absl::Status Cancelled();
 // The error of a task that needs training examples on a shard that has none.
 absl::Status NoTrainingExamples(const v1::Task& task);
+// The error of training that diverges at local step `step`, from 0.
+absl::Status Diverged(int64_t step);
+// Appends to the values of `partial`.
+void AppendValues(std::span<const float> values, Partial& partial);
 
 }  // namespace espalier::worker::tasks

@@ -52,12 +52,6 @@ class ExampleOrder {
   std::vector<int32_t> order_;
 };
 
-absl::Status Diverged(int64_t step) {
-  return base::FailedPrecondition(
-      "NON_FINITE", "expected a finite loss, found none at local step " + std::to_string(step + 1) +
-                        ": training diverges; lower training.optimizer.learning_rate");
-}
-
 // Global number of this task's first step, and how many there are.
 std::pair<int64_t, int64_t> StepRange(const v1::Task& task, int64_t steps_per_epoch) {
   const v1::Training& training = task.train().training();
@@ -94,25 +88,33 @@ absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Ta
   return summary;
 }
 
-// Gradients at inactive positions of batches drawn anew from the shard, at the weights after
-// training.
-std::string GrowthScores(const v1::Task& task, const ShardView& shard, engine::Network& network,
-                         const tensor::ModelLayout& layout) {
-  const v1::TrainTask& train = task.train();
+// The minibatches by which structure is changed: drawn anew from the shard.
+std::vector<std::vector<int32_t>> GrowthBatches(const v1::Task& task, const ShardView& shard) {
   base::Rng rng(
       base::StreamKey(task.seed(), "growth",
                       {static_cast<uint64_t>(task.shard()), static_cast<uint64_t>(task.round())}));
   std::vector<int32_t> examples = shard.indices->train;
   base::Shuffle(std::span(examples), rng);
-  const size_t batch_size = train.training().batch_size();
-  std::vector<BatchBuffer> buffers;
-  std::vector<engine::Batch> batches;
-  for (int i = 0; i < std::max(1, train.growth_batches()); ++i) {
+  const auto batch_size = static_cast<size_t>(task.train().training().batch_size());
+  std::vector<std::vector<int32_t>> batches;
+  for (int i = 0; i < std::max(1, task.train().growth_batches()); ++i) {
     const size_t begin = i * batch_size;
     if (begin >= examples.size()) break;
-    buffers.emplace_back(task, shard.dataset->features(), network.batch_stride());
     const auto chosen =
         std::span(examples).subspan(begin, std::min(batch_size, examples.size() - begin));
+    batches.emplace_back(chosen.begin(), chosen.end());
+  }
+  return batches;
+}
+
+// Their gradients at inactive positions, at the weights after training.
+std::string GrowthScores(const v1::Task& task, const ShardView& shard, engine::Network& network,
+                         const tensor::ModelLayout& layout) {
+  const v1::TrainTask& train = task.train();
+  std::vector<BatchBuffer> buffers;
+  std::vector<engine::Batch> batches;
+  for (const auto& chosen : GrowthBatches(task, shard)) {
+    buffers.emplace_back(task, shard.dataset->features(), network.batch_stride());
     batches.push_back(buffers.back().Fill(*shard.dataset, chosen));
   }
   const std::vector<int64_t> counts(train.growth_candidates().begin(),
@@ -124,12 +126,35 @@ std::string GrowthScores(const v1::Task& task, const ShardView& shard, engine::N
   return wire::EncodeScores(scores, layout);
 }
 
+// Mean gradient of the stored weights over the minibatches that growth looks at.
+std::vector<float> ActiveGradients(const v1::Task& task, const ShardView& shard,
+                                   engine::Network& network) {
+  std::vector<float> sum(network.values().size());
+  std::vector<float> gradient(sum.size());
+  BatchBuffer buffer(task, shard.dataset->features(), network.batch_stride());
+  int64_t examples = 0;
+  for (const auto& chosen : GrowthBatches(task, shard)) {
+    network.Gradients(buffer.Fill(*shard.dataset, chosen), gradient);
+    const auto weight = static_cast<float>(chosen.size());
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += weight * gradient[i];
+    examples += static_cast<int64_t>(chosen.size());
+  }
+  for (float& value : sum) value /= static_cast<float>(examples);
+  return sum;
+}
+
+}  // namespace
+
+absl::Status Diverged(int64_t step) {
+  return base::FailedPrecondition(
+      "NON_FINITE", "expected a finite loss, found none at local step " + std::to_string(step + 1) +
+                        ": training diverges; lower training.optimizer.learning_rate");
+}
+
 void AppendValues(std::span<const float> values, Partial& partial) {
   partial.header.set_values_count(partial.header.values_count() + values.size());
   partial.body += wire::ValuesAsBytes(values);
 }
-
-}  // namespace
 
 absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& task,
                                  const std::shared_ptr<const tensor::ModelState>& model) {
@@ -154,9 +179,10 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   partial.header.set_loss_sum(summary.loss_sum * share);
   partial.header.set_correct(std::llround(static_cast<double>(summary.correct) * share));
   AppendValues(network->values(), partial);
-  if (wire::ValuesPerWeight(task) > 1) {
+  if (wire::ValuesPerWeight(task) > (train.active_gradients() ? 2 : 1)) {
     AppendValues(network->optimizer_state(), partial);
   }
+  if (train.active_gradients()) AppendValues(ActiveGradients(task, shard, *network), partial);
   if (train.growth_candidates_size() > 0) {
     partial.body += GrowthScores(task, shard, *network, model->topology->layout());
   }

@@ -129,7 +129,7 @@ bool HasSecondMoments(const v1::Task& task) {
 }
 
 int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology) {
-  if (task.has_evaluate()) return 0;
+  if (task.has_evaluate() || task.has_recommend()) return 0;
   if (task.has_calibrate()) return BufferValues(topology);
   return ValuesPerWeight(task) * topology.total_stored();
 }
