@@ -1,9 +1,6 @@
 """Recommenders end to end: trained on users of shards, asked by users, and with rows that stay."""
 
-import json
 import pathlib
-import re
-import shutil
 import signal
 import tempfile
 import unittest
@@ -149,7 +146,7 @@ class RecommenderTest(unittest.TestCase):
         own.wait_round(name, 3)
         own.workers["w2"].kill()
         self.add_worker(own, "w2")
-        done = own.wait_end(name)
+        done = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=90)
         self.assertEqual("STATE_SUCCEEDED", done["state"], done["failure_message"])
         self.assertEqual(expected, done["model_hash"])
         self.assertNotIn("private_rows_begin_anew", own.workers["w2"].errors())

@@ -90,6 +90,11 @@ Partial FakeFleet::Execute(uint64_t participant, const Step& step,
               partial);
   } else {
     partial.loss_sum = 0.25 * static_cast<double>(partial.examples);
+    for (const int32_t k : step.task.evaluate().top_k()) {
+      for (const char* name : {"ndcg@", "recall@"}) {
+        partial.metric_sums[name + std::to_string(k)] = partial.loss_sum;
+      }
+    }
   }
   return partial;
 }

@@ -333,6 +333,12 @@ config::ParameterSchema FedTinyParameters() {
 
 void ValidateFedTiny(const v1::JobSpec& spec, const config::Parameters& parameters,
                      std::vector<config::Violation>& violations) {
+  if (spec.model().has_recommender()) {
+    violations.push_back({"model.recommender",
+                          "fedtiny chooses candidates by batch normalisation, which recommenders "
+                          "have none of; use dsl, set, rigl, static or dense"});
+    return;
+  }
   // Every candidate looks through the dense model once.
   constexpr int64_t kMaxPositions = int64_t{1} << 31;
   const auto layout = wire::LayoutOf(spec.model());
