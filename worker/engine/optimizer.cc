@@ -121,10 +121,33 @@ absl::Status ValidateOptimizer(const OptimizerSpec& spec) {
   return absl::OkStatus();
 }
 
+int OptimizerSlots(const OptimizerSpec& spec) {
+  if (spec.kind == OptimizerSpec::Kind::kAdam) return 2;
+  return spec.momentum > 0 ? 1 : 0;
+}
+
+void UpdateValues(const OptimizerSpec& spec, double learning_rate, int64_t step,
+                  const float* gradient, int64_t size, float* values, float* first_slot,
+                  float* second_slot) {
+  if (spec.kind == OptimizerSpec::Kind::kAdam) {
+    Adam(MakeAdamStep(spec, learning_rate, step), gradient, size, values, first_slot, second_slot);
+    return;
+  }
+  const SgdStep sgd = {static_cast<float>(learning_rate), static_cast<float>(spec.momentum),
+                       static_cast<float>(spec.weight_decay)};
+  const bool decoupled = spec.decoupled_weight_decay;
+  if (spec.momentum == 0) {
+    (decoupled ? PlainDecoupledSgd : PlainSgd)(sgd, gradient, size, values);
+  } else {
+    (decoupled ? MomentumDecoupledSgd : MomentumSgd)(sgd, spec.nesterov, gradient, size, values,
+                                                     first_slot);
+  }
+}
+
 Optimizer::Optimizer(const OptimizerSpec& spec, int64_t size) : spec_(spec) {
-  const bool adam = spec_.kind == OptimizerSpec::Kind::kAdam;
-  if (adam || spec_.momentum > 0) first_moment_ = AlignedBuffer(size);
-  if (adam) second_moment_ = AlignedBuffer(size);
+  const int slots = OptimizerSlots(spec_);
+  if (slots >= 1) first_moment_ = AlignedBuffer(size);
+  if (slots >= 2) second_moment_ = AlignedBuffer(size);
 }
 
 void Optimizer::Reset() {
@@ -160,22 +183,11 @@ void Optimizer::BeginStep(double learning_rate) {
 }
 
 void Optimizer::Update(std::span<const float> gradient, int64_t first, float* values) {
-  const auto size = static_cast<int64_t>(gradient.size());
-  float* w = values + first;
-  if (spec_.kind == OptimizerSpec::Kind::kAdam) {
-    Adam(MakeAdamStep(spec_, learning_rate_, step_), gradient.data(), size, w,
-         first_moment_.data() + first, second_moment_.data() + first);
-    return;
-  }
-  const SgdStep step = {learning_rate_, static_cast<float>(spec_.momentum),
-                        static_cast<float>(spec_.weight_decay)};
-  const bool decoupled = spec_.decoupled_weight_decay;
-  if (spec_.momentum == 0) {
-    (decoupled ? PlainDecoupledSgd : PlainSgd)(step, gradient.data(), size, w);
-  } else {
-    (decoupled ? MomentumDecoupledSgd : MomentumSgd)(step, spec_.nesterov, gradient.data(), size, w,
-                                                     first_moment_.data() + first);
-  }
+  const auto slot = [first](AlignedBuffer& buffer) {
+    return buffer.size() == 0 ? nullptr : buffer.data() + first;
+  };
+  UpdateValues(spec_, learning_rate_, step_, gradient.data(), static_cast<int64_t>(gradient.size()),
+               values + first, slot(first_moment_), slot(second_moment_));
 }
 
 }  // namespace espalier::worker::engine

@@ -18,6 +18,15 @@ namespace espalier::worker::engine {
 // Errors: InvalidArgument (OPTIMIZER_PARAMETER) naming the parameter that is out of range.
 absl::Status ValidateOptimizer(const OptimizerSpec& spec);
 
+// Slots that the rule keeps for each value: 0, 1 (momentum) or 2 (Adam's moments).
+int OptimizerSlots(const OptimizerSpec& spec);
+
+// One update of `size` values in step `step` ≥ 1. `first_slot` and `second_slot` have as many
+// numbers, or are null where the rule does not have them.
+void UpdateValues(const OptimizerSpec& spec, double learning_rate, int64_t step,
+                  const float* gradient, int64_t size, float* values, float* first_slot,
+                  float* second_slot);
+
 class Optimizer {
  public:
   Optimizer(const OptimizerSpec& spec, int64_t size);

@@ -14,8 +14,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <span>
 #include <vector>
 
@@ -41,18 +39,15 @@ struct RankingSums {
 // Adds `other`, which has the same cutoffs.
 void Add(const RankingSums& other, RankingSums& sums);
 
-// Makes scorers, one for each thread.
-using ScorerFactory = std::function<std::unique_ptr<Scorer>()>;
-
 // Ranks all items but those in `masked` (the training items) for every user with held-out items.
 // Cutoffs ≥ 1.
-RankingSums RankAllItems(const ScorerFactory& scorers, const Interactions& masked,
+RankingSums RankAllItems(const Scorer& scorer, const Interactions& masked,
                          const Interactions& held_out, std::span<const int64_t> cutoffs,
                          int threads);
 
 // Ranks each user's held-out items among themselves and the user's `candidates` (leave-one-out
 // against 100 fixed negatives: DrawNegatives()). The two sets are disjoint.
-RankingSums RankCandidates(const ScorerFactory& scorers, const Interactions& candidates,
+RankingSums RankCandidates(const Scorer& scorer, const Interactions& candidates,
                            const Interactions& held_out, std::span<const int64_t> cutoffs,
                            int threads);
 

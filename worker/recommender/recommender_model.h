@@ -61,21 +61,36 @@ struct StepResult {
 class Scorer {
  public:
   virtual ~Scorer() = default;
+  // Another scorer of the same values, for another thread.
+  virtual std::unique_ptr<Scorer> Clone() const = 0;
   // scores[i][j] of user users[i] and item first_item + j, for j < num_items; row-major with
-  // distance num_items. Consecutive calls for the same users may share work. Higher is better.
+  // distance num_items. Consecutive calls for the same users, or the same items, share work. Higher
+  // is better.
   virtual void Score(std::span<const int32_t> users, int64_t first_item, int64_t num_items,
                      float* scores) = 0;
+  // scores[j] of one user and items[j].
+  virtual void ScoreItems(int32_t user, std::span<const int32_t> items, float* scores) = 0;
+};
+
+// What every model is made from, checked by RecommenderModel::Create().
+struct ModelParts {
+  engine::OptimizerSpec optimizer;
+  std::shared_ptr<const tensor::ModelTopology> topology;
+  std::shared_ptr<const Interactions> train;
+  int64_t max_batch = 1;
+  int threads = 1;
 };
 
 class RecommenderModel {
  public:
-  // `train` has the users at hand as rows; `spec` may leave defaults unset.
+  // `train` has the users at hand as rows; `spec` may leave defaults unset. No step has a
+  // batch_size above `max_batch`.
   // Errors: InvalidArgument: SHAPE_MISMATCH when topology, spec and interactions disagree,
   // OPTIMIZER_PARAMETER, NO_INTERACTIONS when no user has an item.
   static absl::StatusOr<std::unique_ptr<RecommenderModel>> Create(
       const v1::RecommenderSpec& spec, const engine::OptimizerSpec& optimizer,
       std::shared_ptr<const tensor::ModelTopology> topology,
-      std::shared_ptr<const Interactions> train, int threads);
+      std::shared_ptr<const Interactions> train, int64_t max_batch, int threads);
   virtual ~RecommenderModel() = default;
 
   const tensor::ModelTopology& topology() const { return *topology_; }
@@ -104,34 +119,39 @@ class RecommenderModel {
   StepResult Gradients(const Step& step, std::span<float> gradients);
 
   // For each tensor the counts_per_tensor[i] inactive positions of largest |gradient|, where the
-  // gradient is that of the sum of the losses of `steps`, at the present values. Ties: the lower
-  // position. Empty for dense tensors. DSL asks with one step, the one it trains on next: the
-  // gradient then is the same minibatch's, before the update (methods.md 3.1). Only rows that the
-  // batches reach can have candidates.
-  // Memory: with one step 32 bytes per candidate; with several, the sums of at most
-  // kMaxBufferedRows rows of each tensor at all their positions: rows that come later are left out.
+  // gradient is that of the step's loss at the present values; with several steps it is the sum of
+  // their |gradients|. Ties: the lower position. Empty for dense tensors. DSL asks with one step,
+  // the one it trains on next: the gradient then is the same minibatch's, before the update
+  // (methods.md 3.1). Only rows that the batches reach can have candidates, so there may be fewer.
+  // Memory: with one step 32 bytes per candidate; with several, the sums of whole rows, at most
+  // kMaxBufferedGradients (sinks.h) for each tensor: rows that come later are left out.
   std::vector<sparsity::ScoredPositions> GrowthCandidates(
       std::span<const Step> steps, std::span<const int64_t> counts_per_tensor);
 
   // `history`: interactions that scores may look at besides the values (multvae encodes them, and
-  // ranks users that training never saw); others ignore it. Borrowed while the scorer lives. Make
-  // one for each thread.
+  // ranks users that training never saw); others ignore it. Borrowed while the scorer and its
+  // clones live.
   virtual std::unique_ptr<Scorer> MakeScorer(const Interactions& history) const = 0;
 
  protected:
-  RecommenderModel(const engine::OptimizerSpec& optimizer,
-                   std::shared_ptr<const tensor::ModelTopology> topology,
-                   std::shared_ptr<const Interactions> train, int threads);
+  explicit RecommenderModel(const ModelParts& parts);
 
-  // Forward and backward pass of one step; hands every gradient to `sink`, each row once.
+  // Forward and backward pass of one step; hands every gradient to `sink`, each row once. Reads no
+  // value of a row after its gradient, and none of other rows after the first gradient.
   virtual StepResult Learn(const Step& step, GradientSink& sink) = 0;
 
   const RowTensor& tensor(size_t index) const { return tensors_[index]; }
+  std::span<const RowTensor> tensors() const { return tensors_; }
+  const std::shared_ptr<const tensor::ModelTopology>& shared_topology() const { return topology_; }
+  int64_t max_batch() const { return max_batch_; }
   int threads() const { return threads_; }
 
  private:
+  StepResult LearnChecked(const Step& step, GradientSink& sink);
+
   std::shared_ptr<const tensor::ModelTopology> topology_;
   std::shared_ptr<const Interactions> train_;
+  int64_t max_batch_;
   int threads_;
   std::vector<float> values_;
   std::vector<RowTensor> tensors_;

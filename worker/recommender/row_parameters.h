@@ -42,8 +42,8 @@ class RowTensor {
   std::span<const int32_t> ColumnsOf(int64_t row) const {
     return topology_->columns().subspan(begin(row), begin(row + 1) - begin(row));
   }
-  // Writes columns [first, first + count) of a row, zeros where nothing is stored.
-  void Expand(int64_t row, int64_t first, int64_t count, float* out) const;
+  // Writes all columns of a row, zeros where nothing is stored.
+  void Expand(int64_t row, float* out) const;
   // Writes those of `dense` (cols() numbers) at which the row stores values, in order.
   void Gather(int64_t row, const float* dense, float* out) const;
 

@@ -1,0 +1,428 @@
+#include "worker/recommender/neumf.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "common/base/check.h"
+#include "common/base/rng.h"
+#include "worker/engine/aligned_buffer.h"
+#include "worker/engine/dropout.h"
+#include "worker/engine/kernels/sparse_product.h"
+#include "worker/recommender/epoch_order.h"
+#include "worker/recommender/sinks.h"
+
+namespace espalier::worker::recommender {
+namespace {
+
+using engine::AlignedBuffer;
+using engine::kLanes;
+
+// An odd number of cache lines, so that a part of every row spreads over the whole cache.
+int64_t StrideFor(int64_t width) { return ((width + kLanes - 1) / kLanes | 1) * kLanes; }
+
+std::shared_ptr<const tensor::Topology> FullTopology(int64_t rows, int64_t cols) {
+  auto full = tensor::Topology::Full(rows, cols);
+  ESPALIER_CHECK(full.ok(), "a layer of checked size");
+  return std::make_shared<const tensor::Topology>(*std::move(full));
+}
+
+// Where the tensors stand in the layout.
+struct Places {
+  explicit Places(size_t layers) : prediction(2 + 2 * layers) {}
+  static constexpr size_t kGmfItems = 0;
+  static constexpr size_t kMlpItems = 1;
+  static size_t Weight(size_t layer) { return 2 + 2 * layer; }
+  static size_t Bias(size_t layer) { return 3 + 2 * layer; }
+  size_t prediction;
+  size_t bias() const { return prediction + 1; }
+  size_t gmf_users() const { return prediction + 2; }
+  size_t mlp_users() const { return prediction + 3; }
+};
+
+// A fully connected ReLU layer. Matrices are [features][stride].
+struct DenseLayer {
+  DenseLayer(int64_t units, int64_t inputs, int64_t stride, double dropout, int threads)
+      : units(units),
+        inputs(inputs),
+        product(FullTopology(units, inputs), stride, threads, engine::DetectIsa()),
+        transposed(FullTopology(inputs, units), stride, threads, engine::DetectIsa()),
+        input_dropout(dropout, engine::DropoutScaling::kTraining, inputs, stride),
+        output(units * stride) {}
+
+  int64_t units;
+  int64_t inputs;
+  engine::KernelSparseProduct product;
+  engine::KernelSparseProduct transposed;
+  engine::DropoutMask input_dropout;
+  AlignedBuffer output;
+};
+
+// The distinct users or items of a batch, with a row for each.
+struct TouchedRows {
+  explicit TouchedRows(std::span<const int32_t> of_examples)
+      : rows(of_examples.begin(), of_examples.end()) {
+    std::ranges::sort(rows);
+    const auto rest = std::ranges::unique(rows);
+    rows.erase(rest.begin(), rest.end());
+    for (const int32_t row : of_examples) {
+      index.push_back(std::lower_bound(rows.begin(), rows.end(), row) - rows.begin());
+    }
+  }
+  std::vector<float> Expand(const RowTensor& table) const {
+    std::vector<float> dense(rows.size() * table.cols());
+    for (size_t k = 0; k < rows.size(); ++k) table.Expand(rows[k], &dense[k * table.cols()]);
+    return dense;
+  }
+  std::vector<int32_t> rows;   // ascending
+  std::vector<int64_t> index;  // of each example, in rows
+};
+
+// Forward and backward pass for up to `max_width` pairs.
+class NeuMfPass {
+ public:
+  NeuMfPass(const v1::NeuMfModel& spec, int64_t max_width, int threads)
+      : dimensions_(spec.dimensions()),
+        stride_(StrideFor(max_width)),
+        threads_(threads),
+        places_(spec.hidden_size()),
+        input_(2 * dimensions_ * stride_),
+        gmf_(dimensions_ * stride_),
+        scores_(stride_) {
+    int64_t inputs = 2 * dimensions_;
+    for (const int32_t units : spec.hidden()) {
+      layers_.emplace_back(units, inputs, stride_, spec.dropout(), threads);
+      inputs = units;
+    }
+  }
+
+  const Places& places() const { return places_; }
+  const float* scores() const { return scores_.data(); }
+
+  // Scores of pairs; with dropout if there is a key.
+  void Forward(std::span<const RowTensor> tensors, const TouchedRows& users,
+               const TouchedRows& items, const uint64_t* dropout_key) {
+    size_ = static_cast<int64_t>(users.index.size());
+    width_ = (size_ + kLanes - 1) / kLanes * kLanes;
+    gmf_users_ = users.Expand(tensors[places_.gmf_users()]);
+    gmf_items_ = items.Expand(tensors[Places::kGmfItems]);
+    const std::vector<float> mlp_users = users.Expand(tensors[places_.mlp_users()]);
+    const std::vector<float> mlp_items = items.Expand(tensors[Places::kMlpItems]);
+    for (int64_t d = 0; d < dimensions_; ++d) {
+      float* gmf = gmf_.data() + d * stride_;
+      float* of_user = input_.data() + d * stride_;
+      float* of_item = input_.data() + (dimensions_ + d) * stride_;
+      for (int64_t m = 0; m < size_; ++m) {
+        const int64_t u = users.index[m] * dimensions_ + d;
+        const int64_t i = items.index[m] * dimensions_ + d;
+        gmf[m] = gmf_users_[u] * gmf_items_[i];
+        of_user[m] = mlp_users[u];
+        of_item[m] = mlp_items[i];
+      }
+      for (float* row : {gmf, of_user, of_item}) std::fill(row + size_, row + width_, 0.0F);
+    }
+    for (size_t l = 0; l < layers_.size(); ++l) ForwardLayer(l, tensors, dropout_key);
+    Predict(tensors);
+  }
+
+  // Takes the gradient with respect to the scores, in place of them, back to all tensors.
+  void Backward(std::span<const RowTensor> tensors, const TouchedRows& users,
+                const TouchedRows& items, GradientSink& sink);
+
+  float* delta() { return scores_.data(); }
+
+ private:
+  float* InputOf(size_t layer) {
+    return layer == 0 ? input_.data() : layers_[layer - 1].output.data();
+  }
+
+  void ForwardLayer(size_t l, std::span<const RowTensor> tensors, const uint64_t* dropout_key) {
+    DenseLayer& layer = layers_[l];
+    layer.input_dropout.set_active(dropout_key != nullptr);
+    if (layer.input_dropout.active()) {
+      layer.input_dropout.Draw(base::StreamKey(*dropout_key, "dropout", {l}), {0, layer.inputs});
+      layer.input_dropout.Apply(InputOf(l), stride_, width_, {0, layer.inputs});
+    }
+    layer.product.Multiply(tensors[Places::Weight(l)].values(), InputOf(l), width_,
+                           layer.output.data());
+    const float* bias = tensors[Places::Bias(l)].values();
+    for (int64_t unit = 0; unit < layer.units; ++unit) {
+      float* out = layer.output.data() + unit * stride_;
+      for (int64_t m = 0; m < size_; ++m) out[m] = std::max(out[m] + bias[unit], 0.0F);
+      std::fill(out + size_, out + width_, 0.0F);
+    }
+  }
+
+  // Rows of the prediction's input: the product of embeddings, then the last layer.
+  int64_t features() const {
+    return dimensions_ + (layers_.empty() ? 2 * dimensions_ : layers_.back().units);
+  }
+  float* Feature(int64_t f) {
+    if (f < dimensions_) return gmf_.data() + f * stride_;
+    return InputOf(layers_.size()) + (f - dimensions_) * stride_;
+  }
+
+  void Predict(std::span<const RowTensor> tensors) {
+    const float* weight = tensors[places_.prediction].values();
+    std::fill_n(scores_.data(), size_, tensors[places_.bias()].values()[0]);
+    for (int64_t f = 0; f < features(); ++f) {
+      const float* feature = Feature(f);
+      for (int64_t m = 0; m < size_; ++m) scores_.data()[m] += weight[f] * feature[m];
+    }
+    std::fill(scores_.data() + size_, scores_.data() + width_, 0.0F);
+  }
+
+  std::vector<std::vector<float>> BackwardLayers(std::span<const RowTensor> tensors,
+                                                 AlignedBuffer& delta);
+
+  int64_t dimensions_;
+  int64_t stride_;
+  int threads_;
+  Places places_;
+  int64_t size_ = 0;
+  int64_t width_ = 0;
+  std::vector<DenseLayer> layers_;
+  AlignedBuffer input_;  // user's embedding, then the item's
+  AlignedBuffer gmf_;
+  AlignedBuffer scores_;
+  std::vector<float> gmf_users_;
+  std::vector<float> gmf_items_;
+};
+
+// Adds column m of `dimensions` rows of `matrix`, times factor(m, d), to the row of example m.
+template <typename Factor>
+std::vector<float> SumByRow(const TouchedRows& touched, const float* matrix, int64_t stride,
+                            int64_t dimensions, const Factor& factor) {
+  std::vector<float> sums(touched.rows.size() * dimensions);
+  for (int64_t d = 0; d < dimensions; ++d) {
+    for (size_t m = 0; m < touched.index.size(); ++m) {
+      sums[touched.index[m] * dimensions + d] +=
+          matrix[d * stride + static_cast<int64_t>(m)] * factor(m, d);
+    }
+  }
+  return sums;
+}
+
+void EmitRows(GradientSink& sink, size_t index, const RowTensor& table, const TouchedRows& touched,
+              std::span<const float> gradients) {
+  std::vector<float> stored(table.cols());
+  for (size_t k = 0; k < touched.rows.size(); ++k) {
+    const float* row = gradients.data() + k * table.cols();
+    if (sink.wants_all(index)) {
+      sink.AllOf(index, touched.rows[k], row);
+    } else {
+      table.Gather(touched.rows[k], row, stored.data());
+      sink.StoredOf(index, touched.rows[k], 1, stored.data());
+    }
+  }
+}
+
+// Gradients of the layers' weights and biases, in layout order; `delta`, of the perceptron's
+// output, becomes that of its input.
+std::vector<std::vector<float>> NeuMfPass::BackwardLayers(std::span<const RowTensor> tensors,
+                                                          AlignedBuffer& delta) {
+  std::vector<std::vector<float>> gradients(2 * layers_.size());
+  for (size_t l = layers_.size(); l-- > 0;) {
+    DenseLayer& layer = layers_[l];
+    std::vector<float> bias(layer.units);
+    for (int64_t unit = 0; unit < layer.units; ++unit) {
+      float* of_unit = delta.data() + unit * stride_;
+      const float* out = layer.output.data() + unit * stride_;
+      double sum = 0;
+      for (int64_t m = 0; m < width_; ++m) {
+        if (out[m] <= 0) of_unit[m] = 0;
+        sum += of_unit[m];
+      }
+      bias[unit] = static_cast<float>(sum);
+    }
+    std::vector<float> weight(layer.units * layer.inputs);
+    layer.product.Gradient(delta.data(), InputOf(l), width_, weight.data());
+    const float* values = tensors[Places::Weight(l)].values();
+    std::vector<float> transposed(layer.units * layer.inputs);
+    for (int64_t o = 0; o < layer.units; ++o) {
+      for (int64_t i = 0; i < layer.inputs; ++i) {
+        transposed[i * layer.units + o] = values[o * layer.inputs + i];
+      }
+    }
+    AlignedBuffer below(layer.inputs * stride_);
+    layer.transposed.Multiply(transposed.data(), delta.data(), width_, below.data());
+    layer.input_dropout.Apply(below.data(), stride_, width_, {0, layer.inputs});
+    delta = std::move(below);
+    gradients[2 * l] = std::move(weight);
+    gradients[2 * l + 1] = std::move(bias);
+  }
+  return gradients;
+}
+
+void NeuMfPass::Backward(std::span<const RowTensor> tensors, const TouchedRows& users,
+                         const TouchedRows& items, GradientSink& sink) {
+  const float* of_score = scores_.data();
+  std::vector<float> prediction(features());
+  for (int64_t f = 0; f < features(); ++f) {
+    double sum = 0;
+    for (int64_t m = 0; m < size_; ++m) sum += static_cast<double>(of_score[m]) * Feature(f)[m];
+    prediction[f] = static_cast<float>(sum);
+  }
+  double bias_sum = 0;
+  for (int64_t m = 0; m < size_; ++m) bias_sum += of_score[m];
+  const auto bias = static_cast<float>(bias_sum);
+  const float* weight = tensors[places_.prediction].values();
+  AlignedBuffer gmf(dimensions_ * stride_);
+  AlignedBuffer delta((features() - dimensions_) * stride_);
+  for (int64_t f = 0; f < features(); ++f) {
+    float* to =
+        f < dimensions_ ? gmf.data() + f * stride_ : delta.data() + (f - dimensions_) * stride_;
+    for (int64_t m = 0; m < size_; ++m) to[m] = of_score[m] * weight[f];
+  }
+  const std::vector<std::vector<float>> of_layers = BackwardLayers(tensors, delta);
+  const auto one = [](size_t, int64_t) { return 1.0F; };
+  const auto of_user = [&](size_t m, int64_t d) {
+    return gmf_users_[users.index[m] * dimensions_ + d];
+  };
+  const auto of_item = [&](size_t m, int64_t d) {
+    return gmf_items_[items.index[m] * dimensions_ + d];
+  };
+  const float* mlp_items = delta.data() + dimensions_ * stride_;
+  const auto emit = [&](size_t index, const TouchedRows& touched, const std::vector<float>& sums) {
+    EmitRows(sink, index, tensors[index], touched, sums);
+  };
+  emit(Places::kGmfItems, items, SumByRow(items, gmf.data(), stride_, dimensions_, of_user));
+  emit(Places::kMlpItems, items, SumByRow(items, mlp_items, stride_, dimensions_, one));
+  emit(places_.gmf_users(), users, SumByRow(users, gmf.data(), stride_, dimensions_, of_item));
+  emit(places_.mlp_users(), users, SumByRow(users, delta.data(), stride_, dimensions_, one));
+  for (size_t i = 0; i < of_layers.size(); ++i) {
+    EmitStored(sink, 2 + i, tensors[2 + i], of_layers[i].data(), threads_);
+  }
+  EmitStored(sink, places_.prediction, tensors[places_.prediction], prediction.data(), threads_);
+  EmitStored(sink, places_.bias(), tensors[places_.bias()], &bias, threads_);
+}
+
+// Values of a model at one time, with their structure.
+struct Snapshot {
+  std::shared_ptr<const tensor::ModelTopology> topology;
+  std::vector<float> values;
+  std::vector<RowTensor> tensors;
+};
+
+class NeuMfScorer final : public Scorer {
+ public:
+  NeuMfScorer(v1::NeuMfModel spec, std::shared_ptr<const Snapshot> snapshot)
+      : spec_(std::move(spec)), snapshot_(std::move(snapshot)), pass_(spec_, kWidth, 1) {}
+
+  std::unique_ptr<Scorer> Clone() const override {
+    return std::make_unique<NeuMfScorer>(spec_, snapshot_);
+  }
+
+  void Score(std::span<const int32_t> users, int64_t first_item, int64_t num_items,
+             float* scores) override {
+    std::vector<int32_t> items(num_items);
+    std::iota(items.begin(), items.end(), static_cast<int32_t>(first_item));
+    for (size_t u = 0; u < users.size(); ++u) ScoreItems(users[u], items, scores + u * num_items);
+  }
+
+  void ScoreItems(int32_t user, std::span<const int32_t> items, float* scores) override {
+    const std::vector<int32_t> users(std::min<size_t>(items.size(), kWidth), user);
+    for (size_t first = 0; first < items.size(); first += kWidth) {
+      const size_t count = std::min<size_t>(kWidth, items.size() - first);
+      pass_.Forward(snapshot_->tensors, TouchedRows(std::span(users).first(count)),
+                    TouchedRows(items.subspan(first, count)), nullptr);
+      std::copy_n(pass_.scores(), count, scores + first);
+    }
+  }
+
+ private:
+  static constexpr int64_t kWidth = 512;
+  v1::NeuMfModel spec_;
+  std::shared_ptr<const Snapshot> snapshot_;
+  NeuMfPass pass_;
+};
+
+class NeuMf final : public RecommenderModel {
+ public:
+  NeuMf(const v1::NeuMfModel& spec, const ModelParts& parts)
+      : RecommenderModel(parts),
+        spec_(spec),
+        order_(parts.train->size()),
+        pass_(spec, std::min(parts.max_batch, parts.train->size()) * (1 + spec.negatives()),
+              parts.threads) {}
+
+  int64_t StepsPerEpoch(int64_t batch_size) const override { return order_.steps(batch_size); }
+
+  std::unique_ptr<Scorer> MakeScorer(const Interactions&) const override {
+    auto snapshot = std::make_shared<Snapshot>();
+    snapshot->topology = shared_topology();
+    snapshot->values.assign(values().begin(), values().end());
+    for (size_t i = 0; i < topology().num_tensors(); ++i) {
+      const RowTensor& from = tensor(i);
+      snapshot->tensors.emplace_back(from.rows(), from.cols(), topology().shared_topology(i).get(),
+                                     snapshot->values.data() + topology().offset(i));
+    }
+    return std::make_unique<NeuMfScorer>(spec_, std::move(snapshot));
+  }
+
+ protected:
+  StepResult Learn(const Step& step, GradientSink& sink) override {
+    const Pairs pairs = DrawPairs(train(), order_.Of(step), spec_.negatives(), step);
+    const TouchedRows users(pairs.users);
+    const TouchedRows items(pairs.items);
+    const uint64_t key = base::StreamKey(step.seed, "neumf", {static_cast<uint64_t>(step.index)});
+    pass_.Forward(tensors(), users, items, &key);
+    const double loss = Loss(pairs, pass_.delta());
+    pass_.Backward(tensors(), users, items, sink);
+    return {.loss = loss, .examples = pairs.positives};
+  }
+
+ private:
+  // Scores become their gradients.
+  static double Loss(const Pairs& pairs, float* scores) {
+    const auto size = static_cast<int64_t>(pairs.users.size());
+    double loss = 0;
+    for (int64_t m = 0; m < size; ++m) {
+      const bool positive = m < pairs.positives;
+      const double weight =
+          1.0 / static_cast<double>(positive ? pairs.positives : size - pairs.positives);
+      const double margin = positive ? -scores[m] : scores[m];
+      loss += weight * (std::max(margin, 0.0) + std::log1p(std::exp(-std::fabs(margin))));
+      const double sigmoid = 1 / (1 + std::exp(-margin));
+      scores[m] = static_cast<float>(positive ? -weight * sigmoid : weight * sigmoid);
+    }
+    return loss;
+  }
+
+  v1::NeuMfModel spec_;
+  EpochOrder order_;
+  NeuMfPass pass_;
+};
+
+}  // namespace
+
+Pairs DrawPairs(const Interactions& train, std::span<const int32_t> order, int32_t negatives,
+                const Step& step) {
+  constexpr int kAttempts = 1000;
+  Pairs pairs;
+  pairs.positives = static_cast<int64_t>(order.size());
+  for (const int32_t interaction : order) {
+    pairs.users.push_back(static_cast<int32_t>(train.UserOf(interaction)));
+    pairs.items.push_back(train.columns()[interaction]);
+  }
+  for (int64_t n = 0; n < pairs.positives; ++n) {
+    base::Rng rng(base::StreamKey(step.seed, "negative",
+                                  {static_cast<uint64_t>(step.index), static_cast<uint64_t>(n)}));
+    for (int32_t k = 0; k < negatives; ++k) {
+      int32_t item = 0;
+      for (int attempt = 0; attempt < kAttempts; ++attempt) {
+        item = static_cast<int32_t>(rng.Below(static_cast<uint64_t>(train.items())));
+        if (!train.Contains(pairs.users[n], item)) break;
+      }
+      pairs.users.push_back(pairs.users[n]);
+      pairs.items.push_back(item);
+    }
+  }
+  return pairs;
+}
+
+std::unique_ptr<RecommenderModel> MakeNeuMf(const v1::NeuMfModel& spec, const ModelParts& parts) {
+  return std::make_unique<NeuMf>(spec, parts);
+}
+
+}  // namespace espalier::worker::recommender

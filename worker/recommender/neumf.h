@@ -1,0 +1,34 @@
+// NeuMF (He et al. 2017): generalised matrix factorisation beside a multilayer perceptron.
+//
+// Score:       wᵀ·[g_u ∘ g_i ; mlp([m_u ; m_i])] + b with ReLU layers; dropout before each of them.
+// Loss:        mean over positives of softplus(−score) + mean over negatives of softplus(score).
+// Batch:       positives in an order shuffled anew for every epoch, each with negatives that the
+//              user has no interaction with, drawn anew.
+// Memory:      one int32 per interaction for the order; 8 bytes per unit and example of a batch.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "worker/recommender/recommender_model.h"
+
+namespace espalier::worker::recommender {
+
+// Examples of a batch: `positives` of them first, then the negatives of each, one after the other.
+struct Pairs {
+  int64_t positives = 0;
+  std::vector<int32_t> users;
+  std::vector<int32_t> items;
+};
+
+// The pairs of positives `order[first]` … `order[first + count − 1]` (interactions in row order)
+// and `negatives` items for each. Those of positive n come from StreamKey(step.seed, "negative",
+// {step.index, n}). A user with all items has negatives that are also positives.
+Pairs DrawPairs(const Interactions& train, std::span<const int32_t> order, int32_t negatives,
+                const Step& step);
+
+// `spec` has its defaults filled in.
+std::unique_ptr<RecommenderModel> MakeNeuMf(const v1::NeuMfModel& spec, const ModelParts& parts);
+
+}  // namespace espalier::worker::recommender

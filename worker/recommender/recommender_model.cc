@@ -1,0 +1,153 @@
+#include "worker/recommender/recommender_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/base/check.h"
+#include "common/base/status.h"
+#include "common/wire/model_spec/recommender_layout.h"
+#include "worker/engine/optimizer.h"
+#include "worker/recommender/lightgcn.h"
+#include "worker/recommender/multvae.h"
+#include "worker/recommender/neumf.h"
+#include "worker/recommender/sinks.h"
+
+namespace espalier::worker::recommender {
+namespace {
+
+absl::Status ShapeError(const std::string& message) {
+  return base::InvalidArgument("SHAPE_MISMATCH", message);
+}
+
+absl::Status CheckLayout(const v1::RecommenderSpec& spec, const tensor::ModelLayout& layout,
+                         int64_t users) {
+  ESPALIER_ASSIGN_OR_RETURN(auto expected, wire::RecommenderTensors(spec));
+  if (spec.private_users()) {
+    ESPALIER_ASSIGN_OR_RETURN(auto of_users, wire::UserTensors(spec, users));
+    std::ranges::move(of_users, std::back_inserter(expected));
+  }
+  if (layout.size() != expected.size()) {
+    return ShapeError(fmt::format("expected {} tensors, found {}", expected.size(), layout.size()));
+  }
+  for (size_t i = 0; i < layout.size(); ++i) {
+    if (layout[i].rows == expected[i].spec.rows && layout[i].cols == expected[i].spec.cols)
+      continue;
+    return ShapeError(fmt::format("tensor {}: expected {} × {}, found {} × {}",
+                                  expected[i].spec.name, expected[i].spec.rows,
+                                  expected[i].spec.cols, layout[i].rows, layout[i].cols));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckInteractions(const v1::RecommenderSpec& spec, const Interactions& train) {
+  if (train.items() != spec.items() ||
+      (!spec.private_users() && !spec.has_multvae() && train.users() != spec.users())) {
+    return ShapeError(fmt::format(
+        "the model has {} users and {} items, the interactions have {} and {}; set recommender."
+        "users and recommender.items to those of the data set",
+        spec.users(), spec.items(), train.users(), train.items()));
+  }
+  if (train.size() > 0) return absl::OkStatus();
+  return base::InvalidArgument("NO_INTERACTIONS",
+                               "expected at least one user with a training item, found none");
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RecommenderModel>> RecommenderModel::Create(
+    const v1::RecommenderSpec& spec, const engine::OptimizerSpec& optimizer,
+    std::shared_ptr<const tensor::ModelTopology> topology,
+    std::shared_ptr<const Interactions> train, int64_t max_batch, int threads) {
+  ESPALIER_RETURN_IF_ERROR(engine::ValidateOptimizer(optimizer));
+  const v1::RecommenderSpec model = wire::ExplicitRecommender(spec);
+  ESPALIER_RETURN_IF_ERROR(CheckInteractions(model, *train));
+  ESPALIER_RETURN_IF_ERROR(CheckLayout(model, topology->layout(), train->users()));
+  if (max_batch < 1 || threads < 1) {
+    return ShapeError(fmt::format("expected batches and threads of at least 1, found {} and {}",
+                                  max_batch, threads));
+  }
+  const ModelParts parts = {optimizer, std::move(topology), std::move(train), max_batch, threads};
+  if (model.has_lightgcn()) return MakeLightGcn(model.lightgcn(), parts);
+  if (model.has_neumf()) return MakeNeuMf(model.neumf(), parts);
+  return MakeMultVae(model.multvae(), parts);
+}
+
+RecommenderModel::RecommenderModel(const ModelParts& parts)
+    : topology_(parts.topology),
+      train_(parts.train),
+      max_batch_(parts.max_batch),
+      threads_(parts.threads),
+      values_(topology_->total_stored()) {
+  for (size_t i = 0; i < topology_->num_tensors(); ++i) {
+    const tensor::TensorSpec& spec = topology_->layout()[i];
+    tensors_.emplace_back(spec.rows, spec.cols, topology_->shared_topology(i).get(),
+                          values_.data() + topology_->offset(i));
+    optimizers_.emplace_back(parts.optimizer, tensors_.back());
+  }
+}
+
+absl::Status RecommenderModel::SetValues(std::span<const float> values) {
+  if (values.size() != values_.size()) {
+    return ShapeError(fmt::format("expected {} values, found {}", values_.size(), values.size()));
+  }
+  std::ranges::copy(values, values_.begin());
+  for (RowOptimizer& optimizer : optimizers_) optimizer.Reset();
+  steps_ = 0;
+  return absl::OkStatus();
+}
+
+absl::Status RecommenderModel::SetOptimizerState(std::span<const float> state, int64_t steps) {
+  const size_t expected = optimizers_.front().slots() * values_.size();
+  if (state.size() != expected) {
+    return ShapeError(
+        fmt::format("expected optimizer state of {} values, found {}", expected, state.size()));
+  }
+  for (size_t i = 0; i < optimizers_.size(); ++i) {
+    optimizers_[i].Load(state, topology_->offset(i), static_cast<int64_t>(values_.size()));
+  }
+  steps_ = steps;
+  return absl::OkStatus();
+}
+
+std::vector<float> RecommenderModel::optimizer_state() const {
+  std::vector<float> state(optimizers_.front().slots() * values_.size());
+  for (size_t i = 0; i < optimizers_.size(); ++i) {
+    optimizers_[i].Store(state, topology_->offset(i), static_cast<int64_t>(values_.size()));
+  }
+  return state;
+}
+
+int64_t RecommenderModel::RowsWithSlots(size_t tensor) const {
+  return optimizers_[tensor].RowsWithSlots();
+}
+
+StepResult RecommenderModel::LearnChecked(const Step& step, GradientSink& sink) {
+  ESPALIER_CHECK(step.batch_size >= 1 && step.batch_size <= max_batch_ && step.index >= 0,
+                 "a step has a batch size of 1 to max_batch");
+  return Learn(step, sink);
+}
+
+StepResult RecommenderModel::Train(const Step& step) {
+  UpdateSink sink(optimizers_, step.learning_rate, ++steps_);
+  return LearnChecked(step, sink);
+}
+
+StepResult RecommenderModel::Gradients(const Step& step, std::span<float> gradients) {
+  ESPALIER_CHECK(gradients.size() == values_.size(), "one gradient for every value");
+  std::ranges::fill(gradients, 0.0F);
+  CollectSink sink(tensors_, gradients);
+  return LearnChecked(step, sink);
+}
+
+std::vector<sparsity::ScoredPositions> RecommenderModel::GrowthCandidates(
+    std::span<const Step> steps, std::span<const int64_t> counts_per_tensor) {
+  ESPALIER_CHECK(counts_per_tensor.size() == tensors_.size(),
+                 "one count is needed for every tensor");
+  GrowthSink sink(tensors_, counts_per_tensor, steps.size() > 1);
+  for (const Step& step : steps) LearnChecked(step, sink);
+  return sink.Take();
+}
+
+}  // namespace espalier::worker::recommender

@@ -1,0 +1,81 @@
+#include "worker/recommender/sinks.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "worker/engine/parallel.h"
+
+namespace espalier::worker::recommender {
+
+CollectSink::CollectSink(std::span<const RowTensor> tensors, std::span<float> gradients)
+    : tensors_(tensors) {
+  float* begin = gradients.data();
+  for (const RowTensor& tensor : tensors) {
+    begin_.push_back(begin);
+    begin += tensor.stored();
+  }
+}
+
+void CollectSink::StoredOf(size_t tensor, int64_t first, int64_t count, const float* gradient) {
+  const int64_t begin = tensors_[tensor].begin(first);
+  std::copy_n(gradient, tensors_[tensor].begin(first + count) - begin, begin_[tensor] + begin);
+}
+
+GrowthSink::GrowthSink(std::span<const RowTensor> tensors, std::span<const int64_t> counts,
+                       bool sums_steps)
+    : tensors_(tensors), counts_(counts), sums_steps_(sums_steps), sums_(tensors.size()) {
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const int64_t inactive = tensors[i].rows() * tensors[i].cols() - tensors[i].stored();
+    top_.emplace_back(std::min(counts[i], inactive));
+  }
+}
+
+void GrowthSink::Offer(size_t tensor, int64_t row, const float* gradient) {
+  const RowTensor& of = tensors_[tensor];
+  const std::span<const int32_t> active = of.ColumnsOf(row);
+  auto next = active.begin();
+  for (int64_t col = 0; col < of.cols(); ++col) {
+    if (next != active.end() && *next == col) {
+      ++next;
+    } else if (gradient[col] != 0.0F) {
+      top_[tensor].Offer(row * of.cols() + col, gradient[col]);
+    }
+  }
+}
+
+void GrowthSink::AllOf(size_t tensor, int64_t row, const float* gradient) {
+  if (!sums_steps_) return Offer(tensor, row, gradient);
+  const int64_t cols = tensors_[tensor].cols();
+  auto& sums = sums_[tensor];
+  auto sum = sums.find(row);
+  if (sum == sums.end()) {
+    const int64_t rows = std::max<int64_t>(kMaxBufferedGradients / cols, 1);
+    if (static_cast<int64_t>(sums.size()) >= rows) return;
+    sum = sums.emplace(row, std::vector<float>(cols)).first;
+  }
+  for (int64_t col = 0; col < cols; ++col) sum->second[col] += std::fabs(gradient[col]);
+}
+
+std::vector<sparsity::ScoredPositions> GrowthSink::Take() {
+  std::vector<sparsity::ScoredPositions> result;
+  for (size_t tensor = 0; tensor < tensors_.size(); ++tensor) {
+    // The order of offers does not matter to the result.
+    for (const auto& [row, sum] : sums_[tensor]) Offer(tensor, row, sum.data());
+    result.push_back(wants_all(tensor) ? top_[tensor].TakeSorted() : sparsity::ScoredPositions());
+  }
+  return result;
+}
+
+void EmitStored(GradientSink& sink, size_t index, const RowTensor& tensor, const float* gradient,
+                int threads) {
+  const int64_t groups = (tensor.rows() + kRowsPerGroup - 1) / kRowsPerGroup;
+  engine::ParallelRows(groups < 64 ? 1 : threads, groups, [&](engine::RowRange range) {
+    for (int64_t group = range.begin; group < range.end; ++group) {
+      const int64_t first = group * kRowsPerGroup;
+      const int64_t count = std::min(kRowsPerGroup, tensor.rows() - first);
+      sink.StoredOf(index, first, count, gradient + tensor.begin(first));
+    }
+  });
+}
+
+}  // namespace espalier::worker::recommender

@@ -1,0 +1,75 @@
+// What becomes of a step's gradients: they update the model, are kept, or nominate growth.
+//
+// Ownership: sinks borrow tensors, optimizers and results for one call of RecommenderModel.
+// Threading: as GradientSink says.
+#pragma once
+
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "common/sparsity/top_k.h"
+#include "worker/recommender/row_parameters.h"
+
+namespace espalier::worker::recommender {
+
+// Rows × columns whose sums over several steps GrowthSink keeps for one tensor (16 MiB).
+inline constexpr int64_t kMaxBufferedGradients = int64_t{1} << 22;
+
+// Gives every gradient to the optimizer of its tensor.
+class UpdateSink final : public GradientSink {
+ public:
+  UpdateSink(std::span<RowOptimizer> optimizers, double learning_rate, int64_t step)
+      : optimizers_(optimizers), learning_rate_(learning_rate), step_(step) {}
+  bool wants_all(size_t) const override { return false; }
+  void StoredOf(size_t tensor, int64_t first, int64_t count, const float* gradient) override {
+    optimizers_[tensor].Update(first, count, gradient, learning_rate_, step_);
+  }
+  void AllOf(size_t, int64_t, const float*) override {}
+
+ private:
+  std::span<RowOptimizer> optimizers_;
+  double learning_rate_;
+  int64_t step_;
+};
+
+// Copies gradients of stored values; `gradients` has room for all tensors, one after the other.
+class CollectSink final : public GradientSink {
+ public:
+  CollectSink(std::span<const RowTensor> tensors, std::span<float> gradients);
+  bool wants_all(size_t) const override { return false; }
+  void StoredOf(size_t tensor, int64_t first, int64_t count, const float* gradient) override;
+  void AllOf(size_t, int64_t, const float*) override {}
+
+ private:
+  std::span<const RowTensor> tensors_;
+  std::vector<float*> begin_;
+};
+
+// Finds the inactive positions of largest |gradient| of the sparse tensors with a count above 0. In
+// one step; over several, of largest sum of |gradient|.
+class GrowthSink final : public GradientSink {
+ public:
+  GrowthSink(std::span<const RowTensor> tensors, std::span<const int64_t> counts, bool sums_steps);
+  bool wants_all(size_t tensor) const override {
+    return tensors_[tensor].is_sparse() && counts_[tensor] > 0;
+  }
+  void StoredOf(size_t, int64_t, int64_t, const float*) override {}
+  void AllOf(size_t tensor, int64_t row, const float* gradient) override;
+  std::vector<sparsity::ScoredPositions> Take();
+
+ private:
+  void Offer(size_t tensor, int64_t row, const float* gradient);
+
+  std::span<const RowTensor> tensors_;
+  std::span<const int64_t> counts_;
+  bool sums_steps_;
+  std::vector<sparsity::TopK> top_;
+  std::vector<std::unordered_map<int64_t, std::vector<float>>> sums_;  // by tensor, then row
+};
+
+// Hands the gradient of a whole tensor, in stored order, to `sink`.
+void EmitStored(GradientSink& sink, size_t index, const RowTensor& tensor, const float* gradient,
+                int threads);
+
+}  // namespace espalier::worker::recommender
