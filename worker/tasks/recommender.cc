@@ -108,9 +108,13 @@ absl::StatusOr<recommender::RecommenderModel*> Recommenders::GetModel(
   const std::string key =
       topology->hash() + "/" + mine_key_ + "/" +
       task.model().spec().recommender().SerializeAsString();
-  const std::string optimizer =
-      task.has_train() ? task.train().training().optimizer().SerializeAsString() : optimizer_;
-  if (model_ != nullptr && key == model_key_ && optimizer == optimizer_ &&
+  // Only training needs an optimizer and batches; everything else takes the model that trained.
+  const v1::Training& training = task.train().training();
+  const std::string trained =
+      task.has_train()
+          ? fmt::format("{}/{}", training.batch_size(), training.optimizer().SerializeAsString())
+          : trained_;
+  if (model_ != nullptr && key == model_key_ && trained == trained_ &&
       &model_->train() == mine.train.get()) {
     return model_.get();
   }
@@ -118,10 +122,10 @@ absl::StatusOr<recommender::RecommenderModel*> Recommenders::GetModel(
   ESPALIER_ASSIGN_OR_RETURN(
       model_, recommender::RecommenderModel::Create(
                   task.model().spec().recommender(),
-                  OptimizerSpecOf(task.train().training().optimizer()), std::move(topology),
-                  mine.train, threads_));
+                  OptimizerSpecOf(training.optimizer()), std::move(topology), mine.train,
+                  std::max(1, training.batch_size()), threads_));
   model_key_ = key;
-  optimizer_ = optimizer;
+  trained_ = trained;
   return model_.get();
 }
 

@@ -59,7 +59,7 @@ class Recommenders {
   std::string mine_key_;
   std::shared_ptr<const ParticipantInteractions> mine_;
   std::string model_key_;
-  std::string optimizer_;
+  std::string trained_;  // batch size and optimizer
   std::unique_ptr<recommender::RecommenderModel> model_;
 };
 

@@ -69,15 +69,15 @@ absl::StatusOr<Partial> RunRecommenderEvaluate(
   Partial partial;
   if (mine->asked.size() == 0 || mine->train->size() == 0) return partial;
   ESPALIER_ASSIGN_OR_RETURN(RecommenderModel * ranked, ModelOf(surroundings, task, model, *mine));
-  const recommender::ScorerFactory scorers = [&] { return ranked->MakeScorer(mine->had); };
+  const auto scorer = ranked->MakeScorer(mine->had);
   const std::vector<int64_t> cutoffs(task.evaluate().top_k().begin(),
                                      task.evaluate().top_k().end());
   const int threads = surroundings.recommenders.threads();
   const int64_t candidates = task.evaluate().candidates();
   const recommender::RankingSums sums =
       candidates == 0
-          ? RankAllItems(scorers, mine->had, mine->asked, cutoffs, threads)
-          : RankCandidates(scorers,
+          ? RankAllItems(*scorer, mine->had, mine->asked, cutoffs, threads)
+          : RankCandidates(*scorer,
                            DrawNegatives(mine->had, mine->asked, candidates,
                                          base::StreamKey(task.seed(), "ranking-candidates")),
                            mine->asked, cutoffs, threads);

@@ -1,6 +1,7 @@
 #include "worker/tasks/recommender_rows.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "common/base/status.h"
@@ -80,10 +81,13 @@ std::vector<float> SumOfGradients(std::span<const recommender::Step> steps,
                                   recommender::RecommenderModel& model) {
   std::vector<float> sum(model.values().size());
   model.Gradients(steps.front(), sum);
-  std::vector<float> gradient(steps.size() > 1 ? sum.size() : 0);
+  if (steps.size() == 1) return sum;
+  std::transform(sum.begin(), sum.end(), sum.begin(), [](float g) { return std::abs(g); });
+  std::vector<float> gradient(sum.size());
   for (const recommender::Step& step : steps.subspan(1)) {
     model.Gradients(step, gradient);
-    std::transform(sum.begin(), sum.end(), gradient.begin(), sum.begin(), std::plus<>());
+    std::transform(sum.begin(), sum.end(), gradient.begin(), sum.begin(),
+                   [](float total, float g) { return total + std::abs(g); });
   }
   return sum;
 }
