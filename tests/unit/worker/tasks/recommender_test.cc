@@ -199,10 +199,11 @@ TEST_F(RecommenderTaskTest, ARoundBegunAgainWithPrivateRowsGivesTheSameBits) {
   EXPECT_EQ(Run(task, next)->body, second) << "the second round";
   const auto layout = UserLayout(task, kUsers / 2).value();
   const PrivateRows kept(folder_.path() + "/state/w1");
-  const auto before = kept.Load(task, 1, layout).value();
-  const auto after = kept.Load(task, 2, layout).value();
-  EXPECT_EQ(before->topology->stored(0), after->topology->stored(0));
-  EXPECT_NE(before->topology->hash(), after->topology->hash());
+  const auto before = kept.Load(task, 1, layout);
+  const auto after = kept.Load(task, 2, layout);
+  ASSERT_TRUE(before.ok() && before->has_value() && after.ok() && after->has_value());
+  EXPECT_EQ((**before).topology->stored(0), (**after).topology->stored(0));
+  EXPECT_NE((**before).topology->hash(), (**after).topology->hash());
   // Evaluation needs what training left here.
   v1::Task evaluate = Evaluate(Task(true, 2));
   evaluate.set_round(2);
