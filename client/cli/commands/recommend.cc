@@ -1,6 +1,7 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "common/base/status.h"
 #include "fmt/format.h"
 
 namespace espalier::cli {

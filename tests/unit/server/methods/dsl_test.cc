@@ -91,6 +91,7 @@ TEST(DslTest, TaylorDropsTheSmallestProductOfWeightAndGradient) {
   SetWord(spec, "death", "taylor");
   SmallRound round = B4(spec);
   round.trained.values[6] = .0001f;  // of the weight .9
+  round.trained.values[7] = .5f;     // of .1
   const auto change = round.Committed().structure_change->tensors[0];
   EXPECT_THAT(change.diff.dropped, ElementsAre(0, 3));
 }
