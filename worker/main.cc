@@ -33,6 +33,7 @@ struct Flags {
   rpc::ChannelOptions coordinator{"127.0.0.1:7070", "", "", ""};
   std::string id;
   std::string data_root = "data";
+  std::string state_dir;
   std::string metrics_listen = "127.0.0.1:0";
   std::string log_level = "info";
   int threads = 1;
@@ -67,6 +68,9 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "name of this worker, unique in the cluster; default: host name and pid");
   app.add_option("--data-root", flags.data_root, "folder whose sub-folders are the data sets")
       ->capture_default_str();
+  app.add_option("--state-dir", flags.state_dir,
+                 "folder for rows of users that stay on this worker (jobs with private users); of "
+                 "this worker alone");
   app.add_option("--threads", flags.threads, "threads for training")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
@@ -117,6 +121,7 @@ int Run(Flags flags) {
   std::vector<std::string> problems;
   session::SessionOptions options{.worker_id = flags.id.empty() ? DefaultId() : flags.id,
                                   .data_root = flags.data_root,
+                                  .state_dir = flags.state_dir,
                                   .threads = flags.threads,
                                   .memory_budget_bytes = static_cast<int64_t>(flags.memory_budget),
                                   .flops_budget = flags.flops_budget,

@@ -76,6 +76,14 @@ bool HasEnded(v1::Job::State state) {
          state == v1::Job::STATE_CANCELLED;
 }
 
+std::string ScoreName(const v1::JobSpec& spec) {
+  return spec.model().has_recommender() ? spec.evaluation().main_metric() : "accuracy";
+}
+
+std::string ScoreText(const v1::JobSpec& spec, double value) {
+  return spec.model().has_recommender() ? fmt::format("{:.4f}", value) : Percent(value);
+}
+
 std::optional<double> AccuracyOf(const v1::RoundSummary& summary) {
   if (summary.has_test_accuracy()) return summary.test_accuracy();
   if (summary.has_federated_test_accuracy()) return summary.federated_test_accuracy();

@@ -31,6 +31,11 @@ absl::Time ToTime(const google::protobuf::Timestamp& time);
 std::string StateWord(v1::Job::State state);
 bool HasEnded(v1::Job::State state);
 
+// What a job's rounds are compared by: "accuracy", or a recommender's main metric, and its value as
+// people write it.
+std::string ScoreName(const v1::JobSpec& spec);
+std::string ScoreText(const v1::JobSpec& spec, double value);
+
 // Central test accuracy, else the federated one.
 std::optional<double> AccuracyOf(const v1::RoundSummary& summary);
 

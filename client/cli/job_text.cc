@@ -88,7 +88,8 @@ Json FieldTree(const Message& message, const FieldDescriptor& field, int index) 
       return list ? reflection.GetRepeatedInt32(message, &field, index)
                   : reflection.GetInt32(message, &field);
     case FieldDescriptor::CPPTYPE_INT64:
-      return reflection.GetInt64(message, &field);
+      return list ? reflection.GetRepeatedInt64(message, &field, index)
+                  : reflection.GetInt64(message, &field);
     case FieldDescriptor::CPPTYPE_UINT64:
       return reflection.GetUInt64(message, &field);
     case FieldDescriptor::CPPTYPE_DOUBLE:

@@ -143,7 +143,8 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Start(
         const std::string worker,
         cluster->Spawn(name, "espalier-worker",
                        {"--coordinator", cluster->address_, "--id", name, "--data-root",
-                        options.data_root, "--threads", std::to_string(options.threads)}));
+                        options.data_root, "--state-dir", options.data_dir + "/" + name,
+                        "--threads", std::to_string(options.threads)}));
     cluster->worker_metrics_.push_back(WordValue(worker, "metrics"));
   }
   return cluster;

@@ -59,6 +59,7 @@ Progress::Progress(std::ostream& err, const Terminal& terminal, const v1::Job& j
     : err_(err),
       terminal_(terminal),
       name_(job.name()),
+      spec_(job.spec()),
       rounds_(job.spec().federation().rounds()),
       state_(job.state()),
       live_(err, terminal.columns) {}
@@ -95,7 +96,7 @@ void Progress::OnRound(const v1::RoundSummary& summary) {
 std::string Progress::RoundLine(const v1::RoundSummary& summary) const {
   std::string line =
       fmt::format("round {} of {}  loss {:.4f}", summary.round(), rounds_, summary.train_loss());
-  if (accuracy_ >= 0) line += "  accuracy " + Percent(accuracy_);
+  if (accuracy_ >= 0) line += "  " + ScoreName(spec_) + " " + ScoreText(spec_, accuracy_);
   line += fmt::format("  density {:.3g}", summary.density());
   line += "  bytes saved " + Percent(totals_.saved());
   const int left = rounds_ - summary.round();

@@ -59,6 +59,7 @@ class Progress {
   std::ostream& err_;
   Terminal terminal_;
   std::string name_;
+  v1::JobSpec spec_;
   int rounds_;
   RunTotals totals_;
   v1::Job::State state_;

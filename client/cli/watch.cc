@@ -123,11 +123,17 @@ void PrintOutcome(const Context& context, const v1::Job& job) {
   fields.emplace_back("round",
                       fmt::format("{} of {}", job.round(), job.spec().federation().rounds()));
   if (job.best_round() > 0) {
-    fields.emplace_back("best accuracy", fmt::format("{} (round {})", Percent(job.best_accuracy()),
-                                                     job.best_round()));
+    fields.emplace_back("best " + ScoreName(job.spec()),
+                        fmt::format("{} (round {})", ScoreText(job.spec(), job.best_accuracy()),
+                                    job.best_round()));
   }
   if (job.history_size() > 0) {
     const v1::RoundSummary& last = *job.history().rbegin();
+    const auto& metrics =
+        last.test_metrics().empty() ? last.federated_test_metrics() : last.test_metrics();
+    for (const v1::Metric& metric : metrics) {
+      fields.emplace_back(metric.name(), fmt::format("{:.4f}", metric.value()));
+    }
     fields.emplace_back("density", fmt::format("{:.4g}", last.density()));
     fields.emplace_back("active weights", std::to_string(last.active_weights()));
   }

@@ -298,6 +298,11 @@ absl::StatusOr<v1::ListCheckpointsResponse> Client::ListCheckpoints(const std::s
       [](v1::ListCheckpointsResponse& response) { return response.mutable_checkpoints(); });
 }
 
+absl::StatusOr<v1::RecommendResponse> Client::Recommend(const v1::RecommendRequest& request) {
+  return impl_->Call<v1::RecommendResponse>(*impl_->checkpoints,
+                                            &v1::CheckpointService::Stub::Recommend, request);
+}
+
 absl::StatusOr<v1::Checkpoint> Client::GetCheckpoint(const std::string& name) {
   v1::GetCheckpointRequest request;
   request.set_name(name);

@@ -72,6 +72,7 @@ class Client {
 
   absl::StatusOr<v1::ListCheckpointsResponse> ListCheckpoints(const std::string& job, size_t limit);
   absl::StatusOr<v1::Checkpoint> GetCheckpoint(const std::string& name);
+  absl::StatusOr<v1::RecommendResponse> Recommend(const v1::RecommendRequest& request);
   // Downloads to "<path>.part", continuing where an earlier attempt stopped; checks every chunk's
   // CRC32C and the whole file's SHA-256, then renames to `path`. `on_progress` gets the bytes
   // present. Errors: DataLoss CHECKSUM_MISMATCH when the bytes are not what the server announced.

@@ -97,6 +97,25 @@ void ApplyDataDefaults(v1::DataSpec& data) {
   if (!data.has_label_column()) data.set_label_column(-1);
 }
 
+// What a recommender needs of data and evaluation.
+void ApplyRecommenderDefaults(v1::JobSpec& spec) {
+  constexpr int32_t kTopK = 20;
+  v1::DataSpec& data = *spec.mutable_data();
+  data.mutable_interactions();
+  if (data.partition().kind() == v1::Partition::KIND_UNSPECIFIED) {
+    data.mutable_partition()->set_kind(v1::Partition::KIND_USERS);
+  }
+  v1::Evaluation& evaluation = *spec.mutable_evaluation();
+  if (evaluation.top_k().empty()) evaluation.add_top_k(kTopK);
+  if (evaluation.main_metric().empty()) {
+    evaluation.set_main_metric("ndcg@" + std::to_string(evaluation.top_k(0)));
+  }
+  // Only the owners of private rows can evaluate them.
+  if (spec.model().recommender().private_users() && !evaluation.central()) {
+    evaluation.set_federated(true);
+  }
+}
+
 void ApplyOptimizerDefaults(v1::Optimizer& optimizer) {
   constexpr double kBeta1 = 0.9;
   constexpr double kBeta2 = 0.999;
@@ -149,6 +168,7 @@ void ApplyFederationDefaults(v1::Federation& federation) {
 void ApplyDefaults(v1::JobSpec& spec) {
   constexpr int32_t kKeptCheckpoints = 3;
   ApplyModelDefaults(*spec.mutable_model());
+  if (spec.model().has_recommender()) ApplyRecommenderDefaults(spec);
   ApplyDataDefaults(*spec.mutable_data());
   spec.mutable_method();
   ApplyTrainingDefaults(*spec.mutable_training());

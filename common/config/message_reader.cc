@@ -247,6 +247,7 @@ void MessageReader::ReadScalar(const YamlNode& node, const std::string& path, co
       return FailExpected(node, path, WholeNumber<int32_t>());
     case Field::CPPTYPE_INT64:
       if (const auto value = plain ? ParseNumber<int64_t>(node.scalar) : std::nullopt) {
+        if (list) return reflection.AddInt64(&message, &field, *value);
         return reflection.SetInt64(&message, &field, *value);
       }
       return FailExpected(node, path, WholeNumber<int64_t>());

@@ -8,6 +8,7 @@
 #include "common/config/checker.h"
 #include "common/config/text.h"
 #include "common/config/validate_aggregation.h"
+#include "common/config/validate_interactions.h"
 #include "common/config/validate_model.h"
 #include "common/wire/model_spec/named_models.h"
 #include "fmt/format.h"
@@ -274,6 +275,7 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   const v1::ModelSpec model = wire::ExplicitModel(spec.model());
   ValidateChannels(spec.data(), model, root.In("data"));
   ValidateAugmentation(spec.data().augmentation(), model, root.In("data.augmentation"));
+  ValidateInteractions(spec, root);
   ValidateMethod(spec.method(), root.In("method"));
   ValidateTraining(spec.training(), spec.federation().rounds(), root.In("training"));
   ValidateSharedMoments(spec, root.In("training.optimizer"));

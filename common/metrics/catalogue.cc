@@ -40,7 +40,8 @@ std::vector<Definition> MakeCatalogue() {
   const Words methods{"CreateJob",      "GetJob",          "ListJobs",       "WatchJob",
                       "CancelJob",      "ListMethods",     "DescribeMethod", "ListWorkers",
                       "GetClusterInfo", "ListCheckpoints", "GetCheckpoint",  "DownloadCheckpoint",
-                      "Session",        "Fetch",           "Submit",         "other"};
+                      "Recommend",      "Session",         "Fetch",          "Submit",
+                      "other"};
   const Words codes{"ok",          "cancelled",      "invalid_argument",    "not_found",
                     "aborted",     "already_exists", "failed_precondition", "resource_exhausted",
                     "unavailable", "other"};
@@ -263,7 +264,7 @@ std::vector<Definition> MakeCatalogue() {
        Role::kWorker,
        "Tasks by kind and how they ended.",
        "kind",
-       {"train", "evaluate", "calibrate", "score", "echo", "other"},
+       {"train", "evaluate", "calibrate", "score", "growth", "recommend", "echo", "other"},
        "outcome",
        {"done", "failed", "cancelled"},
        {}},
@@ -273,7 +274,7 @@ std::vector<Definition> MakeCatalogue() {
        Role::kWorker,
        "Computation time of a task.",
        "kind",
-       {"train", "evaluate", "calibrate", "score", "echo", "other"},
+       {"train", "evaluate", "calibrate", "score", "growth", "recommend", "echo", "other"},
        "",
        {},
        RoundBuckets()},
@@ -283,7 +284,7 @@ std::vector<Definition> MakeCatalogue() {
        Role::kWorker,
        "Examples processed.",
        "kind",
-       {"train", "evaluate", "calibrate", "score"},
+       {"train", "evaluate", "calibrate", "score", "growth", "recommend"},
        "",
        {},
        {}},

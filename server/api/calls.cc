@@ -29,18 +29,25 @@ void CountCall(metrics::Metrics& metrics, const char* method, const absl::Status
   metrics.Add(Metric::kRpcHandled, 1, method, CodeWord(status.code()));
 }
 
-grpc::ServerUnaryReactor* AnswerOnCore(const Context& context, grpc::CallbackServerContext* call,
-                                       const char* method, std::function<absl::Status()> work) {
+grpc::ServerUnaryReactor* AnswerLater(
+    const Context& context, grpc::CallbackServerContext* call, const char* method,
+    std::function<void(std::function<void(const absl::Status&)> answer)> work) {
   auto* reactor = call->DefaultReactor();
   const absl::Duration start = context.clock.Elapsed();
-  context.core.Post([&context, reactor, method, start, work = std::move(work)] {
-    const absl::Status status = work();
+  const auto answer = [&context, reactor, method, start](const absl::Status& status) {
     CountCall(context.metrics, method, status);
     context.metrics.Observe(Metric::kRpcDuration,
                             absl::ToDoubleSeconds(context.clock.Elapsed() - start), method);
     reactor->Finish(rpc::ToGrpc(status));
-  });
+  };
+  context.core.Post([work = std::move(work), answer] { work(answer); });
   return reactor;
+}
+
+grpc::ServerUnaryReactor* AnswerOnCore(const Context& context, grpc::CallbackServerContext* call,
+                                       const char* method, std::function<absl::Status()> work) {
+  return AnswerLater(context, call, method,
+                     [work = std::move(work)](const auto& answer) { answer(work()); });
 }
 
 absl::StatusOr<Page> MakePage(int page_size, const std::string& page_token, size_t total) {

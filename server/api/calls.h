@@ -20,6 +20,11 @@ void CountCall(metrics::Metrics& metrics, const char* method, const absl::Status
 grpc::ServerUnaryReactor* AnswerOnCore(const Context& context, grpc::CallbackServerContext* call,
                                        const char* method, std::function<absl::Status()> work);
 
+// Answers with what `work`, begun on the core executor, hands to its argument there, once.
+grpc::ServerUnaryReactor* AnswerLater(
+    const Context& context, grpc::CallbackServerContext* call, const char* method,
+    std::function<void(std::function<void(const absl::Status&)> answer)> work);
+
 // Checks page_size and page_token and gives the range [first, last) of `total` items to answer
 // with. Errors: InvalidArgument INVALID_PAGE.
 struct Page {

@@ -87,6 +87,20 @@ grpc::ServerUnaryReactor* CheckpointService::GetCheckpoint(grpc::CallbackServerC
   });
 }
 
+grpc::ServerUnaryReactor* CheckpointService::Recommend(grpc::CallbackServerContext* call,
+                                                       const v1::RecommendRequest* request,
+                                                       v1::RecommendResponse* response) {
+  return AnswerLater(context_, call, "Recommend",
+                     [this, request, response](std::function<void(const absl::Status&)> answer) {
+                       context_.jobs.Recommend(
+                           *request, [response, answer = std::move(answer)](
+                                         absl::StatusOr<v1::RecommendResponse> found) {
+                             if (found.ok()) *response = *std::move(found);
+                             answer(found.status());
+                           });
+                     });
+}
+
 grpc::ServerWriteReactor<v1::Chunk>* CheckpointService::DownloadCheckpoint(
     grpc::CallbackServerContext* call, const v1::DownloadCheckpointRequest* request) {
   auto* download = new CheckpointDownload(context_, context_.checkpoints.OpenFile(request->name()),

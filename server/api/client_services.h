@@ -72,6 +72,9 @@ class CheckpointService : public v1::CheckpointService::CallbackService {
                                           v1::Checkpoint* response) override;
   grpc::ServerWriteReactor<v1::Chunk>* DownloadCheckpoint(
       grpc::CallbackServerContext* call, const v1::DownloadCheckpointRequest* request) override;
+  grpc::ServerUnaryReactor* Recommend(grpc::CallbackServerContext* call,
+                                      const v1::RecommendRequest* request,
+                                      v1::RecommendResponse* response) override;
 
  private:
   const Context& context_;

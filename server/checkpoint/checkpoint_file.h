@@ -5,7 +5,8 @@
 //            shape).
 // Metadata:  format "espalier.checkpoint", format_version, job, round, topology_hash, layout (JSON:
 // name,
-//            shape, sparsifiable and sparse of each tensor, in order), model_spec (JSON),
+//            shape, sparsifiable and sparse of each tensor, in order), model_spec (JSON), of a
+//            recommender data_spec (JSON) and seed,
 //            test_accuracy
 //            ("" when unknown), density, create_time (RFC 3339), data_sha256 (of all bytes after
 //            the header, so that a file can prove itself whole).
@@ -23,6 +24,7 @@
 #include "absl/time/time.h"
 #include "common/io/file_system.h"
 #include "common/tensor/model.h"
+#include "espalier/v1/data.pb.h"
 #include "espalier/v1/model.pb.h"
 
 namespace espalier::server::checkpoint {
@@ -32,6 +34,9 @@ struct CheckpointMetadata {
   std::string job;  // id without "jobs/"
   int32_t round = 0;
   v1::ModelSpec model_spec;
+  // Of a recommender: what it was trained on, so that it can be asked later.
+  std::optional<v1::DataSpec> data_spec;
+  uint64_t seed = 0;
   std::optional<double> test_accuracy;
   absl::Time create_time;
 };

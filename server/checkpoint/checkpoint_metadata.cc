@@ -140,7 +140,7 @@ absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadat
   if (!google::protobuf::util::MessageToJsonString(metadata.model_spec, &spec).ok()) {
     return Invalid("the model spec cannot be written as JSON");
   }
-  return MetadataStrings{
+  MetadataStrings strings{
       {"format", std::string(kFormat)},
       {"format_version", std::string(kFormatVersion)},
       {"job", metadata.job},
@@ -154,7 +154,32 @@ absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadat
       {"create_time",
        absl::FormatTime(absl::RFC3339_full, metadata.create_time, absl::UTCTimeZone())},
       {"data_sha256", data_sha256}};
+  if (metadata.data_spec.has_value()) {
+    if (!google::protobuf::util::MessageToJsonString(*metadata.data_spec, &strings["data_spec"])
+             .ok()) {
+      return Invalid("the data spec cannot be written as JSON");
+    }
+    strings["seed"] = std::to_string(metadata.seed);
+  }
+  return strings;
 }
+
+namespace {
+
+// Present in checkpoints of recommenders.
+absl::Status DecodeData(const MetadataStrings& strings, CheckpointMetadata* out) {
+  const auto spec = strings.find("data_spec");
+  if (spec == strings.end()) return absl::OkStatus();
+  const auto seed = strings.find("seed");
+  out->data_spec.emplace();
+  if (seed == strings.end() || !ParseNumber(seed->second, &out->seed) ||
+      !google::protobuf::util::JsonStringToMessage(spec->second, &*out->data_spec).ok()) {
+    return Invalid("the entry data_spec or seed is malformed");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings) {
   Entries entries(strings);
@@ -188,6 +213,7 @@ absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings) {
   if (!google::protobuf::util::JsonStringToMessage(spec, &out.metadata.model_spec).ok()) {
     return Invalid("the entry model_spec is malformed");
   }
+  ESPALIER_RETURN_IF_ERROR(DecodeData(strings, &out.metadata));
   ESPALIER_RETURN_IF_ERROR(DecodeLayout(layout, &out));
   return out;
 }

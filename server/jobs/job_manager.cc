@@ -29,6 +29,31 @@ absl::Status JobNotFound(const std::string& name, const std::vector<std::string>
                                                               : "did you mean '" + nearest + "'?"));
 }
 
+// Before any filter: they only leave users and items out, and local files hold a part each.
+void CheckInteractions(const v1::JobSpec& spec, const v1::DatasetInfo& info,
+                       std::vector<config::Violation>& violations) {
+  if (info.features() > 0 && info.format() != "csv") {
+    violations.push_back({"data.dataset", "expected interactions of users with items, found '" +
+                                              info.name() + "' (" + info.format() +
+                                              "); use another data set or a model of layers"});
+    return;
+  }
+  const bool local = spec.data().partition().kind() == v1::Partition::KIND_LOCAL;
+  if (info.interactions() == 0 || local) return;
+  const v1::RecommenderSpec& model = spec.model().recommender();
+  const v1::Interactions& how = spec.data().interactions();
+  const bool filtered = how.min_rating() != 0 || how.user_core() > 1 || how.item_core() > 1;
+  const auto check = [&](const char* field, int64_t wanted, int64_t found) {
+    if (wanted == found || (filtered && wanted < found)) return;
+    violations.push_back({std::string("model.recommender.") + field,
+                          "expected " + std::to_string(found) + (filtered ? " or less" : "") +
+                              ", as many as data set '" + info.name() + "' has, found " +
+                              std::to_string(wanted)});
+  };
+  check("users", model.users(), info.users());
+  check("items", model.items(), info.items());
+}
+
 }  // namespace
 
 void JobManager::CheckDataset(const v1::JobSpec& spec,
@@ -49,7 +74,18 @@ void JobManager::CheckDataset(const v1::JobSpec& spec,
   for (const v1::Worker& worker : services_.fleet.List()) {
     if (worker.state() == v1::Worker::STATE_LOST) continue;
     for (const v1::DatasetInfo& info : worker.datasets()) {
-      if (info.name() != name || info.features() == 0) continue;
+      if (info.name() != name) continue;
+      if (spec.model().has_recommender()) {
+        CheckInteractions(spec, info, violations);
+        return;
+      }
+      if (info.interactions() > 0) {
+        violations.push_back(
+            {"data.dataset", "expected labelled examples for a model of layers, found '" + name +
+                                 "', interactions of users with items; use model.recommender"});
+        return;
+      }
+      if (info.features() == 0) continue;
       if (info.features() != spec.model().input_features()) {
         violations.push_back(
             {"model.input_features", "expected " + std::to_string(info.features()) +
@@ -186,6 +222,10 @@ absl::StatusOr<bool> JobManager::Admit(const v1::PartialHeader& header) const {
   }
   ESPALIER_RETURN_IF_ERROR(
       services_.fleet.CheckLease(header.session(), header.task_id(), header.epoch()));
+  if (recommendations_.Owns(header.task_id())) {
+    ESPALIER_RETURN_IF_ERROR(recommendations_.Admit(header));
+    return false;
+  }
   const auto job = OwnerOf(header.task_id());
   if (job == nullptr) {
     return base::MakeError(absl::StatusCode::kAborted, "ROUND_CLOSED",
@@ -205,12 +245,17 @@ void JobManager::Accept(round::Upload upload, std::function<void(absl::Status)> 
     done(absl::OkStatus());
     return;
   }
+  if (recommendations_.Owns(upload.header.task_id())) {
+    recommendations_.Accept(std::move(upload), std::move(done));
+    return;
+  }
   const auto owner = OwnerOf(upload.header.task_id());
   owner->Accept(std::move(upload), std::move(done));
 }
 
 void JobManager::Tick() {
   services_.fleet.Tick();
+  recommendations_.Tick();
   // A copy: a job may end, and its callbacks may look jobs up, while others are visited.
   std::vector<std::shared_ptr<JobRunner>> running;
   for (const auto& [name, job] : jobs_) {

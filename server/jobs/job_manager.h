@@ -12,13 +12,14 @@
 
 #include "absl/status/statusor.h"
 #include "server/jobs/job_runner.h"
+#include "server/jobs/recommendations.h"
 
 namespace espalier::server::jobs {
 
 class JobManager {
  public:
   JobManager(Services services, const methods::MethodRegistry& methods)
-      : services_(services), methods_(methods) {}
+      : services_(services), methods_(methods), recommendations_(services) {}
 
   // Validates, fills defaults in and accepts a job. A repeated request_id returns the first job.
   // Errors: InvalidArgument INVALID_JOB with `violations`; AlreadyExists JOB_EXISTS;
@@ -38,6 +39,11 @@ class JobManager {
   absl::StatusOr<bool> Admit(const v1::PartialHeader& header) const;
   void Accept(round::Upload upload, std::function<void(absl::Status)> done);
 
+  // The best items for a user by a checkpoint; see recommendations.h.
+  void Recommend(const v1::RecommendRequest& request, Recommendations::Done done) {
+    recommendations_.Ask(request, std::move(done));
+  }
+
   // To be called regularly (every 50 ms or so).
   void Tick();
 
@@ -50,6 +56,7 @@ class JobManager {
 
   Services services_;
   const methods::MethodRegistry& methods_;
+  Recommendations recommendations_;
   base::Limits limits_;
   std::map<std::string, std::shared_ptr<JobRunner>> jobs_;  // by name
   std::vector<std::string> order_;                          // names, oldest first

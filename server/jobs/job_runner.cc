@@ -258,6 +258,10 @@ void JobRunner::WriteCheckpoint(Prepared& prepared) const {
   metadata.job = job;
   metadata.round = summary.round();
   metadata.model_spec = job_.spec().model();
+  if (job_.spec().model().has_recommender()) {
+    metadata.data_spec = job_.spec().data();
+    metadata.seed = job_.spec().seed();
+  }
   if (summary.has_test_accuracy()) {
     metadata.test_accuracy = summary.test_accuracy();
   } else if (summary.has_federated_test_accuracy()) {
@@ -366,6 +370,19 @@ void JobRunner::CommitRound(Prepared& prepared) {
                         absl::ToDoubleSeconds(services_.clock.Wall() - absl::UnixEpoch()));
 }
 
+void JobRunner::AssignOwners() {
+  const v1::Partition& partition = job_.spec().data().partition();
+  if (!job_.spec().model().recommender().private_users() ||
+      partition.kind() == v1::Partition::KIND_LOCAL) {
+    return;
+  }
+  const std::vector<std::string> workers = services_.fleet.WorkersWith(NeededDataset());
+  if (workers.empty() || !owners_.empty()) return;
+  for (int shard = 0; shard < partition.shards(); ++shard) {
+    owners_[shard] = workers[static_cast<size_t>(shard) % workers.size()];
+  }
+}
+
 std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(const methods::Step& step) const {
   std::vector<round::ParticipantSpec> all;
   const v1::Partition& partition = job_.spec().data().partition();
@@ -375,6 +392,10 @@ std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(const methods:
   if (partition.kind() == v1::Partition::KIND_LOCAL) {
     for (const std::string& id : services_.fleet.WorkersWith(needs_)) {
       all.push_back({id, 0, id});
+    }
+  } else if (job_.spec().model().recommender().private_users()) {
+    for (const auto& [shard, worker] : owners_) {
+      all.push_back({"shard-" + std::to_string(shard), shard, worker});
     }
   } else {
     for (int shard = 0; shard < partition.shards(); ++shard) {
@@ -428,7 +449,8 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
   plan.needs = needs_;
   plan.values_count = wire::ResultValues(step.task, *state_.model.topology);
   plan.reducer = reduce::MakeReducer(step.reducer, state_.model.topology, plan.values_count,
-                                     step.aggregation, state_.model.values);
+                                     step.aggregation, state_.model.values,
+                                     wire::HasSecondMoments(step.task));
   return plan;
 }
 
@@ -443,7 +465,9 @@ void JobRunner::RunStep(const methods::Step& step) {
   }
   phase_ = step.task.has_train() || step.task.has_echo() ? "train" : "evaluate";
   phase_start_ = services_.clock.Elapsed();
-  if (ChooseParticipants(step).empty()) {  // LOCAL data and nobody there: begins when one comes
+  AssignOwners();
+  // Data or rows that only their owners have, and nobody there: begins when one comes.
+  if (ChooseParticipants(step).empty()) {
     SetWaiting(MissingWorkers());
     stalled_ = step;
     return;

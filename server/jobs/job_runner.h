@@ -23,28 +23,13 @@
 #include <string>
 #include <vector>
 
-#include "common/base/clock.h"
-#include "common/base/executor.h"
-#include "common/metrics/metrics.h"
-#include "server/checkpoint/checkpoint_store.h"
 #include "server/events/event_log.h"
+#include "server/jobs/services.h"
 #include "server/methods/program.h"
 #include "server/round/blob_store.h"
 #include "server/round/step_runner.h"
-#include "server/scheduler/fleet.h"
 
 namespace espalier::server::jobs {
-
-// What jobs share; borrowed, outlives them.
-struct Services {
-  scheduler::Fleet& fleet;
-  base::Executor& core;
-  base::Executor& pool;
-  const base::Clock& clock;
-  round::BlobStore& blobs;
-  checkpoint::CheckpointStore& checkpoints;
-  metrics::Metrics& metrics;
-};
 
 class JobRunner : public std::enable_shared_from_this<JobRunner> {
  public:
@@ -105,6 +90,8 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void RunStep(const methods::Step& step);
   void ReleaseModel();
   round::StepPlan MakePlan(const methods::Step& step) const;
+  // Private rows: gives every shard to a worker, which keeps it for the life of the job.
+  void AssignOwners();
   std::vector<round::ParticipantSpec> ChooseParticipants(const methods::Step& step) const;
   round::StepListener MakeListener(const methods::Step& step);
   void OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, const std::string& phase);
@@ -127,6 +114,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   Corrections corrections_;
   std::shared_ptr<round::StepRunner> step_;
   std::optional<methods::Step> stalled_;  // LOCAL data: the next step, while nobody is there
+  std::map<int, std::string> owners_;     // private rows: the worker of each shard
   std::string phase_;
   absl::Duration phase_start_;
 

@@ -3,9 +3,9 @@
 namespace espalier::server::methods {
 
 std::vector<MethodDeclaration> BuiltinMethods() {
-  return {DenseMethod(),   StaticMethod(), SetMethod(),     RigLMethod(),
-          FedTinyMethod(), FedMefMethod(), FedDstMethod(),  GmpMethod(),
-          PruneFlMethod(), SnipMethod(),   SynFlowMethod(), EchoMethod()};
+  return {DenseMethod(), StaticMethod(),  SetMethod(),    RigLMethod(),   DslMethod(),
+          FedTinyMethod(), FedMefMethod(), FedDstMethod(), GmpMethod(),    PruneFlMethod(),
+          SnipMethod(),    SynFlowMethod(), EchoMethod()};
 }
 
 }  // namespace espalier::server::methods

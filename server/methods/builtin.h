@@ -9,6 +9,7 @@
 namespace espalier::server::methods {
 
 MethodDeclaration DenseMethod();
+MethodDeclaration DslMethod();
 MethodDeclaration EchoMethod();
 MethodDeclaration FedDstMethod();
 MethodDeclaration FedMefMethod();

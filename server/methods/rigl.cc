@@ -28,13 +28,17 @@ class RigLProgram : public GrowingProgram {
     return RandomStructure(layout, options_.budget, seed());
   }
 
+  v1::PrivateUpdate PrivateRule(int32_t round) const override {
+    v1::PrivateUpdate rule;
+    rule.set_fraction(Fraction(round));
+    return rule;
+  }
+
   std::vector<int64_t> UpdateCounts(const ProgramState& state) const override {
     const tensor::ModelTopology& topology = *state.model.topology;
     std::vector<int64_t> counts(topology.num_tensors(), 0);
-    const int32_t round = RoundInWork(state);
-    if (round >= rounds() || round % options_.update_every != 0) return counts;
-    const double fraction =
-        sparsity::CosineAdjustFraction(options_.alpha, round, options_.end_fraction * rounds());
+    const double fraction = Fraction(RoundInWork(state));
+    if (fraction == 0) return counts;
     for (size_t i = 0; i < counts.size(); ++i) {
       if (!topology.is_sparse(i)) continue;
       counts[i] = std::min(sparsity::FractionOf(fraction, topology.stored(i)),

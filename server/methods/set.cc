@@ -33,6 +33,15 @@ class SetProgram : public TrainingProgram {
   }
   bool evolves() const override { return true; }
 
+  v1::PrivateUpdate PrivateRule(int32_t round) const override {
+    v1::PrivateUpdate rule;
+    if (round < rounds() && round % options_.evolve_every == 0) rule.set_fraction(options_.zeta);
+    rule.set_drop(options_.drop == "signed" ? v1::PrivateUpdate::DROP_SIGNED
+                                            : v1::PrivateUpdate::DROP_MAGNITUDE);
+    rule.set_grow_random(true);
+    return rule;
+  }
+
   absl::StatusOr<Evolution> PlanEvolution(const ProgramState& state,
                                           const reduce::Reduced&) const override {
     if (RoundInWork(state) % options_.evolve_every != 0) return Evolution{};

@@ -60,6 +60,13 @@ v1::Task TrainingProgram::MakeTask(const ProgramState& state) const {
   train.set_learning_rate(spec_.training().optimizer().learning_rate() *
                           LearningRateFactor(spec_.training().schedule(), round, rounds()));
   train.set_first_step(static_cast<int64_t>(round - 1) * spec_.training().local_steps());
+  if (spec_.model().recommender().private_users()) {
+    if (round > 1) *train.mutable_private_update() = PrivateRule(round - 1);
+    const tensor::ModelTopology& topology = *state.model.topology;
+    train.mutable_private_update()->set_density(
+        static_cast<double>(topology.sparsifiable_stored()) /
+        static_cast<double>(std::max<int64_t>(1, topology.sparsifiable_size())));
+  }
   return task;
 }
 
@@ -94,6 +101,8 @@ Step TrainingProgram::EvaluateStep(ProgramState& state, bool central) const {
   const int32_t least = spec_.model().has_input_image() ? 1 : kMinEvaluationBatchSize;
   task.set_batch_size(std::max(spec_.training().batch_size(), least));
   task.set_whole_test_split(central);
+  *task.mutable_top_k() = spec_.evaluation().top_k();
+  task.set_candidates(spec_.evaluation().candidates());
   step.participants = central ? Participants::kAnyOne : Participants::kAll;
   step.reducer = reduce::ReducerKind::kMetrics;
   step.round = RoundInWork(state);
@@ -162,15 +171,17 @@ absl::StatusOr<std::optional<StructureChange>> TrainingProgram::TakeTrained(
         "SHAPE_MISMATCH",
         fmt::format("expected a mean of {} values, found {}", expected, trained.values.size()));
   }
-  const auto weights = trained.values.begin() + static_cast<int64_t>(stored);
-  const auto rest = trained.values.begin() +
-                    static_cast<int64_t>(stored * static_cast<size_t>(wire::ValuesPerWeight(task)));
-  state.model.optimizer_state.assign(weights, rest);
-  trained.importance.assign(rest, trained.values.end());
+  const auto weights = static_cast<int64_t>(stored);
+  const int64_t of_weights = weights * wire::ValuesPerWeight(task);
+  const int64_t of_state = of_weights - (task.train().active_gradients() ? weights : 0);
+  const auto begin = trained.values.begin();
+  state.model.optimizer_state.assign(begin + weights, begin + of_state);
+  std::vector<float> gradients(begin + of_state, begin + of_weights);
+  trained.importance.assign(begin + of_weights, trained.values.end());
   trained.values.resize(stored);
   trained.values.shrink_to_fit();
   ESPALIER_RETURN_IF_ERROR(FinishAggregation(spec_, task, state.model, trained, state.server));
-  state.model.values = std::move(trained.values);
+  state.model.values = std::exchange(trained.values, std::move(gradients));
   return std::nullopt;
 }
 
@@ -230,9 +241,28 @@ void TrainingProgram::NoteCosts(const reduce::Reduced& reduced, ProgramState& st
   wire::SetDuration(absl::Seconds(reduced.compute_seconds), state.pending.mutable_compute_time());
 }
 
+void TrainingProgram::DescribeRanking(const reduce::Reduced& reduced, bool central,
+                                      v1::RoundSummary& summary) const {
+  if (reduced.examples == 0) return;
+  for (const auto& [name, sum] : reduced.metric_sums) {
+    v1::Metric& metric =
+        central ? *summary.add_test_metrics() : *summary.add_federated_test_metrics();
+    metric.set_name(name);
+    metric.set_value(sum / static_cast<double>(reduced.examples));
+    if (name != spec_.evaluation().main_metric()) continue;
+    if (central) {
+      summary.set_test_accuracy(metric.value());
+    } else {
+      summary.set_federated_test_accuracy(metric.value());
+    }
+  }
+}
+
 absl::StatusOr<Transition> TrainingProgram::AfterFederatedEvaluation(
     ProgramState state, const reduce::Reduced& reduced) const {
-  if (reduced.examples > 0) {
+  if (spec_.model().has_recommender()) {
+    DescribeRanking(reduced, /*central=*/false, state.pending);
+  } else if (reduced.examples > 0) {
     const auto examples = static_cast<double>(reduced.examples);
     state.pending.set_federated_test_loss(reduced.loss_sum / examples);
     state.pending.set_federated_test_accuracy(static_cast<double>(reduced.correct) / examples);
@@ -243,7 +273,9 @@ absl::StatusOr<Transition> TrainingProgram::AfterFederatedEvaluation(
 
 absl::StatusOr<Transition> TrainingProgram::AfterCentralEvaluation(
     ProgramState state, const reduce::Reduced& reduced) const {
-  if (reduced.examples > 0) {
+  if (spec_.model().has_recommender()) {
+    DescribeRanking(reduced, /*central=*/true, state.pending);
+  } else if (reduced.examples > 0) {
     const auto examples = static_cast<double>(reduced.examples);
     state.pending.set_test_loss(reduced.loss_sum / examples);
     state.pending.set_test_accuracy(static_cast<double>(reduced.correct) / examples);

@@ -48,10 +48,14 @@ class TrainingProgram : public Program {
       const tensor::ModelLayout& layout) const = 0;
   // The task of a training round. Default: a TrainTask by the job's settings.
   virtual v1::Task MakeTask(const ProgramState& state) const;
+  // By which rule a participant changes the structure of rows that only it has (private users)
+  // after `round` ≥ 1. Default: it does not. The density is filled in by MakeTask().
+  virtual v1::PrivateUpdate PrivateRule(int32_t round) const { return {}; }
   // Whether PlanEvolution() may ever change the structure.
   virtual bool evolves() const { return false; }
   // The change after the round in work, decided from the trained model in `state` and what its
-  // training reported. Called when a further round follows.
+  // training reported; `trained.values` are the gradients of the stored weights where the task
+  // asked for them. Called when a further round follows.
   virtual absl::StatusOr<Evolution> PlanEvolution(const ProgramState& state,
                                                   const reduce::Reduced& trained) const {
     return Evolution{};
@@ -112,6 +116,9 @@ class TrainingProgram : public Program {
   // FLOPs and time of the round's training, in its summary.
   void NoteCosts(const reduce::Reduced& reduced, ProgramState& state) const;
 
+  // Averages of a recommender's metrics; the main one stands for the accuracy.
+  void DescribeRanking(const reduce::Reduced& reduced, bool central,
+                       v1::RoundSummary& summary) const;
   Step TrainStep(ProgramState& state) const;
   Step EvaluateStep(ProgramState& state, bool central) const;
 

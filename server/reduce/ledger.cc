@@ -9,6 +9,12 @@
 #include "server/reduce/fixed_point.h"
 
 namespace espalier::server::reduce {
+namespace {
+
+// Far more than one evaluation asks for.
+constexpr size_t kMaxMetrics = 100;
+
+}  // namespace
 
 absl::Status Ledger::Check(const Partial& partial) const {
   if (finished_) {
@@ -36,6 +42,18 @@ absl::Status Ledger::Check(const Partial& partial) const {
     return base::InvalidArgument(
         "NON_FINITE", "the sum of losses is not a finite number; lower the learning rate");
   }
+  for (const auto& [name, sum] : partial.metric_sums) {
+    // Each metric of one example is in [0, 1]; sums of rounded terms may pass it by a little.
+    if (sum >= 0 && sum <= static_cast<double>(partial.examples) * (1 + 1e-9)) continue;
+    return base::InvalidArgument(
+        "VALUE_OUT_OF_RANGE", fmt::format("expected a sum of {} over {} users from 0 to {}, found {}",
+                                          name, partial.examples, partial.examples, sum));
+  }
+  if (partial.metric_sums.size() > kMaxMetrics) {
+    return base::InvalidArgument("VALUE_OUT_OF_RANGE",
+                                 fmt::format("expected at most {} metrics, found {}", kMaxMetrics,
+                                             partial.metric_sums.size()));
+  }
   if (partial.correct < 0 || partial.correct > partial.examples) {
     return base::InvalidArgument("VALUE_OUT_OF_RANGE",
                                  fmt::format("expected 0 to {} correct examples, found {}",
@@ -46,7 +64,8 @@ absl::Status Ledger::Check(const Partial& partial) const {
 
 void Ledger::Add(const Partial& partial) {
   entries_.emplace(partial.participant, Entry{partial.examples, partial.loss_sum, partial.correct,
-                                              partial.peak_memory_bytes, partial.compute_seconds});
+                                              partial.peak_memory_bytes, partial.compute_seconds,
+                                              partial.metric_sums});
 }
 
 absl::StatusOr<Reduced> Ledger::Finish() {
@@ -65,6 +84,7 @@ absl::StatusOr<Reduced> Ledger::Finish() {
     reduced.correct += entry.correct;
     reduced.peak_memory_bytes = std::max(reduced.peak_memory_bytes, entry.peak_memory_bytes);
     reduced.compute_seconds += entry.compute_seconds;
+    for (const auto& [name, sum] : entry.metric_sums) reduced.metric_sums[name] += sum;
   }
   entries_.clear();
   return reduced;

@@ -35,6 +35,7 @@ class Ledger {
     int64_t correct;
     int64_t peak_memory_bytes;
     double compute_seconds;
+    std::map<std::string, double> metric_sums;
   };
   int64_t min_examples_;
   std::map<std::string, Entry> entries_;

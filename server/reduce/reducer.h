@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -50,6 +51,7 @@ struct Partial {
   int64_t correct = 0;
   int64_t peak_memory_bytes = 0;
   double compute_seconds = 0;
+  std::map<std::string, double> metric_sums;  // over `examples`
   int64_t values_count = 0;
   ValueSource values;             // empty function when values_count is 0
   std::vector<ScoreList> scores;  // empty, or one entry per tensor
@@ -72,7 +74,9 @@ struct Reduced {
   int64_t correct = 0;
   int64_t peak_memory_bytes = 0;  // largest over participants
   double compute_seconds = 0;     // sum over participants
-  std::vector<float> values;      // by the step's rule; empty for metric reducers
+  std::map<std::string, double> metric_sums;
+  std::vector<float> values;      // by the step's rule; empty for metric reducers. Of a training
+                                  // step TrainingProgram leaves the gradients at stored positions
   std::vector<float> importance;  // set by TrainingProgram: the part of a training step's `values`
   std::vector<ScoreList> scores;  // by the step's rule, of all reported positions
   std::vector<Update> updates;    // by participants' names; empty unless they are kept
@@ -92,9 +96,11 @@ class Reducer {
 enum class ReducerKind { kMean, kMetrics, kOwnersMean };
 
 // `aggregation` is how kMean folds; `reference` the step's model, which clip_norm needs.
+// `second_moments`: the third set of values holds means of squares.
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
                                      std::shared_ptr<const tensor::ModelTopology> topology,
                                      int64_t values_count, const Aggregation& aggregation = {},
-                                     std::span<const float> reference = {});
+                                     std::span<const float> reference = {},
+                                     bool second_moments = true);
 
 }  // namespace espalier::server::reduce

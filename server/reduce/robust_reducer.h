@@ -38,7 +38,8 @@ namespace espalier::server::reduce {
 class RobustReducer : public Reducer {
  public:
   RobustReducer(const Aggregation& aggregation,
-                std::shared_ptr<const tensor::ModelTopology> topology, int64_t values_count);
+                std::shared_ptr<const tensor::ModelTopology> topology, int64_t values_count,
+                bool second_moments);
   absl::Status Merge(const Partial& partial) override;
   absl::StatusOr<Reduced> Finish() override;
 

@@ -35,7 +35,8 @@ absl::Status ValueCountError(int64_t expected, int64_t found) {
                                            expected, found));
 }
 
-ValueCheck::ValueCheck(const tensor::ModelTopology& topology, int64_t values_count)
+ValueCheck::ValueCheck(const tensor::ModelTopology& topology, int64_t values_count,
+                       bool second_moments)
     : expected_(values_count) {
   const int64_t stored = topology.total_stored();
   int64_t statistics = 0;
@@ -54,8 +55,10 @@ ValueCheck::ValueCheck(const tensor::ModelTopology& topology, int64_t values_cou
   }
   if (stored > 0 && values_count >= stored && values_count % stored == 0) {
     not_negative_ = std::move(in_model);
-    // Weights and first moments may have any sign; the third set holds means of squares.
-    if (values_count > 2 * stored) not_negative_.push_back({2 * stored, values_count});
+    // Weights, first moments and gradients may have any sign.
+    if (second_moments && values_count > 2 * stored) {
+      not_negative_.push_back({2 * stored, 3 * stored});
+    }
   } else if (values_count == statistics) {
     not_negative_ = std::move(in_statistics);
   }

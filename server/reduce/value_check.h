@@ -23,7 +23,9 @@ class ValueCheck {
  public:
   // `values_count` is a multiple of the model's stored values (weights, then optimizer state), or
   // the number of its running statistics, or neither: then any value may be negative.
-  ValueCheck(const tensor::ModelTopology& topology, int64_t values_count);
+  // `second_moments`: the third set of stored values holds means of squares.
+  ValueCheck(const tensor::ModelTopology& topology, int64_t values_count,
+             bool second_moments = true);
 
   int64_t values_count() const { return expected_; }
   // Returns the bits of the largest magnitude among values and scores. `also` sees every piece of

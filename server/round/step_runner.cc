@@ -171,6 +171,9 @@ void StepRunner::Merge(size_t index, Upload upload, std::function<void(absl::Sta
   partial->peak_memory_bytes = header->peak_memory_bytes();
   partial->compute_seconds =
       std::max(0.0, absl::ToDoubleSeconds(wire::FromProto(header->compute_time())));
+  for (const v1::Metric& metric : header->metric_sums()) {
+    partial->metric_sums[metric.name()] = metric.value();
+  }
   partial->values_count = static_cast<int64_t>(header->values_count());
   partial->values = std::move(upload.source);
   const auto self = shared_from_this();

@@ -86,6 +86,7 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
   bool Owns(const std::string& task_id) const { return by_task_.contains(task_id); }
 
   int64_t done() const { return done_; }
+  bool ended() const { return finished_ || aborted_; }
   bool waiting_for_workers() const { return waiting_for_workers_; }
 
  private:
@@ -113,7 +114,6 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
   void ReportQuorumMissed(const std::string& decision);
   void Close();
   void Fail(const absl::Status& status);
-  bool ended() const { return finished_ || aborted_; }
 
   scheduler::Fleet& fleet_;
   base::Executor& core_;

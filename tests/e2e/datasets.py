@@ -85,3 +85,24 @@ def csv_job(rounds=3, dataset="mine", features=4, classes=3, **sections):
         "evaluation": {"central": True},
     }
     return job | sections
+
+
+def write_interactions(folder, users, items, tastes, seed=1):
+    """train.txt in LightGCN's format: users like mostly items i with i % tastes == user % tastes.
+
+    Every item is liked by somebody. Returns the set of each user's items.
+    """
+    folder.mkdir(parents=True)
+    source = random.Random(seed)
+    liked = []
+    for user in range(users):
+        own = [item for item in range(items) if item % tastes == user % tastes]
+        chosen = set(source.sample(own, max(2, len(own) * 4 // 5)))
+        chosen.add(source.randrange(items))
+        chosen.add(user % items)
+        liked.append(chosen)
+    for item in range(items):
+        liked[item % users].add(item)
+    lines = [" ".join(map(str, [user, *sorted(chosen)])) for user, chosen in enumerate(liked)]
+    (folder / "train.txt").write_text("\n".join(lines) + "\n")
+    return liked

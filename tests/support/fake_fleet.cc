@@ -71,6 +71,10 @@ void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
       const float gradient = value - Target(participant, t, positions[i]);
       partial.loss_sum += 0.5 * gradient * gradient;
       value -= rate * (gradient + (correction.empty() ? 0.0F : correction[at]));
+      // Where asked for, the gradients are the last set.
+      if (!task.active_gradients()) continue;
+      const int64_t last = static_cast<int64_t>(model.values.size()) * (sets - 1);
+      values[last + static_cast<int64_t>(at)] = value - Target(participant, t, positions[i]);
     }
     if (task.growth_candidates_size() == 0) continue;
     sparsity::TopK best(task.growth_candidates(static_cast<int>(t)));
@@ -194,6 +198,11 @@ Partial FakeFleet::Execute(uint64_t participant, const Step& step, const tensor:
               partial);
   } else {
     partial.loss_sum = 0.25 * static_cast<double>(partial.examples);
+    for (const int32_t k : step.task.evaluate().top_k()) {
+      for (const char* name : {"ndcg@", "recall@"}) {
+        partial.metric_sums[name + std::to_string(k)] = partial.loss_sum;
+      }
+    }
   }
   return partial;
 }

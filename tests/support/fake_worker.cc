@@ -132,7 +132,13 @@ Update FakeWorker::Compute() {
   header.set_examples(10 * (task().shard() + 1));
   header.set_loss_sum(0.1 * static_cast<double>(header.examples()));
   header.set_correct(header.examples() / 2);
-  if (!task().has_evaluate()) {
+  if (task().has_recommend()) {
+    for (int32_t i = 0; i < task().recommend().k(); ++i) {
+      v1::RecommendedItem& item = *header.add_recommended();
+      item.set_item("item-" + std::to_string(i) + "-for-" + task().recommend().user());
+      item.set_score(static_cast<float>(-i));
+    }
+  } else if (!task().has_evaluate()) {
     const std::vector<float> values = Train(task());
     header.set_values_count(values.size());
     update.body = std::string(wire::ValuesAsBytes(values));

@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "worker/data/byte_stream.h"
 #include "worker/data/errors.h"
+#include "worker/data/interactions/interactions.h"
 #include "worker/data/layout.h"
 #include "worker/data/readers.h"
 
@@ -196,6 +197,8 @@ constexpr int64_t kLargestCountedCsv = int64_t{64} << 20;
 
 absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string& name) {
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(name));
+  ESPALIER_ASSIGN_OR_RETURN(const auto interactions, DescribeInteractions(root, name, files));
+  if (interactions.has_value()) return *interactions;
   ESPALIER_ASSIGN_OR_RETURN(const Layout layout, DetectLayout(name, files));
   const Source source{root, name, LoadOptions().max_file_bytes};
   v1::DatasetInfo info;

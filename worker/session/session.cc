@@ -49,6 +49,7 @@ const char* KindWord(const v1::Task& task) {
   if (task.has_calibrate()) return "calibrate";
   if (task.has_score()) return "score";
   if (task.has_growth()) return "growth";
+  if (task.has_recommend()) return "recommend";
   return task.has_echo() ? "echo" : "other";
 }
 
@@ -68,6 +69,7 @@ Session::Session(SessionOptions options, std::shared_ptr<grpc::Channel> channel,
       models_([this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); }),
       data_(options_.data_root),
       networks_(options_.threads),
+      recommenders_(options_.data_root, options_.state_dir, options_.threads),
       compute_([this] { ComputeLoop(); }),
       heartbeat_([this] { HeartbeatLoop(); }) {}
 
@@ -239,12 +241,34 @@ void Session::ComputeLoop() {
   }
 }
 
+absl::StatusOr<tasks::Partial> Session::ExecuteOnRecommender(
+    tasks::Surroundings& surroundings, const v1::Task& task,
+    const std::shared_ptr<const tensor::ModelState>& model) {
+  switch (task.kind_case()) {
+    case v1::Task::kTrain:
+      return tasks::RunRecommenderTrain(surroundings, task, model);
+    case v1::Task::kEvaluate:
+      return tasks::RunRecommenderEvaluate(surroundings, task, model);
+    case v1::Task::kRecommend:
+      return tasks::RunRecommend(surroundings, task, model);
+    case v1::Task::kEcho:
+      return tasks::RunEcho(task, model);
+    default:
+      return base::MakeError(absl::StatusCode::kUnimplemented, "TASK_KIND_UNKNOWN",
+                             "this method's steps do not exist for recommenders: expected train or "
+                             "evaluate; use dsl, set, rigl, static or dense");
+  }
+}
+
 absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
   ESPALIER_ASSIGN_OR_RETURN(const auto model, models_.Get(task.model()));
   metrics_.Set(Metric::kWorkerActiveWeights, static_cast<double>(model->topology->total_stored()));
-  tasks::Surroundings surroundings{data_, networks_, cancelled_, [this](const v1::BlobRef& blob) {
-                                     return transfer_.Fetch(blob);
-                                   }};
+  tasks::Surroundings surroundings{
+      data_, networks_, recommenders_, cancelled_,
+      [this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); }};
+  if (task.model().spec().has_recommender()) {
+    return ExecuteOnRecommender(surroundings, task, model);
+  }
   switch (task.kind_case()) {
     case v1::Task::kTrain:
       return tasks::RunTrain(surroundings, task, model);

@@ -27,6 +27,7 @@
 #include "espalier/v1/worker.grpc.pb.h"
 #include "worker/session/transfer.h"
 #include "worker/tasks/model_cache.h"
+#include "worker/tasks/recommender.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::session {
@@ -34,6 +35,7 @@ namespace espalier::worker::session {
 struct SessionOptions {
   std::string worker_id;
   std::string data_root;
+  std::string state_dir;  // for rows of users that stay here; empty: none
   int threads = 1;
   int64_t memory_budget_bytes = 0;  // 0 = no limit
   double flops_budget = 0;          // of one task; 0 = no limit
@@ -61,6 +63,9 @@ class Session {
   void ComputeLoop();
   void Compute(const v1::Task& task);
   absl::StatusOr<tasks::Partial> Execute(const v1::Task& task);
+  absl::StatusOr<tasks::Partial> ExecuteOnRecommender(
+      tasks::Surroundings& surroundings, const v1::Task& task,
+      const std::shared_ptr<const tensor::ModelState>& model);
   // A task that does not fit into memory fails; the worker stays.
   absl::StatusOr<tasks::Partial> ExecuteOrRefuse(const v1::Task& task);
   void ReportFailure(const v1::Task& task, const absl::Status& status);
@@ -74,6 +79,7 @@ class Session {
   tasks::ModelCache models_;
   tasks::LocalData data_;
   tasks::NetworkCache networks_;
+  tasks::Recommenders recommenders_;
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -100,7 +100,9 @@ std::vector<engine::LayerSpec> ToEngine(
   return specs;
 }
 
-engine::OptimizerSpec ToEngine(const v1::Optimizer& optimizer) {
+}  // namespace
+
+engine::OptimizerSpec OptimizerSpecOf(const v1::Optimizer& optimizer) {
   engine::OptimizerSpec spec;
   spec.kind = optimizer.kind() == v1::Optimizer::KIND_ADAM ? engine::OptimizerSpec::Kind::kAdam
                                                            : engine::OptimizerSpec::Kind::kSgd;
@@ -113,8 +115,6 @@ engine::OptimizerSpec ToEngine(const v1::Optimizer& optimizer) {
   if (optimizer.epsilon() > 0) spec.epsilon = optimizer.epsilon();
   return spec;
 }
-
-}  // namespace
 
 engine::NetworkSpec EngineSpec(const v1::ModelSpec& model) {
   engine::NetworkSpec spec;
@@ -160,9 +160,10 @@ absl::StatusOr<engine::Network*> NetworkCache::Get(
     engine::NetworkSpec spec = EngineSpec(task.model().spec());
     spec.activation_pruning = pruning;
     ESPALIER_ASSIGN_OR_RETURN(
-        network_, engine::Network::Create(spec, ToEngine(task.train().training().optimizer()),
-                                          model->topology, batch_size, threads_,
-                                          engine::BackendKind::kOneDnn));
+        network_,
+        engine::Network::Create(spec, OptimizerSpecOf(task.train().training().optimizer()),
+                                model->topology, batch_size, threads_,
+                                engine::BackendKind::kOneDnn));
     structure_ = structure;
     optimizer_ = optimizer;
     activation_pruning_ = pruning;

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -40,9 +41,12 @@ class NetworkCache {
   std::unique_ptr<engine::Network> network_;
 };
 
+class Recommenders;  // recommender.h
+
 struct Surroundings {
   LocalData& data;
   NetworkCache& networks;
+  Recommenders& recommenders;
   const std::atomic<bool>& cancelled;
   // The bytes of a blob that the task names.
   std::function<absl::StatusOr<std::string>(const v1::BlobRef&)> fetch;
@@ -68,10 +72,26 @@ absl::StatusOr<Partial> RunEcho(const v1::Task& task,
 
 // The network that a model stands for.
 engine::NetworkSpec EngineSpec(const v1::ModelSpec& model);
+// The same kinds on recommenders.
+absl::StatusOr<Partial> RunRecommenderTrain(Surroundings& surroundings, const v1::Task& task,
+                                            const std::shared_ptr<const tensor::ModelState>& model);
+absl::StatusOr<Partial> RunRecommenderEvaluate(
+    Surroundings& surroundings, const v1::Task& task,
+    const std::shared_ptr<const tensor::ModelState>& model);
+absl::StatusOr<Partial> RunRecommend(Surroundings& surroundings, const v1::Task& task,
+                                     const std::shared_ptr<const tensor::ModelState>& model);
+absl::StatusOr<Partial> RunEcho(const v1::Task& task,
+                                const std::shared_ptr<const tensor::ModelState>& model);
+
+engine::OptimizerSpec OptimizerSpecOf(const v1::Optimizer& optimizer);
 
 // The error of a task that was cancelled.
 absl::Status Cancelled();
 // The error of a task that needs training examples on a shard that has none.
 absl::Status NoTrainingExamples(const v1::Task& task);
+// The error of training that diverges at local step `step`, from 0.
+absl::Status Diverged(int64_t step);
+// Appends to the values of `partial`.
+void AppendValues(std::span<const float> values, Partial& partial);
 
 }  // namespace espalier::worker::tasks

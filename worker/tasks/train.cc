@@ -57,12 +57,6 @@ class ExampleOrder {
   std::vector<int32_t> order_;
 };
 
-absl::Status Diverged(int64_t step) {
-  return base::FailedPrecondition(
-      "NON_FINITE", "expected a finite loss, found none at local step " + std::to_string(step + 1) +
-                        ": training diverges; lower training.optimizer.learning_rate");
-}
-
 // Global number of this task's first step, and how many there are.
 std::pair<int64_t, int64_t> StepRange(const v1::Task& task, int64_t steps_per_epoch) {
   const v1::Training& training = task.train().training();
@@ -142,12 +136,36 @@ absl::StatusOr<std::vector<float>> FetchCorrection(const Surroundings& surroundi
   return wire::DecodeValues(bytes, count);
 }
 
+// Mean gradient of the stored weights over the minibatches that growth looks at.
+std::vector<float> ActiveGradients(const v1::Task& task, const ShardView& shard,
+                                   engine::Network& network) {
+  const GrowthExamples examples(task, shard, network, task.train().training().batch_size(),
+                                task.train().growth_batches());
+  std::vector<float> sum(network.values().size());
+  std::vector<float> gradient(sum.size());
+  int64_t count = 0;
+  for (const engine::Batch& batch : examples.batches()) {
+    network.Gradients(batch, gradient);
+    const auto weight = static_cast<float>(batch.size);
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += weight * gradient[i];
+    count += batch.size;
+  }
+  for (float& value : sum) value /= static_cast<float>(count);
+  return sum;
+}
+
+}  // namespace
+
+absl::Status Diverged(int64_t step) {
+  return base::FailedPrecondition(
+      "NON_FINITE", "expected a finite loss, found none at local step " + std::to_string(step + 1) +
+                        ": training diverges; lower training.optimizer.learning_rate");
+}
+
 void AppendValues(std::span<const float> values, Partial& partial) {
   partial.header.set_values_count(partial.header.values_count() + values.size());
   partial.body += wire::ValuesAsBytes(values);
 }
-
-}  // namespace
 
 absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& task,
                                  const std::shared_ptr<const tensor::ModelState>& model) {
@@ -188,9 +206,10 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   partial.header.set_loss_sum(summary.loss_sum * share);
   partial.header.set_correct(std::llround(static_cast<double>(summary.correct) * share));
   AppendValues(network->values(), partial);
-  if (wire::ValuesPerWeight(task) > 1) {
+  if (wire::ValuesPerWeight(task) > (train.active_gradients() ? 2 : 1)) {
     AppendValues(network->optimizer_state(), partial);
   }
+  if (train.active_gradients()) AppendValues(ActiveGradients(task, shard, *network), partial);
   if (importance) AppendValues(importance->Take(), partial);
   if (train.growth_candidates_size() > 0) {
     partial.body += GrowthScores(task, shard, *network, model->topology->layout());

@@ -17,6 +17,7 @@ void AddJobCancel(CLI::App& parent, Command& chosen);
 void AddWorkerList(CLI::App& parent, Command& chosen);
 void AddMethodList(CLI::App& parent, Command& chosen);
 void AddMethodDescribe(CLI::App& parent, Command& chosen);
+void AddRecommend(CLI::App& parent, Command& chosen);
 void AddCheckpointList(CLI::App& parent, Command& chosen);
 void AddCheckpointGet(CLI::App& parent, Command& chosen);
 void AddClusterStatus(CLI::App& parent, Command& chosen);

@@ -1,3 +1,4 @@
+#include "absl/strings/ascii.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
@@ -29,7 +30,7 @@ void PrintRounds(const Context& context, const v1::Job& job) {
   constexpr int kShown = 10;
   Table table({{"ROUND", true},
                {"LOSS", true},
-               {"ACCURACY", true},
+               {absl::AsciiStrToUpper(ScoreName(job.spec())), true},
                {"DENSITY", true},
                {"CHANGED", true},
                {"BYTES", true},
@@ -38,8 +39,8 @@ void PrintRounds(const Context& context, const v1::Job& job) {
     const v1::RoundSummary& round = job.history(i);
     const auto accuracy = AccuracyOf(round);
     table.Add({std::to_string(round.round()), fmt::format("{:.4f}", round.train_loss()),
-               accuracy ? Percent(*accuracy) : "-", fmt::format("{:.4g}", round.density()),
-               std::to_string(round.weights_changed()),
+               accuracy ? ScoreText(job.spec(), *accuracy) : "-",
+               fmt::format("{:.4g}", round.density()), std::to_string(round.weights_changed()),
                HumanBytes(round.bytes_sent() + round.bytes_received()),
                HumanDuration(ToDuration(round.duration()))});
   }

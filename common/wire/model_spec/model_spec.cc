@@ -112,15 +112,27 @@ absl::StatusOr<std::shared_ptr<const tensor::ModelLayout>> LayoutOf(const v1::Mo
   return std::make_shared<const tensor::ModelLayout>(std::move(layout));
 }
 
+namespace {
+
+int OptimizerSlots(const v1::Optimizer& optimizer) {
+  if (optimizer.across_rounds() != v1::Optimizer::ACROSS_ROUNDS_AVERAGE) return 0;
+  if (optimizer.kind() == v1::Optimizer::KIND_ADAM) return 2;
+  return optimizer.momentum() > 0 ? 1 : 0;
+}
+
+}  // namespace
+
 int ValuesPerWeight(const v1::Task& task) {
-  const v1::Optimizer& optimizer = task.train().training().optimizer();
-  if (optimizer.across_rounds() != v1::Optimizer::ACROSS_ROUNDS_AVERAGE) return 1;
-  if (optimizer.kind() == v1::Optimizer::KIND_ADAM) return 3;
-  return optimizer.momentum() > 0 ? 2 : 1;
+  return 1 + OptimizerSlots(task.train().training().optimizer()) +
+         (task.train().active_gradients() ? 1 : 0);
+}
+
+bool HasSecondMoments(const v1::Task& task) {
+  return OptimizerSlots(task.train().training().optimizer()) == 2;
 }
 
 int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology) {
-  if (task.has_evaluate() || task.has_growth()) return 0;
+  if (task.has_evaluate() || task.has_growth() || task.has_recommend()) return 0;
   if (task.has_calibrate()) return BufferValues(topology);
   if (task.has_score()) return topology.sparsifiable_size();
   const int64_t importance = task.train().importance() ? topology.total_size() : 0;

@@ -38,8 +38,12 @@ absl::StatusOr<std::vector<ModelTensor>> TensorsOf(const v1::ModelSpec& spec);
 absl::StatusOr<std::shared_ptr<const tensor::ModelLayout>> LayoutOf(const v1::ModelSpec& spec);
 
 // Floats that the result of `task` carries for each stored weight: its value, and in training whose
-// optimizer state crosses rounds one more for momentum, or two for Adam's moments.
+// optimizer state crosses rounds one more for momentum, or two for Adam's moments; then its gradient
+// where the task asks for it.
 int ValuesPerWeight(const v1::Task& task);
+
+// Whether the third of these is a mean of squares.
+bool HasSecondMoments(const v1::Task& task);
 
 // Values that the result of `task` on a model of this structure carries in all: those of its
 // weights; running statistics; or saliencies. With importance, that of all positions comes last.

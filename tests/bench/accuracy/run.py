@@ -38,8 +38,38 @@ def variant(name, parameters):
 # The 2,000 and 1,000 images of the SET authors' tutorial, see write_tutorial_images().
 TUTORIAL = {"data.dataset": "fashion-mnist-2000", "data.train_limit": 0, "data.test_limit": 0}
 
+def recommenders(model, common=None):
+    """Rows of a table on sparse recommenders: every method at three densities."""
+    common = {f"model.recommender.{key}": value for key, value in model.items()} | (common or {})
+    rows = {"dense": common | DENSE}
+    for density in (0.5, 0.2, 0.1):
+        for name, more in {
+            "dsl": "", "rigl": ", distribution: uniform, update_every: 2",
+            "set": ", distribution: uniform, grown_weights: zero, evolve_every: 2",
+            "static": ", distribution: uniform"}.items():
+            rows[f"{name} {density}"] = common | variant(name, f"{{density: {density}{more}}}")
+            if name == "dsl":
+                rows[f"{name} {density}"]["method.parameters"] = f"{{density: {density}, update_every: 2}}"
+    return rows
+
+
+ML_1M = {"users": 6040, "items": 3706}
+GOWALLA = {"data.dataset": "lightgcn-gowalla", "data.interactions": "{split: given}",
+           "training.batch_size": 2048, "training.local_steps": 396, "federation.round_deadline": "2h"}
+
 # Experiment: job file and, for each row of its table, what is overridden in it.
 EXPERIMENTS = {
+    # Recommenders; ESPALIER_DATA has the folders ml-100k, ml-1m and lightgcn-gowalla.
+    "dsl-lightgcn": ("dsl-lightgcn.yaml", recommenders({})),
+    "dsl-gowalla": ("dsl-lightgcn.yaml", recommenders({"users": 29858, "items": 40981}, GOWALLA)),
+    "dsl-neumf": ("dsl-lightgcn.yaml", recommenders(ML_1M | {"lightgcn": "null", "neumf": "{}"}, {
+        "data.dataset": "ml-1m", "data.interactions": "{split: leave_one_out}", "evaluation.candidates": 100,
+        "evaluation.main_metric": "hit_rate@20", "training.batch_size": 512, "training.local_steps": 1942,
+        "training.optimizer.learning_rate": 0.001, "federation.rounds": 30})),
+    "dsl-multvae": ("dsl-lightgcn.yaml", recommenders(ML_1M | {"lightgcn": "null", "multvae": "{anneal_steps: 10000}"}, {
+        "data.dataset": "ml-1m", "data.interactions": "{split: held_out_users}", "evaluation.top_k": "[20, 50]",
+        "evaluation.main_metric": "ndcg@50", "training.batch_size": 128, "training.local_steps": 40,
+        "training.optimizer.learning_rate": 0.001, "federation.rounds": 60})),
     "digits": ("digits-set.yaml", {
         "set": {}, "rigl": variant("rigl", "{density: 0.1, update_every: 2}"),
         "static": variant("static", "{density: 0.1, distribution: erk}"), "dense": DENSE}),

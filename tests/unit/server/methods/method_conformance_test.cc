@@ -325,6 +325,45 @@ TEST_P(MethodConformanceTest, DoneMeansDone) {
   EXPECT_EQ(base::ReasonOf((*program)->Next(trace.final_state, {}).status()), "PROGRAM_DONE");
 }
 
+// LightGCN with 12 users, 20 items and 5 dimensions, its rows of users shared or private.
+v1::JobSpec RecommenderJob(const std::string& method, bool private_users) {
+  v1::JobSpec spec = SmallJob(method);
+  SetDensityIfDeclared(spec, 0.3);
+  spec.clear_model();
+  v1::RecommenderSpec& model = *spec.mutable_model()->mutable_recommender();
+  model.set_users(12);
+  model.set_items(20);
+  model.set_private_users(private_users);
+  model.mutable_lightgcn()->set_dimensions(5);
+  return spec;
+}
+
+TEST_P(MethodConformanceTest, RunsOnRecommendersOrSaysThatItDoesNot) {
+  for (const bool private_users : {false, true}) {
+    const v1::JobSpec spec = RecommenderJob(GetParam(), private_users);
+    std::vector<config::Violation> violations;
+    MethodRegistry::Builtin().Validate(spec, violations);
+    if (!violations.empty()) {
+      EXPECT_EQ(GetParam(), "fedtiny");
+      EXPECT_EQ(violations[0].field, "model.recommender");
+      continue;
+    }
+    const JobTrace trace = Trace(spec);
+    ASSERT_EQ(trace.rounds.size(), 20u);
+    ExpectStoredKept(trace);
+    const tensor::ModelTopology& topology = *trace.final_state.model.topology;
+    EXPECT_EQ(topology.total_size(), (private_users ? 20 : 32) * 5);
+    if (GetParam() == "echo") continue;
+    const v1::RoundSummary& last = trace.rounds.back();
+    const auto& metrics = private_users ? last.federated_test_metrics() : last.test_metrics();
+    ASSERT_EQ(metrics.size(), 2);
+    EXPECT_EQ(metrics[0].name(), "ndcg@20");
+    EXPECT_EQ(metrics[0].value(), 0.25);
+    EXPECT_EQ(private_users ? last.federated_test_accuracy() : last.test_accuracy(), 0.25);
+    EXPECT_FALSE(last.has_test_loss());
+  }
+}
+
 TEST_P(MethodConformanceTest, DescriptionIsComplete) {
   const MethodRegistry registry = MethodRegistry::Builtin();
   const v1::Method method = registry.Describe(*registry.Find(GetParam()));

@@ -18,8 +18,8 @@ std::vector<config::Violation> Violations(const v1::JobSpec& spec) {
 
 TEST(MethodRegistryTest, HoldsTheBuiltinMethods) {
   EXPECT_THAT(MethodRegistry::Builtin().names(),
-              ElementsAre("dense", "static", "set", "rigl", "fedtiny", "fedmef", "feddst", "gmp",
-                          "prunefl", "snip", "synflow", "echo"));
+              ElementsAre("dense", "static", "set", "rigl", "dsl", "fedtiny", "fedmef", "feddst",
+                          "gmp", "prunefl", "snip", "synflow", "echo"));
 }
 
 TEST(MethodRegistryTest, UnknownMethodNamesTheNearestAndAllKnown) {

@@ -1,0 +1,13 @@
+// The rules of a recommender's data and evaluation.
+#pragma once
+
+#include "common/config/checker.h"
+#include "espalier/v1/job.pb.h"
+
+namespace espalier::config {
+
+// Appends violations to `root`, the checker of the whole job; for other models, what only
+// recommenders have.
+void ValidateInteractions(const v1::JobSpec& spec, const Checker& root);
+
+}  // namespace espalier::config

@@ -1,0 +1,23 @@
+// What jobs share; borrowed, outlives them.
+#pragma once
+
+#include "common/base/clock.h"
+#include "common/base/executor.h"
+#include "common/metrics/metrics.h"
+#include "server/checkpoint/checkpoint_store.h"
+#include "server/round/blob_store.h"
+#include "server/scheduler/fleet.h"
+
+namespace espalier::server::jobs {
+
+struct Services {
+  scheduler::Fleet& fleet;
+  base::Executor& core;
+  base::Executor& pool;
+  const base::Clock& clock;
+  round::BlobStore& blobs;
+  checkpoint::CheckpointStore& checkpoints;
+  metrics::Metrics& metrics;
+};
+
+}  // namespace espalier::server::jobs

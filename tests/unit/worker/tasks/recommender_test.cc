@@ -1,0 +1,243 @@
+#include "worker/tasks/recommender.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <set>
+
+#include "common/base/rng.h"
+#include "common/base/status.h"
+#include "common/sparsity/random_topology.h"
+#include "common/wire/model_spec/model_spec.h"
+#include "common/wire/values_codec.h"
+#include "tests/unit/worker/data/test_files.h"
+#include "worker/tasks/recommender_rows.h"
+#include "worker/tasks/task.h"
+
+namespace espalier::worker::tasks {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr int kUsers = 20;
+constexpr int kItems = 12;
+
+class RecommenderTaskTest : public ::testing::Test {
+ protected:
+  RecommenderTaskTest() {
+    // User u likes items of its own parity, and the last but one of the others.
+    std::string text;
+    for (int user = 0; user < kUsers; ++user) {
+      text += std::to_string(user);
+      for (int item = user % 2; item < kItems; item += 2) text += " " + std::to_string(item);
+      text += "\n";
+    }
+    folder_.Write("likes/train.txt", text);
+  }
+
+  v1::Task Task(bool is_private = false, int shards = 1) const {
+    v1::Task task;
+    task.set_job("jobs/mine");
+    task.set_round(1);
+    task.set_participant("shard-0");
+    task.set_seed(5);
+    v1::RecommenderSpec& model = *task.mutable_model()->mutable_spec()->mutable_recommender();
+    model.set_users(kUsers);
+    model.set_items(kItems);
+    model.set_private_users(is_private);
+    model.mutable_lightgcn()->set_dimensions(8);
+    model.mutable_lightgcn()->set_layers(1);
+    model.mutable_lightgcn()->set_initial_deviation(0.1);
+    v1::DataSpec& data = *task.mutable_data();
+    data.set_dataset("likes");
+    data.mutable_interactions()->set_split(v1::Interactions::SPLIT_RATIO);
+    data.mutable_partition()->set_kind(v1::Partition::KIND_USERS);
+    data.mutable_partition()->set_shards(shards);
+    return task;
+  }
+  static v1::Task Train(v1::Task task, int steps = 10) {
+    v1::TrainTask& train = *task.mutable_train();
+    train.mutable_training()->set_batch_size(16);
+    train.mutable_training()->set_local_steps(steps);
+    train.mutable_training()->mutable_optimizer()->set_kind(v1::Optimizer::KIND_ADAM);
+    train.set_learning_rate(0.05);
+    train.mutable_private_update()->set_density(0.5);
+    return task;
+  }
+  static v1::Task Evaluate(v1::Task task) {
+    task.mutable_evaluate()->add_top_k(5);
+    return task;
+  }
+  // Every tensor at density ½.
+  static std::shared_ptr<const tensor::ModelState> Model(const v1::Task& task) {
+    const auto layout = wire::LayoutOf(task.model().spec()).value();
+    std::vector<std::shared_ptr<const tensor::Topology>> topologies;
+    for (const tensor::TensorSpec& spec : *layout) {
+      topologies.push_back(std::make_shared<const tensor::Topology>(
+          sparsity::RandomTopology(spec.rows, spec.cols, spec.size() / 2, 3).value()));
+    }
+    auto model = std::make_shared<tensor::ModelState>();
+    model->topology = std::make_shared<const tensor::ModelTopology>(
+        tensor::ModelTopology::Create(layout, std::move(topologies)).value());
+    base::Rng rng(4);
+    for (int64_t i = 0; i < model->topology->total_stored(); ++i) {
+      model->values.push_back(static_cast<float>(0.1 * rng.Normal()));
+    }
+    return model;
+  }
+  // What a fresh worker answers; `state` is its state directory.
+  absl::StatusOr<Partial> Run(const v1::Task& task,
+                              const std::shared_ptr<const tensor::ModelState>& model,
+                              const std::string& state = "w1") const {
+    LocalData data(folder_.path());
+    NetworkCache networks(1);
+    Recommenders recommenders(folder_.path(), folder_.path() + "/state/" + state, 1);
+    const std::atomic<bool> cancelled = false;
+    Surroundings surroundings{data, networks, recommenders, cancelled};
+    if (task.has_train()) return RunRecommenderTrain(surroundings, task, model);
+    if (task.has_evaluate()) return RunRecommenderEvaluate(surroundings, task, model);
+    return RunRecommend(surroundings, task, model);
+  }
+  static std::vector<float> Floats(const std::string& bytes) {
+    std::vector<float> values(bytes.size() / sizeof(float));
+    std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+    return values;
+  }
+
+  data::DataFolder folder_;
+};
+
+TEST_F(RecommenderTaskTest, AnyWorkerGivesTheSameBits) {
+  const v1::Task task = Train(Task());
+  const auto first = Run(task, Model(task), "w1");
+  const auto second = Run(task, Model(task), "w2");
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(first->body, second->body);
+  EXPECT_EQ(first->header.values_count(), Model(task)->values.size());
+  EXPECT_EQ(first->header.examples(), kUsers * 5);  // a fifth of 6, rounded down, is asked for
+  EXPECT_NE(Floats(first->body), Model(task)->values);
+  v1::Task later = task;
+  later.mutable_train()->set_first_step(10);
+  EXPECT_NE(Run(later, Model(task))->body, first->body);
+}
+
+TEST_F(RecommenderTaskTest, TrainingRanksWhatUsersLikeFirst) {
+  v1::Task task = Train(Task(), 200);
+  auto model = std::make_shared<tensor::ModelState>(*Model(task));
+  model->values = Floats(Run(task, model)->body);
+  const auto evaluated = Run(Evaluate(Task()), model);
+  ASSERT_TRUE(evaluated.ok()) << evaluated.status();
+  EXPECT_EQ(evaluated->header.examples(), kUsers);
+  ASSERT_EQ(evaluated->header.metric_sums_size(), 5);
+  EXPECT_EQ(evaluated->header.metric_sums(0).name(), "recall@5");
+  EXPECT_GT(evaluated->header.metric_sums(0).value(), 0.8 * kUsers);
+  v1::Task ask = Task();
+  ask.mutable_recommend()->set_user("4");
+  ask.mutable_recommend()->set_k(100);
+  const auto answer = Run(ask, model);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->header.recommended_size(), kItems - 5);
+  EXPECT_EQ(std::stoi(answer->header.recommended(0).item()) % 2, 0);
+  ask.mutable_recommend()->set_user("20");
+  EXPECT_EQ(base::ReasonOf(Run(ask, model).status()), "USER_NOT_FOUND");
+}
+
+TEST_F(RecommenderTaskTest, GradientsAndCandidatesFollowTheValues) {
+  v1::Task task = Train(Task());
+  const auto model = Model(task);
+  task.mutable_train()->set_active_gradients(true);
+  task.mutable_train()->set_growth_batches(2);
+  for (size_t i = 0; i < model->topology->num_tensors(); ++i) {
+    task.mutable_train()->add_growth_candidates(7);
+  }
+  const auto partial = Run(task, model);
+  ASSERT_TRUE(partial.ok()) << partial.status();
+  const auto stored = static_cast<size_t>(model->topology->total_stored());
+  EXPECT_EQ(partial->header.values_count(), 2 * stored);
+  const auto scores = wire::DecodeScores(std::string_view(partial->body).substr(8 * stored),
+                                         model->topology->layout(), std::vector<int64_t>{7, 7});
+  ASSERT_TRUE(scores.ok()) << scores.status();
+  EXPECT_EQ((*scores)[0].positions.size(), 7u);
+}
+
+// The bytes of an upload with private users are the item table's values and nothing else.
+TEST_F(RecommenderTaskTest, RowsOfPrivateUsersAreNotInTheUpload) {
+  v1::Task task = Train(Task(/*is_private=*/true, /*shards=*/2));
+  const auto model = Model(task);
+  ASSERT_EQ(model->topology->num_tensors(), 1u);
+  const auto partial = Run(task, model);
+  ASSERT_TRUE(partial.ok()) << partial.status();
+  EXPECT_EQ(partial->body.size(), 4 * model->values.size());
+  const auto layout = UserLayout(task, kUsers / 2).value();
+  const auto rows = PrivateRows(folder_.path() + "/state/w1").Load(task, 1, layout);
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  ASSERT_TRUE(rows->has_value());
+  EXPECT_EQ((*rows)->values.size(), kUsers / 2 * 8 / 2u);
+  const std::vector<float> floats = Floats(partial->body);
+  const std::set<float> sent(floats.begin(), floats.end());
+  for (const float value : (*rows)->values) EXPECT_FALSE(value != 0 && sent.contains(value));
+  const std::string upload = partial->body + partial->header.SerializeAsString();
+  for (const float value : (*rows)->values) {
+    std::string bytes(sizeof(value), '\0');
+    std::memcpy(bytes.data(), &value, sizeof(value));
+    EXPECT_EQ(upload.find(bytes), std::string::npos);
+  }
+}
+
+TEST_F(RecommenderTaskTest, ARoundBegunAgainWithPrivateRowsGivesTheSameBits) {
+  v1::Task task = Train(Task(true, 2));
+  const auto model = Model(task);
+  const std::string first = Run(task, model)->body;
+  EXPECT_EQ(Run(task, model)->body, first) << "the first round";
+  auto next = std::make_shared<tensor::ModelState>(*model);
+  next->values = Floats(first);
+  task.set_round(2);
+  task.mutable_train()->set_first_step(10);
+  task.mutable_train()->mutable_private_update()->set_fraction(0.25);
+  const std::string second = Run(task, next)->body;
+  EXPECT_EQ(Run(task, next)->body, second) << "the second round";
+  const auto layout = UserLayout(task, kUsers / 2).value();
+  const PrivateRows kept(folder_.path() + "/state/w1");
+  const auto before = kept.Load(task, 1, layout);
+  const auto after = kept.Load(task, 2, layout);
+  ASSERT_TRUE(before.ok() && before->has_value() && after.ok() && after->has_value());
+  EXPECT_EQ((**before).topology->stored(0), (**after).topology->stored(0));
+  EXPECT_NE((**before).topology->hash(), (**after).topology->hash());
+  // Evaluation needs what training left here.
+  v1::Task evaluate = Evaluate(Task(true, 2));
+  evaluate.set_round(2);
+  EXPECT_EQ(Run(evaluate, next)->header.examples(), kUsers / 2);
+  EXPECT_EQ(base::ReasonOf(Run(evaluate, next, "another").status()), "PRIVATE_ROWS_MISSING");
+}
+
+TEST_F(RecommenderTaskTest, CountsThatDoNotFitTheDataAreNamed) {
+  v1::Task task = Train(Task());
+  task.mutable_model()->mutable_spec()->mutable_recommender()->set_items(11);
+  const auto model = Model(task);
+  const auto partial = Run(task, model);
+  EXPECT_EQ(base::ReasonOf(partial.status()), "DATASET_SHAPE_MISMATCH");
+  EXPECT_THAT(base::MessageOf(partial.status()), HasSubstr("model.recommender.items"));
+}
+
+TEST_F(RecommenderTaskTest, EveryShardHasItsOwnUsers) {
+  Recommenders recommenders(folder_.path(), "", 1);
+  std::set<int32_t> seen;
+  for (int shard = 0; shard < 3; ++shard) {
+    v1::Task task = Train(Task(true, 3));
+    task.set_shard(shard);
+    const auto mine = recommenders.GetInteractions(task);
+    ASSERT_TRUE(mine.ok()) << mine.status();
+    EXPECT_EQ((*mine)->train->users(), static_cast<int64_t>((*mine)->users.size()));
+    for (const int32_t user : (*mine)->users) EXPECT_TRUE(seen.insert(user).second);
+    // With shared rows, the others' are empty.
+    task.mutable_model()->mutable_spec()->mutable_recommender()->set_private_users(false);
+    const auto shared = recommenders.GetInteractions(task);
+    EXPECT_EQ((*shared)->train->users(), kUsers);
+    EXPECT_EQ((*shared)->train->size(), (*mine)->train->size());
+  }
+  EXPECT_EQ(seen.size(), static_cast<size_t>(kUsers));
+}
+
+}  // namespace
+}  // namespace espalier::worker::tasks

@@ -1,0 +1,294 @@
+#include "worker/data/interactions/interactions.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <numeric>
+
+#include "common/base/rng.h"
+#include "common/base/status.h"
+#include "common/log/log.h"
+#include "worker/data/errors.h"
+#include "worker/data/interactions/prepare.h"
+#include "worker/data/interactions/read.h"
+#include "worker/data/load.h"
+
+namespace espalier::worker::data {
+namespace {
+
+std::optional<int64_t> Integer(std::string_view text) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool whole = error == std::errc() && end == text.data() + text.size();
+  // "007" and "7" are two names.
+  return whole && std::to_string(value) == text ? std::optional(value) : std::nullopt;
+}
+
+// Indices into `keys` in ascending order of them; order[i] becomes the place of keys[i].
+template <typename T>
+std::vector<T> Sorted(const std::vector<T>& keys, std::vector<int32_t>& order) {
+  std::vector<int32_t> by_key(keys.size());
+  std::iota(by_key.begin(), by_key.end(), 0);
+  std::sort(by_key.begin(), by_key.end(),
+            [&](int32_t a, int32_t b) { return keys[a] < keys[b]; });
+  std::vector<T> sorted;
+  sorted.reserve(keys.size());
+  order.resize(keys.size());
+  for (const int32_t i : by_key) {
+    order[i] = static_cast<int32_t>(sorted.size());
+    sorted.push_back(keys[i]);
+  }
+  return sorted;
+}
+
+absl::StatusOr<ByteStream> OpenFile(const DataRoot& root, const std::string& dataset,
+                                    const std::string& file) {
+  ESPALIER_ASSIGN_OR_RETURN(UniqueFd fd, root.OpenFile(dataset, file));
+  return ByteStream::Open(std::move(fd), dataset + "/" + file, LoadOptions().max_file_bytes);
+}
+
+absl::Status ReadFiles(const DataRoot& root, const std::string& dataset,
+                       const InteractionFiles& files, const v1::Interactions& how,
+                       RawInteractions& raw, InteractionNotes& notes) {
+  InteractionReader reader(files.format, how.min_rating(), how.order_by_time());
+  ESPALIER_ASSIGN_OR_RETURN(ByteStream train, OpenFile(root, dataset, files.train));
+  ESPALIER_RETURN_IF_ERROR(reader.Read(train, raw.train));
+  if (!files.test.empty()) {
+    ESPALIER_ASSIGN_OR_RETURN(ByteStream test, OpenFile(root, dataset, files.test));
+    ESPALIER_RETURN_IF_ERROR(reader.Read(test, raw.test));
+  }
+  reader.TakeIds(raw);
+  notes.low_ratings = reader.low_ratings();
+  return absl::OkStatus();
+}
+
+absl::Status CheckSplit(const v1::Interactions& spec, const std::string& dataset,
+                        const InteractionFiles& files) {
+  const auto split = SplitOf(spec, !files.test.empty());
+  const bool given = split == v1::Interactions::SPLIT_GIVEN;
+  if (given && files.test.empty()) {
+    return DatasetInvalid(dataset,
+                          {"", "a test file beside the training file for split: given", "none",
+                           "add test.txt or test.csv, or use split: leave_one_out or ratio"});
+  }
+  return absl::OkStatus();
+}
+
+// Workers with files of their own must agree on what an item's number means, so it is the id
+// itself.
+absl::Status TakeItemIdsAsNumbers(const std::string& file, RawInteractions& raw) {
+  constexpr int64_t kMost = 100'000'000;  // RecommenderSpec.items
+  std::vector<int32_t> numbers;
+  int32_t count = 0;
+  for (const std::string& name : raw.items) {
+    const auto id = Integer(name);
+    if (!id.has_value() || *id < 0 || *id >= kMost) {
+      return DatasetInvalid(
+          file, {"", "items numbered from 0 to model.recommender.items − 1, since each worker has "
+                     "files of its own (partition: local)",
+                 "item " + Quote(name), "number the items alike on all workers"});
+    }
+    numbers.push_back(static_cast<int32_t>(*id));
+    count = std::max(count, numbers.back() + 1);
+  }
+  for (auto* part : {&raw.train, &raw.test}) {
+    for (auto& entry : *part) entry.item = numbers[entry.item];
+  }
+  raw.items.resize(count);
+  return absl::OkStatus();
+}
+
+void Renumber(const std::vector<int32_t>& users, const std::vector<int32_t>* items,
+              RawInteractions& raw) {
+  for (auto* part : {&raw.train, &raw.test}) {
+    for (auto& entry : *part) {
+      entry.user = users[entry.user];
+      if (items != nullptr) entry.item = (*items)[entry.item];
+    }
+  }
+}
+
+absl::Status NumberIds(bool local, const std::string& file, RawInteractions& raw,
+                       InteractionData& data) {
+  std::vector<int32_t> users;
+  std::vector<int32_t> items;
+  data.user_ids = IdMap(raw.users, users);
+  if (local) {
+    ESPALIER_RETURN_IF_ERROR(TakeItemIdsAsNumbers(file, raw));
+    data.item_ids = IdMap::Identity(static_cast<int32_t>(raw.items.size()));
+  } else {
+    data.item_ids = IdMap(raw.items, items);
+  }
+  Renumber(users, local ? nullptr : &items, raw);
+  data.users = data.user_ids.size();
+  data.items = data.item_ids.size();
+  raw.users = {};
+  raw.items = {};
+  return absl::OkStatus();
+}
+
+void LogNotes(const InteractionData& data) {
+  const InteractionNotes& notes = data.notes;
+  log::Info("interactions_read", {{"dataset", data.name},
+                                  {"users", data.users},
+                                  {"items", data.items},
+                                  {"training", data.train.size()},
+                                  {"asked", data.asked.size()},
+                                  {"duplicates", notes.duplicates},
+                                  {"low_ratings", notes.low_ratings},
+                                  {"below_core", notes.below_core},
+                                  {"tested_in_training", notes.tested_in_training},
+                                  {"users_without_training", notes.users_without_training}});
+}
+
+// Counting needs all of a text file; larger ones are described by name and format only.
+constexpr int64_t kLargestCounted = int64_t{64} << 20;
+
+}  // namespace
+
+IdMap::IdMap(const std::vector<std::string>& ids, std::vector<int32_t>& order) {
+  for (const std::string& id : ids) {
+    const auto number = Integer(id);
+    numeric_ = number.has_value();
+    if (!numeric_) break;
+    numbers_.push_back(*number);
+  }
+  if (numeric_) {
+    numbers_ = Sorted(numbers_, order);
+  } else {
+    numbers_ = {};
+    words_ = Sorted(ids, order);
+  }
+}
+
+IdMap IdMap::Identity(int32_t count) {
+  IdMap map;
+  map.numbers_.resize(count);
+  std::iota(map.numbers_.begin(), map.numbers_.end(), 0);
+  return map;
+}
+
+int32_t IdMap::size() const {
+  return static_cast<int32_t>(numeric_ ? numbers_.size() : words_.size());
+}
+
+std::string IdMap::Name(int32_t index) const {
+  return numeric_ ? std::to_string(numbers_[index]) : words_[index];
+}
+
+std::optional<int32_t> IdMap::Find(std::string_view name) const {
+  const auto place = [&](const auto& sorted, const auto& key) -> std::optional<int32_t> {
+    const auto found = std::lower_bound(sorted.begin(), sorted.end(), key);
+    if (found == sorted.end() || *found != key) return std::nullopt;
+    return static_cast<int32_t>(found - sorted.begin());
+  };
+  if (!numeric_) return place(words_, std::string(name));
+  const auto number = Integer(name);
+  return number.has_value() ? place(numbers_, *number) : std::nullopt;
+}
+
+std::vector<int32_t> InteractionData::Had(int32_t user) const {
+  const auto trained = train.row(user);
+  const auto others = known.row(user);
+  std::vector<int32_t> had;
+  had.reserve(trained.size() + others.size());
+  std::merge(trained.begin(), trained.end(), others.begin(), others.end(), std::back_inserter(had));
+  return had;
+}
+
+int64_t InteractionData::memory_bytes() const {
+  const int64_t items_stored = train.size() + known.size() + asked.size();
+  return 4 * (items_stored + 3 * (int64_t{users} + 1)) + 8 * (int64_t{users} + items);
+}
+
+absl::StatusOr<std::shared_ptr<const InteractionData>> LoadInteractions(const DataRoot& root,
+                                                                        const v1::DataSpec& spec,
+                                                                        uint64_t seed) {
+  const v1::Interactions& how = spec.interactions();
+  const bool local = spec.partition().kind() == v1::Partition::KIND_LOCAL;
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> found, root.Files(spec.dataset()));
+  ESPALIER_ASSIGN_OR_RETURN(const InteractionFiles files,
+                            FindInteractionFiles(spec.dataset(), found, how.format()));
+  ESPALIER_RETURN_IF_ERROR(CheckSplit(how, spec.dataset(), files));
+  auto data = std::make_shared<InteractionData>();
+  data->name = spec.dataset();
+  data->format = InteractionFormatName(files.format);
+  const std::string file = spec.dataset() + "/" + files.train;
+  RawInteractions raw;
+  ESPALIER_RETURN_IF_ERROR(ReadFiles(root, spec.dataset(), files, how, raw, data->notes));
+  if (SplitOf(how, !files.test.empty()) != v1::Interactions::SPLIT_GIVEN) {
+    // Another split than that of the files, which are one.
+    raw.train.insert(raw.train.end(), raw.test.begin(), raw.test.end());
+    raw.test = {};
+  }
+  ESPALIER_RETURN_IF_ERROR(Filter(how, file, raw, data->notes));
+  ESPALIER_RETURN_IF_ERROR(NumberIds(local, file, raw, *data));
+  ESPALIER_RETURN_IF_ERROR(Split(how, file, seed, raw, *data));
+  LogNotes(*data);
+  return std::shared_ptr<const InteractionData>(std::move(data));
+}
+
+absl::StatusOr<std::shared_ptr<const InteractionData>> LoadInteractions(const std::string& root,
+                                                                        const v1::DataSpec& spec,
+                                                                        uint64_t seed) {
+  ESPALIER_ASSIGN_OR_RETURN(const DataRoot opened, DataRoot::Open(root));
+  return LoadInteractions(opened, spec, seed);
+}
+
+absl::StatusOr<std::vector<int32_t>> UsersOfShard(int32_t users, const v1::Partition& partition,
+                                                  uint64_t seed, int shard) {
+  std::vector<int32_t> all(users);
+  std::iota(all.begin(), all.end(), 0);
+  if (partition.kind() == v1::Partition::KIND_LOCAL) return all;
+  const int64_t shards = partition.shards();
+  if (shard < 0 || shard >= shards) {
+    return base::InvalidArgument(
+        kDataSpecInvalid,
+        fmt::format("shard: expected 0 to {}, found {}; data.partition.shards must cover every "
+                    "participant",
+                    shards - 1, shard));
+  }
+  if (users < shards) {
+    return base::InvalidArgument(
+        kPartitionImpossible,
+        fmt::format("expected at least one user for each of {} shards, found {} users; lower "
+                    "data.partition.shards, user_core or min_rating",
+                    shards, users));
+  }
+  base::Rng rng(base::StreamKey(seed, "partition/users"));
+  base::Shuffle(std::span(all), rng);
+  std::vector<int32_t> mine(all.begin() + users * int64_t{shard} / shards,
+                            all.begin() + users * (int64_t{shard} + 1) / shards);
+  std::sort(mine.begin(), mine.end());
+  return mine;
+}
+
+absl::StatusOr<std::optional<v1::DatasetInfo>> DescribeInteractions(
+    const DataRoot& root, const std::string& dataset, const std::vector<FileEntry>& files) {
+  auto found = FindInteractionFiles(dataset, files, v1::Interactions::FORMAT_UNSPECIFIED);
+  if (!found.ok()) return std::nullopt;
+  if (found->format == v1::Interactions::FORMAT_CSV) {
+    ESPALIER_ASSIGN_OR_RETURN(ByteStream stream, OpenFile(root, dataset, found->train));
+    ESPALIER_ASSIGN_OR_RETURN(const bool interactions, NamesUserAndItem(stream));
+    if (!interactions) return std::nullopt;
+  }
+  v1::DatasetInfo info;
+  info.set_name(dataset);
+  info.set_format(InteractionFormatName(found->format));
+  int64_t bytes = 0;
+  for (const FileEntry& file : files) bytes += file.bytes;
+  if (bytes > kLargestCounted) return info;
+  RawInteractions raw;
+  InteractionNotes notes;
+  ESPALIER_RETURN_IF_ERROR(ReadFiles(root, dataset, *found, v1::Interactions(), raw, notes));
+  info.set_users(static_cast<int64_t>(raw.users.size()));
+  info.set_items(static_cast<int64_t>(raw.items.size()));
+  info.set_train_examples(static_cast<int64_t>(raw.train.size()));
+  info.set_test_examples(static_cast<int64_t>(raw.test.size()));
+  info.set_interactions(info.train_examples() + info.test_examples());
+  return info;
+}
+
+}  // namespace espalier::worker::data

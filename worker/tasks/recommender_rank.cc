@@ -1,0 +1,113 @@
+// Task kinds `evaluate` and `recommend` on recommenders: rankings of items for users.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "common/base/rng.h"
+#include "common/base/status.h"
+#include "worker/data/errors.h"
+#include "worker/recommender/ranking.h"
+#include "worker/tasks/recommender.h"
+#include "worker/tasks/recommender_rows.h"
+#include "worker/tasks/task.h"
+
+namespace espalier::worker::tasks {
+namespace {
+
+using recommender::RecommenderModel;
+
+// The model with the values of `model` and, with private users, the rows that this round left.
+absl::StatusOr<RecommenderModel*> ModelOf(Surroundings& surroundings, const v1::Task& task,
+                                          const std::shared_ptr<const tensor::ModelState>& model,
+                                          const ParticipantInteractions& mine) {
+  tensor::ModelState whole{model->topology, model->values, {}};
+  if (task.model().spec().recommender().private_users()) {
+    ESPALIER_ASSIGN_OR_RETURN(const auto layout,
+                              UserLayout(task, static_cast<int64_t>(mine.users.size())));
+    ESPALIER_ASSIGN_OR_RETURN(const auto rows,
+                              surroundings.recommenders.rows().Load(task, task.round(), layout));
+    if (!rows.has_value()) {
+      return base::FailedPrecondition(
+          "PRIVATE_ROWS_MISSING",
+          "expected rows of the users of " + task.participant() +
+              " from training, found none in this worker's --state-dir; they are made when the "
+              "participant trains: leave federation.cohort_size out");
+    }
+    ESPALIER_ASSIGN_OR_RETURN(whole, Join(whole, *rows));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(RecommenderModel * ranked,
+                            surroundings.recommenders.GetModel(task, whole.topology, mine));
+  ESPALIER_RETURN_IF_ERROR(ranked->SetValues(whole.values));
+  return ranked;
+}
+
+void AddMetric(std::string_view name, int64_t cutoff, double sum, v1::PartialHeader& header) {
+  v1::Metric& metric = *header.add_metric_sums();
+  metric.set_name(fmt::format("{}@{}", name, cutoff));
+  metric.set_value(sum);
+}
+
+absl::StatusOr<int32_t> UserOf(const v1::RecommendTask& task, const data::InteractionData& data) {
+  const auto user = data.user_ids.Find(task.user());
+  if (user.has_value()) return *user;
+  return base::NotFound(
+      "USER_NOT_FOUND",
+      fmt::format("expected a user of data set {} (after its filters; {} to {}), found {}",
+                  data.name, data::Quote(data.user_ids.Name(0)),
+                  data::Quote(data.user_ids.Name(data.users - 1)), data::Quote(task.user())));
+}
+
+}  // namespace
+
+absl::StatusOr<Partial> RunRecommenderEvaluate(
+    Surroundings& surroundings, const v1::Task& task,
+    const std::shared_ptr<const tensor::ModelState>& model) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto mine, surroundings.recommenders.GetInteractions(task));
+  Partial partial;
+  if (mine->asked.size() == 0 || mine->train->size() == 0) return partial;
+  ESPALIER_ASSIGN_OR_RETURN(RecommenderModel * ranked, ModelOf(surroundings, task, model, *mine));
+  const auto scorer = ranked->MakeScorer(mine->had);
+  const std::vector<int64_t> cutoffs(task.evaluate().top_k().begin(),
+                                     task.evaluate().top_k().end());
+  const int threads = surroundings.recommenders.threads();
+  const int64_t candidates = task.evaluate().candidates();
+  const recommender::RankingSums sums =
+      candidates == 0
+          ? RankAllItems(*scorer, mine->had, mine->asked, cutoffs, threads)
+          : RankCandidates(*scorer,
+                           DrawNegatives(mine->had, mine->asked, candidates,
+                                         base::StreamKey(task.seed(), "ranking-candidates")),
+                           mine->asked, cutoffs, threads);
+  if (surroundings.cancelled) return Cancelled();
+  partial.header.set_examples(sums.users);
+  for (const auto& at : sums.at) {
+    AddMetric("recall", at.cutoff, at.recall, partial.header);
+    AddMetric("capped_recall", at.cutoff, at.truncated_recall, partial.header);
+    AddMetric("precision", at.cutoff, at.precision, partial.header);
+    AddMetric("ndcg", at.cutoff, at.ndcg, partial.header);
+    AddMetric("hit_rate", at.cutoff, at.hit_rate, partial.header);
+  }
+  return partial;
+}
+
+absl::StatusOr<Partial> RunRecommend(Surroundings& surroundings, const v1::Task& task,
+                                     const std::shared_ptr<const tensor::ModelState>& model) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto mine, surroundings.recommenders.GetInteractions(task));
+  ESPALIER_ASSIGN_OR_RETURN(const int32_t user, UserOf(task.recommend(), *mine->data));
+  ESPALIER_ASSIGN_OR_RETURN(RecommenderModel * ranked, ModelOf(surroundings, task, model, *mine));
+  const auto scorer = ranked->MakeScorer(mine->had);
+  Partial partial;
+  partial.header.set_examples(1);
+  for (const recommender::RankedItem& ranked_item :
+       TopItems(*scorer, user, mine->had.items(), mine->had.Of(user), task.recommend().k())) {
+    v1::RecommendedItem& item = *partial.header.add_recommended();
+    item.set_item(mine->data->item_ids.Name(ranked_item.item));
+    item.set_score(ranked_item.score);
+  }
+  return partial;
+}
+
+}  // namespace espalier::worker::tasks

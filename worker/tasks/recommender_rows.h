@@ -1,0 +1,35 @@
+// A model with private users as two halves: what is shared, and the rows that stay here.
+//
+// Order:       shared tensors first, as in wire::RecommenderTensors() and wire::UserTensors().
+// Threading:   pure functions.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/tensor/model.h"
+#include "espalier/v1/worker.pb.h"
+#include "worker/recommender/recommender_model.h"
+
+namespace espalier::worker::tasks {
+
+// Layout of the tensors with rows of `users` users.
+absl::StatusOr<std::shared_ptr<const tensor::ModelLayout>> UserLayout(const v1::Task& task,
+                                                                      int64_t users);
+
+// One model of both. Optimizer state stays where both have as many sets, else it starts anew.
+absl::StatusOr<tensor::ModelState> Join(const tensor::ModelState& shared,
+                                        const tensor::ModelState& rows);
+
+// The tensors of `whole` from `first` on.
+absl::StatusOr<tensor::ModelState> RowsOfUsers(const tensor::ModelState& whole, size_t first);
+
+// Gradient of a step's loss at the stored positions; of several steps the sum of their |gradients|,
+// as RecommenderModel::GrowthCandidates() has them.
+std::vector<float> SumOfGradients(std::span<const recommender::Step> steps,
+                                  recommender::RecommenderModel& model);
+
+}  // namespace espalier::worker::tasks

@@ -1,0 +1,205 @@
+// Task kind `train` on a recommender: local steps on a participant's users, rows of users that stay
+// here, and gradients for a method that grows by them.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "common/base/rng.h"
+#include "common/base/status.h"
+#include "common/log/log.h"
+#include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/recommender_layout.h"
+#include "common/wire/values_codec.h"
+#include "worker/tasks/private_update.h"
+#include "worker/tasks/recommender.h"
+#include "worker/tasks/recommender_rows.h"
+#include "worker/tasks/task.h"
+
+namespace espalier::worker::tasks {
+namespace {
+
+using recommender::RecommenderModel;
+using recommender::Step;
+
+// Steps of one round.
+class Steps {
+ public:
+  Steps(const v1::Task& task, const RecommenderModel& model)
+      : batch_size_(task.train().training().batch_size()),
+        learning_rate_(task.train().learning_rate()),
+        seed_(base::StreamKey(task.seed(), "recommender", {static_cast<uint64_t>(task.shard())})) {
+    const v1::Training& training = task.train().training();
+    if (training.local_steps() > 0) {
+      first_ = task.train().first_step();
+      count_ = training.local_steps();
+      return;
+    }
+    count_ = model.StepsPerEpoch(batch_size_) * std::max(1, training.local_epochs());
+    first_ = (task.round() - 1) * count_;
+  }
+
+  int64_t first() const { return first_; }
+  int64_t count() const { return count_; }
+  // Step `index` of the round, from 0; those past its end are the next round's.
+  Step At(int64_t index) const {
+    return {.index = first_ + index,
+            .batch_size = batch_size_,
+            .learning_rate = learning_rate_,
+            .seed = seed_};
+  }
+  // `count` steps from step `index` on.
+  std::vector<Step> From(int64_t index, int count) const {
+    std::vector<Step> steps;
+    for (int i = 0; i < std::max(1, count); ++i) steps.push_back(At(index + i));
+    return steps;
+  }
+
+ private:
+  int64_t batch_size_;
+  double learning_rate_;
+  uint64_t seed_;
+  int64_t first_ = 0;
+  int64_t count_ = 0;
+};
+
+absl::Status TrainSteps(const std::atomic<bool>& cancelled, const Steps& steps,
+                        RecommenderModel& model, Partial& partial) {
+  double loss_sum = 0;
+  int64_t seen = 0;
+  for (int64_t i = 0; i < steps.count(); ++i) {
+    if (cancelled) return Cancelled();
+    const recommender::StepResult result = model.Train(steps.At(i));
+    if (!std::isfinite(result.loss)) return Diverged(i);
+    loss_sum += result.loss * static_cast<double>(result.examples);
+    seen += result.examples;
+  }
+  // Workers weigh by their interactions, however many passes they made.
+  const int64_t examples = model.train().size();
+  partial.header.set_examples(examples);
+  partial.header.set_loss_sum(loss_sum * static_cast<double>(examples) /
+                              static_cast<double>(std::max<int64_t>(1, seen)));
+  return absl::OkStatus();
+}
+
+// Gradients for the method's next change of the shared tensors: of the step that comes next, at the
+// weights after training.
+void AppendGradients(const v1::Task& task, const Steps& steps, int64_t shared_values,
+                     const tensor::ModelLayout& shared, RecommenderModel& model, Partial& partial) {
+  const v1::TrainTask& train = task.train();
+  const std::vector<Step> ahead = steps.From(steps.count(), train.growth_batches());
+  if (train.active_gradients()) {
+    const std::vector<float> gradients = SumOfGradients(ahead, model);
+    AppendValues(std::span(gradients).first(shared_values), partial);
+  }
+  if (train.growth_candidates_size() == 0) return;
+  std::vector<int64_t> counts(train.growth_candidates().begin(), train.growth_candidates().end());
+  counts.resize(model.topology().num_tensors());
+  std::vector<wire::TensorScores> scores;
+  for (auto& list : model.GrowthCandidates(ahead, counts)) {
+    if (scores.size() == shared.size()) break;
+    scores.push_back({std::move(list.positions), std::move(list.values)});
+  }
+  partial.body += wire::EncodeScores(scores, shared);
+}
+
+// Changes the structure of the rows that only this worker has, by the gradient of the first steps.
+absl::StatusOr<tensor::ModelState> UpdatedRows(Surroundings& surroundings, const v1::Task& task,
+                                               const tensor::ModelState& shared,
+                                               const tensor::ModelState& rows,
+                                               const ParticipantInteractions& mine) {
+  const v1::PrivateUpdate& update = task.train().private_update();
+  ESPALIER_ASSIGN_OR_RETURN(const tensor::ModelState whole, Join(shared, rows));
+  ESPALIER_ASSIGN_OR_RETURN(RecommenderModel * model,
+                            surroundings.recommenders.GetModel(task, whole.topology, mine));
+  ESPALIER_RETURN_IF_ERROR(model->SetValues(whole.values));
+  const Steps steps(task, *model);
+  const std::vector<Step> ahead = steps.From(0, task.train().growth_batches());
+  const std::vector<float> gradients = SumOfGradients(ahead, *model);
+  const size_t first = shared.topology->num_tensors();
+  std::vector<int64_t> counts(whole.topology->num_tensors());
+  for (size_t i = first; i < counts.size(); ++i) {
+    if (whole.topology->is_sparse(i)) {
+      counts[i] = ReplacedWeights(update, whole.topology->stored(i));
+    }
+  }
+  std::vector<sparsity::ScoredPositions> candidates(counts.size());
+  if (!update.grow_random()) candidates = model->GrowthCandidates(ahead, counts);
+  candidates.erase(candidates.begin(), candidates.begin() + static_cast<int64_t>(first));
+  const uint64_t key = base::StreamKey(
+      task.seed(), "private-grow",
+      {static_cast<uint64_t>(task.shard()), static_cast<uint64_t>(task.round())});
+  return ChangeRows(update, rows,
+                    std::span(gradients).subspan(shared.topology->total_stored()), candidates, key);
+}
+
+// The rows a round begins with: those that the round before left, or new ones; changed where the
+// method says so.
+absl::StatusOr<tensor::ModelState> RowsToBeginWith(Surroundings& surroundings, const v1::Task& task,
+                                                   const tensor::ModelState& shared,
+                                                   const ParticipantInteractions& mine) {
+  const auto users = static_cast<int64_t>(mine.users.size());
+  ESPALIER_ASSIGN_OR_RETURN(const auto layout, UserLayout(task, users));
+  ESPALIER_ASSIGN_OR_RETURN(auto kept,
+                            surroundings.recommenders.rows().Load(task, task.round() - 1, layout));
+  if (!kept.has_value()) {
+    if (task.round() > 1) {
+      log::Warning("private_rows_begin_anew", {{"job", task.job()},
+                                               {"participant", task.participant()},
+                                               {"round", task.round()},
+                                               {"users", users}});
+    }
+    return PrivateRows::Initial(task, layout, users);
+  }
+  if (task.train().private_update().fraction() <= 0) return *std::move(kept);
+  return UpdatedRows(surroundings, task, shared, *kept, mine);
+}
+
+}  // namespace
+
+absl::StatusOr<Partial> RunRecommenderTrain(
+    Surroundings& surroundings, const v1::Task& task,
+    const std::shared_ptr<const tensor::ModelState>& model) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto mine, surroundings.recommenders.GetInteractions(task));
+  if (mine->train->size() == 0) return NoTrainingExamples(task);
+  const bool is_private = task.model().spec().recommender().private_users();
+  tensor::ModelState whole = *model;
+  if (is_private) {
+    ESPALIER_ASSIGN_OR_RETURN(const tensor::ModelState rows,
+                              RowsToBeginWith(surroundings, task, *model, *mine));
+    ESPALIER_ASSIGN_OR_RETURN(whole, Join(*model, rows));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(RecommenderModel * trained,
+                            surroundings.recommenders.GetModel(task, whole.topology, *mine));
+  ESPALIER_RETURN_IF_ERROR(trained->SetValues(whole.values));
+  const Steps steps(task, *trained);
+  if (!whole.optimizer_state.empty()) {
+    ESPALIER_RETURN_IF_ERROR(trained->SetOptimizerState(whole.optimizer_state, steps.first()));
+  }
+  Partial partial;
+  ESPALIER_RETURN_IF_ERROR(TrainSteps(surroundings.cancelled, steps, *trained, partial));
+  const int64_t shared_values = model->topology->total_stored();
+  tensor::ModelState result{whole.topology, {}, {}};
+  result.values.assign(trained->values().begin(), trained->values().end());
+  if (wire::ValuesPerWeight(task) > (task.train().active_gradients() ? 2 : 1)) {
+    result.optimizer_state = trained->optimizer_state();
+  }
+  AppendValues(std::span(result.values).first(shared_values), partial);
+  for (int64_t set = 0; set < static_cast<int64_t>(result.optimizer_state.size());
+       set += whole.topology->total_stored()) {
+    AppendValues(std::span(result.optimizer_state).subspan(set, shared_values), partial);
+  }
+  AppendGradients(task, steps, shared_values, model->topology->layout(), *trained, partial);
+  if (is_private) {
+    ESPALIER_ASSIGN_OR_RETURN(const tensor::ModelState rows,
+                              RowsOfUsers(result, model->topology->num_tensors()));
+    ESPALIER_RETURN_IF_ERROR(surroundings.recommenders.rows().Save(task, rows));
+  }
+  return partial;
+}
+
+}  // namespace espalier::worker::tasks
