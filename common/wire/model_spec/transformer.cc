@@ -88,7 +88,7 @@ absl::StatusOr<std::vector<ModelTensor>> TransformerTensors(const v1::Transforme
   return tensors.Take();
 }
 
-int64_t OutputsOf(const v1::ModelSpec& spec) {
+int64_t ClassesOf(const v1::ModelSpec& spec) {
   if (spec.has_transformer()) return spec.transformer().vocabulary();
   return spec.layers().empty() ? 0 : spec.layers(spec.layers_size() - 1).linear().units();
 }

@@ -20,7 +20,7 @@ v1::TransformerSpec ExplicitTransformer(const v1::TransformerSpec& spec);
 // attention unless dense_attention.
 absl::StatusOr<std::vector<ModelTensor>> TransformerTensors(const v1::TransformerSpec& spec);
 
-// Outputs of a model for each prediction: tokens of a transformer, units of the last linear layer.
-int64_t OutputsOf(const v1::ModelSpec& spec);
+// What a model tells apart in each prediction: tokens of a transformer, units of the last linear layer.
+int64_t ClassesOf(const v1::ModelSpec& spec);
 
 }  // namespace espalier::wire
