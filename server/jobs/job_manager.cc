@@ -85,6 +85,16 @@ void JobManager::CheckDataset(const v1::JobSpec& spec,
                                  "', interactions of users with items; use model.recommender"});
         return;
       }
+      if (spec.data().has_text() != (info.format() == "text")) {
+        violations.push_back(
+            {"data.text",
+             spec.data().has_text()
+                 ? "data set '" + name + "' is not text but " + info.format() +
+                       "; remove data.text, or choose a folder with train.txt"
+                 : "data set '" + name +
+                       "' is text; set data.text: {context: …} and model.transformer"});
+        return;
+      }
       if (info.features() == 0) continue;
       if (info.features() != spec.model().input_features()) {
         violations.push_back(

@@ -241,6 +241,7 @@ MethodDeclaration DslMethod() {
                                  .candidate_slack = parameters.Double("candidate_slack"),
                                  .growth_batches = parameters.Int("growth_batches")});
           },
+      .stored_counts = StoredCountsOf,
   };
 }
 

@@ -70,8 +70,10 @@ absl::StatusOr<Partial> RunGrowth(Surroundings& surroundings, const v1::Task& ta
 absl::StatusOr<Partial> RunEcho(const v1::Task& task,
                                 const std::shared_ptr<const tensor::ModelState>& model);
 
-// The network that a model stands for.
+// The network that a model of layers stands for.
 engine::NetworkSpec EngineSpec(const v1::ModelSpec& model);
+engine::OptimizerSpec OptimizerSpecOf(const v1::Optimizer& optimizer);
+
 // The same kinds on recommenders.
 absl::StatusOr<Partial> RunRecommenderTrain(Surroundings& surroundings, const v1::Task& task,
                                             const std::shared_ptr<const tensor::ModelState>& model);
@@ -80,10 +82,9 @@ absl::StatusOr<Partial> RunRecommenderEvaluate(
     const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunRecommend(Surroundings& surroundings, const v1::Task& task,
                                      const std::shared_ptr<const tensor::ModelState>& model);
-absl::StatusOr<Partial> RunEcho(const v1::Task& task,
-                                const std::shared_ptr<const tensor::ModelState>& model);
 
-engine::OptimizerSpec OptimizerSpecOf(const v1::Optimizer& optimizer);
+// Labels of one example: its tokens for a language model, otherwise one. Results count these.
+int64_t PredictionsPerExample(const v1::Task& task);
 
 // The error of a task that was cancelled.
 absl::Status Cancelled();

@@ -87,6 +87,8 @@ class Workspace {
   std::vector<size_t> free_;
 };
 
+class Embedding;
+
 // What layers are built from. Tensors are taken in layout order.
 struct BuildContext {
   const tensor::ModelTopology& topology;
@@ -97,7 +99,9 @@ struct BuildContext {
   int threads;
   DropoutScaling dropout_scaling;
   double activation_pruning = 0;  // share of stored outputs that is dropped; 0: nothing is pruned
+  int64_t sequence = 1;
   size_t next_tensor = 0;
+  Embedding* embedding = nullptr;  // once there is one
 };
 
 class ProductLayer;
