@@ -30,6 +30,7 @@ NEVER = {
     "common/tensor": ["oneDNN", "gRPC", "proto", "YAML", "SQLite", "CLI11"],
     "common/sparsity": ["oneDNN", "gRPC", "proto", "YAML", "SQLite", "CLI11"],
     "common/wire": ["oneDNN", "gRPC", "YAML", "SQLite", "CLI11"],
+    "common/language": ["oneDNN", "gRPC", "YAML", "SQLite", "CLI11"],
     "worker/engine": ["gRPC", "proto", "YAML", "SQLite", "CLI11"],
     **{folder: ["oneDNN", "gRPC", "SQLite", "CLI11"] for folder in SERVER_CORE},
 }
@@ -47,7 +48,7 @@ ONLY_IN = {
 }
 
 _PURE = ["common/base", "common/io", "common/tensor", "common/sparsity"]
-_CORE_MAY = _PURE + ["common/wire", "common/config", "common/log", "common/metrics"]
+_CORE_MAY = _PURE + ["common/language", "common/wire", "common/config", "common/log", "common/metrics"]
 
 # folder -> project folders it may include and link besides itself.
 MAY_USE = {
@@ -56,6 +57,7 @@ MAY_USE = {
     "common/tensor": ["common/base", "common/io"],
     "common/sparsity": ["common/base", "common/io", "common/tensor"],
     "common/wire": _PURE + ["proto"],
+    "common/language": _PURE + ["common/wire", "proto"],
     # Which layers fit each other is known where the tensors are derived from them.
     "common/config": _PURE + ["common/wire/model_spec", "proto"],
     "common/log": ["common/base", "common/io"],
@@ -68,7 +70,8 @@ MAY_USE = {
     "server/dashboard": ["common", "proto"] + SERVER_CORE,
     "server": ["common", "proto", "server"],
     "worker/engine": _PURE,
-    "worker/data": _PURE + ["common/config", "common/log", "proto"],
+    "worker/language": _PURE + ["common/language", "common/wire", "proto", "worker/engine"],
+    "worker/data": _PURE + ["common/config", "common/language", "common/log", "common/wire", "proto"],
     "worker": ["common", "proto", "worker"],
     "client": ["common", "proto", "client"],
 }

@@ -1,0 +1,111 @@
+// CheckpointReader: a transformer in Hugging Face's layout (config.json with model.safetensors, or
+// with model.safetensors.index.json and its shards), read one block at a time.
+//
+// Memory:      files are mapped, not read: a model may be larger than memory. What ReadBlock()
+//              returns is the only copy: 4 bytes per weight, or 8 per stored weight when sparse.
+// Types:       F32, F16 and BF16 become float32.
+// Sparse:      a weight W of a linear layer may be stored as W.bitmap and W.values instead, see
+//              docs/formats/language-model.md; it is read as a topology with values.
+// Threading:   const methods may be called from several threads.
+// Errors:      Open() checks every header, name, type and shape against config.json before any
+//              data is read. NotFound CHECKPOINT_NOT_FOUND; InvalidArgument CONFIG_INVALID,
+//              MODEL_UNSUPPORTED, SAFETENSORS_INVALID, TENSOR_MISSING, TENSOR_SHAPE, TENSOR_TYPE,
+//              INDEX_INVALID; reading: WEIGHT_NOT_FINITE, TENSOR_SPARSE_INVALID. Messages name
+//              file and tensor, expected, found and what to do.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/io/mapped_file.h"
+#include "common/language/transformer_config.h"
+#include "common/tensor/topology.h"
+#include "common/wire/safetensors.h"
+
+namespace espalier::language {
+
+// One linear layer: y = W x + b.
+struct LinearWeights {
+  LinearLayerSpec spec;
+  // Null: dense, `values` is outputs × inputs, row-major. Otherwise values in topology order.
+  std::shared_ptr<const tensor::Topology> topology;
+  std::vector<float> values;
+  std::vector<float> bias;  // outputs values, or empty
+};
+
+struct BlockWeights {
+  std::vector<float> attention_norm;       // hidden
+  std::vector<float> attention_norm_bias;  // hidden, or empty
+  std::vector<float> mlp_norm;
+  std::vector<float> mlp_norm_bias;
+  std::vector<LinearWeights> linears;  // in the order of BlockLinears()
+};
+
+struct OuterWeights {
+  std::vector<float> embedding;  // vocabulary × hidden
+  std::vector<float> positions;  // (context + position_offset) × hidden, or empty
+  std::vector<float> final_norm;
+  std::vector<float> final_norm_bias;
+  std::vector<float> output;  // vocabulary × hidden; empty: tied, the embedding
+};
+
+// Sets to sparse what has zeros: `values` shrinks to the nonzeros and `topology` says where they
+// are. A layer that is sparse already stays as it is.
+absl::Status MakeSparse(LinearWeights& linear);
+
+// outputs × inputs, row-major, zeros where nothing is stored.
+std::vector<float> DenseValues(const LinearWeights& linear);
+
+class CheckpointReader {
+ public:
+  // `directory` as the operating system takes it.
+  static absl::StatusOr<std::unique_ptr<CheckpointReader>> Open(const std::string& directory);
+  ~CheckpointReader();
+  CheckpointReader(const CheckpointReader&) = delete;
+  CheckpointReader& operator=(const CheckpointReader&) = delete;
+
+  const TransformerConfig& config() const { return config_; }
+  const std::string& directory() const { return directory_; }
+
+  // `block` in [0, config().blocks).
+  absl::StatusOr<BlockWeights> ReadBlock(int64_t block) const;
+  // One linear layer of a block; `linear` counts as BlockLinears().
+  absl::StatusOr<LinearWeights> ReadLinear(int64_t block, size_t linear) const;
+  absl::StatusOr<OuterWeights> ReadOuter() const;
+
+  // Type and shape of a dense tensor as it is stored; null when there is none with that name.
+  const wire::TensorInfo* Find(std::string_view name) const;
+  // A dense tensor as it is stored, in float32. Errors: also TENSOR_MISSING.
+  absl::StatusOr<std::vector<float>> ReadTensor(std::string_view name) const;
+
+ private:
+  struct Place {
+    size_t file = 0;
+    wire::TensorInfo info;
+  };
+  explicit CheckpointReader(std::string directory) : directory_(std::move(directory)) {}
+
+  absl::Status AddFile(const std::string& name, const std::vector<std::string>* expected);
+  absl::Status AddIndexedFiles();
+  absl::Status CheckTensors() const;
+  absl::Status CheckTensor(const StoredTensor& expected) const;
+  absl::Status CheckLinear(int64_t block, const LinearLayerSpec& spec) const;
+  // The name under which a tensor is stored: GPT-2's first files lack the prefix "transformer.".
+  std::string StoredName(std::string_view name) const;
+  absl::Status ReadFloats(std::string_view name, std::vector<float>& values) const;
+  absl::Status ReadSparse(const std::string& name, LinearWeights& linear) const;
+
+  std::string directory_;
+  TransformerConfig config_;
+  std::vector<std::string> file_names_;
+  std::vector<std::unique_ptr<io::MappedFile>> files_;
+  std::map<std::string, Place, std::less<>> tensors_;
+};
+
+}  // namespace espalier::language
