@@ -23,6 +23,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/sparsity/pruning/activation_statistics.h"
 #include "common/tensor/model.h"
 
 namespace espalier::server::reduce {
@@ -61,6 +62,7 @@ struct Reduced {
   int64_t peak_memory_bytes = 0;  // largest over participants
   std::vector<float> values;      // example-weighted mean; empty for metric reducers
   std::vector<ScoreList> scores;  // example-weighted mean gradients of all reported positions
+  std::vector<sparsity::ActivationStatistics> statistics;  // sums, one for each input of the task
 };
 
 class Reducer {
@@ -71,8 +73,9 @@ class Reducer {
 };
 
 // Which reducer a step uses.
-enum class ReducerKind { kMean, kMetrics };
+enum class ReducerKind { kMean, kMetrics, kStatistics };
 
+// kMean and kMetrics; a StatisticsReducer needs the inputs of its task.
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
                                      std::shared_ptr<const tensor::ModelTopology> topology,
                                      int64_t values_count);

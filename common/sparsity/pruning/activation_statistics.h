@@ -39,8 +39,9 @@ class ActivationStatistics {
  public:
   ActivationStatistics(int64_t columns, bool with_gram);
 
-  // `inputs` is tokens × columns, row by row.
-  absl::Status AddSequence(std::span<const float> inputs, int64_t tokens);
+  // Feature-major: row j holds input column j of all tokens, rows are `stride` ≥ tokens floats
+  // apart. `inputs` points to columns × stride floats.
+  absl::Status AddSequence(const float* inputs, int64_t stride, int64_t tokens);
   // Adds what another worker measured on other sequences of the same layer.
   absl::Status Merge(const ActivationStatistics& other);
 
@@ -62,7 +63,7 @@ class ActivationStatistics {
                                                      bool with_gram);
 
  private:
-  absl::Status AddGram(std::span<const float> inputs, int64_t tokens);
+  absl::Status AddGram(const float* inputs, int64_t stride, int64_t tokens);
 
   int64_t columns_;
   int64_t sequences_ = 0;
