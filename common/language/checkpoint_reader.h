@@ -91,11 +91,12 @@ class CheckpointReader {
   };
   explicit CheckpointReader(std::string directory) : directory_(std::move(directory)) {}
 
-  absl::Status AddFile(const std::string& name, const std::vector<std::string>* expected);
+  absl::Status AddFile(const std::string& name);
   absl::Status AddIndexedFiles();
   absl::Status CheckTensors() const;
   absl::Status CheckTensor(const StoredTensor& expected) const;
-  absl::Status CheckLinear(int64_t block, const LinearLayerSpec& spec) const;
+  // The two tensors that a sparse weight is stored as.
+  absl::Status CheckSparse(const StoredTensor& weight) const;
   // The name under which a tensor is stored: GPT-2's first files lack the prefix "transformer.".
   std::string StoredName(std::string_view name) const;
   absl::Status ReadFloats(std::string_view name, std::vector<float>& values) const;

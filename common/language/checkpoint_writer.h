@@ -1,9 +1,9 @@
 // CheckpointWriter: saves a transformer in the layout it was read from, block by block.
 //
 // Formats:     kHuggingFace: config.json and one model.safetensors, every tensor dense in its
-//              stored shape (pruned weights are zeros), in the type it was read as unless F32 is
-//              asked for. kSparse: the same, but linear layers with zeros are W.bitmap (one bit
-//              per position) and W.values; CheckpointReader reads both.
+//              stored shape; pruned weights are zeros. kSparse: the same, but linear layers with
+//              zeros are W.bitmap (one bit per position) and W.values; CheckpointReader reads both.
+//              All tensors are saved as the type that is asked for.
 // Memory:      one tensor at a time; data waits in a temporary file beside the result until all
 //              sizes are known.
 // Durability:  the directory has either all of the result or no model.safetensors.
@@ -59,7 +59,9 @@ class CheckpointWriter {
 
   absl::Status WriteFloats(const StoredTensor& tensor, std::span<const float> values);
   absl::Status WriteLinear(const std::string& name, const LinearWeights& linear);
-  absl::Status WriteSparse(const std::string& name, const LinearWeights& linear);
+  absl::Status WriteSparse(const std::string& name, LinearWeights linear);
+  absl::Status Append(std::string name, wire::DataType type, std::vector<int64_t> shape,
+                      std::span<const float> values);
 
   io::FileSystem* files_;
   std::string directory_;

@@ -26,10 +26,14 @@ struct TypeName {
   std::string_view name;
   uint64_t bytes;
 };
-constexpr std::array<TypeName, 4> kTypes = {{{DataType::kF32, "F32", 4},
+constexpr std::array<TypeName, 8> kTypes = {{{DataType::kF32, "F32", 4},
                                              {DataType::kI32, "I32", 4},
                                              {DataType::kI64, "I64", 8},
-                                             {DataType::kU8, "U8", 1}}};
+                                             {DataType::kU8, "U8", 1},
+                                             {DataType::kF16, "F16", 2},
+                                             {DataType::kBF16, "BF16", 2},
+                                             {DataType::kF64, "F64", 8},
+                                             {DataType::kBool, "BOOL", 1}}};
 
 absl::Status Invalid(std::string_view what) {
   return base::InvalidArgument("SAFETENSORS_INVALID",
@@ -110,8 +114,10 @@ absl::StatusOr<TensorInfo> ParseTensor(const std::string& name, const Json& entr
   const auto type = std::find_if(kTypes.begin(), kTypes.end(),
                                  [&](const TypeName& known) { return known.name == type_name; });
   if (type == kTypes.end()) {
-    return Invalid(
-        fmt::format("tensor '{}' has dtype '{}'; F32, I32, I64 and U8 are known", name, type_name));
+    return Invalid(fmt::format(
+        "tensor '{}' has dtype '{}'; F32, F16, BF16, F64, I32, I64, U8 and BOOL are known; "
+        "convert it to one of these",
+        name, type_name));
   }
   TensorInfo info;
   info.name = name;
@@ -185,6 +191,8 @@ absl::StatusOr<uint64_t> HeaderLength(std::string_view bytes, uint64_t file_byte
 }  // namespace
 
 uint64_t BytesPerElement(DataType type) { return NameOf(type).bytes; }
+
+std::string_view DataTypeName(DataType type) { return NameOf(type).name; }
 
 const TensorInfo* SafetensorsHeader::Find(std::string_view name) const {
   const auto found = std::find_if(tensors.begin(), tensors.end(),

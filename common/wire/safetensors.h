@@ -22,7 +22,10 @@
 
 namespace espalier::wire {
 
-enum class DataType { kF32, kI32, kI64, kU8 };
+enum class DataType { kF32, kI32, kI64, kU8, kF16, kBF16, kF64, kBool };
+
+// "F32", as it is written in files.
+std::string_view DataTypeName(DataType type);
 
 // Bytes of one element.
 uint64_t BytesPerElement(DataType type);

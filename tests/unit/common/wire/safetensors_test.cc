@@ -104,7 +104,7 @@ TEST(SafetensorsTest, MalformedTensorsAreRefused) {
   for (const char* fields :
        {R"({"dtype":"F32","shape":[2],"data_offsets":[0,4]})",
         R"({"dtype":"I64","shape":[1],"data_offsets":[0,4]})",
-        R"({"dtype":"BF16","shape":[2],"data_offsets":[0,4]})",
+        R"({"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]})",
         R"({"dtype":"f32","shape":[1],"data_offsets":[0,4]})",
         R"({"dtype":4,"shape":[1],"data_offsets":[0,4]})",
         R"({"dtype":"F32","shape":[1,-1],"data_offsets":[0,4]})",

@@ -1,0 +1,469 @@
+#include "common/language/transformer_config.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <initializer_list>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/language/strict_json.h"
+
+namespace espalier::language {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kMaxJsonDepth = 16;
+constexpr int64_t kMaxWidth = 1 << 20;
+constexpr int64_t kMaxBlocks = 10'000;
+constexpr int64_t kMaxVocabulary = 1 << 24;
+constexpr int64_t kMaxContext = 1 << 24;
+// OPT's table of positions begins with two rows that are never used.
+constexpr int64_t kOptPositionOffset = 2;
+
+absl::Status Invalid(const std::string& what) {
+  return base::InvalidArgument("CONFIG_INVALID", "config.json: " + what);
+}
+
+absl::Status Unsupported(const std::string& what) {
+  return base::InvalidArgument("MODEL_UNSUPPORTED", "config.json: " + what);
+}
+
+// Reads keys of the config and remembers the first thing that is wrong.
+class Keys {
+ public:
+  explicit Keys(const Json& json) : json_(json) {}
+
+  const absl::Status& status() const { return status_; }
+
+  // The whole number under the first of `names` that is there and not null; without `fallback` one
+  // of them must be.
+  int64_t Whole(std::initializer_list<const char*> names, int64_t least, int64_t most,
+                std::optional<int64_t> fallback = std::nullopt) {
+    const auto [name, value] = Find(names);
+    if (value == nullptr) {
+      if (!fallback) {
+        Fail(fmt::format("expected a whole number '{}', found none; add it", *names.begin()));
+      }
+      return fallback.value_or(least);
+    }
+    const bool fits = value->is_number_integer() &&
+                      (!value->is_number_unsigned() ||
+                       value->get<uint64_t>() <= std::numeric_limits<int64_t>::max());
+    const int64_t number = fits ? value->get<int64_t>() : 0;
+    if (!fits || number < least || number > most) {
+      Fail(fmt::format("'{}' must be a whole number in {}..{}, found {}", name, least, most,
+                       Text(*value)));
+      return least;
+    }
+    return number;
+  }
+
+  double Positive(const char* key, double fallback) {
+    const auto [name, value] = Find({key});
+    if (value == nullptr) return fallback;
+    const double number = value->is_number() ? value->get<double>() : -1;
+    if (!std::isfinite(number) || number <= 0) {
+      Fail(fmt::format("'{}' must be a number above 0, found {}", name, Text(*value)));
+      return fallback;
+    }
+    return number;
+  }
+
+  bool Flag(const char* key, bool fallback) {
+    const auto [name, value] = Find({key});
+    if (value == nullptr) return fallback;
+    if (!value->is_boolean()) {
+      Fail(fmt::format("'{}' must be true or false, found {}", name, Text(*value)));
+      return fallback;
+    }
+    return value->get<bool>();
+  }
+
+  std::string Word(const char* key, const std::string& fallback) {
+    const auto [name, value] = Find({key});
+    if (value == nullptr) return fallback;
+    if (!value->is_string()) {
+      Fail(fmt::format("'{}' must be a text, found {}", name, Text(*value)));
+      return fallback;
+    }
+    return value->get<std::string>();
+  }
+
+  // A token number, or −1 when there is none. Lists of several count by their first.
+  int64_t Token(const char* key, int64_t vocabulary) {
+    const auto [name, value] = Find({key});
+    if (value == nullptr) return -1;
+    const Json& token = value->is_array() && !value->empty() ? value->front() : *value;
+    const bool fits =
+        token.is_number_unsigned() && token.get<uint64_t>() < static_cast<uint64_t>(vocabulary);
+    if (!fits) {
+      Fail(fmt::format("'{}' must be a token in 0..{}, found {}", name, vocabulary - 1,
+                       Text(*value)));
+      return -1;
+    }
+    return token.get<int64_t>();
+  }
+
+  bool Has(const char* key) const { return Find({key}).second != nullptr; }
+
+  // A value as text for messages, cut when long.
+  static std::string Text(const Json& value) {
+    std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
+    if (text.size() > 60) text = text.substr(0, 57) + "...";
+    return text;
+  }
+  std::string TextOf(const char* key) const {
+    const Json* value = Find({key}).second;
+    return value == nullptr ? "nothing" : Text(*value);
+  }
+
+ private:
+  std::pair<const char*, const Json*> Find(std::initializer_list<const char*> names) const {
+    for (const char* name : names) {
+      const auto found = json_.find(name);
+      if (found != json_.end() && !found->is_null()) return {name, &*found};
+    }
+    return {*names.begin(), nullptr};
+  }
+  void Fail(const std::string& what) {
+    if (status_.ok()) status_ = Invalid(what);
+  }
+
+  const Json& json_;
+  absl::Status status_;
+};
+
+absl::StatusOr<Json> ParseJson(std::string_view text) {
+  if (text.size() > kMaxConfigBytes) {
+    return Invalid(
+        fmt::format("expected at most {} bytes, found {}", kMaxConfigBytes, text.size()));
+  }
+  Json json = ParseStrictObject(text, kMaxJsonDepth);
+  if (json.is_discarded()) {
+    return Invalid(
+        "expected a JSON object with distinct keys, found something else; is the file cut off?");
+  }
+  return json;
+}
+
+absl::StatusOr<FeedForward> ActivationOf(const std::string& name) {
+  if (name == "relu") return FeedForward::kRelu;
+  if (name == "gelu") return FeedForward::kGelu;
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") {
+    return FeedForward::kGeluTanh;
+  }
+  return Unsupported(fmt::format(
+      "expected activation relu, gelu or gelu_new, found '{}'; this one is not computed", name));
+}
+
+absl::StatusOr<TransformerConfig> ParseLlama(Keys& keys) {
+  TransformerConfig config;
+  config.family = ModelFamily::kLlama;
+  config.hidden = keys.Whole({"hidden_size"}, 1, kMaxWidth);
+  config.intermediate = keys.Whole({"intermediate_size"}, 1, kMaxWidth);
+  config.blocks = keys.Whole({"num_hidden_layers"}, 1, kMaxBlocks);
+  config.heads = keys.Whole({"num_attention_heads"}, 1, kMaxWidth);
+  config.kv_heads = keys.Whole({"num_key_value_heads"}, 1, kMaxWidth, config.heads);
+  config.vocabulary = keys.Whole({"vocab_size"}, 1, kMaxVocabulary);
+  config.context = keys.Whole({"max_position_embeddings"}, 1, kMaxContext, 2048);
+  config.norm_epsilon = keys.Positive("rms_norm_eps", 1e-6);
+  config.rope_theta = keys.Positive("rope_theta", 10000);
+  config.attention_bias = keys.Flag("attention_bias", false);
+  config.mlp_bias = keys.Flag("mlp_bias", false);
+  config.head_size = keys.Whole({"head_dim"}, 1, kMaxWidth, config.hidden / config.heads);
+  config.tied = keys.Flag("tie_word_embeddings", false);
+  config.feed_forward = FeedForward::kSwiGlu;
+  const std::string activation = keys.Word("hidden_act", "silu");
+  ESPALIER_RETURN_IF_ERROR(keys.status());
+  if (activation != "silu" && activation != "swish") {
+    return Unsupported(
+        fmt::format("expected hidden_act silu in a LLaMA model, found '{}'", activation));
+  }
+  if (keys.Has("rope_scaling")) {
+    return Unsupported(
+        fmt::format("expected no rope_scaling, found {}; models whose context was "
+                    "extended by it are not computed",
+                    keys.TextOf("rope_scaling")));
+  }
+  if (keys.Has("sliding_window") &&
+      keys.Whole({"sliding_window"}, 1, kMaxContext) < config.context) {
+    return Unsupported(fmt::format(
+        "expected attention to all {} positions, found sliding_window {}; remove the key when "
+        "contexts are shorter than the window",
+        config.context, keys.TextOf("sliding_window")));
+  }
+  return config;
+}
+
+absl::StatusOr<TransformerConfig> ParseGpt2(Keys& keys) {
+  TransformerConfig config;
+  config.family = ModelFamily::kGpt2;
+  config.hidden = keys.Whole({"n_embd", "hidden_size"}, 1, kMaxWidth);
+  config.blocks = keys.Whole({"n_layer", "num_hidden_layers"}, 1, kMaxBlocks);
+  config.heads = keys.Whole({"n_head", "num_attention_heads"}, 1, kMaxWidth);
+  config.kv_heads = config.heads;
+  config.intermediate = keys.Whole({"n_inner"}, 1, kMaxWidth, 4 * config.hidden);
+  config.vocabulary = keys.Whole({"vocab_size"}, 1, kMaxVocabulary);
+  config.context = keys.Whole({"n_positions", "n_ctx"}, 1, kMaxContext, 1024);
+  config.norm_epsilon = keys.Positive("layer_norm_epsilon", 1e-5);
+  config.head_size = config.hidden / config.heads;
+  config.tied = keys.Flag("tie_word_embeddings", true);
+  const std::string activation = keys.Word("activation_function", "gelu_new");
+  const bool plain = keys.Flag("scale_attn_weights", true) &&
+                     !keys.Flag("scale_attn_by_inverse_layer_idx", false) &&
+                     !keys.Flag("add_cross_attention", false);
+  ESPALIER_RETURN_IF_ERROR(keys.status());
+  if (!plain) {
+    return Unsupported(
+        "expected scale_attn_weights true, scale_attn_by_inverse_layer_idx false and "
+        "add_cross_attention false, found another attention; it is not computed");
+  }
+  ESPALIER_ASSIGN_OR_RETURN(config.feed_forward, ActivationOf(activation));
+  return config;
+}
+
+absl::StatusOr<TransformerConfig> ParseOpt(Keys& keys) {
+  TransformerConfig config;
+  config.family = ModelFamily::kOpt;
+  config.hidden = keys.Whole({"hidden_size"}, 1, kMaxWidth);
+  config.blocks = keys.Whole({"num_hidden_layers"}, 1, kMaxBlocks);
+  config.heads = keys.Whole({"num_attention_heads"}, 1, kMaxWidth);
+  config.kv_heads = config.heads;
+  config.intermediate = keys.Whole({"ffn_dim"}, 1, kMaxWidth);
+  config.vocabulary = keys.Whole({"vocab_size"}, 1, kMaxVocabulary);
+  config.context = keys.Whole({"max_position_embeddings"}, 1, kMaxContext, 2048);
+  config.head_size = config.hidden / config.heads;
+  config.tied = keys.Flag("tie_word_embeddings", true);
+  config.attention_bias = keys.Flag("enable_bias", true);
+  config.mlp_bias = config.attention_bias;
+  config.position_offset = kOptPositionOffset;
+  const int64_t embedding = keys.Whole({"word_embed_proj_dim"}, 1, kMaxWidth, config.hidden);
+  const bool norm_before = keys.Flag("do_layer_norm_before", true) &&
+                           !keys.Flag("_remove_final_layer_norm", false) &&
+                           keys.Flag("layer_norm_elementwise_affine", true);
+  const std::string activation = keys.Word("activation_function", "relu");
+  ESPALIER_RETURN_IF_ERROR(keys.status());
+  if (embedding != config.hidden || !norm_before) {
+    return Unsupported(
+        "expected word_embed_proj_dim equal to hidden_size and layer norms with parameters before "
+        "attention, feed-forward layers and output (do_layer_norm_before true), found another OPT; "
+        "use a variant other than 350m");
+  }
+  ESPALIER_ASSIGN_OR_RETURN(config.feed_forward, ActivationOf(activation));
+  return config;
+}
+
+absl::Status CheckHeads(const TransformerConfig& config) {
+  if (config.heads % config.kv_heads != 0) {
+    return Invalid(
+        fmt::format("num_key_value_heads must divide num_attention_heads; found {} and {}",
+                    config.kv_heads, config.heads));
+  }
+  if (config.head_size < 1 ||
+      (!config.rotary() && config.head_size * config.heads != config.hidden)) {
+    return Invalid(fmt::format("hidden size {} must be a multiple of the {} heads", config.hidden,
+                               config.heads));
+  }
+  if (config.rotary() && config.head_size % 2 != 0) {
+    return Invalid(
+        fmt::format("rotary positions need an even head size, found {} (hidden size {} "
+                    "/ {} heads)",
+                    config.head_size, config.hidden, config.heads));
+  }
+  if (config.query_width() > kMaxWidth) {
+    return Invalid(fmt::format("{} heads of {} are more than {} values", config.heads,
+                               config.head_size, kMaxWidth));
+  }
+  return absl::OkStatus();
+}
+
+// What names the architecture; model_type, or what `architectures` says.
+std::string ArchitectureOf(const Json& json) {
+  const auto type = json.find("model_type");
+  if (type != json.end() && type->is_string()) return type->get<std::string>();
+  const auto list = json.find("architectures");
+  if (list == json.end() || !list->is_array() || list->empty() || !list->front().is_string()) {
+    return "";
+  }
+  const std::string name = list->front().get<std::string>();
+  if (name == "LlamaForCausalLM") return "llama";
+  if (name == "MistralForCausalLM") return "mistral";
+  if (name == "GPT2LMHeadModel") return "gpt2";
+  if (name == "OPTForCausalLM") return "opt";
+  return name;
+}
+
+absl::StatusOr<TransformerConfig> ParseFamily(const std::string& architecture, Keys& keys) {
+  if (architecture == "llama" || architecture == "mistral") return ParseLlama(keys);
+  if (architecture == "gpt2") return ParseGpt2(keys);
+  if (architecture == "opt") return ParseOpt(keys);
+  return Unsupported(
+      fmt::format("expected model_type llama, mistral, gpt2 or opt, found '{}'; other "
+                  "architectures cannot be computed",
+                  architecture.substr(0, 60)));
+}
+
+LinearLayerSpec Linear(std::string name, LinearRole role, int64_t outputs, int64_t inputs,
+                       bool bias, bool transposed = false) {
+  return {std::move(name), role, outputs, inputs, bias, transposed};
+}
+
+// The prefix of everything outside the output weights.
+std::string_view ModelPrefix(ModelFamily family) {
+  switch (family) {
+    case ModelFamily::kGpt2:
+      return "transformer.";
+    case ModelFamily::kOpt:
+      return "model.decoder.";
+    case ModelFamily::kLlama:
+      break;
+  }
+  return "model.";
+}
+
+}  // namespace
+
+absl::StatusOr<TransformerConfig> ParseTransformerConfig(std::string_view json) {
+  ESPALIER_ASSIGN_OR_RETURN(const Json parsed, ParseJson(json));
+  Keys keys(parsed);
+  ESPALIER_ASSIGN_OR_RETURN(TransformerConfig config, ParseFamily(ArchitectureOf(parsed), keys));
+  config.bos_token = keys.Token("bos_token_id", config.vocabulary);
+  config.eos_token = keys.Token("eos_token_id", config.vocabulary);
+  ESPALIER_RETURN_IF_ERROR(keys.status());
+  ESPALIER_RETURN_IF_ERROR(CheckHeads(config));
+  config.json = json;
+  return config;
+}
+
+std::string LlamaConfigJson(const TransformerConfig& config) {
+  Json json = {{"architectures", {"LlamaForCausalLM"}},
+               {"model_type", "llama"},
+               {"hidden_act", "silu"},
+               {"hidden_size", config.hidden},
+               {"intermediate_size", config.intermediate},
+               {"num_hidden_layers", config.blocks},
+               {"num_attention_heads", config.heads},
+               {"num_key_value_heads", config.kv_heads},
+               {"vocab_size", config.vocabulary},
+               {"max_position_embeddings", config.context},
+               {"rms_norm_eps", config.norm_epsilon},
+               {"rope_theta", config.rope_theta},
+               {"tie_word_embeddings", config.tied},
+               {"attention_bias", config.attention_bias},
+               {"mlp_bias", config.mlp_bias},
+               {"torch_dtype", "float32"}};
+  if (config.head_size * config.heads != config.hidden) json["head_dim"] = config.head_size;
+  if (config.bos_token >= 0) json["bos_token_id"] = config.bos_token;
+  if (config.eos_token >= 0) json["eos_token_id"] = config.eos_token;
+  return json.dump(1) + "\n";
+}
+
+bool IsFeedForward(LinearRole role) {
+  return role == LinearRole::kGate || role == LinearRole::kUp || role == LinearRole::kDown;
+}
+
+std::vector<LinearLayerSpec> BlockLinears(const TransformerConfig& config) {
+  const int64_t hidden = config.hidden;
+  const int64_t inner = config.intermediate;
+  const bool attention_bias = config.attention_bias;
+  const bool mlp_bias = config.mlp_bias;
+  switch (config.family) {
+    case ModelFamily::kGpt2:
+      return {Linear("attn.c_attn", LinearRole::kQueryKeyValue, 3 * hidden, hidden, true, true),
+              Linear("attn.c_proj", LinearRole::kAttentionOutput, hidden, hidden, true, true),
+              Linear("mlp.c_fc", LinearRole::kUp, inner, hidden, true, true),
+              Linear("mlp.c_proj", LinearRole::kDown, hidden, inner, true, true)};
+    case ModelFamily::kOpt:
+      return {Linear("self_attn.q_proj", LinearRole::kQuery, hidden, hidden, attention_bias),
+              Linear("self_attn.k_proj", LinearRole::kKey, hidden, hidden, attention_bias),
+              Linear("self_attn.v_proj", LinearRole::kValue, hidden, hidden, attention_bias),
+              Linear("self_attn.out_proj", LinearRole::kAttentionOutput, hidden, hidden,
+                     attention_bias),
+              Linear("fc1", LinearRole::kUp, inner, hidden, mlp_bias),
+              Linear("fc2", LinearRole::kDown, hidden, inner, mlp_bias)};
+    case ModelFamily::kLlama:
+      break;
+  }
+  const int64_t query = config.query_width();
+  const int64_t kv = config.kv_width();
+  return {Linear("self_attn.q_proj", LinearRole::kQuery, query, hidden, attention_bias),
+          Linear("self_attn.k_proj", LinearRole::kKey, kv, hidden, attention_bias),
+          Linear("self_attn.v_proj", LinearRole::kValue, kv, hidden, attention_bias),
+          Linear("self_attn.o_proj", LinearRole::kAttentionOutput, hidden, query, attention_bias),
+          Linear("mlp.gate_proj", LinearRole::kGate, inner, hidden, mlp_bias),
+          Linear("mlp.up_proj", LinearRole::kUp, inner, hidden, mlp_bias),
+          Linear("mlp.down_proj", LinearRole::kDown, hidden, inner, mlp_bias)};
+}
+
+std::string BlockPrefix(const TransformerConfig& config, int64_t block) {
+  return fmt::format("{}{}.{}.", ModelPrefix(config.family),
+                     config.family == ModelFamily::kGpt2 ? "h" : "layers", block);
+}
+
+std::vector<StoredTensor> BlockNorms(const TransformerConfig& config, int64_t block) {
+  const std::string prefix = BlockPrefix(config, block);
+  const std::vector<int64_t> shape = {config.hidden};
+  switch (config.family) {
+    case ModelFamily::kGpt2:
+      return {{prefix + "ln_1.weight", shape},
+              {prefix + "ln_1.bias", shape},
+              {prefix + "ln_2.weight", shape},
+              {prefix + "ln_2.bias", shape}};
+    case ModelFamily::kOpt:
+      return {{prefix + "self_attn_layer_norm.weight", shape},
+              {prefix + "self_attn_layer_norm.bias", shape},
+              {prefix + "final_layer_norm.weight", shape},
+              {prefix + "final_layer_norm.bias", shape}};
+    case ModelFamily::kLlama:
+      break;
+  }
+  return {{prefix + "input_layernorm.weight", shape},
+          {prefix + "post_attention_layernorm.weight", shape}};
+}
+
+OuterNames OuterTensors(const TransformerConfig& config) {
+  const std::string prefix(ModelPrefix(config.family));
+  const std::vector<int64_t> table = {config.vocabulary, config.hidden};
+  const std::vector<int64_t> vector = {config.hidden};
+  OuterNames names;
+  if (!config.tied) names.output = {"lm_head.weight", table};
+  if (config.family == ModelFamily::kLlama) {
+    names.embedding = {prefix + "embed_tokens.weight", table};
+    names.final_norm = {prefix + "norm.weight", vector};
+    return names;
+  }
+  const bool gpt2 = config.family == ModelFamily::kGpt2;
+  names.embedding = {prefix + (gpt2 ? "wte.weight" : "embed_tokens.weight"), table};
+  names.positions = {prefix + (gpt2 ? "wpe.weight" : "embed_positions.weight"),
+                     {config.context + config.position_offset, config.hidden}};
+  names.final_norm = {prefix + (gpt2 ? "ln_f.weight" : "final_layer_norm.weight"), vector};
+  names.final_norm_bias = {prefix + (gpt2 ? "ln_f.bias" : "final_layer_norm.bias"), vector};
+  return names;
+}
+
+std::vector<StoredTensor> AllTensors(const TransformerConfig& config) {
+  const OuterNames outer = OuterTensors(config);
+  std::vector<StoredTensor> tensors;
+  for (const StoredTensor* tensor : {&outer.embedding, &outer.positions, &outer.final_norm,
+                                     &outer.final_norm_bias, &outer.output}) {
+    if (!tensor->name.empty()) tensors.push_back(*tensor);
+  }
+  for (int64_t block = 0; block < config.blocks; ++block) {
+    for (StoredTensor& norm : BlockNorms(config, block)) tensors.push_back(std::move(norm));
+    for (const LinearLayerSpec& linear : BlockLinears(config)) {
+      const std::string name = BlockPrefix(config, block) + linear.name;
+      tensors.push_back({name + ".weight", linear.transposed
+                                               ? std::vector{linear.inputs, linear.outputs}
+                                               : std::vector{linear.outputs, linear.inputs}});
+      if (linear.bias) tensors.push_back({name + ".bias", {linear.outputs}});
+    }
+  }
+  return tensors;
+}
+
+}  // namespace espalier::language
