@@ -65,6 +65,7 @@ void ApplyLayersDefaults(google::protobuf::RepeatedPtrField<v1::Layer>& layers) 
 }
 
 void ApplyModelDefaults(v1::ModelSpec& model) {
+  if (!model.pretrained().empty() && model.layers().empty()) return;  // the model says it
   model = wire::ExplicitModel(model);
   ApplyLayersDefaults(*model.mutable_layers());
   if (model.loss() == v1::LOSS_UNSPECIFIED) model.set_loss(v1::LOSS_CROSS_ENTROPY);
@@ -151,6 +152,10 @@ void ApplyDefaults(v1::JobSpec& spec) {
   if (evaluation.every_rounds() == 0) evaluation.set_every_rounds(1);
   if (!evaluation.federated() && !evaluation.central()) evaluation.set_central(true);
   if (spec.checkpoint().keep() == 0) spec.mutable_checkpoint()->set_keep(kKeptCheckpoints);
+  // Set by the coordinator to what there is to prune.
+  if (!spec.model().pretrained().empty() && spec.federation().rounds() == 0) {
+    spec.mutable_federation()->set_rounds(1);
+  }
   if (!spec.has_seed()) spec.set_seed(1);
 }
 

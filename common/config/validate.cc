@@ -271,8 +271,11 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   ValidateChannels(spec.data(), model, root.In("data"));
   ValidateAugmentation(spec.data().augmentation(), model, root.In("data.augmentation"));
   ValidateMethod(spec.method(), root.In("method"));
-  ValidateTraining(spec.training(), spec.federation().rounds(), root.In("training"));
-  ValidateSharedMoments(spec, root.In("training.optimizer"));
+  // What prunes does not train.
+  if (spec.model().pretrained().empty()) {
+    ValidateTraining(spec.training(), spec.federation().rounds(), root.In("training"));
+    ValidateSharedMoments(spec, root.In("training.optimizer"));
+  }
   ValidateFederation(spec.federation(), spec.data().partition(), root.In("federation"));
   root.In("evaluation").Whole("every_rounds", spec.evaluation().every_rounds(), 0, kMaxRounds);
   root.In("checkpoint").Whole("every_rounds", spec.checkpoint().every_rounds(), 0, kMaxRounds);

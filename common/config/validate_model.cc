@@ -305,6 +305,7 @@ bool ValidateName(const v1::ModelSpec& model, const Checker& at) {
 }  // namespace
 
 void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, const Checker& at) {
+  if (!given.pretrained().empty() && given.layers().empty()) return;  // the model says it
   at.Probability("input_dropout", given.input_dropout());
   const bool named = ValidateName(given, at);
   const v1::ModelSpec model = wire::ExplicitModel(given);

@@ -14,6 +14,7 @@
 #include "common/wire/proto_time.h"
 #include "common/wire/topology_codec.h"
 #include "common/wire/values_codec.h"
+#include "server/reduce/statistics_reducer.h"
 
 namespace espalier::server::jobs {
 namespace {
@@ -32,8 +33,8 @@ bool IsEnd(v1::Job::State state) {
 v1::BlobRef RefTo(const round::Blob& blob, uint32_t inline_bytes) {
   v1::BlobRef ref;
   ref.set_digest(blob.digest);
-  ref.set_size_bytes(blob.data.size());
-  if (blob.data.size() <= inline_bytes) ref.set_inline_(blob.data);
+  ref.set_size_bytes(blob.bytes().size());
+  if (blob.bytes().size() <= inline_bytes) ref.set_inline_(std::string(blob.bytes()));
   return ref;
 }
 
@@ -50,6 +51,20 @@ int64_t Needed(const methods::Step& step, const v1::Federation& federation, size
   if (step.participants == methods::Participants::kAnyOne) return 1;
   const double needed = std::ceil(federation.quorum() * static_cast<double>(participants) - 1e-9);
   return std::max<int64_t>(1, static_cast<int64_t>(needed));
+}
+
+// Of everything that the model consists of.
+std::string HashOf(const methods::LanguageModel& model) {
+  std::string digests = io::Sha256Hex(model.config.json) + model.outer.digest;
+  for (const auto& block : model.blocks) digests += block.digest;
+  return io::Sha256Hex(digests);
+}
+
+int64_t StoredParameters(const methods::LanguageModel& model) {
+  return model.outer_weights + model.active_weights();
+}
+int64_t DenseParameters(const methods::LanguageModel& model) {
+  return model.outer_weights + model.linear_weights();
 }
 
 }  // namespace
@@ -196,7 +211,11 @@ absl::StatusOr<JobRunner::Prepared> JobRunner::Prepare(
   const v1::Checkpointing& policy = job_.spec().checkpoint();
   const methods::Transition& transition = prepared.transition;
   const bool last = !transition.step.has_value();
-  if (transition.committed.has_value() && transition.checkpoint != nullptr &&
+  if (transition.language_checkpoint != nullptr) {
+    prepared.model_hash = HashOf(*transition.language_checkpoint);
+  }
+  if (transition.committed.has_value() &&
+      (transition.checkpoint != nullptr || transition.language_checkpoint != nullptr) &&
       (last ||
        (policy.every_rounds() > 0 && transition.state.round % policy.every_rounds() == 0))) {
     WriteCheckpoint(prepared);
@@ -206,6 +225,8 @@ absl::StatusOr<JobRunner::Prepared> JobRunner::Prepare(
 
 absl::Status JobRunner::Publish(Prepared& prepared) const {
   if (!prepared.transition.step.has_value()) return absl::OkStatus();
+  prepared.language = PublishLanguageModel(prepared.transition.state.language, language_.get(),
+                                           traffic_, services_.blobs);
   const tensor::ModelState& model = prepared.transition.state.model;
   prepared.values =
       services_.blobs.Put(std::string(wire::ValuesAsBytes(model.values)), true, traffic_);
@@ -230,6 +251,14 @@ absl::Status JobRunner::Publish(Prepared& prepared) const {
   return absl::OkStatus();
 }
 
+absl::StatusOr<checkpoint::CheckpointInfo> JobRunner::WriteModel(
+    const methods::Transition& transition, const checkpoint::CheckpointMetadata& metadata) const {
+  if (transition.checkpoint != nullptr) {
+    return services_.checkpoints.Write(*transition.checkpoint, metadata);
+  }
+  return WriteLanguageCheckpoint(*transition.language_checkpoint, metadata, services_.checkpoints);
+}
+
 void JobRunner::WriteCheckpoint(Prepared& prepared) const {
   const absl::Duration start = services_.clock.Elapsed();
   const v1::RoundSummary& summary = *prepared.transition.committed;
@@ -244,7 +273,7 @@ void JobRunner::WriteCheckpoint(Prepared& prepared) const {
     metadata.test_accuracy = summary.federated_test_accuracy();
   }
   metadata.create_time = services_.clock.Wall();
-  auto written = services_.checkpoints.Write(*prepared.transition.checkpoint, metadata);
+  auto written = WriteModel(prepared.transition, metadata);
   if (written.ok()) {
     const auto pruned = services_.checkpoints.Prune(job, job_.spec().checkpoint().keep());
     if (!pruned.ok()) {
@@ -276,8 +305,13 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   methods::Transition& transition = prepared->transition;
   if (transition.committed.has_value()) CommitRound(*prepared);
   state_ = std::move(transition.state);
-  job_.set_stored_parameters(state_.model.topology->total_stored());
-  job_.set_dense_parameters(state_.model.topology->total_size());
+  const bool is_language = state_.language != nullptr;
+  const auto& topology = *state_.model.topology;
+  job_.set_stored_parameters(is_language ? StoredParameters(*state_.language)
+                                         : topology.total_stored());
+  job_.set_dense_parameters(is_language ? DenseParameters(*state_.language)
+                                        : topology.total_size());
+  language_ = prepared->language;
   values_ = prepared->values;
   optimizer_state_ = prepared->optimizer_state;
   topology_ = prepared->topology;
@@ -293,13 +327,16 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
 
 void JobRunner::CommitRound(Prepared& prepared) {
   v1::RoundSummary& summary = *prepared.transition.committed;
-  const tensor::ModelTopology& topology = *prepared.transition.checkpoint->topology;
+  const bool whole = prepared.transition.checkpoint != nullptr;
+  const double stored = whole ? prepared.transition.checkpoint->topology->total_stored()
+                              : job_.stored_parameters();
+  const double dense = whole ? prepared.transition.checkpoint->topology->total_size()
+                             : job_.dense_parameters();
   summary.set_bytes_sent(traffic_->sent - round_start_sent_);
   summary.set_bytes_received(traffic_->received - round_start_received_);
   const int64_t values = traffic_->values_sent + traffic_->values_received - round_start_values_;
-  summary.set_dense_bytes(static_cast<int64_t>(
-      static_cast<double>(values) * static_cast<double>(topology.total_size()) /
-      static_cast<double>(std::max<int64_t>(1, topology.total_stored()))));
+  summary.set_dense_bytes(
+      static_cast<int64_t>(static_cast<double>(values) * dense / std::max(1.0, stored)));
   wire::SetDuration(services_.clock.Elapsed() - round_start_, summary.mutable_duration());
   if (prepared.checkpoint.has_value()) {
     const auto& checkpoint = *prepared.checkpoint;
@@ -380,6 +417,7 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
     model.set_update_base_hash(update_base_hash_);
   }
   *model.mutable_values() = RefTo(*values_, inline_bytes);
+  if (language_ != nullptr) ReferTo(*language_, *model.mutable_language());
   if (step.task.has_train() && optimizer_state_ != nullptr) {
     *model.mutable_optimizer_state() = RefTo(*optimizer_state_, inline_bytes);
   }
@@ -389,8 +427,20 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
   plan.layout = state_.model.topology->shared_layout();
   plan.needs_dataset = !step.task.has_echo();
   plan.values_count = wire::ResultValues(step.task, *state_.model.topology);
-  plan.reducer = reduce::MakeReducer(step.reducer, state_.model.topology, plan.values_count);
+  plan.reducer = MakeReducerFor(step, plan.values_count);
   return plan;
+}
+
+std::unique_ptr<reduce::Reducer> JobRunner::MakeReducerFor(const methods::Step& step,
+                                                           int64_t values_count) const {
+  if (step.reducer != reduce::ReducerKind::kStatistics) {
+    return reduce::MakeReducer(step.reducer, state_.model.topology, values_count);
+  }
+  std::vector<reduce::StatisticsInput> inputs;
+  for (const auto& input : step.task.activation_statistics().inputs()) {
+    inputs.push_back({input.columns(), input.gram()});
+  }
+  return std::make_unique<reduce::StatisticsReducer>(std::move(inputs));
 }
 
 void JobRunner::RunStep(const methods::Step& step) {
@@ -402,6 +452,7 @@ void JobRunner::RunStep(const methods::Step& step) {
     round_start_values_ = traffic_->values_sent + traffic_->values_received;
   }
   phase_ = step.task.has_train() || step.task.has_echo() ? "train" : "evaluate";
+  if (step.task.has_activation_statistics()) phase_ = "calibrate";
   phase_start_ = services_.clock.Elapsed();
   if (ChooseParticipants(step).empty()) {  // LOCAL data and nobody there: begins when one comes
     SetWaiting(MissingWorkers());
@@ -409,7 +460,7 @@ void JobRunner::RunStep(const methods::Step& step) {
     return;
   }
   round::StepPlan plan = MakePlan(step);
-  if (phase_ == "train") {
+  if (phase_ != "evaluate") {
     v1::JobEvent event = NewEvent();
     event.mutable_round_started()->set_round(step.round);
     event.mutable_round_started()->set_participants(plan.participants.size());
@@ -470,7 +521,7 @@ void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, const st
   // Before the first round a method may still look through the whole dense model.
   const tensor::ModelTopology& topology = *state_.model.topology;
   const int64_t work = state_.round == 0 ? topology.total_size() : topology.total_stored();
-  const bool large = work > kInlineValues;
+  const bool large = work > kInlineValues || language_ != nullptr || !reduced->statistics.empty();
   auto result = std::make_shared<reduce::Reduced>(*std::move(reduced));
   const auto self = shared_from_this();
   // Next() gets a copy: Publish() compares structures with the state until Apply() replaces it.
@@ -483,7 +534,8 @@ void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> d
   const int64_t values_bytes = static_cast<int64_t>(upload.header.values_count() * sizeof(float));
   const auto body_bytes = static_cast<double>(upload.header.body_bytes());
   const double dense_ratio =
-      static_cast<double>(job_.dense_parameters()) / static_cast<double>(job_.stored_parameters());
+      static_cast<double>(job_.dense_parameters()) /
+      static_cast<double>(std::max<int64_t>(1, job_.stored_parameters()));
   traffic_->received +=
       static_cast<int64_t>(upload.header.body_bytes() + upload.header.ByteSizeLong());
   traffic_->values_received += values_bytes;
@@ -518,6 +570,7 @@ void JobRunner::ReleaseModel() {
   stalled_.reset();
   state_ = {};
   values_ = optimizer_state_ = topology_ = update_ = nullptr;
+  language_ = nullptr;
 }
 
 v1::Job JobRunner::View(bool with_history) const {

@@ -27,6 +27,7 @@
 #include "common/metrics/metrics.h"
 #include "server/checkpoint/checkpoint_store.h"
 #include "server/events/event_log.h"
+#include "server/jobs/language_model.h"
 #include "server/methods/program.h"
 #include "server/round/blob_store.h"
 #include "server/round/step_runner.h"
@@ -75,6 +76,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
     std::shared_ptr<const round::Blob> topology;
     std::shared_ptr<const round::Blob> update;  // null when the structure is the same or is all new
     std::string update_base_hash;
+    std::shared_ptr<const PublishedLanguageModel> language;  // null: the model is values
     std::optional<checkpoint::CheckpointInfo> checkpoint;
     absl::Status checkpoint_status;
     std::string model_hash;  // of the committed model
@@ -92,6 +94,11 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
       const std::function<absl::StatusOr<methods::Transition>()>& next) const;
   absl::Status Publish(Prepared& prepared) const;
   void WriteCheckpoint(Prepared& prepared) const;
+  // Of the model that `prepared` commits; at most one of its two forms is set.
+  absl::StatusOr<checkpoint::CheckpointInfo> WriteModel(
+      const methods::Transition& transition, const checkpoint::CheckpointMetadata& metadata) const;
+  std::unique_ptr<reduce::Reducer> MakeReducerFor(const methods::Step& step,
+                                                  int64_t values_count) const;
   void Apply(absl::StatusOr<Prepared> prepared);
   void CommitRound(Prepared& prepared);
   void RunStep(const methods::Step& step);
@@ -115,6 +122,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   std::shared_ptr<const round::Blob> topology_;
   std::shared_ptr<const round::Blob> update_;
   std::string update_base_hash_;
+  std::shared_ptr<const PublishedLanguageModel> language_;
   std::shared_ptr<round::StepRunner> step_;
   std::optional<methods::Step> stalled_;  // LOCAL data: the next step, while nobody is there
   std::string phase_;

@@ -2,6 +2,7 @@
 // builtin.cc.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "server/methods/program.h"
@@ -12,9 +13,13 @@ MethodDeclaration DenseMethod();
 MethodDeclaration EchoMethod();
 MethodDeclaration FedTinyMethod();
 MethodDeclaration RigLMethod();
+// magnitude, wanda, sparsegpt, dsnot and essential-sparsity.
+std::vector<MethodDeclaration> PruningMethods(
+    std::shared_ptr<const pretrained::ModelLibrary> library);
 MethodDeclaration SetMethod();
 MethodDeclaration StaticMethod();
 
-std::vector<MethodDeclaration> BuiltinMethods();
+std::vector<MethodDeclaration> BuiltinMethods(
+    std::shared_ptr<const pretrained::ModelLibrary> library);
 
 }  // namespace espalier::server::methods

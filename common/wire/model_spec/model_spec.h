@@ -39,6 +39,9 @@ int ValuesPerWeight(const v1::Task& task);
 // Values that the result of `task` on a model of this structure carries in all.
 int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology);
 
+// float32 that the sums of an activation_statistics task take, four bytes of them at a time.
+int64_t StatisticsValues(const v1::ActivationStatisticsTask& task);
+
 // Whether a model has running statistics, and how many values they are.
 int64_t BufferValues(const tensor::ModelTopology& topology);
 
