@@ -2,10 +2,9 @@
 //
 // Kinds:       bytes (256 tokens, one for each byte); tokenizer.bin of llama2.c (scores and pieces,
 //              SentencePiece's BPE with byte fallback); tokenizer.model of SentencePiece, through
-//              its library; tokenizer.json with byte-level BPE (GPT-2's and OPT's) or byte
-//              fallback (LLaMA's).
-// Round trip:  Decode(Encode(text)) == text for any bytes that are valid UTF-8, but SentencePiece
-//              models may normalise; for `bytes` and llama2.c for any bytes at all.
+//              its library. tokenizer.json is not read: Debian has no library for it.
+// Round trip:  Decode(Encode(text)) == text for any bytes with `bytes` and llama2.c. SentencePiece
+//              models may normalise.
 // Threading:   const methods may be called from several threads.
 // Errors:      InvalidArgument TOKENIZER_INVALID names file, expected, found. A tokenizer from
 //              outside is untrusted: sizes are checked before they are used.
@@ -30,7 +29,9 @@ class Tokenizer {
   // Without begin-of-sequence and end-of-sequence tokens.
   virtual std::vector<int32_t> Encode(std::string_view text) const = 0;
   // The text of tokens that Encode() gives. Numbers out of range and control tokens give nothing.
-  virtual std::string Decode(std::span<const int32_t> tokens) const = 0;
+  // Some kinds begin every text with a space of their own; it is taken away again unless the
+  // tokens continue an earlier text.
+  virtual std::string Decode(std::span<const int32_t> tokens, bool continues = false) const = 0;
   // −1: none.
   virtual int32_t bos() const { return -1; }
   virtual int32_t eos() const { return -1; }
@@ -43,13 +44,16 @@ std::unique_ptr<Tokenizer> MakeByteTokenizer();
 // The bytes of llama2.c's tokenizer.bin: int32 longest piece, then for each token float32 score,
 // int32 length and the piece.
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseLlama2cTokenizer(std::string_view bytes);
-// The bytes of a tokenizer.json with a model of type BPE.
-absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizerJson(std::string_view bytes);
 // The bytes of a SentencePiece tokenizer.model.
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePiece(std::string_view bytes);
 
-// The tokenizer of a folder, by the name of the file: tokenizer.json, tokenizer.model or a
-// tokenizer.bin or tok<N>.bin of llama2.c, in this order. Errors: NotFound TOKENIZER_NOT_FOUND.
+// Either, by the file's name.
+absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizer(std::string_view file_name,
+                                                          std::string_view bytes);
+// The one among a folder's files that is a tokenizer: tokenizer.model, tokenizer.bin or tok<N>.bin,
+// in this order; "" when there is none.
+std::string TokenizerFileAmong(std::span<const std::string> names);
+// The tokenizer of a folder. Errors: also NotFound TOKENIZER_NOT_FOUND.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& directory);
 
 // Tokens from the bytes of a pre-tokenised file. Errors: InvalidArgument TOKENS_INVALID for a size

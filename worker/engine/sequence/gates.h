@@ -1,0 +1,21 @@
+// Elementwise functions of feed-forward layers.
+// Threading: a call touches `count` values. Determinism: they call the C library's expf, erff,
+// tanhf.
+#pragma once
+
+#include <cstdint>
+
+namespace espalier::worker::engine {
+
+// gate = silu(gate) · up, with silu(x) = x / (1 + e^−x) (Shazeer 2020, SwiGLU).
+void SwiGlu(const float* up, int64_t count, float* gate);
+// Given the inputs of SwiGlu and the gradient `delta` of its output: `gate` and `up` become the
+// gradients with respect to themselves.
+void SwiGluGradient(const float* delta, int64_t count, float* gate, float* up);
+
+// x = x · Φ(x).
+void Gelu(int64_t count, float* x);
+// x = ½x · (1 + tanh(√(2/π)(x + 0.044715x³))), which GPT-2 uses.
+void GeluTanh(int64_t count, float* x);
+
+}  // namespace espalier::worker::engine
