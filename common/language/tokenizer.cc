@@ -9,7 +9,6 @@
 
 #include "common/base/status.h"
 #include "common/io/file_system.h"
-#include "common/language/sentencepiece.h"
 
 namespace espalier::language {
 namespace {
@@ -30,33 +29,6 @@ class ByteTokenizer final : public Tokenizer {
     }
     return text;
   }
-};
-
-class SentencePieceTokenizer final : public Tokenizer {
- public:
-  explicit SentencePieceTokenizer(std::unique_ptr<SentencePieceModel> model)
-      : model_(std::move(model)) {}
-
-  int64_t size() const override { return model_->size(); }
-  int32_t bos() const override { return model_->bos(); }
-  int32_t eos() const override { return model_->eos(); }
-  std::vector<int32_t> Encode(std::string_view text) const override { return model_->Encode(text); }
-  std::string Decode(std::span<const int32_t> tokens, bool continues) const override {
-    std::vector<int> known;
-    for (const int32_t token : tokens) {
-      if (token >= 0 && token < size()) known.push_back(token);
-    }
-    std::string text = model_->Decode(known);
-    // The library takes away the space that the first piece begins with.
-    constexpr std::string_view kSpace = "\xe2\x96\x81";
-    if (continues && !known.empty() && model_->Piece(known.front()).starts_with(kSpace)) {
-      text.insert(0, 1, ' ');
-    }
-    return text;
-  }
-
- private:
-  std::unique_ptr<SentencePieceModel> model_;
 };
 
 absl::Status InvalidTokens(const std::string& what) {
@@ -109,17 +81,6 @@ std::string_view NpyField(std::string_view header, std::string_view key) {
 }  // namespace
 
 std::unique_ptr<Tokenizer> MakeByteTokenizer() { return std::make_unique<ByteTokenizer>(); }
-
-absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePiece(std::string_view bytes) {
-  std::string error;
-  auto model = LoadSentencePiece(bytes, &error);
-  if (model == nullptr) {
-    return base::InvalidArgument(
-        "TOKENIZER_INVALID",
-        "expected a tokenizer.model of SentencePiece, found something else: " + error);
-  }
-  return std::make_unique<SentencePieceTokenizer>(std::move(model));
-}
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizer(std::string_view file_name,
                                                           std::string_view bytes) {

@@ -1,10 +1,10 @@
 // Tokenizer: text to token numbers and back.
 //
 // Kinds:       bytes (256 tokens, one for each byte); tokenizer.bin of llama2.c (scores and pieces,
-//              SentencePiece's BPE with byte fallback); tokenizer.model of SentencePiece, through
-//              its library. tokenizer.json is not read: Debian has no library for it.
-// Round trip:  Decode(Encode(text)) == text for any bytes with `bytes` and llama2.c. SentencePiece
-//              models may normalise.
+//              SentencePiece's BPE with byte fallback); tokenizer.model of SentencePiece where its
+//              type is BPE and it does not normalise, as LLaMA's. tokenizer.json is not read.
+// Round trip:  Decode(Encode(text)) == text for any bytes when every byte has a token, as in all of
+//              these.
 // Threading:   const methods may be called from several threads.
 // Errors:      InvalidArgument TOKENIZER_INVALID names file, expected, found. A tokenizer from
 //              outside is untrusted: sizes are checked before they are used.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "espalier/v1/worker.pb.h"
 #include "server/checkpoint/checkpoint_store.h"
 #include "server/methods/pruning/language_model.h"
 #include "server/round/blob_store.h"

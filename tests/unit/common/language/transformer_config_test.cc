@@ -1,0 +1,108 @@
+#include "common/language/transformer_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "common/base/status.h"
+
+namespace espalier::language {
+namespace {
+
+using testing::HasSubstr;
+
+// A valid LLaMA config with `change` appended to its keys.
+std::string Llama(const std::string& change = "") {
+  return R"({"model_type":"llama","hidden_size":64,"intermediate_size":172,"num_hidden_layers":5,
+             "num_attention_heads":8,"vocab_size":512)" +
+         (change.empty() ? "" : "," + change) + "}";
+}
+
+std::string ReasonOfParsing(const std::string& json) {
+  return base::ReasonOf(ParseTransformerConfig(json).status());
+}
+
+std::string MessageOfParsing(const std::string& json) {
+  return base::MessageOf(ParseTransformerConfig(json).status());
+}
+
+TEST(TransformerConfigTest, LlamaWithDefaultsAndGroupedHeads) {
+  const TransformerConfig config =
+      ParseTransformerConfig(Llama(R"("num_key_value_heads":4,"tie_word_embeddings":true)"))
+          .value();
+  EXPECT_EQ(config.family, ModelFamily::kLlama);
+  EXPECT_EQ(config.head_size, 8);
+  EXPECT_EQ(config.kv_width(), 32);
+  EXPECT_TRUE(config.tied);
+  EXPECT_FALSE(config.attention_bias);
+  EXPECT_EQ(config.norm_epsilon, 1e-6);
+  EXPECT_EQ(config.bos_token, -1);
+  EXPECT_EQ(AllTensors(config).size(), 2u + 5 * 9);
+  EXPECT_EQ(BlockPrefix(config, 3), "model.layers.3.");
+}
+
+TEST(TransformerConfigTest, LlamaConfigSurvives) {
+  TransformerConfig config =
+      ParseTransformerConfig(Llama(R"("head_dim":16,"bos_token_id":1,"eos_token_id":[2,3])"))
+          .value();
+  EXPECT_EQ(config.eos_token, 2);
+  const TransformerConfig again = ParseTransformerConfig(LlamaConfigJson(config)).value();
+  EXPECT_EQ(again.head_size, 16);
+  EXPECT_EQ(again.bos_token, 1);
+  EXPECT_EQ(LlamaConfigJson(again), LlamaConfigJson(config));
+}
+
+TEST(TransformerConfigTest, Gpt2AndOptHaveTheirOwnTensors) {
+  const TransformerConfig gpt2 =
+      ParseTransformerConfig(
+          R"({"model_type":"gpt2","n_embd":12,"n_layer":2,"n_head":3,"vocab_size":17,"n_ctx":9})")
+          .value();
+  EXPECT_EQ(gpt2.feed_forward, FeedForward::kGeluTanh);
+  EXPECT_EQ(gpt2.intermediate, 48);
+  EXPECT_TRUE(BlockLinears(gpt2)[0].transposed);
+  EXPECT_EQ(OuterTensors(gpt2).positions.shape, (std::vector<int64_t>{9, 12}));
+  const TransformerConfig opt =
+      ParseTransformerConfig(
+          R"({"architectures":["OPTForCausalLM"],"hidden_size":12,"num_hidden_layers":2,
+              "num_attention_heads":3,"ffn_dim":20,"vocab_size":17,"max_position_embeddings":9})")
+          .value();
+  EXPECT_EQ(opt.feed_forward, FeedForward::kRelu);
+  EXPECT_EQ(OuterTensors(opt).positions.shape, (std::vector<int64_t>{11, 12}));
+}
+
+TEST(TransformerConfigTest, UnknownArchitecturesAndOptionsAreNamed) {
+  EXPECT_THAT(MessageOfParsing(R"({"model_type":"bert"})"), HasSubstr("found 'bert'"));
+  for (const char* option : {R"("hidden_act":"gelu")", R"("rope_scaling":{"type":"linear"})",
+                             R"("sliding_window":16)"}) {
+    EXPECT_EQ(ReasonOfParsing(Llama(option)), "MODEL_UNSUPPORTED") << option;
+  }
+  EXPECT_EQ(ReasonOfParsing(Llama(R"("rope_scaling":null)")), "");
+  EXPECT_EQ(ReasonOfParsing(R"({"model_type":"opt","hidden_size":12,"num_hidden_layers":2,
+      "num_attention_heads":3,"ffn_dim":20,"vocab_size":17,"word_embed_proj_dim":6})"),
+            "MODEL_UNSUPPORTED");
+}
+
+TEST(TransformerConfigTest, ValuesOutOfRangeAreNamed) {
+  EXPECT_THAT(MessageOfParsing(R"({"model_type":"llama"})"), HasSubstr("'hidden_size'"));
+  EXPECT_THAT(MessageOfParsing(Llama(R"("num_key_value_heads":3)")), HasSubstr("must divide"));
+  for (const char* value :
+       {R"("num_key_value_heads":0)", R"("num_key_value_heads":-1)", R"("num_key_value_heads":1.5)",
+        R"("num_key_value_heads":18446744073709551615)", R"("rms_norm_eps":0)",
+        R"("rms_norm_eps":"x")", R"("rope_theta":-1)", R"("bos_token_id":512)",
+        R"("tie_word_embeddings":1)", R"("head_dim":7)", R"("head_dim":1048576)",
+        R"("max_position_embeddings":1e300)", R"("hidden_size":64)"}) {
+    EXPECT_EQ(ReasonOfParsing(Llama(value)), "CONFIG_INVALID") << value;
+  }
+}
+
+TEST(TransformerConfigTest, OnlyJsonObjectsOfSomeDepthAreRead) {
+  EXPECT_EQ(ReasonOfParsing(""), "CONFIG_INVALID");
+  EXPECT_EQ(ReasonOfParsing("[]"), "CONFIG_INVALID");
+  EXPECT_EQ(ReasonOfParsing(Llama().substr(0, 50)), "CONFIG_INVALID");
+  EXPECT_EQ(ReasonOfParsing(Llama("\"x\":" + std::string(100'000, '['))), "CONFIG_INVALID");
+  EXPECT_EQ(ReasonOfParsing(std::string(kMaxConfigBytes + 1, ' ')), "CONFIG_INVALID");
+}
+
+}  // namespace
+}  // namespace espalier::language
