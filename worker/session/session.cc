@@ -46,8 +46,14 @@ int64_t ResidentBytes() {
 const char* KindWord(const v1::Task& task) {
   if (task.has_train()) return "train";
   if (task.has_evaluate()) return "evaluate";
-  if (task.has_calibrate()) return "calibrate";
+  if (task.has_calibrate() || task.has_activation_statistics()) return "calibrate";
   return task.has_echo() ? "echo" : "other";
+}
+
+absl::Status UnknownKind() {
+  return base::MakeError(absl::StatusCode::kUnimplemented, "TASK_KIND_UNKNOWN",
+                         "expected a kind of task that this worker (version " ESPALIER_VERSION
+                         ") knows, found another; upgrade the worker");
 }
 
 bool IsForGood(const absl::Status& status) {
@@ -66,6 +72,8 @@ Session::Session(SessionOptions options, std::shared_ptr<grpc::Channel> channel,
       models_([this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); }),
       data_(options_.data_root),
       networks_(options_.threads),
+      language_([this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); },
+                options_.threads),
       compute_([this] { ComputeLoop(); }),
       heartbeat_([this] { HeartbeatLoop(); }) {}
 
@@ -236,9 +244,16 @@ void Session::ComputeLoop() {
 }
 
 absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
+  tasks::Surroundings surroundings{data_, networks_, cancelled_};
+  if (task.model().has_language()) {
+    if (task.has_activation_statistics()) {
+      return language_.RunActivationStatistics(surroundings, task);
+    }
+    if (task.has_evaluate()) return language_.RunEvaluate(surroundings, task);
+    return UnknownKind();
+  }
   ESPALIER_ASSIGN_OR_RETURN(const auto model, models_.Get(task.model()));
   metrics_.Set(Metric::kWorkerActiveWeights, static_cast<double>(model->topology->total_stored()));
-  tasks::Surroundings surroundings{data_, networks_, cancelled_};
   switch (task.kind_case()) {
     case v1::Task::kTrain:
       return tasks::RunTrain(surroundings, task, model);
@@ -248,10 +263,10 @@ absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
       return tasks::RunCalibrate(surroundings, task, model);
     case v1::Task::kEcho:
       return tasks::RunEcho(task, model);
+    case v1::Task::kActivationStatistics:
+      return tasks::RunActivationStatistics(surroundings, task, model);
     default:
-      return base::MakeError(absl::StatusCode::kUnimplemented, "TASK_KIND_UNKNOWN",
-                             "expected a kind of task that this worker (version " ESPALIER_VERSION
-                             ") knows, found another; upgrade the worker");
+      return UnknownKind();
   }
 }
 

@@ -26,6 +26,7 @@
 #include "common/metrics/metrics.h"
 #include "espalier/v1/worker.grpc.pb.h"
 #include "worker/session/transfer.h"
+#include "worker/tasks/language.h"
 #include "worker/tasks/model_cache.h"
 #include "worker/tasks/task.h"
 
@@ -72,6 +73,7 @@ class Session {
   tasks::ModelCache models_;
   tasks::LocalData data_;
   tasks::NetworkCache networks_;
+  tasks::LanguageTasks language_;
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -9,8 +9,11 @@ namespace espalier::worker::tasks {
 absl::StatusOr<ShardView> LocalData::Get(const v1::Task& task) {
   ESPALIER_ASSIGN_OR_RETURN(auto dataset, cache_.Get(task.data()));
   const v1::ModelSpec& model = task.model().spec();
-  ESPALIER_RETURN_IF_ERROR(data::CheckFits(*dataset, model.input_features(),
-                                           model.layers(model.layers_size() - 1).linear().units()));
+  // Whether text fits a language model is for its tasks to say.
+  if (!task.model().has_language()) {
+    ESPALIER_RETURN_IF_ERROR(data::CheckFits(
+        *dataset, model.input_features(), model.layers(model.layers_size() - 1).linear().units()));
+  }
   const bool whole = task.evaluate().whole_test_split();
   const std::string key = task.data().SerializeAsString() + "/" + std::to_string(task.seed()) +
                           "/" + (whole ? "whole" : std::to_string(task.shard()));

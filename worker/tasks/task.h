@@ -52,6 +52,10 @@ absl::StatusOr<Partial> RunEvaluate(Surroundings& surroundings, const v1::Task& 
                                     const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunCalibrate(Surroundings& surroundings, const v1::Task& task,
                                      const std::shared_ptr<const tensor::ModelState>& model);
+// On a network; for a language model see language.h.
+absl::StatusOr<Partial> RunActivationStatistics(
+    Surroundings& surroundings, const v1::Task& task,
+    const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunEcho(const v1::Task& task,
                                 const std::shared_ptr<const tensor::ModelState>& model);
 
