@@ -28,6 +28,17 @@ std::string StateKey(const v1::Task& task, int block) {
   return key;
 }
 
+// The tokens of an example and the one that follows it, which is its label (worker/data/text.h).
+std::vector<int32_t> TokensOf(const data::Dataset& dataset, int64_t row) {
+  std::vector<int32_t> tokens(dataset.features() + 1);
+  for (int64_t i = 0; i < dataset.features(); ++i) {
+    tokens[i] = dataset.is_bytes() ? dataset.ByteRow(row)[i]
+                                   : static_cast<int32_t>(dataset.FloatRow(row)[i]);
+  }
+  tokens.back() = dataset.label(row);
+  return tokens;
+}
+
 // Statistics of the inputs that a task asks for, by the names of layers in a block.
 class Collector {
  public:
@@ -103,7 +114,7 @@ absl::StatusOr<std::vector<LanguageTasks::Sequence>> LanguageTasks::Sequences(
   const int64_t stride = text.stride() > 0 ? text.stride() : text.context();
   std::vector<Sequence> sequences;
   for (const int32_t row : test ? shard.indices->test : shard.indices->train) {
-    const std::vector<int32_t> tokens = data::TokensOf(*shard.dataset, row);
+    const std::vector<int32_t> tokens = TokensOf(*shard.dataset, row);
     for (const int32_t token : tokens) {
       if (token < 0 || token >= vocabulary) {
         return base::FailedPrecondition(
