@@ -125,6 +125,7 @@ void Parser::AddCommands() {
   CLI::App* checkpoint = AddGroup(app_, "checkpoint", "Trained models");
   AddCheckpointList(*checkpoint, chosen_);
   AddCheckpointGet(*checkpoint, chosen_);
+  AddGenerate(app_, chosen_);
   AddClusterStatus(*AddGroup(app_, "cluster", "The cluster as a whole"), chosen_);
   AddVersion(app_, chosen_);
 }
