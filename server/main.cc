@@ -24,6 +24,7 @@
 #include "common/wire/proto_time.h"
 #include "server/api/client_services.h"
 #include "server/api/worker_service.h"
+#include "server/pretrained/model_library.h"
 
 namespace espalier::server {
 namespace {
@@ -42,6 +43,7 @@ struct Flags {
   std::string listen = "127.0.0.1:7070";
   std::string metrics_listen = "127.0.0.1:7071";
   std::string data_dir = "espalier-data";
+  std::string models;
   std::string log_level = "info";
   std::string tls_cert;
   std::string tls_key;
@@ -59,6 +61,9 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   app.add_option("--data-dir", flags.data_dir, "folder for checkpoints and uploads")
       ->capture_default_str();
+  app.add_option("--models", flags.models,
+                 "folder of trained language models, each in a folder of its own in Hugging Face's "
+                 "layout; jobs name one as model.pretrained");
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
       ->capture_default_str();
@@ -94,6 +99,17 @@ absl::Status LockDataDir(const std::string& directory) {
     return base::MakeError(absl::StatusCode::kAlreadyExists, "DATA_DIR_LOCKED",
                            "another coordinator uses '" + directory +
                                "'; stop it or give this one another --data-dir");
+  }
+  return absl::OkStatus();
+}
+
+// Creates it if need be; what a crash left there goes.
+absl::Status EmptyDirectory(const std::string& directory) {
+  io::FileSystem& files = io::PosixFileSystem();
+  ESPALIER_RETURN_IF_ERROR(files.CreateDirectories(directory));
+  ESPALIER_ASSIGN_OR_RETURN(const auto names, files.List(directory));
+  for (const std::string& name : names) {
+    ESPALIER_RETURN_IF_ERROR(files.Remove(directory + "/" + name));
   }
   return absl::OkStatus();
 }
@@ -183,7 +199,13 @@ int Run(const Flags& flags) {
   limits.heartbeat_timeout = absl::Seconds(flags.heartbeat_timeout_s);
   limits.heartbeat_interval = std::min(limits.heartbeat_interval, limits.heartbeat_timeout / 4);
   const base::RealClock clock;
-  const auto methods = methods::MethodRegistry::Builtin();
+  const std::string parts = flags.data_dir + "/parts";
+  if (const absl::Status emptied = EmptyDirectory(parts); !emptied.ok()) {
+    return ExitWith(emptied, kExitConfig);
+  }
+  const auto library = std::make_shared<const pretrained::ModelLibrary>(
+      io::PosixFileSystem(), flags.models, parts, **checkpoints);
+  const auto methods = methods::MethodRegistry::Builtin(library);
   round::BlobStore blobs;
   scheduler::Fleet fleet(clock, limits);
   base::ThreadExecutor core(1);

@@ -18,6 +18,7 @@
 #include "common/metrics/metrics.h"
 #include "common/rpc/channel.h"
 #include "worker/data/load.h"
+#include "worker/language/generate_text.h"
 #include "worker/session/session.h"
 
 namespace espalier::worker {
@@ -40,6 +41,7 @@ struct Flags {
   uint64_t memory_budget = 0;  // bytes
   double flops_budget = 0;
   bool health_check = false;
+  language::GenerateOptions generate;
 };
 
 // Threads that wait for each other by spinning stall a machine that has other things to do, for
@@ -94,6 +96,12 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   app.add_flag("--health-check", flags.health_check,
                "ask the worker at --metrics-listen for a sign of life and exit 0 or 69");
+  app.add_option("--generate", flags.generate.model,
+                 "continue a text with the language model in this folder and exit; see `espalier "
+                 "generate`");
+  app.add_option("--tokenizer", flags.generate.tokenizer, "with --generate: folder of the tokenizer");
+  app.add_option("--prompt", flags.generate.prompt, "with --generate: the text");
+  app.add_option("--tokens", flags.generate.tokens, "with --generate: most tokens to add");
   app.set_version_flag("--version", std::string("espalier-worker " ESPALIER_VERSION));
 }
 
@@ -101,6 +109,18 @@ int ExitWith(const absl::Status& status, int code) {
   log::Error("cannot_start",
              {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
   return code;
+}
+
+int Generate(const Flags& flags) {
+  language::GenerateOptions options = flags.generate;
+  options.threads = flags.threads;
+  const auto text = language::GenerateText(options);
+  if (!text.ok()) {
+    std::fprintf(stderr, "%s\n", base::MessageOf(text.status()).c_str());
+    return kExitConfig;
+  }
+  std::printf("%s\n", text->c_str());
+  return kExitOk;
 }
 
 int Run(Flags flags) {
@@ -185,6 +205,7 @@ int Main(int argc, char** argv) {
     return metrics::CheckServes(flags.metrics_listen).ok() ? kExitOk : kExitUnavailable;
   }
   if (flags.threads > 1) MakeOpenMpWaitPassively(argv);
+  if (!flags.generate.model.empty()) return Generate(flags);
   return Run(std::move(flags));
 }
 

@@ -126,6 +126,7 @@ void Parser::AddCommands() {
   AddCheckpointList(*checkpoint, chosen_);
   AddCheckpointGet(*checkpoint, chosen_);
   AddRecommend(app_, chosen_);
+  AddGenerate(app_, chosen_);
   AddClusterStatus(*AddGroup(app_, "cluster", "The cluster as a whole"), chosen_);
   AddVersion(app_, chosen_);
 }

@@ -73,11 +73,11 @@ std::string ReadLine(int fd) {
   }
 }
 
+}  // namespace
+
 std::string ProgramPath(const std::string& name) {
   return std::filesystem::read_symlink("/proc/self/exe").parent_path() / name;
 }
-
-}  // namespace
 
 std::string WordValue(const std::string& line, const std::string& key) {
   const size_t begin = (" " + line).find(" " + key + "=");
@@ -134,7 +134,7 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Start(
       const std::string line,
       cluster->Spawn("coordinator", "espalier-coordinator",
                      {"--listen", options.listen, "--metrics-listen", options.metrics_listen,
-                      "--data-dir", options.data_dir}));
+                      "--data-dir", options.data_dir, "--models", options.models}));
   cluster->address_ = WordValue(line, "address");
   cluster->metrics_address_ = WordValue(line, "metrics");
   for (int i = 1; i <= options.workers; ++i) {

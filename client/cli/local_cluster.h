@@ -19,11 +19,15 @@
 
 namespace espalier::cli {
 
+// Path of a program beside this one.
+std::string ProgramPath(const std::string& name);
+
 struct LocalClusterOptions {
   int workers = 3;
   int threads = 1;        // of each worker
   std::string data_root;  // folder of data sets
   std::string data_dir;   // for checkpoints and logs
+  std::string models;     // the coordinator's --models; "" = none
   std::string listen = "127.0.0.1:0";
   std::string metrics_listen = "127.0.0.1:0";
 };

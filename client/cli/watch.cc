@@ -134,6 +134,18 @@ void PrintOutcome(const Context& context, const v1::Job& job) {
     for (const v1::Metric& metric : metrics) {
       fields.emplace_back(metric.name(), fmt::format("{:.4f}", metric.value()));
     }
+    if (last.has_perplexity()) {
+      fields.emplace_back("perplexity", fmt::format("{:.4f}", last.perplexity()));
+    }
+    if (last.has_dense_perplexity()) {
+      fields.emplace_back("perplexity before", fmt::format("{:.4f}", last.dense_perplexity()));
+    }
+    if (!last.has_dense_perplexity() && last.has_dense_test_accuracy()) {
+      fields.emplace_back("accuracy before", Percent(last.dense_test_accuracy()));
+    }
+    if (last.has_knee_sparsity()) {
+      fields.emplace_back("knee", fmt::format("sparsity {:.4g}", last.knee_sparsity()));
+    }
     fields.emplace_back("density", fmt::format("{:.4g}", last.density()));
     fields.emplace_back("active weights", std::to_string(last.active_weights()));
   }

@@ -13,7 +13,7 @@ list_packages() {
       printf '%s\n' build-essential cmake ninja-build ccache mold pkg-config \
         libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev prometheus-cpp-dev \
         libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev nlohmann-json3-dev \
-        zlib1g-dev libssl-dev libsqlite3-dev libbenchmark-dev \
+        libeigen3-dev zlib1g-dev libssl-dev libsqlite3-dev libbenchmark-dev \
         ca-certificates curl debian-archive-keyring patch xz-utils
       ;;
     test)

@@ -72,6 +72,7 @@ void ApplyModelDefaults(v1::ModelSpec& model) {
     *model.mutable_recommender() = wire::ExplicitRecommender(model.recommender());
     return;
   }
+  if (!model.pretrained().empty() && model.layers().empty()) return;  // the model says it
   model = wire::ExplicitModel(model);
   ApplyLayersDefaults(*model.mutable_layers());
   if (model.has_transformer()) {
@@ -187,6 +188,10 @@ void ApplyDefaults(v1::JobSpec& spec) {
   if (evaluation.every_rounds() == 0) evaluation.set_every_rounds(1);
   if (!evaluation.federated() && !evaluation.central()) evaluation.set_central(true);
   if (spec.checkpoint().keep() == 0) spec.mutable_checkpoint()->set_keep(kKeptCheckpoints);
+  // Set by the coordinator to what there is to prune.
+  if (!spec.model().pretrained().empty() && spec.federation().rounds() == 0) {
+    spec.mutable_federation()->set_rounds(1);
+  }
   if (!spec.has_seed()) spec.set_seed(1);
 }
 

@@ -244,13 +244,14 @@ void ValidateSharedMoments(const v1::JobSpec& spec, const Checker& at) {
            "training.local_steps instead of local_epochs, or across_rounds: reset");
 }
 
+// `counted`: the coordinator counts the rounds.
 void ValidateFederation(const v1::Federation& federation, const v1::Partition& partition,
-                        const Checker& at) {
+                        bool counted, const Checker& at) {
   constexpr int32_t kMaxWorkers = 10'000;
   constexpr int32_t kMaxExtensions = 1000;
   constexpr int32_t kMaxRetries = 100;
   using F = v1::Federation;
-  at.Whole("rounds", federation.rounds(), 1, kMaxRounds);
+  at.Whole("rounds", federation.rounds(), counted ? 0 : 1, kMaxRounds);
   const bool local = partition.kind() == v1::Partition::KIND_LOCAL;
   const int32_t most = local ? kMaxWorkers : std::clamp(partition.shards(), 1, kMaxShards);
   at.Check(federation.cohort_size() >= 0 && federation.cohort_size() <= most, "cohort_size",
@@ -300,9 +301,13 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   ValidateAugmentation(spec.data().augmentation(), model, root.In("data.augmentation"));
   ValidateInteractions(spec, root);
   ValidateMethod(spec.method(), root.In("method"));
-  ValidateTraining(spec.training(), spec.federation().rounds(), root.In("training"));
-  ValidateSharedMoments(spec, root.In("training.optimizer"));
-  ValidateFederation(spec.federation(), spec.data().partition(), root.In("federation"));
+  // What prunes does not train.
+  if (spec.model().pretrained().empty()) {
+    ValidateTraining(spec.training(), spec.federation().rounds(), root.In("training"));
+    ValidateSharedMoments(spec, root.In("training.optimizer"));
+  }
+  ValidateFederation(spec.federation(), spec.data().partition(),
+                     !spec.model().pretrained().empty(), root.In("federation"));
   ValidateAggregation(spec, root);
   root.In("evaluation").Whole("every_rounds", spec.evaluation().every_rounds(), 0, kMaxRounds);
   root.In("checkpoint").Whole("every_rounds", spec.checkpoint().every_rounds(), 0, kMaxRounds);

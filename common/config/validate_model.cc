@@ -332,6 +332,7 @@ void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, con
     if (ValidateRecommender(given, at)) ValidateSize(given, method, "recommender", at);
     return;
   }
+  if (!given.pretrained().empty() && given.layers().empty()) return;  // the model says it
   at.Probability("input_dropout", given.input_dropout());
   if (given.has_transformer()) return ValidateTransformer(given, method, at);
   const bool named = ValidateName(given, at);

@@ -52,18 +52,18 @@ class Download : public WriteStream<v1::Chunk>, public std::enable_shared_from_t
 
  protected:
   bool Produce(v1::Chunk& message, bool& at_end, absl::Status& end) override {
-    if (blob_ == nullptr || offset_ > blob_->data.size()) {
+    if (blob_ == nullptr || offset_ > blob_->bytes().size()) {
       at_end = true;
       end = base::NotFound("BLOB_NOT_FOUND",
                            "expected the digest of a model in use and an offset inside it; the "
                            "round it belonged to is over; drop the task");
       return false;
     }
-    if (offset_ == blob_->data.size()) {
+    if (offset_ == blob_->bytes().size()) {
       at_end = true;
       return false;
     }
-    message = wire::ChunkAt(blob_->data, offset_, context_.limits.chunk_bytes);
+    message = wire::ChunkAt(blob_->bytes(), offset_, context_.limits.chunk_bytes);
     offset_ += message.data().size();
     blob_->Charge(static_cast<int64_t>(message.ByteSizeLong()));
     context_.metrics.Add(Metric::kBlobBytes, static_cast<double>(message.data().size()));

@@ -228,6 +228,16 @@ absl::StatusOr<WrittenFile> VerifyData(const OpenedFile& opened, const std::stri
   return WrittenFile{opened.file->size(), whole.HexDigest()};
 }
 
+absl::StatusOr<WrittenFile> ReadBack(io::FileSystem& files, const std::string& temporary,
+                                     const std::string& expected, const std::string& path) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::unique_ptr<io::ReadableFile> back, files.Open(temporary));
+  ESPALIER_ASSIGN_OR_RETURN(WrittenFile written, DigestOfFile(*back));
+  if (written.sha256 != expected) {
+    return Corrupt(path, "what was read back is not what was written");
+  }
+  return written;
+}
+
 std::string DigestOfParts(std::span<const Part> parts) {
   io::Sha256 digest;
   for (const Part& part : parts) {
@@ -268,15 +278,39 @@ absl::StatusOr<WrittenFile> WriteCheckpointFile(io::FileSystem& files, const std
   }
   const std::string expected = digest.HexDigest();
   ESPALIER_RETURN_IF_ERROR(file.Finish());
-  WrittenFile written;
-  {
-    ESPALIER_ASSIGN_OR_RETURN(const std::unique_ptr<io::ReadableFile> back,
-                              files.Open(file.temporary_path()));
-    ESPALIER_ASSIGN_OR_RETURN(written, DigestOfFile(*back));
-  }
-  if (written.sha256 != expected) {
-    return Corrupt(path, "what was read back is not what was written");
-  }
+  ESPALIER_ASSIGN_OR_RETURN(const WrittenFile written,
+                            ReadBack(files, file.temporary_path(), expected, path));
+  ESPALIER_RETURN_IF_ERROR(file.Commit());
+  return written;
+}
+
+absl::StatusOr<WrittenFile> AdoptLanguageFile(io::FileSystem& files, const std::string& from,
+                                              const std::string& path) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::unique_ptr<io::ReadableFile> source, files.Open(from));
+  ESPALIER_ASSIGN_OR_RETURN(const wire::SafetensorsHeader header,
+                            wire::ReadSafetensorsHeader(*source, kMaxHeaderBytes));
+  const uint64_t data_begin = header.tensors.empty() ? source->size() : header.tensors.front().begin;
+  io::Sha256 data;
+  ESPALIER_RETURN_IF_ERROR(ForEachBlock(*source, data_begin, [&](std::string_view block) {
+    data.Update(block);
+    return absl::OkStatus();
+  }));
+  std::string head(data_begin, '\0');
+  ESPALIER_RETURN_IF_ERROR(source->ReadAt(0, head.data(), head.size()));
+  const size_t place = head.find(kUnknownDigest);
+  if (place == std::string::npos) return Corrupt(from, "its header has no place for a digest");
+  head.replace(place, kUnknownDigest.size(), data.HexDigest());
+  ESPALIER_ASSIGN_OR_RETURN(io::AtomicFile file, io::AtomicFile::Create(files, path));
+  io::Sha256 digest;
+  digest.Update(head);
+  ESPALIER_RETURN_IF_ERROR(file.Append(head));
+  ESPALIER_RETURN_IF_ERROR(ForEachBlock(*source, data_begin, [&](std::string_view block) {
+    digest.Update(block);
+    return file.Append(block);
+  }));
+  ESPALIER_RETURN_IF_ERROR(file.Finish());
+  ESPALIER_ASSIGN_OR_RETURN(const WrittenFile written,
+                            ReadBack(files, file.temporary_path(), digest.HexDigest(), path));
   ESPALIER_RETURN_IF_ERROR(file.Commit());
   return written;
 }
@@ -284,6 +318,14 @@ absl::StatusOr<WrittenFile> WriteCheckpointFile(io::FileSystem& files, const std
 absl::StatusOr<LoadedCheckpoint> ReadCheckpointFile(io::FileSystem& files,
                                                     const std::string& path) {
   ESPALIER_ASSIGN_OR_RETURN(OpenedFile opened, OpenCheckpoint(files, path));
+  if (opened.metadata.is_language_model) {
+    return base::InvalidArgument(
+        "CHECKPOINT_INVALID",
+        fmt::format("{}: expected a network trained by Espalier, found a language model; get it "
+                    "with `espalier checkpoint get … --format hf` and put it under the "
+                    "coordinator's --models",
+                    path));
+  }
   ESPALIER_RETURN_IF_ERROR(VerifyData(opened, path).status());
   LoadedCheckpoint loaded;
   ESPALIER_ASSIGN_OR_RETURN(loaded.state,

@@ -19,6 +19,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::string_view kFormat = "espalier.checkpoint";
+constexpr std::string_view kLanguageFormat = "espalier.language";
 constexpr std::string_view kFormatVersion = "1";
 constexpr size_t kMaxTensors = 10'000;
 
@@ -164,6 +165,20 @@ absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadat
   return strings;
 }
 
+MetadataStrings EncodeLanguageMetadata(const CheckpointMetadata& metadata, double density) {
+  return MetadataStrings{
+      {"format", std::string(kLanguageFormat)},
+      {"format_version", std::string(kFormatVersion)},
+      {"job", metadata.job},
+      {"round", std::to_string(metadata.round)},
+      {"test_accuracy",
+       metadata.test_accuracy.has_value() ? NumberText(*metadata.test_accuracy) : std::string()},
+      {"density", NumberText(density)},
+      {"create_time",
+       absl::FormatTime(absl::RFC3339_full, metadata.create_time, absl::UTCTimeZone())},
+      {"data_sha256", std::string(kUnknownDigest)}};
+}
+
 namespace {
 
 // Present in checkpoints of recommenders.
@@ -183,13 +198,15 @@ absl::Status DecodeData(const MetadataStrings& strings, CheckpointMetadata* out)
 
 absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings) {
   Entries entries(strings);
-  if (entries["format"] != kFormat || entries["format_version"] != kFormatVersion) {
+  DecodedMetadata out;
+  out.is_language_model = entries["format"] == kLanguageFormat;
+  if ((entries["format"] != kFormat && !out.is_language_model) ||
+      entries["format_version"] != kFormatVersion) {
     return Invalid(fmt::format("expected format {} version {}, found '{}' version '{}'", kFormat,
                                kFormatVersion, entries["format"], entries["format_version"]));
   }
-  DecodedMetadata out;
   out.metadata.job = entries["job"];
-  out.topology_hash = entries["topology_hash"];
+  if (!out.is_language_model) out.topology_hash = entries["topology_hash"];
   out.data_sha256 = entries["data_sha256"];
   const std::string& accuracy = entries["test_accuracy"];
   double value = 0;
@@ -202,14 +219,15 @@ absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings) {
   std::string error;
   valid = valid && absl::ParseTime(absl::RFC3339_full, entries["create_time"],
                                    &out.metadata.create_time, &error);
-  const std::string& spec = entries["model_spec"];
-  const std::string& layout = entries["layout"];
+  const std::string& spec = entries[out.is_language_model ? "config" : "model_spec"];
+  const std::string& layout = entries[out.is_language_model ? "config" : "layout"];
   if (!entries.missing().empty()) {
     return Invalid(fmt::format("the metadata entry {} is missing", entries.missing()));
   }
   if (!valid) {
     return Invalid("round, density, test_accuracy or create_time is malformed");
   }
+  if (out.is_language_model) return out;
   if (!google::protobuf::util::JsonStringToMessage(spec, &out.metadata.model_spec).ok()) {
     return Invalid("the entry model_spec is malformed");
   }

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -15,6 +16,7 @@ using MetadataStrings = std::map<std::string, std::string>;
 
 struct DecodedMetadata {
   CheckpointMetadata metadata;
+  bool is_language_model = false;  // then there is no layout
   double density = 0;
   std::string topology_hash;
   std::string data_sha256;
@@ -25,6 +27,13 @@ struct DecodedMetadata {
 absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadata,
                                                const tensor::ModelTopology& topology,
                                                const std::string& data_sha256);
+
+// Stands in the header of a language model's file until the digest of its data is known.
+inline constexpr std::string_view kUnknownDigest =
+    "0000000000000000000000000000000000000000000000000000000000000000";
+
+// Of a file in the form of common/language/checkpoint_writer.h; data_sha256 is kUnknownDigest.
+MetadataStrings EncodeLanguageMetadata(const CheckpointMetadata& metadata, double density);
 
 // Errors: InvalidArgument (CHECKPOINT_INVALID) for missing, unknown-version or malformed entries.
 absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings);

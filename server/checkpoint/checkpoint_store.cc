@@ -9,6 +9,7 @@
 #include "common/base/check.h"
 #include "common/base/status.h"
 #include "common/io/atomic_file.h"
+#include "server/checkpoint/checkpoint_metadata.h"
 
 namespace espalier::server::checkpoint {
 namespace {
@@ -113,14 +114,39 @@ void CheckpointStore::AddFile(const std::string& file) {
   index_[*key] = MakeInfo(summary->metadata, summary->density, summary->file);
 }
 
-absl::StatusOr<CheckpointInfo> CheckpointStore::Write(const tensor::ModelState& state,
-                                                      const CheckpointMetadata& metadata) {
+absl::Status CheckpointStore::CheckName(const CheckpointMetadata& metadata) {
   if (!IsValidJobId(metadata.job)) {
     return InvalidName("a job id of lower-case letters, digits and '-'", metadata.job);
   }
   if (metadata.round < 0) {
     return InvalidName("a round of at least 0", std::to_string(metadata.round));
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<CheckpointInfo> CheckpointStore::WriteLanguageModel(
+    const CheckpointMetadata& metadata, double density, const LanguageWriter& write) {
+  ESPALIER_RETURN_IF_ERROR(CheckName(metadata));
+  const Key key{metadata.job, metadata.round};
+  const std::lock_guard<std::mutex> one(language_mutex_);
+  // Left by a crash, its files are overwritten by the next model.
+  const std::string work = directory_ + "/language.work";
+  ESPALIER_RETURN_IF_ERROR(write(files_, work, EncodeLanguageMetadata(metadata, density)));
+  ESPALIER_ASSIGN_OR_RETURN(
+      const WrittenFile file,
+      AdoptLanguageFile(files_, work + "/model.safetensors", PathOf(key)));
+  for (const char* name : {"/model.safetensors", "/config.json"}) {
+    ESPALIER_RETURN_IF_ERROR(files_.Remove(work + name));
+  }
+  CheckpointInfo info = MakeInfo(metadata, density, file);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  index_[key] = info;
+  return info;
+}
+
+absl::StatusOr<CheckpointInfo> CheckpointStore::Write(const tensor::ModelState& state,
+                                                      const CheckpointMetadata& metadata) {
+  ESPALIER_RETURN_IF_ERROR(CheckName(metadata));
   const Key key{metadata.job, metadata.round};
   ESPALIER_ASSIGN_OR_RETURN(const WrittenFile file,
                             WriteCheckpointFile(files_, PathOf(key), state, metadata));

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -58,6 +59,13 @@ class CheckpointStore {
   // Durable and verified when it returns. Replaces a checkpoint of the same job and round.
   absl::StatusOr<CheckpointInfo> Write(const tensor::ModelState& state,
                                        const CheckpointMetadata& metadata);
+  // Likewise of a language model, which `write` writes as `directory`/model.safetensors with
+  // `metadata` in its header (common/language/checkpoint_writer.h).
+  using LanguageWriter =
+      std::function<absl::Status(io::FileSystem& files, const std::string& directory,
+                                 std::map<std::string, std::string> metadata)>;
+  absl::StatusOr<CheckpointInfo> WriteLanguageModel(const CheckpointMetadata& metadata,
+                                                    double density, const LanguageWriter& write);
   // Of one job, or of all when `job` is empty; by job, newest round first.
   std::vector<CheckpointInfo> List(std::string_view job) const;
   absl::StatusOr<CheckpointInfo> Get(std::string_view name) const;
@@ -84,6 +92,7 @@ class CheckpointStore {
   CheckpointStore(io::FileSystem& files, std::string directory)
       : files_(files), directory_(std::move(directory)) {}
 
+  static absl::Status CheckName(const CheckpointMetadata& metadata);
   static std::string FileName(const Key& key);
   static std::optional<Key> ParseFileName(std::string_view file);
   std::string PathOf(const Key& key) const;
@@ -96,6 +105,7 @@ class CheckpointStore {
   io::FileSystem& files_;
   const std::string directory_;
   std::vector<Damaged> damaged_;
+  std::mutex language_mutex_;  // one language model is written at a time
   mutable std::mutex mutex_;
   Index index_;  // guarded by mutex_
 };

@@ -7,6 +7,7 @@
 #include "common/config/validate.h"
 #include "common/log/log.h"
 #include "server/jobs/resources.h"
+#include "server/pretrained/model_library.h"
 
 namespace espalier::server::jobs {
 namespace {
@@ -96,12 +97,13 @@ void JobManager::CheckDataset(const v1::JobSpec& spec,
         return;
       }
       if (info.features() == 0) continue;
-      if (info.features() != spec.model().input_features()) {
+      if (!spec.model().layers().empty() && info.features() != spec.model().input_features()) {
         violations.push_back(
             {"model.input_features", "expected " + std::to_string(info.features()) +
                                          ", the features of data set '" + name + "', found " +
                                          std::to_string(spec.model().input_features())});
       }
+      if (spec.model().layers().empty()) return;
       const auto& last = spec.model().layers(spec.model().layers_size() - 1).linear();
       if (last.units() < info.classes()) {
         violations.push_back(
@@ -112,6 +114,25 @@ void JobManager::CheckDataset(const v1::JobSpec& spec,
       return;
     }
   }
+}
+
+void JobManager::ResolveCheckpoint(v1::ModelSpec& model,
+                                   std::vector<config::Violation>& violations) const {
+  const std::string name = model.pretrained();
+  if (name.empty()) return;
+  if (!model.layers().empty() || !model.name().empty() || model.has_transformer()) {
+    violations.push_back({"model.pretrained",
+                          "a trained model has its own layers; remove layers, name and transformer"});
+    return;
+  }
+  if (!pretrained::IsCheckpointName(name)) return;
+  const auto loaded = services_.checkpoints.Load(name);
+  if (!loaded.ok()) {
+    violations.push_back({"model.pretrained", base::MessageOf(loaded.status())});
+    return;
+  }
+  model = loaded->metadata.model_spec;
+  model.set_pretrained(name);
 }
 
 absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& request) const {
@@ -153,8 +174,11 @@ absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
     return jobs_.at(it->second)->View(true);
   }
   v1::JobSpec spec = request.spec();
+  ResolveCheckpoint(*spec.mutable_model(), violations);
   config::ApplyDefaults(spec);
-  violations = config::ValidateJobSpec(spec);
+  for (config::Violation& violation : config::ValidateJobSpec(spec)) {
+    violations.push_back(std::move(violation));
+  }
   if (!spec.method().name().empty()) methods_.Validate(spec, violations);  // else reported above
   if (violations.empty()) CheckDataset(spec, violations);
   scheduler::Requirements needs;
@@ -172,6 +196,8 @@ absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
                            "expected fewer than " + std::to_string(limits_.max_jobs) +
                                " jobs; start another coordinator");
   }
+  ESPALIER_ASSIGN_OR_RETURN(const int32_t rounds, methods_.CountRounds(spec));
+  spec.mutable_federation()->set_rounds(rounds);
   v1::Job job;
   *job.mutable_spec() = spec;
   ESPALIER_ASSIGN_OR_RETURN(auto program, methods_.Make(spec));

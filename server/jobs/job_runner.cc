@@ -15,6 +15,7 @@
 #include "common/wire/topology_codec.h"
 #include "common/wire/values_codec.h"
 #include "server/methods/aggregation/control_variates.h"
+#include "server/reduce/statistics_reducer.h"
 
 namespace espalier::server::jobs {
 namespace {
@@ -33,8 +34,8 @@ bool IsEnd(v1::Job::State state) {
 v1::BlobRef RefTo(const round::Blob& blob, uint32_t inline_bytes) {
   v1::BlobRef ref;
   ref.set_digest(blob.digest);
-  ref.set_size_bytes(blob.data.size());
-  if (blob.data.size() <= inline_bytes) ref.set_inline_(blob.data);
+  ref.set_size_bytes(blob.bytes().size());
+  if (blob.bytes().size() <= inline_bytes) ref.set_inline_(std::string(blob.bytes()));
   return ref;
 }
 
@@ -51,6 +52,20 @@ int64_t Needed(const methods::Step& step, const v1::Federation& federation, size
   if (step.participants == methods::Participants::kAnyOne) return 1;
   const double needed = std::ceil(federation.quorum() * static_cast<double>(participants) - 1e-9);
   return std::max<int64_t>(1, static_cast<int64_t>(needed));
+}
+
+// Of everything that the model consists of.
+std::string HashOf(const methods::LanguageModel& model) {
+  std::string digests = io::Sha256Hex(model.config.json) + model.outer.digest;
+  for (const auto& block : model.blocks) digests += block.digest;
+  return io::Sha256Hex(digests);
+}
+
+int64_t StoredParameters(const methods::LanguageModel& model) {
+  return model.outer_weights + model.active_weights();
+}
+int64_t DenseParameters(const methods::LanguageModel& model) {
+  return model.outer_weights + model.linear_weights();
 }
 
 }  // namespace
@@ -195,7 +210,11 @@ absl::StatusOr<JobRunner::Prepared> JobRunner::Prepare(
   const v1::Checkpointing& policy = job_.spec().checkpoint();
   const methods::Transition& transition = prepared.transition;
   const bool last = !transition.step.has_value();
-  if (transition.committed.has_value() && transition.checkpoint != nullptr &&
+  if (transition.language_checkpoint != nullptr) {
+    prepared.model_hash = HashOf(*transition.language_checkpoint);
+  }
+  if (transition.committed.has_value() &&
+      (transition.checkpoint != nullptr || transition.language_checkpoint != nullptr) &&
       (last ||
        (policy.every_rounds() > 0 && transition.state.round % policy.every_rounds() == 0))) {
     WriteCheckpoint(prepared);
@@ -205,6 +224,8 @@ absl::StatusOr<JobRunner::Prepared> JobRunner::Prepare(
 
 absl::Status JobRunner::Publish(Prepared& prepared) const {
   if (!prepared.transition.step.has_value()) return absl::OkStatus();
+  prepared.language = PublishLanguageModel(prepared.transition.state.language, language_.get(),
+                                           traffic_, services_.blobs);
   const tensor::ModelState& model = prepared.transition.state.model;
   prepared.values =
       services_.blobs.Put(std::string(wire::ValuesAsBytes(model.values)), true, traffic_);
@@ -250,6 +271,14 @@ void JobRunner::PublishCorrections(Prepared& prepared) const {
   }
 }
 
+absl::StatusOr<checkpoint::CheckpointInfo> JobRunner::WriteModel(
+    const methods::Transition& transition, const checkpoint::CheckpointMetadata& metadata) const {
+  if (transition.checkpoint != nullptr) {
+    return services_.checkpoints.Write(*transition.checkpoint, metadata);
+  }
+  return WriteLanguageCheckpoint(*transition.language_checkpoint, metadata, services_.checkpoints);
+}
+
 void JobRunner::WriteCheckpoint(Prepared& prepared) const {
   const absl::Duration start = services_.clock.Elapsed();
   const v1::RoundSummary& summary = *prepared.transition.committed;
@@ -268,7 +297,7 @@ void JobRunner::WriteCheckpoint(Prepared& prepared) const {
     metadata.test_accuracy = summary.federated_test_accuracy();
   }
   metadata.create_time = services_.clock.Wall();
-  auto written = services_.checkpoints.Write(*prepared.transition.checkpoint, metadata);
+  auto written = WriteModel(prepared.transition, metadata);
   if (written.ok()) {
     const auto pruned = services_.checkpoints.Prune(job, job_.spec().checkpoint().keep());
     if (!pruned.ok()) {
@@ -301,8 +330,13 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   if (transition.committed.has_value()) CommitRound(*prepared);
   if (transition.prelude_step.has_value()) ReportPrelude(*std::move(transition.prelude_step));
   state_ = std::move(transition.state);
-  job_.set_stored_parameters(state_.model.topology->total_stored());
-  job_.set_dense_parameters(state_.model.topology->total_size());
+  const bool is_language = state_.language != nullptr;
+  const auto& topology = *state_.model.topology;
+  job_.set_stored_parameters(is_language ? StoredParameters(*state_.language)
+                                         : topology.total_stored());
+  job_.set_dense_parameters(is_language ? DenseParameters(*state_.language)
+                                        : topology.total_size());
+  language_ = prepared->language;
   values_ = prepared->values;
   optimizer_state_ = prepared->optimizer_state;
   topology_ = prepared->topology;
@@ -330,13 +364,16 @@ void JobRunner::ReportPrelude(v1::PreludeStep step) {
 
 void JobRunner::CommitRound(Prepared& prepared) {
   v1::RoundSummary& summary = *prepared.transition.committed;
-  const tensor::ModelTopology& topology = *prepared.transition.checkpoint->topology;
+  const bool whole = prepared.transition.checkpoint != nullptr;
+  const double stored = whole ? prepared.transition.checkpoint->topology->total_stored()
+                              : job_.stored_parameters();
+  const double dense = whole ? prepared.transition.checkpoint->topology->total_size()
+                             : job_.dense_parameters();
   summary.set_bytes_sent(traffic_->sent - round_start_sent_);
   summary.set_bytes_received(traffic_->received - round_start_received_);
   const int64_t values = traffic_->values_sent + traffic_->values_received - round_start_values_;
-  summary.set_dense_bytes(static_cast<int64_t>(
-      static_cast<double>(values) * static_cast<double>(topology.total_size()) /
-      static_cast<double>(std::max<int64_t>(1, topology.total_stored()))));
+  summary.set_dense_bytes(
+      static_cast<int64_t>(static_cast<double>(values) * dense / std::max(1.0, stored)));
   wire::SetDuration(services_.clock.Elapsed() - round_start_, summary.mutable_duration());
   if (prepared.checkpoint.has_value()) {
     const auto& checkpoint = *prepared.checkpoint;
@@ -434,6 +471,7 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
     model.set_update_base_hash(update_base_hash_);
   }
   *model.mutable_values() = RefTo(*values_, inline_bytes);
+  if (language_ != nullptr) ReferTo(*language_, *model.mutable_language());
   if (step.task.has_train() && optimizer_state_ != nullptr) {
     *model.mutable_optimizer_state() = RefTo(*optimizer_state_, inline_bytes);
   }
@@ -448,10 +486,21 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
   plan.topology = state_.model.topology;
   plan.needs = needs_;
   plan.values_count = wire::ResultValues(step.task, *state_.model.topology);
-  plan.reducer = reduce::MakeReducer(step.reducer, state_.model.topology, plan.values_count,
-                                     step.aggregation, state_.model.values,
-                                     wire::HasSecondMoments(step.task));
+  plan.reducer = MakeReducerFor(step, plan.values_count);
   return plan;
+}
+
+std::unique_ptr<reduce::Reducer> JobRunner::MakeReducerFor(const methods::Step& step,
+                                                           int64_t values_count) const {
+  if (step.reducer != reduce::ReducerKind::kStatistics) {
+    return reduce::MakeReducer(step.reducer, state_.model.topology, values_count, step.aggregation,
+                               state_.model.values, wire::HasSecondMoments(step.task));
+  }
+  std::vector<reduce::StatisticsInput> inputs;
+  for (const auto& input : step.task.activation_statistics().inputs()) {
+    inputs.push_back({input.columns(), input.gram()});
+  }
+  return std::make_unique<reduce::StatisticsReducer>(std::move(inputs));
 }
 
 void JobRunner::RunStep(const methods::Step& step) {
@@ -464,6 +513,7 @@ void JobRunner::RunStep(const methods::Step& step) {
     round_start_values_ = traffic_->values_sent + traffic_->values_received;
   }
   phase_ = step.task.has_train() || step.task.has_echo() ? "train" : "evaluate";
+  if (step.task.has_activation_statistics()) phase_ = "calibrate";
   phase_start_ = services_.clock.Elapsed();
   AssignOwners();
   // Data or rows that only their owners have, and nobody there: begins when one comes.
@@ -473,7 +523,7 @@ void JobRunner::RunStep(const methods::Step& step) {
     return;
   }
   round::StepPlan plan = MakePlan(step);
-  if (phase_ == "train" && !step.prelude) {
+  if (phase_ != "evaluate" && !step.prelude) {
     v1::JobEvent event = NewEvent();
     event.mutable_round_started()->set_round(step.round);
     event.mutable_round_started()->set_participants(plan.participants.size());
@@ -535,7 +585,7 @@ void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, const st
   // Before the first round a method may still look through the whole dense model.
   const tensor::ModelTopology& topology = *state_.model.topology;
   const int64_t work = state_.round == 0 ? topology.total_size() : topology.total_stored();
-  const bool large = work > kInlineValues;
+  const bool large = work > kInlineValues || language_ != nullptr || !reduced->statistics.empty();
   auto result = std::make_shared<reduce::Reduced>(*std::move(reduced));
   const auto self = shared_from_this();
   // Next() gets a copy: Publish() compares structures with the state until Apply() replaces it.
@@ -548,7 +598,8 @@ void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> d
   const int64_t values_bytes = static_cast<int64_t>(upload.header.values_count() * sizeof(float));
   const auto body_bytes = static_cast<double>(upload.header.body_bytes());
   const double dense_ratio =
-      static_cast<double>(job_.dense_parameters()) / static_cast<double>(job_.stored_parameters());
+      static_cast<double>(job_.dense_parameters()) /
+      static_cast<double>(std::max<int64_t>(1, job_.stored_parameters()));
   traffic_->received +=
       static_cast<int64_t>(upload.header.body_bytes() + upload.header.ByteSizeLong());
   traffic_->values_received += values_bytes;
@@ -584,6 +635,7 @@ void JobRunner::ReleaseModel() {
   state_ = {};
   values_ = optimizer_state_ = topology_ = update_ = nullptr;
   corrections_.clear();
+  language_ = nullptr;
 }
 
 v1::Job JobRunner::View(bool with_history) const {

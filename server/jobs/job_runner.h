@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "server/events/event_log.h"
+#include "server/jobs/language_model.h"
 #include "server/jobs/services.h"
 #include "server/methods/program.h"
 #include "server/round/blob_store.h"
@@ -66,6 +67,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
     std::shared_ptr<const round::Blob> update;  // null when the structure is the same or is all new
     std::string update_base_hash;
     Corrections corrections;
+    std::shared_ptr<const PublishedLanguageModel> language;  // null: the model is values
     std::optional<checkpoint::CheckpointInfo> checkpoint;
     absl::Status checkpoint_status;
     std::string model_hash;  // of the committed model
@@ -83,6 +85,11 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   absl::Status Publish(Prepared& prepared) const;
   void PublishCorrections(Prepared& prepared) const;
   void WriteCheckpoint(Prepared& prepared) const;
+  // Of the model that `prepared` commits; at most one of its two forms is set.
+  absl::StatusOr<checkpoint::CheckpointInfo> WriteModel(
+      const methods::Transition& transition, const checkpoint::CheckpointMetadata& metadata) const;
+  std::unique_ptr<reduce::Reducer> MakeReducerFor(const methods::Step& step,
+                                                  int64_t values_count) const;
   void Apply(absl::StatusOr<Prepared> prepared);
   void CommitRound(Prepared& prepared);
   // Counts and tells of a step before the first round.
@@ -112,6 +119,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   std::shared_ptr<const round::Blob> update_;
   std::string update_base_hash_;
   Corrections corrections_;
+  std::shared_ptr<const PublishedLanguageModel> language_;
   std::shared_ptr<round::StepRunner> step_;
   std::optional<methods::Step> stalled_;  // LOCAL data: the next step, while nobody is there
   std::map<int, std::string> owners_;     // private rows: the worker of each shard

@@ -2,6 +2,7 @@
 // builtin.cc.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "server/methods/program.h"
@@ -17,11 +18,15 @@ MethodDeclaration FedTinyMethod();
 MethodDeclaration GmpMethod();
 MethodDeclaration PruneFlMethod();
 MethodDeclaration RigLMethod();
+// magnitude, wanda, sparsegpt, dsnot and essential-sparsity.
+std::vector<MethodDeclaration> PruningMethods(
+    std::shared_ptr<const pretrained::ModelLibrary> library);
 MethodDeclaration SetMethod();
 MethodDeclaration SnipMethod();
 MethodDeclaration StaticMethod();
 MethodDeclaration SynFlowMethod();
 
-std::vector<MethodDeclaration> BuiltinMethods();
+std::vector<MethodDeclaration> BuiltinMethods(
+    std::shared_ptr<const pretrained::ModelLibrary> library);
 
 }  // namespace espalier::server::methods

@@ -27,7 +27,13 @@
 #include "server/methods/aggregation/server_state.h"
 #include "server/reduce/reducer.h"
 
+namespace espalier::server::pretrained {
+class ModelLibrary;
+}  // namespace espalier::server::pretrained
+
 namespace espalier::server::methods {
+
+struct LanguageModel;  // pruning/language_model.h
 
 // What a program remembers between steps. Everything in it can be written to disk.
 struct ProgramState {
@@ -38,6 +44,8 @@ struct ProgramState {
   std::string phase;              // the program's own place in its steps
   std::string memory;             // method's own bytes
   ServerState server;             // of the server's optimizer and control variates
+  // A language model in parts; `model` is empty then.
+  std::shared_ptr<const LanguageModel> language = nullptr;
 };
 
 // Change of structure from the last committed model to the present one, in the form that is
@@ -71,6 +79,8 @@ struct Transition {
   // The model as trained and evaluated in the committed round, before any evolution: what a
   // checkpoint holds. Null unless `committed`.
   std::shared_ptr<const tensor::ModelState> checkpoint;
+  // The same for a language model; at most one of the two is set.
+  std::shared_ptr<const LanguageModel> language_checkpoint = nullptr;
   std::optional<StructureChange> structure_change;
   // What the finished step was, if it belongs to the prelude: phase, candidate and loss are set.
   std::optional<v1::PreludeStep> prelude_step;
@@ -92,6 +102,8 @@ struct MethodDeclaration {
   std::string source;
   config::ParameterSchema parameters;
   bool dense_capable_workers = false;
+  // Begins with a trained model (model.pretrained) and trains nothing.
+  bool prunes = false;
   // Checks beyond the schema (budgets that exempt layers make impossible, and so on).
   std::function<void(const v1::JobSpec&, const config::Parameters&,
                      std::vector<config::Violation>&)>
@@ -100,18 +112,24 @@ struct MethodDeclaration {
   // The most values that each tensor of the layout ever stores on a worker. Absent: all of them.
   std::function<absl::StatusOr<std::vector<int64_t>>(const v1::JobSpec&, const config::Parameters&)>
       stored_counts = nullptr;
+  // How many rounds a job has, when the job does not say so itself. Called for valid jobs.
+  std::function<absl::StatusOr<int32_t>(const v1::JobSpec&, const config::Parameters&)> rounds =
+      nullptr;
 };
 
 // Methods by name; filled once from the explicit list in builtin.cc.
 class MethodRegistry {
  public:
-  static MethodRegistry Builtin();
+  // Methods that prune find their models in `library`; without one they can be described only.
+  static MethodRegistry Builtin(std::shared_ptr<const pretrained::ModelLibrary> library = nullptr);
   const MethodDeclaration* Find(const std::string& name) const;
   const std::vector<MethodDeclaration>& all() const { return methods_; }
   std::vector<std::string> names() const;
   v1::Method Describe(const MethodDeclaration& method) const;
   // Appends violations for an unknown method name, parameters and method-specific checks.
   void Validate(const v1::JobSpec& spec, std::vector<config::Violation>& violations) const;
+  // Rounds of a valid job.
+  absl::StatusOr<int32_t> CountRounds(const v1::JobSpec& spec) const;
   // Errors: InvalidArgument when Validate() finds something.
   absl::StatusOr<std::unique_ptr<Program>> Make(const v1::JobSpec& spec) const;
   // The most values that each tensor of a valid job's model ever stores on a worker.

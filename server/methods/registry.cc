@@ -23,9 +23,10 @@ config::Violation UnknownMethod(const std::string& name, const std::vector<std::
 
 }  // namespace
 
-MethodRegistry MethodRegistry::Builtin() {
+MethodRegistry MethodRegistry::Builtin(
+    std::shared_ptr<const pretrained::ModelLibrary> library) {
   MethodRegistry registry;
-  registry.methods_ = BuiltinMethods();
+  registry.methods_ = BuiltinMethods(std::move(library));
   return registry;
 }
 
@@ -61,12 +62,34 @@ void MethodRegistry::Validate(const v1::JobSpec& spec,
     violations.push_back(UnknownMethod(spec.method().name(), names()));
     return;
   }
+  if (method->prunes != !spec.model().pretrained().empty()) {
+    violations.push_back(
+        method->prunes
+            ? config::Violation{"model.pretrained",
+                                fmt::format("is required: {} prunes a trained model; give the name "
+                                            "of one under the coordinator's --models, or a "
+                                            "checkpoint",
+                                            method->name)}
+            : config::Violation{"model.pretrained",
+                                fmt::format("applies to methods that prune a trained model, found "
+                                            "{}; remove it, or use magnitude, wanda, sparsegpt, "
+                                            "dsnot or essential-sparsity",
+                                            method->name)});
+  }
   const size_t before = violations.size();
   const config::Parameters parameters =
       config::Resolve(method->parameters, spec.method().parameters(), kParametersPath, violations);
   if (violations.size() == before && method->validate) {
     method->validate(spec, parameters, violations);
   }
+}
+
+absl::StatusOr<int32_t> MethodRegistry::CountRounds(const v1::JobSpec& spec) const {
+  const MethodDeclaration& method = *Find(spec.method().name());
+  if (!method.rounds) return spec.federation().rounds();
+  std::vector<config::Violation> violations;
+  return method.rounds(spec, config::Resolve(method.parameters, spec.method().parameters(),
+                                             kParametersPath, violations));
 }
 
 absl::StatusOr<std::unique_ptr<Program>> MethodRegistry::Make(const v1::JobSpec& spec) const {
@@ -80,7 +103,8 @@ absl::StatusOr<std::unique_ptr<Program>> MethodRegistry::Make(const v1::JobSpec&
     }
     return base::InvalidArgument("INVALID_JOB", text);
   }
-  if (const auto layout = wire::LayoutOf(spec.model()); !layout.ok()) {
+  const bool has_layout = !spec.model().layers().empty() || spec.model().pretrained().empty();
+  if (const auto layout = wire::LayoutOf(spec.model()); has_layout && !layout.ok()) {
     return base::Annotate(layout.status(), "model");
   }
   const MethodDeclaration& method = *Find(spec.method().name());

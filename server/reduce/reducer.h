@@ -25,6 +25,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/sparsity/pruning/activation_statistics.h"
 #include "common/tensor/model.h"
 #include "server/reduce/aggregation.h"
 
@@ -82,6 +83,7 @@ struct Reduced {
   std::vector<Update> updates;    // by participants' names; empty unless they are kept
   // kOwnersMean: the structure that the values have: all positions that any participant has.
   std::shared_ptr<const tensor::ModelTopology> topology;
+  std::vector<sparsity::ActivationStatistics> statistics;  // sums, one for each input of the task
 };
 
 class Reducer {
@@ -91,10 +93,11 @@ class Reducer {
   virtual absl::StatusOr<Reduced> Finish() = 0;
 };
 
-// Which reducer a step uses: one of values (by an Aggregation, or over those who have a weight), or
-// one of scalars alone.
-enum class ReducerKind { kMean, kMetrics, kOwnersMean };
+// Which reducer a step uses: one of values (by an Aggregation, or over those who have a weight), of
+// scalars alone, or of activation statistics.
+enum class ReducerKind { kMean, kMetrics, kOwnersMean, kStatistics };
 
+// All but a StatisticsReducer, which needs the inputs of its task.
 // `aggregation` is how kMean folds; `reference` the step's model, which clip_norm needs.
 // `second_moments`: the third set of values holds means of squares.
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,

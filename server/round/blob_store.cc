@@ -13,6 +13,21 @@ std::shared_ptr<const Blob> BlobStore::Put(std::string data, bool is_values,
   blob->data = std::move(data);
   blob->is_values = is_values;
   blob->traffic = std::move(traffic);
+  return Add(std::move(blob));
+}
+
+std::shared_ptr<const Blob> BlobStore::PutFile(std::string digest,
+                                               std::shared_ptr<const io::MappedFile> file,
+                                               std::shared_ptr<Traffic> traffic) {
+  auto blob = std::make_shared<Blob>();
+  blob->digest = std::move(digest);
+  blob->file = std::move(file);
+  blob->is_values = true;
+  blob->traffic = std::move(traffic);
+  return Add(std::move(blob));
+}
+
+std::shared_ptr<const Blob> BlobStore::Add(std::shared_ptr<Blob> blob) {
   const std::lock_guard lock(mutex_);
   std::erase_if(blobs_, [](const auto& entry) { return entry.second.expired(); });
   blobs_.emplace(blob->digest, blob);

@@ -10,6 +10,9 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
+
+#include "common/io/mapped_file.h"
 
 namespace espalier::server::round {
 
@@ -25,9 +28,11 @@ struct Traffic {
 struct Blob {
   std::string digest;  // hex SHA-256
   std::string data;
+  std::shared_ptr<const io::MappedFile> file;  // instead of `data`
   bool is_values = false;
   std::shared_ptr<Traffic> traffic;  // who is charged for transfers
 
+  std::string_view bytes() const { return file == nullptr ? std::string_view(data) : file->bytes(); }
   void Charge(int64_t bytes) const {
     traffic->sent += bytes;
     if (is_values) traffic->values_sent += bytes;
@@ -38,10 +43,15 @@ class BlobStore {
  public:
   std::shared_ptr<const Blob> Put(std::string data, bool is_values,
                                   std::shared_ptr<Traffic> traffic);
+  // Bytes that are in a mapped file; `digest` is theirs.
+  std::shared_ptr<const Blob> PutFile(std::string digest, std::shared_ptr<const io::MappedFile> file,
+                                      std::shared_ptr<Traffic> traffic);
   // Null when nobody holds that blob any more.
   std::shared_ptr<const Blob> Get(const std::string& digest);
 
  private:
+  std::shared_ptr<const Blob> Add(std::shared_ptr<Blob> blob);
+
   std::mutex mutex_;
   // Several jobs may hold the same bytes; each has its own handle, and is charged by it.
   std::multimap<std::string, std::weak_ptr<const Blob>> blobs_;

@@ -1,126 +1,242 @@
-"""Methods that prune a dense model: snip, synflow, gmp and prunefl, on digits as features and as images of 1 × 8 × 8."""
+"""A language model is pruned on text that stays with the workers.
 
+The model is a tiny LLaMA of random weights, the text random bytes: nothing from outside is needed.
+"""
+
+import json
+import pathlib
+import struct
+import tempfile
 import unittest
 
 import cluster
-from cluster import digits_job
-from conv_test import MODEL as CONV
 
-ROUNDS = 8
-METHODS = {
-    "snip": {"density": 0.3, "batches": 2},
-    "synflow": {"density": 0.3, "initial_weights": "fresh"},
-    "gmp": {"density": 0.3, "end_round": 6},
-    "prunefl": {
-        "max_density": 0.4,
-        "update_every": 3,
-        "initial_adjustments": 5,
-        "initial_updates": 40,
-    },
+HIDDEN, INTERMEDIATE, BLOCKS, HEADS, KV_HEADS, VOCABULARY, CONTEXT = 32, 48, 2, 4, 2, 256, 32
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": HIDDEN,
+    "intermediate_size": INTERMEDIATE,
+    "num_hidden_layers": BLOCKS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KV_HEADS,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": CONTEXT,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "hidden_act": "silu",
+    "tie_word_embeddings": True,
+}
+LINEARS = {
+    "self_attn.q_proj": (HIDDEN, HIDDEN),
+    "self_attn.k_proj": (HIDDEN * KV_HEADS // HEADS, HIDDEN),
+    "self_attn.v_proj": (HIDDEN * KV_HEADS // HEADS, HIDDEN),
+    "self_attn.o_proj": (HIDDEN, HIDDEN),
+    "mlp.gate_proj": (INTERMEDIATE, HIDDEN),
+    "mlp.up_proj": (INTERMEDIATE, HIDDEN),
+    "mlp.down_proj": (HIDDEN, INTERMEDIATE),
 }
 
 
-def job(method, parameters=None, model=None, **sections):
-    if model is not None:
-        sections["model"] = model
-    parameters = METHODS[method] if parameters is None else parameters
-    return digits_job(
-        sections.pop("rounds", ROUNDS),
-        method={"name": method, "parameters": parameters},
-        **sections,
-    )
+class Random:
+    """A small generator of its own, so that the test is the same everywhere."""
+
+    def __init__(self, seed):
+        self.state = seed
+
+    def bits(self):
+        self.state = (self.state * 6364136223846793005 + 1442695040888963407) % 2**64
+        return self.state >> 33
+
+    def weight(self):
+        # Sum of uniforms: near enough to a normal distribution.
+        return sum(self.bits() / 2**31 - 0.5 for _ in range(4)) * 0.3
+
+
+def tensors():
+    yield "model.embed_tokens.weight", (VOCABULARY, HIDDEN)
+    yield "model.norm.weight", (HIDDEN,)
+    for block in range(BLOCKS):
+        prefix = f"model.layers.{block}."
+        yield prefix + "input_layernorm.weight", (HIDDEN,)
+        yield prefix + "post_attention_layernorm.weight", (HIDDEN,)
+        for name, shape in LINEARS.items():
+            yield f"{prefix}{name}.weight", shape
+
+
+def write_model(folder):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    random = Random(5)
+    header, data = {}, b""
+    for name, shape in tensors():
+        count = shape[0] * (shape[1] if len(shape) == 2 else 1)
+        norm = "norm" in name
+        values = [1.0 if norm else random.weight() for _ in range(count)]
+        packed = struct.pack(f"<{count}f", *values)
+        offsets = [len(data), len(data) + len(packed)]
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": offsets}
+        data += packed
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def read_tensors(path):
+    """{name: (shape, values)} of a safetensors file."""
+    raw = path.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8 : 8 + length])
+    header.pop("__metadata__", None)
+    result = {}
+    for name, info in header.items():
+        begin, end = (8 + length + offset for offset in info["data_offsets"])
+        result[name] = (info["shape"], struct.unpack(f"<{(end - begin) // 4}f", raw[begin:end]))
+    return result
+
+
+def write_text(folder):
+    folder.mkdir(parents=True)
+    random = Random(9)
+    words = ["".join(chr(97 + random.bits() % 26) for _ in range(2 + i % 5)) for i in range(40)]
+    text = " ".join(words[random.bits() % len(words)] for _ in range(900))
+    (folder / "train.txt").write_text(text)
+
+
+JOB = """
+model: {{pretrained: tiny}}
+data:
+  dataset: words
+  text: {{context: 32, tokenizer: bytes}}
+  test_fraction: 0.25
+  partition: {{kind: iid, shards: {shards}}}
+method:
+  name: {method}
+  parameters: {{{parameters}}}
+"""
 
 
 class PruningTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.cluster = cls.enterClassContext(cluster.Cluster(workers=2))
-
-    def check(self, model):
-        for method in METHODS:
-            with self.subTest(method):
-                done = self.cluster.run(job(method, model=model))
-                history = done["history"]
-                accuracies = [summary["test_accuracy"] for summary in history]
-                self.assertGreater(accuracies[-1], 0.85, accuracies)
-                if method == "prunefl":
-                    self.assertLess(history[-1]["density"], 0.45)
-                else:
-                    self.assertAlmostEqual(0.3, history[-1]["density"], delta=0.001)
-
-    def test_every_method_learns_digits(self):
-        self.check(None)
-
-    def test_every_method_learns_a_convolutional_network(self):
-        self.check(CONV)
-
-    def test_gradual_pruning_begins_dense_and_bytes_fall_with_the_density(self):
-        quiet = {"central": True, "every_rounds": 1000}
-        history = self.cluster.run(job("gmp", evaluation=quiet))["history"]
-        densities = [summary["density"] for summary in history]
-        self.assertEqual(1, densities[0])
-        self.assertEqual(densities, sorted(densities, reverse=True))
-        self.assertAlmostEqual(0.3, densities[6], delta=0.001)
-        for direction in ("bytes_sent", "bytes_received"):
-            sizes = [int(summary[direction]) for summary in history[:-1]]
-            self.assertLess(sizes[6], 0.4 * sizes[0], (direction, sizes))
-        for before, after in zip(history, history[1:]):
-            dropped = int(before["active_weights"]) - int(after["active_weights"])
-            self.assertEqual(int(before.get("weights_changed", 0)), dropped)
-
-    def test_structures_chosen_at_the_start_stay(self):
-        for method in ("snip", "synflow"):
-            history = self.cluster.run(job(method, rounds=3))["history"]
-            for summary in history:
-                self.assertEqual(0, int(summary.get("weights_changed", 0)))
-            self.assertEqual(1, len({summary["active_weights"] for summary in history}))
-
-    def test_random_start_of_prunefl_keeps_its_limit(self):
-        parameters = {"density": 0.2, "max_density": 0.2, "update_every": 2, "importance_rounds": 2}
-        history = self.cluster.run(job("prunefl", parameters))["history"]
-        self.assertAlmostEqual(0.2, history[0]["density"], delta=0.001)
-        for summary in history:
-            self.assertLessEqual(summary["density"], 0.2001)
-        self.assertGreater(int(history[1]["weights_changed"]), 0)
-        # Importance of all positions travels up in every round but those after the last adjustment.
-        self.assertGreater(int(history[1]["bytes_received"]), 2 * int(history[7]["bytes_received"]))
-
-    def test_what_cannot_be_is_refused_with_numbers(self):
-        large = {
-            "input_features": 64,
-            "layers": [
-                {"linear": {"units": 40000}},
-                {"linear": {"units": 40000}},
-                {"linear": {"units": 10}},
-            ],
-        }
-        for method in METHODS:
-            result = self.cluster.cli("job", "submit", self.cluster.file(job(method, model=large)))
-            self.assertNotEqual(0, result.code)
-            self.assertIn("expected at most 4294967296", result.err)
-        result = self.cluster.cli(
-            "job", "submit", self.cluster.file(job("gmp", {"end_round": ROUNDS}))
+        cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        write_model(cls.folder / "models" / "tiny")
+        write_text(cls.folder / "data" / "words")
+        cls.cluster = cls.enterClassContext(
+            cluster.Cluster(
+                workers=2,
+                data_root=cls.folder / "data",
+                coordinator=("--models", cls.folder / "models"),
+            )
         )
-        self.assertIn("method.parameters.end_round", result.err)
-        self.assertIn("found 8 of 8 rounds", result.err)
 
-    def test_methods_say_that_workers_need_dense_memory(self):
-        for method in METHODS:
-            described = self.cluster.cli("method", "describe", method).ok().out
-            self.assertIn("need memory for dense tensors", described)
+    def job_file(self, name, method, parameters, shards=3):
+        path = self.folder / f"{name}.yaml"
+        path.write_text(JOB.format(method=method, parameters=parameters, shards=shards))
+        return path
+
+    def prune(self, name, method, parameters, shards=3):
+        path = self.job_file(name, method, parameters, shards)
+        return self.cluster.cli(
+            "job", "submit", path, "--name", name, "--wait", "-o", "json"
+        ).ok().json
+
+    def hugging_face(self, job):
+        folder = self.folder / f"hf-{job['name'].split('/')[1]}"
+        self.cluster.cli(
+            "checkpoint", "get", job["latest_checkpoint"], "--format", "hf", "-O", folder
+        ).ok()
+        return folder
+
+    def test_every_method_reports_perplexity_and_layers(self):
+        for method in ("magnitude", "wanda", "sparsegpt", "dsnot"):
+            with self.subTest(method):
+                job = self.prune(f"all-{method}", method, "sparsity: 0.5")
+                self.assertEqual(job["state"], "STATE_SUCCEEDED")
+                last = job["history"][-1]
+                self.assertAlmostEqual(last["density"], 0.5, delta=0.01)
+                self.assertGreater(last["perplexity"], 1)
+                self.assertGreater(last["dense_perplexity"], 1)
+                self.assertEqual(len(job["history"]), BLOCKS)
+                for summary in job["history"]:
+                    self.assertEqual(len(summary["layers"]), len(LINEARS))
+                    for layer in summary["layers"]:
+                        self.assertGreater(layer["output_error"], 0)
+                        self.assertLess(layer["output_error"], 1)
+
+    def test_masks_do_not_depend_on_how_text_is_divided(self):
+        hashes = {
+            shards: self.prune(
+                f"shards-{shards}", "dsnot", "sparsity: 0.6, refine: all", shards
+            )["model_hash"]
+            for shards in (1, 2, 4)
+        }
+        self.assertEqual(len(set(hashes.values())), 1, hashes)
+
+    def test_result_is_the_model_with_zeros(self):
+        folder = self.hugging_face(self.prune("hf", "dsnot", "init: wanda, pattern: '2:4'"))
+        self.assertEqual(json.loads((folder / "config.json").read_text())["hidden_size"], HIDDEN)
+        before = read_tensors(self.folder / "models" / "tiny" / "model.safetensors")
+        after = read_tensors(folder / "model.safetensors")
+        self.assertEqual(set(before), set(after))
+        for name, (shape, values) in after.items():
+            self.assertEqual(shape, before[name][0])
+            if "_proj" not in name:
+                self.assertEqual(values, before[name][1])
+                continue
+            for i in range(0, len(values), 4):
+                self.assertEqual(sum(v != 0 for v in values[i : i + 4]), 2, name)
+            kept = [(a, b) for a, b in zip(values, before[name][1]) if a != 0]
+            self.assertTrue(all(a == b for a, b in kept), name)
+
+    def test_sweep_finds_the_curve(self):
+        job = self.prune("sweep", "essential-sparsity", "from: 0.2, to: 0.8, step: 0.3")
+        densities = [round(summary["density"], 2) for summary in job["history"]]
+        self.assertEqual(densities, [0.8, 0.5, 0.2])
+        self.assertTrue(all(summary["perplexity"] > 1 for summary in job["history"]))
+
+    def test_mistakes_are_told_before_the_job_starts(self):
+        cases = {
+            ("wanda", "sparsity: 1.5"): "sparsity",
+            ("nothing", ""): "method.name",
+            ("wanda", "pattern: '3:4'"): "pattern",
+        }
+        for (method, parameters), expected in cases.items():
+            with self.subTest(expected):
+                path = self.job_file("bad", method, parameters)
+                result = self.cluster.cli("job", "submit", path, "-o", "json")
+                self.assertNotEqual(result.code, 0)
+                self.assertIn(expected, json.dumps(result.error))
+        path = self.job_file("unknown", "wanda", "")
+        path.write_text(path.read_text().replace("tiny", "huge"))
+        self.assertIn("found 'huge'", self.cluster.cli("job", "submit", path).err)
+        path.write_text(path.read_text().replace("huge", "../tiny"))
+        self.assertIn("no path", self.cluster.cli("job", "submit", path).err)
 
 
-class PruningDeterminismTest(unittest.TestCase):
-    def hashes(self, workers):
-        with cluster.Cluster(workers=workers) as own:
-            names = {m: own.submit(job(m, rounds=7, model=CONV))["name"] for m in METHODS}
-            return {m: own.wait_state(name, "SUCCEEDED", seconds=100)["model_hash"]
-                    for m, name in names.items()}
+class NetworkPruningTest(unittest.TestCase):
+    """A network trained here is pruned by its checkpoint's name."""
 
-    def test_three_workers_compute_what_one_does(self):
-        one = self.hashes(1)
-        self.assertEqual(len(METHODS), len(set(one.values())))
-        self.assertEqual(one, self.hashes(3))
+    def test_checkpoint_of_a_job_is_the_model(self):
+        with cluster.Cluster(workers=2) as running:
+            trained = running.run(*cluster.example("digits-dense", 3))
+            path = running.folder / "prune.yaml"
+            path.write_text(
+                f"""
+model: {{pretrained: {trained["latest_checkpoint"]}}}
+data:
+  dataset: digits
+  scale: 16
+  test_fraction: 0.2003339
+  partition: {{kind: iid, shards: 2}}
+method: {{name: dsnot, parameters: {{sparsity: 0.6, init: magnitude}}}}
+"""
+            )
+            job = running.cli("job", "submit", path, "--wait", "-o", "json").ok().json
+            last = job["history"][-1]
+            self.assertEqual(len(job["history"]), 3)
+            self.assertAlmostEqual(last["density"], 0.4, delta=0.01)
+            self.assertGreater(last["test_accuracy"], 0.5)
+            self.assertGreater(last["dense_test_accuracy"], 0.5)
 
 
 if __name__ == "__main__":

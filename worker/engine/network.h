@@ -27,6 +27,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -116,6 +117,12 @@ class Network {
 
   // Forward and loss without dropout, with running statistics.
   BatchResult Evaluate(const Batch& batch);
+
+  // Forward pass as in Evaluate(), of one example alone, so that nothing depends on which examples
+  // share a batch. `sink` gets what the layer with weight `tensor` is given: `columns` inputs of
+  // its matrix by `positions` (1, or the output positions of a convolution), row by row.
+  using InputSink = std::function<void(const float* inputs, int64_t columns, int64_t positions)>;
+  void ObserveInput(const Batch& example, size_t tensor, const InputSink& sink);
 
   // Gradient of the mean loss with respect to every stored value, without dropout or update, with
   // the batch's own statistics; 0 for running statistics. `gradients` has values().size() entries.

@@ -46,11 +46,17 @@ int64_t ResidentBytes() {
 const char* KindWord(const v1::Task& task) {
   if (task.has_train()) return "train";
   if (task.has_evaluate()) return "evaluate";
-  if (task.has_calibrate()) return "calibrate";
+  if (task.has_calibrate() || task.has_activation_statistics()) return "calibrate";
   if (task.has_score()) return "score";
   if (task.has_growth()) return "growth";
   if (task.has_recommend()) return "recommend";
   return task.has_echo() ? "echo" : "other";
+}
+
+absl::Status UnknownKind() {
+  return base::MakeError(absl::StatusCode::kUnimplemented, "TASK_KIND_UNKNOWN",
+                         "expected a kind of task that this worker (version " ESPALIER_VERSION
+                         ") knows, found another; upgrade the worker");
 }
 
 bool IsForGood(const absl::Status& status) {
@@ -70,6 +76,8 @@ Session::Session(SessionOptions options, std::shared_ptr<grpc::Channel> channel,
       data_(options_.data_root),
       networks_(options_.threads),
       recommenders_(options_.data_root, options_.state_dir, options_.threads),
+      language_([this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); },
+                options_.threads),
       compute_([this] { ComputeLoop(); }),
       heartbeat_([this] { HeartbeatLoop(); }) {}
 
@@ -261,11 +269,18 @@ absl::StatusOr<tasks::Partial> Session::ExecuteOnRecommender(
 }
 
 absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
-  ESPALIER_ASSIGN_OR_RETURN(const auto model, models_.Get(task.model()));
-  metrics_.Set(Metric::kWorkerActiveWeights, static_cast<double>(model->topology->total_stored()));
   tasks::Surroundings surroundings{
       data_, networks_, recommenders_, cancelled_,
       [this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); }};
+  if (task.model().has_language()) {
+    if (task.has_activation_statistics()) {
+      return language_.RunActivationStatistics(surroundings, task);
+    }
+    if (task.has_evaluate()) return language_.RunEvaluate(surroundings, task);
+    return UnknownKind();
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const auto model, models_.Get(task.model()));
+  metrics_.Set(Metric::kWorkerActiveWeights, static_cast<double>(model->topology->total_stored()));
   if (task.model().spec().has_recommender()) {
     return ExecuteOnRecommender(surroundings, task, model);
   }
@@ -282,10 +297,10 @@ absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
       return tasks::RunGrowth(surroundings, task, model);
     case v1::Task::kEcho:
       return tasks::RunEcho(task, model);
+    case v1::Task::kActivationStatistics:
+      return tasks::RunActivationStatistics(surroundings, task, model);
     default:
-      return base::MakeError(absl::StatusCode::kUnimplemented, "TASK_KIND_UNKNOWN",
-                             "expected a kind of task that this worker (version " ESPALIER_VERSION
-                             ") knows, found another; upgrade the worker");
+      return UnknownKind();
   }
 }
 

@@ -26,6 +26,7 @@
 #include "common/metrics/metrics.h"
 #include "espalier/v1/worker.grpc.pb.h"
 #include "worker/session/transfer.h"
+#include "worker/tasks/language.h"
 #include "worker/tasks/model_cache.h"
 #include "worker/tasks/recommender.h"
 #include "worker/tasks/task.h"
@@ -80,6 +81,7 @@ class Session {
   tasks::LocalData data_;
   tasks::NetworkCache networks_;
   tasks::Recommenders recommenders_;
+  tasks::LanguageTasks language_;
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -10,9 +10,12 @@ namespace espalier::worker::tasks {
 absl::StatusOr<ShardView> LocalData::Get(const v1::Task& task) {
   ESPALIER_ASSIGN_OR_RETURN(auto dataset, cache_.Get(task.data()));
   const v1::ModelSpec& model = task.model().spec();
-  const int64_t inputs =
-      model.has_transformer() ? task.data().text().context() : model.input_features();
-  ESPALIER_RETURN_IF_ERROR(data::CheckFits(*dataset, inputs, wire::ClassesOf(model)));
+  // Whether text fits a pretrained language model is for its tasks to say.
+  if (!task.model().has_language()) {
+    const int64_t inputs =
+        model.has_transformer() ? task.data().text().context() : model.input_features();
+    ESPALIER_RETURN_IF_ERROR(data::CheckFits(*dataset, inputs, wire::ClassesOf(model)));
+  }
   const bool whole = task.evaluate().whole_test_split();
   const std::string key = task.data().SerializeAsString() + "/" + std::to_string(task.seed()) +
                           "/" + (whole ? "whole" : std::to_string(task.shard()));

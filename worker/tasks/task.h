@@ -67,6 +67,10 @@ absl::StatusOr<Partial> RunScore(Surroundings& surroundings, const v1::Task& tas
                                  const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunGrowth(Surroundings& surroundings, const v1::Task& task,
                                   const std::shared_ptr<const tensor::ModelState>& model);
+// On a network; for a language model see language.h.
+absl::StatusOr<Partial> RunActivationStatistics(
+    Surroundings& surroundings, const v1::Task& task,
+    const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunEcho(const v1::Task& task,
                                 const std::shared_ptr<const tensor::ModelState>& model);
 

@@ -1,6 +1,9 @@
+#include <filesystem>
+
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "client/cli/language_export.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -12,6 +15,10 @@ constexpr char kDescription[] = R"(Download a trained model (safetensors with it
 Examples:
   espalier checkpoint get checkpoints/my-job-20
   espalier checkpoint get my-job-20 -O model.safetensors
+  espalier checkpoint get my-pruned-llm-5 --format hf -O pruned
+
+With --format hf a language model becomes a folder in Hugging Face's layout:
+config.json and model.safetensors, pruned weights being zeros.
 
 A download that was interrupted continues where it stopped; the file appears
 under its name only after its checksum was verified. Format and loading in
@@ -24,15 +31,36 @@ void ShowProgress(const Context& context, int64_t bytes, int64_t total) {
               << std::flush;
 }
 
+std::string DefaultFolder(const v1::Checkpoint& checkpoint) {
+  return checkpoint.name().substr(checkpoint.name().rfind('/') + 1);
+}
+
+// A folder is made; the download is a file in it until it is converted.
+absl::StatusOr<std::string> PathOfDownload(const std::string& target, bool hugging_face) {
+  if (!hugging_face) return target;
+  std::error_code error;
+  std::filesystem::create_directories(target, error);
+  if (error) {
+    return base::FailedPrecondition(
+        "FOLDER_UNUSABLE", fmt::format("expected a folder to write to at '{}', found: {}", target,
+                                       error.message()));
+  }
+  return target + "/.download.safetensors";
+}
+
 std::string DefaultFile(const v1::Checkpoint& checkpoint) {
   return checkpoint.name().substr(checkpoint.name().rfind('/') + 1) + ".safetensors";
 }
 
-absl::StatusOr<int> Get(Context& context, const std::string& name, const std::string& output) {
+absl::StatusOr<int> Get(Context& context, const std::string& name, const std::string& output,
+                        bool hugging_face) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
   ESPALIER_ASSIGN_OR_RETURN(const v1::Checkpoint checkpoint,
                             client->GetCheckpoint(ResourceName("checkpoints", name)));
-  const std::string path = output.empty() ? DefaultFile(checkpoint) : output;
+  const std::string target = !output.empty() ? output
+                             : hugging_face  ? DefaultFolder(checkpoint)
+                                             : DefaultFile(checkpoint);
+  ESPALIER_ASSIGN_OR_RETURN(const std::string path, PathOfDownload(target, hugging_face));
   const absl::Status status = client->DownloadCheckpoint(
       checkpoint, path,
       [&](int64_t bytes) { ShowProgress(context, bytes, checkpoint.size_bytes()); },
@@ -46,8 +74,9 @@ absl::StatusOr<int> Get(Context& context, const std::string& name, const std::st
                     path));
   }
   ESPALIER_RETURN_IF_ERROR(status);
+  if (hugging_face) ESPALIER_RETURN_IF_ERROR(ExportHuggingFace(path, target));
   if (context.PrintAsData(checkpoint)) return kExitDone;
-  context.out << path << "\n";
+  context.out << target << "\n";
   context.err << fmt::format("{}, SHA-256 verified\n", HumanBytes(checkpoint.size_bytes()));
   return kExitDone;
 }
@@ -58,16 +87,25 @@ void AddCheckpointGet(CLI::App& parent, Command& chosen) {
   struct Options {
     std::string name;
     std::string output;
+    std::string format = "espalier";
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = parent.add_subcommand("get", kDescription);
   command->add_option("CHECKPOINT", options->name, "checkpoints/NAME, or only NAME")->required();
   command
       ->add_option("-O,--output-file", options->output,
-                   "Where to write it; default: NAME.safetensors in this folder")
+                   "Where to write it; default: NAME.safetensors in this folder, with --format hf a "
+                   "folder NAME")
       ->type_name("FILE");
+  command
+      ->add_option("--format", options->format,
+                   "espalier: one file with the sparse structure; hf: Hugging Face's layout")
+      ->check(CLI::IsMember({"espalier", "hf"}))
+      ->capture_default_str();
   command->callback([&chosen, options] {
-    chosen = [options](Context& context) { return Get(context, options->name, options->output); };
+    chosen = [options](Context& context) { 
+      return Get(context, options->name, options->output, options->format == "hf");
+    };
   });
 }
 

@@ -20,6 +20,7 @@ void AddMethodDescribe(CLI::App& parent, Command& chosen);
 void AddRecommend(CLI::App& parent, Command& chosen);
 void AddCheckpointList(CLI::App& parent, Command& chosen);
 void AddCheckpointGet(CLI::App& parent, Command& chosen);
+void AddGenerate(CLI::App& parent, Command& chosen);
 void AddClusterStatus(CLI::App& parent, Command& chosen);
 void AddVersion(CLI::App& parent, Command& chosen);
 

@@ -77,6 +77,40 @@ int PrintSpec(const Context& context, const v1::Job& job) {
   return kExitDone;
 }
 
+// Of jobs that prune: what each layer lost.
+void PrintPruned(const Context& context, const v1::Job& job) {
+  Table table({{"LAYER"}, {"DENSITY", true}, {"ERROR", true}, {"BEFORE", true}, {"EXCHANGED", true}});
+  bool any = false;
+  for (const v1::RoundSummary& round : job.history()) {
+    for (const v1::LayerSummary& layer : round.layers()) {
+      if (!layer.has_output_error()) continue;
+      any = true;
+      const double size = std::max<double>(1, static_cast<double>(layer.size()));
+      table.Add({layer.name(), fmt::format("{:.4g}", static_cast<double>(layer.active()) / size),
+                 fmt::format("{:.4f}", layer.output_error()),
+                 layer.has_initial_output_error()
+                     ? fmt::format("{:.4f}", layer.initial_output_error())
+                     : "-",
+                 std::to_string(layer.exchanged())});
+    }
+  }
+  if (!any) return;
+  context.out << "\n";
+  table.Print(context.out, context.out_terminal);
+}
+
+// Of sweeps: the curve.
+void PrintSweep(const Context& context, const v1::Job& job) {
+  Table table({{"SPARSITY", true}, {"PERPLEXITY", true}, {"ACCURACY", true}, {"LOSS", true}});
+  for (const v1::RoundSummary& round : job.history()) {
+    table.Add({fmt::format("{:.4g}", 1 - round.density()),
+               round.has_perplexity() ? fmt::format("{:.4f}", round.perplexity()) : "-",
+               Percent(round.test_accuracy()), fmt::format("{:.4f}", round.test_loss())});
+  }
+  context.out << "\n";
+  table.Print(context.out, context.out_terminal);
+}
+
 absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
   ESPALIER_ASSIGN_OR_RETURN(const v1::Job job, client->GetJob(ResourceName("jobs", options.name)));
@@ -102,6 +136,8 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
     fields.emplace_back("waiting", condition.type() + ": " + condition.message());
   }
   PrintFields(context.out, context.out_terminal, fields);
+  PrintPruned(context, job);
+  if (job.spec().method().name() == "essential-sparsity") PrintSweep(context, job);
   if (context.out_terminal.is_tty && job.history_size() > 0) {
     PrintRounds(context, job);
     PrintLayers(context, job.history(job.history_size() - 1));

@@ -83,6 +83,10 @@ void AddUp(CLI::App& parent, Command& chosen) {
   command->add_option("--data-dir", options->cluster.data_dir, "Folder for checkpoints and logs")
       ->type_name("FOLDER")
       ->capture_default_str();
+  command
+      ->add_option("--models", options->cluster.models,
+                   "Folder of trained language models that jobs may prune")
+      ->type_name("FOLDER");
   command->add_option("--port", options->port, "Port for workers and clients; 0 = a free one")
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/sparsity/pruning/activation_statistics.h"
 #include "common/tensor/model_layout.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/recommender_layout.h"
@@ -133,8 +134,17 @@ bool HasSecondMoments(const v1::Task& task) {
   return OptimizerSlots(task.train().training().optimizer()) == 2;
 }
 
+int64_t StatisticsValues(const v1::ActivationStatisticsTask& task) {
+  uint64_t bytes = 0;
+  for (const auto& input : task.inputs()) {
+    bytes += sparsity::ActivationStatistics::EncodedBytes(input.columns(), input.gram());
+  }
+  return static_cast<int64_t>(bytes / sizeof(float));
+}
+
 int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology) {
   if (task.has_evaluate() || task.has_growth() || task.has_recommend()) return 0;
+  if (task.has_activation_statistics()) return StatisticsValues(task.activation_statistics());
   if (task.has_calibrate()) return BufferValues(topology);
   if (task.has_score()) return topology.sparsifiable_size();
   const int64_t importance = task.train().importance() ? topology.total_size() : 0;

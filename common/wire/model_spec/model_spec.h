@@ -49,6 +49,9 @@ bool HasSecondMoments(const v1::Task& task);
 // weights; running statistics; or saliencies. With importance, that of all positions comes last.
 int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology);
 
+// float32 that the sums of an activation_statistics task take, four bytes of them at a time.
+int64_t StatisticsValues(const v1::ActivationStatisticsTask& task);
+
 // Whether a model has running statistics, and how many values they are.
 int64_t BufferValues(const tensor::ModelTopology& topology);
 

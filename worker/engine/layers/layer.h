@@ -33,6 +33,11 @@ namespace espalier::worker::engine {
 // kEvaluate: running statistics.
 enum class Mode { kTrain, kGradient, kCalibrate, kEvaluate };
 
+class ProductLayer;
+
+// Called with each layer that has weights, and its input, before it is computed.
+using InputObserver = std::function<void(const ProductLayer& layer, const float* input)>;
+
 // What a pass through all layers is given.
 struct Pass {
   Mode mode = Mode::kEvaluate;
@@ -40,6 +45,7 @@ struct Pass {
   uint64_t dropout_key = 0;
   float* values = nullptr;                        // of the whole model
   std::optional<double> momentum = std::nullopt;  // of running statistics, instead of the layers'
+  const InputObserver* observer = nullptr;
 };
 
 // Buffers that layers share during one pass.
@@ -103,8 +109,6 @@ struct BuildContext {
   size_t next_tensor = 0;
   Embedding* embedding = nullptr;  // once there is one
 };
-
-class ProductLayer;
 
 // Where the results of a backward pass go; either may be empty.
 struct BackwardTarget {

@@ -55,6 +55,7 @@ absl::StatusOr<std::unique_ptr<ProductLayer>> ProductLayer::Create(const LayerSp
   ESPALIER_RETURN_IF_ERROR(Validate(spec, shape));
   const MapShape output = {spec.units, shape.out_height(), shape.out_width()};
   std::unique_ptr<ProductLayer> layer(new ProductLayer(spec, input, output, index, context));
+  layer->geometry_ = shape;
   ESPALIER_RETURN_IF_ERROR(layer->AddTensors(shape, input_gradient, context));
   return layer;
 }
@@ -103,6 +104,7 @@ void ProductLayer::DrawDropout(const Pass& pass) {
 }
 
 void ProductLayer::Forward(const Pass& pass, const float* input) {
+  if (pass.observer != nullptr) (*pass.observer)(*this, input);
   DrawDropout(pass);
   float* y = mutable_output();
   const int64_t width = pass.extent.width;

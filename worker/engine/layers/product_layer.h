@@ -38,6 +38,8 @@ class ProductLayer final : public Layer {
   Activation activation() const { return spec_.activation; }
   size_t weight_tensor() const { return weight_tensor_; }
   int64_t input_features() const { return input_features_; }
+  // A linear layer is a convolution of single positions.
+  const ConvShape& geometry() const { return geometry_; }
   // Gradient at all positions of the weight, see WeightMatrix::FullGradient().
   void FullGradient(const float* delta, const float* input, int64_t stride, int64_t width,
                     const TileSink& sink) const {
@@ -53,6 +55,7 @@ class ProductLayer final : public Layer {
   void ToPreactivation(const Pass& pass, float* delta);
 
   LayerSpec spec_;
+  ConvShape geometry_;
   size_t index_;
   int64_t input_features_;
   size_t weight_tensor_ = 0;

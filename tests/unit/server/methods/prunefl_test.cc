@@ -6,8 +6,8 @@
 
 #include "common/base/status.h"
 #include "common/sparsity/selection.h"
-#include "server/methods/pruning/adjustment.h"
-#include "server/methods/pruning/weight_costs.h"
+#include "server/methods/gradual/adjustment.h"
+#include "server/methods/gradual/weight_costs.h"
 #include "tests/support/fake_fleet.h"
 #include "tests/unit/server/methods/test_jobs.h"
 

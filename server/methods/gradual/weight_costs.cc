@@ -1,4 +1,4 @@
-#include "server/methods/pruning/weight_costs.h"
+#include "server/methods/gradual/weight_costs.h"
 
 #include "common/base/status.h"
 #include "common/wire/model_spec/model_spec.h"

@@ -1,4 +1,4 @@
-#include "server/methods/pruning/adjustment.h"
+#include "server/methods/gradual/adjustment.h"
 
 #include <fmt/core.h>
 

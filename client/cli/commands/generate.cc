@@ -1,0 +1,122 @@
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <vector>
+
+#include "client/cli/commands/commands.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/format.h"
+#include "client/cli/language_export.h"
+#include "client/cli/local_cluster.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace espalier::cli {
+namespace {
+
+constexpr char kDescription[] = R"(Continue a text with a language model
+
+Examples:
+  espalier generate models/stories260K --prompt "Once upon a time"
+  espalier generate my-pruned-llm-5 --tokenizer models/stories260K --prompt "One day"
+
+MODEL is a folder in Hugging Face's layout, or a checkpoint of the coordinator.
+The most likely token is taken each time, so that the same model always writes
+the same. The work is done here, by espalier-worker.)";
+
+struct GenerateOptions {
+  std::string model;
+  std::string tokenizer;
+  std::string prompt;
+  int tokens = 100;
+  int threads = 1;
+};
+
+// Runs a program beside this one with this one's output, and waits for it.
+absl::StatusOr<int> RunBeside(const std::string& program,
+                              const std::vector<std::string>& arguments) {
+  const std::string path = ProgramPath(program);
+  std::vector<char*> argv = {const_cast<char*>(path.c_str())};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    execv(path.c_str(), argv.data());
+    _exit(kExitUnavailable);
+  }
+  int state = 0;
+  if (child < 0 || waitpid(child, &state, 0) != child || !WIFEXITED(state)) {
+    return base::MakeError(absl::StatusCode::kUnavailable, "PROGRAM_FAILED",
+                           fmt::format("expected {} beside this program to run, found that it did "
+                                       "not; install it there",
+                                       program));
+  }
+  return WEXITSTATUS(state);
+}
+
+// A folder that goes when this does.
+struct TemporaryFolder {
+  std::string path;
+  explicit TemporaryFolder(std::string made) : path(std::move(made)) {}
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+};
+
+absl::Status Download(Context& context, const std::string& name, const std::string& folder) {
+  ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
+  ESPALIER_ASSIGN_OR_RETURN(const v1::Checkpoint checkpoint,
+                            client->GetCheckpoint(ResourceName("checkpoints", name)));
+  const std::string file = folder + "/.download.safetensors";
+  ESPALIER_RETURN_IF_ERROR(
+      client->DownloadCheckpoint(checkpoint, file, [](int64_t) {}, context.stop()));
+  return ExportHuggingFace(file, folder);
+}
+
+absl::StatusOr<int> Generate(Context& context, const GenerateOptions& options) {
+  const bool is_folder = std::filesystem::is_directory(options.model);
+  if (!is_folder && options.tokenizer.empty()) {
+    return base::InvalidArgument("TOKENIZER_NEEDED",
+                                 "expected --tokenizer FOLDER: a checkpoint has no tokenizer of its "
+                                 "own; give the folder of the model that was pruned");
+  }
+  std::string pattern = (std::filesystem::temp_directory_path() / "espalier-XXXXXX").string();
+  if (!is_folder && mkdtemp(pattern.data()) == nullptr) {
+    return base::FailedPrecondition("FOLDER_UNUSABLE", "expected a temporary folder, found none");
+  }
+  const TemporaryFolder temporary(is_folder ? "" : pattern);
+  if (!is_folder) ESPALIER_RETURN_IF_ERROR(Download(context, options.model, temporary.path));
+  context.out << std::flush;
+  return RunBeside("espalier-worker",
+                   {"--generate", is_folder ? options.model : temporary.path, "--tokenizer",
+                    options.tokenizer.empty() ? options.model : options.tokenizer, "--prompt",
+                    options.prompt, "--tokens", std::to_string(options.tokens), "--threads",
+                    std::to_string(options.threads)});
+}
+
+}  // namespace
+
+void AddGenerate(CLI::App& parent, Command& chosen) {
+  auto options = std::make_shared<GenerateOptions>();
+  CLI::App* command = parent.add_subcommand("generate", kDescription);
+  command->add_option("MODEL", options->model, "Folder of a model, or a checkpoint")->required();
+  command->add_option("--prompt", options->prompt, "Text to continue")->required();
+  command->add_option("--tokenizer", options->tokenizer,
+                      "Folder with the tokenizer; default: the model's")
+      ->type_name("FOLDER");
+  command->add_option("--tokens", options->tokens, "Most tokens to add")
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  command->add_option("--threads", options->threads, "Threads to compute with")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command->callback([&chosen, options] {
+    chosen = [options](Context& context) { return Generate(context, *options); };
+  });
+}
+
+}  // namespace espalier::cli

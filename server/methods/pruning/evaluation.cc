@@ -1,0 +1,67 @@
+#include "server/methods/pruning/evaluation.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "server/methods/byte_codec.h"
+
+namespace espalier::server::methods {
+namespace {
+
+constexpr int32_t kMinBatchSize = 128;
+
+}  // namespace
+
+Step EvaluationStep(const v1::JobSpec& spec, int32_t round) {
+  Step step;
+  const bool everybody = spec.evaluation().federated() ||
+                         spec.data().partition().kind() == v1::Partition::KIND_LOCAL;
+  v1::EvaluateTask& task = *step.task.mutable_evaluate();
+  const int32_t least = spec.model().has_input_image() ? 1 : kMinBatchSize;
+  task.set_batch_size(std::max(spec.training().batch_size(), least));
+  task.set_whole_test_split(!everybody);
+  step.participants = everybody ? Participants::kAll : Participants::kAnyOne;
+  step.reducer = reduce::ReducerKind::kMetrics;
+  step.round = round;
+  return step;
+}
+
+std::optional<Score> ScoreOf(const reduce::Reduced& reduced) {
+  if (reduced.examples == 0) return std::nullopt;
+  const auto examples = static_cast<double>(reduced.examples);
+  return Score{reduced.loss_sum / examples, static_cast<double>(reduced.correct) / examples};
+}
+
+void SetScore(const std::optional<Score>& score, bool language, v1::RoundSummary& summary) {
+  if (!score) return;
+  summary.set_test_loss(score->loss);
+  summary.set_test_accuracy(score->accuracy);
+  if (language) summary.set_perplexity(std::exp(score->loss));
+}
+
+void SetDenseScore(const std::optional<Score>& score, bool language, v1::RoundSummary& summary) {
+  if (!score) return;
+  summary.set_dense_test_loss(score->loss);
+  summary.set_dense_test_accuracy(score->accuracy);
+  if (language) summary.set_dense_perplexity(std::exp(score->loss));
+}
+
+std::string EncodeScore(const std::optional<Score>& score) {
+  std::string bytes;
+  if (!score) return bytes;
+  ByteWriter writer(bytes);
+  writer.Put(score->loss);
+  writer.Put(score->accuracy);
+  return bytes;
+}
+
+std::optional<Score> DecodeScore(const std::string& bytes) {
+  if (bytes.empty()) return std::nullopt;
+  ByteReader reader(bytes);
+  Score score;
+  score.loss = reader.Get<double>();
+  score.accuracy = reader.Get<double>();
+  return score;
+}
+
+}  // namespace espalier::server::methods

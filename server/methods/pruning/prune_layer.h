@@ -1,0 +1,36 @@
+// One layer: from its weights and the statistics of its inputs to what is left of it.
+//
+// Shapes:      rows × columns, row by row.
+// Memory:      a few copies of the layer; SparseGPT's matrices (sparsegpt.h).
+// Determinism: independent of `threads`.
+// Errors:      InvalidArgument PATTERN_WIDTH; FailedPrecondition HESSIAN_SINGULAR,
+//              NO_CALIBRATION_DATA.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/sparsity/pruning/activation_statistics.h"
+#include "server/methods/pruning/settings.h"
+
+namespace espalier::server::methods {
+
+struct PrunedLayer {
+  std::vector<float> values;  // pruned ones are zero
+  sparsity::Mask mask;
+  int64_t exchanged = 0;
+  // ‖(W − W')X‖ / ‖WX‖; only with layer_errors. The initial one only when the mask was refined.
+  std::optional<double> output_error;
+  std::optional<double> initial_output_error;
+};
+
+// `refine` says whether this layer is one that DSnoT refines.
+absl::StatusOr<PrunedLayer> PruneLayer(const sparsity::WeightsView& weights,
+                                       const sparsity::ActivationStatistics& statistics,
+                                       const PruningSettings& settings, bool refine, int threads);
+
+// Threads for a layer's rows on this machine.
+int PruningThreads();
+
+}  // namespace espalier::server::methods

@@ -1,0 +1,57 @@
+#include "server/pretrained/model_library.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "common/base/status.h"
+
+namespace espalier::server::pretrained {
+namespace {
+
+constexpr size_t kMaxNameBytes = 200;
+
+bool IsFolderName(const std::string& name) {
+  const auto allowed = [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.';
+  };
+  return !name.empty() && name.size() <= kMaxNameBytes && name.front() != '.' &&
+         std::all_of(name.begin(), name.end(), allowed);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<language::CheckpointReader>> ModelLibrary::OpenLanguageModel(
+    const std::string& name) const {
+  if (!IsFolderName(name)) {
+    return base::InvalidArgument(
+        "MODEL_NAME",
+        fmt::format("expected the name of a folder under the coordinator's --models (letters, "
+                    "digits, '-', '_', '.'; no path), found '{}'",
+                    name));
+  }
+  if (models_root_.empty()) {
+    return base::FailedPrecondition(
+        "MODELS_UNSET", fmt::format("expected a coordinator with a folder of trained models, found "
+                                    "none for '{}'; start it with --models DIR",
+                                    name));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> known, files_.List(models_root_));
+  if (std::find(known.begin(), known.end(), name) == known.end()) {
+    return base::NotFound("MODEL_NOT_FOUND",
+                          fmt::format("expected a model under the coordinator's --models ({}), "
+                                      "found '{}'",
+                                      known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", ")),
+                                      name));
+  }
+  return language::CheckpointReader::Open(models_root_ + "/" + name);
+}
+
+absl::StatusOr<checkpoint::LoadedCheckpoint> ModelLibrary::LoadNetwork(
+    const std::string& name) const {
+  return checkpoints_.Load(name);
+}
+
+}  // namespace espalier::server::pretrained

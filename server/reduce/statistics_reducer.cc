@@ -1,0 +1,79 @@
+#include "server/reduce/statistics_reducer.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "common/base/status.h"
+
+namespace espalier::server::reduce {
+
+using sparsity::ActivationStatistics;
+
+int64_t StatisticsValues(const std::vector<StatisticsInput>& inputs) {
+  uint64_t bytes = 0;
+  for (const StatisticsInput& input : inputs) {
+    bytes += ActivationStatistics::EncodedBytes(input.columns, input.gram);
+  }
+  return static_cast<int64_t>(bytes / sizeof(float));
+}
+
+StatisticsReducer::StatisticsReducer(std::vector<StatisticsInput> inputs)
+    : inputs_(std::move(inputs)) {
+  for (const StatisticsInput& input : inputs_) sums_.emplace_back(input.columns, input.gram);
+}
+
+absl::StatusOr<std::vector<ActivationStatistics>> StatisticsReducer::Read(
+    const Partial& partial) const {
+  std::string bytes;
+  bytes.reserve(static_cast<size_t>(partial.values_count) * sizeof(float));
+  ESPALIER_RETURN_IF_ERROR(partial.values([&bytes](std::span<const float> piece) {
+    bytes.append(reinterpret_cast<const char*>(piece.data()), piece.size_bytes());
+    return absl::OkStatus();
+  }));
+  std::vector<ActivationStatistics> statistics;
+  std::string_view rest = bytes;
+  for (const StatisticsInput& input : inputs_) {
+    const uint64_t size = ActivationStatistics::EncodedBytes(input.columns, input.gram);
+    ESPALIER_ASSIGN_OR_RETURN(
+        ActivationStatistics one,
+        ActivationStatistics::Decode(rest.substr(0, size), input.columns, input.gram));
+    rest.remove_prefix(std::min<uint64_t>(size, rest.size()));
+    statistics.push_back(std::move(one));
+  }
+  return statistics;
+}
+
+absl::Status StatisticsReducer::Merge(const Partial& partial) {
+  ESPALIER_RETURN_IF_ERROR(ledger_.Check(partial));
+  if (partial.values_count != StatisticsValues(inputs_) || !partial.scores.empty()) {
+    return base::InvalidArgument(
+        "SHAPE_MISMATCH", fmt::format("expected {} bytes of statistics and nothing else, found {}",
+                                      StatisticsValues(inputs_) * 4, partial.values_count * 4));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<ActivationStatistics> statistics, Read(partial));
+  // All inputs are added to a copy first: a sum without room leaves this object as it was.
+  std::vector<ActivationStatistics> sums = sums_;
+  for (size_t i = 0; i < sums.size(); ++i) {
+    if (statistics[i].sequences() != partial.examples) {
+      return base::InvalidArgument(
+          "STATISTICS_INVALID",
+          fmt::format("expected statistics of {} examples, found {}", partial.examples,
+                      statistics[i].sequences()));
+    }
+    ESPALIER_RETURN_IF_ERROR(sums[i].Merge(statistics[i]));
+  }
+  sums_ = std::move(sums);
+  ledger_.Add(partial);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Reduced> StatisticsReducer::Finish() {
+  ESPALIER_ASSIGN_OR_RETURN(Reduced reduced, ledger_.Finish());
+  reduced.statistics = std::move(sums_);
+  return reduced;
+}
+
+}  // namespace espalier::server::reduce

@@ -1,0 +1,40 @@
+// StatisticsReducer: exact sums of activation statistics (common/sparsity/pruning).
+//
+// Shapes:      a partial's body is one encoded ActivationStatistics for each input of the task, one
+//              after the other; its float32 "values" are those bytes, four at a time.
+// Memory:      the sums of one step: 48 bytes per column, with Gram 8 per pair of columns more, and
+//              as much again while a partial is merged.
+// Determinism: sums of integers: independent of arrival and of how examples are divided.
+// Errors:      besides those of Reducer: InvalidArgument STATISTICS_INVALID, VALUE_OUT_OF_RANGE.
+#pragma once
+
+#include <vector>
+
+#include "server/reduce/ledger.h"
+#include "server/reduce/reducer.h"
+
+namespace espalier::server::reduce {
+
+struct StatisticsInput {
+  int64_t columns = 0;
+  bool gram = false;
+};
+
+// float32 values that a partial of these inputs carries.
+int64_t StatisticsValues(const std::vector<StatisticsInput>& inputs);
+
+class StatisticsReducer : public Reducer {
+ public:
+  explicit StatisticsReducer(std::vector<StatisticsInput> inputs);
+  absl::Status Merge(const Partial& partial) override;
+  absl::StatusOr<Reduced> Finish() override;
+
+ private:
+  absl::StatusOr<std::vector<sparsity::ActivationStatistics>> Read(const Partial& partial) const;
+
+  std::vector<StatisticsInput> inputs_;
+  Ledger ledger_{/*min_examples=*/0};
+  std::vector<sparsity::ActivationStatistics> sums_;
+};
+
+}  // namespace espalier::server::reduce

@@ -1,0 +1,156 @@
+#include "common/sparsity/pruning/dsnot.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "common/base/rng.h"
+#include "common/sparsity/pruning/scores.h"
+
+namespace espalier::sparsity {
+namespace {
+
+using ::testing::ElementsAre;
+
+// methods.md B.7.
+const std::vector<float> kWeights = {.5F, -.4F, .3F,  .2F,   .1F,  .6F,
+                                     -.7F, .05F, .25F, -.15F, .35F, -.45F};
+ColumnMoments GoldenMoments() {
+  ColumnMoments moments;
+  moments.sum = {.1, -.5, -.2, 3, 5, -1, .4, 6, -.3, -4, -.8, .6};
+  moments.sum_squares = {5, 2, 3, 1, 1.5, 1, 2.5, 4, 2, 2.5, 1.2, 1.9};
+  moments.variance = {.5, .4, .3, .6, .7, .2, .5, .8, .45, .9, .35, .55};
+  moments.pooled_variance = moments.variance;
+  return moments;
+}
+
+std::vector<int> Pruned(const Mask& mask) {
+  std::vector<int> pruned;
+  for (size_t j = 0; j < mask.kept.size(); ++j) {
+    if (mask.kept[j] == 0) pruned.push_back(static_cast<int>(j));
+  }
+  return pruned;
+}
+
+DsnotResult RefineGolden(bool sign_check, Mask& mask) {
+  const ColumnMoments moments = GoldenMoments();
+  mask = *WandaMask({kWeights, 1, 12}, moments.sum_squares, {.sparsity = .5}, 1);
+  EXPECT_THAT(Pruned(mask), ElementsAre(3, 4, 7, 8, 9, 10));
+  return RefineMask({kWeights, 1, 12}, moments, WandaFactors(moments.sum_squares),
+                    {.sparsity = .5}, {.sign_check = sign_check}, 1, mask);
+}
+
+TEST(DsnotTest, GoldenRowWithTheSignCheck) {
+  Mask mask;
+  const DsnotResult result = RefineGolden(true, mask);
+  EXPECT_THAT(Pruned(mask), ElementsAre(2, 4, 7, 8, 9, 10));
+  EXPECT_NEAR(result.mean_error_before, 1.645, 1e-6);
+  EXPECT_NEAR(result.mean_error_after, .985, 1e-6);
+  EXPECT_EQ(result.exchanges, 1);
+}
+
+TEST(DsnotTest, GoldenRowWithoutTheSignCheck) {
+  Mask mask;
+  const DsnotResult result = RefineGolden(false, mask);
+  EXPECT_THAT(Pruned(mask), ElementsAre(0, 1, 2, 5, 7, 11));
+  EXPECT_NEAR(result.mean_error_after, .380, 1e-6);
+  EXPECT_EQ(result.exchanges, 5);
+}
+
+struct Layer {
+  int64_t rows = 24;
+  int64_t columns = 48;
+  std::vector<float> weights;
+  ColumnMoments moments;
+};
+
+Layer RandomLayer(uint64_t key) {
+  base::Rng rng(base::StreamKey(11, "layer", {key}));
+  Layer layer;
+  for (int64_t i = 0; i < layer.rows * layer.columns; ++i) {
+    layer.weights.push_back(static_cast<float>(rng.Normal()));
+  }
+  ColumnMoments& moments = layer.moments;
+  for (int64_t j = 0; j < layer.columns; ++j) {
+    moments.sum.push_back(j % 9 == 4 ? 0 : rng.Normal() * 10);
+    moments.sum_squares.push_back(std::abs(rng.Normal()) + .1);
+    moments.variance.push_back(j % 7 == 3 ? 0 : rng.Uniform() + .1);
+  }
+  moments.pooled_variance = moments.variance;
+  return layer;
+}
+
+DsnotResult Refine(const Layer& layer, const Pattern& pattern, const DsnotOptions& options,
+                   int threads, Mask& mask) {
+  const auto factors = WandaFactors(layer.moments.sum_squares);
+  const WeightsView view{layer.weights, layer.rows, layer.columns};
+  mask = *MaskByRows(view, factors, pattern, threads);
+  return RefineMask(view, layer.moments, factors, pattern, options, threads, mask);
+}
+
+TEST(DsnotTest, KeepsTheNumberOfWeightsOfEveryRowAndSettlesMostRows) {
+  const Layer layer = RandomLayer(1);
+  Mask mask;
+  const DsnotResult result = Refine(layer, {.sparsity = .6}, {}, 1, mask);
+  for (int64_t i = 0; i < layer.rows; ++i) {
+    int64_t kept = 0;
+    for (const uint8_t bit : mask.row(i)) kept += bit;
+    EXPECT_EQ(kept, 48 - 28);
+  }
+  EXPECT_GT(result.exchanges, layer.rows);
+  EXPECT_LT(result.mean_error_after, result.mean_error_before);
+}
+
+TEST(DsnotTest, IsTheSameForAnyNumberOfThreads) {
+  const Layer layer = RandomLayer(2);
+  Mask one;
+  Mask four;
+  Refine(layer, {.sparsity = .5}, {}, 1, one);
+  Refine(layer, {.sparsity = .5}, {}, 4, four);
+  EXPECT_EQ(one.kept, four.kept);
+}
+
+TEST(DsnotTest, KeepsGroupsWhole) {
+  const Layer layer = RandomLayer(3);
+  for (const Pattern pattern : {Pattern{.kept = 2, .group = 4}, Pattern{.kept = 4, .group = 8}}) {
+    Mask mask;
+    const DsnotResult result = Refine(layer, pattern, {.sign_check = true}, 2, mask);
+    EXPECT_GT(result.exchanges, 0);
+    for (size_t begin = 0; begin < mask.kept.size(); begin += pattern.group) {
+      int kept = 0;
+      for (int k = 0; k < pattern.group; ++k) kept += mask.kept[begin + k];
+      EXPECT_EQ(kept, pattern.kept);
+    }
+  }
+}
+
+TEST(DsnotTest, NeverTakesAColumnTwiceAndNeverPrunesOneWithoutContribution) {
+  // All kept columns contribute exactly nothing: there is no exchange, whatever the error.
+  const std::vector<float> weights = {5, 5, 1, 1};
+  ColumnMoments moments;
+  moments.sum = {0, 0, 3, 3};
+  moments.sum_squares = {1, 1, 1, 1};
+  moments.variance = moments.pooled_variance = {1, 1, 1, 1};
+  Mask mask = *MagnitudeMask({weights, 1, 4}, {.sparsity = .5}, 1);
+  const DsnotResult result =
+      RefineMask({weights, 1, 4}, moments, std::vector<float>(4, 1.0F), {.sparsity = .5}, {}, 1, mask);
+  EXPECT_EQ(result.exchanges, 0);
+  EXPECT_THAT(mask.kept, ElementsAre(1, 1, 0, 0));
+}
+
+TEST(DsnotTest, ColumnsWhoseInputDoesNotVaryAreRegrownLast) {
+  const std::vector<float> weights = {-5, -4, 1, 1};
+  ColumnMoments moments;
+  moments.sum = {1, 1, 9, 2};
+  moments.sum_squares = {100, 100, 1, 1};
+  moments.variance = moments.pooled_variance = {1, 1, 0, 1};
+  Mask mask = *WandaMask({weights, 1, 4}, moments.sum_squares, {.sparsity = .5}, 1);
+  DsnotOptions options;
+  options.max_cycles = 1;
+  RefineMask({weights, 1, 4}, moments, std::vector<float>(4, 1.0F), {.sparsity = .5}, options, 1, mask);
+  EXPECT_THAT(mask.kept, ElementsAre(1, 0, 0, 1));
+}
+
+}  // namespace
+}  // namespace espalier::sparsity
