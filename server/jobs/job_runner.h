@@ -16,7 +16,6 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -28,6 +27,7 @@
 #include "common/metrics/metrics.h"
 #include "server/checkpoint/checkpoint_store.h"
 #include "server/events/event_log.h"
+#include "server/jobs/corrections.h"
 #include "server/methods/program.h"
 #include "server/round/blob_store.h"
 #include "server/round/step_runner.h"
@@ -68,9 +68,6 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void Accept(round::Upload upload, std::function<void(absl::Status)> done);
 
  private:
-  // Control-variate corrections of the next step, by participant.
-  using Corrections = std::map<std::string, std::shared_ptr<const round::Blob>>;
-
   // What the pool makes of a finished step: the transition, ready to be published.
   struct Prepared {
     methods::Transition transition;
@@ -79,7 +76,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
     std::shared_ptr<const round::Blob> topology;
     std::shared_ptr<const round::Blob> update;  // null when the structure is the same or is all new
     std::string update_base_hash;
-    Corrections corrections;
+    Corrections corrections;  // of the next step
     std::optional<checkpoint::CheckpointInfo> checkpoint;
     absl::Status checkpoint_status;
     std::string model_hash;  // of the committed model
@@ -96,7 +93,6 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   absl::StatusOr<Prepared> Prepare(
       const std::function<absl::StatusOr<methods::Transition>()>& next) const;
   absl::Status Publish(Prepared& prepared) const;
-  void PublishCorrections(Prepared& prepared) const;
   void WriteCheckpoint(Prepared& prepared) const;
   void Apply(absl::StatusOr<Prepared> prepared);
   void CommitRound(Prepared& prepared);
