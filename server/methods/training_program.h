@@ -1,7 +1,7 @@
 // TrainingProgram: the loop that federated training methods share.
 //
-//   train (cohort, the job's rule) → server's optimizer → [evaluate on all participants' test shares] → [evaluate centrally] →
-//   commit → evolve the structure → next round
+//   train (cohort, the job's rule) → server's optimizer → [evaluate on all participants' test
+//   shares] → [evaluate centrally] → commit → evolve the structure → next round
 //
 // A method may have steps of its own before the first round (StartPrelude()).
 //
