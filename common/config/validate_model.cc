@@ -322,7 +322,7 @@ void ValidateTransformer(const v1::ModelSpec& model, const v1::MethodSpec& metho
                        spec.heads()));
   in.Check(spec.heads() % spec.kv_heads() == 0, "kv_heads",
            fmt::format("must divide heads, found {} and {}", spec.kv_heads(), spec.heads()));
-  if (whole) ValidateSize(model, method, at);
+  if (whole) ValidateSize(model, method, "transformer", at);
 }
 
 }  // namespace

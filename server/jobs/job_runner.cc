@@ -14,7 +14,6 @@
 #include "common/wire/proto_time.h"
 #include "common/wire/topology_codec.h"
 #include "common/wire/values_codec.h"
-#include "server/methods/aggregation/control_variates.h"
 #include "server/reduce/statistics_reducer.h"
 
 namespace espalier::server::jobs {
@@ -233,7 +232,11 @@ absl::Status JobRunner::Publish(Prepared& prepared) const {
     prepared.optimizer_state = services_.blobs.Put(
         std::string(wire::ValuesAsBytes(model.optimizer_state)), true, traffic_);
   }
-  PublishCorrections(prepared);
+  if (prepared.transition.step->task.train().training().control_variates()) {
+    prepared.corrections = PublishCorrections(prepared.transition.state.server,
+                                              ChooseParticipants(*prepared.transition.step),
+                                              traffic_, services_.blobs);
+  }
   if (state_.model.topology != nullptr && state_.model.topology->hash() == model.topology->hash()) {
     prepared.topology = topology_;
     prepared.update = update_;
@@ -249,26 +252,6 @@ absl::Status JobRunner::Publish(Prepared& prepared) const {
   prepared.update = services_.blobs.Put(update.SerializeAsString(), false, traffic_);
   prepared.update_base_hash = change.base->hash();
   return absl::OkStatus();
-}
-
-void JobRunner::PublishCorrections(Prepared& prepared) const {
-  const methods::Step& step = *prepared.transition.step;
-  if (!step.task.train().training().control_variates()) return;
-  const methods::ServerState& server = prepared.transition.state.server;
-  std::shared_ptr<const round::Blob> first;  // of all who take part for the first time
-  for (const round::ParticipantSpec& participant : ChooseParticipants(step)) {
-    const bool is_new = !server.controls.contains(participant.name);
-    if (is_new && first != nullptr) {
-      prepared.corrections[participant.name] = first;
-      continue;
-    }
-    const std::vector<float> correction = methods::Correction(server, participant.name);
-    if (correction.empty()) continue;
-    const auto blob =
-        services_.blobs.Put(std::string(wire::ValuesAsBytes(correction)), true, traffic_);
-    prepared.corrections[participant.name] = blob;
-    if (is_new) first = blob;
-  }
 }
 
 absl::StatusOr<checkpoint::CheckpointInfo> JobRunner::WriteModel(

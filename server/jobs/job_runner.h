@@ -16,7 +16,6 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -24,6 +23,7 @@
 #include <vector>
 
 #include "server/events/event_log.h"
+#include "server/jobs/corrections.h"
 #include "server/jobs/language_model.h"
 #include "server/jobs/services.h"
 #include "server/methods/program.h"
@@ -55,9 +55,6 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void Accept(round::Upload upload, std::function<void(absl::Status)> done);
 
  private:
-  // Control-variate corrections of the next step, by participant.
-  using Corrections = std::map<std::string, std::shared_ptr<const round::Blob>>;
-
   // What the pool makes of a finished step: the transition, ready to be published.
   struct Prepared {
     methods::Transition transition;
@@ -66,7 +63,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
     std::shared_ptr<const round::Blob> topology;
     std::shared_ptr<const round::Blob> update;  // null when the structure is the same or is all new
     std::string update_base_hash;
-    Corrections corrections;
+    Corrections corrections;  // of the next step
     std::shared_ptr<const PublishedLanguageModel> language;  // null: the model is values
     std::optional<checkpoint::CheckpointInfo> checkpoint;
     absl::Status checkpoint_status;
@@ -83,7 +80,6 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   absl::StatusOr<Prepared> Prepare(
       const std::function<absl::StatusOr<methods::Transition>()>& next) const;
   absl::Status Publish(Prepared& prepared) const;
-  void PublishCorrections(Prepared& prepared) const;
   void WriteCheckpoint(Prepared& prepared) const;
   // Of the model that `prepared` commits; at most one of its two forms is set.
   absl::StatusOr<checkpoint::CheckpointInfo> WriteModel(

@@ -60,6 +60,28 @@ class ConvTest(unittest.TestCase):
                 density = 1 if name == "dense" else 0.3
                 self.assertAlmostEqual(density, job["history"][-1]["density"], delta=0.01)
 
+    def test_with_batch_norm_every_aggregation_learns_digits(self):
+        plain_sgd = {
+            "batch_size": 16,
+            "local_epochs": 1,
+            "optimizer": {"kind": "sgd", "learning_rate": 0.05},
+        }
+        for sections in (
+            {"aggregation": {"rule": "median"}},
+            {"aggregation": {"rule": "multi_krum", "selected": 2}},
+            {"aggregation": {"clip_norm": 2, "server_optimizer": "adam"}},
+            {"training": plain_sgd | {"control_variates": True}},
+            {"training": plain_sgd | {"proximal_mu": 0.1}},
+        ):
+            with self.subTest(**sections):
+                job = self.cluster.run(
+                    digits_job(rounds=8, model=MODEL, method=METHODS["fedtiny"], **sections)
+                )
+                history = job["history"]
+                self.assertGreater(sum(int(s["weights_changed"]) for s in history), 0)
+                self.assertLess(history[-1]["train_loss"], history[0]["train_loss"])
+                self.assertGreater(history[-1]["test_accuracy"], 0.7)
+
     def test_same_job_gives_the_same_model(self):
         for name in ("rigl", "exact growth", "feddst", "fedmef"):
             with self.subTest(name):
