@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <limits>
+#include <numeric>
 #include <utility>
 
 #include "common/base/status.h"
@@ -10,12 +13,23 @@
 
 namespace espalier::worker::engine {
 
+// Where the outputs lie that one place in the window of a convolution has a part in, and its
+// inputs.
+struct Tap {
+  int64_t row_begin = 0;  // of outputs
+  int64_t row_end = 0;
+  int64_t col_begin = 0;
+  int64_t length = 0;  // outputs in a row
+  int64_t input = 0;   // of the first output in the first row, within the channel
+};
+
 // The weights of one layer that are left, by ascending position.
 struct SynapticFlow::Weight {
   ConvShape shape;  // a linear layer is a convolution of single positions
+  std::vector<Tap> taps;
   bool sparsifiable = false;
   int64_t first = 0;  // of the tensor among the positions of sparsifiable ones
-  std::vector<int64_t> positions;
+  std::vector<uint32_t> positions;
   std::vector<double> magnitudes;
   std::vector<double> scores;
 };
@@ -37,31 +51,42 @@ struct SynapticFlow::Node {
 
 namespace {
 
-// One weight of a convolution as pieces of rows: calls body(first output, first input, length) for
-// every row of outputs; consecutive outputs are `stride` inputs apart.
-template <typename Body>
-void ForRows(const ConvShape& s, int64_t position, const Body& body) {
-  const int64_t channel = position / s.cols();
-  const int64_t col = position % s.cols();
-  const int64_t window = s.kernel * s.kernel;
-  const int64_t down = col % window / s.kernel - s.padding;
-  const int64_t right = col % s.kernel - s.padding;
+std::vector<Tap> TapsOf(const ConvShape& s) {
+  std::vector<Tap> taps;
   const auto up = [&](int64_t value) { return (value + s.stride - 1) / s.stride; };
-  const int64_t row_begin = up(std::max<int64_t>(0, -down));
-  const int64_t row_end = std::min(s.out_height(), up(s.in_height - down));
-  const int64_t col_begin = up(std::max<int64_t>(0, -right));
-  const int64_t col_end = std::min(s.out_width(), up(s.in_width - right));
-  if (col_begin >= col_end) return;
-  for (int64_t row = row_begin; row < row_end; ++row) {
-    body((channel * s.out_height() + row) * s.out_width() + col_begin,
-         ((col / window) * s.in_height + row * s.stride + down) * s.in_width +
-             col_begin * s.stride + right,
-         col_end - col_begin);
+  for (int64_t place = 0; place < s.kernel * s.kernel; ++place) {
+    const int64_t down = place / s.kernel - s.padding;
+    const int64_t right = place % s.kernel - s.padding;
+    Tap tap = {.row_begin = up(std::max<int64_t>(0, -down)),
+               .row_end = std::min(s.out_height(), up(s.in_height - down)),
+               .col_begin = up(std::max<int64_t>(0, -right))};
+    tap.length = std::min(s.out_width(), up(s.in_width - right)) - tap.col_begin;
+    if (tap.length <= 0) tap.row_end = tap.row_begin;
+    tap.input = (tap.row_begin * s.stride + down) * s.in_width + tap.col_begin * s.stride + right;
+    taps.push_back(tap);
+  }
+  return taps;
+}
+
+// One weight at `col` of output channel `row` as pieces of rows: calls body(first output, first
+// input, length) for each; consecutive outputs are `stride` inputs apart.
+template <typename Body>
+void ForRows(const ConvShape& s, const std::vector<Tap>& taps, uint32_t row, uint32_t col,
+             const Body& body) {
+  const auto window = static_cast<uint32_t>(taps.size());
+  const uint32_t channel = col / window;
+  const Tap& tap = taps[col % window];
+  int64_t to = (row * s.out_height() + tap.row_begin) * s.out_width() + tap.col_begin;
+  int64_t from = channel * s.in_height * s.in_width + tap.input;
+  for (int64_t i = tap.row_begin; i < tap.row_end; ++i) {
+    body(to, from, tap.length);
+    to += s.out_width();
+    from += s.stride * s.in_width;
   }
 }
 
 // The entries of ascending `positions` whose row is in `rows`.
-RowRange EntriesOf(const std::vector<int64_t>& positions, int64_t cols, RowRange rows) {
+RowRange EntriesOf(const std::vector<uint32_t>& positions, int64_t cols, RowRange rows) {
   const auto at = [&](int64_t row) {
     return std::ranges::lower_bound(positions, row * cols) - positions.begin();
   };
@@ -140,11 +165,21 @@ class SynapticFlow::Builder {
     ESPALIER_ASSIGN_OR_RETURN(const size_t tensor, Take(spec.units, weight.shape.cols()));
     const tensor::ModelTopology& topology = *flow_.topology_;
     const auto stored = values_.subspan(topology.offset(tensor), topology.stored(tensor));
-    if (topology.is_sparse(tensor)) {
-      weight.positions = topology.topology(tensor).Positions();
-    } else {
-      for (int64_t i = 0; i < topology.stored(tensor); ++i) weight.positions.push_back(i);
+    if (topology.layout()[tensor].size() > std::numeric_limits<uint32_t>::max()) {
+      return base::InvalidArgument(
+          "MODEL_TOO_LARGE", fmt::format("expected at most 2^32 − 1 positions in a tensor, found "
+                                         "{}; use smaller layers",
+                                         topology.layout()[tensor].size()));
     }
+    weight.taps = TapsOf(weight.shape);
+    if (topology.is_sparse(tensor)) {
+      const std::vector<int64_t> positions = topology.topology(tensor).Positions();
+      weight.positions.assign(positions.begin(), positions.end());
+    } else {
+      weight.positions.resize(stored.size());
+      std::iota(weight.positions.begin(), weight.positions.end(), 0U);
+    }
+    weight.magnitudes.reserve(stored.size());
     for (const float value : stored) weight.magnitudes.push_back(std::abs(value));
     weight.scores.resize(stored.size());
     weight.sparsifiable = topology.layout()[tensor].sparsifiable;
@@ -210,47 +245,45 @@ absl::StatusOr<SynapticFlow> SynapticFlow::Create(
 
 void SynapticFlow::Multiply(const Weight& weight, const Activations& input,
                             Activations& output) const {
-  const int64_t stride = weight.shape.stride;
-  ParallelRows(threads_, weight.shape.out_channels, [&](RowRange rows) {
-    const RowRange entries = EntriesOf(weight.positions, weight.shape.cols(), rows);
-    for (int64_t k = entries.begin; k < entries.end; ++k) {
-      const double w = weight.magnitudes[k];
-      ForRows(weight.shape, weight.positions[k], [&](int64_t to, int64_t from, int64_t length) {
-        for (int64_t i = 0; i < length; ++i) output[to + i] += w * input[from + i * stride];
-      });
-    }
-  });
-}
-
-void SynapticFlow::ScoreWeights(Weight& weight, const Activations& input,
-                                const Activations& delta) const {
-  const int64_t stride = weight.shape.stride;
-  const auto entries = static_cast<int64_t>(weight.positions.size());
-  ParallelRows(threads_, entries, [&](RowRange range) {
-    for (int64_t k = range.begin; k < range.end; ++k) {
-      double sum = 0;
-      ForRows(weight.shape, weight.positions[k], [&](int64_t to, int64_t from, int64_t length) {
-        for (int64_t i = 0; i < length; ++i) sum += delta[to + i] * input[from + i * stride];
-      });
-      weight.scores[k] = weight.magnitudes[k] * sum;
-    }
-  });
-}
-
-SynapticFlow::Activations SynapticFlow::MultiplyTransposed(const Weight& weight,
-                                                           const Activations& delta) const {
   const ConvShape& shape = weight.shape;
-  const int64_t window = shape.kernel * shape.kernel;
+  const auto cols = static_cast<uint32_t>(shape.cols());
+  ParallelRows(threads_, shape.out_channels, [&](RowRange rows) {
+    const RowRange entries = EntriesOf(weight.positions, cols, rows);
+    for (int64_t k = entries.begin; k < entries.end; ++k) {
+      const uint32_t position = weight.positions[k];
+      const double w = weight.magnitudes[k];
+      ForRows(shape, weight.taps, position / cols, position % cols,
+              [&](int64_t to, int64_t from, int64_t length) {
+                for (int64_t i = 0; i < length; ++i) {
+                  output[to + i] += w * input[from + i * shape.stride];
+                }
+              });
+    }
+  });
+}
+
+SynapticFlow::Activations SynapticFlow::ScoreWeights(Weight& weight, const Activations& input,
+                                                     const Activations& delta) const {
+  const ConvShape& shape = weight.shape;
+  const auto cols = static_cast<uint32_t>(shape.cols());
+  const auto window = static_cast<int64_t>(weight.taps.size());
   Activations result(shape.in_features());
   // Every thread has input channels of its own, and adds to them in the order of positions.
   ParallelRows(threads_, shape.in_channels, [&](RowRange channels) {
+    const RowRange own = {channels.begin * window, channels.end * window};
     for (size_t k = 0; k < weight.positions.size(); ++k) {
-      const int64_t channel = weight.positions[k] % shape.cols() / window;
-      if (channel < channels.begin || channel >= channels.end) continue;
+      const uint32_t col = weight.positions[k] % cols;
+      if (col < own.begin || col >= own.end) continue;
       const double w = weight.magnitudes[k];
-      ForRows(shape, weight.positions[k], [&](int64_t to, int64_t from, int64_t length) {
-        for (int64_t i = 0; i < length; ++i) result[from + i * shape.stride] += w * delta[to + i];
-      });
+      double sum = 0;
+      ForRows(shape, weight.taps, weight.positions[k] / cols, col,
+              [&](int64_t to, int64_t from, int64_t length) {
+                for (int64_t i = 0; i < length; ++i) {
+                  sum += delta[to + i] * input[from + i * shape.stride];
+                  result[from + i * shape.stride] += w * delta[to + i];
+                }
+              });
+      weight.scores[k] = w * sum;
     }
   });
   return result;
@@ -350,8 +383,7 @@ SynapticFlow::Activations SynapticFlow::Backward(Node& node, const Activations& 
   switch (node.kind) {
     case LayerKind::kLinear:
     case LayerKind::kConv:
-      ScoreWeights(weights_[node.weight], input, delta);
-      return MultiplyTransposed(weights_[node.weight], delta);
+      return ScoreWeights(weights_[node.weight], input, delta);
     case LayerKind::kBatchNorm:
       for (size_t i = 0; i < delta.size(); ++i) {
         delta[i] *= node.factors[i / node.output.positions()];
@@ -391,30 +423,30 @@ void SynapticFlow::Score() {
 }
 
 void SynapticFlow::Prune(int64_t count) {
-  struct Entry {
-    double score;
-    int64_t position;
-  };
-  const auto better = [](const Entry& a, const Entry& b) {
-    return a.score != b.score ? a.score > b.score : a.position < b.position;
-  };
-  std::vector<Entry> entries;
+  std::vector<double> scores;
   for (const Weight& weight : weights_) {
-    for (size_t k = 0; weight.sparsifiable && k < weight.positions.size(); ++k) {
-      entries.push_back({weight.scores[k], weight.first + weight.positions[k]});
+    if (weight.sparsifiable) {
+      scores.insert(scores.end(), weight.scores.begin(), weight.scores.end());
     }
   }
-  if (count >= static_cast<int64_t>(entries.size())) return;
-  std::ranges::nth_element(entries, entries.begin() + count, better);
-  const Entry bound = entries[count];
+  // Numbers that are none have no order; NormalizedScores() shows them.
+  const bool finite =
+      std::ranges::all_of(scores, [](double score) { return std::isfinite(score); });
+  if (!finite || count >= static_cast<int64_t>(scores.size())) return;
+  // Everything above the score of the first that goes stays, and of its equals the first ones.
+  std::ranges::nth_element(scores, scores.begin() + count, std::greater{});
+  const double bound = scores[count];
+  int64_t equals = count - std::count_if(scores.begin(), scores.begin() + count,
+                                         [&](double score) { return score > bound; });
   for (Weight& weight : weights_) {
     if (!weight.sparsifiable) continue;
     size_t kept = 0;
     for (size_t k = 0; k < weight.positions.size(); ++k) {
-      if (!better({weight.scores[k], weight.first + weight.positions[k]}, bound)) continue;
+      const double score = weight.scores[k];
+      if (score < bound || (score == bound && equals-- <= 0)) continue;
       weight.positions[kept] = weight.positions[k];
       weight.magnitudes[kept] = weight.magnitudes[k];
-      weight.scores[kept] = weight.scores[k];
+      weight.scores[kept] = score;
       ++kept;
     }
     weight.positions.resize(kept);

@@ -10,10 +10,12 @@
 // Range:       arithmetic in double. After each layer of the outer chain (a residual block is one)
 //              everything is multiplied by a power of two that brings the largest activation near
 //              1: all scores of a network then have one factor in common, whatever its depth.
-// Memory:      24 bytes per weight that is left, 16 per activation of one example.
-// Threading:   one caller; work is split over `threads`. Determinism: the same bits for any number
+// Memory:      20 bytes per weight that is left and 8 more to prune, 16 per activation of one
+// example. Threading:   one caller; work is split over `threads`. Determinism: the same bits for
+// any number
 //              of threads; among equal scores the lower position stays.
-// Errors:      Create(): those of a layout that does not fit (SHAPE_MISMATCH).
+// Errors:      Create(): InvalidArgument for a model that does not fit (SHAPE_MISMATCH) or has a
+//              tensor of 2^32 positions or more (MODEL_TOO_LARGE).
 // Source:      Tanaka et al., NeurIPS 2020, algorithm 1.
 #pragma once
 
@@ -40,7 +42,8 @@ class SynapticFlow {
 
   // Scores what is left.
   void Score();
-  // Leaves the `count` sparsifiable weights of largest score; all when there are fewer.
+  // Leaves the `count` sparsifiable weights of largest score; all when there are fewer, or when
+  // scores are not finite.
   void Prune(int64_t count);
 
   // Scores of the last Score(), one for every position of the sparsifiable tensors, in layout
@@ -63,8 +66,9 @@ class SynapticFlow {
   Activations Backward(std::vector<Node>& chain, const Activations& input, Activations delta);
   Activations Backward(Node& node, const Activations& input, Activations delta);
   void Multiply(const Weight& weight, const Activations& input, Activations& output) const;
-  void ScoreWeights(Weight& weight, const Activations& input, const Activations& delta) const;
-  Activations MultiplyTransposed(const Weight& weight, const Activations& delta) const;
+  // Scores one layer, and returns the gradient with respect to its input.
+  Activations ScoreWeights(Weight& weight, const Activations& input,
+                           const Activations& delta) const;
 
   std::shared_ptr<const tensor::ModelTopology> topology_;
   int threads_;

@@ -285,6 +285,17 @@ TEST(SynapticFlowTest, WeightsWithoutFlowCountAsLeft) {
   EXPECT_THAT(flow.NormalizedScores(), Each(testing::FloatEq(0x1p-59F)));
 }
 
+TEST(SynapticFlowTest, FlowBeyondDoubleShowsInTheScores) {
+  const NetworkSpec spec = {.input_features = 2, .layers = {{.units = 2}, {.units = 2}}};
+  const auto topology = MakeModelTopology(spec, 1);
+  const std::vector<float> values(topology->total_stored(), INFINITY);
+  auto flow = SynapticFlow::Create(spec, topology, values, 1).value();
+  flow.Score();
+  flow.Prune(3);
+  EXPECT_TRUE(std::ranges::any_of(flow.NormalizedScores(),
+                                  [](float score) { return !std::isfinite(score); }));
+}
+
 TEST(SynapticFlowTest, TheSameBitsForAnyNumberOfThreads) {
   const NetworkSpec spec =
       ImageSpec({Conv(5, 3, 1, 1), Residual({Conv(5, 3, 1, 1), Conv(5, 3, 1, 1)}, {})});
