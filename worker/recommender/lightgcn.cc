@@ -127,8 +127,7 @@ class LightGcn final : public RecommenderModel {
     }
     for (BatchRows& side : rows) {
       std::ranges::sort(side.nodes);
-      const auto rest = std::ranges::unique(side.nodes);
-      side.nodes.erase(rest.begin(), rest.end());
+      side.nodes.erase(std::unique(side.nodes.begin(), side.nodes.end()), side.nodes.end());
       const auto size = static_cast<int64_t>(side.nodes.size());
       side.l2_weight.resize(size);
       side.embeddings = AlignedBuffer(size * stride_);

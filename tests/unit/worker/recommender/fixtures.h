@@ -47,6 +47,27 @@ inline std::shared_ptr<const Interactions> SmallInteractions(uint64_t seed = 3) 
       Interactions::Create(kItems, std::move(offsets), std::move(columns)).value());
 }
 
+// 0 to 3 values for each user, or item, in each field of an AutoInt model.
+inline std::vector<std::shared_ptr<const Interactions>> SmallFields(
+    const v1::RecommenderSpec& spec) {
+  std::vector<std::shared_ptr<const Interactions>> fields;
+  for (const v1::AutoIntField& field : spec.autoint().fields()) {
+    std::vector<int64_t> offsets = {0};
+    std::vector<int32_t> values;
+    for (int64_t row = 0; row < (field.of_items() ? kItems : kUsers); ++row) {
+      for (const int64_t value : sparsity::DrawPositions(
+               base::StreamKey(fields.size(), "field", {static_cast<uint64_t>(row)}), row % 4,
+               field.values())) {
+        values.push_back(static_cast<int32_t>(value));
+      }
+      offsets.push_back(static_cast<int64_t>(values.size()));
+    }
+    fields.push_back(std::make_shared<const Interactions>(
+        Interactions::Create(field.values(), std::move(offsets), std::move(values)).value()));
+  }
+  return fields;
+}
+
 // Sparsifiable tensors at `density`; at 1 they are dense.
 inline std::shared_ptr<const tensor::ModelTopology> MakeTopology(const v1::RecommenderSpec& spec,
                                                                  double density,
@@ -85,7 +106,8 @@ inline std::unique_ptr<RecommenderModel> MakeModel(
     const v1::RecommenderSpec& spec, std::shared_ptr<const tensor::ModelTopology> topology,
     std::shared_ptr<const Interactions> train, int threads = 1,
     const engine::OptimizerSpec& optimizer = AdamSpec()) {
-  auto model = RecommenderModel::Create(spec, optimizer, topology, std::move(train), 64, threads);
+  auto model = RecommenderModel::Create(spec, optimizer, topology, std::move(train), 64, threads,
+                                        SmallFields(spec));
   EXPECT_TRUE(model.ok()) << model.status();
   EXPECT_TRUE((*model)->SetValues(RandomValues(topology->total_stored())).ok());
   return *std::move(model);

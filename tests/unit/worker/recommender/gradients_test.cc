@@ -28,7 +28,9 @@ TEST_P(GradientsTest, AgreeWithFiniteDifferencesOfTheReference) {
   std::vector<float> gradients(model_->values().size());
   const StepResult result = model_->Gradients(step_, gradients);
   Tensors tensors = DenseTensors(*topology_, model_->values());
-  const auto loss = [&] { return ReferenceLoss(spec_, *train_, step_, tensors); };
+  const auto loss = [&] {
+    return ReferenceLoss(spec_, *train_, step_, tensors, SmallFields(spec_));
+  };
   EXPECT_NEAR(result.loss, loss(), 1e-4 * std::abs(loss()));
   for (size_t t = 0; t < topology_->num_tensors(); ++t) {
     std::vector<int64_t> positions;
@@ -112,15 +114,21 @@ TEST_P(GrowthTest, GradientsOfSeveralStepsAddUpByMagnitude) {
 constexpr char kNeuMf[] = "neumf { dimensions: 5 hidden: 7 hidden: 4 dropout: 0 negatives: 3 }";
 constexpr char kMultVae[] = "multvae { hidden: 9 latent: 4 anneal_steps: 10 }";
 
+constexpr char kAutoInt[] = R"(autoint {
+  dimensions: 5 layers: 2 heads: 2 units: 6 dropout: 0 negatives: 3
+  fields { values: 8 of_items: true } fields { values: 9 } })";
+
 const Case kSparse[] = {{"LightGcn", "lightgcn { dimensions: 10 l2: 0.3 }", 0.3},
                         {"OneLayer", "lightgcn { dimensions: 20 layers: 1 }", 0.5},
                         {"NoLayers", "lightgcn { dimensions: 3 layers: 0 l2: 1 }", 0.5},
                         {"FourLayers", "lightgcn { dimensions: 18 layers: 4 l2: 0.1 }", 0.4},
                         {"NeuMf", kNeuMf, 0.4},
-                        {"MultVae", kMultVae, 0.4}};
+                        {"MultVae", kMultVae, 0.4},
+                        {"AutoInt", kAutoInt, 0.4}};
 const Case kDense[] = {{"DenseLightGcn", "lightgcn { dimensions: 16 l2: 0 layers: 2 }", 1},
                        {"DenseNeuMf", kNeuMf, 1},
-                       {"DenseMultVae", kMultVae, 1}};
+                       {"DenseMultVae", kMultVae, 1},
+                       {"DenseAutoInt", kAutoInt, 1}};
 
 std::string NameOf(const ::testing::TestParamInfo<Case>& info) { return info.param.name; }
 

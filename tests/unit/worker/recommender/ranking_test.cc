@@ -192,6 +192,9 @@ TEST_P(ScorerTest, ScoresAreThoseOfTheReferenceWhicheverWayTheyAreAskedFor) {
           expected += user_row[d] * final[kUsers + item][d];
         // The library leaves out the factors that do not change the order.
         expected *= (spec.lightgcn().layers() + 1) * (spec.lightgcn().layers() + 1);
+      } else if (spec.has_autoint()) {
+        expected = AutoIntScore(spec.autoint(), SmallFields(spec), tensors, users[u],
+                                static_cast<int32_t>(item));
       } else if (spec.has_neumf()) {
         expected = NeuMfScore(spec.neumf(), tensors, users[u], item);
       } else {
@@ -207,13 +210,15 @@ TEST_P(ScorerTest, ScoresAreThoseOfTheReferenceWhicheverWayTheyAreAskedFor) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, ScorerTest,
-                         ::testing::Values(std::pair{"lightgcn { dimensions: 10 layers: 2 }", 0.4},
-                                           std::pair{"lightgcn { dimensions: 16 layers: 0 }", 1.0},
-                                           std::pair{"neumf { dimensions: 5 hidden: 6 }", 0.4},
-                                           std::pair{"multvae { hidden: 9 latent: 4 }", 0.4},
-                                           std::pair{"multvae { hidden: 9 latent: 4 }", 1.0}),
-                         [](const auto& info) { return "Case" + std::to_string(info.index); });
+INSTANTIATE_TEST_SUITE_P(
+    Models, ScorerTest,
+    ::testing::Values(std::pair{"lightgcn { dimensions: 10 layers: 2 }", 0.4},
+                      std::pair{"lightgcn { dimensions: 16 layers: 0 }", 1.0},
+                      std::pair{"neumf { dimensions: 5 hidden: 6 }", 0.4},
+                      std::pair{"autoint { dimensions: 5 units: 8 fields { values: 7 } }", 0.4},
+                      std::pair{"multvae { hidden: 9 latent: 4 }", 0.4},
+                      std::pair{"multvae { hidden: 9 latent: 4 }", 1.0}),
+    [](const auto& info) { return "Case" + std::to_string(info.index); });
 
 }  // namespace
 }  // namespace espalier::worker::recommender

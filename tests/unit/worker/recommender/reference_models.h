@@ -9,7 +9,7 @@
 #include "worker/recommender/epoch_order.h"
 #include "worker/recommender/lightgcn.h"
 #include "worker/recommender/multvae.h"
-#include "worker/recommender/neumf.h"
+#include "worker/recommender/pairs.h"
 
 namespace espalier::worker::recommender {
 
@@ -120,22 +120,91 @@ inline double NeuMfScore(const v1::NeuMfModel& spec, const Tensors& tensors, int
   return Affine(tensors, prediction, features)[0];
 }
 
-inline double NeuMfLoss(const v1::NeuMfModel& spec, const Interactions& train, const Step& step,
-                        const Tensors& tensors) {
+// Mean over positives and mean over negatives of what `score` gives for a user and an item.
+inline double ReferencePairLoss(const Interactions& train, int32_t negatives, const Step& step,
+                                const std::function<double(int32_t, int32_t)>& score) {
   EpochOrder order(train.size());
-  const Pairs pairs = DrawPairs(train, order.Of(step), spec.negatives(), step);
-  double positives = 0;
-  double negatives = 0;
+  const Pairs pairs = DrawPairs(train, order.Of(step), negatives, step);
+  double of_positives = 0;
+  double of_negatives = 0;
   for (size_t m = 0; m < pairs.users.size(); ++m) {
-    const double score = NeuMfScore(spec, tensors, pairs.users[m], pairs.items[m]);
+    const double value = score(pairs.users[m], pairs.items[m]);
     if (static_cast<int64_t>(m) < pairs.positives) {
-      positives += Softplus(-score);
+      of_positives += Softplus(-value);
     } else {
-      negatives += Softplus(score);
+      of_negatives += Softplus(value);
     }
   }
   const auto count = static_cast<double>(pairs.positives);
-  return positives / count + negatives / (count * spec.negatives());
+  return of_positives / count + of_negatives / (count * negatives);
+}
+
+inline double NeuMfLoss(const v1::NeuMfModel& spec, const Interactions& train, const Step& step,
+                        const Tensors& tensors) {
+  return ReferencePairLoss(train, spec.negatives(), step, [&](int32_t user, int32_t item) {
+    return NeuMfScore(spec, tensors, user, item);
+  });
+}
+
+// What is known about users and items, for each field of a spec.
+using Fields = std::vector<std::shared_ptr<const Interactions>>;
+
+// Without dropout.
+inline double AutoIntScore(const v1::AutoIntModel& spec, const Fields& fields,
+                           const Tensors& tensors, int32_t user, int32_t item) {
+  const int64_t dimensions = spec.dimensions();
+  const size_t first_layer = 1 + fields.size();
+  const size_t output = first_layer + static_cast<size_t>(spec.layers());
+  std::vector<std::vector<double>> e;
+  const auto add = [&](size_t table, std::span<const int32_t> rows) {
+    std::vector<double> mean(dimensions);
+    for (const int32_t row : rows) {
+      for (int64_t d = 0; d < dimensions; ++d) {
+        mean[d] += tensors[table][row * dimensions + d] / static_cast<double>(rows.size());
+      }
+    }
+    e.push_back(mean);
+  };
+  add(0, std::span(&item, 1));
+  for (size_t f = 0; f < fields.size(); ++f) {
+    add(1 + f, fields[f]->Of(spec.fields(static_cast<int>(f)).of_items() ? item : user));
+  }
+  add(output + 2, std::span(&user, 1));
+  const int64_t units = spec.units();
+  const int64_t of_head = units / spec.heads();
+  for (int l = 0; l < spec.layers(); ++l) {
+    const std::vector<double>& weight = tensors[first_layer + static_cast<size_t>(l)];
+    const auto project = [&](int64_t part, int64_t unit, const std::vector<double>& x) {
+      double sum = 0;
+      for (size_t i = 0; i < x.size(); ++i)
+        sum += weight[(part * units + unit) * x.size() + i] * x[i];
+      return sum;
+    };
+    std::vector<std::vector<double>> next(e.size(), std::vector<double>(units));
+    for (size_t m = 0; m < e.size(); ++m) {
+      for (int64_t head = 0; head < spec.heads(); ++head) {
+        std::vector<double> alpha;
+        double total = 0;
+        for (const auto& other : e) {
+          double score = 0;
+          for (int64_t unit = head * of_head; unit < (head + 1) * of_head; ++unit) {
+            score += project(0, unit, e[m]) * project(1, unit, other);
+          }
+          alpha.push_back(std::exp(score));
+          total += alpha.back();
+        }
+        for (int64_t unit = head * of_head; unit < (head + 1) * of_head; ++unit) {
+          double sum = project(3, unit, e[m]);
+          for (size_t k = 0; k < e.size(); ++k) sum += alpha[k] / total * project(2, unit, e[k]);
+          next[m][unit] = std::max(sum, 0.0);
+        }
+      }
+    }
+    e = next;
+  }
+  std::vector<double> all;
+  for (const auto& field : e) all.insert(all.end(), field.begin(), field.end());
+  return Affine(tensors, output, all)[0];
 }
 
 // Scores of all items from a user's inputs and noise (none: the mean of the latent variables);
@@ -184,7 +253,13 @@ inline double MultVaeLoss(const v1::MultVaeModel& spec, const Interactions& trai
 }
 
 inline double ReferenceLoss(const v1::RecommenderSpec& spec, const Interactions& train,
-                            const Step& step, const Tensors& tensors) {
+                            const Step& step, const Tensors& tensors, const Fields& fields) {
+  if (spec.has_autoint()) {
+    return ReferencePairLoss(train, spec.autoint().negatives(), step,
+                             [&](int32_t user, int32_t item) {
+                               return AutoIntScore(spec.autoint(), fields, tensors, user, item);
+                             });
+  }
   if (spec.has_lightgcn()) return LightGcnLoss(spec.lightgcn(), train, step, tensors);
   if (spec.has_neumf()) return NeuMfLoss(spec.neumf(), train, step, tensors);
   return MultVaeLoss(spec.multvae(), train, step, tensors);

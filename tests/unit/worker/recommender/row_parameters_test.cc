@@ -115,7 +115,8 @@ TEST_P(LazyRowsTest, TrainingTouchesTheBatchsRowsOnly) {
 
 INSTANTIATE_TEST_SUITE_P(Models, LazyRowsTest,
                          ::testing::Values("lightgcn { dimensions: 8 }", "neumf { dimensions: 8 }",
-                                           "multvae { hidden: 20 latent: 4 }"),
+                                           "multvae { hidden: 20 latent: 4 }",
+                                           "autoint { dimensions: 8 units: 16 }"),
                          [](const auto& info) { return "Case" + std::to_string(info.index); });
 
 }  // namespace

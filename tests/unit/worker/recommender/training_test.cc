@@ -15,6 +15,9 @@ constexpr char kLightGcn[] = "lightgcn { dimensions: 16 }";
 constexpr char kNeuMf[] = "neumf { dimensions: 8 }";
 constexpr char kMultVae[] = "multvae { hidden: 40 latent: 10 anneal_steps: 1000 }";
 
+constexpr char kAutoInt[] =
+    "autoint { dimensions: 8 units: 16 fields { values: 7 of_items: true } }";
+
 class TrainingTest : public ::testing::TestWithParam<const char*> {
  protected:
   std::unique_ptr<RecommenderModel> Make(int threads = 1, double density = 0.5) {
@@ -98,7 +101,8 @@ TEST_P(TrainingTest, AScorerKeepsTheValuesOfItsTime) {
   EXPECT_EQ(before, after);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, TrainingTest, ::testing::Values(kLightGcn, kNeuMf, kMultVae),
+INSTANTIATE_TEST_SUITE_P(Models, TrainingTest,
+                         ::testing::Values(kLightGcn, kNeuMf, kMultVae, kAutoInt),
                          [](const auto& info) { return "Case" + std::to_string(info.index); });
 
 TEST(EpochTest, StepsLookAtEveryInteractionOrUserOnce) {
@@ -150,6 +154,15 @@ TEST(CreateTest, RefusesWhatDoesNotFit) {
   EXPECT_EQ(base::ReasonOf(error(SmallSpec("lightgcn { dimensions: 17 }"), train)),
             "SHAPE_MISMATCH");
   EXPECT_EQ(base::ReasonOf(error(SmallSpec(kNeuMf), train)), "SHAPE_MISMATCH");
+  const auto fields = SmallSpec(kAutoInt);
+  EXPECT_THAT(base::MessageOf(
+                  RecommenderModel::Create(fields, AdamSpec(), MakeTopology(fields, 1), train, 8, 1)
+                      .status()),
+              HasSubstr("1 fields besides users and items, the data set 0"));
+  EXPECT_THAT(base::MessageOf(RecommenderModel::Create(fields, AdamSpec(), MakeTopology(fields, 1),
+                                                       train, 8, 1, {train})
+                                  .status()),
+              HasSubstr("field 0: expected 90 items with values below 7, found 70 and 90"));
   const auto nothing = std::make_shared<const Interactions>(
       Interactions::Create(kItems, std::vector<int64_t>(kUsers + 1), {}).value());
   EXPECT_EQ(base::ReasonOf(error(spec, nothing)), "NO_INTERACTIONS");
