@@ -6,6 +6,7 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 
 option(ESPALIER_BUILD_TESTS "Build the test programs" ON)
+option(ESPALIER_BUILD_FUZZ "Build the fuzz targets; needs Clang" OFF)
 option(ESPALIER_BUILD_BENCH "Build the benchmark programs" OFF)
 set(ESPALIER_SANITIZE "" CACHE STRING "Sanitizers, for example address,undefined or thread")
 

@@ -127,7 +127,7 @@ def text_job(rounds=3, dataset="counting", **sections):
         "method": {"name": "set", "parameters": {"density": 0.5}},
         "training": {
             "batch_size": 16,
-            "local_epochs": 1,
+            "local_steps": 20,
             "optimizer": {"kind": "adam", "learning_rate": 0.005, "across_rounds": "average"},
         },
         "federation": {"rounds": rounds},

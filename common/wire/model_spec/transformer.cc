@@ -11,6 +11,8 @@
 namespace espalier::wire {
 namespace {
 
+constexpr int64_t kMaxWidth = int64_t{1} << 31;
+
 class TensorList {
  public:
   absl::Status Weight(const std::string& name, int64_t outputs, int64_t inputs, bool sparsifiable) {
@@ -59,7 +61,8 @@ v1::TransformerSpec ExplicitTransformer(const v1::TransformerSpec& spec) {
   constexpr int64_t kMultiple = 16;
   v1::TransformerSpec filled = spec;
   if (spec.kv_heads() == 0) filled.set_kv_heads(spec.heads());
-  if (spec.intermediate() == 0) {
+  // Widths out of range are refused elsewhere; here they must not overflow.
+  if (spec.intermediate() == 0 && spec.hidden() > 0 && spec.hidden() < kMaxWidth) {
     filled.set_intermediate((spec.hidden() * 8 / 3 + kMultiple - 1) / kMultiple * kMultiple);
   }
   if (spec.norm_epsilon() == 0) filled.set_norm_epsilon(kNormEpsilon);
@@ -69,7 +72,8 @@ v1::TransformerSpec ExplicitTransformer(const v1::TransformerSpec& spec) {
 
 absl::StatusOr<std::vector<ModelTensor>> TransformerTensors(const v1::TransformerSpec& given) {
   const v1::TransformerSpec spec = ExplicitTransformer(given);
-  if (spec.heads() < 1 || spec.kv_heads() < 1 || spec.hidden() % spec.heads() != 0) {
+  if (spec.heads() < 1 || spec.kv_heads() < 1 || spec.kv_heads() > spec.heads() ||
+      spec.hidden() >= kMaxWidth || spec.hidden() % spec.heads() != 0) {
     return base::InvalidArgument(
         "SHAPE_OUT_OF_RANGE",
         fmt::format("expected a hidden width that is a multiple of the heads, found {} and {}",
