@@ -1,6 +1,7 @@
 #include "common/config/validate.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/shapes.h"
+#include "common/wire/model_spec/transformer.h"
 
 namespace espalier::config {
 namespace {
@@ -68,6 +69,9 @@ void ApplyModelDefaults(v1::ModelSpec& model) {
   if (!model.pretrained().empty() && model.layers().empty()) return;  // the model says it
   model = wire::ExplicitModel(model);
   ApplyLayersDefaults(*model.mutable_layers());
+  if (model.has_transformer()) {
+    *model.mutable_transformer() = wire::ExplicitTransformer(model.transformer());
+  }
   if (model.loss() == v1::LOSS_UNSPECIFIED) model.set_loss(v1::LOSS_CROSS_ENTROPY);
   if (model.dropout_scaling() == v1::DROPOUT_SCALING_UNSPECIFIED) {
     model.set_dropout_scaling(v1::DROPOUT_SCALING_TRAINING);
@@ -86,6 +90,11 @@ void ApplyDataDefaults(v1::DataSpec& data) {
   }
   if (partition.kind() == v1::Partition::KIND_CLASSES && partition.classes_per_shard() == 0) {
     partition.set_classes_per_shard(kClassesPerShard);
+  }
+  if (data.has_text()) {
+    v1::TextData& text = *data.mutable_text();
+    if (text.stride() == 0) text.set_stride(text.context());
+    if (text.tokenizer().empty()) text.set_tokenizer("bytes");
   }
   if (data.scale() == 0) data.set_scale(1);
   if (data.std() == 0) data.set_std(1);

@@ -90,6 +90,28 @@ void ValidateData(const v1::DataSpec& data, const Checker& at) {
                        Grouped(data.train_limit()), Grouped(shards)));
 }
 
+void ValidateText(const v1::DataSpec& data, const v1::ModelSpec& model, const Checker& at) {
+  constexpr int64_t kMaxContext = 65'536;
+  at.Check(!data.has_text() || model.layers().empty(), "text",
+           "is for language models; set model.transformer in place of layers, or remove text");
+  at.Check(data.has_text() || !model.has_transformer(), "text",
+           "a transformer learns from text; set data.text: {context: …}");
+  if (!data.has_text()) return;
+  const v1::TextData& text = data.text();
+  const Checker in = at.In("text");
+  in.Whole("context", text.context(), 2, kMaxContext);
+  in.Check(text.stride() >= 0 && text.stride() <= text.context(), "stride",
+           fmt::format("must be 1..context, found {}", text.stride()));
+  const std::string& kind = text.tokenizer();
+  const bool known =
+      kind.empty() || kind == "bytes" || kind == "file" || kind == "uint16" || kind == "uint32";
+  in.Check(known, "tokenizer",
+           fmt::format("expected bytes, file, uint16 or uint32, found {}", Quoted(kind)));
+  at.Check((data.scale() == 0 || data.scale() == 1) && data.mean() == 0 &&
+               (data.std() == 0 || data.std() == 1),
+           "scale", "tokens are not scaled; remove scale, mean and std");
+}
+
 void ValidateChannels(const v1::DataSpec& data, const v1::ModelSpec& model, const Checker& at) {
   if (data.channel_mean().empty() && data.channel_std().empty()) return;
   const int64_t channels = model.has_input_image() ? model.input_image().channels() : 0;
@@ -269,6 +291,7 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   ValidateModel(spec.model(), spec.method(), root.In("model"));
   ValidateData(spec.data(), root.In("data"));
   const v1::ModelSpec model = wire::ExplicitModel(spec.model());
+  ValidateText(spec.data(), model, root.In("data"));
   ValidateChannels(spec.data(), model, root.In("data"));
   ValidateAugmentation(spec.data().augmentation(), model, root.In("data.augmentation"));
   ValidateMethod(spec.method(), root.In("method"));

@@ -9,6 +9,7 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/shapes.h"
+#include "common/wire/model_spec/transformer.h"
 
 namespace espalier::config {
 namespace {
@@ -302,11 +303,50 @@ bool ValidateName(const v1::ModelSpec& model, const Checker& at) {
   return true;
 }
 
+constexpr int64_t kMaxVocabulary = 1'000'000;
+constexpr int64_t kMaxHidden = 65'536;
+constexpr int64_t kMaxIntermediate = 1'000'000;
+constexpr int32_t kMaxBlocks = 1000;
+constexpr int32_t kMaxHeads = 1024;
+
+void ValidateTransformer(const v1::ModelSpec& model, const v1::MethodSpec& method,
+                         const Checker& at) {
+  at.Check(model.layers().empty() && model.name().empty() && !model.has_input_image() &&
+               model.input_features() == 0 && model.input_dropout() == 0,
+           "transformer",
+           "is a whole model: remove layers, name, input_features, input_image and input_dropout");
+  at.Check(model.loss() == v1::LOSS_UNSPECIFIED || model.loss() == v1::LOSS_CROSS_ENTROPY, "loss",
+           "a transformer predicts the next token by cross_entropy; remove loss");
+  const v1::TransformerSpec given = model.transformer();
+  const v1::TransformerSpec spec = wire::ExplicitTransformer(given);
+  const Checker in = at.In("transformer");
+  bool sized = in.Whole("vocabulary", spec.vocabulary(), 2, kMaxVocabulary);
+  sized &= in.Whole("hidden", spec.hidden(), 2, kMaxHidden);
+  sized &= in.Whole("blocks", spec.blocks(), 1, kMaxBlocks);
+  sized &= in.Whole("heads", spec.heads(), 1, kMaxHeads);
+  sized &= in.Whole("kv_heads", spec.kv_heads(), 1, kMaxHeads);
+  sized &= in.Whole("intermediate", spec.intermediate(), 1, kMaxIntermediate);
+  in.Number("norm_epsilon", given.norm_epsilon(),
+            given.norm_epsilon() >= 0 && given.norm_epsilon() <= 1, "0 < x ≤ 1");
+  in.Number("rope_theta", given.rope_theta(),
+            given.rope_theta() == 0 || (given.rope_theta() > 1 && given.rope_theta() <= 1e12),
+            "x > 1");
+  if (!sized) return;
+  const bool whole = spec.hidden() % spec.heads() == 0 && spec.hidden() / spec.heads() % 2 == 0;
+  in.Check(whole, "heads",
+           fmt::format("hidden / heads must be an even whole number, found {} / {}", spec.hidden(),
+                       spec.heads()));
+  in.Check(spec.heads() % spec.kv_heads() == 0, "kv_heads",
+           fmt::format("must divide heads, found {} and {}", spec.kv_heads(), spec.heads()));
+  if (whole) ValidateSize(model, method, at);
+}
+
 }  // namespace
 
 void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, const Checker& at) {
   if (!given.pretrained().empty() && given.layers().empty()) return;  // the model says it
   at.Probability("input_dropout", given.input_dropout());
+  if (given.has_transformer()) return ValidateTransformer(given, method, at);
   const bool named = ValidateName(given, at);
   const v1::ModelSpec model = wire::ExplicitModel(given);
   if (named && model.layers().empty()) return;

@@ -228,24 +228,39 @@ absl::Status CheckpointReader::CheckTensor(const StoredTensor& expected) const {
   return IsFloat(found->type) ? absl::OkStatus() : WrongType(expected.name, found->type);
 }
 
+bool CheckpointReader::IsSparse(const std::string& name) const {
+  return Find(name + kBitmapSuffix) != nullptr || Find(name + kColumnsSuffix) != nullptr;
+}
+
+absl::Status CheckpointReader::CheckInteger(const std::string& name, wire::DataType type,
+                                            int64_t size) const {
+  const wire::TensorInfo* found = Find(name);
+  const std::vector<int64_t> expected = {size};
+  if (found == nullptr) return CheckTensor({name, expected});
+  if (found->shape != expected) return WrongShape(name, expected, found->shape);
+  if (found->type == type) return absl::OkStatus();
+  return base::InvalidArgument(
+      "TENSOR_TYPE",
+      fmt::format("tensor '{}': expected type {}, found {}; it was saved by another program", name,
+                  wire::DataTypeName(type), wire::DataTypeName(found->type)));
+}
+
 absl::Status CheckpointReader::CheckSparse(const StoredTensor& weight) const {
   const int64_t positions = weight.shape[0] * weight.shape[1];
-  const wire::TensorInfo* bitmap = Find(weight.name + kBitmapSuffix);
   const wire::TensorInfo* values = Find(weight.name + kValuesSuffix);
   if (values == nullptr) return CheckTensor({weight.name + kValuesSuffix, {0}});
-  const std::vector<int64_t> expected = {(positions + 7) / 8};
-  if (bitmap->shape != expected) return WrongShape(bitmap->name, expected, bitmap->shape);
-  if (bitmap->type != wire::DataType::kU8) {
-    return base::InvalidArgument(
-        "TENSOR_TYPE", fmt::format("tensor '{}': expected type U8, found {}", bitmap->name,
-                                   wire::DataTypeName(bitmap->type)));
-  }
   if (values->shape.size() != 1 || values->shape[0] > positions) {
     return base::InvalidArgument(
         "TENSOR_SHAPE", fmt::format("tensor '{}': expected one dimension of at most {}, found {}",
                                     values->name, positions, ShapeText(values->shape)));
   }
-  return IsFloat(values->type) ? absl::OkStatus() : WrongType(values->name, values->type);
+  if (!IsFloat(values->type)) return WrongType(values->name, values->type);
+  if (Find(weight.name + kBitmapSuffix) != nullptr) {
+    return CheckInteger(weight.name + kBitmapSuffix, wire::DataType::kU8, (positions + 7) / 8);
+  }
+  ESPALIER_RETURN_IF_ERROR(
+      CheckInteger(weight.name + kColumnsSuffix, wire::DataType::kI32, values->shape[0]));
+  return CheckInteger(weight.name + kRowOffsetsSuffix, wire::DataType::kI32, weight.shape[0] + 1);
 }
 
 absl::Status CheckpointReader::CheckTensors() const {
@@ -258,7 +273,7 @@ absl::Status CheckpointReader::CheckTensors() const {
           fmt::format("tensor '{}': expected at most {} weights in one tensor, found shape {}",
                       tensor.name, kMaxPositions, ShapeText(tensor.shape)));
     }
-    const bool sparse = tensor.shape.size() == 2 && Find(tensor.name + kBitmapSuffix) != nullptr;
+    const bool sparse = tensor.shape.size() == 2 && IsSparse(tensor.name);
     ESPALIER_RETURN_IF_ERROR(sparse ? CheckSparse(tensor) : CheckTensor(tensor));
   }
   return absl::OkStatus();
@@ -286,16 +301,35 @@ absl::StatusOr<std::vector<float>> CheckpointReader::ReadTensor(std::string_view
   return values;
 }
 
+std::string_view CheckpointReader::BytesOf(const std::string& name) const {
+  const Place& place = tensors_.find(StoredName(name))->second;
+  return files_[place.file]->bytes().substr(place.info.begin, place.info.bytes);
+}
+
+absl::StatusOr<tensor::Topology> CheckpointReader::ReadTopology(const std::string& name,
+                                                                int64_t rows, int64_t cols,
+                                                                int64_t values) const {
+  if (Find(name + kBitmapSuffix) != nullptr) {
+    return TopologyFromBitmap(BytesOf(name + kBitmapSuffix), rows, cols, values);
+  }
+  const auto integers = [&](const std::string& part) {
+    const std::string_view bytes = BytesOf(part);
+    std::vector<int32_t> result(bytes.size() / sizeof(int32_t));
+    std::memcpy(result.data(), bytes.data(), bytes.size());
+    return result;
+  };
+  auto topology = tensor::Topology::FromCsr(rows, cols, integers(name + kRowOffsetsSuffix),
+                                            integers(name + kColumnsSuffix));
+  if (topology.ok()) return topology;
+  return base::InvalidArgument("TENSOR_SPARSE_INVALID", base::MessageOf(topology.status()));
+}
+
 absl::Status CheckpointReader::ReadSparse(const std::string& name, LinearWeights& linear) const {
-  const auto place = tensors_.find(StoredName(name + kBitmapSuffix));
-  const wire::TensorInfo& info = place->second.info;
-  const std::string_view bitmap =
-      files_[place->second.file]->bytes().substr(info.begin, info.bytes);
   ESPALIER_RETURN_IF_ERROR(ReadFloats(name + kValuesSuffix, linear.values));
   const LinearLayerSpec& spec = linear.spec;
-  auto topology = TopologyFromBitmap(bitmap, spec.transposed ? spec.inputs : spec.outputs,
-                                     spec.transposed ? spec.outputs : spec.inputs,
-                                     static_cast<int64_t>(linear.values.size()));
+  auto topology = ReadTopology(name, spec.transposed ? spec.inputs : spec.outputs,
+                               spec.transposed ? spec.outputs : spec.inputs,
+                               static_cast<int64_t>(linear.values.size()));
   if (!topology.ok()) return base::Annotate(topology.status(), "tensor '" + name + "'");
   if (spec.transposed) {
     tensor::TransposedTopology transposed = tensor::Transpose(*topology);
@@ -315,7 +349,7 @@ absl::StatusOr<LinearWeights> CheckpointReader::ReadLinear(int64_t block, size_t
   weights.spec = BlockLinears(config_)[linear];
   const LinearLayerSpec& spec = weights.spec;
   const std::string name = WeightName(config_, block, spec);
-  if (Find(name + kBitmapSuffix) != nullptr) {
+  if (IsSparse(name)) {
     ESPALIER_RETURN_IF_ERROR(ReadSparse(name, weights));
   } else {
     ESPALIER_RETURN_IF_ERROR(ReadFloats(name, weights.values));

@@ -5,7 +5,8 @@
 //              returns is the only copy: 4 bytes per weight, or 8 per stored weight when sparse.
 // Types:       F32, F16 and BF16 become float32.
 // Sparse:      a weight W of a linear layer may be stored as W.bitmap and W.values instead, see
-//              docs/formats/language-model.md; it is read as a topology with values.
+//              docs/formats/language-model.md, or as W.row_offsets, W.columns and W.values, as
+//              checkpoints of training jobs have it; it is read as a topology with values.
 // Threading:   const methods may be called from several threads.
 // Errors:      Open() checks every header, name, type and shape against config.json before any
 //              data is read. NotFound CHECKPOINT_NOT_FOUND; InvalidArgument CONFIG_INVALID,
@@ -97,6 +98,12 @@ class CheckpointReader {
   absl::Status CheckTensor(const StoredTensor& expected) const;
   // The two tensors that a sparse weight is stored as.
   absl::Status CheckSparse(const StoredTensor& weight) const;
+  bool IsSparse(const std::string& name) const;
+  absl::Status CheckInteger(const std::string& name, wire::DataType type, int64_t size) const;
+  // The bytes of a tensor that is there.
+  std::string_view BytesOf(const std::string& name) const;
+  absl::StatusOr<tensor::Topology> ReadTopology(const std::string& name, int64_t rows, int64_t cols,
+                                                int64_t values) const;
   // The name under which a tensor is stored: GPT-2's first files lack the prefix "transformer.".
   std::string StoredName(std::string_view name) const;
   absl::Status ReadFloats(std::string_view name, std::vector<float>& values) const;

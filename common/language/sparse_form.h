@@ -17,6 +17,9 @@ namespace espalier::language {
 
 inline constexpr char kBitmapSuffix[] = ".bitmap";
 inline constexpr char kValuesSuffix[] = ".values";
+// Checkpoints of training jobs (docs/formats/checkpoint.md) are CSR matrices instead.
+inline constexpr char kRowOffsetsSuffix[] = ".row_offsets";
+inline constexpr char kColumnsSuffix[] = ".columns";
 
 // Errors: InvalidArgument (TENSOR_SPARSE_INVALID) unless the bitmap has the right size, `values`
 // bits and none past the end.

@@ -49,6 +49,16 @@ void JobManager::CheckDataset(const v1::JobSpec& spec,
   for (const v1::Worker& worker : services_.fleet.List()) {
     if (worker.state() == v1::Worker::STATE_LOST) continue;
     for (const v1::DatasetInfo& info : worker.datasets()) {
+      if (info.name() == name && spec.data().has_text() != (info.format() == "text")) {
+        violations.push_back(
+            {"data.text",
+             spec.data().has_text()
+                 ? "data set '" + name + "' is not text but " + info.format() +
+                       "; remove data.text, or choose a folder with train.txt"
+                 : "data set '" + name +
+                       "' is text; set data.text: {context: …} and model.transformer"});
+        return;
+      }
       if (info.name() != name || info.features() == 0) continue;
       if (!spec.model().layers().empty() && info.features() != spec.model().input_features()) {
         violations.push_back(

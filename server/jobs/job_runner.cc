@@ -452,7 +452,6 @@ void JobRunner::RunStep(const methods::Step& step) {
     round_start_values_ = traffic_->values_sent + traffic_->values_received;
   }
   phase_ = step.task.has_train() || step.task.has_echo() ? "train" : "evaluate";
-  if (step.task.has_activation_statistics()) phase_ = "calibrate";
   phase_start_ = services_.clock.Elapsed();
   if (ChooseParticipants(step).empty()) {  // LOCAL data and nobody there: begins when one comes
     SetWaiting(MissingWorkers());
@@ -460,7 +459,7 @@ void JobRunner::RunStep(const methods::Step& step) {
     return;
   }
   round::StepPlan plan = MakePlan(step);
-  if (phase_ != "evaluate") {
+  if (phase_ == "train" || step.task.has_activation_statistics()) {
     v1::JobEvent event = NewEvent();
     event.mutable_round_started()->set_round(step.round);
     event.mutable_round_started()->set_participants(plan.participants.size());

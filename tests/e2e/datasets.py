@@ -85,3 +85,31 @@ def csv_job(rounds=3, dataset="mine", features=4, classes=3, **sections):
         "evaluation": {"central": True},
     }
     return job | sections
+
+
+def write_text(folder, numbers=1500):
+    """train.txt and test.txt: numbers in order, one a line, whose digits a language model can learn."""
+    folder.mkdir(parents=True)
+    for part, first, count in (("train", 10_000, numbers), ("test", 10_000 + numbers, numbers // 5)):
+        (folder / f"{part}.txt").write_text("".join(f"{n}\n" for n in range(first, first + count)))
+
+
+def text_job(rounds=3, dataset="counting", **sections):
+    """A small transformer on what write_text writes; `sections` replace or add to its top-level fields."""
+    job = {
+        "model": {"transformer": {"vocabulary": 64, "hidden": 32, "blocks": 2, "heads": 2}},
+        "data": {
+            "dataset": dataset,
+            "text": {"context": 24},
+            "partition": {"kind": "iid", "shards": 2},
+        },
+        "method": {"name": "set", "parameters": {"density": 0.5}},
+        "training": {
+            "batch_size": 16,
+            "local_epochs": 1,
+            "optimizer": {"kind": "adam", "learning_rate": 0.005, "across_rounds": "average"},
+        },
+        "federation": {"rounds": rounds},
+        "evaluation": {"central": True},
+    }
+    return job | sections

@@ -10,6 +10,7 @@ import cluster
 import datasets
 
 STAND_INS = ("mnist", "fashion-mnist")
+TEXTS = ("counting", "shakespeare")
 
 
 class ExamplesTest(unittest.TestCase):
@@ -23,6 +24,8 @@ class ExamplesTest(unittest.TestCase):
             for path in (root / STAND_INS[0]).iterdir():
                 (root / name / path.name).hardlink_to(path)
         datasets.write_cifar10(root / "cifar10")
+        for name in TEXTS:
+            datasets.write_text(root / name)
         cls.cluster = cls.enterClassContext(cluster.Cluster(workers=2, data_root=root))
 
     def check(self, path, rounds):
@@ -46,7 +49,7 @@ class ExamplesTest(unittest.TestCase):
         for path in paths:
             with self.subTest(path.name):
                 dataset = re.search(r"(?m)^  dataset: *(\S+)", path.read_text())[1]
-                self.assertIn(dataset, (*STAND_INS, "cifar10"), "give the new data set a stand-in here")
+                self.assertIn(dataset, (*STAND_INS, *TEXTS, "cifar10"), "give the new data set a stand-in here")
                 self.check(path, 1)
 
     def test_only_job_files_are_there(self):

@@ -10,6 +10,7 @@
 #include "worker/data/errors.h"
 #include "worker/data/layout.h"
 #include "worker/data/readers.h"
+#include "worker/data/text.h"
 
 namespace espalier::worker::data {
 namespace {
@@ -196,10 +197,17 @@ constexpr int64_t kLargestCountedCsv = int64_t{64} << 20;
 
 absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string& name) {
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(name));
-  ESPALIER_ASSIGN_OR_RETURN(const Layout layout, DetectLayout(name, files));
-  const Source source{root, name, LoadOptions().max_file_bytes};
   v1::DatasetInfo info;
   info.set_name(name);
+  const absl::StatusOr<Layout> detected = DetectLayout(name, files);
+  if (!detected.ok()) {
+    // How many examples a text gives depends on the job's context.
+    if (!DetectTextLayout(name, files).ok()) return detected.status();
+    info.set_format("text");
+    return info;
+  }
+  const Layout& layout = *detected;
+  const Source source{root, name, LoadOptions().max_file_bytes};
   info.set_format(FormatName(layout.format));
   switch (layout.format) {
     case Format::kIdx:
@@ -241,6 +249,10 @@ absl::Status AppendLabels(const std::vector<int64_t>& labels, int64_t rows, cons
 absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const DataRoot& root,
                                                            const v1::DataSpec& spec,
                                                            const LoadOptions& options) {
+  if (spec.has_text()) {
+    ESPALIER_ASSIGN_OR_RETURN(Dataset text, LoadText(root, spec, options));
+    return std::make_shared<const Dataset>(std::move(text));
+  }
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(spec.dataset()));
   ESPALIER_ASSIGN_OR_RETURN(const Layout layout, DetectLayout(spec.dataset(), files));
   const Source source{root, spec.dataset(), options.max_file_bytes};
@@ -284,8 +296,10 @@ absl::StatusOr<std::shared_ptr<const Dataset>> DatasetCache::Get(const v1::DataS
   ESPALIER_ASSIGN_OR_RETURN(const DataRoot root, DataRoot::Open(root_));
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(spec.dataset()));
   ESPALIER_ASSIGN_OR_RETURN(const int label_column, LabelColumn(spec));
-  std::string key = fmt::format("{}\n{}\n{}\n", spec.dataset(), label_column,
-                                ByGroups(spec) ? spec.partition().groups_file() : "");
+  std::string key =
+      fmt::format("{}\n{}\n{}\n{} {} {}\n", spec.dataset(), label_column,
+                  ByGroups(spec) ? spec.partition().groups_file() : "", spec.text().tokenizer(),
+                  spec.text().context(), spec.text().stride());
   for (const FileEntry& file : files) {
     key += fmt::format("{} {} {}\n", file.name, file.bytes, file.modified_ns);
   }

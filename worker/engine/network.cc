@@ -23,6 +23,9 @@ int64_t RoundUp(int64_t value, int64_t multiple) {
 
 absl::Status ValidateLast(const NetworkSpec& spec) {
   const LayerSpec& last = spec.layers.back();
+  if (last.kind == LayerKind::kTiedOutput && spec.loss == Loss::kCrossEntropy) {
+    return absl::OkStatus();
+  }
   if (last.kind != LayerKind::kLinear) return SpecError("the last layer must be linear");
   if (last.dropout != 0) return SpecError("the last layer cannot have dropout: set it to 0");
   if (spec.loss == Loss::kCrossEntropy && last.activation != Activation::kLinear &&
@@ -52,6 +55,10 @@ absl::Status Validate(const NetworkSpec& spec, int64_t max_batch, int threads) {
         fmt::format("expected at least 1 input feature, layer, example per batch and thread; found "
                     "{}, {}, {} and {}",
                     spec.input_features, spec.layers.size(), max_batch, threads));
+  }
+  if (spec.sequence < 1 || max_batch % spec.sequence != 0) {
+    return SpecError(fmt::format("a batch of {} tokens does not hold whole sequences of {}",
+                                 max_batch, spec.sequence));
   }
   if (!(spec.input_dropout >= 0 && spec.input_dropout < 1)) {
     return SpecError(fmt::format("input dropout must be in [0, 1), found {}", spec.input_dropout));
@@ -122,7 +129,8 @@ absl::Status Network::AddLayers() {
                           .max_batch = max_batch_,
                           .stride = stride_,
                           .threads = threads_,
-                          .dropout_scaling = spec_.dropout_scaling};
+                          .dropout_scaling = spec_.dropout_scaling,
+                          .sequence = spec_.sequence};
   const MapShape input = spec_.input_image.channels > 0
                              ? spec_.input_image
                              : MapShape{.channels = spec_.input_features};
@@ -133,10 +141,8 @@ absl::Status Network::AddLayers() {
                                              context.next_tensor, topology_->num_tensors()));
   }
   workspace_.Allocate();
-  std::vector<const ProductLayer*> products;
-  layers_->CollectProducts(products);
-  last_ = products.back();
-  if (spec_.loss != Loss::kMeanSquaredError) {
+  const bool linear = spec_.layers.back().kind == LayerKind::kLinear;
+  if (linear && spec_.loss != Loss::kMeanSquaredError) {
     static_cast<ProductLayer&>(layers_->back()).set_delta_is_of_preactivation();
   }
   return absl::OkStatus();
@@ -153,7 +159,8 @@ absl::Status Network::SetValues(std::span<const float> values) {
 }
 
 Extent Network::ExtentOf(const Batch& batch) const {
-  ESPALIER_CHECK(batch.size >= 1 && batch.size <= max_batch_ && batch.stride == stride_,
+  ESPALIER_CHECK(batch.size >= 1 && batch.size <= max_batch_ && batch.stride == stride_ &&
+                     batch.size % spec_.sequence == 0,
                  "batch size or stride does not fit the network");
   return {batch.size, RoundUp(batch.size, kLanes)};
 }
@@ -180,8 +187,12 @@ const float* Network::InputOf(const Pass& pass, const Batch& batch) {
 }
 
 BatchResult Network::LossOf(const Batch& batch, float* delta) const {
-  return ComputeLoss(spec_.loss, last_->activation(), last_->output(), batch.labels,
-                     last_->shape().features(), stride_, ExtentOf(batch).width, batch.size, delta);
+  const LayerSpec& last = spec_.layers.back();
+  const Activation activation =
+      last.kind == LayerKind::kLinear ? last.activation : Activation::kLinear;
+  return ComputeLoss(spec_.loss, activation, layers_->back().output(), batch.labels,
+                     layers_->shape().features(), stride_, ExtentOf(batch).width, batch.size,
+                     delta);
 }
 
 BatchResult Network::Learn(const Pass& pass, const Batch& batch, const BackwardTarget& target) {

@@ -17,6 +17,9 @@
 // Determinism: the same calls give the same bits on the same processor type and thread count, and
 //              without dense layers for any thread count (but for growth candidates, whose
 //              gradients oneDNN computes).
+// Tokens:      in networks of sequences, the columns of a batch are tokens: `max_batch`, sizes,
+//              labels and results count them, and a batch holds whole sequences. A dense embedding
+//              has a dense gradient of the same size.
 // Errors:      only Create() and SetValues() fail. Batches must be well formed: labels in range,
 //              1 ≤ size ≤ max_batch, stride = batch_stride(), zero padding. A diverged model shows
 //              as a non-finite loss.
@@ -124,7 +127,6 @@ class Network {
   Optimizer optimizer_;
   Workspace workspace_;
   std::optional<Chain> layers_;
-  const ProductLayer* last_ = nullptr;
   DropoutMask input_dropout_;
   AlignedBuffer input_;  // copy of the batch, only with input dropout
 };

@@ -31,12 +31,19 @@ enum class LayerKind {
   kGlobalAveragePool,
   kFlatten,
   kResidual,
+  // Of networks whose columns are tokens, see NetworkSpec::sequence.
+  kEmbedding,  // first; token numbers to vectors
+  kRmsNorm,
+  kAttention,   // causal, with rotary positions: what the heads see, before their projection
+  kSwiGlu,      // silu(gate · x) ∘ (up · x)
+  kTiedOutput,  // last; logits by the embedding's weights
 };
 
 // One layer; which fields count depends on its kind.
 struct LayerSpec {
   LayerKind kind = LayerKind::kLinear;
-  int64_t units = 0;                          // outputs of kLinear, output channels of kConv
+  // Outputs of kLinear, kEmbedding and kSwiGlu, output channels of kConv, head size of kAttention.
+  int64_t units = 0;
   Activation activation = Activation::kRelu;  // not of pooling and flatten
   double dropout = 0;                         // kLinear: share of outputs dropped, [0, 1)
   bool dense = false;                         // kLinear, kConv: never sparsified
@@ -45,7 +52,11 @@ struct LayerSpec {
   int64_t stride = 1;                         // the same
   int64_t padding = 0;                        // kConv
   double momentum = 0.1;                      // kBatchNorm: share of a batch in running statistics
-  double epsilon = 1e-5;                      // kBatchNorm
+  double epsilon = 1e-5;                      // kBatchNorm, kRmsNorm
+  int64_t vocabulary = 0;                     // kEmbedding
+  int64_t heads = 0;                          // kAttention
+  int64_t kv_heads = 0;                       // kAttention; divides heads
+  double theta = 10000;                       // kAttention: base of the rotary frequencies
   std::vector<LayerSpec> body = {};           // kResidual
   std::vector<LayerSpec> shortcut = {};       // kResidual; empty: the input itself
 };
@@ -61,11 +72,14 @@ struct MapShape {
 
 struct NetworkSpec {
   int64_t input_features = 0;
-  std::vector<LayerSpec> layers;  // the last one is linear
+  std::vector<LayerSpec> layers;  // the last one is linear or a tied output
   Loss loss = Loss::kCrossEntropy;
   double input_dropout = 0;
   DropoutScaling dropout_scaling = DropoutScaling::kTraining;
   MapShape input_image = {};  // of input_features values; no channels: plain features
+  // Columns of a batch that belong together: the tokens of one example, next to each other. Batches
+  // then have whole examples, and sizes, labels and results count tokens.
+  int64_t sequence = 1;
 };
 
 // Update rules, with g the mean gradient of the batch, η the learning rate, λ the weight decay:

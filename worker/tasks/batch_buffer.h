@@ -1,4 +1,7 @@
 // One batch of examples in the engine's layout: feature-major floats and labels.
+//
+// Examples of text become one column per token, those of an example next to each other: its number,
+// labelled with the token that follows.
 #pragma once
 
 #include <cstdint>
@@ -18,19 +21,37 @@ struct BatchBuffer {
   BatchBuffer(const v1::Task& task, int64_t features, int64_t stride)
       : normalization(data::NormalizationOf(task.data())),
         images(task.data(), task.model().spec(), stride),
+        text(task.model().spec().has_transformer()),
         stride(stride),
-        values(features * stride),
+        values((text ? 1 : features) * stride),
         labels(stride) {}
 
   engine::Batch Fill(const data::Dataset& dataset, std::span<const int32_t> indices) {
+    if (text) return FillText(dataset, indices);
     data::AssembleBatch(dataset, indices, normalization, values.data(), stride, labels.data());
     const auto size = static_cast<int64_t>(indices.size());
     images.Normalize(values.data(), size);
     return {values.data(), labels.data(), size, stride};
   }
 
+  engine::Batch FillText(const data::Dataset& dataset, std::span<const int32_t> indices) {
+    const int64_t context = dataset.features();
+    int64_t column = 0;
+    for (const int32_t row : indices) {
+      for (int64_t i = 0; i < context; ++i, ++column) {
+        const float token = dataset.is_bytes() ? static_cast<float>(dataset.ByteRow(row)[i])
+                                               : dataset.FloatRow(row)[i];
+        values.data()[column] = token;
+        if (i > 0) labels[column - 1] = static_cast<int32_t>(token);
+      }
+      labels[column - 1] = dataset.label(row);
+    }
+    return {values.data(), labels.data(), column, stride};
+  }
+
   data::Normalization normalization;
   Images images;
+  bool text;
   int64_t stride;
   engine::AlignedBuffer values;
   std::vector<int32_t> labels;

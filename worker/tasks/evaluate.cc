@@ -31,7 +31,7 @@ absl::StatusOr<Partial> RunEvaluate(Surroundings& surroundings, const v1::Task& 
     loss_sum += result.loss_sum;
     correct += result.correct;
   }
-  partial.header.set_examples(static_cast<int64_t>(examples.size()));
+  partial.header.set_examples(static_cast<int64_t>(examples.size()) * PredictionsPerExample(task));
   partial.header.set_loss_sum(loss_sum);
   partial.header.set_correct(correct);
   return partial;

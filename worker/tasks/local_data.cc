@@ -3,16 +3,18 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/transformer.h"
 
 namespace espalier::worker::tasks {
 
 absl::StatusOr<ShardView> LocalData::Get(const v1::Task& task) {
   ESPALIER_ASSIGN_OR_RETURN(auto dataset, cache_.Get(task.data()));
   const v1::ModelSpec& model = task.model().spec();
-  // Whether text fits a language model is for its tasks to say.
+  // Whether text fits a pretrained model is for its tasks to say.
   if (!task.model().has_language()) {
-    ESPALIER_RETURN_IF_ERROR(data::CheckFits(
-        *dataset, model.input_features(), model.layers(model.layers_size() - 1).linear().units()));
+    const int64_t inputs =
+        model.has_transformer() ? task.data().text().context() : model.input_features();
+    ESPALIER_RETURN_IF_ERROR(data::CheckFits(*dataset, inputs, wire::ClassesOf(model)));
   }
   const bool whole = task.evaluate().whole_test_split();
   const std::string key = task.data().SerializeAsString() + "/" + std::to_string(task.seed()) +

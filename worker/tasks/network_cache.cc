@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <utility>
 
 #include "common/base/status.h"
 #include "common/wire/model_spec/shapes.h"
+#include "common/wire/model_spec/transformer.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {
@@ -100,6 +102,50 @@ std::vector<engine::LayerSpec> ToEngine(
   return specs;
 }
 
+// The two halves of a block, each added to what goes into it.
+void AddBlock(const v1::TransformerSpec& model, std::vector<engine::LayerSpec>& layers) {
+  using engine::LayerKind;
+  constexpr auto kLinear = engine::Activation::kLinear;
+  const engine::LayerSpec norm = {
+      .kind = LayerKind::kRmsNorm, .activation = kLinear, .epsilon = model.norm_epsilon()};
+  const engine::LayerSpec to_hidden = {
+      .units = model.hidden(), .activation = kLinear, .bias = false};
+  const engine::LayerSpec attention = {.kind = LayerKind::kAttention,
+                                       .units = model.hidden() / model.heads(),
+                                       .activation = kLinear,
+                                       .heads = model.heads(),
+                                       .kv_heads = model.kv_heads(),
+                                       .theta = model.rope_theta()};
+  const engine::LayerSpec gated = {
+      .kind = LayerKind::kSwiGlu, .units = model.intermediate(), .activation = kLinear};
+  layers.push_back(
+      {.kind = LayerKind::kResidual, .activation = kLinear, .body = {norm, attention, to_hidden}});
+  layers.push_back(
+      {.kind = LayerKind::kResidual, .activation = kLinear, .body = {norm, gated, to_hidden}});
+}
+
+engine::NetworkSpec ToEngine(const v1::TransformerSpec& given, int64_t context) {
+  using engine::LayerKind;
+  constexpr auto kLinear = engine::Activation::kLinear;
+  const v1::TransformerSpec model = wire::ExplicitTransformer(given);
+  engine::NetworkSpec spec;
+  spec.input_features = 1;
+  spec.sequence = context;
+  spec.layers.push_back({.kind = LayerKind::kEmbedding,
+                         .units = model.hidden(),
+                         .activation = kLinear,
+                         .vocabulary = model.vocabulary()});
+  for (int32_t block = 0; block < model.blocks(); ++block) AddBlock(model, spec.layers);
+  spec.layers.push_back(
+      {.kind = LayerKind::kRmsNorm, .activation = kLinear, .epsilon = model.norm_epsilon()});
+  if (model.untied()) {
+    spec.layers.push_back({.units = model.vocabulary(), .activation = kLinear, .bias = false});
+  } else {
+    spec.layers.push_back({.kind = LayerKind::kTiedOutput, .activation = kLinear});
+  }
+  return spec;
+}
+
 engine::NetworkSpec ToEngine(const v1::ModelSpec& model) {
   engine::NetworkSpec spec;
   spec.input_features = model.input_features();
@@ -132,6 +178,11 @@ engine::OptimizerSpec ToEngine(const v1::Optimizer& optimizer) {
 
 }  // namespace
 
+int64_t PredictionsPerExample(const v1::Task& task) {
+  return task.model().spec().has_transformer() ? std::max<int64_t>(1, task.data().text().context())
+                                               : 1;
+}
+
 absl::Status Cancelled() { return absl::CancelledError("the task was cancelled"); }
 
 absl::Status NoTrainingExamples(const v1::Task& task) {
@@ -143,7 +194,10 @@ absl::Status NoTrainingExamples(const v1::Task& task) {
 
 absl::StatusOr<engine::Network*> NetworkCache::Get(
     const v1::Task& task, const std::shared_ptr<const tensor::ModelState>& model, int batch_size) {
+  const v1::ModelSpec& given = task.model().spec();
+  const int64_t predictions = PredictionsPerExample(task);
   const std::string structure = model->topology->hash() + "/" + std::to_string(batch_size) + "/" +
+                                std::to_string(predictions) + "/" +
                                 task.model().spec().SerializeAsString();
   const std::string optimizer = task.train().training().optimizer().SerializeAsString();
   // Only training needs an optimizer; everything else takes the network that trained.
@@ -152,9 +206,11 @@ absl::StatusOr<engine::Network*> NetworkCache::Get(
   if (!fits) {
     network_ = nullptr;
     ESPALIER_ASSIGN_OR_RETURN(
-        network_, engine::Network::Create(
-                      ToEngine(task.model().spec()), ToEngine(task.train().training().optimizer()),
-                      model->topology, batch_size, threads_, engine::BackendKind::kOneDnn));
+        network_,
+        engine::Network::Create(
+            given.has_transformer() ? ToEngine(given.transformer(), predictions) : ToEngine(given),
+            ToEngine(task.train().training().optimizer()), model->topology,
+            batch_size * predictions, threads_, engine::BackendKind::kOneDnn));
     structure_ = structure;
     optimizer_ = optimizer;
   }

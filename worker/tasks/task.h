@@ -59,6 +59,9 @@ absl::StatusOr<Partial> RunActivationStatistics(
 absl::StatusOr<Partial> RunEcho(const v1::Task& task,
                                 const std::shared_ptr<const tensor::ModelState>& model);
 
+// Labels of one example: its tokens for a language model, otherwise one. Results count these.
+int64_t PredictionsPerExample(const v1::Task& task);
+
 // The error of a task that was cancelled.
 absl::Status Cancelled();
 // The error of a task that needs training examples on a shard that has none.

@@ -148,7 +148,8 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
                             TrainSteps(surroundings, task, shard, order, *network));
   Partial partial;
   // Workers weigh by the size of their shard, however many passes they made.
-  const auto examples = static_cast<int64_t>(shard.indices->train.size());
+  const int64_t examples =
+      static_cast<int64_t>(shard.indices->train.size()) * PredictionsPerExample(task);
   const double share = static_cast<double>(examples) / static_cast<double>(summary.seen);
   partial.header.set_examples(examples);
   partial.header.set_loss_sum(summary.loss_sum * share);

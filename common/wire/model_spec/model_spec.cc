@@ -10,6 +10,7 @@
 #include "common/tensor/model_layout.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/shapes.h"
+#include "common/wire/model_spec/transformer.h"
 
 namespace espalier::wire {
 namespace {
@@ -90,6 +91,7 @@ class TensorList {
 
 absl::StatusOr<std::vector<ModelTensor>> TensorsOf(const v1::ModelSpec& spec) {
   const v1::ModelSpec model = ExplicitModel(spec);
+  if (model.has_transformer()) return TransformerTensors(model.transformer());
   if (model.layers().empty()) {
     return base::InvalidArgument("NO_LAYERS", "a model needs at least one layer, found none");
   }

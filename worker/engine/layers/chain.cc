@@ -4,10 +4,14 @@
 
 #include "common/base/status.h"
 #include "fmt/format.h"
+#include "worker/engine/layers/attention_layer.h"
 #include "worker/engine/layers/batch_norm.h"
+#include "worker/engine/layers/embedding.h"
 #include "worker/engine/layers/pooling.h"
 #include "worker/engine/layers/product_layer.h"
 #include "worker/engine/layers/residual.h"
+#include "worker/engine/layers/rms_norm.h"
+#include "worker/engine/layers/swiglu.h"
 
 namespace espalier::worker::engine {
 namespace {
@@ -23,6 +27,16 @@ absl::StatusOr<std::unique_ptr<Layer>> MakeLayer(const LayerSpec& spec, const Ma
       return BatchNorm::Create(spec, input, context);
     case LayerKind::kResidual:
       return Residual::Create(spec, input, input_gradient, context);
+    case LayerKind::kEmbedding:
+      return Embedding::Create(spec, input, context);
+    case LayerKind::kTiedOutput:
+      return TiedOutput::Create(input, context);
+    case LayerKind::kRmsNorm:
+      return RmsNormLayer::Create(spec, input, context);
+    case LayerKind::kAttention:
+      return AttentionLayer::Create(spec, input, index, context);
+    case LayerKind::kSwiGlu:
+      return SwiGluLayer::Create(spec, input, index, context);
     default:
       return MakePooling(spec, input, context);
   }

@@ -90,6 +90,8 @@ class Workspace {
   size_t leased_ = 0;
 };
 
+class Embedding;
+
 // What layers are built from. Tensors are taken in layout order.
 struct BuildContext {
   const tensor::ModelTopology& topology;
@@ -99,7 +101,9 @@ struct BuildContext {
   int64_t stride;
   int threads;
   DropoutScaling dropout_scaling;
+  int64_t sequence = 1;
   size_t next_tensor = 0;
+  Embedding* embedding = nullptr;  // once there is one
 };
 
 // Where the results of a backward pass go; either may be empty.

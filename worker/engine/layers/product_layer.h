@@ -26,6 +26,10 @@ class ProductLayer final : public Layer {
     products.push_back(this);
   }
 
+  // The output, for a layer that has this one as a part and goes on in place. For a linear
+  // activation without dropout, whose gradient does not need it.
+  float* output_in_place() { return mutable_output(); }
+
   // The loss has been through this layer's activation: Backward() gets the gradient with respect to
   // the preactivation.
   void set_delta_is_of_preactivation() { delta_is_of_preactivation_ = true; }

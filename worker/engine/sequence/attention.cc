@@ -6,6 +6,7 @@
 
 #include "worker/engine/multiversion.h"
 #include "worker/engine/parallel.h"
+#include "worker/engine/sequence/exponential.h"
 
 namespace espalier::worker::engine {
 namespace {
@@ -64,15 +65,27 @@ ESPALIER_MULTIVERSION void Dots(const float* x, const float* rows, int64_t strid
   }
 }
 
-void SoftmaxInPlace(int64_t count, float* x) {
-  const float largest = *std::max_element(x, x + count);
-  double sum = 0;
-  for (int64_t j = 0; j < count; ++j) {
-    x[j] = std::exp(x[j] - largest);
-    sum += x[j];
+ESPALIER_MULTIVERSION void SoftmaxInPlace(int64_t count, float* x) {
+  float largest[kAccumulators];
+  std::fill_n(largest, kAccumulators, x[0]);
+  int64_t j = 0;
+  for (; j + kAccumulators <= count; j += kAccumulators) {
+    for (int64_t l = 0; l < kAccumulators; ++l) {
+      largest[l] = x[j + l] > largest[l] ? x[j + l] : largest[l];
+    }
   }
+  for (; j < count; ++j) largest[0] = x[j] > largest[0] ? x[j] : largest[0];
+  const float top = *std::max_element(largest, largest + kAccumulators);
+  for (j = 0; j < count; ++j) x[j] = Exponential(x[j] - top);
+  double sums[kAccumulators] = {};
+  for (j = 0; j + kAccumulators <= count; j += kAccumulators) {
+    for (int64_t l = 0; l < kAccumulators; ++l) sums[l] += x[j + l];
+  }
+  for (; j < count; ++j) sums[j % kAccumulators] += x[j];
+  double sum = 0;
+  for (const double part : sums) sum += part;
   const auto inverse = static_cast<float>(1.0 / sum);
-  for (int64_t j = 0; j < count; ++j) x[j] *= inverse;
+  for (j = 0; j < count; ++j) x[j] *= inverse;
 }
 
 float ScaleOf(const AttentionShape& shape) {

@@ -2,16 +2,20 @@
 
 #include <cmath>
 
+#include "worker/engine/multiversion.h"
+#include "worker/engine/sequence/exponential.h"
+
 namespace espalier::worker::engine {
 
-void SwiGlu(const float* up, int64_t count, float* gate) {
-  for (int64_t i = 0; i < count; ++i) gate[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
+ESPALIER_MULTIVERSION void SwiGlu(const float* up, int64_t count, float* gate) {
+  for (int64_t i = 0; i < count; ++i) gate[i] = gate[i] / (1.0f + Exponential(-gate[i])) * up[i];
 }
 
-void SwiGluGradient(const float* delta, int64_t count, float* gate, float* up) {
+ESPALIER_MULTIVERSION void SwiGluGradient(const float* delta, int64_t count, float* gate,
+                                          float* up) {
   for (int64_t i = 0; i < count; ++i) {
     const float x = gate[i];
-    const float sigmoid = 1.0f / (1.0f + std::exp(-x));
+    const float sigmoid = 1.0f / (1.0f + Exponential(-x));
     const float silu = x * sigmoid;
     gate[i] = delta[i] * up[i] * (sigmoid + silu * (1.0f - sigmoid));
     up[i] = delta[i] * silu;

@@ -1,6 +1,7 @@
 // Elementwise functions of feed-forward layers.
-// Threading: a call touches `count` values. Determinism: they call the C library's expf, erff,
-// tanhf.
+// Threading: a call touches `count` values.
+// Determinism: SwiGlu gives the same bits on every processor; the others call the C library's erff
+//              and tanhf.
 #pragma once
 
 #include <cstdint>

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <sstream>
 
 #include "common/config/job_file.h"
@@ -369,6 +370,69 @@ TEST(ExamplesTest, EveryExampleParsesAndIsValid) {
     EXPECT_THAT(Lines(ValidateJobSpec(spec)), IsEmpty()) << entry.path();
   }
   EXPECT_GE(files, 8);
+}
+
+constexpr char kTransformerJob[] = R"(
+model:
+  transformer: {vocabulary: 256, hidden: 32, blocks: 2, heads: 4}
+data:
+  dataset: corpus
+  text: {context: 16}
+  partition: {kind: iid, shards: 2}
+method: {name: rigl, parameters: {density: 0.3}}
+training:
+  optimizer: {learning_rate: 0.05}
+federation: {rounds: 10}
+)";
+
+std::vector<std::string> TransformerLines(const std::function<void(v1::JobSpec&)>& change) {
+  std::vector<Violation> violations;
+  v1::JobSpec spec = ParseJobFile(kTransformerJob, violations).spec;
+  EXPECT_TRUE(violations.empty());
+  change(spec);
+  return Lines(ValidateJobSpec(spec));
+}
+
+TEST(ValidateTransformerTest, ValidBeforeAndAfterDefaults) {
+  EXPECT_THAT(TransformerLines([](v1::JobSpec&) {}), IsEmpty());
+  EXPECT_THAT(TransformerLines([](v1::JobSpec& spec) {
+                ApplyDefaults(spec);
+                EXPECT_EQ(spec.model().transformer().kv_heads(), 4);
+                EXPECT_EQ(spec.model().transformer().intermediate(), 96);
+                EXPECT_EQ(spec.data().text().stride(), 16);
+                EXPECT_EQ(spec.data().text().tokenizer(), "bytes");
+              }),
+              IsEmpty());
+}
+
+TEST(ValidateTransformerTest, WhatDoesNotFitIsNamed) {
+  EXPECT_THAT(TransformerLines([](v1::JobSpec& spec) { spec.mutable_data()->clear_text(); }),
+              ElementsAre(StartsWith("data.text: ")));
+  EXPECT_THAT(TransformerLines([](v1::JobSpec& spec) {
+                spec.mutable_model()->mutable_transformer()->set_heads(5);
+              }),
+              ElementsAre(StartsWith("model.transformer.heads: hidden / heads")));
+  EXPECT_THAT(TransformerLines([](v1::JobSpec& spec) {
+                spec.mutable_model()->mutable_transformer()->set_kv_heads(3);
+              }),
+              ElementsAre(StartsWith("model.transformer.kv_heads: must divide")));
+  EXPECT_THAT(TransformerLines([](v1::JobSpec& spec) {
+                spec.mutable_model()->mutable_transformer()->set_vocabulary(1);
+              }),
+              ElementsAre(StartsWith("model.transformer.vocabulary: ")));
+  EXPECT_THAT(
+      TransformerLines([](v1::JobSpec& spec) { spec.mutable_model()->set_input_features(3); }),
+      ElementsAre(StartsWith("model.transformer: is a whole model")));
+  EXPECT_THAT(TransformerLines([](v1::JobSpec& spec) {
+                spec.mutable_data()->mutable_text()->set_tokenizer("words");
+                spec.mutable_data()->mutable_text()->set_stride(17);
+                spec.mutable_data()->set_scale(16);
+              }),
+              ElementsAre(StartsWith("data.text.stride: "), StartsWith("data.text.tokenizer: "),
+                          StartsWith("data.scale: ")));
+  v1::JobSpec network = ValidSpec();
+  network.mutable_data()->mutable_text()->set_context(4);
+  EXPECT_THAT(Lines(ValidateJobSpec(network)), ElementsAre(StartsWith("data.text: ")));
 }
 
 }  // namespace

@@ -284,6 +284,48 @@ TEST(CheckpointTest, BitmapsThatContradictTheirValuesAreRefused) {
   EXPECT_THAT(base::MessageOf(status), HasSubstr("model.layers.0.self_attn.k_proj.weight"));
 }
 
+TEST(CheckpointTest, CsrMatricesOfTrainingJobsAreRead) {
+  const std::string directory = Directory("csr");
+  std::filesystem::create_directories(directory);
+  WriteText(directory + "/config.json", SmallConfig("llama"));
+  const std::string name = "model.layers.0.self_attn.k_proj.weight";  // 8 × 16
+  std::vector<wire::TensorInfo> infos;
+  std::string data;
+  for (const StoredTensor& tensor :
+       AllTensors(ParseTransformerConfig(SmallConfig("llama")).value())) {
+    if (tensor.name == name) continue;
+    infos.push_back({tensor.name, wire::DataType::kF32, tensor.shape, 0, 0});
+    int64_t bytes = 4;
+    for (const int64_t size : tensor.shape) bytes *= size;
+    data.append(static_cast<size_t>(bytes), '\0');
+  }
+  const auto add = [&](const std::string& suffix, wire::DataType type, const auto& values) {
+    infos.push_back({name + suffix, type, {static_cast<int64_t>(values.size())}, 0, 0});
+    data.append(reinterpret_cast<const char*>(values.data()), 4 * values.size());
+  };
+  add(".values", wire::DataType::kF32, std::vector<float>{1, 2, 3});
+  add(".row_offsets", wire::DataType::kI32, std::vector<int32_t>{0, 1, 1, 3, 3, 3, 3, 3, 3});
+  add(".columns", wire::DataType::kI32, std::vector<int32_t>{5, 0, 15});
+  const std::string path = directory + "/model.safetensors";
+  WriteText(path, wire::EncodeSafetensorsHeader({}, infos).value() + data);
+  const auto reader = CheckpointReader::Open(directory);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  const std::vector<float> dense = DenseValues((*reader)->ReadLinear(0, 1).value());
+  EXPECT_EQ(dense[5], 1);
+  EXPECT_EQ(dense[2 * 16], 2);
+  EXPECT_EQ(dense[2 * 16 + 15], 3);
+  // A column beyond the last.
+  std::string bytes = ReadText(path);
+  bytes[bytes.size() - 4] = 16;
+  WriteText(path, bytes);
+  EXPECT_EQ(base::ReasonOf(CheckpointReader::Open(directory).value()->ReadLinear(0, 1).status()),
+            "TENSOR_SPARSE_INVALID");
+  infos.pop_back();
+  WriteText(path,
+            wire::EncodeSafetensorsHeader({}, infos).value() + data.substr(0, data.size() - 12));
+  EXPECT_EQ(base::ReasonOf(CheckpointReader::Open(directory).status()), "TENSOR_MISSING");
+}
+
 TEST(CheckpointTest, FirstGpt2FilesHaveNoPrefix) {
   const std::string directory = Directory("prefix");
   std::filesystem::create_directories(directory);

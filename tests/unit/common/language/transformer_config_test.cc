@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/base/status.h"
+#include "common/language/trained_config.h"
 
 namespace espalier::language {
 namespace {
@@ -51,6 +52,25 @@ TEST(TransformerConfigTest, LlamaConfigSurvives) {
   EXPECT_EQ(again.head_size, 16);
   EXPECT_EQ(again.bos_token, 1);
   EXPECT_EQ(LlamaConfigJson(again), LlamaConfigJson(config));
+}
+
+TEST(TransformerConfigTest, TrainedModelsHaveOne) {
+  v1::TransformerSpec spec;
+  spec.set_vocabulary(64);
+  spec.set_hidden(32);
+  spec.set_blocks(2);
+  spec.set_heads(4);
+  spec.set_kv_heads(2);
+  spec.set_intermediate(96);
+  spec.set_norm_epsilon(1e-5);
+  spec.set_rope_theta(10000);
+  const TransformerConfig config = LlamaConfigOf(spec, 24);
+  const TransformerConfig parsed = ParseTransformerConfig(config.json).value();
+  EXPECT_EQ(parsed.json, config.json);
+  EXPECT_EQ(LlamaConfigJson(parsed), config.json);
+  EXPECT_EQ(parsed.context, 24);
+  EXPECT_TRUE(parsed.tied);
+  EXPECT_EQ(AllTensors(parsed).size(), 2u + 2 * 9);
 }
 
 TEST(TransformerConfigTest, Gpt2AndOptHaveTheirOwnTensors) {

@@ -222,7 +222,7 @@ TEST(ScanTest, DescribesEveryFormatAndReportsWhatItCannotRead) {
   folder.Write("c/train_labels.npy", Npy("<i4", "(1,)", Raw<int32_t>({0})));
   folder.Write("d/train.csv", "1,2,cat\n3,4,dog\n");
   folder.Write("d/test.csv", "1,2,eel\n");
-  folder.Write("e/notes.txt", "nothing here");
+  folder.Write("e/notes.md", "nothing here");
   folder.Write("Not-A-Name/a.csv", "1,2\n");
   std::vector<std::string> problems;
   std::vector<std::string> lines;

@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/shapes.h"
+#include "common/wire/model_spec/transformer.h"
 
 namespace espalier::wire {
 namespace {
@@ -112,6 +113,35 @@ TEST(NamedModelsTest, WidthClassesAndBatchNormChangeTheLayers) {
   EXPECT_EQ(spec.layers(spec.layers_size() - 1).linear().units(), 7);
   EXPECT_EQ(spec.input_features(), 1600);
   EXPECT_TRUE(spec.name().empty());
+}
+
+constexpr char kTransformer[] =
+    "transformer { vocabulary: 256 hidden: 24 blocks: 2 heads: 4 kv_heads: 2 }";
+
+TEST(TransformerTest, TensorsHaveTheNamesAndShapesOfLlama) {
+  const auto tensors = TensorsOf(Parse(kTransformer)).value();
+  ASSERT_EQ(tensors.size(), 2u + 2 * 9);
+  EXPECT_EQ(tensors[0].spec.name, "model.embed_tokens.weight");
+  EXPECT_FALSE(tensors[0].spec.sparsifiable);
+  EXPECT_EQ(tensors[1].role, TensorRole::kScale);
+  EXPECT_EQ(tensors[3].spec.name, "model.layers.0.self_attn.k_proj.weight");
+  EXPECT_EQ(tensors[3].spec.shape, (std::vector<int64_t>{12, 24}));
+  EXPECT_TRUE(tensors[3].spec.sparsifiable);
+  // 8/3 · 24 = 64.
+  EXPECT_EQ(tensors[18].spec.name, "model.layers.1.mlp.down_proj.weight");
+  EXPECT_EQ(tensors[18].spec.shape, (std::vector<int64_t>{24, 64}));
+  EXPECT_EQ(tensors.back().spec.name, "model.norm.weight");
+  EXPECT_EQ(ClassesOf(Parse(kTransformer)), 256);
+}
+
+TEST(TransformerTest, UntiedOutputsAndDenseAttention) {
+  v1::ModelSpec spec = Parse(kTransformer);
+  spec.mutable_transformer()->set_untied(true);
+  spec.mutable_transformer()->set_dense_attention(true);
+  const auto tensors = TensorsOf(spec).value();
+  EXPECT_EQ(tensors.back().spec.name, "lm_head.weight");
+  EXPECT_FALSE(tensors[3].spec.sparsifiable);
+  EXPECT_TRUE(tensors[7].spec.sparsifiable);
 }
 
 TEST(NamedModelsTest, ExpansionIsIdempotentAndLeavesUnknownNamesAlone) {

@@ -1,0 +1,66 @@
+"""Transformers from a job file: every method that can trains one on text, and says what is wrong with others."""
+
+import pathlib
+import tempfile
+import unittest
+
+import cluster
+import datasets
+from datasets import text_job
+
+SPARSE = {"density": 0.5, "distribution": "uniform"}
+METHODS = {
+    "dense": {"name": "dense"},
+    "static": {"name": "static", "parameters": SPARSE},
+    "set": {"name": "set", "parameters": SPARSE},
+    "rigl": {"name": "rigl", "parameters": SPARSE},
+}
+
+
+class TransformerTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        root = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        datasets.write_text(root / "counting")
+        datasets.write_csv(root / "mine")
+        (root / "brief").mkdir()
+        (root / "brief" / "train.txt").write_text("too short")
+        cls.cluster = cls.enterClassContext(cluster.Cluster(workers=2, data_root=root))
+
+    def test_every_method_learns_to_count(self):
+        for name, method in METHODS.items():
+            with self.subTest(name):
+                job = self.cluster.run(text_job(rounds=6, method=method))
+                self.assertEqual("STATE_SUCCEEDED", job["state"])
+                losses = [summary["test_loss"] for summary in job["history"]]
+                self.assertLess(losses[-1], 0.7 * losses[0])
+                # Four of six bytes are the same as in the line before.
+                self.assertGreater(job["history"][-1]["test_accuracy"], 0.6)
+                density = 1 if name == "dense" else 0.5
+                self.assertAlmostEqual(density, job["history"][-1]["density"], delta=0.01)
+
+    def test_same_job_gives_the_same_model(self):
+        jobs = [self.cluster.run(text_job(rounds=2, method=METHODS["rigl"])) for _ in range(2)]
+        losses = [[summary["test_loss"] for summary in job["history"]] for job in jobs]
+        self.assertEqual(losses[0], losses[1])
+
+    def test_what_does_not_fit_is_named(self):
+        def refused(expected, job):
+            result = self.cluster.cli("job", "submit", self.cluster.file(job))
+            self.assertNotEqual(0, result.code)
+            self.assertIn(expected, " ".join(result.err.split()))
+
+        refused("data set 'mine' is not text but csv", text_job(dataset="mine"))
+        refused("data set 'counting' is text", datasets.csv_job(dataset="counting"))
+        job = text_job()
+        del job["data"]["text"]
+        refused("a transformer learns from text", job)
+
+    def test_text_that_is_too_short_fails_the_job(self):
+        job = self.cluster.submit(text_job(dataset="brief"))
+        failed = self.cluster.wait_state(job["name"], "FAILED")
+        self.assertIn("at least 25 tokens", failed["failure_message"])
+
+
+if __name__ == "__main__":
+    unittest.main()
