@@ -18,7 +18,8 @@ std::vector<config::Violation> Violations(const v1::JobSpec& spec) {
 
 TEST(MethodRegistryTest, HoldsTheBuiltinMethods) {
   EXPECT_THAT(MethodRegistry::Builtin().names(),
-              ElementsAre("dense", "static", "set", "rigl", "fedtiny", "echo"));
+              ElementsAre("dense", "static", "set", "rigl", "fedtiny", "echo", "magnitude", "wanda",
+                          "sparsegpt", "dsnot", "essential-sparsity"));
 }
 
 TEST(MethodRegistryTest, UnknownMethodNamesTheNearestAndAllKnown) {
