@@ -94,6 +94,14 @@ void JobManager::ResolveCheckpoint(v1::ModelSpec& model,
     violations.push_back({"model.pretrained", base::MessageOf(loaded.status())});
     return;
   }
+  if (loaded->metadata.model_spec.has_transformer()) {
+    violations.push_back(
+        {"model.pretrained",
+         "expected the checkpoint of a network of layers, found a transformer; get it with "
+         "`espalier checkpoint get … --format hf`, put the folder under the coordinator's --models "
+         "and give its name"});
+    return;
+  }
   model = loaded->metadata.model_spec;
   model.set_pretrained(name);
 }

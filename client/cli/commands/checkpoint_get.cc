@@ -3,7 +3,7 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
-#include "client/cli/language_export.h"
+#include "client/lib/language_export.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -74,7 +74,7 @@ absl::StatusOr<int> Get(Context& context, const std::string& name, const std::st
                     path));
   }
   ESPALIER_RETURN_IF_ERROR(status);
-  if (hugging_face) ESPALIER_RETURN_IF_ERROR(ExportHuggingFace(path, target));
+  if (hugging_face) ESPALIER_RETURN_IF_ERROR(client::ExportHuggingFace(path, target));
   if (context.PrintAsData(checkpoint)) return kExitDone;
   context.out << target << "\n";
   context.err << fmt::format("{}, SHA-256 verified\n", HumanBytes(checkpoint.size_bytes()));

@@ -7,8 +7,8 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
-#include "client/cli/language_export.h"
 #include "client/cli/local_cluster.h"
+#include "client/lib/language_export.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -74,7 +74,7 @@ absl::Status Download(Context& context, const std::string& name, const std::stri
   const std::string file = folder + "/.download.safetensors";
   ESPALIER_RETURN_IF_ERROR(
       client->DownloadCheckpoint(checkpoint, file, [](int64_t) {}, context.stop()));
-  return ExportHuggingFace(file, folder);
+  return client::ExportHuggingFace(file, folder);
 }
 
 absl::StatusOr<int> Generate(Context& context, const GenerateOptions& options) {
