@@ -42,11 +42,11 @@ class TrainedFile {
     ESPALIER_ASSIGN_OR_RETURN(auto offsets, Read<int32_t>(name + ".row_offsets", rows + 1));
     ESPALIER_ASSIGN_OR_RETURN(auto indices, Read<int32_t>(name + ".columns", count));
     // Checks that offsets and columns are within the matrix.
-    ESPALIER_RETURN_IF_ERROR(
-        tensor::Topology::FromCsr(rows, columns, offsets, indices).status());
+    ESPALIER_RETURN_IF_ERROR(tensor::Topology::FromCsr(rows, columns, offsets, indices).status());
     std::vector<float> dense(rows * columns);
     for (int64_t i = 0; i < rows; ++i) {
-      for (int32_t k = offsets[i]; k < offsets[i + 1]; ++k) dense[i * columns + indices[k]] = values[k];
+      for (int32_t k = offsets[i]; k < offsets[i + 1]; ++k)
+        dense[i * columns + indices[k]] = values[k];
     }
     return dense;
   }
@@ -88,8 +88,8 @@ absl::StatusOr<language::BlockWeights> TrainedBlock(const TrainedFile& file,
 absl::Status ConvertTrained(TrainedFile file, const v1::TransformerSpec& spec,
                             const std::string& to) {
   const language::TransformerConfig config = language::LlamaConfigOf(spec, kTrainedContext);
-  ESPALIER_ASSIGN_OR_RETURN(
-      const auto writer, language::CheckpointWriter::Create(io::PosixFileSystem(), to, config));
+  ESPALIER_ASSIGN_OR_RETURN(const auto writer,
+                            language::CheckpointWriter::Create(io::PosixFileSystem(), to, config));
   const language::OuterNames names = language::OuterTensors(config);
   language::OuterWeights outer;
   ESPALIER_ASSIGN_OR_RETURN(outer.embedding,
@@ -109,9 +109,8 @@ absl::Status ConvertTrained(TrainedFile file, const v1::TransformerSpec& spec,
 
 absl::Status ConvertPruned(const std::string& from, const std::string& to) {
   ESPALIER_ASSIGN_OR_RETURN(const auto reader, language::CheckpointReader::Open(from));
-  ESPALIER_ASSIGN_OR_RETURN(
-      const auto writer,
-      language::CheckpointWriter::Create(io::PosixFileSystem(), to, reader->config()));
+  ESPALIER_ASSIGN_OR_RETURN(const auto writer, language::CheckpointWriter::Create(
+                                                   io::PosixFileSystem(), to, reader->config()));
   {
     ESPALIER_ASSIGN_OR_RETURN(const language::OuterWeights outer, reader->ReadOuter());
     ESPALIER_RETURN_IF_ERROR(writer->WriteOuter(outer));
@@ -132,9 +131,9 @@ absl::Status ExportPruned(const std::string& file, const std::string& config,
   if (!error) std::filesystem::rename(file, work / "model.safetensors", error);
   std::ofstream(work / "config.json", std::ios::binary) << config;
   if (error) {
-    return base::FailedPrecondition(
-        "FOLDER_UNUSABLE", fmt::format("expected a folder to write to at '{}', found: {}", directory,
-                                       error.message()));
+    return base::FailedPrecondition("FOLDER_UNUSABLE",
+                                    fmt::format("expected a folder to write to at '{}', found: {}",
+                                                directory, error.message()));
   }
   const absl::Status converted = ConvertPruned(work.string(), directory);
   std::filesystem::remove_all(work, error);

@@ -84,8 +84,9 @@ void JobManager::ResolveCheckpoint(v1::ModelSpec& model,
   const std::string name = model.pretrained();
   if (name.empty()) return;
   if (!model.layers().empty() || !model.name().empty() || model.has_transformer()) {
-    violations.push_back({"model.pretrained",
-                          "a trained model has its own layers; remove layers, name and transformer"});
+    violations.push_back(
+        {"model.pretrained",
+         "a trained model has its own layers; remove layers, name and transformer"});
     return;
   }
   if (!pretrained::IsCheckpointName(name)) return;

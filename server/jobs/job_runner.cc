@@ -328,10 +328,10 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
 void JobRunner::CommitRound(Prepared& prepared) {
   v1::RoundSummary& summary = *prepared.transition.committed;
   const bool whole = prepared.transition.checkpoint != nullptr;
-  const double stored = whole ? prepared.transition.checkpoint->topology->total_stored()
-                              : job_.stored_parameters();
-  const double dense = whole ? prepared.transition.checkpoint->topology->total_size()
-                             : job_.dense_parameters();
+  const double stored =
+      whole ? prepared.transition.checkpoint->topology->total_stored() : job_.stored_parameters();
+  const double dense =
+      whole ? prepared.transition.checkpoint->topology->total_size() : job_.dense_parameters();
   summary.set_bytes_sent(traffic_->sent - round_start_sent_);
   summary.set_bytes_received(traffic_->received - round_start_received_);
   const int64_t values = traffic_->values_sent + traffic_->values_received - round_start_values_;
@@ -532,9 +532,8 @@ void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> d
   const std::string update_id = upload.header.update_id();
   const int64_t values_bytes = static_cast<int64_t>(upload.header.values_count() * sizeof(float));
   const auto body_bytes = static_cast<double>(upload.header.body_bytes());
-  const double dense_ratio =
-      static_cast<double>(job_.dense_parameters()) /
-      static_cast<double>(std::max<int64_t>(1, job_.stored_parameters()));
+  const double dense_ratio = static_cast<double>(job_.dense_parameters()) /
+                             static_cast<double>(std::max<int64_t>(1, job_.stored_parameters()));
   traffic_->received +=
       static_cast<int64_t>(upload.header.body_bytes() + upload.header.ByteSizeLong());
   traffic_->values_received += values_bytes;

@@ -35,9 +35,8 @@ TEST(GlobalMagnitudeTest, IsTheSortedChoice) {
   for (float& value : values) value = static_cast<float>(std::round(rng.Normal() * 20) / 10);
   std::vector<size_t> order(values.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return std::abs(values[a]) < std::abs(values[b]);
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return std::abs(values[a]) < std::abs(values[b]); });
   for (const int64_t count : {0, 1, 37, 500, 999, 1000}) {
     std::vector<bool> expected(values.size());
     for (int64_t i = 0; i < count; ++i) expected[order[i]] = true;

@@ -8,8 +8,8 @@ namespace espalier::server::methods {
 namespace {
 
 TEST(KneeTest, IsTheLastSparsityBeforeTheSteepFall) {
-  const std::vector<SweepPoint> points = {
-      {0, 1.0}, {.2, 1.0}, {.4, .998}, {.6, .995}, {.8, .7}, {.9, .2}};
+  const std::vector<SweepPoint> points = {{0, 1.0},   {.2, 1.0}, {.4, .998},
+                                          {.6, .995}, {.8, .7},  {.9, .2}};
   EXPECT_EQ(FindKnee(points, .01), .6);
 }
 
