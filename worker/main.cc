@@ -99,7 +99,8 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--generate", flags.generate.model,
                  "continue a text with the language model in this folder and exit; see `espalier "
                  "generate`");
-  app.add_option("--tokenizer", flags.generate.tokenizer, "with --generate: folder of the tokenizer");
+  app.add_option("--tokenizer", flags.generate.tokenizer,
+                 "with --generate: folder of the tokenizer");
   app.add_option("--prompt", flags.generate.prompt, "with --generate: the text");
   app.add_option("--tokens", flags.generate.tokens, "with --generate: most tokens to add");
   app.set_version_flag("--version", std::string("espalier-worker " ESPALIER_VERSION));

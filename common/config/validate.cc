@@ -306,8 +306,8 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
     ValidateTraining(spec.training(), spec.federation().rounds(), root.In("training"));
     ValidateSharedMoments(spec, root.In("training.optimizer"));
   }
-  ValidateFederation(spec.federation(), spec.data().partition(),
-                     !spec.model().pretrained().empty(), root.In("federation"));
+  ValidateFederation(spec.federation(), spec.data().partition(), !spec.model().pretrained().empty(),
+                     root.In("federation"));
   ValidateAggregation(spec, root);
   root.In("evaluation").Whole("every_rounds", spec.evaluation().every_rounds(), 0, kMaxRounds);
   root.In("checkpoint").Whole("every_rounds", spec.checkpoint().every_rounds(), 0, kMaxRounds);

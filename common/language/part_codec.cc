@@ -20,9 +20,10 @@ constexpr std::string_view kMagic = "ESPPART1";
 absl::Status Invalid(std::string_view what) {
   return base::InvalidArgument(
       "PART_INVALID",
-      fmt::format("expected a part of the task's model, found {}; coordinator and worker must be of "
-                  "one version",
-                  what));
+      fmt::format(
+          "expected a part of the task's model, found {}; coordinator and worker must be of "
+          "one version",
+          what));
 }
 
 template <typename T>
@@ -43,14 +44,14 @@ std::vector<uint8_t> BitmapOf(const tensor::Topology& topology) {
 absl::StatusOr<std::shared_ptr<const tensor::Topology>> TopologyOf(
     const std::vector<uint8_t>& bitmap, const LinearLayerSpec& spec) {
   const int64_t size = spec.outputs * spec.inputs;
-  if (static_cast<int64_t>(bitmap.size()) != (size + 7) / 8) return Invalid("a bitmap of other size");
+  if (static_cast<int64_t>(bitmap.size()) != (size + 7) / 8)
+    return Invalid("a bitmap of other size");
   std::vector<int64_t> positions;
   for (int64_t k = 0; k < size; ++k) {
     if ((bitmap[k / 8] >> (k % 8) & 1) != 0) positions.push_back(k);
   }
-  ESPALIER_ASSIGN_OR_RETURN(
-      tensor::Topology topology,
-      tensor::Topology::FromPositions(spec.outputs, spec.inputs, positions));
+  ESPALIER_ASSIGN_OR_RETURN(tensor::Topology topology,
+                            tensor::Topology::FromPositions(spec.outputs, spec.inputs, positions));
   return std::make_shared<const tensor::Topology>(std::move(topology));
 }
 

@@ -289,7 +289,8 @@ absl::StatusOr<WrittenFile> AdoptLanguageFile(io::FileSystem& files, const std::
   ESPALIER_ASSIGN_OR_RETURN(const std::unique_ptr<io::ReadableFile> source, files.Open(from));
   ESPALIER_ASSIGN_OR_RETURN(const wire::SafetensorsHeader header,
                             wire::ReadSafetensorsHeader(*source, kMaxHeaderBytes));
-  const uint64_t data_begin = header.tensors.empty() ? source->size() : header.tensors.front().begin;
+  const uint64_t data_begin =
+      header.tensors.empty() ? source->size() : header.tensors.front().begin;
   io::Sha256 data;
   ESPALIER_RETURN_IF_ERROR(ForEachBlock(*source, data_begin, [&](std::string_view block) {
     data.Update(block);

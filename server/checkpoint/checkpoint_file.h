@@ -51,8 +51,8 @@ absl::StatusOr<WrittenFile> WriteCheckpointFile(io::FileSystem& files, const std
                                                 const tensor::ModelState& state,
                                                 const CheckpointMetadata& metadata);
 
-// Moves a language model's model.safetensors, whose metadata are EncodeLanguageMetadata(), to `path`
-// with the digest of its data in its header; durable as WriteCheckpointFile(). `from` stays.
+// Moves a language model's model.safetensors, whose metadata are EncodeLanguageMetadata(), to
+// `path` with the digest of its data in its header; durable as WriteCheckpointFile(). `from` stays.
 absl::StatusOr<WrittenFile> AdoptLanguageFile(io::FileSystem& files, const std::string& from,
                                               const std::string& path);
 

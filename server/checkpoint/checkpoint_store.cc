@@ -132,9 +132,8 @@ absl::StatusOr<CheckpointInfo> CheckpointStore::WriteLanguageModel(
   // Left by a crash, its files are overwritten by the next model.
   const std::string work = directory_ + "/language.work";
   ESPALIER_RETURN_IF_ERROR(write(files_, work, EncodeLanguageMetadata(metadata, density)));
-  ESPALIER_ASSIGN_OR_RETURN(
-      const WrittenFile file,
-      AdoptLanguageFile(files_, work + "/model.safetensors", PathOf(key)));
+  ESPALIER_ASSIGN_OR_RETURN(const WrittenFile file,
+                            AdoptLanguageFile(files_, work + "/model.safetensors", PathOf(key)));
   for (const char* name : {"/model.safetensors", "/config.json"}) {
     ESPALIER_RETURN_IF_ERROR(files_.Remove(work + name));
   }

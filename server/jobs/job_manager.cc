@@ -121,14 +121,23 @@ void JobManager::ResolveCheckpoint(v1::ModelSpec& model,
   const std::string name = model.pretrained();
   if (name.empty()) return;
   if (!model.layers().empty() || !model.name().empty() || model.has_transformer()) {
-    violations.push_back({"model.pretrained",
-                          "a trained model has its own layers; remove layers, name and transformer"});
+    violations.push_back(
+        {"model.pretrained",
+         "a trained model has its own layers; remove layers, name and transformer"});
     return;
   }
   if (!pretrained::IsCheckpointName(name)) return;
   const auto loaded = services_.checkpoints.Load(name);
   if (!loaded.ok()) {
     violations.push_back({"model.pretrained", base::MessageOf(loaded.status())});
+    return;
+  }
+  if (loaded->metadata.model_spec.has_transformer()) {
+    violations.push_back(
+        {"model.pretrained",
+         "expected the checkpoint of a network of layers, found a transformer; get it with "
+         "`espalier checkpoint get … --format hf`, put the folder under the coordinator's --models "
+         "and give its name"});
     return;
   }
   model = loaded->metadata.model_spec;

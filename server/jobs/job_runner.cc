@@ -348,10 +348,10 @@ void JobRunner::ReportPrelude(v1::PreludeStep step) {
 void JobRunner::CommitRound(Prepared& prepared) {
   v1::RoundSummary& summary = *prepared.transition.committed;
   const bool whole = prepared.transition.checkpoint != nullptr;
-  const double stored = whole ? prepared.transition.checkpoint->topology->total_stored()
-                              : job_.stored_parameters();
-  const double dense = whole ? prepared.transition.checkpoint->topology->total_size()
-                             : job_.dense_parameters();
+  const double stored =
+      whole ? prepared.transition.checkpoint->topology->total_stored() : job_.stored_parameters();
+  const double dense =
+      whole ? prepared.transition.checkpoint->topology->total_size() : job_.dense_parameters();
   summary.set_bytes_sent(traffic_->sent - round_start_sent_);
   summary.set_bytes_received(traffic_->received - round_start_received_);
   const int64_t values = traffic_->values_sent + traffic_->values_received - round_start_values_;
@@ -496,7 +496,6 @@ void JobRunner::RunStep(const methods::Step& step) {
     round_start_values_ = traffic_->values_sent + traffic_->values_received;
   }
   phase_ = step.task.has_train() || step.task.has_echo() ? "train" : "evaluate";
-  if (step.task.has_activation_statistics()) phase_ = "calibrate";
   phase_start_ = services_.clock.Elapsed();
   AssignOwners();
   // Data or rows that only their owners have, and nobody there: begins when one comes.
@@ -506,7 +505,8 @@ void JobRunner::RunStep(const methods::Step& step) {
     return;
   }
   round::StepPlan plan = MakePlan(step);
-  if (phase_ != "evaluate" && !step.prelude) {
+  const bool trains = phase_ == "train" || step.task.has_activation_statistics();
+  if (trains && !step.prelude) {
     v1::JobEvent event = NewEvent();
     event.mutable_round_started()->set_round(step.round);
     event.mutable_round_started()->set_participants(plan.participants.size());
@@ -580,9 +580,8 @@ void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> d
   const std::string update_id = upload.header.update_id();
   const int64_t values_bytes = static_cast<int64_t>(upload.header.values_count() * sizeof(float));
   const auto body_bytes = static_cast<double>(upload.header.body_bytes());
-  const double dense_ratio =
-      static_cast<double>(job_.dense_parameters()) /
-      static_cast<double>(std::max<int64_t>(1, job_.stored_parameters()));
+  const double dense_ratio = static_cast<double>(job_.dense_parameters()) /
+                             static_cast<double>(std::max<int64_t>(1, job_.stored_parameters()));
   traffic_->received +=
       static_cast<int64_t>(upload.header.body_bytes() + upload.header.ByteSizeLong());
   traffic_->values_received += values_bytes;

@@ -30,9 +30,7 @@ std::shared_ptr<const PublishedLanguageModel> PublishLanguageModel(
     const std::shared_ptr<round::Traffic>& traffic, round::BlobStore& blobs) {
   if (model == nullptr) return nullptr;
   auto published = std::make_shared<PublishedLanguageModel>();
-  const auto before = [&](size_t i) {
-    return previous != nullptr ? previous->blobs[i] : nullptr;
-  };
+  const auto before = [&](size_t i) { return previous != nullptr ? previous->blobs[i] : nullptr; };
   published->blobs.push_back(BlobOf(model->outer, before(0), traffic, blobs));
   for (size_t b = 0; b < model->blocks.size(); ++b) {
     published->blobs.push_back(BlobOf(model->blocks[b], before(b + 1), traffic, blobs));
@@ -44,7 +42,8 @@ std::shared_ptr<const PublishedLanguageModel> PublishLanguageModel(
 void ReferTo(const PublishedLanguageModel& published, v1::LanguageModelRef& ref) {
   ref.set_config_json(published.model->config.json);
   *ref.mutable_outer() = RefTo(*published.blobs.front());
-  for (size_t i = 1; i < published.blobs.size(); ++i) *ref.add_blocks() = RefTo(*published.blobs[i]);
+  for (size_t i = 1; i < published.blobs.size(); ++i)
+    *ref.add_blocks() = RefTo(*published.blobs[i]);
 }
 
 absl::StatusOr<checkpoint::CheckpointInfo> WriteLanguageCheckpoint(
@@ -55,11 +54,10 @@ absl::StatusOr<checkpoint::CheckpointInfo> WriteLanguageCheckpoint(
   const auto write = [&](io::FileSystem& files, const std::string& directory,
                          std::map<std::string, std::string> strings) -> absl::Status {
     strings["config"] = model.config.json;
-    ESPALIER_ASSIGN_OR_RETURN(
-        const auto writer,
-        language::CheckpointWriter::Create(files, directory, model.config,
-                                           {.format = language::CheckpointFormat::kSparse,
-                                            .metadata = std::move(strings)}));
+    ESPALIER_ASSIGN_OR_RETURN(const auto writer, language::CheckpointWriter::Create(
+                                                     files, directory, model.config,
+                                                     {.format = language::CheckpointFormat::kSparse,
+                                                      .metadata = std::move(strings)}));
     {
       ESPALIER_ASSIGN_OR_RETURN(const language::OuterWeights outer,
                                 language::DecodeOuter(model.outer.bytes(), model.config));

@@ -23,8 +23,7 @@ config::Violation UnknownMethod(const std::string& name, const std::vector<std::
 
 }  // namespace
 
-MethodRegistry MethodRegistry::Builtin(
-    std::shared_ptr<const pretrained::ModelLibrary> library) {
+MethodRegistry MethodRegistry::Builtin(std::shared_ptr<const pretrained::ModelLibrary> library) {
   MethodRegistry registry;
   registry.methods_ = BuiltinMethods(std::move(library));
   return registry;

@@ -40,11 +40,11 @@ absl::StatusOr<std::unique_ptr<language::CheckpointReader>> ModelLibrary::OpenLa
   }
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> known, files_.List(models_root_));
   if (std::find(known.begin(), known.end(), name) == known.end()) {
-    return base::NotFound("MODEL_NOT_FOUND",
-                          fmt::format("expected a model under the coordinator's --models ({}), "
-                                      "found '{}'",
-                                      known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", ")),
-                                      name));
+    return base::NotFound(
+        "MODEL_NOT_FOUND",
+        fmt::format("expected a model under the coordinator's --models ({}), "
+                    "found '{}'",
+                    known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", ")), name));
   }
   return language::CheckpointReader::Open(models_root_ + "/" + name);
 }

@@ -4,7 +4,8 @@
 //              digits, '-', '_' and '.'; "checkpoints/{job}-{round}" is a checkpoint written here.
 //              A job never gives a path.
 // Threading:   thread-safe.
-// Errors:      InvalidArgument MODEL_NAME; FailedPrecondition MODELS_UNSET; NotFound MODEL_NOT_FOUND
+// Errors:      InvalidArgument MODEL_NAME; FailedPrecondition MODELS_UNSET; NotFound
+// MODEL_NOT_FOUND
 //              (the message lists what there is); those of the reader and of the store.
 #pragma once
 

@@ -58,10 +58,9 @@ absl::Status StatisticsReducer::Merge(const Partial& partial) {
   std::vector<ActivationStatistics> sums = sums_;
   for (size_t i = 0; i < sums.size(); ++i) {
     if (statistics[i].sequences() != partial.examples) {
-      return base::InvalidArgument(
-          "STATISTICS_INVALID",
-          fmt::format("expected statistics of {} examples, found {}", partial.examples,
-                      statistics[i].sequences()));
+      return base::InvalidArgument("STATISTICS_INVALID",
+                                   fmt::format("expected statistics of {} examples, found {}",
+                                               partial.examples, statistics[i].sequences()));
     }
     ESPALIER_RETURN_IF_ERROR(sums[i].Merge(statistics[i]));
   }

@@ -32,7 +32,9 @@ struct Blob {
   bool is_values = false;
   std::shared_ptr<Traffic> traffic;  // who is charged for transfers
 
-  std::string_view bytes() const { return file == nullptr ? std::string_view(data) : file->bytes(); }
+  std::string_view bytes() const {
+    return file == nullptr ? std::string_view(data) : file->bytes();
+  }
   void Charge(int64_t bytes) const {
     traffic->sent += bytes;
     if (is_values) traffic->values_sent += bytes;
@@ -44,7 +46,8 @@ class BlobStore {
   std::shared_ptr<const Blob> Put(std::string data, bool is_values,
                                   std::shared_ptr<Traffic> traffic);
   // Bytes that are in a mapped file; `digest` is theirs.
-  std::shared_ptr<const Blob> PutFile(std::string digest, std::shared_ptr<const io::MappedFile> file,
+  std::shared_ptr<const Blob> PutFile(std::string digest,
+                                      std::shared_ptr<const io::MappedFile> file,
                                       std::shared_ptr<Traffic> traffic);
   // Null when nobody holds that blob any more.
   std::shared_ptr<const Blob> Get(const std::string& digest);

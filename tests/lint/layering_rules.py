@@ -21,7 +21,7 @@ KINDS = {
 }
 
 SERVER_CORE = ["server/jobs", "server/scheduler", "server/round", "server/reduce", "server/methods",
-               "server/events", "server/checkpoint", "server/admission"]
+               "server/events", "server/checkpoint", "server/admission", "server/pretrained"]
 
 # folder -> kinds it never uses, directly or through a library it links.
 NEVER = {

@@ -18,9 +18,9 @@ absl::StatusOr<std::string> GenerateText(const GenerateOptions& options) {
   if (prompt.empty()) {
     return base::InvalidArgument("PROMPT_EMPTY", "expected a prompt of some text, found none");
   }
-  ESPALIER_ASSIGN_OR_RETURN(const auto engine,
-                            LanguageEngine::Create(reader->config(), reader->config().context,
-                                                   options.threads));
+  ESPALIER_ASSIGN_OR_RETURN(
+      const auto engine,
+      LanguageEngine::Create(reader->config(), reader->config().context, options.threads));
   ESPALIER_ASSIGN_OR_RETURN(const model::OuterWeights outer, reader->ReadOuter());
   std::vector<std::unique_ptr<LoadedBlock>> blocks;
   for (int64_t b = 0; b < reader->config().blocks; ++b) {
@@ -30,9 +30,8 @@ absl::StatusOr<std::string> GenerateText(const GenerateOptions& options) {
   }
   // Models of stories begin a new one with the begin-of-sequence token.
   const int32_t stop = tokenizer->eos() >= 0 ? tokenizer->eos() : tokenizer->bos();
-  ESPALIER_ASSIGN_OR_RETURN(
-      const std::vector<int32_t> added,
-      engine->Generate(outer, blocks, prompt, options.tokens, stop));
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<int32_t> added,
+                            engine->Generate(outer, blocks, prompt, options.tokens, stop));
   std::vector<int32_t> all = prompt;
   all.insert(all.end(), added.begin(), added.end());
   return tokenizer->Decode(all);

@@ -1,9 +1,10 @@
 // Task kind `activation_statistics` on a network: exact sums over the inputs of layers.
+#include "common/sparsity/pruning/activation_statistics.h"
+
 #include <algorithm>
 #include <span>
 
 #include "common/base/status.h"
-#include "common/sparsity/pruning/activation_statistics.h"
 #include "fmt/format.h"
 #include "worker/tasks/batch_buffer.h"
 #include "worker/tasks/task.h"
@@ -19,9 +20,10 @@ absl::StatusOr<size_t> FindTensor(const tensor::ModelLayout& layout,
     if (layout[i].name == input.layer() && layout[i].cols == input.columns()) return i;
   }
   return base::InvalidArgument(
-      "SHAPE_MISMATCH", fmt::format("expected a tensor {} with {} inputs in the task's model, found "
-                                    "none; coordinator and worker must be of one version",
-                                    input.layer(), input.columns()));
+      "SHAPE_MISMATCH",
+      fmt::format("expected a tensor {} with {} inputs in the task's model, found "
+                  "none; coordinator and worker must be of one version",
+                  input.layer(), input.columns()));
 }
 
 }  // namespace

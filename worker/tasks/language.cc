@@ -86,8 +86,7 @@ class Collector {
 absl::Status LanguageTasks::Prepare(const v1::Task& task) {
   const v1::LanguageModelRef& parts = task.model().language();
   const int64_t context = std::max<int64_t>(1, task.data().text().context());
-  std::string key =
-      fmt::format("{}/{}/{}", context, parts.outer().digest(), parts.config_json());
+  std::string key = fmt::format("{}/{}/{}", context, parts.outer().digest(), parts.config_json());
   if (key == model_key_) return absl::OkStatus();
   model_key_.clear();
   engine_ = nullptr;
@@ -139,8 +138,7 @@ absl::StatusOr<std::vector<LanguageTasks::Sequence>> LanguageTasks::Sequences(
 
 absl::StatusOr<std::unique_ptr<language::LoadedBlock>> LanguageTasks::LoadBlock(
     const v1::Task& task, int block) {
-  ESPALIER_ASSIGN_OR_RETURN(const std::string bytes,
-                            fetch_(task.model().language().blocks(block)));
+  ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, fetch_(task.model().language().blocks(block)));
   ESPALIER_ASSIGN_OR_RETURN(model::BlockWeights weights,
                             model::DecodeBlock(bytes, engine_->config()));
   return engine_->Load(std::move(weights));
@@ -174,8 +172,8 @@ absl::StatusOr<std::vector<HiddenState>> LanguageTasks::StatesBefore(
   std::optional<std::vector<HiddenState>> states;
   for (; next >= 0 && !states; --next) {
     const std::string key = StateKey(task, next);
-    const auto found = std::find_if(kept_.begin(), kept_.end(),
-                                    [&](const Kept& kept) { return kept.key == key; });
+    const auto found =
+        std::find_if(kept_.begin(), kept_.end(), [&](const Kept& kept) { return kept.key == key; });
     if (found == kept_.end()) continue;
     states = std::move(found->states);
     kept_.erase(found);
@@ -210,9 +208,8 @@ absl::StatusOr<Partial> LanguageTasks::RunActivationStatistics(Surroundings& sur
   const v1::ActivationStatisticsTask& asked = task.activation_statistics();
   ESPALIER_RETURN_IF_ERROR(Prepare(task));
   if (asked.block() < 0 || asked.block() >= task.model().language().blocks_size()) {
-    return base::InvalidArgument("SHAPE_MISMATCH",
-                                 fmt::format("expected a block of the model, found {}",
-                                             asked.block()));
+    return base::InvalidArgument(
+        "SHAPE_MISMATCH", fmt::format("expected a block of the model, found {}", asked.block()));
   }
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<Sequence> sequences,
                             Sequences(surroundings, task, /*test=*/false));
@@ -222,14 +219,14 @@ absl::StatusOr<Partial> LanguageTasks::RunActivationStatistics(Surroundings& sur
   Collector collector(asked);
   for (const HiddenState& state : states) {
     if (surroundings.cancelled) return Cancelled();
-    engine_->Observe(*loaded, state,
-                     [&collector](const language::LinearInput& input) { collector.Observe(input); });
+    engine_->Observe(*loaded, state, [&collector](const language::LinearInput& input) {
+      collector.Observe(input);
+    });
     ESPALIER_RETURN_IF_ERROR(collector.status());
   }
   Partial partial;
   partial.header.set_examples(static_cast<int64_t>(sequences.size()));
-  ESPALIER_ASSIGN_OR_RETURN(partial.body,
-                            collector.Finish(static_cast<int64_t>(sequences.size())));
+  ESPALIER_ASSIGN_OR_RETURN(partial.body, collector.Finish(static_cast<int64_t>(sequences.size())));
   partial.header.set_values_count(partial.body.size() / sizeof(float));
   Keep(StateKey(task, asked.block()), std::move(states));
   return partial;

@@ -1,8 +1,8 @@
 // Tasks on a pretrained language model: statistics of a block's inputs, and loss on test text.
 //
 // Memory:      one block and one group of sequences at a time; what sequences have become after the
-//              blocks so far is kept between tasks, up to kKeptStateBytes in all, and computed again
-//              where it is not.
+//              blocks so far is kept between tasks, up to kKeptStateBytes in all, and computed
+//              again where it is not.
 // Determinism: every sequence runs alone, so that neither shards nor batches change a bit.
 // Threading:   one task at a time.
 // Errors:      those of worker/data, of parts (common/language/part_codec.h) and of the engine;
@@ -48,8 +48,7 @@ class LanguageTasks {
   absl::Status Prepare(const v1::Task& task);
   absl::StatusOr<std::vector<Sequence>> Sequences(Surroundings& surroundings, const v1::Task& task,
                                                   bool test) const;
-  absl::StatusOr<std::unique_ptr<language::LoadedBlock>> LoadBlock(const v1::Task& task,
-                                                                   int block);
+  absl::StatusOr<std::unique_ptr<language::LoadedBlock>> LoadBlock(const v1::Task& task, int block);
   // `sequences` as they are before block `block`.
   absl::StatusOr<std::vector<language::HiddenState>> StatesBefore(
       Surroundings& surroundings, const v1::Task& task, int block,

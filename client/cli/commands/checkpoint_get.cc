@@ -3,7 +3,7 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
-#include "client/cli/language_export.h"
+#include "client/lib/language_export.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -42,8 +42,8 @@ absl::StatusOr<std::string> PathOfDownload(const std::string& target, bool huggi
   std::filesystem::create_directories(target, error);
   if (error) {
     return base::FailedPrecondition(
-        "FOLDER_UNUSABLE", fmt::format("expected a folder to write to at '{}', found: {}", target,
-                                       error.message()));
+        "FOLDER_UNUSABLE",
+        fmt::format("expected a folder to write to at '{}', found: {}", target, error.message()));
   }
   return target + "/.download.safetensors";
 }
@@ -74,7 +74,7 @@ absl::StatusOr<int> Get(Context& context, const std::string& name, const std::st
                     path));
   }
   ESPALIER_RETURN_IF_ERROR(status);
-  if (hugging_face) ESPALIER_RETURN_IF_ERROR(ExportHuggingFace(path, target));
+  if (hugging_face) ESPALIER_RETURN_IF_ERROR(client::ExportHuggingFace(path, target));
   if (context.PrintAsData(checkpoint)) return kExitDone;
   context.out << target << "\n";
   context.err << fmt::format("{}, SHA-256 verified\n", HumanBytes(checkpoint.size_bytes()));
@@ -93,9 +93,10 @@ void AddCheckpointGet(CLI::App& parent, Command& chosen) {
   CLI::App* command = parent.add_subcommand("get", kDescription);
   command->add_option("CHECKPOINT", options->name, "checkpoints/NAME, or only NAME")->required();
   command
-      ->add_option("-O,--output-file", options->output,
-                   "Where to write it; default: NAME.safetensors in this folder, with --format hf a "
-                   "folder NAME")
+      ->add_option(
+          "-O,--output-file", options->output,
+          "Where to write it; default: NAME.safetensors in this folder, with --format hf a "
+          "folder NAME")
       ->type_name("FILE");
   command
       ->add_option("--format", options->format,
@@ -103,7 +104,7 @@ void AddCheckpointGet(CLI::App& parent, Command& chosen) {
       ->check(CLI::IsMember({"espalier", "hf"}))
       ->capture_default_str();
   command->callback([&chosen, options] {
-    chosen = [options](Context& context) { 
+    chosen = [options](Context& context) {
       return Get(context, options->name, options->output, options->format == "hf");
     };
   });

@@ -7,8 +7,8 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
-#include "client/cli/language_export.h"
 #include "client/cli/local_cluster.h"
+#include "client/lib/language_export.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -72,17 +72,18 @@ absl::Status Download(Context& context, const std::string& name, const std::stri
   ESPALIER_ASSIGN_OR_RETURN(const v1::Checkpoint checkpoint,
                             client->GetCheckpoint(ResourceName("checkpoints", name)));
   const std::string file = folder + "/.download.safetensors";
-  ESPALIER_RETURN_IF_ERROR(
-      client->DownloadCheckpoint(checkpoint, file, [](int64_t) {}, context.stop()));
-  return ExportHuggingFace(file, folder);
+  ESPALIER_RETURN_IF_ERROR(client->DownloadCheckpoint(
+      checkpoint, file, [](int64_t) {}, context.stop()));
+  return client::ExportHuggingFace(file, folder);
 }
 
 absl::StatusOr<int> Generate(Context& context, const GenerateOptions& options) {
   const bool is_folder = std::filesystem::is_directory(options.model);
   if (!is_folder && options.tokenizer.empty()) {
-    return base::InvalidArgument("TOKENIZER_NEEDED",
-                                 "expected --tokenizer FOLDER: a checkpoint has no tokenizer of its "
-                                 "own; give the folder of the model that was pruned");
+    return base::InvalidArgument(
+        "TOKENIZER_NEEDED",
+        "expected --tokenizer FOLDER: a checkpoint has no tokenizer of its "
+        "own; give the folder of the model that was pruned");
   }
   std::string pattern = (std::filesystem::temp_directory_path() / "espalier-XXXXXX").string();
   if (!is_folder && mkdtemp(pattern.data()) == nullptr) {
@@ -91,11 +92,11 @@ absl::StatusOr<int> Generate(Context& context, const GenerateOptions& options) {
   const TemporaryFolder temporary(is_folder ? "" : pattern);
   if (!is_folder) ESPALIER_RETURN_IF_ERROR(Download(context, options.model, temporary.path));
   context.out << std::flush;
-  return RunBeside("espalier-worker",
-                   {"--generate", is_folder ? options.model : temporary.path, "--tokenizer",
-                    options.tokenizer.empty() ? options.model : options.tokenizer, "--prompt",
-                    options.prompt, "--tokens", std::to_string(options.tokens), "--threads",
-                    std::to_string(options.threads)});
+  return RunBeside(
+      "espalier-worker",
+      {"--generate", is_folder ? options.model : temporary.path, "--tokenizer",
+       options.tokenizer.empty() ? options.model : options.tokenizer, "--prompt", options.prompt,
+       "--tokens", std::to_string(options.tokens), "--threads", std::to_string(options.threads)});
 }
 
 }  // namespace
@@ -105,8 +106,9 @@ void AddGenerate(CLI::App& parent, Command& chosen) {
   CLI::App* command = parent.add_subcommand("generate", kDescription);
   command->add_option("MODEL", options->model, "Folder of a model, or a checkpoint")->required();
   command->add_option("--prompt", options->prompt, "Text to continue")->required();
-  command->add_option("--tokenizer", options->tokenizer,
-                      "Folder with the tokenizer; default: the model's")
+  command
+      ->add_option("--tokenizer", options->tokenizer,
+                   "Folder with the tokenizer; default: the model's")
       ->type_name("FOLDER");
   command->add_option("--tokens", options->tokens, "Most tokens to add")
       ->check(CLI::Range(1, 100'000))

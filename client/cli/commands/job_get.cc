@@ -79,7 +79,8 @@ int PrintSpec(const Context& context, const v1::Job& job) {
 
 // Of jobs that prune: what each layer lost.
 void PrintPruned(const Context& context, const v1::Job& job) {
-  Table table({{"LAYER"}, {"DENSITY", true}, {"ERROR", true}, {"BEFORE", true}, {"EXCHANGED", true}});
+  Table table(
+      {{"LAYER"}, {"DENSITY", true}, {"ERROR", true}, {"BEFORE", true}, {"EXCHANGED", true}});
   bool any = false;
   for (const v1::RoundSummary& round : job.history()) {
     for (const v1::LayerSummary& layer : round.layers()) {

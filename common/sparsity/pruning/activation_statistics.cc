@@ -12,8 +12,7 @@
 namespace espalier::sparsity {
 namespace {
 
-static_assert(std::endian::native == std::endian::little,
-              "sums are written as they lie in memory");
+static_assert(std::endian::native == std::endian::little, "sums are written as they lie in memory");
 
 // Rows of the triangle whose sums are in work at once: their doubles stay in the L2 cache.
 constexpr int64_t kGramRows = 32;
@@ -93,7 +92,8 @@ absl::Status ActivationStatistics::AddSequence(const float* inputs, int64_t stri
                                                int64_t tokens) {
   if (tokens <= 0 || stride < tokens) {
     return base::InvalidArgument(
-        "SHAPE_MISMATCH", fmt::format("expected between 1 and {} tokens, found {}", stride, tokens));
+        "SHAPE_MISMATCH",
+        fmt::format("expected between 1 and {} tokens, found {}", stride, tokens));
   }
   const auto count = static_cast<double>(tokens);
   for (int64_t j = 0; j < columns_; ++j) {
@@ -141,8 +141,8 @@ absl::Status ActivationStatistics::AddGram(const float* inputs, int64_t stride, 
 absl::Status ActivationStatistics::Merge(const ActivationStatistics& other) {
   if (other.columns_ != columns_ || other.gram_.size() != gram_.size()) {
     return base::InvalidArgument(
-        "SHAPE_MISMATCH", fmt::format("expected statistics of {} columns, found {}", columns_,
-                                      other.columns_));
+        "SHAPE_MISMATCH",
+        fmt::format("expected statistics of {} columns, found {}", columns_, other.columns_));
   }
   const bool fits = AddAll(other.sum_, sum_) && AddAll(other.sum_squares_, sum_squares_) &&
                     AddAll(other.deviations_, deviations_) && AddAll(other.gram_, gram_);
@@ -196,9 +196,9 @@ void ActivationStatistics::AppendTo(std::string& bytes) const {
 absl::StatusOr<ActivationStatistics> ActivationStatistics::Decode(std::string_view bytes,
                                                                   int64_t columns, bool with_gram) {
   if (bytes.size() != EncodedBytes(columns, with_gram)) {
-    return base::InvalidArgument(
-        "STATISTICS_INVALID", fmt::format("expected {} bytes of statistics, found {}",
-                                          EncodedBytes(columns, with_gram), bytes.size()));
+    return base::InvalidArgument("STATISTICS_INVALID",
+                                 fmt::format("expected {} bytes of statistics, found {}",
+                                             EncodedBytes(columns, with_gram), bytes.size()));
   }
   ActivationStatistics result(columns, with_gram);
   std::memcpy(&result.sequences_, bytes.data(), sizeof(int64_t));

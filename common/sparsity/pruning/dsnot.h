@@ -9,8 +9,8 @@
 // Errors:      none: shapes are the caller's.
 // Source:      Zhang et al., "Dynamic Sparse No Training: Training-Free Fine-tuning for Sparse
 //              LLMs", ICLR 2024 (arXiv 2310.08915), with the corrections of methods.md 4.5: only
-//              truly pruned columns are regrown, columns that expect to contribute nothing are never
-//              pruned in exchange, and columns whose input does not vary are regrown last.
+//              truly pruned columns are regrown, columns that expect to contribute nothing are
+//              never pruned in exchange, and columns whose input does not vary are regrown last.
 #pragma once
 
 #include <cstdint>
@@ -23,21 +23,21 @@ namespace espalier::sparsity {
 
 struct DsnotOptions {
   int max_cycles = 50;
-  double threshold = 0.1;  // |error| at which a row is left alone
-  double power = 1;        // of the variance that the regrowing key is divided by
+  double threshold = 0.1;   // |error| at which a row is left alone
+  double power = 1;         // of the variance that the regrowing key is divided by
   bool sign_check = false;  // refuse an exchange that turns the error's sign
   bool pooled_variance = false;
 };
 
 struct DsnotResult {
   int64_t exchanges = 0;
-  int64_t rows_settled = 0;         // |error| ≤ threshold in the end
-  double mean_error_before = 0;     // mean |error| over rows
+  int64_t rows_settled = 0;      // |error| ≤ threshold in the end
+  double mean_error_before = 0;  // mean |error| over rows
   double mean_error_after = 0;
 };
 
-// Refines `mask`, which has the same shape. `initial_factors` (per column, to multiply |W| with) are
-// those of the score that made the mask; they choose the exchange partner in N:M form.
+// Refines `mask`, which has the same shape. `initial_factors` (per column, to multiply |W| with)
+// are those of the score that made the mask; they choose the exchange partner in N:M form.
 DsnotResult RefineMask(const WeightsView& weights, const ColumnMoments& moments,
                        std::span<const float> initial_factors, const Pattern& pattern,
                        const DsnotOptions& options, int threads, Mask& mask);

@@ -34,9 +34,7 @@ struct Pattern {
 struct Mask {
   Mask() = default;
   Mask(int64_t rows, int64_t columns) : columns(columns), kept(rows * columns, 1) {}
-  std::span<uint8_t> row(int64_t i) {
-    return std::span(kept).subspan(i * columns, columns);
-  }
+  std::span<uint8_t> row(int64_t i) { return std::span(kept).subspan(i * columns, columns); }
   std::span<const uint8_t> row(int64_t i) const {
     return std::span(kept).subspan(i * columns, columns);
   }

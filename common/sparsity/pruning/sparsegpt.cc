@@ -47,13 +47,15 @@ class Block {
     }
   }
 
-  // Removes the pruned weights of rows [first, last), and makes up for each in the columns after it.
+  // Removes the pruned weights of rows [first, last), and makes up for each in the columns after
+  // it.
   void Update(int64_t first, int64_t last, const Pattern& pattern, Mask& mask) const {
     std::vector<float> errors(end_ - begin_);
     for (int64_t i = first; i < last; ++i) {
       float* row = values_.data() + i * columns_;
       for (int64_t j = begin_; j < end_; ++j) {
-        if (pattern.grouped() && (j - begin_) % pattern.group == 0) ChooseGroup(i, j, pattern, mask);
+        if (pattern.grouped() && (j - begin_) % pattern.group == 0)
+          ChooseGroup(i, j, pattern, mask);
         const float* upper = Upper(j);
         const float lost = mask.row(i)[j] == 0 ? row[j] : 0.0F;
         const float error = lost / upper[j];
@@ -142,9 +144,8 @@ absl::StatusOr<Mask> SparseGptPrune(std::span<float> values, int64_t rows,
   for (int64_t begin = 0; begin < columns; begin += block) {
     Block work(values, rows, factor, begin, std::min(columns, begin + block));
     if (!pattern.grouped()) work.Choose(pattern.sparsity, mask);
-    ParallelRows(rows, threads, [&](int64_t first, int64_t last) {
-      work.Update(first, last, pattern, mask);
-    });
+    ParallelRows(rows, threads,
+                 [&](int64_t first, int64_t last) { work.Update(first, last, pattern, mask); });
   }
   return mask;
 }

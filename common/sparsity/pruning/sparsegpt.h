@@ -21,8 +21,8 @@ namespace espalier::sparsity {
 // The upper Cholesky factor U of the inverse of H = 2·Gram + damping · mean(diag) · I, for which
 // UᵀU = H⁻¹.
 struct InverseFactor {
-  std::vector<float> upper;      // columns × columns, row by row; zeros below the diagonal
-  std::vector<uint8_t> dead;     // columns that were never active
+  std::vector<float> upper;   // columns × columns, row by row; zeros below the diagonal
+  std::vector<uint8_t> dead;  // columns that were never active
 };
 absl::StatusOr<InverseFactor> FactorInverse(std::span<const double> gram, int64_t columns,
                                             double damping);

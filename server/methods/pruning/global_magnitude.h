@@ -1,8 +1,8 @@
 // The smallest magnitudes of many weights that are seen a stretch at a time.
 //
 // Use:         let every stretch pass by Count(), call Narrow(), let them pass again in the same
-//              order, call Choose(), and then IsPruned() says of each weight, in that order, whether
-//              it goes.
+//              order, call Choose(), and then IsPruned() says of each weight, in that order,
+//              whether it goes.
 // Memory:      512 KiB of counts. Determinism: of equal magnitudes those that come first go.
 // Threading:   not thread-safe.
 #pragma once
@@ -28,8 +28,8 @@ class GlobalMagnitude {
 
   int64_t left_;
   bool narrowed_ = false;
-  uint32_t high_ = 0;   // upper bits of the threshold
-  uint32_t bits_ = 0;   // the threshold: smaller magnitudes go
+  uint32_t high_ = 0;  // upper bits of the threshold
+  uint32_t bits_ = 0;  // the threshold: smaller magnitudes go
   std::vector<int64_t> counts_;
 };
 

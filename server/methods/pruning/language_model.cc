@@ -26,8 +26,8 @@ absl::StatusOr<std::shared_ptr<const LanguageModel>> PublishModel(
   }
   {
     ESPALIER_ASSIGN_OR_RETURN(const language::OuterWeights outer, reader.ReadOuter());
-    model->outer_weights = static_cast<int64_t>(outer.embedding.size() + outer.positions.size() +
-                                                outer.output.size());
+    model->outer_weights =
+        static_cast<int64_t>(outer.embedding.size() + outer.positions.size() + outer.output.size());
     ESPALIER_ASSIGN_OR_RETURN(model->outer, parts.Put(language::EncodeOuter(outer)));
   }
   for (int64_t b = 0; b < model->config.blocks; ++b) {

@@ -26,9 +26,7 @@ struct LanguageModel {
     for (const int64_t block : active) sum += block;
     return sum;
   }
-  int64_t linear_weights() const {
-    return block_weights * static_cast<int64_t>(blocks.size());
-  }
+  int64_t linear_weights() const { return block_weights * static_cast<int64_t>(blocks.size()); }
 };
 
 // All parts of `reader`'s model, one block in memory at a time.

@@ -125,10 +125,10 @@ absl::Status LanguagePruningProgram::PruneLinear(language::LinearWeights& linear
                                                  v1::LayerSummary& summary) const {
   const std::vector<float> dense = language::DenseValues(linear);
   const sparsity::WeightsView view{dense, linear.spec.outputs, linear.spec.inputs};
-  ESPALIER_ASSIGN_OR_RETURN(PrunedLayer pruned,
-                            PruneLayer(view, statistics, settings_,
-                                       Contains(settings_.refined, linear.spec.role),
-                                       PruningThreads()));
+  ESPALIER_ASSIGN_OR_RETURN(
+      PrunedLayer pruned,
+      PruneLayer(view, statistics, settings_, Contains(settings_.refined, linear.spec.role),
+                 PruningThreads()));
   linear.topology = nullptr;
   linear.values = std::move(pruned.values);
   ESPALIER_RETURN_IF_ERROR(language::MakeSparse(linear));
@@ -142,9 +142,9 @@ absl::StatusOr<Transition> LanguagePruningProgram::AfterStatistics(
     ProgramState state, const reduce::Reduced& reduced) const {
   const int64_t block = state.round;
   // What workers were sent is what is pruned here: the part, not the file it came from.
-  ESPALIER_ASSIGN_OR_RETURN(language::BlockWeights weights,
-                            language::DecodeBlock(state.language->blocks[block].bytes(),
-                                                  state.language->config));
+  ESPALIER_ASSIGN_OR_RETURN(
+      language::BlockWeights weights,
+      language::DecodeBlock(state.language->blocks[block].bytes(), state.language->config));
   state.pending.set_examples(reduced.examples);
   state.pending.set_participants(reduced.participants);
   int last = -1;

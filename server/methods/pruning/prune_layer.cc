@@ -86,8 +86,8 @@ class LayerPruner {
         if (factor.dead[j] != 0) initial.factors[j] = 0;
       }
     }
-    ESPALIER_ASSIGN_OR_RETURN(initial.mask, sparsity::MaskByRows(weights_, initial.factors,
-                                                                 settings_.pattern, threads_));
+    ESPALIER_ASSIGN_OR_RETURN(
+        initial.mask, sparsity::MaskByRows(weights_, initial.factors, settings_.pattern, threads_));
     return initial;
   }
 

@@ -125,11 +125,12 @@ MethodDeclaration EssentialSparsityMethod(const Library& library) {
             constexpr double kMostSteps = 1000;
             const double range = parameters.Double("to") - parameters.Double("from");
             if (range < 0) {
-              violations.push_back({"method.parameters.to",
-                                    "expected at least method.parameters.from, found less"});
+              violations.push_back(
+                  {"method.parameters.to", "expected at least method.parameters.from, found less"});
             } else if (range / parameters.Double("step") > kMostSteps) {
-              violations.push_back({"method.parameters.step", "expected at most 1,000 sparsities, "
-                                                              "found more; use a larger step"});
+              violations.push_back({"method.parameters.step",
+                                    "expected at most 1,000 sparsities, "
+                                    "found more; use a larger step"});
             }
             CheckModel(spec, nullptr, library, violations);
           },
@@ -137,8 +138,8 @@ MethodDeclaration EssentialSparsityMethod(const Library& library) {
           [library](const v1::JobSpec& spec, const config::Parameters& parameters) {
             return std::make_unique<SweepProgram>(spec, SweepSettingsOf(parameters), library);
           },
-      .rounds = [](const v1::JobSpec&, const config::Parameters& parameters)
-          -> absl::StatusOr<int32_t> {
+      .rounds = [](const v1::JobSpec&,
+                   const config::Parameters& parameters) -> absl::StatusOr<int32_t> {
         return static_cast<int32_t>(SweepSettingsOf(parameters).sparsities.size());
       },
   };

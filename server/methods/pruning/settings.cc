@@ -57,9 +57,10 @@ void AddDsnot(config::ParameterSchema& schema) {
   schema.push_back(Choice("sign_check", "auto", {"auto", "on", "off"},
                           "Refuse exchanges that turn the error's sign. auto: on for N:M patterns, "
                           "off otherwise, as the authors' code."));
-  schema.push_back(Choice("variance", "per_sequence", {"per_sequence", "pooled"},
-                          "Variance of an input: mean of each sequence's (the authors' code) or over "
-                          "all tokens. Networks that are no language models: always pooled."));
+  schema.push_back(
+      Choice("variance", "per_sequence", {"per_sequence", "pooled"},
+             "Variance of an input: mean of each sequence's (the authors' code) or over "
+             "all tokens. Networks that are no language models: always pooled."));
 }
 
 sparsity::Pattern PatternOf(const config::Parameters& parameters) {

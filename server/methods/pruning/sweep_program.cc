@@ -136,8 +136,8 @@ absl::Status SweepProgram::PruneFor(ProgramState& state) const {
   if (is_language()) {
     ESPALIER_ASSIGN_OR_RETURN(const auto reader,
                               library_->OpenLanguageModel(spec_.model().pretrained()));
-    ESPALIER_ASSIGN_OR_RETURN(
-        state.language, PruneLanguage(*reader, *state.language, sparsity, library_->parts()));
+    ESPALIER_ASSIGN_OR_RETURN(state.language,
+                              PruneLanguage(*reader, *state.language, sparsity, library_->parts()));
     return absl::OkStatus();
   }
   ESPALIER_ASSIGN_OR_RETURN(auto loaded, library_->LoadNetwork(spec_.model().pretrained()));

@@ -56,9 +56,9 @@ void Run(const Options& options) {
     fmt::print("{:<44}{:>10.3f} s\n", what, seconds);
   };
   ActivationStatistics statistics(n, false);
-  report("statistics of 2048 tokens",
-         MedianSeconds(options.repetitions,
-                       [&] { (void)statistics.AddSequence(inputs.data(), kTokens, kTokens); }));
+  report("statistics of 2048 tokens", MedianSeconds(options.repetitions, [&] {
+           (void)statistics.AddSequence(inputs.data(), kTokens, kTokens);
+         }));
   const ColumnMoments moments = statistics.Moments();
   Mask mask;
   report("magnitude mask, 60 %", MedianSeconds(options.repetitions, [&] {

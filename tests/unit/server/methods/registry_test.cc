@@ -19,7 +19,8 @@ std::vector<config::Violation> Violations(const v1::JobSpec& spec) {
 TEST(MethodRegistryTest, HoldsTheBuiltinMethods) {
   EXPECT_THAT(MethodRegistry::Builtin().names(),
               ElementsAre("dense", "static", "set", "rigl", "dsl", "fedtiny", "fedmef", "feddst",
-                          "gmp", "prunefl", "snip", "synflow", "echo"));
+                          "gmp", "prunefl", "snip", "synflow", "echo", "magnitude", "wanda",
+                          "sparsegpt", "dsnot", "essential-sparsity"));
 }
 
 TEST(MethodRegistryTest, UnknownMethodNamesTheNearestAndAllKnown) {

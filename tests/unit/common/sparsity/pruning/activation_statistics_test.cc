@@ -35,8 +35,8 @@ ActivationStatistics Measure(int worker, int workers) {
   ActivationStatistics statistics(kColumns, true);
   for (int s = worker; s < kSequences; s += workers) {
     const Sequence sequence = MakeSequence(s);
-    EXPECT_TRUE(statistics.AddSequence(sequence.values.data(), sequence.tokens, sequence.tokens)
-                    .ok());
+    EXPECT_TRUE(
+        statistics.AddSequence(sequence.values.data(), sequence.tokens, sequence.tokens).ok());
   }
   return statistics;
 }

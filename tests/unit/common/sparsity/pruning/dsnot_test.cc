@@ -14,7 +14,7 @@ namespace {
 using ::testing::ElementsAre;
 
 // methods.md B.7.
-const std::vector<float> kWeights = {.5F, -.4F, .3F,  .2F,   .1F,  .6F,
+const std::vector<float> kWeights = {.5F,  -.4F, .3F,  .2F,   .1F,  .6F,
                                      -.7F, .05F, .25F, -.15F, .35F, -.45F};
 ColumnMoments GoldenMoments() {
   ColumnMoments moments;
@@ -37,8 +37,8 @@ DsnotResult RefineGolden(bool sign_check, Mask& mask) {
   const ColumnMoments moments = GoldenMoments();
   mask = *WandaMask({kWeights, 1, 12}, moments.sum_squares, {.sparsity = .5}, 1);
   EXPECT_THAT(Pruned(mask), ElementsAre(3, 4, 7, 8, 9, 10));
-  return RefineMask({kWeights, 1, 12}, moments, WandaFactors(moments.sum_squares),
-                    {.sparsity = .5}, {.sign_check = sign_check}, 1, mask);
+  return RefineMask({kWeights, 1, 12}, moments, WandaFactors(moments.sum_squares), {.sparsity = .5},
+                    {.sign_check = sign_check}, 1, mask);
 }
 
 TEST(DsnotTest, GoldenRowWithTheSignCheck) {
@@ -133,8 +133,8 @@ TEST(DsnotTest, NeverTakesAColumnTwiceAndNeverPrunesOneWithoutContribution) {
   moments.sum_squares = {1, 1, 1, 1};
   moments.variance = moments.pooled_variance = {1, 1, 1, 1};
   Mask mask = *MagnitudeMask({weights, 1, 4}, {.sparsity = .5}, 1);
-  const DsnotResult result =
-      RefineMask({weights, 1, 4}, moments, std::vector<float>(4, 1.0F), {.sparsity = .5}, {}, 1, mask);
+  const DsnotResult result = RefineMask({weights, 1, 4}, moments, std::vector<float>(4, 1.0F),
+                                        {.sparsity = .5}, {}, 1, mask);
   EXPECT_EQ(result.exchanges, 0);
   EXPECT_THAT(mask.kept, ElementsAre(1, 1, 0, 0));
 }
@@ -148,7 +148,8 @@ TEST(DsnotTest, ColumnsWhoseInputDoesNotVaryAreRegrownLast) {
   Mask mask = *WandaMask({weights, 1, 4}, moments.sum_squares, {.sparsity = .5}, 1);
   DsnotOptions options;
   options.max_cycles = 1;
-  RefineMask({weights, 1, 4}, moments, std::vector<float>(4, 1.0F), {.sparsity = .5}, options, 1, mask);
+  RefineMask({weights, 1, 4}, moments, std::vector<float>(4, 1.0F), {.sparsity = .5}, options, 1,
+             mask);
   EXPECT_THAT(mask.kept, ElementsAre(1, 0, 0, 1));
 }
 

@@ -72,14 +72,16 @@ TEST(MaskTest, OutputErrorIsThatOfTheProduct) {
   std::vector<double> gram(25);
   for (int i = 0; i < 5; ++i) {
     for (int j = 0; j < 5; ++j) {
-      for (int t = 0; t < kTokens; ++t) gram[i * 5 + j] += double{x[i * kTokens + t]} * x[j * kTokens + t];
+      for (int t = 0; t < kTokens; ++t)
+        gram[i * 5 + j] += double{x[i * kTokens + t]} * x[j * kTokens + t];
     }
   }
   double expected = 0;
   for (int row = 0; row < 3; ++row) {
     for (int t = 0; t < kTokens; ++t) {
       double y = 0;
-      for (int j = 0; j < 5; ++j) y += (double{a[row * 5 + j]} - b[row * 5 + j]) * x[j * kTokens + t];
+      for (int j = 0; j < 5; ++j)
+        y += (double{a[row * 5 + j]} - b[row * 5 + j]) * x[j * kTokens + t];
       expected += y * y;
     }
   }

@@ -1,0 +1,78 @@
+#include "server/reduce/statistics_reducer.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "common/base/status.h"
+
+namespace espalier::server::reduce {
+namespace {
+
+sparsity::ActivationStatistics Measured(float seed, int sequences) {
+  sparsity::ActivationStatistics statistics(3, true);
+  for (int s = 0; s < sequences; ++s) {
+    const std::vector<float> x = {seed, 2, 3, 4 * seed, 5, 6.5F + static_cast<float>(s)};
+    EXPECT_TRUE(statistics.AddSequence(x.data(), 2, 2).ok());
+  }
+  return statistics;
+}
+
+Partial MakePartial(const std::string& participant, float seed, int sequences) {
+  std::string bytes;
+  Measured(seed, sequences).AppendTo(bytes);
+  auto words = std::make_shared<std::vector<float>>(bytes.size() / sizeof(float));
+  std::memcpy(words->data(), bytes.data(), bytes.size());
+  Partial partial;
+  partial.participant = participant;
+  partial.examples = sequences;
+  partial.values_count = static_cast<int64_t>(words->size());
+  // In uneven pieces, as a spool file gives them.
+  partial.values = [words](const auto& sink) -> absl::Status {
+    const size_t half = words->size() / 2 + 1;
+    ESPALIER_RETURN_IF_ERROR(sink(std::span<const float>(words->data(), half)));
+    return sink(std::span<const float>(words->data() + half, words->size() - half));
+  };
+  return partial;
+}
+
+std::string Encoded(const Reduced& reduced) {
+  std::string bytes;
+  for (const auto& statistics : reduced.statistics) statistics.AppendTo(bytes);
+  return bytes;
+}
+
+TEST(StatisticsReducerTest, SumsAreTheSameForAnyOrderOfArrival) {
+  StatisticsReducer forwards({{3, true}});
+  StatisticsReducer backwards({{3, true}});
+  const std::vector<Partial> partials = {MakePartial("a", .1F, 2), MakePartial("b", -7.3F, 1),
+                                         MakePartial("c", 0, 0)};
+  for (size_t i = 0; i < partials.size(); ++i) {
+    ASSERT_TRUE(forwards.Merge(partials[i]).ok());
+    ASSERT_TRUE(backwards.Merge(partials[partials.size() - 1 - i]).ok());
+  }
+  const auto a = forwards.Finish();
+  const auto b = backwards.Finish();
+  ASSERT_TRUE(a.ok() && b.ok());
+  EXPECT_EQ(Encoded(*a), Encoded(*b));
+  EXPECT_EQ(a->examples, 3);
+  EXPECT_EQ(a->statistics[0].sequences(), 3);
+}
+
+TEST(StatisticsReducerTest, RefusesWhatDoesNotFitAndStaysAsItWas) {
+  StatisticsReducer reducer({{3, true}});
+  ASSERT_TRUE(reducer.Merge(MakePartial("a", 1, 2)).ok());
+  EXPECT_EQ(base::ReasonOf(reducer.Merge(MakePartial("a", 1, 2))), "DUPLICATE_PARTICIPANT");
+  Partial other = MakePartial("b", 1, 2);
+  other.examples = 5;
+  EXPECT_EQ(base::ReasonOf(reducer.Merge(other)), "STATISTICS_INVALID");
+  Partial shorter = MakePartial("b", 1, 2);
+  shorter.values_count -= 1;
+  EXPECT_EQ(base::ReasonOf(reducer.Merge(shorter)), "SHAPE_MISMATCH");
+  const auto reduced = reducer.Finish();
+  ASSERT_TRUE(reduced.ok());
+  EXPECT_EQ(reduced->statistics[0].sequences(), 2);
+}
+
+}  // namespace
+}  // namespace espalier::server::reduce
