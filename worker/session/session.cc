@@ -48,6 +48,7 @@ const char* KindWord(const v1::Task& task) {
   if (task.has_evaluate()) return "evaluate";
   if (task.has_calibrate()) return "calibrate";
   if (task.has_growth()) return "growth";
+  if (task.has_channel_statistics()) return "channel_statistics";
   return task.has_echo() ? "echo" : "other";
 }
 
@@ -249,6 +250,8 @@ absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
       return tasks::RunCalibrate(surroundings, task, model);
     case v1::Task::kGrowth:
       return tasks::RunGrowth(surroundings, task, model);
+    case v1::Task::kChannelStatistics:
+      return tasks::RunChannelStatistics(surroundings, task);
     case v1::Task::kEcho:
       return tasks::RunEcho(task, model);
     default:

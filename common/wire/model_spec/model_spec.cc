@@ -116,6 +116,7 @@ int ValuesPerWeight(const v1::Task& task) {
 int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology) {
   if (task.has_evaluate() || task.has_growth()) return 0;
   if (task.has_calibrate()) return BufferValues(topology);
+  if (task.has_channel_statistics()) return 2 * task.model().spec().input_image().channels();
   return ValuesPerWeight(task) * topology.total_stored();
 }
 
