@@ -115,6 +115,17 @@ void ValidateText(const v1::DataSpec& data, const v1::ModelSpec& model, const Ch
 }
 
 void ValidateChannels(const v1::DataSpec& data, const v1::ModelSpec& model, const Checker& at) {
+  if (at.Enum("normalization", v1::DataSpec::Normalization_IsValid(data.normalization()),
+              data.normalization()) &&
+      data.normalization() == v1::DataSpec::NORMALIZATION_FEDERATED) {
+    at.Check(model.has_input_image(), "normalization",
+             "federated measures channels of images; set model.input_image, or use given");
+    at.Check(data.channel_mean().empty() && data.channel_std().empty() && data.mean() == 0 &&
+                 (data.std() == 0 || data.std() == 1),
+             "normalization",
+             "federated fills in channel_mean and channel_std; remove them, and mean and std");
+    return;
+  }
   if (data.channel_mean().empty() && data.channel_std().empty()) return;
   const int64_t channels = model.has_input_image() ? model.input_image().channels() : 0;
   const auto check = [&](const std::string& field, const auto& values, bool positive) {
@@ -310,6 +321,10 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
                      root.In("federation"));
   ValidateAggregation(spec, root);
   root.In("evaluation").Whole("every_rounds", spec.evaluation().every_rounds(), 0, kMaxRounds);
+  root.In("evaluation")
+      .Enum("recalibration",
+            v1::Evaluation::Recalibration_IsValid(spec.evaluation().recalibration()),
+            spec.evaluation().recalibration());
   root.In("checkpoint").Whole("every_rounds", spec.checkpoint().every_rounds(), 0, kMaxRounds);
   root.In("checkpoint").Whole("keep", spec.checkpoint().keep(), 0, kMaxKept);
   return violations;

@@ -311,6 +311,13 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   services_.metrics.Observe(Metric::kRoundPhaseDuration, prepared->prepare_seconds, "aggregate");
   methods::Transition& transition = prepared->transition;
   if (transition.committed.has_value()) CommitRound(*prepared);
+  if (transition.normalization.has_value()) {
+    v1::DataSpec& data = *job_.mutable_spec()->mutable_data();
+    const auto& [mean, std] = *transition.normalization;
+    data.mutable_channel_mean()->Assign(mean.begin(), mean.end());
+    data.mutable_channel_std()->Assign(std.begin(), std.end());
+    data.set_normalization(v1::DataSpec::NORMALIZATION_GIVEN);
+  }
   if (transition.prelude_step.has_value()) ReportPrelude(*std::move(transition.prelude_step));
   state_ = std::move(transition.state);
   const bool is_language = state_.language != nullptr;
@@ -468,7 +475,7 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
   plan.needed = Needed(step, spec.federation(), plan.participants.size());
   plan.topology = state_.model.topology;
   plan.needs = needs_;
-  plan.values_count = wire::ResultValues(step.task, *state_.model.topology);
+  plan.values_count = wire::ResultValues(plan.task, *state_.model.topology);
   plan.reducer = MakeReducerFor(step, plan.values_count);
   return plan;
 }

@@ -72,6 +72,12 @@ struct Step {
   bool prelude = false;             // before the first round, which then begins with a later step
 };
 
+// What (value − mean) / std makes of each channel's raw / scale.
+struct ChannelNormalization {
+  std::vector<double> mean;
+  std::vector<double> std;
+};
+
 struct Transition {
   ProgramState state;
   std::optional<Step> step;                   // absent: the program is done
@@ -84,6 +90,8 @@ struct Transition {
   std::optional<StructureChange> structure_change;
   // What the finished step was, if it belongs to the prelude: phase, candidate and loss are set.
   std::optional<v1::PreludeStep> prelude_step;
+  // Set once, when data.normalization is FEDERATED: the job's data from now on.
+  std::optional<ChannelNormalization> normalization;
 };
 
 class Program {

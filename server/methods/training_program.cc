@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "common/base/status.h"
@@ -10,6 +11,7 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/proto_time.h"
 #include "server/methods/aggregation/aggregate.h"
+#include "server/methods/calibration/statistics.h"
 #include "server/methods/initial_values.h"
 #include "server/methods/learning_rate.h"
 
@@ -17,6 +19,8 @@ namespace espalier::server::methods {
 namespace {
 
 constexpr char kTrain[] = "train";
+constexpr char kRecalibrate[] = "recalibrate";
+constexpr char kChannelStatistics[] = "channel_statistics";
 constexpr char kEvaluateFederated[] = "evaluate_federated";
 constexpr char kEvaluateCentral[] = "evaluate_central";
 constexpr char kDone[] = "done";
@@ -38,6 +42,24 @@ void DescribeModel(const tensor::ModelTopology& topology, v1::RoundSummary& summ
     layer.set_active(topology.stored(i));
     layer.set_size(tensor.size());
   }
+}
+
+absl::StatusOr<tensor::ModelState> EmptyModel(std::shared_ptr<const tensor::ModelLayout> layout) {
+  std::vector<std::shared_ptr<const tensor::Topology>> topologies;
+  for (const tensor::TensorSpec& tensor : *layout) {
+    topologies.push_back(nullptr);
+    if (!tensor.sparsifiable) continue;
+    ESPALIER_ASSIGN_OR_RETURN(tensor::Topology empty,
+                              tensor::Topology::FromPositions(tensor.rows, tensor.cols, {}));
+    topologies.back() = std::make_shared<const tensor::Topology>(std::move(empty));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(
+      tensor::ModelTopology topology,
+      tensor::ModelTopology::Create(std::move(layout), std::move(topologies)));
+  tensor::ModelState model;
+  model.topology = std::make_shared<const tensor::ModelTopology>(std::move(topology));
+  model.values.assign(model.topology->total_stored(), 0.0F);
+  return model;
 }
 
 void NotePeakMemory(const reduce::Reduced& reduced, v1::RoundSummary& summary) {
@@ -128,6 +150,48 @@ absl::StatusOr<Transition> TrainingProgram::BeginTraining(ProgramState state,
 }
 
 absl::StatusOr<Transition> TrainingProgram::Start() const {
+  const bool federated = spec_.data().normalization() == v1::DataSpec::NORMALIZATION_FEDERATED;
+  return federated ? AskChannelStatistics() : StartTraining();
+}
+
+absl::StatusOr<Transition> TrainingProgram::AskChannelStatistics() const {
+  Transition transition;
+  // A step needs some model; this one has no weights.
+  ESPALIER_ASSIGN_OR_RETURN(auto layout, wire::LayoutOf(spec_.model()));
+  ESPALIER_ASSIGN_OR_RETURN(transition.state.model, EmptyModel(std::move(layout)));
+  transition.state.phase = kChannelStatistics;
+  Step step;
+  step.task.mutable_channel_statistics();
+  step.participants = Participants::kAll;
+  step.reducer = reduce::ReducerKind::kMean;
+  step.prelude = true;
+  transition.step = std::move(step);
+  return transition;
+}
+
+absl::StatusOr<Transition> TrainingProgram::AfterChannelStatistics(
+    const reduce::Reduced& reduced) const {
+  const auto channels = static_cast<size_t>(spec_.model().input_image().channels());
+  if (reduced.values.size() != 2 * channels) {
+    return base::FailedPrecondition(
+        "SHAPE_MISMATCH", fmt::format("expected {} statistics of channels, found {}", 2 * channels,
+                                      reduced.values.size()));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(Transition transition, StartTraining());
+  transition.normalization = ChannelNormalization{};
+  for (size_t c = 0; c < channels; ++c) {
+    const double mean = reduced.values[c];
+    const double variance = reduced.values[channels + c] - mean * mean;
+    transition.normalization->mean.push_back(mean);
+    // A channel that never changes stays as it is, less its mean.
+    transition.normalization->std.push_back(variance > 1e-12 ? std::sqrt(variance) : 1.0);
+  }
+  transition.prelude_step.emplace();
+  transition.prelude_step->set_phase(kChannelStatistics);
+  return transition;
+}
+
+absl::StatusOr<Transition> TrainingProgram::StartTraining() const {
   ESPALIER_ASSIGN_OR_RETURN(std::optional<Transition> prelude, StartPrelude());
   if (prelude) return *std::move(prelude);
   ESPALIER_ASSIGN_OR_RETURN(auto layout, wire::LayoutOf(spec_.model()));
@@ -143,6 +207,8 @@ absl::StatusOr<Transition> TrainingProgram::Start() const {
 absl::StatusOr<Transition> TrainingProgram::Next(ProgramState state,
                                                  reduce::Reduced reduced) const {
   if (state.phase == kTrain) return AfterTraining(std::move(state), std::move(reduced));
+  if (state.phase == kChannelStatistics) return AfterChannelStatistics(reduced);
+  if (state.phase == kRecalibrate) return AfterRecalibration(std::move(state), reduced);
   if (state.phase == kEvaluateFederated) {
     return AfterFederatedEvaluation(std::move(state), reduced);
   }
@@ -217,7 +283,7 @@ absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
       return PlanAndProceed(std::move(state), reduced);
     }
   }
-  ESPALIER_ASSIGN_OR_RETURN(Transition transition, Proceed(std::move(state), true));
+  ESPALIER_ASSIGN_OR_RETURN(Transition transition, Proceed(std::move(state)));
   transition.structure_change = std::move(change);
   return transition;
 }
@@ -228,7 +294,7 @@ absl::StatusOr<Transition> TrainingProgram::PlanAndProceed(ProgramState state,
   ESPALIER_ASSIGN_OR_RETURN(memory.planned, PlanFromMemory(state, trained, memory.own));
   memory.notes.clear();
   state.memory = memory.Encode();
-  return Proceed(std::move(state), true);
+  return Proceed(std::move(state));
 }
 
 void TrainingProgram::NoteCosts(const reduce::Reduced& reduced, ProgramState& state) const {
@@ -269,7 +335,7 @@ absl::StatusOr<Transition> TrainingProgram::AfterFederatedEvaluation(
     state.pending.set_federated_test_accuracy(static_cast<double>(reduced.correct) / examples);
   }
   NotePeakMemory(reduced, state.pending);
-  return Proceed(std::move(state), false);
+  return Evaluate(std::move(state), false);
 }
 
 absl::StatusOr<Transition> TrainingProgram::AfterCentralEvaluation(
@@ -285,11 +351,53 @@ absl::StatusOr<Transition> TrainingProgram::AfterCentralEvaluation(
   return Commit(std::move(state));
 }
 
-absl::StatusOr<Transition> TrainingProgram::Proceed(ProgramState state,
-                                                    bool trained_just_now) const {
+bool TrainingProgram::IsRecalibrated(const ProgramState& state) const {
+  const auto when = spec_.evaluation().recalibration();
+  if (wire::BufferValues(*state.model.topology) == 0) return false;
+  const int32_t round = RoundInWork(state);
+  if (when == v1::Evaluation::RECALIBRATION_EVERY) return IsEvaluated(round);
+  return when == v1::Evaluation::RECALIBRATION_LAST && round == rounds();
+}
+
+absl::StatusOr<Transition> TrainingProgram::Proceed(ProgramState state) const {
+  if (!IsRecalibrated(state)) return Evaluate(std::move(state), true);
+  state.phase = kRecalibrate;
+  Transition transition;
+  Step step;
+  v1::CalibrateTask& task = *step.task.mutable_calibrate();
+  task.set_batch_size(spec_.training().batch_size());
+  task.set_passes(1);
+  task.set_development_fraction(1);
+  task.set_second_moments(spec_.evaluation().pooled_variance());
+  step.participants = Participants::kAll;
+  step.reducer = reduce::ReducerKind::kMean;
+  step.round = RoundInWork(state);
+  transition.step = std::move(step);
+  transition.state = std::move(state);
+  return transition;
+}
+
+absl::StatusOr<Transition> TrainingProgram::AfterRecalibration(
+    ProgramState state, const reduce::Reduced& reduced) const {
+  const int64_t expected = wire::BufferValues(*state.model.topology);
+  if (static_cast<int64_t>(reduced.values.size()) != expected) {
+    return base::FailedPrecondition(
+        "SHAPE_MISMATCH",
+        fmt::format("expected {} running statistics, found {}", expected, reduced.values.size()));
+  }
+  std::vector<float> statistics = reduced.values;
+  if (spec_.evaluation().pooled_variance()) {
+    VariancesFromSecondMoments(*state.model.topology, statistics);
+  }
+  SetStatistics(statistics, state.model);
+  NotePeakMemory(reduced, state.pending);
+  return Evaluate(std::move(state), true);
+}
+
+absl::StatusOr<Transition> TrainingProgram::Evaluate(ProgramState state, bool first) const {
   if (!IsEvaluated(RoundInWork(state))) return Commit(std::move(state));
   const v1::Evaluation& evaluation = spec_.evaluation();
-  const bool federated = trained_just_now && evaluation.federated();
+  const bool federated = first && evaluation.federated();
   if (!federated && !evaluation.central()) return Commit(std::move(state));
   Transition transition;
   transition.step = EvaluateStep(state, /*central=*/!federated);

@@ -9,9 +9,9 @@
 // trained; nothing evolves after the last round. What a method decides from the reduced training
 // result (PlanEvolution) is remembered over the evaluation steps in ProgramState::memory.
 //
-// Phases:      ProgramState::phase is "train", "evaluate_federated", "evaluate_central" or "done":
-// the step
-//              whose result Next() expects.
+// Phases:      ProgramState::phase is "channel_statistics", "train", "recalibrate",
+//              "evaluate_federated", "evaluate_central" or "done": the step whose result Next()
+//              expects; or one of the method's own.
 // Ownership, threading, determinism, errors: as Program.
 #pragma once
 
@@ -102,13 +102,24 @@ class TrainingProgram : public Program {
 
  private:
   bool IsEvaluated(int32_t round) const;
+  // The first step, once the data is normalised.
+  absl::StatusOr<Transition> StartTraining() const;
+  // The step that measures the means and deviations of channels over all participants.
+  absl::StatusOr<Transition> AskChannelStatistics() const;
+  absl::StatusOr<Transition> AfterChannelStatistics(const reduce::Reduced& reduced) const;
+  // Whether running statistics are taken anew before the evaluation of the round in work.
+  bool IsRecalibrated(const ProgramState& state) const;
+  absl::StatusOr<Transition> AfterRecalibration(ProgramState state,
+                                                const reduce::Reduced& reduced) const;
   absl::StatusOr<Transition> AfterTraining(ProgramState state, reduce::Reduced reduced) const;
   absl::StatusOr<Transition> AfterFederatedEvaluation(ProgramState state,
                                                       const reduce::Reduced& reduced) const;
   absl::StatusOr<Transition> AfterCentralEvaluation(ProgramState state,
                                                     const reduce::Reduced& reduced) const;
-  // Goes on to the next evaluation that is due after `phase`, else commits.
-  absl::StatusOr<Transition> Proceed(ProgramState state, bool trained_just_now) const;
+  // After training: recalibration if it is due, else as Evaluate().
+  absl::StatusOr<Transition> Proceed(ProgramState state) const;
+  // Goes on to the next evaluation that is due, else commits. `first`: none has been done.
+  absl::StatusOr<Transition> Evaluate(ProgramState state, bool first) const;
   absl::StatusOr<Transition> Commit(ProgramState state) const;
   // Carries `evolution` out on `state` and returns what to broadcast.
   absl::StatusOr<StructureChange> Change(const Evolution& evolution, ProgramState& state) const;

@@ -1,5 +1,7 @@
 """Convolutional networks from a job file: every method trains one on the digits as images of 1 × 8 × 8."""
 
+import gzip
+import math
 import unittest
 
 import cluster
@@ -110,6 +112,38 @@ class ConvTest(unittest.TestCase):
         self.assertLess(
             int(job["history"][0]["bytes_sent"]), int(job["prelude_bytes_sent"]) / 2
         )
+
+    def test_normalization_is_measured_over_participants(self):
+        data = digits_job()["data"] | {"normalization": "federated"}
+        job = self.cluster.run(digits_job(rounds=2, model=MODEL, data=data))
+        stored = job["spec"]["data"]
+        pixels = []
+        with gzip.open(cluster.DATA / "digits/digits.csv.gz", "rt") as lines:
+            for line in lines:
+                pixels.append([int(field) / 16 for field in line.split(",")[:-1]])
+        train = [value for row in pixels[: len(pixels) - 360] for value in row]
+        mean = sum(train) / len(train)
+        std = math.sqrt(sum(value**2 for value in train) / len(train) - mean**2)
+        self.assertAlmostEqual(mean, stored["channel_mean"][0], delta=1e-6)
+        self.assertAlmostEqual(std, stored["channel_std"][0], delta=1e-6)
+        self.assertEqual("NORMALIZATION_GIVEN", stored["normalization"])
+
+    def test_recalibrated_model_is_what_is_evaluated(self):
+        def run(**evaluation):
+            evaluation = {"central": True} | evaluation
+            return self.cluster.run(digits_job(rounds=2, model=MODEL, evaluation=evaluation))
+
+        plain, last, pooled = (
+            run(),
+            run(recalibration="last"),
+            run(recalibration="last", pooled_variance=True),
+        )
+        self.assertEqual(
+            plain["history"][0]["test_loss"], last["history"][0]["test_loss"]
+        )
+        self.assertEqual(3, len({job["model_hash"] for job in (plain, last, pooled)}))
+        for job in (last, pooled):
+            self.assertGreater(job["history"][1]["test_accuracy"], 0.6)
 
     def test_named_model_is_stored_as_its_layers(self):
         model = {

@@ -50,6 +50,7 @@ const char* KindWord(const v1::Task& task) {
   if (task.has_score()) return "score";
   if (task.has_growth()) return "growth";
   if (task.has_recommend()) return "recommend";
+  if (task.has_channel_statistics()) return "channel_statistics";
   return task.has_echo() ? "echo" : "other";
 }
 
@@ -295,6 +296,8 @@ absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
       return tasks::RunScore(surroundings, task, model);
     case v1::Task::kGrowth:
       return tasks::RunGrowth(surroundings, task, model);
+    case v1::Task::kChannelStatistics:
+      return tasks::RunChannelStatistics(surroundings, task);
     case v1::Task::kEcho:
       return tasks::RunEcho(task, model);
     case v1::Task::kActivationStatistics:

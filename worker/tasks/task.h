@@ -71,6 +71,7 @@ absl::StatusOr<Partial> RunGrowth(Surroundings& surroundings, const v1::Task& ta
 absl::StatusOr<Partial> RunActivationStatistics(
     Surroundings& surroundings, const v1::Task& task,
     const std::shared_ptr<const tensor::ModelState>& model);
+absl::StatusOr<Partial> RunChannelStatistics(Surroundings& surroundings, const v1::Task& task);
 absl::StatusOr<Partial> RunEcho(const v1::Task& task,
                                 const std::shared_ptr<const tensor::ModelState>& model);
 

@@ -147,6 +147,7 @@ int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology
   if (task.has_activation_statistics()) return StatisticsValues(task.activation_statistics());
   if (task.has_calibrate()) return BufferValues(topology);
   if (task.has_score()) return topology.sparsifiable_size();
+  if (task.has_channel_statistics()) return 2 * task.model().spec().input_image().channels();
   const int64_t importance = task.train().importance() ? topology.total_size() : 0;
   return ValuesPerWeight(task) * topology.total_stored() + importance;
 }

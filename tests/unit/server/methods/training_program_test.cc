@@ -75,5 +75,88 @@ TEST(TrainingProgramTest, TrainingApproachesTheTargets) {
   EXPECT_LT(trace.rounds.back().train_loss(), trace.rounds.front().train_loss());
 }
 
+// 1 × 5 × 6 → conv 2 → batch norm → linear 10.
+v1::JobSpec ImageJob() {
+  v1::JobSpec spec = SmallJob("dense");
+  spec.clear_model();
+  v1::ModelSpec& model = *spec.mutable_model();
+  model.mutable_input_image()->set_channels(1);
+  model.mutable_input_image()->set_height(5);
+  model.mutable_input_image()->set_width(6);
+  model.set_input_features(30);
+  model.add_layers()->mutable_conv2d()->set_channels(2);
+  model.add_layers()->mutable_batch_norm();
+  AddLayer(spec, 10, v1::ACTIVATION_LINEAR);
+  spec.mutable_federation()->set_rounds(4);
+  spec.mutable_evaluation()->set_every_rounds(2);
+  return spec;
+}
+
+std::vector<int> Recalibrated(const v1::JobSpec& spec) {
+  std::vector<int> rounds;
+  for (const Transition& transition : Trace(spec).transitions) {
+    if (!transition.step || !transition.step->task.has_calibrate()) continue;
+    EXPECT_EQ(transition.step->participants, Participants::kAll);
+    EXPECT_EQ(transition.step->task.calibrate().development_fraction(), 1);
+    rounds.push_back(transition.step->round);
+  }
+  return rounds;
+}
+
+TEST(TrainingProgramTest, RecalibratesBeforeTheEvaluationsItWasToldTo) {
+  v1::JobSpec spec = ImageJob();
+  EXPECT_EQ(Recalibrated(spec), (std::vector<int>{}));
+  spec.mutable_evaluation()->set_recalibration(v1::Evaluation::RECALIBRATION_LAST);
+  EXPECT_EQ(Recalibrated(spec), (std::vector<int>{4}));
+  spec.mutable_evaluation()->set_recalibration(v1::Evaluation::RECALIBRATION_EVERY);
+  EXPECT_EQ(Recalibrated(spec), (std::vector<int>{2, 4}));
+  v1::JobSpec plain = SmallJob("dense");
+  plain.mutable_evaluation()->set_recalibration(v1::Evaluation::RECALIBRATION_EVERY);
+  EXPECT_EQ(Recalibrated(plain), (std::vector<int>{})) << "there are no running statistics";
+}
+
+TEST(TrainingProgramTest, RecalibratedStatisticsAreKeptAndEvaluated) {
+  v1::JobSpec spec = ImageJob();
+  spec.mutable_evaluation()->set_recalibration(v1::Evaluation::RECALIBRATION_LAST);
+  const auto trace = Trace(spec);
+  // Participants 1, 2 and 3 with 10, 20 and 30 examples report their number: 14 / 6.
+  const tensor::ModelState& model = *trace.transitions.back().checkpoint;
+  EXPECT_EQ(model.tensor(4)[1], static_cast<float>(14.0 / 6));
+  EXPECT_EQ(model.tensor(5)[0], static_cast<float>(14.0 / 6));
+  spec.mutable_evaluation()->set_pooled_variance(true);
+  const auto pooled = Trace(spec);
+  EXPECT_EQ(pooled.transitions.back().checkpoint->tensor(5)[0], 0.0F) << "means of squares 14 / 6";
+}
+
+TEST(TrainingProgramTest, ChannelsAreMeasuredBeforeAnythingElse) {
+  for (const char* method : {"dense", "set", "fedtiny"}) {
+    v1::JobSpec spec = ImageJob();
+    spec.mutable_method()->set_name(method);
+    spec.mutable_data()->set_normalization(v1::DataSpec::NORMALIZATION_FEDERATED);
+    const auto program = MethodRegistry::Builtin().Make(spec).value();
+    const Transition start = program->Start().value();
+    ASSERT_TRUE(start.step->task.has_channel_statistics());
+    EXPECT_TRUE(start.step->prelude);
+    EXPECT_EQ(start.step->participants, Participants::kAll);
+    EXPECT_EQ(start.state.model.topology->sparsifiable_stored(), 0);
+    reduce::Reduced reduced;
+    reduced.examples = 10;
+    reduced.values = {0.5F, 0.5F};  // mean, mean of squares
+    const Transition next = program->Next(start.state, reduced).value();
+    ASSERT_TRUE(next.normalization);
+    EXPECT_EQ(next.normalization->mean, (std::vector<double>{0.5}));
+    EXPECT_EQ(next.normalization->std, (std::vector<double>{0.5}));
+    EXPECT_EQ(next.prelude_step->phase(), "channel_statistics");
+    spec.mutable_data()->clear_normalization();
+    const Transition plain = MethodRegistry::Builtin().Make(spec).value()->Start().value();
+    EXPECT_EQ(next.state.model.values, plain.state.model.values) << method;
+    EXPECT_EQ(next.state.phase, plain.state.phase);
+    reduced.values = {0.25F, 0.0625F};
+    EXPECT_EQ(program->Next(start.state, reduced)->normalization->std[0], 1) << "never changes";
+    reduced.values = {0.25F};
+    EXPECT_FALSE(program->Next(start.state, reduced).ok());
+  }
+}
+
 }  // namespace
 }  // namespace espalier::server::methods

@@ -224,8 +224,8 @@ TEST(ActivationPruningTest, EvaluationAndTrainingMayTakeTurns) {
   const double first = network->Evaluate(owned.batch).loss_sum;
   EXPECT_EQ(network->Evaluate(owned.batch).loss_sum, first);
   double last = 0;
-  for (uint64_t step = 0; step < 60; ++step) {
-    last = network->Train(owned.batch, 0.05, step).loss_sum;
+  for (uint64_t step = 0; step < 300; ++step) {
+    last = network->Train(owned.batch, 0.2, step).loss_sum;
     network->Evaluate(owned.batch);
   }
   EXPECT_LT(last, 0.5 * first) << "learns with half of its activations";

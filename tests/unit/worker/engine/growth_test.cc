@@ -92,6 +92,34 @@ TEST_P(GrowthTest, AsksForMoreThanThereAreGivesAllInactivePositions) {
             topology_->topology(0).size() - topology_->topology(0).nnz());
 }
 
+TEST_P(GrowthTest, QueriesGiveWhatAnyPartOfThemAsksFor) {
+  const OwnedBatch batch = MakeBatch(20, 1);
+  const auto all = [&] {
+    const std::vector<int64_t> counts = {int64_t{1} << 40, 0, 0, 0, 0, 0};
+    return network_->GrowthCandidates(std::span(&batch.batch, 1), counts)[0];
+  }();
+  ASSERT_GT(all.positions.size(), 20u);
+  std::vector<float> magnitudes;
+  for (const float value : all.values) magnitudes.push_back(std::abs(value));
+  std::ranges::sort(magnitudes, std::greater{});
+  // Inactive ones, an active one and some that other parts of the query ask for as well.
+  std::vector<int64_t> positions = all.positions;
+  positions.resize(12);
+  positions.push_back(topology_->topology(0).Positions()[0]);
+  std::ranges::sort(positions);
+  std::vector<GrowthQuery> queries(6);
+  queries[0] = {.count = 3, .threshold = magnitudes[9], .positions = positions};
+  const ScoreList list = network_->InactiveGradients(std::span(&batch.batch, 1), queries)[0];
+  ScoreList expected;
+  for (size_t i = 0; i < all.positions.size(); ++i) {
+    if (i >= 12 && std::abs(all.values[i]) < magnitudes[9]) continue;
+    expected.positions.push_back(all.positions[i]);
+    expected.values.push_back(all.values[i]);
+  }
+  EXPECT_EQ(list.positions, expected.positions);
+  EXPECT_EQ(list.values, expected.values);
+}
+
 TEST_P(GrowthTest, LeavesTheValuesAlone) {
   const OwnedBatch batch = MakeBatch(20, 1);
   const std::vector<float> before(network_->values().begin(), network_->values().end());

@@ -1,0 +1,51 @@
+// Task kind `channel_statistics`: means and mean squares of each channel over the shard.
+#include <span>
+#include <vector>
+
+#include "common/base/status.h"
+#include "common/wire/values_codec.h"
+#include "worker/data/batch.h"
+#include "worker/engine/aligned_buffer.h"
+#include "worker/tasks/task.h"
+
+namespace espalier::worker::tasks {
+
+absl::StatusOr<Partial> RunChannelStatistics(Surroundings& surroundings, const v1::Task& task) {
+  ESPALIER_ASSIGN_OR_RETURN(const ShardView shard, surroundings.data.Get(task));
+  const std::span<const int32_t> examples = shard.indices->train;
+  if (examples.empty()) return NoTrainingExamples(task);
+  const auto& image = task.model().spec().input_image();
+  const int64_t positions = image.height() * image.width();
+  if (image.channels() < 1 || image.channels() * positions != shard.dataset->features()) {
+    return base::InvalidArgument("DATASET_SHAPE_MISMATCH",
+                                 "expected examples that are images of model.input_image");
+  }
+  constexpr int64_t kBatch = 64;
+  data::Normalization raw;
+  raw.scale = data::NormalizationOf(task.data()).scale;
+  engine::AlignedBuffer values(shard.dataset->features() * kBatch);
+  std::vector<int32_t> labels(kBatch);
+  std::vector<double> sums(2 * image.channels(), 0.0);
+  for (size_t begin = 0; begin < examples.size(); begin += kBatch) {
+    if (surroundings.cancelled) return Cancelled();
+    const auto chosen = examples.subspan(begin, std::min<size_t>(kBatch, examples.size() - begin));
+    data::AssembleBatch(*shard.dataset, chosen, raw, values.data(), kBatch, labels.data());
+    for (int64_t row = 0; row < image.channels() * positions; ++row) {
+      const float* x = values.data() + row * kBatch;
+      for (size_t b = 0; b < chosen.size(); ++b) {
+        sums[row / positions] += x[b];
+        sums[image.channels() + row / positions] += static_cast<double>(x[b]) * x[b];
+      }
+    }
+  }
+  std::vector<float> means;
+  const double count = static_cast<double>(examples.size()) * static_cast<double>(positions);
+  for (const double sum : sums) means.push_back(static_cast<float>(sum / count));
+  Partial partial;
+  partial.header.set_examples(static_cast<int64_t>(examples.size()));
+  partial.header.set_values_count(means.size());
+  partial.body = std::string(wire::ValuesAsBytes(means));
+  return partial;
+}
+
+}  // namespace espalier::worker::tasks
