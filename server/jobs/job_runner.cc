@@ -403,7 +403,7 @@ void JobRunner::AssignOwners() {
       partition.kind() == v1::Partition::KIND_LOCAL) {
     return;
   }
-  const std::vector<std::string> workers = services_.fleet.WorkersWith(NeededDataset());
+  const std::vector<std::string> workers = services_.fleet.WorkersWith(needs_);
   if (workers.empty() || !owners_.empty()) return;
   for (int shard = 0; shard < partition.shards(); ++shard) {
     owners_[shard] = workers[static_cast<size_t>(shard) % workers.size()];

@@ -120,7 +120,8 @@ void Recommendations::Begin(const std::shared_ptr<Question>& question,
   plan.task.set_job(model->checkpoint);
   wire::SetDuration(kAnswerWithin, plan.task.mutable_lease());
   const std::string& dataset = plan.task.data().dataset();
-  if (services_.fleet.WorkersWith(dataset).empty()) {
+  plan.needs.dataset = dataset;
+  if (services_.fleet.WorkersWith(plan.needs).empty()) {
     return End(question,
                base::MakeError(absl::StatusCode::kUnavailable, "WAITING_WORKERS",
                                "expected a connected worker that offers data set '" + dataset +
@@ -130,7 +131,7 @@ void Recommendations::Begin(const std::shared_ptr<Question>& question,
   wire::SetDuration(kAnswerWithin, plan.federation.mutable_round_deadline());
   plan.federation.set_on_quorum_loss(v1::Federation::QUORUM_POLICY_FAIL);
   plan.federation.set_max_retries(2);
-  plan.layout = model->topology->shared_layout();
+  plan.topology = model->topology;
   plan.reducer = reduce::MakeReducer(reduce::ReducerKind::kMetrics, nullptr, 0);
   round::StepListener listener;
   const std::weak_ptr<Question> weak = question;

@@ -48,6 +48,12 @@ class RigLProgram : public GrowingProgram {
   }
 
  private:
+  // Share of each tensor's weights that goes after `round`; 0 in rounds without an update.
+  double Fraction(int32_t round) const {
+    if (round >= rounds() || round % options_.update_every != 0) return 0;
+    return sparsity::CosineAdjustFraction(options_.alpha, round, options_.end_fraction * rounds());
+  }
+
   RigLOptions options_;
 };
 

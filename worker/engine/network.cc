@@ -168,7 +168,6 @@ absl::Status Network::SetValues(std::span<const float> values) {
 
 absl::Status Network::Restructure(std::shared_ptr<const tensor::ModelTopology> updated) {
   layers_.reset();
-  last_ = nullptr;
   workspace_ = Workspace();
   tensor::ModelState model = {
       topology_, {values_.data(), values_.data() + values_.size()}, optimizer_.state()};

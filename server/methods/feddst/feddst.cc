@@ -154,6 +154,11 @@ void ValidateFedDst(const v1::JobSpec& spec, const config::Parameters& parameter
   const bool plain =
       aggregation.server_optimizer() == v1::Aggregation::SERVER_OPTIMIZER_UNSPECIFIED ||
       aggregation.server_optimizer() == v1::Aggregation::SERVER_OPTIMIZER_NONE;
+  if (spec.training().proximal_mu() > 0) {
+    violations.push_back({"training.proximal_mu",
+                          "the weights that a participant grows have no value in the round's model "
+                          "to stay near; remove it, or use method rigl"});
+  }
   if (!mean || !plain || aggregation.clip_norm() > 0 || spec.training().control_variates()) {
     violations.push_back({"aggregation",
                           "feddst averages each weight over those who have it, which other rules, "

@@ -1,4 +1,5 @@
 #include "worker/tasks/language.h"
+#include "worker/tasks/recommender.h"
 
 #include <gtest/gtest.h>
 
@@ -87,7 +88,8 @@ class LanguageTasksTest : public testing::Test {
       input.set_columns(spec.inputs);
       input.set_gram(true);
     }
-    Surroundings surroundings{*data_, networks_, cancelled_};
+    Recommenders recommenders(root_, root_ + "/state", 1);
+    Surroundings surroundings{*data_, networks_, recommenders, cancelled_};
     auto partial = worker.RunActivationStatistics(surroundings, task);
     EXPECT_TRUE(partial.ok()) << partial.status();
     return *std::move(partial);
@@ -165,7 +167,8 @@ TEST_F(LanguageTasksTest, ABlockGoesOnFromWhatTheLastOneLeft) {
 TEST_F(LanguageTasksTest, LossIsThatOfTheText) {
   v1::Task task = task_;
   task.mutable_evaluate()->set_whole_test_split(true);
-  Surroundings surroundings{*data_, networks_, cancelled_};
+  Recommenders recommenders(root_, root_ + "/state", 1);
+    Surroundings surroundings{*data_, networks_, recommenders, cancelled_};
   const auto partial = NewWorker()->RunEvaluate(surroundings, task);
   ASSERT_TRUE(partial.ok()) << partial.status();
   v1::DataSpec spec = task.data();
@@ -193,7 +196,8 @@ TEST_F(LanguageTasksTest, DamagedPartsAndForeignTextAreErrors) {
   block.resize(block.size() - 3);
   v1::Task task = task_;
   task.mutable_activation_statistics();
-  Surroundings surroundings{*data_, networks_, cancelled_};
+  Recommenders recommenders(root_, root_ + "/state", 1);
+    Surroundings surroundings{*data_, networks_, recommenders, cancelled_};
   EXPECT_EQ(base::ReasonOf(worker->RunActivationStatistics(surroundings, task).status()),
             "PART_INVALID");
   std::ofstream file(root_ + "/text/train.bin", std::ios::binary);
