@@ -33,16 +33,17 @@ absl::StatusOr<std::shared_ptr<const tensor::ModelTopology>> DecodeTopology(
     const v1::FullTopology& message, std::shared_ptr<const tensor::ModelLayout> layout,
     int64_t max_active_weights = kDefaultMaxActiveWeights);
 
-// How one tensor changed; a dense one as if it stored all its positions. With `growth_key`, the ranks of `diff.grown` among the positions that
-// were not kept are DrawPositions(*growth_key, grown.size(), rows·cols − kept).
+// How one tensor changed; a dense one as if it stored all its positions. With `growth_key`, the
+// ranks of `diff.grown` among the positions that were not kept are DrawPositions(*growth_key,
+// grown.size(), rows·cols − kept).
 struct TensorChange {
   size_t tensor = 0;
   tensor::TopologyDiff diff;
   std::optional<uint64_t> growth_key;
 };
 
-// The change from `base` to `updated`; `changes` are ascending by tensor, each of a sparsifiable one.
-// Errors: Internal (SEED_MISMATCH) when grown positions do not follow from their key; Internal
+// The change from `base` to `updated`; `changes` are ascending by tensor, each of a sparsifiable
+// one. Errors: Internal (SEED_MISMATCH) when grown positions do not follow from their key; Internal
 // (TOPOLOGY_INVALID) when a change does not fit `base`.
 absl::StatusOr<v1::TopologyUpdate> EncodeTopologyUpdate(const tensor::ModelTopology& base,
                                                         const tensor::ModelTopology& updated,
