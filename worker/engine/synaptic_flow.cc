@@ -9,6 +9,7 @@
 
 #include "common/base/status.h"
 #include "fmt/format.h"
+#include "worker/engine/multiversion.h"
 #include "worker/engine/parallel.h"
 
 namespace espalier::worker::engine {
@@ -68,21 +69,76 @@ std::vector<Tap> TapsOf(const ConvShape& s) {
   return taps;
 }
 
-// One weight at `col` of output channel `row` as pieces of rows: calls body(first output, first
-// input, length) for each; consecutive outputs are `stride` inputs apart.
-template <typename Body>
-void ForRows(const ConvShape& s, const std::vector<Tap>& taps, uint32_t row, uint32_t col,
-             const Body& body) {
+// What one weight joins: `rows` rows of `length` outputs, `stride` inputs apart, beginning at `to`
+// and `from`.
+struct Plane {
+  int64_t to = 0;
+  int64_t from = 0;
+  int64_t rows = 0;
+  int64_t length = 0;
+  int64_t stride = 1;
+  int64_t to_row = 0;  // from one row to the next
+  int64_t from_row = 0;
+};
+
+// Of the weight at `col` of output channel `row`.
+Plane PlaneOf(const ConvShape& s, const std::vector<Tap>& taps, uint32_t row, uint32_t col) {
   const auto window = static_cast<uint32_t>(taps.size());
   const uint32_t channel = col / window;
   const Tap& tap = taps[col % window];
-  int64_t to = (row * s.out_height() + tap.row_begin) * s.out_width() + tap.col_begin;
-  int64_t from = channel * s.in_height * s.in_width + tap.input;
-  for (int64_t i = tap.row_begin; i < tap.row_end; ++i) {
-    body(to, from, tap.length);
-    to += s.out_width();
-    from += s.stride * s.in_width;
+  return {.to = (row * s.out_height() + tap.row_begin) * s.out_width() + tap.col_begin,
+          .from = channel * s.in_height * s.in_width + tap.input,
+          .rows = tap.row_end - tap.row_begin,
+          .length = tap.length,
+          .stride = s.stride,
+          .to_row = s.out_width(),
+          .from_row = s.stride * s.in_width};
+}
+
+// y += w · x.
+ESPALIER_MULTIVERSION
+void AddForward(const Plane& plane, double w, const double* __restrict x, double* __restrict y) {
+  x += plane.from;
+  y += plane.to;
+  for (int64_t row = 0; row < plane.rows; ++row, x += plane.from_row, y += plane.to_row) {
+    if (plane.stride == 1) {
+      for (int64_t i = 0; i < plane.length; ++i) y[i] += w * x[i];
+    } else {
+      for (int64_t i = 0; i < plane.length; ++i) y[i] += w * x[i * plane.stride];
+    }
   }
+}
+
+// dx += w · dy; returns the sum of dy · x, added up in lanes whatever the processor.
+ESPALIER_MULTIVERSION
+double AddBackward(const Plane& plane, double w, const double* __restrict x,
+                   const double* __restrict dy, double* __restrict dx) {
+  constexpr int64_t kSums = 8;
+  double sums[kSums] = {};
+  x += plane.from;
+  dx += plane.from;
+  dy += plane.to;
+  for (int64_t row = 0; row < plane.rows; ++row) {
+    int64_t i = 0;
+    if (plane.stride == 1) {
+      for (; i + kSums <= plane.length; i += kSums) {
+        for (int64_t lane = 0; lane < kSums; ++lane) {
+          sums[lane] += dy[i + lane] * x[i + lane];
+          dx[i + lane] += w * dy[i + lane];
+        }
+      }
+    }
+    for (; i < plane.length; ++i) {
+      sums[i % kSums] += dy[i] * x[i * plane.stride];
+      dx[i * plane.stride] += w * dy[i];
+    }
+    x += plane.from_row;
+    dx += plane.from_row;
+    dy += plane.to_row;
+  }
+  double sum = 0;
+  for (const double lane : sums) sum += lane;
+  return sum;
 }
 
 // The entries of ascending `positions` whose row is in `rows`.
@@ -251,13 +307,8 @@ void SynapticFlow::Multiply(const Weight& weight, const Activations& input,
     const RowRange entries = EntriesOf(weight.positions, cols, rows);
     for (int64_t k = entries.begin; k < entries.end; ++k) {
       const uint32_t position = weight.positions[k];
-      const double w = weight.magnitudes[k];
-      ForRows(shape, weight.taps, position / cols, position % cols,
-              [&](int64_t to, int64_t from, int64_t length) {
-                for (int64_t i = 0; i < length; ++i) {
-                  output[to + i] += w * input[from + i * shape.stride];
-                }
-              });
+      AddForward(PlaneOf(shape, weight.taps, position / cols, position % cols),
+                 weight.magnitudes[k], input.data(), output.data());
     }
   });
 }
@@ -275,15 +326,8 @@ SynapticFlow::Activations SynapticFlow::ScoreWeights(Weight& weight, const Activ
       const uint32_t col = weight.positions[k] % cols;
       if (col < own.begin || col >= own.end) continue;
       const double w = weight.magnitudes[k];
-      double sum = 0;
-      ForRows(shape, weight.taps, weight.positions[k] / cols, col,
-              [&](int64_t to, int64_t from, int64_t length) {
-                for (int64_t i = 0; i < length; ++i) {
-                  sum += delta[to + i] * input[from + i * shape.stride];
-                  result[from + i * shape.stride] += w * delta[to + i];
-                }
-              });
-      weight.scores[k] = w * sum;
+      const Plane plane = PlaneOf(shape, weight.taps, weight.positions[k] / cols, col);
+      weight.scores[k] = w * AddBackward(plane, w, input.data(), delta.data(), result.data());
     }
   });
   return result;
