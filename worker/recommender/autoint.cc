@@ -9,8 +9,8 @@
 #include "worker/recommender/attention.h"
 #include "worker/recommender/epoch_order.h"
 #include "worker/recommender/pairs.h"
+#include "worker/recommender/scoring/snapshot.h"
 #include "worker/recommender/sinks.h"
-#include "worker/recommender/snapshot.h"
 
 namespace espalier::worker::recommender {
 namespace {

@@ -8,8 +8,8 @@
 #include "common/base/rng.h"
 #include "worker/engine/aligned_buffer.h"
 #include "worker/engine/parallel.h"
-#include "worker/recommender/dot_scorer.h"
 #include "worker/recommender/graph.h"
+#include "worker/recommender/scoring/dot_scorer.h"
 
 namespace espalier::worker::recommender {
 namespace {

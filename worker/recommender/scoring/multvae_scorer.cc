@@ -1,4 +1,4 @@
-#include "worker/recommender/multvae_scorer.h"
+#include "worker/recommender/scoring/multvae_scorer.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 
 #include "worker/engine/aligned_buffer.h"
 #include "worker/engine/kernels/kernels.h"
-#include "worker/recommender/snapshot.h"
+#include "worker/recommender/scoring/snapshot.h"
 
 namespace espalier::worker::recommender {
 namespace {
