@@ -149,6 +149,9 @@ void Recommendations::End(const std::shared_ptr<Question>& question, const absl:
   if (question->step != nullptr && !question->step->ended()) question->step->Abort("ENDED");
   if (status.ok()) {
     question->done(std::move(question->answer));
+  } else if (base::ReasonOf(status) == "USER_NOT_FOUND") {
+    // A step has one code for whatever a worker reports.
+    question->done(base::NotFound("USER_NOT_FOUND", base::MessageOf(status)));
   } else {
     question->done(status);
   }
