@@ -10,6 +10,11 @@ constexpr int kMaxHiddenLayers = 16;
 constexpr int64_t kMaxHidden = 10'000;
 constexpr int32_t kMaxNegatives = 100;
 constexpr int64_t kMaxAutoencoderUnits = 100'000;
+constexpr int32_t kMaxAttentionLayers = 8;
+constexpr int32_t kMaxHeads = 64;
+constexpr int32_t kMaxAttentionUnits = 1024;
+constexpr int kMaxFields = 30;
+constexpr size_t kMaxFieldName = 100;
 constexpr int64_t kMaxAnnealSteps = 1'000'000'000;
 
 // 0 stands for a default.
@@ -52,6 +57,33 @@ bool CheckMultVae(const v1::MultVaeModel& model, const Checker& in) {
   return sized;
 }
 
+bool CheckAutoInt(const v1::AutoIntModel& model, const Checker& in) {
+  bool sized = WholeOrUnset(in, "dimensions", model.dimensions(), kMaxDimensions);
+  sized &= WholeOrUnset(in, "layers", model.layers(), kMaxAttentionLayers);
+  bool divided = WholeOrUnset(in, "heads", model.heads(), kMaxHeads);
+  divided &= WholeOrUnset(in, "units", model.units(), kMaxAttentionUnits);
+  if (divided) {
+    const int heads = model.heads() == 0 ? 2 : model.heads();
+    const int units = model.units() == 0 ? 64 : model.units();
+    divided = units % heads == 0;
+    in.Check(divided, "units",
+             fmt::format("must be a multiple of heads ({}), found {}", heads, units));
+  }
+  in.Probability("dropout", model.dropout());
+  WholeOrUnset(in, "negatives", model.negatives(), kMaxNegatives);
+  NotNegative(in, "initial_deviation", model.initial_deviation());
+  in.Check(model.fields_size() <= kMaxFields, "fields",
+           fmt::format("expected at most {}, found {}", kMaxFields, model.fields_size()));
+  for (int i = 0; i < model.fields_size(); ++i) {
+    const Checker field = in.In(fmt::format("fields[{}]", i));
+    sized &= field.Whole("values", model.fields(i).values(), 1, kMaxRows);
+    field.Check(model.fields(i).name().size() <= kMaxFieldName, "name",
+                fmt::format("expected at most {} bytes, found {}", kMaxFieldName,
+                            model.fields(i).name().size()));
+  }
+  return sized && divided && model.fields_size() <= kMaxFields;
+}
+
 void RefuseOtherFields(const v1::ModelSpec& model, const Checker& at) {
   const auto refuse = [&at](bool given, const char* field) {
     at.Check(!given, field, "does not go with a recommender; remove it, or recommender");
@@ -83,8 +115,11 @@ bool ValidateRecommender(const v1::ModelSpec& model, const Checker& at) {
              "multvae has no rows of users to keep; remove private_users");
     return CheckMultVae(recommender.multvae(), in.In("multvae")) && sized;
   }
+  if (recommender.has_autoint()) {
+    return CheckAutoInt(recommender.autoint(), in.In("autoint")) && sized;
+  }
   in.Fail("lightgcn",
-          "a recommender needs a kind: expected lightgcn, neumf or multvae, found none");
+          "a recommender needs a kind: expected lightgcn, neumf, multvae or autoint, found none");
   return false;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "worker/engine/multiversion.h"
 #include "worker/engine/parallel.h"
 
 namespace espalier::worker::recommender {
@@ -10,6 +11,11 @@ namespace {
 
 using engine::kLanes;
 using engine::ParallelParts;
+
+ESPALIER_MULTIVERSION
+void AddScaled(float factor, const float* __restrict from, int64_t size, float* __restrict to) {
+  for (int64_t d = 0; d < size; ++d) to[d] += factor * from[d];
+}
 
 // Row bounds with near-equal numbers of edges; a row costs about as much as four.
 std::vector<int64_t> Balance(const std::vector<int32_t>& offsets, int parts) {
@@ -107,9 +113,7 @@ void Graph::AddToNeighbours(Side side, std::span<const int32_t> list, const floa
                                           of.columns.begin() + row_end, low);
       const float* from = x + static_cast<int64_t>(k) * stride;
       for (auto e = first - of.columns.begin(); e < row_end && of.columns[e] < high; ++e) {
-        float* to = y + of.columns[e] * stride;
-        const float value = of.values[e];
-        for (int64_t d = 0; d < stride; ++d) to[d] += value * from[d];
+        AddScaled(of.values[e], from, stride, y + of.columns[e] * stride);
       }
     }
   });

@@ -8,8 +8,8 @@
 #include "common/base/rng.h"
 #include "worker/engine/aligned_buffer.h"
 #include "worker/engine/parallel.h"
-#include "worker/recommender/dot_scorer.h"
 #include "worker/recommender/graph.h"
+#include "worker/recommender/scoring/dot_scorer.h"
 
 namespace espalier::worker::recommender {
 namespace {
@@ -127,8 +127,7 @@ class LightGcn final : public RecommenderModel {
     }
     for (BatchRows& side : rows) {
       std::ranges::sort(side.nodes);
-      const auto rest = std::ranges::unique(side.nodes);
-      side.nodes.erase(rest.begin(), rest.end());
+      side.nodes.erase(std::unique(side.nodes.begin(), side.nodes.end()), side.nodes.end());
       const auto size = static_cast<int64_t>(side.nodes.size());
       side.l2_weight.resize(size);
       side.embeddings = AlignedBuffer(size * stride_);

@@ -13,7 +13,7 @@
 #include "worker/engine/weight_matrix.h"
 #include "worker/recommender/epoch_order.h"
 #include "worker/recommender/lightgcn.h"
-#include "worker/recommender/multvae_scorer.h"
+#include "worker/recommender/scoring/multvae_scorer.h"
 #include "worker/recommender/sinks.h"
 
 namespace espalier::worker::recommender {

@@ -10,6 +10,8 @@
 #include "worker/engine/dropout.h"
 #include "worker/engine/kernels/sparse_product.h"
 #include "worker/recommender/epoch_order.h"
+#include "worker/recommender/pairs.h"
+#include "worker/recommender/scoring/snapshot.h"
 #include "worker/recommender/sinks.h"
 
 namespace espalier::worker::recommender {
@@ -56,26 +58,6 @@ struct DenseLayer {
   engine::KernelSparseProduct transposed;
   engine::DropoutMask input_dropout;
   AlignedBuffer output;
-};
-
-// The distinct users or items of a batch, with a row for each.
-struct TouchedRows {
-  explicit TouchedRows(std::span<const int32_t> of_examples)
-      : rows(of_examples.begin(), of_examples.end()) {
-    std::ranges::sort(rows);
-    const auto rest = std::ranges::unique(rows);
-    rows.erase(rest.begin(), rest.end());
-    for (const int32_t row : of_examples) {
-      index.push_back(std::lower_bound(rows.begin(), rows.end(), row) - rows.begin());
-    }
-  }
-  std::vector<float> Expand(const RowTensor& table) const {
-    std::vector<float> dense(rows.size() * table.cols());
-    for (size_t k = 0; k < rows.size(); ++k) table.Expand(rows[k], &dense[k * table.cols()]);
-    return dense;
-  }
-  std::vector<int32_t> rows;   // ascending
-  std::vector<int64_t> index;  // of each example, in rows
 };
 
 // Forward and backward pass for up to `max_width` pairs.
@@ -203,20 +185,6 @@ std::vector<float> SumByRow(const TouchedRows& touched, const float* matrix, int
   return sums;
 }
 
-void EmitRows(GradientSink& sink, size_t index, const RowTensor& table, const TouchedRows& touched,
-              std::span<const float> gradients) {
-  std::vector<float> stored(table.cols());
-  for (size_t k = 0; k < touched.rows.size(); ++k) {
-    const float* row = gradients.data() + k * table.cols();
-    if (sink.wants_all(index)) {
-      sink.AllOf(index, touched.rows[k], row);
-    } else {
-      table.Gather(touched.rows[k], row, stored.data());
-      sink.StoredOf(index, touched.rows[k], 1, stored.data());
-    }
-  }
-}
-
 // Gradients of the layers' weights and biases, in layout order; `delta`, of the perceptron's
 // output, becomes that of its input.
 std::vector<std::vector<float>> NeuMfPass::BackwardLayers(std::span<const RowTensor> tensors,
@@ -297,13 +265,6 @@ void NeuMfPass::Backward(std::span<const RowTensor> tensors, const TouchedRows& 
   EmitStored(sink, places_.bias(), tensors[places_.bias()], &bias, threads_);
 }
 
-// Values of a model at one time, with their structure.
-struct Snapshot {
-  std::shared_ptr<const tensor::ModelTopology> topology;
-  std::vector<float> values;
-  std::vector<RowTensor> tensors;
-};
-
 class NeuMfScorer final : public Scorer {
  public:
   NeuMfScorer(v1::NeuMfModel spec, std::shared_ptr<const Snapshot> snapshot)
@@ -349,15 +310,8 @@ class NeuMf final : public RecommenderModel {
   int64_t StepsPerEpoch(int64_t batch_size) const override { return order_.steps(batch_size); }
 
   std::unique_ptr<Scorer> MakeScorer(const Interactions&) const override {
-    auto snapshot = std::make_shared<Snapshot>();
-    snapshot->topology = shared_topology();
-    snapshot->values.assign(values().begin(), values().end());
-    for (size_t i = 0; i < topology().num_tensors(); ++i) {
-      const RowTensor& from = tensor(i);
-      snapshot->tensors.emplace_back(from.rows(), from.cols(), topology().shared_topology(i).get(),
-                                     snapshot->values.data() + topology().offset(i));
-    }
-    return std::make_unique<NeuMfScorer>(spec_, std::move(snapshot));
+    return std::make_unique<NeuMfScorer>(
+        spec_, std::make_shared<const Snapshot>(shared_topology(), values()));
   }
 
  protected:
@@ -367,59 +321,18 @@ class NeuMf final : public RecommenderModel {
     const TouchedRows items(pairs.items);
     const uint64_t key = base::StreamKey(step.seed, "neumf", {static_cast<uint64_t>(step.index)});
     pass_.Forward(tensors(), users, items, &key);
-    const double loss = Loss(pairs, pass_.delta());
+    const double loss = PairLoss(pairs, pass_.delta());
     pass_.Backward(tensors(), users, items, sink);
     return {.loss = loss, .examples = pairs.positives};
   }
 
  private:
-  // Scores become their gradients.
-  static double Loss(const Pairs& pairs, float* scores) {
-    const auto size = static_cast<int64_t>(pairs.users.size());
-    double loss = 0;
-    for (int64_t m = 0; m < size; ++m) {
-      const bool positive = m < pairs.positives;
-      const double weight =
-          1.0 / static_cast<double>(positive ? pairs.positives : size - pairs.positives);
-      const double margin = positive ? -scores[m] : scores[m];
-      loss += weight * (std::max(margin, 0.0) + std::log1p(std::exp(-std::fabs(margin))));
-      const double sigmoid = 1 / (1 + std::exp(-margin));
-      scores[m] = static_cast<float>(positive ? -weight * sigmoid : weight * sigmoid);
-    }
-    return loss;
-  }
-
   v1::NeuMfModel spec_;
   EpochOrder order_;
   NeuMfPass pass_;
 };
 
 }  // namespace
-
-Pairs DrawPairs(const Interactions& train, std::span<const int32_t> order, int32_t negatives,
-                const Step& step) {
-  constexpr int kAttempts = 1000;
-  Pairs pairs;
-  pairs.positives = static_cast<int64_t>(order.size());
-  for (const int32_t interaction : order) {
-    pairs.users.push_back(static_cast<int32_t>(train.UserOf(interaction)));
-    pairs.items.push_back(train.columns()[interaction]);
-  }
-  for (int64_t n = 0; n < pairs.positives; ++n) {
-    base::Rng rng(base::StreamKey(step.seed, "negative",
-                                  {static_cast<uint64_t>(step.index), static_cast<uint64_t>(n)}));
-    for (int32_t k = 0; k < negatives; ++k) {
-      int32_t item = 0;
-      for (int attempt = 0; attempt < kAttempts; ++attempt) {
-        item = static_cast<int32_t>(rng.Below(static_cast<uint64_t>(train.items())));
-        if (!train.Contains(pairs.users[n], item)) break;
-      }
-      pairs.users.push_back(pairs.users[n]);
-      pairs.items.push_back(item);
-    }
-  }
-  return pairs;
-}
 
 std::unique_ptr<RecommenderModel> MakeNeuMf(const v1::NeuMfModel& spec, const ModelParts& parts) {
   return std::make_unique<NeuMf>(spec, parts);

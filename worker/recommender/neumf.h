@@ -8,25 +8,10 @@
 #pragma once
 
 #include <memory>
-#include <span>
-#include <vector>
 
 #include "worker/recommender/recommender_model.h"
 
 namespace espalier::worker::recommender {
-
-// Examples of a batch: `positives` of them first, then the negatives of each, one after the other.
-struct Pairs {
-  int64_t positives = 0;
-  std::vector<int32_t> users;
-  std::vector<int32_t> items;
-};
-
-// The pairs of positives `order[first]` … `order[first + count − 1]` (interactions in row order)
-// and `negatives` items for each. Those of positive n come from StreamKey(step.seed, "negative",
-// {step.index, n}). A user with all items has negatives that are also positives.
-Pairs DrawPairs(const Interactions& train, std::span<const int32_t> order, int32_t negatives,
-                const Step& step);
 
 // `spec` has its defaults filled in.
 std::unique_ptr<RecommenderModel> MakeNeuMf(const v1::NeuMfModel& spec, const ModelParts& parts);

@@ -9,6 +9,7 @@
 #include "common/base/status.h"
 #include "common/wire/model_spec/recommender_layout.h"
 #include "worker/engine/optimizer.h"
+#include "worker/recommender/autoint.h"
 #include "worker/recommender/lightgcn.h"
 #include "worker/recommender/multvae.h"
 #include "worker/recommender/neumf.h"
@@ -54,12 +55,32 @@ absl::Status CheckInteractions(const v1::RecommenderSpec& spec, const Interactio
                                "expected at least one user with a training item, found none");
 }
 
+absl::Status CheckFields(const v1::AutoIntModel& spec, const Interactions& train,
+                         const std::vector<std::shared_ptr<const Interactions>>& fields) {
+  if (static_cast<int>(fields.size()) != spec.fields_size()) {
+    return ShapeError(
+        fmt::format("the model has {} fields besides users and items, the data set {}; give "
+                    "autoint.fields those "
+                    "of the data set",
+                    spec.fields_size(), fields.size()));
+  }
+  for (int i = 0; i < spec.fields_size(); ++i) {
+    const int64_t rows = spec.fields(i).of_items() ? train.items() : train.users();
+    if (fields[i]->users() == rows && fields[i]->items() == spec.fields(i).values()) continue;
+    return ShapeError(fmt::format("field {}: expected {} {} with values below {}, found {} and {}",
+                                  i, rows, spec.fields(i).of_items() ? "items" : "users",
+                                  spec.fields(i).values(), fields[i]->users(), fields[i]->items()));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RecommenderModel>> RecommenderModel::Create(
     const v1::RecommenderSpec& spec, const engine::OptimizerSpec& optimizer,
     std::shared_ptr<const tensor::ModelTopology> topology,
-    std::shared_ptr<const Interactions> train, int64_t max_batch, int threads) {
+    std::shared_ptr<const Interactions> train, int64_t max_batch, int threads,
+    std::vector<std::shared_ptr<const Interactions>> fields) {
   ESPALIER_RETURN_IF_ERROR(engine::ValidateOptimizer(optimizer));
   const v1::RecommenderSpec model = wire::ExplicitRecommender(spec);
   ESPALIER_RETURN_IF_ERROR(CheckInteractions(model, *train));
@@ -68,9 +89,12 @@ absl::StatusOr<std::unique_ptr<RecommenderModel>> RecommenderModel::Create(
     return ShapeError(fmt::format("expected batches and threads of at least 1, found {} and {}",
                                   max_batch, threads));
   }
-  const ModelParts parts = {optimizer, std::move(topology), std::move(train), max_batch, threads};
+  ESPALIER_RETURN_IF_ERROR(CheckFields(model.autoint(), *train, fields));
+  const ModelParts parts = {optimizer, std::move(topology), std::move(train), max_batch,
+                            threads,   std::move(fields)};
   if (model.has_lightgcn()) return MakeLightGcn(model.lightgcn(), parts);
   if (model.has_neumf()) return MakeNeuMf(model.neumf(), parts);
+  if (model.has_autoint()) return MakeAutoInt(model.autoint(), parts);
   return MakeMultVae(model.multvae(), parts);
 }
 

@@ -79,18 +79,21 @@ struct ModelParts {
   std::shared_ptr<const Interactions> train;
   int64_t max_batch = 1;
   int threads = 1;
+  std::vector<std::shared_ptr<const Interactions>> fields = {};
 };
 
 class RecommenderModel {
  public:
   // `train` has the users at hand as rows; `spec` may leave defaults unset. No step has a
-  // batch_size above `max_batch`.
-  // Errors: InvalidArgument: SHAPE_MISMATCH when topology, spec and interactions disagree,
-  // OPTIMIZER_PARAMETER, NO_INTERACTIONS when no user has an item.
+  // batch_size above `max_batch`. `fields`: for each field of autoint the values of every user at
+  // hand, or of every item, with the vocabulary as columns. Errors: InvalidArgument: SHAPE_MISMATCH
+  // when topology, spec and interactions disagree, OPTIMIZER_PARAMETER, NO_INTERACTIONS when no
+  // user has an item.
   static absl::StatusOr<std::unique_ptr<RecommenderModel>> Create(
       const v1::RecommenderSpec& spec, const engine::OptimizerSpec& optimizer,
       std::shared_ptr<const tensor::ModelTopology> topology,
-      std::shared_ptr<const Interactions> train, int64_t max_batch, int threads);
+      std::shared_ptr<const Interactions> train, int64_t max_batch, int threads,
+      std::vector<std::shared_ptr<const Interactions>> fields = {});
   virtual ~RecommenderModel() = default;
 
   const tensor::ModelTopology& topology() const { return *topology_; }

@@ -10,7 +10,7 @@
 namespace espalier::wire {
 namespace {
 
-constexpr double kNeuMfDeviation = 0.01;
+constexpr double kEmbeddingDeviation = 0.01;
 
 void ApplyDefaults(v1::LightGcnModel& model, double nodes) {
   if (model.dimensions() == 0) model.set_dimensions(64);
@@ -28,7 +28,17 @@ void ApplyDefaults(v1::NeuMfModel& model) {
   }
   if (!model.has_dropout()) model.set_dropout(0.2);
   if (model.negatives() == 0) model.set_negatives(4);
-  if (model.initial_deviation() == 0) model.set_initial_deviation(kNeuMfDeviation);
+  if (model.initial_deviation() == 0) model.set_initial_deviation(kEmbeddingDeviation);
+}
+
+void ApplyDefaults(v1::AutoIntModel& model) {
+  if (model.dimensions() == 0) model.set_dimensions(16);
+  if (model.layers() == 0) model.set_layers(3);
+  if (model.heads() == 0) model.set_heads(2);
+  if (model.units() == 0) model.set_units(64);
+  if (!model.has_dropout()) model.set_dropout(0.1);
+  if (model.negatives() == 0) model.set_negatives(4);
+  if (model.initial_deviation() == 0) model.set_initial_deviation(kEmbeddingDeviation);
 }
 
 void ApplyDefaults(v1::MultVaeModel& model) {
@@ -97,7 +107,29 @@ absl::Status AddShared(const v1::MultVaeModel& model, int64_t items, TensorList&
   return list.AddLinear("decoder.items", "", items, hidden, items, true);
 }
 
+absl::Status AddShared(const v1::AutoIntModel& model, int64_t items, TensorList& list) {
+  const double deviation = model.initial_deviation();
+  ESPALIER_RETURN_IF_ERROR(
+      list.AddTable("item_embeddings", {items, model.dimensions()}, true, deviation));
+  for (int i = 0; i < model.fields_size(); ++i) {
+    ESPALIER_RETURN_IF_ERROR(list.AddTable("fields." + std::to_string(i) + ".embeddings",
+                                           {model.fields(i).values(), model.dimensions()}, true,
+                                           deviation));
+  }
+  int64_t inputs = model.dimensions();
+  for (int l = 0; l < model.layers(); ++l) {
+    ESPALIER_RETURN_IF_ERROR(list.AddTable("attention." + std::to_string(l) + ".weight",
+                                           {int64_t{4} * model.units(), inputs}, false, 0));
+    inputs = model.units();
+  }
+  return list.AddLinear("output", ".weight", 1, (model.fields_size() + 2) * inputs, 1, false);
+}
+
 absl::Status AddUsers(const v1::RecommenderSpec& model, int64_t users, TensorList& list) {
+  if (model.has_autoint()) {
+    return list.AddTable("user_embeddings", {users, model.autoint().dimensions()}, true,
+                         model.autoint().initial_deviation(), true);
+  }
   if (model.has_lightgcn()) {
     return list.AddTable("user_embeddings", {users, model.lightgcn().dimensions()}, true,
                          model.lightgcn().initial_deviation(), true);
@@ -120,6 +152,7 @@ v1::RecommenderSpec ExplicitRecommender(const v1::RecommenderSpec& spec) {
   }
   if (model.has_neumf()) ApplyDefaults(*model.mutable_neumf());
   if (model.has_multvae()) ApplyDefaults(*model.mutable_multvae());
+  if (model.has_autoint()) ApplyDefaults(*model.mutable_autoint());
   return model;
 }
 
@@ -135,10 +168,13 @@ absl::StatusOr<std::vector<ModelTensor>> RecommenderTensors(const v1::Recommende
     ESPALIER_RETURN_IF_ERROR(AddShared(model.neumf(), model.items(), list));
   } else if (model.has_multvae()) {
     ESPALIER_RETURN_IF_ERROR(AddShared(model.multvae(), model.items(), list));
+  } else if (model.has_autoint()) {
+    ESPALIER_RETURN_IF_ERROR(AddShared(model.autoint(), model.items(), list));
   } else {
-    return base::InvalidArgument("UNKNOWN_MODEL",
-                                 "a recommender needs a kind: expected lightgcn, neumf or multvae, "
-                                 "found none; it may need a newer version of this program");
+    return base::InvalidArgument(
+        "UNKNOWN_MODEL",
+        "a recommender needs a kind: expected lightgcn, neumf, multvae or autoint, "
+        "found none; it may need a newer version of this program");
   }
   if (!model.private_users()) ESPALIER_RETURN_IF_ERROR(AddUsers(model, model.users(), list));
   return list.Take();

@@ -34,6 +34,7 @@ v1::JobSpec Job(const std::string& override = "") {
 TEST(ValidateRecommenderTest, ARecommenderIsValidBeforeAndAfterDefaults) {
   for (const char* model : {"", "model.recommender={users: 5, items: 9, neumf: {hidden: [4]}}",
                             "model.recommender={users: 5, items: 9, multvae: {latent: 3}}",
+                            "model.recommender={users: 5, items: 9, autoint: {}}",
                             "model.recommender.private_users=true"}) {
     v1::JobSpec spec = Job(model);
     EXPECT_THAT(ValidateJobSpec(spec), IsEmpty()) << model;
@@ -63,6 +64,10 @@ TEST(ValidateRecommenderTest, MistakesAreReportedWhereTheyAre) {
        "model.recommender.neumf.negatives", "1..100"},
       {"model.recommender={users: 5, items: 9, multvae: {anneal_steps: -1}}",
        "model.recommender.multvae.anneal_steps", "found -1"},
+      {"model.recommender={users: 5, items: 9, autoint: {heads: 3}}",
+       "model.recommender.autoint.units", "multiple of heads (3), found 64"},
+      {"model.recommender={users: 5, items: 9, autoint: {fields: [{values: 0}]}}",
+       "model.recommender.autoint.fields[0].values", "found 0"},
       {"model.recommender={users: 5, items: 9, private_users: true, multvae: {}}",
        "model.recommender.private_users", "no rows of users"},
       {"model.recommender={users: 100000000, items: 9, lightgcn: {dimensions: 4096}}",

@@ -59,6 +59,16 @@ TEST(RecommenderLayoutTest, AllMatricesOfMultVaeAreSparsifiable) {
   EXPECT_THAT(UserTensors(spec, 3).value(), IsEmpty());
 }
 
+TEST(RecommenderLayoutTest, TheTablesOfAutoIntAreSparsifiable) {
+  const auto spec =
+      Parse("users: 5 items: 7 autoint { dimensions: 4 layers: 2 units: 6 fields { values: 3 } }");
+  EXPECT_THAT(
+      Describe(RecommenderTensors(spec).value()),
+      ElementsAre("item_embeddings 7 4 sparsifiable", "fields.0.embeddings 3 4 sparsifiable",
+                  "attention.0.weight 24 4", "attention.1.weight 24 6", "output.weight 1 18",
+                  "output.bias 1", "user_embeddings 5 4 sparsifiable user_rows"));
+}
+
 TEST(RecommenderLayoutTest, PrivateUsersAreNotPartOfTheModelThatIsSent) {
   const auto spec = Parse("users: 5 items: 7 private_users: true lightgcn { dimensions: 2 }");
   EXPECT_THAT(Describe(RecommenderTensors(spec).value()),

@@ -1,4 +1,4 @@
-#include "worker/recommender/dot_scorer.h"
+#include "worker/recommender/scoring/dot_scorer.h"
 
 #include <algorithm>
 #include <utility>

@@ -1,4 +1,4 @@
-#include "worker/recommender/multvae_scorer.h"
+#include "worker/recommender/scoring/multvae_scorer.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,18 +7,13 @@
 
 #include "worker/engine/aligned_buffer.h"
 #include "worker/engine/kernels/kernels.h"
+#include "worker/recommender/scoring/snapshot.h"
 
 namespace espalier::worker::recommender {
 namespace {
 
 using engine::AlignedBuffer;
 using engine::kLanes;
-
-struct VaeSnapshot {
-  std::shared_ptr<const tensor::ModelTopology> topology;
-  std::vector<float> values;
-  std::vector<RowTensor> tensors;
-};
 
 double RowProduct(const RowTensor& weight, int64_t row, const std::vector<float>& x) {
   const std::span<const float> stored = weight.Row(row);
@@ -34,8 +29,7 @@ double RowProduct(const RowTensor& weight, int64_t row, const std::vector<float>
 
 class VaeScorer final : public Scorer {
  public:
-  VaeScorer(std::shared_ptr<const VaeSnapshot> snapshot, int64_t latent,
-            const Interactions& history)
+  VaeScorer(std::shared_ptr<const Snapshot> snapshot, int64_t latent, const Interactions& history)
       : snapshot_(std::move(snapshot)),
         latent_(latent),
         history_(history),
@@ -117,7 +111,7 @@ class VaeScorer final : public Scorer {
     }
   }
 
-  std::shared_ptr<const VaeSnapshot> snapshot_;
+  std::shared_ptr<const Snapshot> snapshot_;
   int64_t latent_;
   const Interactions& history_;
   const engine::KernelTable& kernels_;
@@ -148,15 +142,8 @@ void SumOfItems(const RowTensor& table, const RowTensor& bias, std::span<const i
 std::unique_ptr<Scorer> MakeVaeScorer(const v1::MultVaeModel& spec,
                                       std::shared_ptr<const tensor::ModelTopology> topology,
                                       std::span<const float> values, const Interactions& history) {
-  auto snapshot = std::make_shared<VaeSnapshot>();
-  snapshot->values.assign(values.begin(), values.end());
-  for (size_t i = 0; i < topology->num_tensors(); ++i) {
-    const tensor::TensorSpec& of = topology->layout()[i];
-    snapshot->tensors.emplace_back(of.rows, of.cols, topology->shared_topology(i).get(),
-                                   snapshot->values.data() + topology->offset(i));
-  }
-  snapshot->topology = std::move(topology);
-  return std::make_unique<VaeScorer>(std::move(snapshot), spec.latent(), history);
+  return std::make_unique<VaeScorer>(std::make_shared<const Snapshot>(std::move(topology), values),
+                                     spec.latent(), history);
 }
 
 }  // namespace espalier::worker::recommender
