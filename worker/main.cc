@@ -109,8 +109,9 @@ int Run(Flags flags) {
         kExitConfig);
   }
   std::vector<std::string> problems;
-  session::SessionOptions options{flags.id.empty() ? DefaultId() : flags.id, flags.data_root, flags.state_dir,
-                                  flags.threads, data::ScanDataRoot(flags.data_root, problems)};
+  session::SessionOptions options{flags.id.empty() ? DefaultId() : flags.id, flags.data_root,
+                                  flags.state_dir, flags.threads,
+                                  data::ScanDataRoot(flags.data_root, problems)};
   for (const std::string& problem : problems)
     log::Warning("dataset_unusable", {{"message", problem}});
 

@@ -3,7 +3,7 @@
 namespace espalier::server::methods {
 
 std::vector<MethodDeclaration> BuiltinMethods() {
-  return {DenseMethod(), StaticMethod(), SetMethod(),     RigLMethod(),
+  return {DenseMethod(), StaticMethod(),  SetMethod(), RigLMethod(),
           DslMethod(),   FedTinyMethod(), EchoMethod()};
 }
 

@@ -36,7 +36,9 @@ absl::Status NonFiniteError(std::span<const float> values, int64_t offset) {
 MeanReducer::MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology,
                          int64_t values_count, bool second_moments)
     : second_moments_(second_moments),
-      stored_(topology->total_stored()), sums_(values_count, 0), scores_(std::move(topology)) {}
+      stored_(topology->total_stored()),
+      sums_(values_count, 0),
+      scores_(std::move(topology)) {}
 
 absl::Status MeanReducer::CheckSigns(std::span<const float> piece, int64_t offset) const {
   // Weights, first moments and gradients may have any sign; the third set holds means of squares.

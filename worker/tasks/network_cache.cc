@@ -152,9 +152,10 @@ absl::StatusOr<engine::Network*> NetworkCache::Get(
   if (!fits) {
     network_ = nullptr;
     ESPALIER_ASSIGN_OR_RETURN(
-        network_, engine::Network::Create(
-                      ToEngine(task.model().spec()), OptimizerSpecOf(task.train().training().optimizer()),
-                      model->topology, batch_size, threads_, engine::BackendKind::kOneDnn));
+        network_, engine::Network::Create(ToEngine(task.model().spec()),
+                                          OptimizerSpecOf(task.train().training().optimizer()),
+                                          model->topology, batch_size, threads_,
+                                          engine::BackendKind::kOneDnn));
     structure_ = structure;
     optimizer_ = optimizer;
   }

@@ -38,7 +38,8 @@ void PrintRounds(const Context& context, const v1::Job& job) {
     const v1::RoundSummary& round = job.history(i);
     const auto accuracy = AccuracyOf(round);
     table.Add({std::to_string(round.round()), fmt::format("{:.4f}", round.train_loss()),
-               accuracy ? ScoreText(job.spec(), *accuracy) : "-", fmt::format("{:.4g}", round.density()),
+               accuracy ? ScoreText(job.spec(), *accuracy) : "-",
+               fmt::format("{:.4g}", round.density()),
                HumanBytes(round.bytes_sent() + round.bytes_received()),
                HumanDuration(ToDuration(round.duration()))});
   }
