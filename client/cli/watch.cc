@@ -123,9 +123,9 @@ void PrintOutcome(const Context& context, const v1::Job& job) {
   fields.emplace_back("round",
                       fmt::format("{} of {}", job.round(), job.spec().federation().rounds()));
   if (job.best_round() > 0) {
-    fields.emplace_back("best " + ScoreName(job.spec()),
-                        fmt::format("{} (round {})", ScoreText(job.spec(), job.best_accuracy()),
-                                    job.best_round()));
+    fields.emplace_back(
+        "best " + ScoreName(job.spec()),
+        fmt::format("{} (round {})", ScoreText(job.spec(), job.best_accuracy()), job.best_round()));
   }
   if (job.history_size() > 0) {
     const v1::RoundSummary& last = *job.history().rbegin();

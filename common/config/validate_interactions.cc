@@ -52,9 +52,8 @@ bool IsMetric(const std::string& name, const v1::Evaluation& evaluation) {
   constexpr std::array kMetrics = {"recall", "capped_recall", "precision", "ndcg", "hit_rate"};
   constexpr int32_t kDefault = 20;
   const auto is_at = [&](int32_t k) {
-    return std::any_of(kMetrics.begin(), kMetrics.end(), [&](const char* metric) {
-      return name == fmt::format("{}@{}", metric, k);
-    });
+    return std::any_of(kMetrics.begin(), kMetrics.end(),
+                       [&](const char* metric) { return name == fmt::format("{}@{}", metric, k); });
   };
   if (evaluation.top_k().empty()) return is_at(kDefault);
   return std::any_of(evaluation.top_k().begin(), evaluation.top_k().end(), is_at);
@@ -62,9 +61,9 @@ bool IsMetric(const std::string& name, const v1::Evaluation& evaluation) {
 
 void ValidateRanking(const v1::JobSpec& spec, const Checker& at) {
   const v1::Evaluation& evaluation = spec.evaluation();
-  at.Check(evaluation.top_k_size() <= kMaxTopKs, "top_k",
-           fmt::format("expected at most {} lengths, found {}", kMaxTopKs,
-                       evaluation.top_k_size()));
+  at.Check(
+      evaluation.top_k_size() <= kMaxTopKs, "top_k",
+      fmt::format("expected at most {} lengths, found {}", kMaxTopKs, evaluation.top_k_size()));
   for (int i = 0; i < evaluation.top_k_size(); ++i) {
     const std::string field = fmt::format("top_k[{}]", i);
     at.Whole(field, evaluation.top_k(i), 1, kMaxTopK);
@@ -114,11 +113,11 @@ void ValidateInteractions(const v1::JobSpec& spec, const Checker& root) {
   data.Check(spec.data().test_limit() == 0, "test_limit", "does not go with interactions");
   data.Check(spec.data().test_fraction() == 0, "test_fraction",
              "does not go with interactions; see data.interactions.split");
-  root.In("training").Check(
-      spec.training().proximal_mu() == 0 && !spec.training().control_variates() &&
-          spec.training().activation_pruning() == 0,
-      "proximal_mu",
-      "proximal_mu, control_variates and activation_pruning do not go with a recommender");
+  root.In("training")
+      .Check(spec.training().proximal_mu() == 0 && !spec.training().control_variates() &&
+                 spec.training().activation_pruning() == 0,
+             "proximal_mu",
+             "proximal_mu, control_variates and activation_pruning do not go with a recommender");
 }
 
 }  // namespace espalier::config

@@ -87,8 +87,8 @@ absl::StatusOr<tensor::TopologyDiff> ReplaceByGradient(const tensor::Topology& t
   tensor::TopologyDiff diff;
   diff.grown = GrowByScore(positions, gradients, static_cast<int64_t>(dropped.size()));
   const bool fewer = diff.grown.size() < dropped.size();
-  diff.dropped = fewer ? Weakest(dropped, keys, static_cast<int64_t>(diff.grown.size()))
-                       : std::move(dropped);
+  diff.dropped =
+      fewer ? Weakest(dropped, keys, static_cast<int64_t>(diff.grown.size())) : std::move(dropped);
   return diff;
 }
 

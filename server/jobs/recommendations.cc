@@ -30,17 +30,17 @@ absl::Status CheckRequest(const v1::RecommendRequest& request) {
                                      std::to_string(request.user().size()) + " bytes");
   }
   if (request.k() < 0 || request.k() > kMaxItems) {
-    return base::InvalidArgument("INVALID_K", "expected 1 to 1000 items (default 20), found " +
-                                                  std::to_string(request.k()));
+    return base::InvalidArgument(
+        "INVALID_K", "expected 1 to 1000 items (default 20), found " + std::to_string(request.k()));
   }
   return absl::OkStatus();
 }
 
 absl::Status CheckModel(const checkpoint::CheckpointMetadata& metadata, const std::string& name) {
   if (!metadata.model_spec.has_recommender() || !metadata.data_spec.has_value()) {
-    return base::FailedPrecondition(
-        "NO_RECOMMENDER", "expected the checkpoint of a recommender, found " + name +
-                              " of a model of layers; see `espalier checkpoint list`");
+    return base::FailedPrecondition("NO_RECOMMENDER",
+                                    "expected the checkpoint of a recommender, found " + name +
+                                        " of a model of layers; see `espalier checkpoint list`");
   }
   if (metadata.model_spec.recommender().private_users()) {
     return base::FailedPrecondition(
@@ -65,8 +65,8 @@ absl::StatusOr<std::shared_ptr<const Recommendations::Model>> Recommendations::L
   model->seed = loaded.metadata.seed;
   model->topology = loaded.state.topology;
   const auto traffic = std::make_shared<round::Traffic>();
-  model->values = services.blobs.Put(std::string(wire::ValuesAsBytes(loaded.state.values)), true,
-                                     traffic);
+  model->values =
+      services.blobs.Put(std::string(wire::ValuesAsBytes(loaded.state.values)), true, traffic);
   ESPALIER_ASSIGN_OR_RETURN(const auto full, wire::EncodeTopology(*model->topology));
   model->structure = services.blobs.Put(full.SerializeAsString(), false, traffic);
   *model->ref.mutable_spec() = loaded.metadata.model_spec;
@@ -150,6 +150,9 @@ void Recommendations::End(const std::shared_ptr<Question>& question, const absl:
   if (question->step != nullptr && !question->step->ended()) question->step->Abort("ENDED");
   if (status.ok()) {
     question->done(std::move(question->answer));
+  } else if (base::ReasonOf(status) == "USER_NOT_FOUND") {
+    // A step has one code for whatever a worker reports.
+    question->done(base::NotFound("USER_NOT_FOUND", base::MessageOf(status)));
   } else {
     question->done(status);
   }

@@ -119,16 +119,16 @@ class DslProgram : public TrainingProgram {
 
   std::vector<int32_t> Dropped(std::span<const float> scores, double rho) const {
     if (options_.death == "set") return sparsity::DropSetSigned(scores, rho);
-    return sparsity::DropSmallestMagnitude(scores,
-                                           sparsity::CeilingOf(rho, static_cast<int64_t>(scores.size())));
+    return sparsity::DropSmallestMagnitude(
+        scores, sparsity::CeilingOf(rho, static_cast<int64_t>(scores.size())));
   }
 
   void GrowAtRandom(const ProgramState& state, StructureChange::Tensor& change) const {
-    change.growth_key = base::StreamKey(
-        seed(), "grow", {change.tensor, static_cast<uint64_t>(RoundInWork(state))});
-    change.diff.grown = sparsity::GrowRandom(
-        state.model.topology->topology(change.tensor), change.diff.dropped,
-        static_cast<int64_t>(change.diff.dropped.size()), *change.growth_key);
+    change.growth_key =
+        base::StreamKey(seed(), "grow", {change.tensor, static_cast<uint64_t>(RoundInWork(state))});
+    change.diff.grown =
+        sparsity::GrowRandom(state.model.topology->topology(change.tensor), change.diff.dropped,
+                             static_cast<int64_t>(change.diff.dropped.size()), *change.growth_key);
   }
 
   // Largest gradients among the reported inactive positions and, when they may come back, those
@@ -145,10 +145,10 @@ class DslProgram : public TrainingProgram {
     const reduce::ScoreList& list = trained.scores[change.tensor];
     ESPALIER_ASSIGN_OR_RETURN(
         change.diff,
-        sparsity::ReplaceByGradient(
-            state.model.topology->topology(change.tensor), scores, std::move(change.diff.dropped),
-            {.positions = list.positions, .gradients = list.values},
-            options_.regrow ? gradients : std::span<const float>()));
+        sparsity::ReplaceByGradient(state.model.topology->topology(change.tensor), scores,
+                                    std::move(change.diff.dropped),
+                                    {.positions = list.positions, .gradients = list.values},
+                                    options_.regrow ? gradients : std::span<const float>()));
     return absl::OkStatus();
   }
 
@@ -224,8 +224,9 @@ MethodDeclaration DslMethod() {
   return {
       .name = "dsl",
       .summary = "Dynamic Sparse Learning: sparse embeddings from scratch at a constant budget.",
-      .source = "Wang et al., Dynamic sparse learning: a novel paradigm for efficient "
-                "recommendation, WSDM 2024",
+      .source =
+          "Wang et al., Dynamic sparse learning: a novel paradigm for efficient "
+          "recommendation, WSDM 2024",
       .parameters = DslParameters(),
       .validate = ValidateDsl,
       .make =

@@ -46,8 +46,9 @@ absl::Status Ledger::Check(const Partial& partial) const {
     // Each metric of one example is in [0, 1]; sums of rounded terms may pass it by a little.
     if (sum >= 0 && sum <= static_cast<double>(partial.examples) * (1 + 1e-9)) continue;
     return base::InvalidArgument(
-        "VALUE_OUT_OF_RANGE", fmt::format("expected a sum of {} over {} users from 0 to {}, found {}",
-                                          name, partial.examples, partial.examples, sum));
+        "VALUE_OUT_OF_RANGE",
+        fmt::format("expected a sum of {} over {} users from 0 to {}, found {}", name,
+                    partial.examples, partial.examples, sum));
   }
   if (partial.metric_sums.size() > kMaxMetrics) {
     return base::InvalidArgument("VALUE_OUT_OF_RANGE",

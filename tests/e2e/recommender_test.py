@@ -111,11 +111,11 @@ class RecommenderTest(unittest.TestCase):
         self.assertEqual(len(left_out), len(self.liked[user]) - len(self.liked[user]) // 5)
         # The first ones are of the user's taste.
         first = own.cli("recommend", checkpoint, "--user", user, "-k", 3).ok()
-        best = [int(line.split()[1]) for line in first.out.splitlines()[1:]]
+        best = [int(line.split()[1]) for line in first.out.splitlines()]
         self.assertEqual(best, items[:3])
         self.assertIn(user % TASTES, {item % TASTES for item in best})
         error = own.cli("recommend", checkpoint, "--user", "nobody", "-o", "json")
-        self.assertEqual(error.error["reason"], "USER_NOT_FOUND")
+        self.assertEqual((3, "USER_NOT_FOUND"), (error.code, error.error["reason"]))
         error = own.cli("recommend", checkpoint + "9", "--user", user, "-o", "json")
         self.assertEqual((3, "CHECKPOINT_NOT_FOUND"), (error.code, error.error["reason"]))
         own.workers["w1"].kill()

@@ -138,6 +138,7 @@ TEST_F(QuestionTest, AWorkersErrorIsTheAnswer) {
   sim.Settle();
   EXPECT_EQ(answers, 1);
   EXPECT_EQ(base::ReasonOf(status), "USER_NOT_FOUND");
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(QuestionTest, NoAnswerInTimeIsAnError) {

@@ -64,20 +64,20 @@ int64_t ReplacedWeights(const v1::PrivateUpdate& update, int64_t stored) {
   return sparsity::CeilingOf(update.fraction(), stored);
 }
 
-absl::StatusOr<tensor::ModelState> ChangeRows(
-    const v1::PrivateUpdate& update, const tensor::ModelState& rows,
-    std::span<const float> gradients, std::span<const sparsity::ScoredPositions> candidates,
-    uint64_t key) {
+absl::StatusOr<tensor::ModelState> ChangeRows(const v1::PrivateUpdate& update,
+                                              const tensor::ModelState& rows,
+                                              std::span<const float> gradients,
+                                              std::span<const sparsity::ScoredPositions> candidates,
+                                              uint64_t key) {
   const tensor::ModelTopology& old = *rows.topology;
   std::vector<std::shared_ptr<const tensor::Topology>> topologies;
   std::vector<tensor::TopologyDiff> diffs(old.num_tensors());
   for (size_t i = 0; i < old.num_tensors(); ++i) {
     topologies.push_back(old.shared_topology(i));
     if (!old.is_sparse(i) || old.stored(i) == 0) continue;
-    ESPALIER_ASSIGN_OR_RETURN(
-        diffs[i], Diff(update, old.topology(i), rows.tensor(i),
-                       gradients.subspan(old.offset(i), old.stored(i)), candidates[i],
-                       base::StreamKey(key, "tensor", {i})));
+    ESPALIER_ASSIGN_OR_RETURN(diffs[i], Diff(update, old.topology(i), rows.tensor(i),
+                                             gradients.subspan(old.offset(i), old.stored(i)),
+                                             candidates[i], base::StreamKey(key, "tensor", {i})));
     ESPALIER_ASSIGN_OR_RETURN(tensor::Topology changed, tensor::Apply(old.topology(i), diffs[i]));
     topologies[i] = std::make_shared<const tensor::Topology>(std::move(changed));
   }

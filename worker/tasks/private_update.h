@@ -22,9 +22,10 @@ int64_t ReplacedWeights(const v1::PrivateUpdate& update, int64_t stored);
 // `gradients` are those of the stored weights, `candidates` one list of inactive positions for each
 // tensor (empty lists where growth is random). Grown weights are 0, their optimizer state too.
 // `key` is for random growth. Errors: those of tensor::Apply for candidates that do not fit.
-absl::StatusOr<tensor::ModelState> ChangeRows(
-    const v1::PrivateUpdate& update, const tensor::ModelState& rows,
-    std::span<const float> gradients, std::span<const sparsity::ScoredPositions> candidates,
-    uint64_t key);
+absl::StatusOr<tensor::ModelState> ChangeRows(const v1::PrivateUpdate& update,
+                                              const tensor::ModelState& rows,
+                                              std::span<const float> gradients,
+                                              std::span<const sparsity::ScoredPositions> candidates,
+                                              uint64_t key);
 
 }  // namespace espalier::worker::tasks

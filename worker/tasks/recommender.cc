@@ -58,8 +58,7 @@ absl::StatusOr<recommender::Interactions> RowsOf(int64_t items, int32_t all_user
 
 absl::StatusOr<std::shared_ptr<const ParticipantInteractions>> Recommenders::GetInteractions(
     const v1::Task& task) {
-  const std::string data_key =
-      task.data().SerializeAsString() + "/" + std::to_string(task.seed());
+  const std::string data_key = task.data().SerializeAsString() + "/" + std::to_string(task.seed());
   if (data_ == nullptr || data_key != data_key_) {
     mine_ = nullptr;
     data_ = nullptr;
@@ -71,9 +70,9 @@ absl::StatusOr<std::shared_ptr<const ParticipantInteractions>> Recommenders::Get
   const bool whole = task.evaluate().whole_test_split() || task.has_recommend() ||
                      task.data().partition().shards() == 1;
   const v1::RecommenderSpec& model = task.model().spec().recommender();
-  const std::string key = fmt::format("{}/{}/{}/{}", data_key,
-                                      whole ? "whole" : std::to_string(task.shard()),
-                                      model.items(), model.private_users());
+  const std::string key =
+      fmt::format("{}/{}/{}/{}", data_key, whole ? "whole" : std::to_string(task.shard()),
+                  model.items(), model.private_users());
   if (mine_ != nullptr && key == mine_key_) return mine_;
   mine_ = nullptr;
   auto mine = std::make_shared<ParticipantInteractions>();
@@ -82,9 +81,8 @@ absl::StatusOr<std::shared_ptr<const ParticipantInteractions>> Recommenders::Get
     mine->users.resize(data_->users);
     std::iota(mine->users.begin(), mine->users.end(), 0);
   } else {
-    ESPALIER_ASSIGN_OR_RETURN(mine->users,
-                              data::UsersOfShard(data_->users, task.data().partition(), task.seed(),
-                                                 task.shard()));
+    ESPALIER_ASSIGN_OR_RETURN(mine->users, data::UsersOfShard(data_->users, task.data().partition(),
+                                                              task.seed(), task.shard()));
   }
   const int32_t all = model.private_users() ? 0 : data_->users;
   const int64_t items = model.items();
@@ -105,9 +103,8 @@ absl::StatusOr<std::shared_ptr<const ParticipantInteractions>> Recommenders::Get
 absl::StatusOr<recommender::RecommenderModel*> Recommenders::GetModel(
     const v1::Task& task, std::shared_ptr<const tensor::ModelTopology> topology,
     const ParticipantInteractions& mine) {
-  const std::string key =
-      topology->hash() + "/" + mine_key_ + "/" +
-      task.model().spec().recommender().SerializeAsString();
+  const std::string key = topology->hash() + "/" + mine_key_ + "/" +
+                          task.model().spec().recommender().SerializeAsString();
   // Only training needs an optimizer and batches; everything else takes the model that trained.
   const v1::Training& training = task.train().training();
   const std::string trained =
@@ -121,9 +118,8 @@ absl::StatusOr<recommender::RecommenderModel*> Recommenders::GetModel(
   model_ = nullptr;
   ESPALIER_ASSIGN_OR_RETURN(
       model_, recommender::RecommenderModel::Create(
-                  task.model().spec().recommender(),
-                  OptimizerSpecOf(training.optimizer()), std::move(topology), mine.train,
-                  std::max(1, training.batch_size()), threads_));
+                  task.model().spec().recommender(), OptimizerSpecOf(training.optimizer()),
+                  std::move(topology), mine.train, std::max(1, training.batch_size()), threads_));
   model_key_ = key;
   trained_ = trained;
   return model_.get();

@@ -130,11 +130,11 @@ absl::StatusOr<tensor::ModelState> UpdatedRows(Surroundings& surroundings, const
   std::vector<sparsity::ScoredPositions> candidates(counts.size());
   if (!update.grow_random()) candidates = model->GrowthCandidates(ahead, counts);
   candidates.erase(candidates.begin(), candidates.begin() + static_cast<int64_t>(first));
-  const uint64_t key = base::StreamKey(
-      task.seed(), "private-grow",
-      {static_cast<uint64_t>(task.shard()), static_cast<uint64_t>(task.round())});
-  return ChangeRows(update, rows,
-                    std::span(gradients).subspan(shared.topology->total_stored()), candidates, key);
+  const uint64_t key =
+      base::StreamKey(task.seed(), "private-grow",
+                      {static_cast<uint64_t>(task.shard()), static_cast<uint64_t>(task.round())});
+  return ChangeRows(update, rows, std::span(gradients).subspan(shared.topology->total_stored()),
+                    candidates, key);
 }
 
 // The rows a round begins with: those that the round before left, or new ones; changed where the

@@ -49,7 +49,7 @@ struct Surroundings {
   Recommenders& recommenders;
   const std::atomic<bool>& cancelled;
   // The bytes of a blob that the task names.
-  std::function<absl::StatusOr<std::string>(const v1::BlobRef&)> fetch;
+  std::function<absl::StatusOr<std::string>(const v1::BlobRef&)> fetch = {};
 };
 
 struct Partial {

@@ -38,8 +38,8 @@ absl::StatusOr<std::vector<ModelTensor>> TensorsOf(const v1::ModelSpec& spec);
 absl::StatusOr<std::shared_ptr<const tensor::ModelLayout>> LayoutOf(const v1::ModelSpec& spec);
 
 // Floats that the result of `task` carries for each stored weight: its value, and in training whose
-// optimizer state crosses rounds one more for momentum, or two for Adam's moments; then its gradient
-// where the task asks for it.
+// optimizer state crosses rounds one more for momentum, or two for Adam's moments; then its
+// gradient where the task asks for it.
 int ValuesPerWeight(const v1::Task& task);
 
 // Whether the third of these is a mean of squares.

@@ -31,8 +31,7 @@ template <typename T>
 std::vector<T> Sorted(const std::vector<T>& keys, std::vector<int32_t>& order) {
   std::vector<int32_t> by_key(keys.size());
   std::iota(by_key.begin(), by_key.end(), 0);
-  std::sort(by_key.begin(), by_key.end(),
-            [&](int32_t a, int32_t b) { return keys[a] < keys[b]; });
+  std::sort(by_key.begin(), by_key.end(), [&](int32_t a, int32_t b) { return keys[a] < keys[b]; });
   std::vector<T> sorted;
   sorted.reserve(keys.size());
   order.resize(keys.size());
@@ -86,8 +85,9 @@ absl::Status TakeItemIdsAsNumbers(const std::string& file, RawInteractions& raw)
     const auto id = Integer(name);
     if (!id.has_value() || *id < 0 || *id >= kMost) {
       return DatasetInvalid(
-          file, {"", "items numbered from 0 to model.recommender.items − 1, since each worker has "
-                     "files of its own (partition: local)",
+          file, {"",
+                 "items numbered from 0 to model.recommender.items − 1, since each worker has "
+                 "files of its own (partition: local)",
                  "item " + Quote(name), "number the items alike on all workers"});
     }
     numbers.push_back(static_cast<int32_t>(*id));

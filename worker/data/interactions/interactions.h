@@ -57,10 +57,10 @@ class IdMap {
 
 // What was put right while reading. None of it stops a job; the worker says it once in its log.
 struct InteractionNotes {
-  int64_t duplicates = 0;         // (user, item) pairs that came again; the first counts
-  int64_t low_ratings = 0;        // below min_rating
-  int64_t below_core = 0;         // interactions of users and items below user_core, item_core
-  int64_t tested_in_training = 0; // of a given test file that are training interactions as well
+  int64_t duplicates = 0;          // (user, item) pairs that came again; the first counts
+  int64_t low_ratings = 0;         // below min_rating
+  int64_t below_core = 0;          // interactions of users and items below user_core, item_core
+  int64_t tested_in_training = 0;  // of a given test file that are training interactions as well
   int64_t users_without_training = 0;  // never drawn in training; still evaluated
 };
 
@@ -70,7 +70,8 @@ struct InteractionData {
   int32_t users = 0;
   int32_t items = 0;
   ItemLists train;  // items of a user ascend
-  ItemLists known;  // had, but not trained on: fold-in of held-out users, validation items when testing
+  ItemLists
+      known;  // had, but not trained on: fold-in of held-out users, validation items when testing
   ItemLists asked;  // what evaluation looks for
   IdMap user_ids;
   IdMap item_ids;

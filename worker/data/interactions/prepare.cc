@@ -24,8 +24,8 @@ constexpr int32_t kDefaultHeldOutUsers = 500;
 // Interactions of users and items that are in `keep`; returns how many go.
 template <typename Keep>
 int64_t EraseUnless(Entries& entries, const Keep& keep) {
-  return static_cast<int64_t>(std::erase_if(
-      entries, [&](const RawInteractions::Entry& entry) { return !keep(entry); }));
+  return static_cast<int64_t>(
+      std::erase_if(entries, [&](const RawInteractions::Entry& entry) { return !keep(entry); }));
 }
 
 // One round of the k-core: what goes may bring others below.
@@ -106,9 +106,9 @@ void SplitInOrder(const Interactions& spec, ByUser& by_user, InteractionData& da
     AppendRow(items.subspan(cut.train, cut.known), data.known);
     // When validating, the test item is nobody's.
     const bool one_more = spec.validate() && items.size() > 2;
-    AppendRow(items.subspan(cut.train + cut.known,
-                            one_more ? 1 : items.size() - cut.train - cut.known),
-              data.asked);
+    AppendRow(
+        items.subspan(cut.train + cut.known, one_more ? 1 : items.size() - cut.train - cut.known),
+        data.asked);
   }
 }
 
@@ -142,8 +142,9 @@ absl::Status SplitByUsers(const Interactions& spec, const std::string& file, uin
   const double fold_in = spec.fold_in() == 0 ? kDefaultFoldIn : spec.fold_in();
   if (int64_t{2} * held_out >= data.users) {
     return DatasetInvalid(
-        file, {"", fmt::format("more than {} users, twice data.interactions.held_out_users",
-                               int64_t{2} * held_out),
+        file, {"",
+               fmt::format("more than {} users, twice data.interactions.held_out_users",
+                           int64_t{2} * held_out),
                fmt::format("{}", data.users), "lower data.interactions.held_out_users"});
   }
   const std::vector<Role> roles = HoldOut(data.users, held_out, seed);
@@ -208,9 +209,9 @@ absl::Status Filter(const Interactions& spec, const std::string& file, RawIntera
         raw.test, [&](const auto& entry) { return users[entry.user] && items[entry.item]; });
   }
   if (raw.train.empty()) {
-    return DatasetInvalid(
-        file, {"", "interactions that pass min_rating, user_core and item_core", "none",
-               "lower data.interactions.min_rating, user_core or item_core"});
+    return DatasetInvalid(file,
+                          {"", "interactions that pass min_rating, user_core and item_core", "none",
+                           "lower data.interactions.min_rating, user_core or item_core"});
   }
   Compact({&raw.train, &raw.test}, &RawInteractions::Entry::user, raw.users);
   Compact({&raw.train, &raw.test}, &RawInteractions::Entry::item, raw.items);

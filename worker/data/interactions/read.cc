@@ -75,7 +75,7 @@ bool IsOneOf(const std::string& word, const std::array<const char*, N>& words) {
 }
 
 constexpr std::array kUserNames = {"user", "user_id", "userid", "uid"};
-constexpr std::array kItemNames = {"item", "item_id", "itemid", "iid",
+constexpr std::array kItemNames = {"item",  "item_id",  "itemid", "iid",
                                    "movie", "movie_id", "movieid"};
 constexpr std::array kRatingNames = {"rating", "score", "stars", "value"};
 constexpr std::array kTimeNames = {"time", "timestamp", "date", "ts", "unixtime"};
@@ -97,9 +97,9 @@ const char* SeparatorWord(std::string_view separator) {
 }
 
 absl::Status TooMany(const std::string& file, int64_t line_number) {
-  return DatasetInvalid(file, {Line(line_number),
-                               fmt::format("at most {} interactions", kMaxInteractions), "more",
-                               "use a part of them"});
+  return DatasetInvalid(
+      file, {Line(line_number), fmt::format("at most {} interactions", kMaxInteractions), "more",
+             "use a part of them"});
 }
 
 // Plain before compressed.
@@ -205,12 +205,13 @@ absl::Status InteractionReader::WrongSeparator(const std::string& file, int64_t 
                              ? "user, item, rating and time separated by tabs or '::'"
                              : "user and item, then if you like rating and time, separated by ','";
   return DatasetInvalid(
-      file, {Line(line_number),
-             columns_.count == 0 ? expected
-                                 : fmt::format("{} cells separated by {} as in the first line",
-                                               columns_.count, SeparatorWord(separator_)),
-             Quote(line),
-             "use one separator in all of the file, or set data.interactions.format to what it is"});
+      file,
+      {Line(line_number),
+       columns_.count == 0 ? expected
+                           : fmt::format("{} cells separated by {} as in the first line",
+                                         columns_.count, SeparatorWord(separator_)),
+       Quote(line),
+       "use one separator in all of the file, or set data.interactions.format to what it is"});
 }
 
 absl::StatusOr<bool> InteractionReader::TakeHeader(const std::string& file, std::string_view line) {
@@ -249,9 +250,9 @@ absl::Status InteractionReader::ReadTableLine(const std::string& file, int64_t l
   }
   const auto complain = [&](int column, std::string_view expected) {
     const std::string_view cell = cells_[column];
-    return DatasetInvalid(file, {fmt::format("line {}, column {}", line_number, column + 1),
-                                 std::string(expected), cell.empty() ? "an empty cell" : Quote(cell),
-                                 "correct the line or remove it"});
+    return DatasetInvalid(
+        file, {fmt::format("line {}, column {}", line_number, column + 1), std::string(expected),
+               cell.empty() ? "an empty cell" : Quote(cell), "correct the line or remove it"});
   };
   bool low = false;
   int64_t time_of_entry = 0;
@@ -325,10 +326,9 @@ absl::Status InteractionReader::Read(ByteStream& stream, std::vector<RawInteract
       line.remove_prefix(kByteOrderMark.size());
     }
     if (Trim(line).empty()) continue;
-    ESPALIER_RETURN_IF_ERROR(
-        format_ == Format::FORMAT_LIGHTGCN
-            ? ReadLightGcnLine(stream.name(), lines.line_number(), line, out)
-            : ReadTableLine(stream.name(), lines.line_number(), line, out));
+    ESPALIER_RETURN_IF_ERROR(format_ == Format::FORMAT_LIGHTGCN
+                                 ? ReadLightGcnLine(stream.name(), lines.line_number(), line, out)
+                                 : ReadTableLine(stream.name(), lines.line_number(), line, out));
   }
   if (!times_.empty()) SortByTime(before, out);
   if (out.size() > before || low_ratings_ > low_before) return absl::OkStatus();

@@ -17,7 +17,7 @@ using ::testing::IsEmpty;
 
 constexpr char kJob[] = R"(
 model: {recommender: {users: 50, items: 70, lightgcn: {}}}
-data: {dataset: ratings, partition: {kind: iid, shards: 3}}
+data: {dataset: ratings, partition: {kind: users, shards: 3}}
 method: {name: static, parameters: {density: 0.2}}
 training: {optimizer: {kind: adam, learning_rate: 0.01}}
 federation: {rounds: 10}

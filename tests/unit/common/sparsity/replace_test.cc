@@ -14,8 +14,7 @@ using Values = std::vector<float>;
 
 // 2×4 with .9 .1 −.5 .05 at 0, 2, 5 and 7.
 struct Example {
-  tensor::Topology topology =
-      tensor::Topology::FromPositions(2, 4, Positions{0, 2, 5, 7}).value();
+  tensor::Topology topology = tensor::Topology::FromPositions(2, 4, Positions{0, 2, 5, 7}).value();
   Values keys = {.9f, .1f, -.5f, .05f};
   Values active = {.2f, .01f, .1f, .02f};
   Positions positions = {1, 3, 4, 6};
@@ -58,8 +57,8 @@ TEST(ReplaceTest, FewerCandidatesDropFewerOfTheWeakest) {
   Example example;
   example.positions = {6};
   example.gradients = {.1f};
-  const auto diff =
-      ReplaceByGradient(example.topology, example.keys, {1, 3}, {example.positions, example.gradients}, {});
+  const auto diff = ReplaceByGradient(example.topology, example.keys, {1, 3},
+                                      {example.positions, example.gradients}, {});
   ASSERT_TRUE(diff.ok());
   EXPECT_THAT(diff->dropped, ElementsAre(3));
   EXPECT_THAT(diff->grown, ElementsAre(6));

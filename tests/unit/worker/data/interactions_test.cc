@@ -73,15 +73,19 @@ TEST_P(FormatTest, ReadsTheSameInteractions) {
 INSTANTIATE_TEST_SUITE_P(
     All, FormatTest,
     ::testing::Values(
-        SameData{"u.data", "7\t10\t5\t1\n8\t20\t3\t1\n7\t20\t4\t2\n7\t30\t1\t3\n8\t40\t2\t9\n9\t10\t5\t0\n",
+        SameData{"u.data",
+                 "7\t10\t5\t1\n8\t20\t3\t1\n7\t20\t4\t2\n7\t30\t1\t3\n8\t40\t2\t9\n9\t10\t5\t0\n",
                  "movielens"},
-        SameData{"ratings.dat", "7::10::5::1\n7::20::4::2\n7::30::1::3\r\n8::20::3::1\n8::40::2::9\n9::10::5::0",
+        SameData{"ratings.dat",
+                 "7::10::5::1\n7::20::4::2\n7::30::1::3\r\n8::20::3::1\n8::40::2::9\n9::10::5::0",
                  "movielens"},
         SameData{"train.txt", "7 10 20 30\n8 20 40\n\n9 10 \n", "lightgcn"},
         SameData{"data.csv", "7,10\n7,20\n7,30\n8,20\n8,40\n9,10\n", "interactions_csv"},
-        SameData{"likes.csv", "itemId,time,userId\n10,1,7\n20,2,7\n30,3,7\n20,4,8\n40,5,8\n10,6,9\n",
+        SameData{"likes.csv",
+                 "itemId,time,userId\n10,1,7\n20,2,7\n30,3,7\n20,4,8\n40,5,8\n10,6,9\n",
                  "interactions_csv"},
-        SameData{"likes.csv", "user;item;rating\n7;10;1\n7;20;1\n\"7\";\"30\";1\n8;20;1\n8;40;1\n9;10;1\n",
+        SameData{"likes.csv",
+                 "user;item;rating\n7;10;1\n7;20;1\n\"7\";\"30\";1\n8;20;1\n8;40;1\n9;10;1\n",
                  "interactions_csv"}));
 
 TEST(InteractionsTest, TestFileIsTheSplitAndCompressedFilesAreRead) {
