@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "common/base/status.h"
@@ -173,10 +174,8 @@ absl::Status CheckpointReader::AddIndexedFiles() {
     }
     weight_map[tensor] = value.get<std::string>();
   }
-  std::vector<std::string> names;
-  for (const auto& [tensor, name] : weight_map) names.push_back(name);
-  std::ranges::sort(names);
-  names.erase(std::unique(names.begin(), names.end()), names.end());
+  std::set<std::string> names;
+  for (const auto& [tensor, name] : weight_map) names.insert(name);
   if (names.size() > kMaxFiles) {
     return BadIndex(fmt::format("expected at most {} files, found {}", kMaxFiles, names.size()));
   }
