@@ -77,6 +77,8 @@ NetworkPruningProgram::NetworkPruningProgram(
   // An example is one token of its own, or one for each output position: what varies is between
   // examples.
   settings_.dsnot.pooled_variance = true;
+  // A narrow row has no small contributions to fine-tune with: each exchange would overshoot.
+  if (settings_.sign_check_is_auto) settings_.dsnot.sign_check = true;
 }
 
 absl::StatusOr<Transition> NetworkPruningProgram::Start() const {

@@ -55,8 +55,8 @@ void AddDsnot(config::ParameterSchema& schema) {
                           "Power of the input's variance that a regrowing weight's contribution is "
                           "divided by; 0 ignores the variance."));
   schema.push_back(Choice("sign_check", "auto", {"auto", "on", "off"},
-                          "Refuse exchanges that turn the error's sign. auto: on for N:M patterns, "
-                          "off otherwise, as the authors' code."));
+                          "Refuse exchanges that turn the error's sign. auto: on for N:M patterns "
+                          "and for networks that are no language models, off otherwise."));
   schema.push_back(
       Choice("variance", "per_sequence", {"per_sequence", "pooled"},
              "Variance of an input: mean of each sequence's (the authors' code) or over "
@@ -124,6 +124,7 @@ PruningSettings PruningSettingsOf(const std::string& method, const config::Param
   settings.dsnot.threshold = parameters.Double("threshold");
   settings.dsnot.power = parameters.Double("variance_power");
   const std::string& check = parameters.Choice("sign_check");
+  settings.sign_check_is_auto = check == "auto";
   settings.dsnot.sign_check = check == "on" || (check == "auto" && settings.pattern.grouped());
   settings.dsnot.pooled_variance = parameters.Choice("variance") == "pooled";
   return settings;

@@ -27,6 +27,7 @@ struct PruningSettings {
   bool refine = false;
   BlockHalf refined = BlockHalf::kAttention;
   sparsity::DsnotOptions dsnot;
+  bool sign_check_is_auto = false;  // networks that are no language models then check
 };
 
 // Tokens of the sequences that DSnoT's threshold is stated for; it scales with their length.

@@ -18,14 +18,15 @@ STARTS = ("magnitude", "wanda", "sparsegpt")
 
 
 def job_text(options, method, parameters):
-    text = json.dumps({"context": options.context, "tokenizer": options.tokenizer})
     return json.dumps(
         {
             "model": {"pretrained": options.model},
             "data": {
                 "dataset": options.dataset,
-                "text": json.loads(text),
+                "text": {"context": options.context, "tokenizer": options.tokenizer},
                 "test_fraction": options.test_fraction,
+                "train_limit": options.train_limit,
+                "test_limit": options.test_limit,
                 "partition": {"kind": "iid", "shards": options.shards},
             },
             "method": {"name": method, "parameters": parameters},
@@ -69,7 +70,8 @@ def rows(options):
                 options,
                 f"dsnot-{start}-{key}",
                 "dsnot",
-                level | {"init": start, "refine": options.refine},
+                level
+                | {"init": start, "refine": options.refine, "sign_check": options.sign_check},
             )
             yield label, start, plain, refined
 
@@ -82,6 +84,9 @@ def main():
     parser.add_argument("--tokenizer", default="file")
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--test-fraction", type=float, default=0.2)
+    parser.add_argument("--train-limit", type=int, default=0, help="sequences to calibrate on")
+    parser.add_argument("--test-limit", type=int, default=0, help="sequences to evaluate on")
+    parser.add_argument("--sign-check", default="auto", choices=("auto", "on", "off"))
     parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--refine", default="all", choices=("attention", "mlp", "all"))
     parser.add_argument("--results", type=pathlib.Path, default=pathlib.Path("pruning-results"))
