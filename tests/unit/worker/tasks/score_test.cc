@@ -13,6 +13,7 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "tests/unit/worker/engine/reference_model.h"
 #include "worker/tasks/batch_buffer.h"
+#include "worker/tasks/recommender.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {
@@ -89,11 +90,12 @@ class ScoreTest : public testing::Test {
     return values;
   }
 
-  Surroundings surroundings() { return {data_, networks_, cancelled_}; }
+  Surroundings surroundings() { return {data_, networks_, recommenders_, cancelled_}; }
 
   std::string root_;
   LocalData data_;
   NetworkCache networks_;
+  Recommenders recommenders_{root_, root_ + "/state", 1};
   std::atomic<bool> cancelled_ = false;
   v1::Task task_;
 };
