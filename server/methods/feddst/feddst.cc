@@ -148,6 +148,18 @@ void ValidateFedDst(const v1::JobSpec& spec, const config::Parameters& parameter
                           "the participants of feddst train different structures, whose optimizer "
                           "state has no mean; use reset"});
   }
+  const v1::Aggregation& aggregation = spec.aggregation();
+  if (aggregation.rule() > v1::Aggregation::RULE_MEAN || aggregation.clip_norm() > 0 ||
+      aggregation.server_optimizer() > v1::Aggregation::SERVER_OPTIMIZER_NONE) {
+    violations.push_back({"aggregation",
+                          "feddst averages each weight over those who have it; remove rule, "
+                          "clip_norm and server_optimizer"});
+  }
+  if (spec.training().control_variates()) {
+    violations.push_back({"training.control_variates",
+                          "the participants of feddst train different structures, whose control "
+                          "variates have no mean; use false"});
+  }
 }
 
 }  // namespace
