@@ -39,6 +39,7 @@ absl::StatusOr<Partial> RunChannelStatistics(Surroundings& surroundings, const v
     }
   }
   std::vector<float> means;
+  means.reserve(sums.size());
   const double count = static_cast<double>(examples.size()) * static_cast<double>(positions);
   for (const double sum : sums) means.push_back(static_cast<float>(sum / count));
   Partial partial;

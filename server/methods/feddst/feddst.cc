@@ -149,21 +149,21 @@ void ValidateFedDst(const v1::JobSpec& spec, const config::Parameters& parameter
                           "state has no mean; use reset"});
   }
   const v1::Aggregation& aggregation = spec.aggregation();
-  const bool mean = aggregation.rule() == v1::Aggregation::RULE_UNSPECIFIED ||
-                    aggregation.rule() == v1::Aggregation::RULE_MEAN;
-  const bool plain =
-      aggregation.server_optimizer() == v1::Aggregation::SERVER_OPTIMIZER_UNSPECIFIED ||
-      aggregation.server_optimizer() == v1::Aggregation::SERVER_OPTIMIZER_NONE;
   if (spec.training().proximal_mu() > 0) {
     violations.push_back({"training.proximal_mu",
                           "the weights that a participant grows have no value in the round's model "
                           "to stay near; remove it, or use method rigl"});
   }
-  if (!mean || !plain || aggregation.clip_norm() > 0 || spec.training().control_variates()) {
+  if (aggregation.rule() > v1::Aggregation::RULE_MEAN || aggregation.clip_norm() > 0 ||
+      aggregation.server_optimizer() > v1::Aggregation::SERVER_OPTIMIZER_NONE) {
     violations.push_back({"aggregation",
-                          "feddst averages each weight over those who have it, which other rules, "
-                          "clip_norm, server optimizers and training.control_variates do not know; "
-                          "remove them, or use method rigl"});
+                          "feddst averages each weight over those who have it; remove rule, "
+                          "clip_norm and server_optimizer"});
+  }
+  if (spec.training().control_variates()) {
+    violations.push_back({"training.control_variates",
+                          "the participants of feddst train different structures, whose control "
+                          "variates have no mean; use false"});
   }
 }
 

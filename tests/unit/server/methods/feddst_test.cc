@@ -110,5 +110,16 @@ TEST(FedDstTest, OptimizerStateThatCrossesRoundsIsRefused) {
   EXPECT_EQ(violations[0].field, "training.optimizer.across_rounds");
 }
 
+TEST(FedDstTest, OtherAggregationsAreRefused) {
+  v1::JobSpec spec = FedDstJob();
+  spec.mutable_training()->set_control_variates(true);
+  spec.mutable_aggregation()->set_rule(v1::Aggregation::RULE_MEDIAN);
+  std::vector<config::Violation> violations;
+  MethodRegistry::Builtin().Validate(spec, violations);
+  ASSERT_EQ(violations.size(), 2u);
+  EXPECT_EQ(violations[0].field, "aggregation");
+  EXPECT_EQ(violations[1].field, "training.control_variates");
+}
+
 }  // namespace
 }  // namespace espalier::server::methods

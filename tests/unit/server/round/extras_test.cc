@@ -126,5 +126,20 @@ TEST(ScoresTest, NobodyMaySendWhatWasNotAskedFor) {
   EXPECT_EQ(partial.scores[0].positions, (std::vector<int64_t>{1, 2}));
 }
 
+TEST(ScoresTest, GrowthTasksTakeAsManyAsAnyPartOfThemAsksFor) {
+  const auto model = Model({0, 3});
+  const std::string scores = wire::EncodeScores(
+      std::vector<wire::TensorScores>{{{1, 2, 5}, {1.0F, 2.0F, 3.0F}}, {}}, model->layout());
+  reduce::Partial partial;
+  v1::Task task;
+  task.mutable_growth()->add_counts(2);
+  task.mutable_growth()->add_counts(0);
+  EXPECT_FALSE(AddExtras(task, *model, scores, partial).ok()) << "two were asked for";
+  EXPECT_LT(MaxBodyBytes(task, *model, 0), 300u);
+  task.mutable_growth()->add_thresholds(0.5);
+  EXPECT_TRUE(AddExtras(task, *model, scores, partial).ok()) << "any number may reach it";
+  EXPECT_GE(MaxBodyBytes(task, *model, 0), 22u * 12);
+}
+
 }  // namespace
 }  // namespace espalier::server::round
