@@ -251,11 +251,14 @@ class AutoInt final : public RecommenderModel {
     const double loss = PairLoss(pairs, scores.data());
     const std::vector<TouchedRows> touched = RowsOf(pairs);
     std::vector<std::vector<float>> rows;
+    rows.reserve(touched.size());
     for (const TouchedRows& of : touched) rows.emplace_back(of.rows.size() * spec_.dimensions());
     std::vector<std::vector<float>> dense;
     const Places& places = pass_.places();
-    for (size_t t = places.first_layer; t < places.users; ++t)
+    dense.reserve(places.users - places.first_layer);
+    for (size_t t = places.first_layer; t < places.users; ++t) {
       dense.emplace_back(tensor(t).stored());
+    }
     // Activations are computed anew, chunk by chunk: they are larger than all else together.
     ForChunks(
         pairs,

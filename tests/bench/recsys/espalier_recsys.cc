@@ -31,7 +31,6 @@ namespace {
 using worker::recommender::Interactions;
 using worker::recommender::RankingSums;
 using worker::recommender::RecommenderModel;
-using worker::recommender::Step;
 
 constexpr uint64_t kMaxFileBytes = uint64_t{1} << 30;
 
