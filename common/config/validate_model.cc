@@ -301,7 +301,7 @@ void ValidateTransformer(const v1::ModelSpec& model, const v1::MethodSpec& metho
            "is a whole model: remove layers, name, input_features, input_image and input_dropout");
   at.Check(model.loss() == v1::LOSS_UNSPECIFIED || model.loss() == v1::LOSS_CROSS_ENTROPY, "loss",
            "a transformer predicts the next token by cross_entropy; remove loss");
-  const v1::TransformerSpec given = model.transformer();
+  const v1::TransformerSpec& given = model.transformer();
   const v1::TransformerSpec spec = wire::ExplicitTransformer(given);
   const Checker in = at.In("transformer");
   bool sized = in.Whole("vocabulary", spec.vocabulary(), 2, kMaxVocabulary);

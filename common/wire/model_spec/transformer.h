@@ -18,9 +18,10 @@ v1::TransformerSpec ExplicitTransformer(const v1::TransformerSpec& spec);
 
 // Defaults are filled in. Embedding and output, norms: dense; projections: sparsifiable, those of
 // attention unless dense_attention.
-absl::StatusOr<std::vector<ModelTensor>> TransformerTensors(const v1::TransformerSpec& spec);
+absl::StatusOr<std::vector<ModelTensor>> TransformerTensors(const v1::TransformerSpec& given);
 
-// What a model tells apart in each prediction: tokens of a transformer, units of the last linear layer.
+// What a model tells apart in each prediction: tokens of a transformer, units of the last linear
+// layer.
 int64_t ClassesOf(const v1::ModelSpec& spec);
 
 }  // namespace espalier::wire
