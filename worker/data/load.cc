@@ -198,14 +198,19 @@ constexpr int64_t kLargestCountedCsv = int64_t{64} << 20;
 
 absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string& name) {
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(name));
-  ESPALIER_ASSIGN_OR_RETURN(const auto interactions, DescribeInteractions(root, name, files));
-  if (interactions.has_value()) return *interactions;
+  const auto interactions = DescribeInteractions(root, name, files);
+  const bool is_text = DetectTextLayout(name, files).ok();
+  // The files of a text and of LightGCN's interactions have the same names.
+  if (!interactions.ok() && !is_text) return interactions.status();
+  if (interactions.ok() && interactions->has_value()) {
+    if (!is_text || (*interactions)->interactions() > 0) return **interactions;
+  }
   v1::DatasetInfo info;
   info.set_name(name);
   const absl::StatusOr<Layout> detected = DetectLayout(name, files);
   if (!detected.ok()) {
     // How many examples a text gives depends on the job's context.
-    if (!DetectTextLayout(name, files).ok()) return detected.status();
+    if (!is_text) return detected.status();
     info.set_format("text");
     return info;
   }

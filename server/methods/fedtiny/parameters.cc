@@ -111,13 +111,6 @@ void ValidateFedTiny(const v1::JobSpec& spec, const config::Parameters& paramete
                                       "at most as many blocks as layers",
                                       layers, parameters.Int("blocks"))});
   }
-  if (IsGiven(spec, "stop_round") && parameters.Int("stop_round") > spec.federation().rounds()) {
-    violations.push_back(
-        {"method.parameters.stop_round",
-         fmt::format("expected at most the job's {} rounds, found {}; lower it, or "
-                     "leave it out",
-                     spec.federation().rounds(), parameters.Int("stop_round"))});
-  }
 }
 
 absl::StatusOr<std::vector<int64_t>> PoolCounts(const v1::JobSpec& spec,

@@ -58,7 +58,8 @@ TEST(JsonTest, GoldenRound) {
   round.mutable_duration()->set_seconds(1);
   round.mutable_duration()->set_nanos(500'000'000);
   EXPECT_EQ(ToJson(round, /*compact=*/true),
-            R"({"round":3,"participants":"0","examples":"0","train_loss":0.25,"density":0,)"
+            R"({"round":3,"participants":"0","examples":"0","train_loss":0.25,"test_metrics":[],)"
+            R"("federated_test_metrics":[],"density":0,)"
             R"("active_weights":"1234567890123","bytes_sent":"0","bytes_received":"0",)"
             R"("dense_bytes":"0","weights_changed":"0","explored":0,)"
             R"("worker_peak_memory_bytes":"0","train_flops":0,"dense_train_flops":0,"layers":[],)"

@@ -64,6 +64,7 @@ TEST(PruneLayerTest, DsnotLowersTheErrorOfMagnitudeAndOfWanda) {
     settings.pattern.sparsity = .7;
     settings.criterion = criterion;
     settings.refine = true;
+    settings.dsnot.sign_check = true;
     const PrunedLayer layer = Prune(settings);
     EXPECT_GT(layer.exchanged, 0);
     EXPECT_LT(*layer.output_error, *layer.initial_output_error);
