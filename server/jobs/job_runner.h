@@ -63,7 +63,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
     std::shared_ptr<const round::Blob> topology;
     std::shared_ptr<const round::Blob> update;  // null when the structure is the same or is all new
     std::string update_base_hash;
-    Corrections corrections;  // of the next step
+    Corrections corrections;                                 // of the next step
     std::shared_ptr<const PublishedLanguageModel> language;  // null: the model is values
     std::optional<checkpoint::CheckpointInfo> checkpoint;
     absl::Status checkpoint_status;

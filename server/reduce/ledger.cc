@@ -64,9 +64,9 @@ absl::Status Ledger::Check(const Partial& partial) const {
 }
 
 void Ledger::Add(const Partial& partial) {
-  entries_.emplace(partial.participant, Entry{partial.examples, partial.loss_sum, partial.correct,
-                                              partial.peak_memory_bytes, partial.compute_seconds,
-                                              partial.metric_sums});
+  entries_.emplace(partial.participant,
+                   Entry{partial.examples, partial.loss_sum, partial.correct,
+                         partial.peak_memory_bytes, partial.compute_seconds, partial.metric_sums});
 }
 
 absl::StatusOr<Reduced> Ledger::Finish() {

@@ -134,3 +134,13 @@ def text_job(rounds=3, dataset="counting", **sections):
         "evaluation": {"central": True},
     }
     return job | sections
+
+
+def write_movielens(folder, users, items, seed=1):
+    """u.data in MovieLens' format: every user rates a few items, and every item is rated."""
+    folder.mkdir(parents=True)
+    source = random.Random(seed)
+    pairs = {(item % users, item) for item in range(items)}
+    pairs |= {(user, source.randrange(items)) for user in range(users) for _ in range(8)}
+    lines = [f"{user + 1}\t{item + 1}\t4\t{i}" for i, (user, item) in enumerate(sorted(pairs))]
+    (folder / "u.data").write_text("\n".join(lines) + "\n")

@@ -8,9 +8,10 @@ import unittest
 
 import cluster
 import datasets
+from pruning_test import CONTEXT, write_model
 
 STAND_INS = ("mnist", "fashion-mnist")
-TEXTS = ("counting", "shakespeare")
+TEXTS = ("counting", "shakespeare", "tinystories")
 
 
 class ExamplesTest(unittest.TestCase):
@@ -26,13 +27,29 @@ class ExamplesTest(unittest.TestCase):
         datasets.write_cifar10(root / "cifar10")
         for name in TEXTS:
             datasets.write_text(root / name)
-        cls.cluster = cls.enterClassContext(cluster.Cluster(workers=2, data_root=root))
+        datasets.write_movielens(root / "ml-100k", users=943, items=1682)
+        write_model(root / "models" / "stories260K")
+        cls.cluster = cls.enterClassContext(
+            cluster.Cluster(
+                workers=2, data_root=root, coordinator=("--models", root / "models")
+            )
+        )
 
     def check(self, path, rounds):
+        if "pretrained:" in path.read_text():
+            return self.check_pruning(path)
         job = self.cluster.run(path, "--set", f"federation.rounds={rounds}")
         self.assertEqual("STATE_SUCCEEDED", job["state"])
         self.assertEqual(rounds, job["round"])
         self.assertIn("test_accuracy", job["history"][-1])
+
+    def check_pruning(self, path):
+        """On a tiny model and text as bytes: a round is a block of the model."""
+        job = self.cluster.run(
+            path, "--set", "data.text.tokenizer=bytes", "--set", f"data.text.context={CONTEXT}"
+        )
+        self.assertEqual("STATE_SUCCEEDED", job["state"])
+        self.assertIn("perplexity", job["history"][-1])
 
     def test_digits(self):
         paths = sorted(cluster.EXAMPLES.glob("digits-*.yaml"))
@@ -49,7 +66,8 @@ class ExamplesTest(unittest.TestCase):
         for path in paths:
             with self.subTest(path.name):
                 dataset = re.search(r"(?m)^  dataset: *(\S+)", path.read_text())[1]
-                self.assertIn(dataset, (*STAND_INS, *TEXTS, "cifar10"), "give the new data set a stand-in here")
+                known = (*STAND_INS, *TEXTS, "cifar10", "ml-100k")
+                self.assertIn(dataset, known, "give the new data set a stand-in here")
                 self.check(path, 1)
 
     def test_only_job_files_are_there(self):

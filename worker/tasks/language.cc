@@ -176,10 +176,9 @@ absl::StatusOr<std::vector<HiddenState>> LanguageTasks::StatesBefore(
         std::find_if(kept_.begin(), kept_.end(), [&](const Kept& kept) { return kept.key == key; });
     if (found == kept_.end()) continue;
     // A file may have changed meanwhile: only the same tokens count.
-    const bool same = std::equal(found->states.begin(), found->states.end(), sequences.begin(),
-                                 sequences.end(), [](const HiddenState& a, const Sequence& b) {
-                                   return a.tokens == b.inputs;
-                                 });
+    const bool same =
+        std::equal(found->states.begin(), found->states.end(), sequences.begin(), sequences.end(),
+                   [](const HiddenState& a, const Sequence& b) { return a.tokens == b.inputs; });
     if (same) states = std::move(found->states);
     kept_.erase(found);
   }

@@ -211,15 +211,13 @@ absl::StatusOr<engine::Network*> NetworkCache::Get(
                     (!task.has_train() || optimizer == optimizer_);
   if (!fits) {
     network_ = nullptr;
-    engine::NetworkSpec spec = given.has_transformer()
-                                   ? ToEngine(given.transformer(), predictions)
-                                   : EngineSpec(given);
+    engine::NetworkSpec spec =
+        given.has_transformer() ? ToEngine(given.transformer(), predictions) : EngineSpec(given);
     spec.activation_pruning = pruning;
     ESPALIER_ASSIGN_OR_RETURN(
-        network_,
-        engine::Network::Create(spec, OptimizerSpecOf(task.train().training().optimizer()),
-                                model->topology, batch_size * predictions, threads_,
-                                engine::BackendKind::kOneDnn));
+        network_, engine::Network::Create(
+                      spec, OptimizerSpecOf(task.train().training().optimizer()), model->topology,
+                      batch_size * predictions, threads_, engine::BackendKind::kOneDnn));
     structure_ = structure;
     optimizer_ = optimizer;
     activation_pruning_ = pruning;

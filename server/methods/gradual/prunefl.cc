@@ -10,9 +10,9 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/builtin.h"
 #include "server/methods/byte_codec.h"
-#include "server/methods/initial_values.h"
 #include "server/methods/gradual/adjustment.h"
 #include "server/methods/gradual/weight_costs.h"
+#include "server/methods/initial_values.h"
 #include "server/methods/structure.h"
 #include "server/methods/training_program.h"
 

@@ -39,6 +39,12 @@ class MethodConformanceTest : public testing::TestWithParam<std::string> {
     EXPECT_TRUE(trace.ok()) << trace.status();
     return *std::move(trace);
   }
+  // The participants of feddst have structures of their own, which only its own mean can fold.
+  static bool Refuses(const v1::JobSpec& spec) {
+    if (GetParam() != "feddst") return false;
+    EXPECT_FALSE(MethodRegistry::Builtin().Make(spec).ok());
+    return true;
+  }
   static void ExpectSameModel(const tensor::ModelState& a, const tensor::ModelState& b) {
     EXPECT_EQ(a.topology->hash(), b.topology->hash());
     EXPECT_EQ(a.values, b.values);
@@ -229,6 +235,7 @@ TEST_P(MethodConformanceTest, EveryAggregationContinuesFromASavedState) {
     SCOPED_TRACE(name);
     v1::JobSpec spec = Job();
     set(spec);
+    if (Refuses(spec)) continue;
     const JobTrace expected = Trace(spec);
     ASSERT_EQ(expected.rounds.size(), 20u);
     ExpectStoredKept(expected);
@@ -250,6 +257,7 @@ TEST_P(MethodConformanceTest, ServerMomentumZeroAtRateOneIsPlainAveragingBitForB
   v1::Aggregation& aggregation = *spec.mutable_aggregation();
   aggregation.set_server_optimizer(v1::Aggregation::SERVER_OPTIMIZER_MOMENTUM);
   aggregation.set_server_momentum(0);
+  if (Refuses(spec)) return;
   const JobTrace plain = Trace(Job());
   const JobTrace stepped = Trace(spec);
   ASSERT_EQ(plain.transitions.size(), stepped.transitions.size());
@@ -261,12 +269,18 @@ TEST_P(MethodConformanceTest, ServerMomentumZeroAtRateOneIsPlainAveragingBitForB
 TEST_P(MethodConformanceTest, ServerStateIsZeroAtGrownWeightsOnly) {
   v1::JobSpec spec = Job();
   spec.mutable_aggregation()->set_server_optimizer(v1::Aggregation::SERVER_OPTIMIZER_ADAM);
+  if (Refuses(spec)) return;
   for (const Transition& transition : Trace(spec).transitions) {
     if (!transition.committed || GetParam() == "echo") continue;
     const NumberSet& second = transition.state.server.second_moment;
     ASSERT_NE(second, nullptr);
     ASSERT_EQ(second->size(), transition.state.model.values.size());
-    EXPECT_EQ(std::ranges::count(*second, 0.0F), transition.committed->weights_changed());
+    const int64_t zeros = std::ranges::count(*second, 0.0F);
+    if (ChangesDensity()) {
+      EXPECT_LE(zeros, transition.committed->weights_changed());
+    } else {
+      EXPECT_EQ(zeros, transition.committed->weights_changed());
+    }
   }
 }
 
@@ -281,6 +295,7 @@ TEST_P(MethodConformanceTest, WithOneParticipantEveryRuleIsTheMean) {
                           v1::Aggregation::RULE_KRUM, v1::Aggregation::RULE_MULTI_KRUM}) {
     v1::JobSpec spec = Job();
     spec.mutable_aggregation()->set_rule(rule);
+    if (Refuses(spec)) continue;
     ExpectSameModel(mean, last(spec));
   }
 }

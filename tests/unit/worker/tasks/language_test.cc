@@ -1,5 +1,4 @@
 #include "worker/tasks/language.h"
-#include "worker/tasks/recommender.h"
 
 #include <gtest/gtest.h>
 
@@ -12,6 +11,7 @@
 #include "common/sparsity/pruning/activation_statistics.h"
 #include "tests/support/language_model.h"
 #include "worker/language/perplexity.h"
+#include "worker/tasks/recommender.h"
 
 namespace espalier::worker::tasks {
 namespace {
@@ -168,7 +168,7 @@ TEST_F(LanguageTasksTest, LossIsThatOfTheText) {
   v1::Task task = task_;
   task.mutable_evaluate()->set_whole_test_split(true);
   Recommenders recommenders(root_, root_ + "/state", 1);
-    Surroundings surroundings{*data_, networks_, recommenders, cancelled_};
+  Surroundings surroundings{*data_, networks_, recommenders, cancelled_};
   const auto partial = NewWorker()->RunEvaluate(surroundings, task);
   ASSERT_TRUE(partial.ok()) << partial.status();
   v1::DataSpec spec = task.data();
@@ -197,7 +197,7 @@ TEST_F(LanguageTasksTest, DamagedPartsAndForeignTextAreErrors) {
   v1::Task task = task_;
   task.mutable_activation_statistics();
   Recommenders recommenders(root_, root_ + "/state", 1);
-    Surroundings surroundings{*data_, networks_, recommenders, cancelled_};
+  Surroundings surroundings{*data_, networks_, recommenders, cancelled_};
   EXPECT_EQ(base::ReasonOf(worker->RunActivationStatistics(surroundings, task).status()),
             "PART_INVALID");
   std::ofstream file(root_ + "/text/train.bin", std::ios::binary);
