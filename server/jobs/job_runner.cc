@@ -8,12 +8,9 @@
 #include "absl/time/time.h"
 #include "common/base/rng.h"
 #include "common/base/status.h"
-#include "common/io/sha256.h"
 #include "common/log/log.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/proto_time.h"
-#include "common/wire/topology_codec.h"
-#include "common/wire/values_codec.h"
 #include "server/reduce/statistics_reducer.h"
 
 namespace espalier::server::jobs {
@@ -38,26 +35,11 @@ v1::BlobRef RefTo(const round::Blob& blob, uint32_t inline_bytes) {
   return ref;
 }
 
-std::vector<wire::TensorChange> ToWire(const methods::StructureChange& change) {
-  std::vector<wire::TensorChange> result;
-  for (const auto& tensor : change.tensors) {
-    result.push_back({tensor.tensor, tensor.diff, tensor.growth_key});
-  }
-  return result;
-}
-
 // Share of the step's participants that must deliver.
 int64_t Needed(const methods::Step& step, const v1::Federation& federation, size_t participants) {
   if (step.participants == methods::Participants::kAnyOne) return 1;
   const double needed = std::ceil(federation.quorum() * static_cast<double>(participants) - 1e-9);
   return std::max<int64_t>(1, static_cast<int64_t>(needed));
-}
-
-// Of everything that the model consists of.
-std::string HashOf(const methods::LanguageModel& model) {
-  std::string digests = io::Sha256Hex(model.config.json) + model.outer.digest;
-  for (const auto& block : model.blocks) digests += block.digest;
-  return io::Sha256Hex(digests);
 }
 
 int64_t StoredParameters(const methods::LanguageModel& model) {
@@ -192,105 +174,6 @@ void JobRunner::Advance(std::function<absl::StatusOr<methods::Transition>()> nex
     auto prepared = std::make_shared<absl::StatusOr<Prepared>>(self->Prepare(next));
     self->services_.core.Post([self, prepared] { self->Apply(std::move(*prepared)); });
   });
-}
-
-absl::StatusOr<JobRunner::Prepared> JobRunner::Prepare(
-    const std::function<absl::StatusOr<methods::Transition>()>& next) const {
-  const absl::Duration start = services_.clock.Elapsed();
-  Prepared prepared;
-  ESPALIER_ASSIGN_OR_RETURN(prepared.transition, next());
-  ESPALIER_RETURN_IF_ERROR(Publish(prepared));
-  prepared.prepare_seconds = absl::ToDoubleSeconds(services_.clock.Elapsed() - start);
-  if (prepared.transition.checkpoint != nullptr) {
-    const tensor::ModelState& model = *prepared.transition.checkpoint;
-    prepared.model_hash =
-        io::Sha256Hex(model.topology->hash() + io::Sha256Hex(wire::ValuesAsBytes(model.values)));
-  }
-  const v1::Checkpointing& policy = job_.spec().checkpoint();
-  const methods::Transition& transition = prepared.transition;
-  const bool last = !transition.step.has_value();
-  if (transition.language_checkpoint != nullptr) {
-    prepared.model_hash = HashOf(*transition.language_checkpoint);
-  }
-  if (transition.committed.has_value() &&
-      (transition.checkpoint != nullptr || transition.language_checkpoint != nullptr) &&
-      (last ||
-       (policy.every_rounds() > 0 && transition.state.round % policy.every_rounds() == 0))) {
-    WriteCheckpoint(prepared);
-  }
-  return prepared;
-}
-
-absl::Status JobRunner::Publish(Prepared& prepared) const {
-  if (!prepared.transition.step.has_value()) return absl::OkStatus();
-  prepared.language = PublishLanguageModel(prepared.transition.state.language, language_.get(),
-                                           traffic_, services_.blobs);
-  const tensor::ModelState& model = prepared.transition.state.model;
-  prepared.values =
-      services_.blobs.Put(std::string(wire::ValuesAsBytes(model.values)), true, traffic_);
-  if (!model.optimizer_state.empty() && prepared.transition.step->task.has_train()) {
-    prepared.optimizer_state = services_.blobs.Put(
-        std::string(wire::ValuesAsBytes(model.optimizer_state)), true, traffic_);
-  }
-  if (prepared.transition.step->task.train().training().control_variates()) {
-    prepared.corrections = PublishCorrections(prepared.transition.state.server,
-                                              ChooseParticipants(*prepared.transition.step),
-                                              traffic_, services_.blobs);
-  }
-  if (state_.model.topology != nullptr && state_.model.topology->hash() == model.topology->hash()) {
-    prepared.topology = topology_;
-    prepared.update = update_;
-    prepared.update_base_hash = update_base_hash_;
-    return absl::OkStatus();
-  }
-  ESPALIER_ASSIGN_OR_RETURN(const auto full, wire::EncodeTopology(*model.topology));
-  prepared.topology = services_.blobs.Put(full.SerializeAsString(), false, traffic_);
-  if (!prepared.transition.structure_change.has_value()) return absl::OkStatus();
-  const auto& change = *prepared.transition.structure_change;
-  ESPALIER_ASSIGN_OR_RETURN(
-      const auto update, wire::EncodeTopologyUpdate(*change.base, *model.topology, ToWire(change)));
-  prepared.update = services_.blobs.Put(update.SerializeAsString(), false, traffic_);
-  prepared.update_base_hash = change.base->hash();
-  return absl::OkStatus();
-}
-
-absl::StatusOr<checkpoint::CheckpointInfo> JobRunner::WriteModel(
-    const methods::Transition& transition, const checkpoint::CheckpointMetadata& metadata) const {
-  if (transition.checkpoint != nullptr) {
-    return services_.checkpoints.Write(*transition.checkpoint, metadata);
-  }
-  return WriteLanguageCheckpoint(*transition.language_checkpoint, metadata, services_.checkpoints);
-}
-
-void JobRunner::WriteCheckpoint(Prepared& prepared) const {
-  const absl::Duration start = services_.clock.Elapsed();
-  const v1::RoundSummary& summary = *prepared.transition.committed;
-  const std::string job = job_.name().substr(sizeof("jobs/") - 1);
-  checkpoint::CheckpointMetadata metadata;
-  metadata.job = job;
-  metadata.round = summary.round();
-  metadata.model_spec = job_.spec().model();
-  if (job_.spec().model().has_recommender()) {
-    metadata.data_spec = job_.spec().data();
-    metadata.seed = job_.spec().seed();
-  }
-  if (summary.has_test_accuracy()) {
-    metadata.test_accuracy = summary.test_accuracy();
-  } else if (summary.has_federated_test_accuracy()) {
-    metadata.test_accuracy = summary.federated_test_accuracy();
-  }
-  metadata.create_time = services_.clock.Wall();
-  auto written = WriteModel(prepared.transition, metadata);
-  if (written.ok()) {
-    const auto pruned = services_.checkpoints.Prune(job, job_.spec().checkpoint().keep());
-    if (!pruned.ok()) {
-      log::Warning("checkpoint_not_pruned",
-                   {{"job", job}, {"message", base::MessageOf(pruned.status())}});
-    }
-  }
-  prepared.checkpoint_seconds = absl::ToDoubleSeconds(services_.clock.Elapsed() - start);
-  prepared.checkpoint_status = written.status();
-  if (written.ok()) prepared.checkpoint = *written;
 }
 
 void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {

@@ -28,7 +28,7 @@
 #include "worker/session/transfer.h"
 #include "worker/tasks/language.h"
 #include "worker/tasks/model_cache.h"
-#include "worker/tasks/recommender.h"
+#include "worker/tasks/recommender/recommender.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::session {

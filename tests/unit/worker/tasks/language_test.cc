@@ -11,7 +11,7 @@
 #include "common/sparsity/pruning/activation_statistics.h"
 #include "tests/support/language_model.h"
 #include "worker/language/perplexity.h"
-#include "worker/tasks/recommender.h"
+#include "worker/tasks/recommender/recommender.h"
 
 namespace espalier::worker::tasks {
 namespace {

@@ -1,4 +1,4 @@
-#include "worker/tasks/private_rows.h"
+#include "worker/tasks/recommender/private_rows.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,8 +10,8 @@
 #include "common/base/status.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "tests/unit/worker/data/test_files.h"
-#include "worker/tasks/private_update.h"
-#include "worker/tasks/recommender_rows.h"
+#include "worker/tasks/recommender/private_update.h"
+#include "worker/tasks/recommender/recommender_rows.h"
 
 namespace espalier::worker::tasks {
 namespace {

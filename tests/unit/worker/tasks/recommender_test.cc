@@ -1,4 +1,4 @@
-#include "worker/tasks/recommender.h"
+#include "worker/tasks/recommender/recommender.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/values_codec.h"
 #include "tests/unit/worker/data/test_files.h"
-#include "worker/tasks/recommender_rows.h"
+#include "worker/tasks/recommender/recommender_rows.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {

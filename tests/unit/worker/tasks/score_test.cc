@@ -13,7 +13,7 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "tests/unit/worker/engine/reference_model.h"
 #include "worker/tasks/batch_buffer.h"
-#include "worker/tasks/recommender.h"
+#include "worker/tasks/recommender/recommender.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {

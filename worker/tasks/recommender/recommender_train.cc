@@ -15,9 +15,9 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/recommender_layout.h"
 #include "common/wire/values_codec.h"
-#include "worker/tasks/private_update.h"
-#include "worker/tasks/recommender.h"
-#include "worker/tasks/recommender_rows.h"
+#include "worker/tasks/recommender/private_update.h"
+#include "worker/tasks/recommender/recommender.h"
+#include "worker/tasks/recommender/recommender_rows.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {

@@ -1,4 +1,4 @@
-#include "worker/tasks/private_update.h"
+#include "worker/tasks/recommender/private_update.h"
 
 #include <utility>
 

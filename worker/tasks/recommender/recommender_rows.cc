@@ -1,4 +1,4 @@
-#include "worker/tasks/recommender_rows.h"
+#include "worker/tasks/recommender/recommender_rows.h"
 
 #include <algorithm>
 #include <cmath>

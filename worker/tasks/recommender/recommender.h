@@ -20,7 +20,7 @@
 #include "worker/data/interactions/interactions.h"
 #include "worker/recommender/interactions.h"
 #include "worker/recommender/recommender_model.h"
-#include "worker/tasks/private_rows.h"
+#include "worker/tasks/recommender/private_rows.h"
 
 namespace espalier::worker::tasks {
 

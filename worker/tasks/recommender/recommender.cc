@@ -1,4 +1,4 @@
-#include "worker/tasks/recommender.h"
+#include "worker/tasks/recommender/recommender.h"
 
 #include <fmt/format.h>
 

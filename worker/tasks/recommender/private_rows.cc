@@ -1,4 +1,4 @@
-#include "worker/tasks/private_rows.h"
+#include "worker/tasks/recommender/private_rows.h"
 
 #include <fmt/format.h>
 

@@ -10,8 +10,8 @@
 #include "common/base/status.h"
 #include "worker/data/errors.h"
 #include "worker/recommender/ranking.h"
-#include "worker/tasks/recommender.h"
-#include "worker/tasks/recommender_rows.h"
+#include "worker/tasks/recommender/recommender.h"
+#include "worker/tasks/recommender/recommender_rows.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {
