@@ -6,6 +6,7 @@
 
 #include "common/base/status.h"
 #include "common/wire/model_spec/cost.h"
+#include "common/wire/model_spec/model_spec.h"
 
 namespace espalier::server::jobs {
 namespace {
@@ -43,6 +44,10 @@ absl::StatusOr<scheduler::Requirements> RequirementsOf(const v1::JobSpec& spec,
   ESPALIER_ASSIGN_OR_RETURN(const wire::ModelCost cost, wire::ModelCost::Create(spec.model()));
   const v1::Training& training = spec.training();
   needs.memory_bytes = cost.WorkerBytes(stored, training);
+  ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
+  for (const tensor::TensorSpec& tensor : *layout) {
+    needs.memory_bytes += methods.Find(spec.method().name())->bytes_per_position * tensor.size();
+  }
   needs.flops_per_example = cost.TrainFlops(stored);
   if (training.local_steps() > 0) {
     needs.examples = int64_t{training.local_steps()} * training.batch_size();

@@ -123,6 +123,9 @@ struct MethodDeclaration {
   // How many rounds a job has, when the job does not say so itself. Called for valid jobs.
   std::function<absl::StatusOr<int32_t>(const v1::JobSpec&, const config::Parameters&)> rounds =
       nullptr;
+  // Memory of a worker for each position of the dense model, beside what training those values
+  // takes: scores, importance.
+  int64_t bytes_per_position = 0;
 };
 
 // Methods by name; filled once from the explicit list in builtin.cc.

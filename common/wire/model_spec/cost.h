@@ -33,7 +33,8 @@ class ModelCost {
   double FullGradientFlops(size_t tensor) const;
 
   // What participants did in one round: local training on `examples` examples in all (shards, each
-  // passed local_epochs times), and gradients at all positions of tensors with growth candidates.
+  // passed local_epochs times), and gradients at all positions of tensors with growth candidates,
+  // or in every minibatch of sparse ones where importance was asked for.
   struct RoundFlops {
     double actual = 0;
     double dense = 0;  // the same training of a dense model

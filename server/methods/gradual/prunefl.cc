@@ -122,6 +122,10 @@ class PruneFlProgram : public TrainingProgram {
     }
     ESPALIER_ASSIGN_OR_RETURN(Transition transition, AfterAdjustment(std::move(state), stage));
     transition.structure_change = std::move(change);
+    transition.prelude_step.emplace();
+    transition.prelude_step->set_phase(kInitial);
+    transition.prelude_step->set_candidate(static_cast<int32_t>(stage.periods));
+    transition.prelude_step->set_candidates(static_cast<int32_t>(options_.initial_adjustments));
     return transition;
   }
 
@@ -422,7 +426,8 @@ MethodDeclaration PruneFlMethod() {
       .parameters = PruneFlParameters(),
       .dense_capable_workers = true,
       .validate = ValidatePruneFl,
-      .make = MakePruneFl};
+      .make = MakePruneFl,
+      .bytes_per_position = 12};  // sums, squares, and the importance that is sent
 }
 
 }  // namespace espalier::server::methods

@@ -103,7 +103,11 @@ absl::StatusOr<Transition> PrunedAtStart::NextInPrelude(ProgramState state,
       options_.fresh_values
           ? tensor::ModelState{topology, InitialValues(spec().model(), *topology, seed())}
           : tensor::Relayout(state.model, topology);
-  return BeginTraining(std::move(state), std::move(model));
+  ESPALIER_ASSIGN_OR_RETURN(Transition transition,
+                            BeginTraining(std::move(state), std::move(model)));
+  transition.prelude_step.emplace();
+  transition.prelude_step->set_phase(kScore);
+  return transition;
 }
 
 absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>>

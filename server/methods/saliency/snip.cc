@@ -19,6 +19,7 @@ class SnipProgram : public PrunedAtStart {
     task.set_batches(static_cast<int32_t>(batches_));
     step.participants = one_ ? Participants::kAnyOne : Participants::kAll;
     step.reducer = reduce::ReducerKind::kMean;
+    step.prelude = true;
     return step;
   }
 
@@ -79,6 +80,7 @@ MethodDeclaration SnipMethod() {
                                                  parameters.Int("batches"),
                                                  parameters.Choice("scored_by") == "one");
           },
+      .bytes_per_position = 12,  // gradient, its mean, and the scores that are sent
   };
 }
 

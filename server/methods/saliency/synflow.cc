@@ -19,6 +19,7 @@ class SynFlowProgram : public PrunedAtStart {
     task.set_iterations(static_cast<int32_t>(iterations_));
     step.participants = Participants::kAnyOne;
     step.reducer = reduce::ReducerKind::kMean;
+    step.prelude = true;
     return step;
   }
 
@@ -57,6 +58,7 @@ MethodDeclaration SynFlowMethod() {
             return std::make_unique<SynFlowProgram>(spec, PrunedAtStartOptionsOf(parameters),
                                                     parameters.Int("iterations"));
           },
+      .bytes_per_position = 24,  // engine/synaptic_flow.h takes more, but while nothing is trained
   };
 }
 

@@ -208,6 +208,9 @@ TEST(PruneFlTest, FirstStageTrainsAndPrunesADenseModelAtOneParticipant) {
     reduced.correct = 1;
     transition = program->Next(transition.state, std::move(reduced)).value();
     ASSERT_TRUE(transition.structure_change);
+    ASSERT_TRUE(transition.prelude_step);
+    EXPECT_EQ(transition.prelude_step->candidate(), period + 1);
+    EXPECT_EQ(transition.prelude_step->candidates(), 3);
   }
   EXPECT_EQ(transition.state.phase, "train");
   EXPECT_EQ(transition.step->participants, Participants::kCohort);

@@ -90,6 +90,9 @@ TEST(SnipTest, KeepsTheValuesThatWereScoredAndTheirStructure) {
     scores.values[i] = static_cast<float>(i % 10 == 7 ? -2 : i % 10) / 9;
   const Transition next = program->Next(start.state, scores).value();
   ASSERT_TRUE(next.step && next.step->task.has_train());
+  EXPECT_TRUE(start.step->prelude && !next.step->prelude);
+  ASSERT_TRUE(next.prelude_step);
+  EXPECT_EQ(next.prelude_step->phase(), "select_score");
   const tensor::ModelState& model = next.state.model;
   EXPECT_EQ(model.topology->sparsifiable_stored(), 63);
   EXPECT_EQ(model.topology->topology(0).Positions()[0], 9);

@@ -62,6 +62,12 @@ TEST(ModelCostTest, RoundCountsPassesStepsAndGrowthGradients) {
   // A forward pass, activations' gradients, and the second layer's gradient at all positions.
   const double growth = 2.0 * 20 * 2 * (4.0 * 1600 + 2.0 * 30'000);
   EXPECT_EQ(cost.OfRound(task, stored, 2, 150).actual, 2 * 7 * 20 * 6.0 * 1600 + growth);
+  // Importance: gradients at all positions of what is sparse, in each of the 280 examples.
+  task.set_importance(true);
+  double positions = 0;
+  for (const size_t i : {0, 2, 4}) positions += cost.FullGradientFlops(i);
+  EXPECT_EQ(cost.OfRound(task, stored, 2, 150).actual,
+            2 * 7 * 20 * 6.0 * 1600 + growth + 2 * 7 * 20 * positions);
 }
 
 TEST(ModelCostTest, MemoryGrowsWithStoredWeightsOptimizerStateAndBatch) {
