@@ -3,7 +3,7 @@
 //
 // Order:       as grow.h: larger |gradient| first, among equals the lower position.
 // Threading:   pure functions. Determinism: bit-identical everywhere.
-// Source:      methods.md 3.1.
+// Source:      Wang et al., WSDM 2024 (DSL).
 #pragma once
 
 #include <cstdint>

@@ -9,7 +9,7 @@
 // Memory:      24 bytes per weight of the step's model and 32 per position grown by anyone.
 // Range, errors: as MeanReducer; InvalidArgument (SHAPE_MISMATCH) when a structure does not fit,
 //              and for growth scores, which such a step does not have.
-// Source:      Bibikar et al., AAAI 2022; methods.md 6.2.
+// Source:      Bibikar et al., AAAI 2022.
 #pragma once
 
 #include <memory>

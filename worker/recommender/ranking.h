@@ -1,4 +1,4 @@
-// Ranking metrics (methods.md 3.3): how well scores put held-out items first.
+// Ranking metrics: how well scores put held-out items first.
 //
 // Order:       score descending, item id ascending among equals (embeddings of pruned rows are
 // zero,

@@ -10,7 +10,7 @@
 //              slots exist for groups of 64 rows from the first touch on. Weight decay likewise
 //              acts on touched rows. Adam's bias correction counts the steps of the whole model, so
 //              the first update of a freshly grown weight, whose slots are 0, is up to
-//              (1 − β1)/√(1 − β2) ≈ 3.2 times the learning rate (methods.md 3.6).
+//              (1 − β1)/√(1 − β2) ≈ 3.2 times the learning rate.
 // Memory:      per stored value 4 bytes, 4 for each optimizer slot of touched groups, 4 for the
 //              structure. Gradients at inactive positions exist in tiles of about 1 MiB. What a
 //              model needs besides is said at its class.
@@ -124,8 +124,8 @@ class RecommenderModel {
   // For each tensor the counts_per_tensor[i] inactive positions of largest |gradient|, where the
   // gradient is that of the step's loss at the present values; with several steps it is the sum of
   // their |gradients|. Ties: the lower position. Empty for dense tensors. DSL asks with one step,
-  // the one it trains on next: the gradient then is the same minibatch's, before the update
-  // (methods.md 3.1). Only rows that the batches reach can have candidates, so there may be fewer.
+  // the one it trains on next: the gradient then is the same minibatch's, before the update.
+  // Only rows that the batches reach can have candidates, so there may be fewer.
   // Memory: with one step 32 bytes per candidate; with several, the sums of whole rows, at most
   // kMaxBufferedGradients (sinks.h) for each tensor: rows that come later are left out.
   std::vector<sparsity::ScoredPositions> GrowthCandidates(

@@ -5,7 +5,7 @@
 // weights‖² is added to the loss, and the learning rate gets a floor that falls as REX does.
 // Memory:      8 bytes per marked weight, and one array as long as the largest weight.
 // Threading:   one task at a time.
-// Source:      Huang et al., FedMef, CVPR 2024; methods.md 2b.
+// Source:      Huang et al., FedMef, CVPR 2024.
 #pragma once
 
 #include "espalier/v1/worker.pb.h"

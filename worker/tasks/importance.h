@@ -2,7 +2,7 @@
 // added up (PruneFL).
 //
 // Memory: 4 bytes for each position of the dense model, twice that when there are several groups.
-// Ownership, threading: a plain value. Source: Jiang et al., TNNLS 2022; methods.md 6.1.
+// Ownership, threading: a plain value. Source: Jiang et al., TNNLS 2022.
 #pragma once
 
 #include <cstdint>

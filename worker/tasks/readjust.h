@@ -5,7 +5,7 @@
 // with value 0.
 // Memory:      that of Network::GrowthCandidates() and Restructure(); nothing dense.
 // Threading:   one task at a time. Determinism: as growth candidates.
-// Source:      Bibikar et al., AAAI 2022; methods.md 6.2.
+// Source:      Bibikar et al., AAAI 2022.
 #pragma once
 
 #include <string>

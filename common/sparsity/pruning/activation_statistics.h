@@ -11,7 +11,7 @@
 // Threading:   not thread-safe.
 // Errors:      InvalidArgument NON_FINITE, VALUE_OUT_OF_RANGE, SHAPE_MISMATCH; the object is then
 //              unusable if an addition had begun, which its owner discards.
-// Source:      Zhang et al. 2024 (DSnoT), section 3; Sun et al. 2024 (Wanda); methods.md 4.1.
+// Source:      Zhang et al. 2024 (DSnoT), section 3; Sun et al. 2024 (Wanda).
 #pragma once
 
 #include <cstdint>

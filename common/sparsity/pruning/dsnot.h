@@ -8,7 +8,7 @@
 // Threading:   `threads` threads inside; pure functions.
 // Errors:      none: shapes are the caller's.
 // Source:      Zhang et al., "Dynamic Sparse No Training: Training-Free Fine-tuning for Sparse
-//              LLMs", ICLR 2024 (arXiv 2310.08915), with the corrections of methods.md 4.5: only
+//              LLMs", ICLR 2024 (arXiv 2310.08915), with three corrections: only
 //              truly pruned columns are regrown, columns that expect to contribute nothing are
 //              never pruned in exchange, and columns whose input does not vary are regrown last.
 #pragma once

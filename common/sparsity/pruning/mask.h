@@ -4,7 +4,7 @@
 // Determinism: selection by count under the total order (score, index): of equal scores the lower
 //              index is pruned first. Independent of the number of threads.
 // Errors:      InvalidArgument PATTERN_WIDTH when N:M groups do not divide the columns.
-// Source:      methods.md 4.2, 7 and 11.
+// Source:      the papers of scores.h; N:M: Mishra et al., arXiv 2104.08378.
 #pragma once
 
 #include <cstdint>

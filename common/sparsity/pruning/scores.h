@@ -1,7 +1,7 @@
 // Initial masks by magnitude and by Wanda's score.
 //
 // Determinism: see mask.h. Threading: `threads` threads inside; pure functions.
-// Source:      magnitude: one threshold per layer (methods.md 7). Wanda: Sun, Liu, Bair, Kolter,
+// Source:      magnitude: one threshold per layer. Wanda: Sun, Liu, Bair, Kolter,
 //              "A Simple and Effective Pruning Approach for Large Language Models", ICLR 2024: the
 //              ⌊columns · sparsity⌋ smallest |W_ij| · √S2_j of every row.
 #pragma once

@@ -3,7 +3,7 @@
 //
 // Phases:      "select_statistics" and "select_loss" for each candidate, then those of
 // GrowingProgram.
-// Source:      Huang et al., ICDCS 2023; methods.md 2.
+// Source:      Huang et al., ICDCS 2023.
 #pragma once
 
 #include <cstdint>

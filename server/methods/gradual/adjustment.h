@@ -6,7 +6,7 @@
 // Order:       larger z/t first; among equals the earlier layer, within it the lower position.
 // Memory:      8 bytes per candidate, and every inactive position is one: coordinator only.
 // Threading:   pure functions. Determinism: exact, sums in a fixed order.
-// Source:      Jiang et al., TNNLS 2022, algorithm 2; methods.md 6.1.
+// Source:      Jiang et al., TNNLS 2022, algorithm 2.
 #pragma once
 
 #include <cstdint>

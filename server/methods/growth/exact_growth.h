@@ -16,7 +16,7 @@
 // Steps:       at most 1 + 2 · (1 + ⌈survivors / kMaxPositions⌉).
 // Memory:      the positions in question.
 // Threading:   a plain value. Determinism: exact.
-// Source:      methods.md 0.6; Fagin's and Cao's threshold algorithms, for signed sums.
+// Source:      ours, after Fagin's and Cao's threshold algorithms, for signed sums.
 #pragma once
 
 #include <cstdint>

@@ -4,8 +4,7 @@
 //              model's and after which the loss per unit of sparsity at least doubles: the slope to
 //              the next point against the slope from the dense model. The knee is a property of the
 //              points that were measured.
-// Source:      Jaiswal et al. 2023 (essential sparsity) describe the knee; the rule is ours
-//              (methods.md 15).
+// Source:      Jaiswal et al. 2023 (essential sparsity) describe the knee; the rule is ours.
 #pragma once
 
 #include <optional>

@@ -8,7 +8,7 @@
 //              the largest batch; while Keep() runs 256 KiB per thread.
 // Threading:   one caller at a time; work is split over threads. Determinism: the same bits for any
 //              number of threads.
-// Source:      Huang et al., FedMef, CVPR 2024; methods.md 2b.
+// Source:      Huang et al., FedMef, CVPR 2024.
 #pragma once
 
 #include <cstdint>

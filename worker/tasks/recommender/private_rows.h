@@ -1,5 +1,4 @@
-// PrivateRows: tensors with rows of users that never leave this worker (federated recommendation,
-// methods.md 3.4).
+// PrivateRows: tensors with rows of users that never leave this worker (federated recommendation).
 //
 // Files:       <state dir>/<job>/<participant>-<round>.rows: structure, values and optimizer state
 //              as the round's training left them, written aside, synced and renamed, with a

@@ -2,7 +2,7 @@
 // in each tensor, by the same rules as the coordinator's for shared tensors.
 //
 // Determinism: pure functions; ties and selections as in common/sparsity.
-// Source:      methods.md 3.1 and 3.4.
+// Source:      Wang et al., WSDM 2024 (DSL); its federated form is ours.
 #pragma once
 
 #include <cstdint>

@@ -36,7 +36,7 @@ struct SmallRound {
   }
 };
 
-// Weights .9 .1 / −.5 .05 at 0, 2, 5 and 7, as in methods.md B.4, with gradients .2 .01 .1 .02
+// Weights .9 .1 / −.5 .05 at 0, 2, 5 and 7, with gradients .2 .01 .1 .02
 // there.
 SmallRound B4(v1::JobSpec spec = DslJob()) {
   spec.clear_model();

@@ -36,7 +36,7 @@ std::vector<config::Violation> Violations(const v1::JobSpec& spec) {
   return violations;
 }
 
-// methods.md B.3: sparsity 0 → .9 over 20 steps.
+// Sparsity 0 → .9 over 20 steps.
 TEST(GmpTest, DensityFollowsTheCubicSchedule) {
   v1::JobSpec spec = Job(22);
   SetDouble(spec, "density", 0.1);

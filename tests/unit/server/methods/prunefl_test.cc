@@ -37,7 +37,7 @@ CandidateLayer Layer(double cost, const std::vector<float>& importance) {
   return layer;
 }
 
-// methods.md B.9.
+// A vector computed by hand.
 TEST(ChooseGreedilyTest, AgreesWithTheGoldenVector) {
   std::vector<CandidateLayer> layers = {Layer(1, {9, 0.5F}), Layer(2, {4}), Layer(0.1, {1}),
                                         Layer(3, {3})};

@@ -97,7 +97,6 @@ TEST(ActivationStatisticsTest, AgreeWithTheDefinition) {
 }
 
 TEST(ActivationStatisticsTest, PooledVarianceHasTheBetweenSequencesTerm) {
-  // methods.md B.8.
   const std::vector<float> a = {1, 2, 4};
   const std::vector<float> b = {3, 7};
   ActivationStatistics first(1, false);

@@ -13,7 +13,7 @@ namespace {
 
 using ::testing::ElementsAre;
 
-// methods.md B.7.
+// A row computed by hand.
 const std::vector<float> kWeights = {.5F,  -.4F, .3F,  .2F,   .1F,  .6F,
                                      -.7F, .05F, .25F, -.15F, .35F, -.45F};
 ColumnMoments GoldenMoments() {

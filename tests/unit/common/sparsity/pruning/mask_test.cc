@@ -22,7 +22,6 @@ std::vector<float> Random(int64_t count, uint64_t key) {
 }
 
 TEST(MaskTest, GroupsBreakTiesByTheLowerColumn) {
-  // methods.md B.12.
   const std::vector<float> weights = {.5F, -.5F, .5F, .1F};
   const auto mask = MagnitudeMask({weights, 1, 4}, {.kept = 2, .group = 4}, 1);
   ASSERT_TRUE(mask.ok());
