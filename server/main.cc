@@ -109,7 +109,9 @@ absl::Status EmptyDirectory(const std::string& directory) {
   ESPALIER_RETURN_IF_ERROR(files.CreateDirectories(directory));
   ESPALIER_ASSIGN_OR_RETURN(const auto names, files.List(directory));
   for (const std::string& name : names) {
-    ESPALIER_RETURN_IF_ERROR(files.Remove(directory + "/" + name));
+    std::string path = directory;
+    path += "/" + name;
+    ESPALIER_RETURN_IF_ERROR(files.Remove(path));
   }
   return absl::OkStatus();
 }

@@ -28,6 +28,7 @@ std::vector<int64_t> PositionsOf(const tensor::Topology& topology,
 std::vector<int32_t> Weakest(const std::vector<int32_t>& dropped, std::span<const float> keys,
                              int64_t count) {
   std::vector<float> chosen;
+  chosen.reserve(dropped.size());
   for (const int32_t entry : dropped) chosen.push_back(keys[entry]);
   std::vector<int32_t> result;
   for (const int32_t i : DropSmallestMagnitude(chosen, count)) result.push_back(dropped[i]);

@@ -92,12 +92,12 @@ grpc::ServerUnaryReactor* CheckpointService::Recommend(grpc::CallbackServerConte
                                                        v1::RecommendResponse* response) {
   return AnswerLater(context_, call, "Recommend",
                      [this, request, response](std::function<void(const absl::Status&)> answer) {
-                       context_.jobs.Recommend(*request,
-                                               [response, answer = std::move(answer)](
-                                                   absl::StatusOr<v1::RecommendResponse> found) {
-                                                 if (found.ok()) *response = *std::move(found);
-                                                 answer(found.status());
-                                               });
+                       context_.jobs.Recommend(
+                           *request, [response, answer = std::move(answer)](
+                                         const absl::StatusOr<v1::RecommendResponse>& found) {
+                             if (found.ok()) *response = *found;
+                             answer(found.status());
+                           });
                      });
 }
 

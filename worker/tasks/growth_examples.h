@@ -46,6 +46,7 @@ class GrowthExamples {
 inline std::string EncodeLists(std::vector<engine::ScoreList> lists,
                                const tensor::ModelLayout& layout) {
   std::vector<wire::TensorScores> scores;
+  scores.reserve(lists.size());
   for (engine::ScoreList& list : lists) {
     scores.push_back({std::move(list.positions), std::move(list.values)});
   }

@@ -45,14 +45,14 @@ absl::StatusOr<tensor::ModelState> WithTensor(const tensor::ModelState& model, s
     positions.push_back(k);
     kept.push_back(values[k]);
   }
-  ESPALIER_ASSIGN_OR_RETURN(tensor::Topology structure,
+  ESPALIER_ASSIGN_OR_RETURN(tensor::Topology updated,
                             tensor::Topology::FromPositions(spec.rows, spec.cols, positions));
+  const auto structure = std::make_shared<const tensor::Topology>(std::move(updated));
   std::vector<std::shared_ptr<const tensor::Topology>> structures;
   std::vector<float> all;
   for (size_t i = 0; i < model.topology->num_tensors(); ++i) {
     const bool changed = i == tensor;
-    structures.push_back(changed ? std::make_shared<const tensor::Topology>(std::move(structure))
-                                 : model.topology->shared_topology(i));
+    structures.push_back(changed ? structure : model.topology->shared_topology(i));
     const std::span<const float> own = changed ? std::span<const float>(kept) : model.tensor(i);
     all.insert(all.end(), own.begin(), own.end());
   }

@@ -136,9 +136,10 @@ std::string SentencePieceFile(uint64_t model_type = 2, uint64_t extra_type = 1) 
     add(text, 0, 6 - 1);
   }
   float score = -9;
-  for (const char* text : {"\xe2\x96\x81", "a", "b", "c", "ab", "bc", "abc",
-                           "\xe2\x96\x81"
-                           "a"}) {
+  const std::string space = "\xe2\x96\x81";
+  for (const std::string& text :
+       {space, std::string("a"), std::string("b"), std::string("c"), std::string("ab"),
+        std::string("bc"), std::string("abc"), space + "a"}) {
     add(text, score++, extra_type);
   }
   UnknownFieldSet trainer;

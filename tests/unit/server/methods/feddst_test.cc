@@ -8,7 +8,6 @@
 namespace espalier::server::methods {
 namespace {
 
-using ::testing::Each;
 using ::testing::ElementsAre;
 
 v1::JobSpec FedDstJob() {
