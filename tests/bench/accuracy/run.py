@@ -164,7 +164,8 @@ def run_job(server, job_file, overrides, seed):
     total = lambda field: sum(float(r.get(field, 0)) for r in job["history"])
     return {"best": job["best_accuracy"], "last": evaluated[-1], "density": last["density"],
             "weights": int(last["active_weights"]), "explored": last["explored"], "seconds": seconds,
-            "flops": total("train_flops"), "flops_of_dense": total("train_flops") / total("dense_train_flops"),
+            "flops": total("train_flops"),
+            "flops_of_dense": total("train_flops") / (total("dense_train_flops") or math.nan),  # not all are counted
             "megabytes": (total("bytes_sent") + total("bytes_received")) / 1e6 / len(job["history"]),
             "peak_megabytes": max(float(r["worker_peak_memory_bytes"]) for r in job["history"]) / 1e6,
             "model_hash": job["model_hash"]}
