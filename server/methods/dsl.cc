@@ -3,7 +3,6 @@
 #include "common/base/rng.h"
 #include "common/base/status.h"
 #include "common/sparsity/drop.h"
-#include "common/sparsity/grow.h"
 #include "common/sparsity/replace.h"
 #include "common/sparsity/schedule.h"
 #include "server/methods/builtin.h"
@@ -79,7 +78,8 @@ class DslProgram : public TrainingProgram {
       const std::vector<float> scores = Scores(state.model.tensor(i), gradients);
       change.diff.dropped = Dropped(scores, rho);
       if (options_.grow_random) {
-        GrowAtRandom(state, change);
+        const auto round = static_cast<uint64_t>(RoundInWork(state));
+        GrowAtRandom(topology, base::StreamKey(seed(), "grow", {i, round}), change);
       } else {
         ESPALIER_RETURN_IF_ERROR(GrowByGradient(state, trained, gradients, scores, change));
       }
@@ -121,14 +121,6 @@ class DslProgram : public TrainingProgram {
     if (options_.death == "set") return sparsity::DropSetSigned(scores, rho);
     return sparsity::DropSmallestMagnitude(
         scores, sparsity::CeilingOf(rho, static_cast<int64_t>(scores.size())));
-  }
-
-  void GrowAtRandom(const ProgramState& state, StructureChange::Tensor& change) const {
-    change.growth_key =
-        base::StreamKey(seed(), "grow", {change.tensor, static_cast<uint64_t>(RoundInWork(state))});
-    change.diff.grown =
-        sparsity::GrowRandom(state.model.topology->topology(change.tensor), change.diff.dropped,
-                             static_cast<int64_t>(change.diff.dropped.size()), *change.growth_key);
   }
 
   // Largest gradients among the reported inactive positions and, when they may come back, those

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "common/base/status.h"
+#include "common/sparsity/grow.h"
 
 namespace espalier::server::methods {
 namespace {
@@ -57,6 +58,13 @@ int64_t DroppedWeights(const Evolution& evolution) {
     dropped += static_cast<int64_t>(change.diff.dropped.size());
   }
   return dropped;
+}
+
+void GrowAtRandom(const tensor::ModelTopology& topology, uint64_t key,
+                  StructureChange::Tensor& change) {
+  change.growth_key = key;
+  change.diff.grown = sparsity::GrowRandom(topology.topology(change.tensor), change.diff.dropped,
+                                           static_cast<int64_t>(change.diff.dropped.size()), key);
 }
 
 absl::StatusOr<tensor::ModelState> Evolve(const tensor::ModelState& model,

@@ -24,6 +24,10 @@ using Evolution = std::vector<StructureChange::Tensor>;
 // Weights that go, over all tensors.
 int64_t DroppedWeights(const Evolution& evolution);
 
+// As many weights as `change` drops, at random places that follow from `key`.
+void GrowAtRandom(const tensor::ModelTopology& topology, uint64_t key,
+                  StructureChange::Tensor& change);
+
 // Values of the weights that `change` grows, in the order of `change.diff.grown`.
 using GrownValues = std::function<std::vector<float>(const StructureChange::Tensor& change)>;
 

@@ -1,7 +1,6 @@
 // set: Sparse Evolutionary Training (Mocanu et al., Nature Communications 9, 2018).
 #include "common/base/rng.h"
 #include "common/sparsity/drop.h"
-#include "common/sparsity/grow.h"
 #include "common/sparsity/schedule.h"
 #include "server/methods/builtin.h"
 #include "server/methods/structure.h"
@@ -47,10 +46,7 @@ class SetProgram : public TrainingProgram {
     if (RoundInWork(state) % options_.evolve_every != 0) return Evolution{};
     Evolution evolution = Removal(state);
     for (StructureChange::Tensor& change : evolution) {
-      change.growth_key = Key(state, "grow", change.tensor);
-      change.diff.grown = sparsity::GrowRandom(
-          state.model.topology->topology(change.tensor), change.diff.dropped,
-          static_cast<int64_t>(change.diff.dropped.size()), *change.growth_key);
+      GrowAtRandom(*state.model.topology, Key(state, "grow", change.tensor), change);
     }
     return evolution;
   }

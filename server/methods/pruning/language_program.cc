@@ -132,9 +132,7 @@ absl::Status LanguagePruningProgram::PruneLinear(language::LinearWeights& linear
   linear.topology = nullptr;
   linear.values = std::move(pruned.values);
   ESPALIER_RETURN_IF_ERROR(language::MakeSparse(linear));
-  summary.set_exchanged(pruned.exchanged);
-  if (pruned.output_error) summary.set_output_error(*pruned.output_error);
-  if (pruned.initial_output_error) summary.set_initial_output_error(*pruned.initial_output_error);
+  Describe(pruned, summary);
   return absl::OkStatus();
 }
 

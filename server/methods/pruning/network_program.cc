@@ -148,9 +148,7 @@ absl::StatusOr<Transition> NetworkPruningProgram::AfterStatistics(
   v1::LayerSummary& summary = *state.pending.add_layers();
   summary.set_name(spec.name);
   summary.set_size(spec.size());
-  summary.set_exchanged(pruned->exchanged);
-  if (pruned->output_error) summary.set_output_error(*pruned->output_error);
-  if (pruned->initial_output_error) summary.set_initial_output_error(*pruned->initial_output_error);
+  Describe(*pruned, summary);
   ESPALIER_ASSIGN_OR_RETURN(state.model, WithTensor(state.model, tensor, pruned->values));
   ++state.topology_version;
   summary.set_active(state.model.topology->stored(tensor));

@@ -126,6 +126,12 @@ absl::StatusOr<PrunedLayer> PruneLayer(const sparsity::WeightsView& weights,
   return LayerPruner(weights, statistics, settings, threads).Prune(refine);
 }
 
+void Describe(const PrunedLayer& pruned, v1::LayerSummary& summary) {
+  summary.set_exchanged(pruned.exchanged);
+  if (pruned.output_error) summary.set_output_error(*pruned.output_error);
+  if (pruned.initial_output_error) summary.set_initial_output_error(*pruned.initial_output_error);
+}
+
 int PruningThreads() {
   return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, kMaxThreads));
 }

@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/sparsity/pruning/activation_statistics.h"
+#include "espalier/v1/job.pb.h"
 #include "server/methods/pruning/settings.h"
 
 namespace espalier::server::methods {
@@ -29,6 +30,9 @@ struct PrunedLayer {
 absl::StatusOr<PrunedLayer> PruneLayer(const sparsity::WeightsView& weights,
                                        const sparsity::ActivationStatistics& statistics,
                                        const PruningSettings& settings, bool refine, int threads);
+
+// What happened to the layer, in its summary.
+void Describe(const PrunedLayer& pruned, v1::LayerSummary& summary);
 
 // Threads for a layer's rows on this machine.
 int PruningThreads();

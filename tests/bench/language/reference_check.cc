@@ -1,5 +1,6 @@
-// Against a trained model that the repository does not hold: set ESPALIER_DATA to a folder with
-// models/stories260K and text/tinystories.
+// espalier-check-language: the engine against the published logits, continuation and loss of a
+// trained model that the repository does not hold. ESPALIER_DATA names a folder with
+// models/stories260K and text/tinystories; without it the check fails.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,11 +19,11 @@
 namespace espalier::worker::language {
 namespace {
 
-class SharedModelTest : public testing::Test {
+class ReferenceCheck : public testing::Test {
  protected:
   void SetUp() override {
     const char* data = std::getenv("ESPALIER_DATA");
-    if (data == nullptr) GTEST_SKIP() << "ESPALIER_DATA is not set";
+    ASSERT_NE(data, nullptr) << "set ESPALIER_DATA";
     root_ = data;
     reader_ = model::CheckpointReader::Open(root_ + "/models/stories260K").value();
     tokenizer_ = model::LoadTokenizer(root_ + "/models/stories260K").value();
@@ -48,7 +49,7 @@ class SharedModelTest : public testing::Test {
   nlohmann::json reference_;
 };
 
-TEST_F(SharedModelTest, LogitsAndContinuationAreThoseOfTheReference) {
+TEST_F(ReferenceCheck, LogitsAndContinuationAreThoseOfTheReference) {
   const std::vector<int32_t> prompt = Tokens(reference_["prompt"]);
   EXPECT_EQ(prompt, reference_["prompt_ids"].get<std::vector<int32_t>>());
   const auto engine = LanguageEngine::Create(reader_->config(), 128, 2).value();
@@ -70,7 +71,7 @@ TEST_F(SharedModelTest, LogitsAndContinuationAreThoseOfTheReference) {
   EXPECT_TRUE(text.starts_with("Once upon a time, there was a little girl named Lily.")) << text;
 }
 
-TEST_F(SharedModelTest, LossOnTinyStoriesIsThatOfTheReference) {
+TEST_F(ReferenceCheck, LossOnTinyStoriesIsThatOfTheReference) {
   const auto& reference = reference_["nll_tinystories_first_20000_chars"];
   // Characters, not bytes.
   const std::string all = Text("/text/tinystories/tinystories_sample.txt");
