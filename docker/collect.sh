@@ -1,24 +1,40 @@
 #!/usr/bin/env bash
-# Puts the stripped programs, the shared libraries they need beyond the base image, and those libraries' licences
-# into one folder that becomes the image.
-#   collect.sh BIN_DIR BASE_LIBRARIES OUT      BASE_LIBRARIES: names of libraries the base image has, one per line
+# Makes the file system of the images: the stripped programs, the shared libraries they load with their licences, a
+# user without privileges and its folder.
+#   collect.sh BIN_DIR OUT
 set -euo pipefail
-readonly bin_dir=$1 base_libraries=$2 out=$3
+readonly bin_dir=$1 out=$2
+readonly user=10001
 
 # Prints the paths of the libraries that the programs load, each once.
 needed_libraries() {
-  ldd "$out"/usr/bin/* | sed -nE 's/^\s.* => (\/\S+) \(.*/\1/p' | sort -u
+  # The loader has no arrow.
+  ldd "$out"/usr/bin/* | sed -nE 's/^\s(.* => )?(\/\S+) \(.*/\2/p' | sort -u
 }
 
 install_library() {
   local path=$1 package
-  # In Debian /lib is a link to /usr/lib, and must stay one in the image.
-  install -D -m 0644 "$path" "$out/usr/lib/${path#*/lib/}"
+  # In Debian /lib and /lib64 are links into /usr, and must be in the image. The loader is run, so it is executable.
+  install -D -m 0755 "$path" "$out/usr${path#/usr}"
   package=$(dpkg-query -S "$(readlink -f "$path")" | cut -d: -f1 | head -n 1)
   dpkg-query -W -f '${source:Package} ${Package} ${Version}\n' "$package" >>"$out/usr/share/doc/espalier/libraries"
   if [[ -e /usr/share/doc/$package/copyright ]]; then
     install -D -m 0644 "/usr/share/doc/$package/copyright" "$out/usr/share/doc/$package/copyright"
   fi
+}
+
+# What the C library and gRPC look up: users, the order of name services, certificate authorities.
+make_system_files() {
+  ln -s usr/lib "$out/lib"
+  [[ ! -d $out/usr/lib64 ]] || ln -s usr/lib64 "$out/lib64"
+  install -d "$out/etc/ssl/certs"
+  printf '%s\n' 'root:x:0:0:root:/:/usr/sbin/nologin' "espalier:x:$user:$user::/var/lib/espalier:/usr/sbin/nologin" \
+    >"$out/etc/passwd"
+  printf '%s\n' 'root:x:0:' "espalier:x:$user:" >"$out/etc/group"
+  printf '%s\n' 'passwd: files' 'group: files' 'hosts: files dns' >"$out/etc/nsswitch.conf"
+  install -m 0644 /etc/ssl/certs/ca-certificates.crt "$out/etc/ssl/certs/ca-certificates.crt"
+  install -d -m 1777 "$out/tmp"
+  install -d -o "$user" -g "$user" -m 0750 "$out/var/lib/espalier"
 }
 
 install -d "$out/usr/bin" "$out/usr/share/doc/espalier"
@@ -30,8 +46,7 @@ if ldd "$out"/usr/bin/* | grep 'not found'; then
   exit 1
 fi
 while read -r library; do
-  if ! grep -qxF "${library##*/}" "$base_libraries"; then
-    install_library "$library"
-  fi
+  install_library "$library"
 done < <(needed_libraries)
 sort -u -o "$out/usr/share/doc/espalier/libraries" "$out/usr/share/doc/espalier/libraries"
+make_system_files

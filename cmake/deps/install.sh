@@ -23,7 +23,7 @@ list_packages() {
       ;;
     lint) printf '%s\n' 'clang-format-14|clang-format' 'clang-tidy-14|clang-tidy' \
         'libomp-14-dev|libomp-dev' shellcheck ;;
-    bench) printf '%s\n' python3-torch libopenblas0-pthread ;;
+    bench) printf '%s\n' python3-torch libopenblas0-pthread python3-matplotlib ;;
     cluster) printf '%s\n' docker.io docker-compose debootstrap 'docker-buildx|docker.io' 'docker-cli|docker.io' ;;
   esac
 }
@@ -43,7 +43,7 @@ Each flag names a group of packages; without flags: --build --test --lint.
   --build    compiler, libraries and oneDNN with its sparse API
   --test     GoogleTest, Python and promtool
   --lint     clang-format and clang-tidy
-  --bench    PyTorch and OpenBLAS, to compare against
+  --bench    PyTorch and OpenBLAS to compare against, matplotlib for curves
   --cluster  Docker and debootstrap, for clusters on one machine
 
 ESPALIER_DEPS_PREFIX  folder for libraries built from source

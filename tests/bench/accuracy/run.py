@@ -13,6 +13,7 @@ folder with the data sets (default: data).
 import argparse
 import gzip
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -57,6 +58,32 @@ ML_1M = {"users": 6040, "items": 3706}
 GOWALLA = {"data.dataset": "lightgcn-gowalla", "data.interactions": "{split: given}",
            "training.batch_size": 2048, "training.local_steps": 396, "federation.round_deadline": "2h"}
 
+# Ten uneven participants of CIFAR-10 on a quarter-wide ResNet-18: 30 rounds of one pass over 5,000 images.
+TINY = {"model.name": "resnet18", "model.parameters.width": 0.25, "data.test_limit": 2000,
+        "federation.rounds": 30, "evaluation.every_rounds": 5}
+TINY_DENSITIES = (0.1, 0.03, 0.01)
+FEDTINY = "pool_size: 10, update_every: 2, stop_round: 20"
+TINY_METHODS = {
+    "fedtiny": ("fedtiny", FEDTINY),
+    "fedtiny, vanilla selection": ("fedtiny", f"{FEDTINY}, selection: vanilla"),
+    "fedtiny, not progressive": ("fedtiny", f"{FEDTINY}, progressive: none"),
+    "fedtiny, neither": ("fedtiny", f"{FEDTINY}, selection: vanilla, progressive: none"),
+    "fedmef": ("fedmef", FEDTINY),
+    "feddst": ("feddst", "update_every: 2, stop_round: 20"),
+    "prunefl": ("prunefl", "initial: random, max_density: {density}, update_every: 2"),
+    "gmp": ("gmp", "distribution: erk"),
+    "synflow": ("synflow", ""),
+    "snip": ("snip", ""),
+    "static": ("static", "distribution: erk"),
+}
+
+
+def tiny(method, density, common=TINY):
+    """A row of the FedTiny tables: one of TINY_METHODS at a density."""
+    name, parameters = TINY_METHODS[method]
+    return common | variant(name, "{" + f"density: {density}, " + parameters.replace("{density}", str(density)) + "}")
+
+
 # Experiment: job file and, for each row of its table, what is overridden in it.
 EXPERIMENTS = {
     # Recommenders; ESPALIER_DATA has the folders ml-100k, ml-1m and lightgcn-gowalla.
@@ -85,6 +112,8 @@ EXPERIMENTS = {
         "fedtiny, neither": {"method.parameters.selection": "first", "method.parameters.progressive": "none"},
         "rigl": variant("rigl", "{density: 0.1, update_every: 3, end_fraction: 0.5}"),
         "static": variant("static", "{density: 0.1, distribution: erk}"), "dense": DENSE}),
+    "fedtiny-table": ("fedtiny-cifar10.yaml", {"dense": TINY | DENSE} | {
+        f"{method} {density}": tiny(method, density) for density in TINY_DENSITIES for method in TINY_METHODS}),
     "mnist-10": ("mnist-set-10-workers.yaml", {"set": {}}),
     "mnist-lenet": ("mnist-rigl-lenet300.yaml", {
         "rigl": {},
@@ -155,9 +184,11 @@ def run_job(server, job_file, overrides, seed):
     for field, value in overrides.items():
         command += ["--set", f"{field}={value}"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    job = json.loads(done.stdout or "{}")
+    if job.get("state") == "STATE_FAILED":  # a result too: most often, that training diverged
+        return {"failure": job["failure_message"]}
     if done.returncode != 0:
         sys.exit(f"{job_file} {overrides} seed {seed}: exit code {done.returncode}\n{done.stdout}")
-    job = json.loads(done.stdout)
     last = job["history"][-1]
     seconds = sum(float(r["duration"].rstrip("s")) for r in job["history"])
     evaluated = [r["test_accuracy"] for r in job["history"] if r.get("test_accuracy")]
@@ -168,6 +199,7 @@ def run_job(server, job_file, overrides, seed):
             "flops_of_dense": total("train_flops") / (total("dense_train_flops") or math.nan),  # not all are counted
             "megabytes": (total("bytes_sent") + total("bytes_received")) / 1e6 / len(job["history"]),
             "peak_megabytes": max(float(r["worker_peak_memory_bytes"]) for r in job["history"]) / 1e6,
+            "curve": [[r["round"], r["test_accuracy"]] for r in job["history"] if r.get("test_accuracy")],
             "model_hash": job["model_hash"]}
 
 
@@ -176,21 +208,21 @@ def run_experiment(name, seeds, server):
     job_text = (ROOT / "docs" / "examples" / job_file).read_text()
     path = RESULTS / f"{name}.jsonl"
     results = [json.loads(line) for line in path.open()] if path.exists() else []
-    protocols = set()
-    for row, overrides in rows.items():
-        # Results of another job file or other overrides are not these.
-        protocol = hashlib.sha256(json.dumps([job_text, overrides], sort_keys=True).encode()).hexdigest()[:12]
-        protocols.add(protocol)
-        for seed in range(1, seeds + 1):
-            if any((r["row"], r["seed"], r.get("protocol")) == (row, seed, protocol) for r in results):
-                continue
-            result = {"row": row, "seed": seed, "protocol": protocol, **run_job(server, job_file, overrides, seed)}
-            results.append(result)
-            with path.open("a") as file:
-                file.write(json.dumps(result) + "\n")
-            print(f"{name}: {row} seed {seed}: best {result['best']:.4f} last {result['last']:.4f} "
-                  f"in {result['seconds']:.0f} s", file=sys.stderr, flush=True)
-    return [r for r in results if r.get("protocol") in protocols]
+    # Results of another job file or other overrides are not these.
+    protocols = {row: hashlib.sha256(json.dumps([job_text, overrides], sort_keys=True).encode()).hexdigest()[:12]
+                 for row, overrides in rows.items()}
+    # Seed by seed: an interrupted table compares all rows.
+    for seed, row in itertools.product(range(1, seeds + 1), rows):
+        if any((r["row"], r["seed"], r.get("protocol")) == (row, seed, protocols[row]) for r in results):
+            continue
+        result = {"row": row, "seed": seed, "protocol": protocols[row], **run_job(server, job_file, rows[row], seed)}
+        results.append(result)
+        with path.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        print(f"{name}: {row} seed {seed}: " + (f"failed: {result['failure']}" if "failure" in result else
+              f"best {result['best']:.4f} last {result['last']:.4f} in {result['seconds']:.0f} s"),
+              file=sys.stderr, flush=True)
+    return [r for r in results if r.get("protocol") in protocols.values()]
 
 
 def spread(values):
@@ -204,12 +236,16 @@ def print_table(name, results):
           "MB a round | s a run |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for row in EXPERIMENTS[name][1]:
-        rows = [r for r in results if r["row"] == row]
+        attempts = [r for r in results if r["row"] == row]
+        rows = [r for r in attempts if "failure" not in r]
         if not rows:
+            if attempts:
+                print(f"| {row} | 0 of {len(attempts)} finished |" + " |" * 8)
             continue
         # Results of versions that did not report a number lack it.
         mean = lambda key: statistics.mean(r.get(key, math.nan) for r in rows)
-        print(f"| {row} | {len(rows)} | {spread([r['best'] for r in rows])} | "
+        seeds = f"{len(rows)}" + (f" of {len(attempts)}" if len(rows) < len(attempts) else "")
+        print(f"| {row} | {seeds} | {spread([r['best'] for r in rows])} | "
               f"{spread([r['last'] for r in rows])} | {mean('density'):.4f} | {mean('weights'):.0f} | "
               f"{mean('explored'):.3f} | {mean('flops_of_dense'):.4f} | {mean('megabytes'):.2f} | "
               f"{mean('seconds'):.1f} |")
