@@ -3,13 +3,12 @@
 
     tests/bench/accuracy/plot.py fedtiny-table docs/methods/fedtiny.svg
 
-Reads build/accuracy/<experiment>.jsonl. A line is the mean over seeds, its band one standard deviation. Rows named
+Reads its own and recorded results. A line is the mean over seeds, its band one standard deviation. Rows named
 "<method> <density>" go to their density's panel, others (such as "dense") to every panel.
 """
 
 import argparse
 import collections
-import json
 import pathlib
 import re
 import statistics
@@ -20,14 +19,13 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot  # noqa: E402  (the backend comes first)
 
-RESULTS = pathlib.Path(__file__).resolve().parents[3] / "build" / "accuracy"
+import store  # noqa: E402
 
 
-def read_curves(path):
+def arrange_curves(results):
     """{density or None: {method: {round: [accuracy of each seed]}}}"""
     panels = collections.defaultdict(lambda: collections.defaultdict(lambda: collections.defaultdict(list)))
-    for line in path.read_text().splitlines():
-        result = json.loads(line)
+    for result in results:
         match = re.fullmatch(r"(.*) (0?\.\d+)", result["row"])
         method, density = match.groups() if match else (result["row"], None)
         for round_number, accuracy in result.get("curve", []):
@@ -49,10 +47,9 @@ def main():
     parser.add_argument("experiment")
     parser.add_argument("output", type=pathlib.Path)
     arguments = parser.parse_args()
-    path = RESULTS / f"{arguments.experiment}.jsonl"
-    if not path.exists():
-        sys.exit(f"expected results in {path}; run tests/bench/accuracy/run.py {arguments.experiment} first")
-    panels = read_curves(path)
+    panels = arrange_curves(store.read(arguments.experiment))
+    if not panels:
+        sys.exit(f"no results of {arguments.experiment}; run tests/bench/accuracy/run.py {arguments.experiment} first")
     everywhere = panels.pop(None, {})
     methods = sorted({m for curves in panels.values() for m in curves} | set(everywhere))
     colors = {m: matplotlib.colormaps["tab20"](i % 20) for i, m in enumerate(methods)}

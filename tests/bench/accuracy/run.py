@@ -5,9 +5,10 @@
     tests/bench/accuracy/run.py --all --seeds 5
 
 Starts `espalier up`, submits one job after another, and appends each result to
-build/accuracy/<experiment>.jsonl. What is there already is not run again, so an interrupted run goes on
-where it stopped. Prints a Markdown table: mean ± standard deviation over seeds. ESPALIER_DATA names the
-folder with the data sets (default: data).
+build/accuracy/<experiment>.jsonl. What is there or among the recorded results (recorded/) already is not run
+again, so an interrupted run goes on where it stopped; --fresh runs what is recorded once more. Prints a
+Markdown table: mean ± standard deviation over seeds. ESPALIER_DATA names the folder with the data sets
+(default: data).
 """
 
 import argparse
@@ -24,9 +25,9 @@ import struct
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-BIN = ROOT / "build" / "release" / "bin" / "espalier"
-RESULTS = ROOT / "build" / "accuracy"
+import store
+
+BIN = store.ROOT / "build" / "release" / "bin" / "espalier"
 
 SET = {"method.name": "set"}
 DENSE = {"method.name": "dense", "method.parameters": "{}"}
@@ -149,10 +150,10 @@ def write_tutorial_images(source, target):
 
 def data_root(experiment):
     """Where the experiment's data set is; makes what is drawn from another one."""
-    given = pathlib.Path(os.environ.get("ESPALIER_DATA", str(ROOT / "data")))
+    given = pathlib.Path(os.environ.get("ESPALIER_DATA", str(store.ROOT / "data")))
     if TUTORIAL["data.dataset"] not in [row.get("data.dataset") for row in EXPERIMENTS[experiment][1].values()]:
         return given
-    own = RESULTS / "data"
+    own = store.OWN / "data"
     write_tutorial_images(given / "fashion-mnist", own / TUTORIAL["data.dataset"])
     return own
 
@@ -162,7 +163,7 @@ class Cluster:
 
     def __init__(self, workers, data_root):
         self.command = [BIN, "up", "--workers", str(workers), "--port", "0", "--metrics-port", "0",
-                        "--data-root", data_root, "--data-dir", str(RESULTS / "cluster")]
+                        "--data-root", data_root, "--data-dir", str(store.OWN / "cluster")]
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE,
@@ -179,7 +180,7 @@ class Cluster:
 
 
 def run_job(server, job_file, overrides, seed):
-    command = [BIN, "--server", server, "job", "submit", ROOT / "docs" / "examples" / job_file,
+    command = [BIN, "--server", server, "job", "submit", store.ROOT / "docs" / "examples" / job_file,
                "--wait", "-o", "json", "--set", f"seed={seed}"]
     for field, value in overrides.items():
         command += ["--set", f"{field}={value}"]
@@ -203,11 +204,10 @@ def run_job(server, job_file, overrides, seed):
             "model_hash": job["model_hash"]}
 
 
-def run_experiment(name, seeds, server):
+def run_experiment(name, seeds, server, recorded):
     job_file, rows = EXPERIMENTS[name]
-    job_text = (ROOT / "docs" / "examples" / job_file).read_text()
-    path = RESULTS / f"{name}.jsonl"
-    results = [json.loads(line) for line in path.open()] if path.exists() else []
+    job_text = (store.ROOT / "docs" / "examples" / job_file).read_text()
+    results = store.read(name, recorded)
     # Results of another job file or other overrides are not these.
     protocols = {row: hashlib.sha256(json.dumps([job_text, overrides], sort_keys=True).encode()).hexdigest()[:12]
                  for row, overrides in rows.items()}
@@ -217,8 +217,7 @@ def run_experiment(name, seeds, server):
             continue
         result = {"row": row, "seed": seed, "protocol": protocols[row], **run_job(server, job_file, rows[row], seed)}
         results.append(result)
-        with path.open("a") as file:
-            file.write(json.dumps(result) + "\n")
+        store.append(name, result)
         print(f"{name}: {row} seed {seed}: " + (f"failed: {result['failure']}" if "failure" in result else
               f"best {result['best']:.4f} last {result['last']:.4f} in {result['seconds']:.0f} s"),
               file=sys.stderr, flush=True)
@@ -257,15 +256,16 @@ def main():
     parser.add_argument("--all", action="store_true", help="every experiment")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2, help="worker processes (results do not depend on it)")
+    parser.add_argument("--fresh", action="store_true", help="do not use recorded results")
     arguments = parser.parse_args()
     names = list(EXPERIMENTS) if arguments.all else arguments.experiments
     unknown = [n for n in names if n not in EXPERIMENTS]
     if unknown or not names:
         parser.error(f"expected experiments out of {', '.join(EXPERIMENTS)}; found {unknown or 'none'}")
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    store.OWN.mkdir(parents=True, exist_ok=True)
     for name in names:
         with Cluster(arguments.workers, data_root(name)) as server:
-            print_table(name, run_experiment(name, arguments.seeds, server))
+            print_table(name, run_experiment(name, arguments.seeds, server, not arguments.fresh))
 
 
 if __name__ == "__main__":

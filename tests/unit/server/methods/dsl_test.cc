@@ -17,10 +17,6 @@ v1::JobSpec DslJob() {
   return spec;
 }
 
-test::JobTrace Trace(const v1::JobSpec& spec) {
-  return test::RunJob(*MethodRegistry::Builtin().Make(spec).value(), test::FakeFleet(3)).value();
-}
-
 // A round of a 2×4 layer, of 10,000, so that rho is its first value: half of the 4 weights go.
 struct SmallRound {
   std::unique_ptr<Program> program;

@@ -18,12 +18,6 @@ v1::JobSpec FedDstJob() {
   return spec;
 }
 
-std::unique_ptr<Program> Make(const v1::JobSpec& spec) {
-  auto program = MethodRegistry::Builtin().Make(spec);
-  EXPECT_TRUE(program.ok()) << program.status();
-  return std::move(program).value();
-}
-
 // Rounds whose task asks for a readjustment, and how many weights of the first tensor it changes.
 std::vector<std::pair<int, int64_t>> Readjusted(const v1::JobSpec& spec) {
   const auto trace = test::RunJob(*Make(spec), test::FakeFleet(3)).value();

@@ -35,12 +35,6 @@ v1::JobSpec ConvJob() {
   return spec;
 }
 
-std::unique_ptr<Program> Make(const v1::JobSpec& spec) {
-  auto program = MethodRegistry::Builtin().Make(spec);
-  EXPECT_TRUE(program.ok()) << program.status();
-  return std::move(program).value();
-}
-
 // Statistics that are the candidate's number + 1, so that it can be told whose were kept.
 reduce::Reduced Statistics(float value) {
   reduce::Reduced reduced;

@@ -24,24 +24,12 @@ v1::JobSpec Job(int32_t rounds) {
   return spec;
 }
 
-test::JobTrace Trace(const v1::JobSpec& spec) {
-  const auto program = MethodRegistry::Builtin().Make(spec);
-  EXPECT_TRUE(program.ok()) << program.status();
-  return test::RunJob(**program, test::FakeFleet(2)).value();
-}
-
-std::vector<config::Violation> Violations(const v1::JobSpec& spec) {
-  std::vector<config::Violation> violations;
-  MethodRegistry::Builtin().Validate(spec, violations);
-  return violations;
-}
-
 // Sparsity 0 → .9 over 20 steps.
 TEST(GmpTest, DensityFollowsTheCubicSchedule) {
   v1::JobSpec spec = Job(22);
   SetDouble(spec, "density", 0.1);
   SetInt(spec, "end_round", 20);
-  const test::JobTrace trace = Trace(spec);
+  const test::JobTrace trace = Trace(spec, 2);
   std::vector<int64_t> active;
   for (const v1::RoundSummary& round : trace.rounds) active.push_back(round.active_weights());
   EXPECT_EQ(active[0], 10000) << "round 1 is trained dense";
@@ -58,11 +46,11 @@ TEST(GmpTest, DensityFollowsTheCubicSchedule) {
 TEST(GmpTest, OneDensityForAllLayersUnlessADistributionIsGiven) {
   v1::JobSpec spec = SmallJob("gmp");
   SetDouble(spec, "density", 0.5);
-  const auto even = Trace(spec).final_state.model.topology;
+  const auto even = Trace(spec, 2).final_state.model.topology;
   EXPECT_EQ(even->stored(0), 300);
   EXPECT_EQ(even->stored(2), 10);
   SetWord(spec, "distribution", "erk");
-  const auto erk = Trace(spec).final_state.model.topology;
+  const auto erk = Trace(spec, 2).final_state.model.topology;
   EXPECT_LT(erk->stored(0), 300);
   EXPECT_EQ(erk->sparsifiable_stored(), even->sparsifiable_stored());
 }
@@ -73,7 +61,7 @@ TEST(GmpTest, PrunesEveryFewRoundsBetweenBeginAndEnd) {
   SetInt(spec, "end_round", 12);
   SetInt(spec, "update_every", 4);
   std::vector<int32_t> rounds;
-  for (const v1::RoundSummary& round : Trace(spec).rounds) {
+  for (const v1::RoundSummary& round : Trace(spec, 2).rounds) {
     if (round.weights_changed() > 0) rounds.push_back(round.round());
   }
   EXPECT_THAT(rounds, ElementsAre(6, 10, 12)) << "the last pruning is at end_round in any case";
@@ -81,7 +69,7 @@ TEST(GmpTest, PrunesEveryFewRoundsBetweenBeginAndEnd) {
 
 TEST(GmpTest, WhatIsPrunedIsTheSmallestMagnitudesAndNeverComesBack) {
   v1::JobSpec spec = Job(6);
-  const test::JobTrace trace = Trace(spec);
+  const test::JobTrace trace = Trace(spec, 2);
   for (const Transition& transition : trace.transitions) {
     if (!transition.structure_change) continue;
     for (const StructureChange::Tensor& change : transition.structure_change->tensors) {
@@ -101,7 +89,7 @@ TEST(GmpTest, WhatIsPrunedIsTheSmallestMagnitudesAndNeverComesBack) {
 }
 
 TEST(GmpTest, FirstPruningOfADenseTensorTravelsAsAChange) {
-  const test::JobTrace trace = Trace(Job(6));
+  const test::JobTrace trace = Trace(Job(6), 2);
   bool first = true;
   for (const Transition& transition : trace.transitions) {
     if (!transition.structure_change) continue;
@@ -125,7 +113,7 @@ TEST(GmpTest, OptimizerStateThatCrossesRoundsIsPrunedWithTheWeights) {
   v1::Optimizer& optimizer = *spec.mutable_training()->mutable_optimizer();
   optimizer.set_momentum(0.9);
   optimizer.set_across_rounds(v1::Optimizer::ACROSS_ROUNDS_AVERAGE);
-  const tensor::ModelState& last = Trace(spec).final_state.model;
+  const tensor::ModelState& last = Trace(spec, 2).final_state.model;
   EXPECT_EQ(last.optimizer_state.size(), last.values.size());
   EXPECT_THAT(last.optimizer_state, Each(1.0F));
 }

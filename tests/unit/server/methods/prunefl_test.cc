@@ -17,18 +17,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::unique_ptr<Program> Make(const v1::JobSpec& spec) {
-  auto program = MethodRegistry::Builtin().Make(spec);
-  EXPECT_TRUE(program.ok()) << program.status();
-  return std::move(program).value();
-}
-
-std::vector<config::Violation> Violations(const v1::JobSpec& spec) {
-  std::vector<config::Violation> violations;
-  MethodRegistry::Builtin().Validate(spec, violations);
-  return violations;
-}
-
 CandidateLayer Layer(double cost, const std::vector<float>& importance) {
   CandidateLayer layer{.cost = cost, .keys = {}};
   for (uint32_t i = 0; i < importance.size(); ++i) {

@@ -10,12 +10,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::vector<config::Violation> Violations(const v1::JobSpec& spec) {
-  std::vector<config::Violation> violations;
-  MethodRegistry::Builtin().Validate(spec, violations);
-  return violations;
-}
-
 TEST(MethodRegistryTest, HoldsTheBuiltinMethods) {
   EXPECT_THAT(MethodRegistry::Builtin().names(),
               ElementsAre("dense", "static", "set", "rigl", "dsl", "fedtiny", "fedmef", "feddst",

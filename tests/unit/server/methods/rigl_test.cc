@@ -16,10 +16,6 @@ v1::JobSpec RigLJob() {
   return spec;
 }
 
-test::JobTrace Trace(const v1::JobSpec& spec) {
-  return test::RunJob(*MethodRegistry::Builtin().Make(spec).value(), test::FakeFleet(3)).value();
-}
-
 // A round of the 2×4 layer of a vector computed by hand, whose training gave the values and
 // gradients there.
 struct SmallRound {

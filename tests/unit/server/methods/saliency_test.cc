@@ -14,18 +14,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::unique_ptr<Program> Make(const v1::JobSpec& spec) {
-  auto program = MethodRegistry::Builtin().Make(spec);
-  EXPECT_TRUE(program.ok()) << program.status();
-  return std::move(program).value();
-}
-
-std::vector<config::Violation> Violations(const v1::JobSpec& spec) {
-  std::vector<config::Violation> violations;
-  MethodRegistry::Builtin().Validate(spec, violations);
-  return violations;
-}
-
 // 2 × 2 and 1 × 2 weights with biases.
 tensor::ModelLayout TinyLayout() {
   return {{"w0", {2, 2}, 2, 2, true},

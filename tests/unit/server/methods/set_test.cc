@@ -21,10 +21,6 @@ v1::JobSpec SetJob() {
   return spec;
 }
 
-test::JobTrace Trace(const v1::JobSpec& spec) {
-  return test::RunJob(*MethodRegistry::Builtin().Make(spec).value(), FakeFleet(3)).value();
-}
-
 // A vector computed by hand through a whole round: the trained mean decides what goes.
 TEST(SetTest, RemovesTheWeakestOfEachSign) {
   v1::JobSpec spec = SetJob();

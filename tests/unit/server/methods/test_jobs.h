@@ -1,10 +1,14 @@
 // Job specs for the tests of methods.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "server/methods/program.h"
+#include "tests/support/fake_fleet.h"
 
 namespace espalier::server::methods {
 
@@ -37,6 +41,23 @@ inline void SetInt(v1::JobSpec& spec, const std::string& name, int64_t value) {
 }
 inline void SetWord(v1::JobSpec& spec, const std::string& name, const std::string& value) {
   (*spec.mutable_method()->mutable_parameters())[name].set_string_value(value);
+}
+
+inline std::unique_ptr<Program> Make(const v1::JobSpec& spec) {
+  auto program = MethodRegistry::Builtin().Make(spec);
+  EXPECT_TRUE(program.ok()) << program.status();
+  return std::move(program).value();
+}
+
+inline std::vector<config::Violation> Violations(const v1::JobSpec& spec) {
+  std::vector<config::Violation> violations;
+  MethodRegistry::Builtin().Validate(spec, violations);
+  return violations;
+}
+
+// A whole job by participants of their own, without workers.
+inline test::JobTrace Trace(const v1::JobSpec& spec, int participants = 3) {
+  return test::RunJob(*Make(spec), test::FakeFleet(participants)).value();
 }
 
 // `density` where the method has such a parameter.

@@ -6,10 +6,6 @@
 namespace espalier::server::methods {
 namespace {
 
-test::JobTrace Trace(const v1::JobSpec& spec) {
-  return test::RunJob(*MethodRegistry::Builtin().Make(spec).value(), test::FakeFleet(3)).value();
-}
-
 TEST(TrainingProgramTest, EvaluatesCentrallyWhenNothingIsSaid) {
   const auto trace = Trace(SmallJob("dense"));
   const Step& evaluate = *trace.transitions[1].step;
