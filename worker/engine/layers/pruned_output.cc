@@ -3,40 +3,99 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <numeric>
 
 #include "common/sparsity/schedule.h"
 #include "common/sparsity/selection.h"
+#include "worker/engine/multiversion.h"
 #include "worker/engine/parallel.h"
 
 namespace espalier::worker::engine {
 namespace {
 
 constexpr int64_t kChunkRows = 64;
-// Magnitudes have 31 bits: the upper ones are counted first, then the lower ones of one bin.
-constexpr int kLowBits = 15;
-constexpr int64_t kUpperBins = 1 << 16;
-constexpr int64_t kLowerBins = 1 << kLowBits;
+// Magnitudes have 31 bits; the wanted one is found digit by digit, from the highest.
+struct Digit {
+  int shift;
+  int bits;
+};
+constexpr Digit kDigits[] = {{20, 11}, {10, 10}, {0, 10}};
+// Neighbouring values count into different histograms: half of them are 0, and an increment would
+// have to wait for the one before.
+constexpr int64_t kHistograms = 4;
 
 using sparsity::MagnitudeBits;
 
-// Calls body(bits of the magnitude) for the values of a range of rows that count.
-template <typename Body>
-void ForMagnitudes(const float* data, int64_t stride, int64_t size, RowRange rows,
-                   const Body& body) {
-  for (int64_t row = rows.begin; row < rows.end; ++row) {
-    const float* values = data + row * stride;
-    for (int64_t b = 0; b < size; ++b) body(MagnitudeBits(values[b]));
+// Counts the values whose bits above the digit are `prefix` by their digit.
+void CountDigits(const float* values, int64_t size, Digit digit, uint32_t prefix,
+                 uint32_t* histograms) {
+  const int64_t bins = int64_t{1} << digit.bits;
+  for (int64_t b = 0; b < size; ++b) {
+    const uint32_t bits = MagnitudeBits(values[b]) >> digit.shift;
+    if (bits >> digit.bits != prefix) continue;
+    ++histograms[(b % kHistograms) * bins + (bits & (bins - 1))];
   }
 }
 
 // The bin in which the `wanted`-th largest lies, and how many of it are wanted.
-std::pair<int64_t, int64_t> FindBin(const std::vector<uint32_t>& histograms, int threads,
-                                    int64_t bins, int64_t wanted) {
+std::pair<int64_t, int64_t> FindBin(const std::vector<uint32_t>& histograms, int64_t bins,
+                                    int64_t wanted) {
+  const auto parts = static_cast<int64_t>(histograms.size()) / bins;
   for (int64_t bin = bins - 1;; --bin) {
     int64_t count = 0;
-    for (int part = 0; part < threads; ++part) count += histograms[part * bins + bin];
+    for (int64_t part = 0; part < parts; ++part) count += histograms[part * bins + bin];
     if (count >= wanted || bin == 0) return {bin, wanted};
     wanted -= count;
+  }
+}
+
+ESPALIER_MULTIVERSION
+void CountAgainst(const float* values, int64_t size, uint32_t threshold, int64_t& above,
+                  int64_t& equal) {
+  int32_t more = 0;
+  int32_t same = 0;
+  for (int64_t b = 0; b < size; ++b) {
+    const auto bits = static_cast<int32_t>(MagnitudeBits(values[b]));
+    more += bits > static_cast<int32_t>(threshold) ? 1 : 0;
+    same += bits == static_cast<int32_t>(threshold) ? 1 : 0;
+  }
+  above += more;
+  equal += same;
+}
+
+// For each block of kLanes values a bit per lane: whether its magnitude is above the threshold.
+ESPALIER_MULTIVERSION
+void MarkAbove(const float* values, int64_t blocks, uint32_t threshold, uint16_t* marks) {
+  for (int64_t block = 0; block < blocks; ++block) {
+    uint32_t mark = 0;
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const auto bits = static_cast<int32_t>(MagnitudeBits(values[block * kLanes + lane]));
+      mark |= (bits > static_cast<int32_t>(threshold) ? 1U : 0U) << lane;
+    }
+    marks[block] = static_cast<uint16_t>(mark);
+  }
+}
+
+ESPALIER_MULTIVERSION
+void MarkPositive(const float* values, int64_t blocks, uint16_t* marks) {
+  for (int64_t block = 0; block < blocks; ++block) {
+    uint32_t mark = 0;
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      mark |= (values[block * kLanes + lane] > 0.0F ? 1U : 0U) << lane;
+    }
+    marks[block] = static_cast<uint16_t>(mark);
+  }
+}
+
+ESPALIER_MULTIVERSION
+void ClearUnmarked(const uint16_t* marks, int64_t blocks, float* values) {
+  for (int64_t block = 0; block < blocks; ++block) {
+    const uint32_t mark = marks[block];
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const uint32_t marked = 0U - (mark >> lane & 1U);  // all bits or none
+      float& value = values[block * kLanes + lane];
+      value = std::bit_cast<float>(std::bit_cast<uint32_t>(value) & marked);
+    }
   }
 }
 
@@ -74,44 +133,36 @@ void PrunedOutput::ForChunks(const Body& body) const {
   });
 }
 
-PrunedOutput::Threshold PrunedOutput::FindThreshold(const float* data, int64_t kept) const {
-  const auto count = [&](int64_t bins, const auto& bin_of) {
-    std::vector<uint32_t> histograms(threads_ * bins);
-    ParallelParts(threads_, [&](int part) {
-      uint32_t* histogram = histograms.data() + part * bins;
-      const RowRange rows = {shape_.rows * part / threads_, shape_.rows * (part + 1) / threads_};
-      ForMagnitudes(data, shape_.stride, extent_.size, rows, [&](uint32_t bits) {
-        const int64_t bin = bin_of(bits);
-        if (bin >= 0) ++histogram[bin];
-      });
-    });
-    return histograms;
-  };
-  const auto upper = count(kUpperBins, [](uint32_t bits) { return int64_t{bits >> kLowBits}; });
-  const auto [high, in_bin] = FindBin(upper, threads_, kUpperBins, kept);
-  const auto lower = count(kLowerBins, [high = high](uint32_t bits) {
-    return int64_t{bits >> kLowBits} == high ? int64_t{bits & (kLowerBins - 1)} : -1;
+int64_t PrunedOutput::CountNonzeros(const float* data) const {
+  std::vector<int64_t> counts(threads_);
+  ParallelParts(threads_, [&](int part) {
+    int64_t zeros = 0;
+    const int64_t end = shape_.rows * (part + 1) / threads_;
+    for (int64_t row = shape_.rows * part / threads_; row < end; ++row) {
+      CountAgainst(data + row * shape_.stride, extent_.size, 0, counts[part], zeros);
+    }
   });
-  const auto [low, ties] = FindBin(lower, threads_, kLowerBins, in_bin);
-  const auto bits = static_cast<uint32_t>(high << kLowBits | low);
-  return {bits, bits == 0 ? 0 : ties};
+  return std::accumulate(counts.begin(), counts.end(), int64_t{0});
 }
 
-uint16_t PrunedOutput::KeptLanes(const float* data, int64_t count, const Threshold& threshold,
-                                 int64_t& ties) {
-  uint16_t kept = 0;
-  uint16_t equal = 0;
-  for (int64_t lane = 0; lane < count; ++lane) {
-    const uint32_t bits = MagnitudeBits(data[lane]);
-    kept = static_cast<uint16_t>(kept | (bits > threshold.bits ? 1U : 0U) << lane);
-    equal = static_cast<uint16_t>(equal | (bits == threshold.bits ? 1U : 0U) << lane);
+PrunedOutput::Threshold PrunedOutput::FindThreshold(const float* data, int64_t kept) const {
+  // Frequent after a ReLU: zeros need not be kept.
+  if (CountNonzeros(data) <= kept) return {0, 0};
+  Threshold threshold = {0, kept};
+  for (const Digit digit : kDigits) {
+    const int64_t bins = int64_t{1} << digit.bits;
+    std::vector<uint32_t> histograms(threads_ * kHistograms * bins);
+    ParallelParts(threads_, [&](int part) {
+      uint32_t* own = histograms.data() + part * kHistograms * bins;
+      const int64_t end = shape_.rows * (part + 1) / threads_;
+      for (int64_t row = shape_.rows * part / threads_; row < end; ++row) {
+        CountDigits(data + row * shape_.stride, extent_.size, digit, threshold.bits, own);
+      }
+    });
+    const auto [bin, ties] = FindBin(histograms, bins, threshold.ties);
+    threshold = {threshold.bits << digit.bits | static_cast<uint32_t>(bin), ties};
   }
-  for (; equal != 0 && ties > 0; --ties) {
-    const auto first = static_cast<uint16_t>(equal & -equal);
-    kept = static_cast<uint16_t>(kept | first);
-    equal = static_cast<uint16_t>(equal ^ first);
-  }
-  return kept;
+  return threshold;
 }
 
 // Sets begin_ and ties_: ties go to the first chunks.
@@ -119,10 +170,9 @@ void PrunedOutput::PlanChunks(const float* data, const Threshold& threshold) {
   ForChunks([&](int64_t chunk, RowRange rows) {
     int64_t above = 0;
     int64_t equal = 0;
-    ForMagnitudes(data, shape_.stride, extent_.size, rows, [&](uint32_t bits) {
-      above += bits > threshold.bits ? 1 : 0;
-      equal += bits == threshold.bits ? 1 : 0;
-    });
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      CountAgainst(data + row * shape_.stride, extent_.size, threshold.bits, above, equal);
+    }
     begin_[chunk + 1] = above;
     ties_[chunk] = equal;
   });
@@ -135,19 +185,32 @@ void PrunedOutput::PlanChunks(const float* data, const Threshold& threshold) {
   }
 }
 
+// Adds to the marks of a row the first `ties` of its values that equal the threshold.
+void PrunedOutput::MarkTies(const float* values, const Threshold& threshold, int64_t& ties,
+                            uint16_t* marks) const {
+  for (int64_t b = 0; b < extent_.size && ties > 0; ++b) {
+    if (MagnitudeBits(values[b]) != threshold.bits) continue;
+    marks[b / kLanes] = static_cast<uint16_t>(marks[b / kLanes] | 1U << (b % kLanes));
+    --ties;
+  }
+}
+
 void PrunedOutput::Pack(const float* data, const Threshold& threshold) {
+  // Of a last block that is not full, the lanes of examples.
+  const auto last = static_cast<uint16_t>((1U << ((extent_.size - 1) % kLanes + 1)) - 1);
   ForChunks([&](int64_t chunk, RowRange rows) {
     int64_t ties = ties_[chunk];
     float* next = packed_.data() + begin_[chunk];
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const float* values = data + row * shape_.stride;
+      uint16_t* marks = kept_.data() + row * blocks();
+      MarkAbove(values, blocks(), threshold.bits, marks);
+      marks[blocks() - 1] &= last;
+      MarkTies(values, threshold, ties, marks);
       for (int64_t block = 0; block < blocks(); ++block) {
-        const float* lanes = values + block * kLanes;
-        const int64_t count = std::min<int64_t>(kLanes, extent_.size - block * kLanes);
-        uint16_t kept = KeptLanes(lanes, count, threshold, ties);
-        kept_[row * blocks() + block] = kept;
-        for (; kept != 0; kept = static_cast<uint16_t>(kept & (kept - 1))) {
-          *next++ = lanes[std::countr_zero(kept)];
+        for (uint16_t kept = marks[block]; kept != 0;
+             kept = static_cast<uint16_t>(kept & (kept - 1))) {
+          *next++ = values[block * kLanes + std::countr_zero(kept)];
         }
       }
     }
@@ -157,14 +220,7 @@ void PrunedOutput::Pack(const float* data, const Threshold& threshold) {
 void PrunedOutput::KeepSigns(const float* data) {
   ParallelRows(threads_, shape_.rows, [&](RowRange rows) {
     for (int64_t row = rows.begin; row < rows.end; ++row) {
-      const float* values = data + row * shape_.stride;
-      for (int64_t block = 0; block < blocks(); ++block) {
-        uint32_t positive = 0;
-        for (int64_t lane = 0; lane < kLanes; ++lane) {
-          positive |= (values[block * kLanes + lane] > 0.0F ? 1U : 0U) << lane;
-        }
-        positive_[row * blocks() + block] = static_cast<uint16_t>(positive);
-      }
+      MarkPositive(data + row * shape_.stride, blocks(), positive_.data() + row * blocks());
     }
   });
 }
@@ -197,14 +253,7 @@ void PrunedOutput::Restore(float* data) const {
 
 void PrunedOutput::MaskByPositive(float* delta, RowRange rows) const {
   for (int64_t row = rows.begin; row < rows.end; ++row) {
-    float* values = delta + row * shape_.stride;
-    for (int64_t block = 0; block < blocks(); ++block) {
-      const uint16_t positive = positive_[row * blocks() + block];
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        float& value = values[block * kLanes + lane];
-        value = (positive >> lane & 1) != 0 ? value : 0.0F;
-      }
-    }
+    ClearUnmarked(positive_.data() + row * blocks(), blocks(), delta + row * shape_.stride);
   }
 }
 

@@ -45,10 +45,10 @@ class PrunedOutput {
     uint32_t bits = 0;
     int64_t ties = 0;
   };
+  int64_t CountNonzeros(const float* data) const;
   Threshold FindThreshold(const float* data, int64_t kept) const;
-  // Which values of 16 neighbours are kept; takes from `ties` what it uses.
-  static uint16_t KeptLanes(const float* data, int64_t count, const Threshold& threshold,
-                            int64_t& ties);
+  void MarkTies(const float* values, const Threshold& threshold, int64_t& ties,
+                uint16_t* marks) const;
   void PlanChunks(const float* data, const Threshold& threshold);
   void Pack(const float* data, const Threshold& threshold);
   void KeepSigns(const float* data);
