@@ -283,7 +283,15 @@ bool ValidateName(const v1::ModelSpec& model, const Checker& at) {
            fmt::format("must be 1..{}, found {}", Grouped(kMaxUnits), parameters.classes()));
   in.Check(parameters.batch_norm() || !parameters.has_batch_norm() ||
                !model.name().starts_with("resnet"),
-           "batch_norm", "a resnet has batch norm; remove this, or choose vgg11 or lenet5");
+           "batch_norm",
+           "a resnet is normalised: remove this, set normalization: weight, or choose vgg11 or "
+           "lenet5");
+  using Named = v1::NamedModelParameters;
+  in.Enum("normalization", Named::Normalization_IsValid(parameters.normalization()),
+          parameters.normalization());
+  in.Check(parameters.normalization() == Named::NORMALIZATION_UNSPECIFIED ||
+               !parameters.has_batch_norm(),
+           "batch_norm", "normalization says it already; remove one of them");
   return true;
 }
 
@@ -332,7 +340,7 @@ void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, con
     if (ValidateRecommender(given, at)) ValidateSize(given, method, "recommender", at);
     return;
   }
-  if (!given.pretrained().empty() && given.layers().empty()) return;  // the model says it
+  if (IsLeftToPretrained(given)) return;
   at.Probability("input_dropout", given.input_dropout());
   if (given.has_transformer()) return ValidateTransformer(given, method, at);
   const bool named = ValidateName(given, at);
