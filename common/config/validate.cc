@@ -319,6 +319,11 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   if (!prunes) {
     ValidateTraining(spec.training(), spec.federation().rounds(), root.In("training"));
     ValidateSharedMoments(spec, root.In("training.optimizer"));
+    root.In("training")
+        .Check(spec.training().batch_size() != 1 || !NormalizesSingleValues(model), "batch_size",
+               "expected at least 2 examples, found 1, of which a batch norm of single features "
+               "leaves "
+               "nothing; use larger batches, or remove the batch norm");
   }
   ValidateFederation(spec.federation(), spec.data().partition(), prunes, root.In("federation"));
   ValidateAggregation(spec, root);
