@@ -1,5 +1,6 @@
 #include "common/config/validate.h"
 #include "common/config/validate_aggregation.h"
+#include "common/config/validate_model.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/recommender_layout.h"
 #include "common/wire/model_spec/shapes.h"
@@ -72,7 +73,7 @@ void ApplyModelDefaults(v1::ModelSpec& model) {
     *model.mutable_recommender() = wire::ExplicitRecommender(model.recommender());
     return;
   }
-  if (!model.pretrained().empty() && model.layers().empty()) return;  // the model says it
+  if (IsLeftToPretrained(model)) return;
   model = wire::ExplicitModel(model);
   ApplyLayersDefaults(*model.mutable_layers());
   if (model.has_transformer()) {
@@ -189,7 +190,7 @@ void ApplyDefaults(v1::JobSpec& spec) {
   if (!evaluation.federated() && !evaluation.central()) evaluation.set_central(true);
   if (spec.checkpoint().keep() == 0) spec.mutable_checkpoint()->set_keep(kKeptCheckpoints);
   // Set by the coordinator to what there is to prune.
-  if (!spec.model().pretrained().empty() && spec.federation().rounds() == 0) {
+  if (IsPruningMethod(spec.method().name()) && spec.federation().rounds() == 0) {
     spec.mutable_federation()->set_rounds(1);
   }
   if (!spec.has_seed()) spec.set_seed(1);

@@ -1,6 +1,7 @@
 #include "common/config/validate.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -308,17 +309,23 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   ValidateData(spec.data(), root.In("data"));
   const v1::ModelSpec model = wire::ExplicitModel(spec.model());
   ValidateText(spec.data(), model, root.In("data"));
-  ValidateChannels(spec.data(), model, root.In("data"));
-  ValidateAugmentation(spec.data().augmentation(), model, root.In("data.augmentation"));
+  if (!IsLeftToPretrained(spec.model())) {
+    ValidateChannels(spec.data(), model, root.In("data"));
+    ValidateAugmentation(spec.data().augmentation(), model, root.In("data.augmentation"));
+  }
   ValidateInteractions(spec, root);
   ValidateMethod(spec.method(), root.In("method"));
-  // What prunes does not train.
-  if (spec.model().pretrained().empty()) {
+  const bool prunes = IsPruningMethod(spec.method().name());
+  if (!prunes) {
     ValidateTraining(spec.training(), spec.federation().rounds(), root.In("training"));
     ValidateSharedMoments(spec, root.In("training.optimizer"));
+    root.In("training")
+        .Check(spec.training().batch_size() != 1 || !NormalizesSingleValues(model), "batch_size",
+               "expected at least 2 examples, found 1, of which a batch norm of single features "
+               "leaves "
+               "nothing; use larger batches, or remove the batch norm");
   }
-  ValidateFederation(spec.federation(), spec.data().partition(), !spec.model().pretrained().empty(),
-                     root.In("federation"));
+  ValidateFederation(spec.federation(), spec.data().partition(), prunes, root.In("federation"));
   ValidateAggregation(spec, root);
   root.In("evaluation").Whole("every_rounds", spec.evaluation().every_rounds(), 0, kMaxRounds);
   root.In("evaluation")
@@ -328,6 +335,12 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   root.In("checkpoint").Whole("every_rounds", spec.checkpoint().every_rounds(), 0, kMaxRounds);
   root.In("checkpoint").Whole("keep", spec.checkpoint().keep(), 0, kMaxKept);
   return violations;
+}
+
+bool IsPruningMethod(std::string_view method) {
+  constexpr std::array<std::string_view, 5> kNames = {"magnitude", "wanda", "sparsegpt", "dsnot",
+                                                      "essential-sparsity"};
+  return std::ranges::find(kNames, method) != kNames.end();
 }
 
 bool IsValidId(std::string_view id) {

@@ -21,6 +21,10 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec);
 // Meant for valid specs; harmless for others. Idempotent.
 void ApplyDefaults(v1::JobSpec& spec);
 
+// Whether jobs of the method of that name prune a trained model and train nothing. The method's
+// declaration says the same (server/methods); here clients can ask, too.
+bool IsPruningMethod(std::string_view method);
+
 // ^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$, the form of ids of jobs and workers.
 bool IsValidId(std::string_view id);
 

@@ -283,7 +283,15 @@ bool ValidateName(const v1::ModelSpec& model, const Checker& at) {
            fmt::format("must be 1..{}, found {}", Grouped(kMaxUnits), parameters.classes()));
   in.Check(parameters.batch_norm() || !parameters.has_batch_norm() ||
                !model.name().starts_with("resnet"),
-           "batch_norm", "a resnet has batch norm; remove this, or choose vgg11 or lenet5");
+           "batch_norm",
+           "a resnet is normalised: remove this, set normalization: weight, or choose vgg11 or "
+           "lenet5");
+  using Named = v1::NamedModelParameters;
+  in.Enum("normalization", Named::Normalization_IsValid(parameters.normalization()),
+          parameters.normalization());
+  in.Check(parameters.normalization() == Named::NORMALIZATION_UNSPECIFIED ||
+               !parameters.has_batch_norm(),
+           "batch_norm", "normalization says it already; remove one of them");
   return true;
 }
 
@@ -325,14 +333,33 @@ void ValidateTransformer(const v1::ModelSpec& model, const v1::MethodSpec& metho
   if (whole) ValidateSize(model, method, "transformer", at);
 }
 
+bool NormalizesSingleValues(const google::protobuf::RepeatedPtrField<v1::Layer>& layers,
+                            wire::FeatureShape shape) {
+  for (const v1::Layer& layer : layers) {
+    if (layer.has_batch_norm() && shape.positions() == 1) return true;
+    if (NormalizesSingleValues(layer.residual().body(), shape) ||
+        NormalizesSingleValues(layer.residual().shortcut(), shape)) {
+      return true;
+    }
+    const auto next = wire::OutputShape(layer, shape);
+    if (!next.ok()) return false;
+    shape = *next;
+  }
+  return false;
+}
+
 }  // namespace
+
+bool NormalizesSingleValues(const v1::ModelSpec& model) {
+  return NormalizesSingleValues(model.layers(), wire::InputShape(model));
+}
 
 void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, const Checker& at) {
   if (given.has_recommender()) {
     if (ValidateRecommender(given, at)) ValidateSize(given, method, "recommender", at);
     return;
   }
-  if (!given.pretrained().empty() && given.layers().empty()) return;  // the model says it
+  if (IsLeftToPretrained(given)) return;
   at.Probability("input_dropout", given.input_dropout());
   if (given.has_transformer()) return ValidateTransformer(given, method, at);
   const bool named = ValidateName(given, at);

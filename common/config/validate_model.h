@@ -6,6 +6,16 @@
 
 namespace espalier::config {
 
+// Whether the layers are those of a trained model, which only the coordinator can look up.
+inline bool IsLeftToPretrained(const v1::ModelSpec& model) {
+  return !model.pretrained().empty() && model.layers().empty() && model.name().empty() &&
+         !model.has_transformer();
+}
+
+// Whether some batch norm sees one value per channel of an example, as after a linear layer: of a
+// single example it would leave nothing.
+bool NormalizesSingleValues(const v1::ModelSpec& model);
+
 // Appends violations to `at`, the checker of the model's path. `method` tells how many weights will
 // be stored at least.
 void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, const Checker& at);

@@ -210,6 +210,17 @@ absl::StatusOr<OpenedFile> OpenCheckpoint(io::FileSystem& files, const std::stri
   return opened;
 }
 
+absl::StatusOr<OpenedFile> OpenNetwork(io::FileSystem& files, const std::string& path) {
+  ESPALIER_ASSIGN_OR_RETURN(OpenedFile opened, OpenCheckpoint(files, path));
+  if (!opened.metadata.is_language_model) return opened;
+  return base::InvalidArgument(
+      "CHECKPOINT_INVALID",
+      fmt::format("{}: expected a network trained by Espalier, found a language model; get it "
+                  "with `espalier checkpoint get … --format hf` and put it under the "
+                  "coordinator's --models",
+                  path));
+}
+
 // Digest of the whole file; the data part is compared with what the header says.
 absl::StatusOr<WrittenFile> VerifyData(const OpenedFile& opened, const std::string& path) {
   io::Sha256 whole;
@@ -318,21 +329,51 @@ absl::StatusOr<WrittenFile> AdoptLanguageFile(io::FileSystem& files, const std::
 
 absl::StatusOr<LoadedCheckpoint> ReadCheckpointFile(io::FileSystem& files,
                                                     const std::string& path) {
-  ESPALIER_ASSIGN_OR_RETURN(OpenedFile opened, OpenCheckpoint(files, path));
-  if (opened.metadata.is_language_model) {
-    return base::InvalidArgument(
-        "CHECKPOINT_INVALID",
-        fmt::format("{}: expected a network trained by Espalier, found a language model; get it "
-                    "with `espalier checkpoint get … --format hf` and put it under the "
-                    "coordinator's --models",
-                    path));
-  }
+  ESPALIER_ASSIGN_OR_RETURN(OpenedFile opened, OpenNetwork(files, path));
   ESPALIER_RETURN_IF_ERROR(VerifyData(opened, path).status());
   LoadedCheckpoint loaded;
   ESPALIER_ASSIGN_OR_RETURN(loaded.state,
                             ReadState(*opened.file, path, opened.header, opened.metadata));
   loaded.metadata = std::move(opened.metadata.metadata);
   return loaded;
+}
+
+struct CheckpointReader::Opened : OpenedFile {};
+
+CheckpointReader::CheckpointReader(std::string path, std::unique_ptr<Opened> opened)
+    : path_(std::move(path)), opened_(std::move(opened)) {}
+
+CheckpointReader::~CheckpointReader() = default;
+
+absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::Open(io::FileSystem& files,
+                                                                         const std::string& path) {
+  ESPALIER_ASSIGN_OR_RETURN(OpenedFile opened, OpenNetwork(files, path));
+  return std::unique_ptr<CheckpointReader>(
+      new CheckpointReader(path, std::make_unique<Opened>(std::move(opened))));
+}
+
+const CheckpointMetadata& CheckpointReader::metadata() const { return opened_->metadata.metadata; }
+
+const tensor::ModelLayout& CheckpointReader::layout() const { return opened_->metadata.layout; }
+
+bool CheckpointReader::is_sparse(size_t tensor) const { return opened_->metadata.sparse[tensor]; }
+
+double CheckpointReader::density() const { return opened_->metadata.density; }
+
+absl::Status CheckpointReader::Verify() const { return VerifyData(*opened_, path_).status(); }
+
+absl::Status CheckpointReader::ReadDense(size_t tensor, const Sink& sink) const {
+  const tensor::TensorSpec& spec = layout()[tensor];
+  ESPALIER_ASSIGN_OR_RETURN(const wire::TensorInfo* info, Expect(opened_->header, path_, spec.name,
+                                                                 wire::DataType::kF32, spec.shape));
+  std::vector<float> block(std::min<uint64_t>(kBlockBytes, info->bytes) / sizeof(float));
+  for (uint64_t done = 0; done < info->bytes;) {
+    const uint64_t bytes = std::min<uint64_t>(block.size() * sizeof(float), info->bytes - done);
+    ESPALIER_RETURN_IF_ERROR(opened_->file->ReadAt(info->begin + done, block.data(), bytes));
+    sink(std::span<const float>(block).first(bytes / sizeof(float)));
+    done += bytes;
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<FileSummary> VerifyCheckpointFile(io::FileSystem& files, const std::string& path) {

@@ -17,7 +17,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -64,6 +67,38 @@ struct LoadedCheckpoint {
 // Reads a model back; structure hash and data digest are verified. Memory: the model, twice for a
 // moment.
 absl::StatusOr<LoadedCheckpoint> ReadCheckpointFile(io::FileSystem& files, const std::string& path);
+
+// A checkpoint of a network that stays on disk: its tensors are read one after the other.
+//
+// Memory:    the layout, and a block of 1 MiB while a tensor is read.
+// Threading: immutable after Open(); may be used from several threads.
+class CheckpointReader {
+ public:
+  // Reads the header alone. The file stays readable when its name is removed.
+  static absl::StatusOr<std::unique_ptr<CheckpointReader>> Open(io::FileSystem& files,
+                                                                const std::string& path);
+  ~CheckpointReader();
+  CheckpointReader(const CheckpointReader&) = delete;
+  CheckpointReader& operator=(const CheckpointReader&) = delete;
+
+  const CheckpointMetadata& metadata() const;
+  const tensor::ModelLayout& layout() const;
+  bool is_sparse(size_t tensor) const;
+  // Active / all weights of the sparsifiable tensors.
+  double density() const;
+  // Reads all data once and compares them with the digest in the header.
+  absl::Status Verify() const;
+  // Values of a dense tensor of the layout, in consecutive pieces.
+  using Sink = std::function<void(std::span<const float>)>;
+  absl::Status ReadDense(size_t tensor, const Sink& sink) const;
+
+ private:
+  struct Opened;
+  CheckpointReader(std::string path, std::unique_ptr<Opened> opened);
+
+  const std::string path_;
+  const std::unique_ptr<Opened> opened_;
+};
 
 // What a file says of itself without loading the model, after reading and verifying all its bytes.
 struct FileSummary {

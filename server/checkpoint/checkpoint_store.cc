@@ -205,6 +205,12 @@ absl::StatusOr<LoadedCheckpoint> CheckpointStore::Load(std::string_view name) co
   return ReadCheckpointFile(files_, PathOf(key));
 }
 
+absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointStore::OpenNetwork(
+    std::string_view name) const {
+  ESPALIER_ASSIGN_OR_RETURN(const Key key, Find(name));
+  return CheckpointReader::Open(files_, PathOf(key));
+}
+
 std::vector<CheckpointStore::Key> CheckpointStore::Superfluous(std::string_view job,
                                                                int32_t keep) const {
   const std::lock_guard<std::mutex> lock(mutex_);

@@ -6,8 +6,8 @@
 #include "common/base/status.h"
 #include "common/config/validate.h"
 #include "common/log/log.h"
+#include "server/jobs/pretrained.h"
 #include "server/jobs/resources.h"
-#include "server/pretrained/model_library.h"
 
 namespace espalier::server::jobs {
 namespace {
@@ -116,34 +116,6 @@ void JobManager::CheckDataset(const v1::JobSpec& spec,
   }
 }
 
-void JobManager::ResolveCheckpoint(v1::ModelSpec& model,
-                                   std::vector<config::Violation>& violations) const {
-  const std::string name = model.pretrained();
-  if (name.empty()) return;
-  if (!model.layers().empty() || !model.name().empty() || model.has_transformer()) {
-    violations.push_back(
-        {"model.pretrained",
-         "a trained model has its own layers; remove layers, name and transformer"});
-    return;
-  }
-  if (!pretrained::IsCheckpointName(name)) return;
-  const auto loaded = services_.checkpoints.Load(name);
-  if (!loaded.ok()) {
-    violations.push_back({"model.pretrained", base::MessageOf(loaded.status())});
-    return;
-  }
-  if (loaded->metadata.model_spec.has_transformer()) {
-    violations.push_back(
-        {"model.pretrained",
-         "expected the checkpoint of a network of layers, found a transformer; get it with "
-         "`espalier checkpoint get … --format hf`, put the folder under the coordinator's --models "
-         "and give its name"});
-    return;
-  }
-  model = loaded->metadata.model_spec;
-  model.set_pretrained(name);
-}
-
 absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& request) const {
   const auto taken = [this](const std::string& id) {
     return jobs_.contains("jobs/" + id) || !services_.checkpoints.List(id).empty();
@@ -183,7 +155,8 @@ absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
     return jobs_.at(it->second)->View(true);
   }
   v1::JobSpec spec = request.spec();
-  ResolveCheckpoint(*spec.mutable_model(), violations);
+  ResolvePretrained(services_.checkpoints, config::IsPruningMethod(spec.method().name()),
+                    *spec.mutable_model(), violations);
   config::ApplyDefaults(spec);
   for (config::Violation& violation : config::ValidateJobSpec(spec)) {
     violations.push_back(std::move(violation));

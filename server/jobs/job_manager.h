@@ -50,8 +50,6 @@ class JobManager {
  private:
   JobRunner* Find(const std::string& name) const;
   std::shared_ptr<JobRunner> OwnerOf(const std::string& task_id) const;
-  // Of a checkpoint that is to be pruned the layers are filled in.
-  void ResolveCheckpoint(v1::ModelSpec& model, std::vector<config::Violation>& violations) const;
   void CheckDataset(const v1::JobSpec& spec, std::vector<config::Violation>& violations) const;
   absl::StatusOr<std::string> ChooseId(const v1::CreateJobRequest& request) const;
   void ExportGauges() const;

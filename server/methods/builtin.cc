@@ -7,9 +7,9 @@ namespace espalier::server::methods {
 std::vector<MethodDeclaration> BuiltinMethods(
     std::shared_ptr<const pretrained::ModelLibrary> library) {
   std::vector<MethodDeclaration> methods = {
-      DenseMethod(),   StaticMethod(),  SetMethod(),    RigLMethod(), DslMethod(),
-      FedTinyMethod(), FedMefMethod(),  FedDstMethod(), GmpMethod(),  PruneFlMethod(),
-      SnipMethod(),    SynFlowMethod(), EchoMethod()};
+      DenseMethod(library),   StaticMethod(),        SetMethod(),    RigLMethod(), DslMethod(),
+      FedTinyMethod(library), FedMefMethod(library), FedDstMethod(), GmpMethod(),  PruneFlMethod(),
+      SnipMethod(),           SynFlowMethod(),       EchoMethod()};
   for (MethodDeclaration& method : PruningMethods(std::move(library))) {
     methods.push_back(std::move(method));
   }

@@ -9,12 +9,13 @@
 
 namespace espalier::server::methods {
 
-MethodDeclaration DenseMethod();
+// Methods that may begin with a checkpoint find it in `library`.
+MethodDeclaration DenseMethod(std::shared_ptr<const pretrained::ModelLibrary> library);
 MethodDeclaration DslMethod();
 MethodDeclaration EchoMethod();
 MethodDeclaration FedDstMethod();
-MethodDeclaration FedMefMethod();
-MethodDeclaration FedTinyMethod();
+MethodDeclaration FedMefMethod(std::shared_ptr<const pretrained::ModelLibrary> library);
+MethodDeclaration FedTinyMethod(std::shared_ptr<const pretrained::ModelLibrary> library);
 MethodDeclaration GmpMethod();
 MethodDeclaration PruneFlMethod();
 MethodDeclaration RigLMethod();

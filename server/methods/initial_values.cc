@@ -28,9 +28,8 @@ double StandardDeviation(v1::Initializer initializer, const tensor::TensorSpec& 
 InitialStream::InitialStream(const wire::ModelTensor& what, size_t tensor, int64_t stored,
                              uint64_t seed)
     : rng_(base::StreamKey(seed, "init", {tensor})) {
-  if (what.role == wire::TensorRole::kScale || what.role == wire::TensorRole::kRunningVariance) {
-    constant_ = 1.0F;
-  }
+  if (what.role == wire::TensorRole::kScale) constant_ = static_cast<float>(what.gain);
+  if (what.role == wire::TensorRole::kRunningVariance) constant_ = 1.0F;
   if (what.role == wire::TensorRole::kWeight) {
     deviation_ = what.deviation > 0 ? what.deviation
                                     : StandardDeviation(what.initializer, what.spec, stored);

@@ -26,7 +26,8 @@ class InitialStream {
   base::Rng rng_;
 };
 
-// Values in layout order. Biases, shifts and running means are 0, scales and running variances 1.
+// Values in layout order. Biases, shifts and running means are 0, scales and running variances 1
+// (scales of a standardised convolution with ReLU 1.713, see ModelTensor::gain).
 // The fans of HE and GLOROT count active weights: fan-in = nnz / outputs and fan-out = nnz /
 // inputs, neither below 1, so that the variance of a unit's input does not depend on the density.
 // `spec` has its defaults filled in, `topology` its layout.

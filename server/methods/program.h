@@ -112,6 +112,8 @@ struct MethodDeclaration {
   bool dense_capable_workers = false;
   // Begins with a trained model (model.pretrained) and trains nothing.
   bool prunes = false;
+  // Trains, and may begin with the checkpoint of a dense network (model.pretrained).
+  bool begins_trained = false;
   // Checks beyond the schema (budgets that exempt layers make impossible, and so on).
   std::function<void(const v1::JobSpec&, const config::Parameters&,
                      std::vector<config::Violation>&)>

@@ -6,6 +6,7 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/builtin.h"
 #include "server/methods/program.h"
+#include "server/pretrained/model_library.h"
 
 namespace espalier::server::methods {
 namespace {
@@ -19,6 +20,34 @@ config::Violation UnknownMethod(const std::string& name, const std::vector<std::
   return {"method.name",
           fmt::format("{}; known methods: {}", config::UnknownName("method", name, known),
                       fmt::join(known, ", "))};
+}
+
+// Whether this method can begin with the trained model of that name, or with none.
+void CheckPretrained(const MethodDeclaration& method, const std::vector<MethodDeclaration>& methods,
+                     const std::string& name, std::vector<config::Violation>& violations) {
+  constexpr char kField[] = "model.pretrained";
+  if (method.prunes && name.empty()) {
+    violations.push_back(
+        {kField, fmt::format("is required: {} prunes a trained model; give the name of one under "
+                             "the coordinator's --models, or a checkpoint",
+                             method.name)});
+  }
+  if (method.prunes || name.empty()) return;
+  if (!method.begins_trained) {
+    std::vector<std::string> able;
+    for (const MethodDeclaration& other : methods) {
+      if (other.prunes || other.begins_trained) able.push_back(other.name);
+    }
+    violations.push_back(
+        {kField, fmt::format("expected a method that begins with a trained model ({}), found {}; "
+                             "use one of them, or remove this",
+                             fmt::join(able, ", "), method.name)});
+  } else if (!pretrained::IsCheckpointName(name)) {
+    violations.push_back(
+        {kField, fmt::format("expected checkpoints/{{job}}-{{round}} or jobs/{{job}}, a network "
+                             "trained here by method dense, found '{}'",
+                             name)});
+  }
 }
 
 }  // namespace
@@ -61,20 +90,7 @@ void MethodRegistry::Validate(const v1::JobSpec& spec,
     violations.push_back(UnknownMethod(spec.method().name(), names()));
     return;
   }
-  if (method->prunes != !spec.model().pretrained().empty()) {
-    violations.push_back(
-        method->prunes
-            ? config::Violation{"model.pretrained",
-                                fmt::format("is required: {} prunes a trained model; give the name "
-                                            "of one under the coordinator's --models, or a "
-                                            "checkpoint",
-                                            method->name)}
-            : config::Violation{"model.pretrained",
-                                fmt::format("applies to methods that prune a trained model, found "
-                                            "{}; remove it, or use magnitude, wanda, sparsegpt, "
-                                            "dsnot or essential-sparsity",
-                                            method->name)});
-  }
+  CheckPretrained(*method, methods_, spec.model().pretrained(), violations);
   const size_t before = violations.size();
   const config::Parameters parameters =
       config::Resolve(method->parameters, spec.method().parameters(), kParametersPath, violations);

@@ -200,8 +200,13 @@ absl::StatusOr<Transition> TrainingProgram::StartTraining() const {
                             tensor::ModelTopology::Create(layout, std::move(topologies)));
   tensor::ModelState model;
   model.topology = std::make_shared<const tensor::ModelTopology>(std::move(topology));
-  model.values = InitialValues(spec_.model(), *model.topology, seed());
+  ESPALIER_ASSIGN_OR_RETURN(model.values, FirstValues(*model.topology));
   return BeginTraining({}, std::move(model));
+}
+
+absl::StatusOr<std::vector<float>> TrainingProgram::FirstValues(
+    const tensor::ModelTopology& topology) const {
+  return InitialValues(spec_.model(), topology, seed());
 }
 
 absl::StatusOr<Transition> TrainingProgram::Next(ProgramState state,

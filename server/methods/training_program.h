@@ -46,6 +46,9 @@ class TrainingProgram : public Program {
   // A structure per tensor of `layout`; null is dense.
   virtual absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
       const tensor::ModelLayout& layout) const = 0;
+  // Values of the first model, of this structure. Default: initial ones, by the seed.
+  virtual absl::StatusOr<std::vector<float>> FirstValues(
+      const tensor::ModelTopology& topology) const;
   // The task of a training round. Default: a TrainTask by the job's settings.
   virtual v1::Task MakeTask(const ProgramState& state) const;
   // By which rule a participant changes the structure of rows that only it has (private users)

@@ -54,4 +54,9 @@ absl::StatusOr<checkpoint::LoadedCheckpoint> ModelLibrary::LoadNetwork(
   return checkpoints_.Load(name);
 }
 
+absl::StatusOr<std::unique_ptr<checkpoint::CheckpointReader>> ModelLibrary::OpenNetwork(
+    const std::string& name) const {
+  return checkpoints_.OpenNetwork(name);
+}
+
 }  // namespace espalier::server::pretrained

@@ -1,8 +1,8 @@
-// ModelLibrary: the trained models that a coordinator can prune.
+// ModelLibrary: the trained models that jobs of a coordinator can begin with.
 //
 // Names:       "NAME" is a folder under the models' root in Hugging Face's layout, with letters,
 //              digits, '-', '_' and '.'; "checkpoints/{job}-{round}" is a checkpoint written here.
-//              A job never gives a path.
+//              A job never gives a path. ("jobs/{job}" is resolved when a job is created.)
 // Threading:   thread-safe.
 // Errors:      InvalidArgument MODEL_NAME; FailedPrecondition MODELS_UNSET; NotFound
 // MODEL_NOT_FOUND
@@ -36,6 +36,9 @@ class ModelLibrary {
   absl::StatusOr<std::unique_ptr<language::CheckpointReader>> OpenLanguageModel(
       const std::string& name) const;
   absl::StatusOr<checkpoint::LoadedCheckpoint> LoadNetwork(const std::string& name) const;
+  // To be read tensor by tensor.
+  absl::StatusOr<std::unique_ptr<checkpoint::CheckpointReader>> OpenNetwork(
+      const std::string& name) const;
   PartStore& parts() const { return parts_; }
 
  private:

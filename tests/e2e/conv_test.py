@@ -158,6 +158,23 @@ class ConvTest(unittest.TestCase):
         self.assertEqual(4, int(stored["layers"][0]["conv2d"]["channels"]))
         self.assertEqual(10, int(stored["layers"][-1]["linear"]["units"]))
 
+    def test_standardised_weights_take_the_place_of_batch_norm(self):
+        model = {
+            "name": "resnet8",
+            "parameters": {"width": 0.5, "normalization": "weight"},
+            "input_image": MODEL["input_image"],
+        }
+        methods = {name: METHODS[name] for name in ("dense", "set", "fedtiny", "fedmef")}
+        methods["snip"] = {"name": "snip", "parameters": {"density": 0.3}}
+        methods["synflow"] = {"name": "synflow", "parameters": {"density": 0.3}}
+        for name, method in methods.items():
+            with self.subTest(name):
+                job = self.cluster.run(digits_job(rounds=8, model=model, method=method))
+                self.assertGreater(job["history"][-1]["test_accuracy"], 0.85)
+        stored = job["spec"]["model"]["layers"]
+        self.assertTrue(stored[0]["conv2d"]["standardize"])
+        self.assertNotIn("batch_norm", str([sorted(layer) for layer in stored]))
+
     def test_layers_that_do_not_fit_are_refused_at_their_place(self):
         model = {**MODEL, "layers": [{"max_pool": {"kernel": 9}}, {"linear": {"units": 10}}]}
         result = self.cluster.cli("job", "submit", self.cluster.file(digits_job(model=model)))

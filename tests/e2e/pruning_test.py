@@ -222,7 +222,7 @@ class NetworkPruningTest(unittest.TestCase):
             path = running.folder / "prune.yaml"
             path.write_text(
                 f"""
-model: {{pretrained: {trained["latest_checkpoint"]}}}
+model: {{pretrained: {trained["name"]}}}
 data:
   dataset: digits
   scale: 16

@@ -92,7 +92,7 @@ ScoreList Network::SelectInactive(const ProductLayer& layer, const GrowthQuery& 
   const tensor::Topology& topology = topology_->topology(layer.weight_tensor());
   Selection selection(query, topology.size() - topology.nnz());
   layer.FullGradient(
-      buffers.delta.data(), buffers.input.data(), buffers.width, buffers.width,
+      values_.data(), buffers.delta.data(), buffers.input.data(), buffers.width, buffers.width,
       [&](const GradientTile& tile) {
         for (int64_t r = tile.row; r < tile.row + tile.rows; ++r) {
           const auto begin = topology.row_offsets()[r];
@@ -173,12 +173,15 @@ BatchResult Network::TrainAndSum(const Batch& batch, double learning_rate, uint6
     const size_t tensor = layer.weight_tensor();
     if (!topology_->is_sparse(tensor)) return;
     const int64_t cols = topology_->layout()[tensor].cols;
-    layer.FullGradient(delta, input, stride_, ExtentOf(batch).width, [&](const GradientTile& tile) {
-      for (int64_t r = 0; r < tile.rows; ++r) {
-        const auto row = sums.subspan(dense_from[tensor] + (tile.row + r) * cols + tile.col);
-        for (int64_t c = 0; c < tile.cols; ++c) row[c] += tile.values[r * tile.cols + c];
-      }
-    });
+    layer.FullGradient(values_.data(), delta, input, stride_, ExtentOf(batch).width,
+                       [&](const GradientTile& tile) {
+                         for (int64_t r = 0; r < tile.rows; ++r) {
+                           const auto row =
+                               sums.subspan(dense_from[tensor] + (tile.row + r) * cols + tile.col);
+                           for (int64_t c = 0; c < tile.cols; ++c)
+                             row[c] += tile.values[r * tile.cols + c];
+                         }
+                       });
   };
   const auto update = [&](int64_t offset, std::span<const float> gradient) {
     // Of tensors that store nothing there is no gradient: the last that begins here is meant.

@@ -52,6 +52,7 @@ struct LayerSpec {
   int64_t kernel = 1;                         // kConv, kMaxPool, kAveragePool
   int64_t stride = 1;                         // the same
   int64_t padding = 0;                        // kConv
+  bool standardize = false;                   // kConv, see layers/weight_standardization.h
   double momentum = 0.1;                      // kBatchNorm: share of a batch in running statistics
   double epsilon = 1e-5;                      // kBatchNorm, kRmsNorm
   int64_t vocabulary = 0;                     // kEmbedding

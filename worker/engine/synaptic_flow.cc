@@ -9,6 +9,7 @@
 
 #include "common/base/status.h"
 #include "fmt/format.h"
+#include "worker/engine/layers/weight_standardization.h"
 #include "worker/engine/multiversion.h"
 #include "worker/engine/parallel.h"
 
@@ -237,6 +238,10 @@ class SynapticFlow::Builder {
     }
     weight.magnitudes.reserve(stored.size());
     for (const float value : stored) weight.magnitudes.push_back(std::abs(value));
+    if (spec.standardize) {
+      ESPALIER_ASSIGN_OR_RETURN(const size_t scale, Take(spec.units, 1));
+      Standardize(stored, values_.subspan(topology.offset(scale)), weight);
+    }
     weight.scores.resize(stored.size());
     weight.sparsifiable = topology.layout()[tensor].sparsifiable;
     weight.first = sparsifiable_;
@@ -245,6 +250,20 @@ class SynapticFlow::Builder {
     node.weight = flow_.weights_.size();
     flow_.weights_.push_back(std::move(weight));
     return spec.bias ? Take(spec.units, 1).status() : absl::OkStatus();
+  }
+
+  // As a batch norm in evaluation: channels keep the factors that they have at the beginning.
+  static void Standardize(std::span<const float> stored, std::span<const float> scales,
+                          Weight& weight) {
+    const auto cols = static_cast<uint32_t>(weight.shape.cols());
+    for (size_t k = 0; k < stored.size();) {
+      const uint32_t channel = weight.positions[k] / cols;
+      size_t end = k;
+      while (end < stored.size() && weight.positions[end] / cols == channel) ++end;
+      const double factor =
+          std::abs(scales[channel]) * StandardOf(stored.subspan(k, end - k)).factor;
+      for (; k < end; ++k) weight.magnitudes[k] *= factor;
+    }
   }
 
   absl::Status AddBatchNorm(const LayerSpec& spec, Node& node) {

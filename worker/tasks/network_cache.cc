@@ -52,7 +52,8 @@ engine::LayerSpec ToEngine(const v1::Conv2dLayer& conv) {
                             .units = conv.channels(),
                             .activation = ToEngine(conv.activation()),
                             .dense = conv.dense(),
-                            .bias = !conv.no_bias()};
+                            .bias = !conv.no_bias(),
+                            .standardize = conv.standardize()};
   SetWindow(wire::WindowOf(conv), spec);
   return spec;
 }

@@ -41,6 +41,8 @@ absl::StatusOr<ModelCost> ModelCost::Create(const v1::ModelSpec& spec) {
     cost.tensors_.push_back({.size = tensor.spec.size(),
                              .positions = tensor.positions,
                              .convolution = tensor.spec.shape.size() == 4});
+    // The scales of a standardised convolution come right after its weights.
+    if (tensor.spec.name.ends_with(".scale")) (cost.tensors_.rbegin() + 1)->standardized = true;
   }
   cost.input_features_ = InputShape(model).features();
   cost.outputs_ = OutputsOf(model);
@@ -101,7 +103,9 @@ int64_t ModelCost::WorkerBytes(std::span<const int64_t> stored,
   for (size_t i = 0; i < tensors_.size(); ++i) {
     // The task's copy of each value, the network's, the result's and its state.
     model += stored[i] * kFloat * (3 + slots + (keeps_state ? 2 * slots : 0));
-    largest = std::max(largest, stored[i]);
+    // What the weights are standardised to, and room for its gradient.
+    if (tensors_[i].standardized) model += stored[i] * kFloat;
+    largest = std::max(largest, tensors_[i].standardized ? 2 * stored[i] : stored[i]);
     if (stored[i] == tensors_[i].size) {
       largest_dense = std::max(largest_dense, stored[i]);
       continue;

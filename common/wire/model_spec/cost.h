@@ -52,6 +52,7 @@ class ModelCost {
     int64_t size = 0;
     int64_t positions = 0;
     bool convolution = false;
+    bool standardized = false;
   };
   std::vector<Tensor> tensors_;
   int64_t input_features_ = 0;

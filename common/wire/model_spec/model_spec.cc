@@ -16,6 +16,9 @@
 namespace espalier::wire {
 namespace {
 
+// √(2 / (1 − 1/π)): makes up for the variance that a ReLU takes (Brock et al., ICLR 2021).
+constexpr double kReluGain = 1.7128585504496627;
+
 using Layers = google::protobuf::RepeatedPtrField<v1::Layer>;
 
 // Collects the tensors of layers while shapes flow through them.
@@ -40,13 +43,18 @@ class TensorList {
     if (layer.has_linear()) {
       const v1::LinearLayer& linear = layer.linear();
       ESPALIER_RETURN_IF_ERROR(AddWeight(name, {linear.units(), input.features()}, linear.dense(),
-                                         linear.initializer(), linear.no_bias(), 1));
+                                         linear.initializer(), 1));
+      ESPALIER_RETURN_IF_ERROR(AddBias(name, linear.units(), linear.no_bias()));
     } else if (layer.has_conv2d()) {
       const v1::Conv2dLayer& conv = layer.conv2d();
       const int64_t kernel = WindowOf(conv).kernel;
       ESPALIER_RETURN_IF_ERROR(AddWeight(name, {conv.channels(), input.channels, kernel, kernel},
-                                         conv.dense(), conv.initializer(), conv.no_bias(),
-                                         output->positions()));
+                                         conv.dense(), conv.initializer(), output->positions()));
+      if (conv.standardize()) {
+        ESPALIER_RETURN_IF_ERROR(AddVector(name + ".scale", conv.channels(), TensorRole::kScale));
+        if (conv.activation() == v1::ACTIVATION_RELU) tensors_.back().gain = kReluGain;
+      }
+      ESPALIER_RETURN_IF_ERROR(AddBias(name, conv.channels(), conv.no_bias()));
     } else if (layer.has_batch_norm()) {
       for (const auto& [field, role] : {std::pair{"weight", TensorRole::kScale},
                                         {"bias", TensorRole::kShift},
@@ -70,8 +78,7 @@ class TensorList {
   }
 
   absl::Status AddWeight(const std::string& layer, std::vector<int64_t> shape, bool dense,
-                         v1::Initializer initializer, bool no_bias, int64_t positions) {
-    const int64_t outputs = shape[0];
+                         v1::Initializer initializer, int64_t positions) {
     ESPALIER_ASSIGN_OR_RETURN(tensor::TensorSpec spec,
                               tensor::CheckedTensor(layer + ".weight", std::move(shape)));
     spec.sparsifiable = !dense;
@@ -79,6 +86,10 @@ class TensorList {
                         .role = TensorRole::kWeight,
                         .initializer = initializer,
                         .positions = positions});
+    return absl::OkStatus();
+  }
+
+  absl::Status AddBias(const std::string& layer, int64_t outputs, bool no_bias) {
     return no_bias ? absl::OkStatus() : AddVector(layer + ".bias", outputs, TensorRole::kBias);
   }
 

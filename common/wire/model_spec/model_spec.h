@@ -27,12 +27,13 @@ struct ModelTensor {
   int64_t positions = 0;   // of a kWeight: outputs of one example that each weight has a part in;
                            // 0 where operations are not counted
   double deviation = 0;    // of a kWeight's first values, where not 0: instead of an initializer
+  double gain = 1;         // of a kScale: its first values
   bool user_rows = false;  // has a row for each user of a recommender
 };
 
-// In layout order. Names: layers.<i>.weight and .bias, of a batch norm also .running_mean and
-// .running_var; within a residual layer layers.<i>.body.<j>.… and layers.<i>.shortcut.<j>.…
-// Of a recommender see recommender_layout.h.
+// In layout order. Names: layers.<i>.weight and .bias, of a standardised convolution .scale between
+// them, of a batch norm also .running_mean and .running_var; within a residual layer
+// layers.<i>.body.<j>.… and layers.<i>.shortcut.<j>.… Of a recommender see recommender_layout.h.
 absl::StatusOr<std::vector<ModelTensor>> TensorsOf(const v1::ModelSpec& spec);
 
 absl::StatusOr<std::shared_ptr<const tensor::ModelLayout>> LayoutOf(const v1::ModelSpec& spec);

@@ -18,12 +18,15 @@ struct Convolution {
   int32_t padding = 1;
 };
 
+// What a convolution is normalised by.
+enum class Normalization { kNone, kBatch, kWeight };
+
 // Appends layers; channels and units are scaled by the model's width.
 class Writer {
  public:
-  Writer(const v1::NamedModelParameters& parameters, bool batch_norm, Layers* layers)
+  Writer(const v1::NamedModelParameters& parameters, Normalization normalization, Layers* layers)
       : width_(parameters.width() == 0 ? 1 : parameters.width()),
-        batch_norm_(batch_norm),
+        normalization_(normalization),
         layers_(layers) {}
 
   Writer Into(Layers* layers) const {
@@ -41,8 +44,9 @@ class Writer {
     layer.set_kernel(conv.kernel);
     layer.set_stride(conv.stride);
     layer.set_padding(conv.padding);
-    layer.set_no_bias(batch_norm_);
-    if (!batch_norm_) return layer.set_activation(activation);
+    layer.set_no_bias(normalization_ == Normalization::kBatch);
+    layer.set_standardize(normalization_ == Normalization::kWeight);
+    if (normalization_ != Normalization::kBatch) return layer.set_activation(activation);
     Add()->mutable_batch_norm()->set_activation(activation);
   }
 
@@ -60,7 +64,7 @@ class Writer {
   }
 
   double width_;
-  bool batch_norm_;
+  Normalization normalization_;
   Layers* layers_;
 };
 
@@ -116,17 +120,24 @@ void SetImage(v1::ModelSpec& spec, int64_t channels, int64_t size) {
   spec.mutable_input_image()->set_width(size);
 }
 
+Normalization NormalizationOf(const std::string& name, const v1::NamedModelParameters& parameters) {
+  if (parameters.normalization() == v1::NamedModelParameters::NORMALIZATION_WEIGHT) {
+    return Normalization::kWeight;
+  }
+  const bool batch = parameters.normalization() == v1::NamedModelParameters::NORMALIZATION_BATCH ||
+                     name.starts_with("resnet") ||
+                     (parameters.has_batch_norm() ? parameters.batch_norm() : name != "lenet5");
+  return batch ? Normalization::kBatch : Normalization::kNone;
+}
+
 // Replaces the name by layers.
 void WriteLayers(v1::ModelSpec& spec) {
   const std::string name = std::exchange(*spec.mutable_name(), "");
   const v1::NamedModelParameters parameters = spec.parameters();
   spec.clear_parameters();
   const bool lenet = name == "lenet5";
-  const bool resnet = name.starts_with("resnet");
-  const bool batch_norm =
-      resnet || (parameters.has_batch_norm() ? parameters.batch_norm() : !lenet);
   SetImage(spec, lenet ? 1 : 3, lenet ? 28 : 32);
-  const Writer writer(parameters, batch_norm, spec.mutable_layers());
+  const Writer writer(parameters, NormalizationOf(name, parameters), spec.mutable_layers());
   if (name == "resnet8") ResNet(writer, 16, 3, 1);
   if (name == "resnet20") ResNet(writer, 16, 3, 3);
   if (name == "resnet18") ResNet(writer, 64, 4, 2);
@@ -143,8 +154,10 @@ bool HasUsableName(const v1::ModelSpec& spec) {
   const v1::NamedModelParameters& parameters = spec.parameters();
   return spec.layers().empty() && std::ranges::find(names, spec.name()) != names.end() &&
          parameters.width() >= 0 && parameters.width() <= kMaxWidth && parameters.classes() >= 0 &&
-         (parameters.batch_norm() || !parameters.has_batch_norm() ||
-          !spec.name().starts_with("resnet"));
+         v1::NamedModelParameters::Normalization_IsValid(parameters.normalization()) &&
+         (!parameters.has_batch_norm() ||
+          (parameters.normalization() == v1::NamedModelParameters::NORMALIZATION_UNSPECIFIED &&
+           (parameters.batch_norm() || !spec.name().starts_with("resnet"))));
 }
 
 bool IsUsable(const v1::ImageShape& image) {

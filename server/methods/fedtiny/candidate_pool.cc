@@ -1,6 +1,7 @@
 #include "server/methods/fedtiny/candidate_pool.h"
 
 #include <cmath>
+#include <span>
 #include <utility>
 
 #include "common/base/rng.h"
@@ -8,7 +9,6 @@
 #include "common/sparsity/distribution.h"
 #include "common/sparsity/top_k.h"
 #include "common/wire/model_spec/model_spec.h"
-#include "server/methods/initial_values.h"
 
 namespace espalier::server::methods {
 namespace {
@@ -29,18 +29,22 @@ absl::StatusOr<std::vector<int64_t>> Allocation(const tensor::ModelLayout& layou
 }
 
 // The `count` largest magnitudes of one dense tensor, which never exists as a whole.
-sparsity::ScoredPositions Largest(InitialStream stream, int64_t size, int64_t count) {
+absl::StatusOr<sparsity::ScoredPositions> Largest(const DenseSource& dense, size_t tensor,
+                                                  int64_t count) {
   sparsity::TopK best(count);
-  for (int64_t i = 0; i < size; ++i) best.Offer(i, stream.Next());
+  int64_t position = 0;
+  ESPALIER_RETURN_IF_ERROR(dense.Read(tensor, [&](std::span<const float> values) {
+    for (const float value : values) best.Offer(position++, value);
+  }));
   return best.TakeSorted();
 }
 
 }  // namespace
 
 absl::StatusOr<tensor::ModelState> PoolCandidate(const v1::ModelSpec& spec, double density,
-                                                 uint64_t seed, int64_t number) {
+                                                 uint64_t seed, int64_t number,
+                                                 const DenseSource& dense) {
   ESPALIER_ASSIGN_OR_RETURN(auto layout, wire::LayoutOf(spec));
-  ESPALIER_ASSIGN_OR_RETURN(const auto tensors, wire::TensorsOf(spec));
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> counts,
                             Allocation(*layout, density, seed, number));
   std::vector<std::shared_ptr<const tensor::Topology>> topologies(layout->size());
@@ -48,13 +52,14 @@ absl::StatusOr<tensor::ModelState> PoolCandidate(const v1::ModelSpec& spec, doub
   size_t next = 0;
   for (size_t i = 0; i < layout->size(); ++i) {
     const tensor::TensorSpec& tensor = (*layout)[i];
-    InitialStream stream(tensors[i], i, tensor.size(), seed);
     const int64_t count = tensor.sparsifiable ? counts[next++] : tensor.size();
     if (count == tensor.size()) {
-      for (int64_t k = 0; k < count; ++k) values.push_back(stream.Next());
+      ESPALIER_RETURN_IF_ERROR(dense.Read(i, [&](std::span<const float> piece) {
+        values.insert(values.end(), piece.begin(), piece.end());
+      }));
       continue;
     }
-    const sparsity::ScoredPositions kept = Largest(stream, tensor.size(), count);
+    ESPALIER_ASSIGN_OR_RETURN(const sparsity::ScoredPositions kept, Largest(dense, i, count));
     ESPALIER_ASSIGN_OR_RETURN(
         tensor::Topology topology,
         tensor::Topology::FromPositions(tensor.rows, tensor.cols, kept.positions));

@@ -3,6 +3,8 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <memory>
+#include <utility>
 
 #include "server/methods/builtin.h"
 #include "server/methods/fedtiny/fedtiny_program.h"
@@ -19,8 +21,9 @@ struct FedMefOptions {
 
 class FedMefProgram : public FedTinyProgram {
  public:
-  FedMefProgram(const v1::JobSpec& spec, FedTinyOptions fedtiny, const FedMefOptions& options)
-      : FedTinyProgram(spec, std::move(fedtiny)), options_(options) {}
+  FedMefProgram(const v1::JobSpec& spec, FedTinyOptions fedtiny, const FedMefOptions& options,
+                std::shared_ptr<const pretrained::ModelLibrary> library)
+      : FedTinyProgram(spec, std::move(fedtiny), std::move(library)), options_(options) {}
 
  protected:
   v1::Task MakeTask(const ProgramState& state) const override {
@@ -83,7 +86,7 @@ void ValidateFedMef(const v1::JobSpec& spec, const config::Parameters& parameter
 
 }  // namespace
 
-MethodDeclaration FedMefMethod() {
+MethodDeclaration FedMefMethod(std::shared_ptr<const pretrained::ModelLibrary> library) {
   return {.name = "fedmef",
           .summary =
               "FedMef: as fedtiny, emptying weights before they are dropped, with pruned "
@@ -91,16 +94,19 @@ MethodDeclaration FedMefMethod() {
           .source =
               "Huang et al., FedMef: towards memory-efficient federated dynamic pruning, CVPR 2024",
           .parameters = FedMefParameters(),
+          .begins_trained = true,
           .validate = ValidateFedMef,
           .make =
-              [](const v1::JobSpec& spec, const config::Parameters& parameters) {
+              [library = std::move(library)](const v1::JobSpec& spec,
+                                             const config::Parameters& parameters) {
                 FedTinyOptions fedtiny = FedTinyOptionsOf(spec, parameters);
                 fedtiny.growth.marks = true;
                 return std::make_unique<FedMefProgram>(
                     spec, std::move(fedtiny),
                     FedMefOptions{.lambda = parameters.Double("lambda"),
                                   .rex = parameters.Choice("extrusion_rate") == "rex",
-                                  .activation_pruning = parameters.Double("activation_pruning")});
+                                  .activation_pruning = parameters.Double("activation_pruning")},
+                    library);
               },
           .stored_counts = PoolCounts};
 }

@@ -1,10 +1,13 @@
 // fedtiny: see fedtiny_program.h.
+#include <memory>
+#include <utility>
+
 #include "server/methods/builtin.h"
 #include "server/methods/fedtiny/fedtiny_program.h"
 
 namespace espalier::server::methods {
 
-MethodDeclaration FedTinyMethod() {
+MethodDeclaration FedTinyMethod(std::shared_ptr<const pretrained::ModelLibrary> library) {
   return {.name = "fedtiny",
           .summary =
               "FedTiny: choose a pruned candidate by recalibrated batch norm, then prune and "
@@ -13,10 +16,13 @@ MethodDeclaration FedTinyMethod() {
               "Huang et al., Distributed pruning towards tiny neural networks in federated "
               "learning, ICDCS 2023",
           .parameters = FedTinyParameters({}),
+          .begins_trained = true,
           .validate = ValidateFedTiny,
           .make =
-              [](const v1::JobSpec& spec, const config::Parameters& parameters) {
-                return std::make_unique<FedTinyProgram>(spec, FedTinyOptionsOf(spec, parameters));
+              [library = std::move(library)](const v1::JobSpec& spec,
+                                             const config::Parameters& parameters) {
+                return std::make_unique<FedTinyProgram>(spec, FedTinyOptionsOf(spec, parameters),
+                                                        library);
               },
           .stored_counts = PoolCounts};
 }

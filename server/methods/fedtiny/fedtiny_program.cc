@@ -125,7 +125,9 @@ absl::StatusOr<Transition> FedTinyProgram::AfterSelectionStep(
 }
 
 absl::StatusOr<tensor::ModelState> FedTinyProgram::Candidate(int64_t number) const {
-  return PoolCandidate(spec().model(), options_.density, seed(), number);
+  ESPALIER_ASSIGN_OR_RETURN(const auto dense,
+                            OpenDenseSource(spec().model(), seed(), library_.get()));
+  return PoolCandidate(spec().model(), options_.density, seed(), number, *dense);
 }
 
 Transition FedTinyProgram::Compare(ProgramState state, tensor::ModelState model,

@@ -35,12 +35,55 @@ struct PruneFlOptions {
   double drop_fraction;
   double drop_half_life;
   double base_cost;
+  bool measures_base;  // from workers' times, once that is possible
   double weight_cost;
   double operation_cost;
   int64_t initial_adjustments;
   int64_t initial_updates;
   int64_t initial_sum;
   int64_t initial_examples;
+};
+
+// What is remembered from round to round.
+struct RoundMemory {
+  CostFit fit;
+  std::vector<float> importance;  // since the last adjustment; or none
+
+  std::string Encode() const {
+    std::string bytes;
+    ByteWriter writer(bytes);
+    writer.Put<int64_t>(fit.rounds);
+    for (const double value : {fit.mean_cost, fit.mean_seconds, fit.squares, fit.products}) {
+      writer.Put<double>(value);
+    }
+    writer.PutArray<float>(importance);
+    return bytes;
+  }
+
+  static absl::StatusOr<RoundMemory> Decode(std::string_view bytes) {
+    RoundMemory memory;
+    if (bytes.empty()) return memory;
+    ByteReader reader(bytes);
+    memory.fit.rounds = reader.Get<int64_t>();
+    for (double* value : {&memory.fit.mean_cost, &memory.fit.mean_seconds, &memory.fit.squares,
+                          &memory.fit.products}) {
+      *value = reader.Get<double>();
+    }
+    memory.importance = reader.GetArray<float>();
+    if (reader.ok() && reader.at_end()) return memory;
+    return base::MakeError(absl::StatusCode::kDataLoss, "STATE_CORRUPT",
+                           "the job's saved importance is damaged; start the job again");
+  }
+
+  absl::Status Add(const std::vector<float>& more) {
+    if (importance.empty()) importance.assign(more.size(), 0.0F);
+    if (importance.size() != more.size()) {
+      return base::MakeError(absl::StatusCode::kDataLoss, "STATE_CORRUPT",
+                             "the job's saved importance is damaged; start the job again");
+    }
+    for (size_t i = 0; i < more.size(); ++i) importance[i] += more[i];
+    return absl::OkStatus();
+  }
 };
 
 // How far pruning at one participant has come.
@@ -139,24 +182,24 @@ class PruneFlProgram : public TrainingProgram {
                                            const reduce::Reduced& trained,
                                            std::string& own) const override {
     const int64_t round = RoundInWork(state);
-    if (!NeedsImportance(round)) return Evolution{};
-    std::vector<float> importance = trained.importance;
-    if (!own.empty()) {
-      const std::vector<float> before = ByteReader(own).GetArray<float>();
-      if (before.size() != importance.size()) {
-        return base::MakeError(absl::StatusCode::kDataLoss, "STATE_CORRUPT",
-                               "the job's saved importance is damaged; start the job again");
-      }
-      for (size_t i = 0; i < importance.size(); ++i) importance[i] += before[i];
+    ESPALIER_ASSIGN_OR_RETURN(RoundMemory memory, RoundMemory::Decode(own));
+    Evolution evolution;
+    if (NeedsImportance(round)) {
+      ESPALIER_RETURN_IF_ERROR(memory.Add(trained.importance));
+    } else if (options_.measures_base && trained.participants > 0) {
+      // Rounds with importance compute dense gradients besides: they do not take what others take.
+      ESPALIER_ASSIGN_OR_RETURN(const double cost, CostOf(*state.model.topology));
+      memory.fit.Add(cost, trained.compute_seconds / static_cast<double>(trained.participants));
     }
-    own.clear();
-    if (round % options_.update_every != 0) {
-      ByteWriter(own).PutArray<float>(importance);
-      return Evolution{};
+    if (NeedsImportance(round) && round % options_.update_every == 0) {
+      ESPALIER_ASSIGN_OR_RETURN(const AdjustmentOptions adjustment,
+                                Adjustment(*state.model.topology, round, memory.fit));
+      ESPALIER_ASSIGN_OR_RETURN(evolution,
+                                PlanAdjustment(state.model, memory.importance, adjustment));
+      memory.importance.clear();
     }
-    ESPALIER_ASSIGN_OR_RETURN(const AdjustmentOptions adjustment,
-                              Adjustment(*state.model.topology, round));
-    return PlanAdjustment(state.model, importance, adjustment);
+    own = memory.Encode();
+    return evolution;
   }
 
  private:
@@ -167,8 +210,21 @@ class PruneFlProgram : public TrainingProgram {
     return next < rounds() && round > next - options_.importance_rounds;
   }
 
-  absl::StatusOr<AdjustmentOptions> Adjustment(const tensor::ModelTopology& topology,
-                                               int64_t round) const {
+  // Cost of the active weights.
+  absl::StatusOr<double> CostOf(const tensor::ModelTopology& topology) const {
+    ESPALIER_ASSIGN_OR_RETURN(
+        const std::vector<double> costs,
+        WeightCosts(spec().model(), options_.weight_cost, options_.operation_cost));
+    double cost = 0;
+    for (size_t i = 0; i < topology.num_tensors(); ++i) {
+      if (!topology.layout()[i].sparsifiable) continue;
+      cost += costs[i] * static_cast<double>(topology.stored(i));
+    }
+    return cost;
+  }
+
+  absl::StatusOr<AdjustmentOptions> Adjustment(const tensor::ModelTopology& topology, int64_t round,
+                                               const CostFit& fit) const {
     AdjustmentOptions adjustment;
     adjustment.drop_fraction = options_.drop_fraction *
                                std::pow(0.5, static_cast<double>(round) / options_.drop_half_life);
@@ -180,6 +236,9 @@ class PruneFlProgram : public TrainingProgram {
       if (!tensor.sparsifiable) continue;
       adjustment.base_cost +=
           options_.base_cost * adjustment.weight_costs[i] * static_cast<double>(tensor.size());
+    }
+    if (options_.measures_base) {
+      adjustment.base_cost = fit.BaseCost().value_or(adjustment.base_cost);
     }
     adjustment.max_active = static_cast<int64_t>(
         std::llround(options_.max_density * static_cast<double>(topology.sparsifiable_size())));
@@ -224,7 +283,7 @@ class PruneFlProgram : public TrainingProgram {
                                                              InitialStage& stage) const {
     const auto before = static_cast<double>(state.model.topology->sparsifiable_stored());
     ESPALIER_ASSIGN_OR_RETURN(const AdjustmentOptions adjustment,
-                              Adjustment(*state.model.topology, 0));
+                              Adjustment(*state.model.topology, 0, {}));
     ESPALIER_ASSIGN_OR_RETURN(const Evolution evolution,
                               PlanAdjustment(state.model, importance, adjustment));
     std::optional<StructureChange> change;
@@ -307,6 +366,13 @@ config::ParameterSchema PruneFlParameters() {
                     .choices = {}});
   schema.push_back(
       Positive("drop_half_life", 10000.0, 1e9, "Rounds in which drop_fraction falls to a half."));
+  schema.push_back({.name = "costs",
+                    .default_value = std::string("fixed"),
+                    .doc = "Time of a round apart from its weights: base_cost (fixed), or by least "
+                           "squares from the times that workers report (measured; base_cost until "
+                           "rounds of two densities took different times). Measured times differ "
+                           "from run to run, and the models with them.",
+                    .choices = {"fixed", "measured"}});
   schema.push_back(Cost("base_cost", 0.7,
                         "Time of a round that does not depend on the weights, as a share of the "
                         "time that all weights would take."));
@@ -385,6 +451,15 @@ void ValidatePruneFl(const v1::JobSpec& spec, const config::Parameters& paramete
          fmt::format("expected at most update_every ({}), found {}; lower it",
                      parameters.Int("update_every"), parameters.Int("importance_rounds"))});
   }
+  if (parameters.Choice("costs") == "measured" &&
+      parameters.Int("importance_rounds") == parameters.Int("update_every")) {
+    violations.push_back(
+        {"method.parameters.costs",
+         fmt::format("measured takes times from rounds without importance, and importance_rounds "
+                     "({}) leaves none before an adjustment; lower importance_rounds, raise "
+                     "update_every, or choose fixed",
+                     parameters.Int("importance_rounds"))});
+  }
   const int64_t rounds = spec.federation().rounds();
   if (IsGiven(spec, "update_every") && rounds > 0 && parameters.Int("update_every") >= rounds) {
     violations.push_back(
@@ -406,6 +481,7 @@ std::unique_ptr<Program> MakePruneFl(const v1::JobSpec& spec,
                            .drop_fraction = parameters.Double("drop_fraction"),
                            .drop_half_life = parameters.Double("drop_half_life"),
                            .base_cost = parameters.Double("base_cost"),
+                           .measures_base = parameters.Choice("costs") == "measured",
                            .weight_cost = parameters.Double("weight_cost"),
                            .operation_cost = parameters.Double("operation_cost"),
                            .initial_adjustments = parameters.Int("initial_adjustments"),

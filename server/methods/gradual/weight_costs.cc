@@ -1,5 +1,7 @@
 #include "server/methods/gradual/weight_costs.h"
 
+#include <algorithm>
+
 #include "common/base/status.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/named_models.h"
@@ -42,6 +44,22 @@ absl::StatusOr<std::vector<double>> WeightCosts(const v1::ModelSpec& spec, doubl
                            : 0);
   }
   return costs;
+}
+
+void CostFit::Add(double cost, double seconds) {
+  ++rounds;
+  const double from_mean = cost - mean_cost;
+  mean_cost += from_mean / static_cast<double>(rounds);
+  const double late = seconds - mean_seconds;
+  mean_seconds += late / static_cast<double>(rounds);
+  squares += from_mean * (cost - mean_cost);
+  products += (cost - mean_cost) * late;
+}
+
+std::optional<double> CostFit::BaseCost() const {
+  if (!(squares > 0) || !(products > 0)) return std::nullopt;
+  const double unit = products / squares;
+  return std::max(0.0, mean_seconds / unit - mean_cost);
 }
 
 }  // namespace espalier::server::methods

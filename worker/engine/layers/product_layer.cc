@@ -1,5 +1,6 @@
 #include "worker/engine/layers/product_layer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/rng.h"
@@ -29,6 +30,9 @@ ConvShape ShapeOf(const LayerSpec& spec, const MapShape& input) {
 }
 
 absl::Status Validate(const LayerSpec& spec, const ConvShape& s) {
+  if (spec.standardize && spec.kind != LayerKind::kConv) {
+    return SpecError("only convolutions have standardised weights");
+  }
   if (spec.units < 1) {
     return SpecError(fmt::format("units must be at least 1, found {}", spec.units));
   }
@@ -74,6 +78,14 @@ absl::Status ProductLayer::AddTensors(const ConvShape& shape, bool input_gradien
   ESPALIER_RETURN_IF_ERROR(CheckNextTensor(context, shape.out_channels, shape.cols()));
   weight_tensor_ = context.next_tensor++;
   weight_offset_ = topology.offset(weight_tensor_);
+  stored_ = topology.stored(weight_tensor_);
+  if (spec_.standardize) {
+    ESPALIER_RETURN_IF_ERROR(CheckNextTensor(context, shape.out_channels, 1));
+    scale_offset_ = topology.offset(context.next_tensor++);
+    standardization_.emplace(topology.shared_topology(weight_tensor_), shape.out_channels,
+                             shape.cols(), context.threads);
+    workspace().NeedVector(stored_ + shape.out_channels);
+  }
   if (spec_.bias) {
     ESPALIER_RETURN_IF_ERROR(CheckNextTensor(context, shape.out_channels, 1));
     bias_offset_ = topology.offset(context.next_tensor++);
@@ -108,7 +120,10 @@ void ProductLayer::Forward(const Pass& pass, const float* input) {
   DrawDropout(pass);
   float* y = mutable_output();
   const int64_t width = pass.extent.width;
-  weight_->Forward(pass.values + weight_offset_, input, pass.extent, y);
+  if (standardization_) {
+    standardization_->Forward(pass.values + weight_offset_, pass.values + scale_offset_);
+  }
+  weight_->Forward(Weights(pass), input, pass.extent, y);
   const float* bias = spec_.bias ? pass.values + bias_offset_ : nullptr;
   ParallelRows(threads(), shape().features(), [&](RowRange rows) {
     BiasActivate(spec_.activation, bias, y, stride(), width, rows, shape().positions());
@@ -131,19 +146,53 @@ void ProductLayer::ToPreactivation(const Pass& pass, float* delta) {
   });
 }
 
+void ProductLayer::WeightGradient(const Pass& pass, const float* input, const float* delta,
+                                  const BackwardTarget& target) {
+  if (!standardization_) {
+    weight_->WeightGradient(delta, input, pass.extent, workspace().scratch(),
+                            [&](int64_t first, std::span<const float> gradient) {
+                              target.gradients(weight_offset_ + first, gradient);
+                            });
+    return;
+  }
+  const std::span<float> weights = workspace().vector().first(stored_);
+  const std::span<float> scales = workspace().vector().subspan(stored_, shape().channels);
+  weight_->WeightGradient(delta, input, pass.extent, workspace().scratch(),
+                          [&](int64_t first, std::span<const float> gradient) {
+                            std::ranges::copy(gradient, weights.begin() + first);
+                          });
+  standardization_->Backward(pass.values + weight_offset_, pass.values + scale_offset_, weights,
+                             scales);
+  target.gradients(weight_offset_, weights);
+  target.gradients(scale_offset_, scales);
+}
+
+void ProductLayer::FullGradient(const float* values, const float* delta, const float* input,
+                                int64_t stride, int64_t width, const TileSink& sink) const {
+  if (!standardization_) return weight_->FullGradient(delta, input, stride, width, sink);
+  std::vector<float> changed;
+  weight_->FullGradient(delta, input, stride, width, [&](const GradientTile& tile) {
+    // Tiles of convolutions have whole rows.
+    changed.assign(tile.values.begin(), tile.values.end());
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      standardization_->BackwardAll(tile.row + r, values + weight_offset_, values + scale_offset_,
+                                    std::span(changed).subspan(r * tile.cols, tile.cols));
+    }
+    GradientTile next = tile;
+    next.values = changed;
+    sink(next);
+  });
+}
+
 void ProductLayer::Backward(const Pass& pass, const float* input, float* delta, float* input_delta,
                             const BackwardTarget& target) {
   ToPreactivation(pass, delta);
   if (input_delta != nullptr) {
-    weight_->InputGradient(pass.values + weight_offset_, delta, pass.extent, input_delta,
-                           workspace().scratch());
+    weight_->InputGradient(Weights(pass), delta, pass.extent, input_delta, workspace().scratch());
   }
   if (target.capture) target.capture(*this, delta, input);
   if (!target.gradients) return;
-  weight_->WeightGradient(delta, input, pass.extent, workspace().scratch(),
-                          [&](int64_t first, std::span<const float> gradient) {
-                            target.gradients(weight_offset_ + first, gradient);
-                          });
+  WeightGradient(pass, input, delta, target);
   if (!spec_.bias) return;
   const std::span<float> gradient = workspace().vector().first(shape().channels);
   ParallelRows(threads(), shape().channels, [&](RowRange channels) {

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "worker/engine/dropout.h"
 #include "worker/engine/layers/layer.h"
+#include "worker/engine/layers/weight_standardization.h"
 
 namespace espalier::worker::engine {
 
@@ -40,15 +42,20 @@ class ProductLayer final : public Layer {
   int64_t input_features() const { return input_features_; }
   // A linear layer is a convolution of single positions.
   const ConvShape& geometry() const { return geometry_; }
-  // Gradient at all positions of the weight, see WeightMatrix::FullGradient().
-  void FullGradient(const float* delta, const float* input, int64_t stride, int64_t width,
-                    const TileSink& sink) const {
-    weight_->FullGradient(delta, input, stride, width, sink);
-  }
+  // Gradient at all positions of the weight, see WeightMatrix::FullGradient(). `values` are the
+  // model's, unchanged since the last Forward().
+  void FullGradient(const float* values, const float* delta, const float* input, int64_t stride,
+                    int64_t width, const TileSink& sink) const;
 
  private:
   ProductLayer(const LayerSpec& spec, const MapShape& input, const MapShape& output, size_t index,
                BuildContext& context);
+  // What the input is multiplied by: the weights, or what they are standardised to.
+  const float* Weights(const Pass& pass) const {
+    return standardization_ ? standardization_->weights() : pass.values + weight_offset_;
+  }
+  void WeightGradient(const Pass& pass, const float* input, const float* delta,
+                      const BackwardTarget& target);
   absl::Status AddTensors(const ConvShape& shape, bool input_gradient, BuildContext& context);
   OutputUse own_use() const override { return UseOf(spec_.activation, dropout_); }
   void DrawDropout(const Pass& pass);
@@ -60,9 +67,12 @@ class ProductLayer final : public Layer {
   int64_t input_features_;
   size_t weight_tensor_ = 0;
   int64_t weight_offset_ = 0;
-  int64_t bias_offset_ = 0;  // meaningful when spec_.bias
+  int64_t stored_ = 0;        // weights
+  int64_t scale_offset_ = 0;  // meaningful when standardization_
+  int64_t bias_offset_ = 0;   // meaningful when spec_.bias
   bool delta_is_of_preactivation_ = false;
   std::unique_ptr<WeightMatrix> weight_;
+  std::optional<WeightStandardization> standardization_;
   DropoutMask dropout_;
 };
 

@@ -232,7 +232,13 @@ TEST(ValidateImageTest, MistakesAreReportedWhereTheyAre) {
       {"model.name=vgg11;model.layers=[];model.parameters.width=-1", "model.parameters.width",
        "found -1"},
       {"model.name=resnet8;model.layers=[];model.parameters.batch_norm=false",
-       "model.parameters.batch_norm", "has batch norm"},
+       "model.parameters.batch_norm", "set normalization: weight"},
+      {"model.name=vgg11;model.layers=[];model.parameters={batch_norm: true, normalization: "
+       "weight}",
+       "model.parameters.batch_norm", "remove one of them"},
+      {"model.layers=[{flatten: {}}, {batch_norm: {}}, {linear: {units: 10}}];"
+       "training.batch_size=1",
+       "training.batch_size", "at least 2 examples"},
       {"model.name=vgg11;model.layers=[]", "model.layers[15].max_pool", "does not fit"},
   };
   for (const BadSpec& bad : kCases) {
@@ -249,6 +255,25 @@ TEST(ValidateImageTest, MistakesAreReportedWhereTheyAre) {
     ApplyDefaults(spec);
     EXPECT_THAT(Lines(ValidateJobSpec(spec)), expected);
   }
+}
+
+TEST(ValidateImageTest, BatchesOfOneExampleGoWithBatchNormsOfImages) {
+  std::vector<Violation> violations;
+  v1::JobSpec spec = ParseJobFile(kImageJob, violations).spec;
+  spec.mutable_training()->set_batch_size(1);
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)), IsEmpty());
+}
+
+// What only the coordinator can look up is not a mistake of the file.
+TEST(ValidateImageTest, ImagesMayBeLeftToAPretrainedModel) {
+  v1::JobSpec spec = ValidSpec();
+  spec.clear_model();
+  spec.mutable_model()->set_pretrained("jobs/public");
+  spec.mutable_data()->mutable_augmentation()->set_horizontal_flip(true);
+  spec.mutable_data()->set_normalization(v1::DataSpec::NORMALIZATION_FEDERATED);
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)), IsEmpty());
+  ApplyDefaults(spec);
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)), IsEmpty());
 }
 
 TEST(ValidateImageTest, AugmentationNeedsAnImage) {

@@ -115,9 +115,10 @@ TEST(FedTinyTest, AblationsLeaveStepsOut) {
 TEST(FedTinyTest, CandidatesShareTheBudgetAndTheWeightsButNotTheAllocation) {
   const v1::ModelSpec model = ConvJob().model();
   std::set<std::vector<int64_t>> allocations;
-  const tensor::ModelState first = PoolCandidate(model, 0.1, 7, 0).value();
+  const auto dense = OpenDenseSource(model, 7, nullptr).value();
+  const tensor::ModelState first = PoolCandidate(model, 0.1, 7, 0, *dense).value();
   for (int64_t c = 0; c < 4; ++c) {
-    const tensor::ModelState candidate = PoolCandidate(model, 0.1, 7, c).value();
+    const tensor::ModelState candidate = PoolCandidate(model, 0.1, 7, c, *dense).value();
     EXPECT_EQ(candidate.topology->sparsifiable_stored(), first.topology->sparsifiable_stored());
     std::vector<int64_t> stored;
     for (size_t i = 0; i < candidate.topology->num_tensors(); ++i) {
@@ -126,13 +127,14 @@ TEST(FedTinyTest, CandidatesShareTheBudgetAndTheWeightsButNotTheAllocation) {
     allocations.insert(stored);
   }
   EXPECT_EQ(allocations.size(), 4u);
-  EXPECT_EQ(first.values, PoolCandidate(model, 0.1, 7, 0)->values);
+  EXPECT_EQ(first.values, PoolCandidate(model, 0.1, 7, 0, *dense)->values);
 }
 
 TEST(FedTinyTest, CandidatesKeepTheLargestMagnitudes) {
   const v1::ModelSpec model = ConvJob().model();
-  const tensor::ModelState dense = PoolCandidate(model, 1, 7, 0).value();
-  const tensor::ModelState sparse = PoolCandidate(model, 0.2, 7, 0).value();
+  const auto source = OpenDenseSource(model, 7, nullptr).value();
+  const tensor::ModelState dense = PoolCandidate(model, 1, 7, 0, *source).value();
+  const tensor::ModelState sparse = PoolCandidate(model, 0.2, 7, 0, *source).value();
   const size_t weight = 6;  // of the first linear layer
   ASSERT_TRUE(sparse.topology->is_sparse(weight));
   float least_kept = 1e9F;

@@ -105,6 +105,28 @@ TEST(WeightCostsTest, CountOutputPositionsOfConvolutions) {
               ElementsAre(1 + 32.0, 0, 1 + 8.0, 1 + 8.0, 1.5, 0));
 }
 
+TEST(CostFitTest, FindsTheLineThroughRoundsOfTwoDensities) {
+  CostFit fit;
+  EXPECT_FALSE(fit.BaseCost());
+  fit.Add(100, 3.0);
+  fit.Add(100, 3.2);
+  EXPECT_FALSE(fit.BaseCost()) << "one density says nothing about the slope";
+  fit.Add(50, 2.1);
+  // Slope (3.1 − 2.1) / 50, so that 100 weights take 2 of 3.1 seconds: the rest is worth 55.
+  EXPECT_NEAR(*fit.BaseCost(), 55, 1e-9);
+}
+
+TEST(CostFitTest, NeitherFasterWithMoreWeightsNorBelowNothing) {
+  CostFit faster;
+  faster.Add(10, 2);
+  faster.Add(20, 1);
+  EXPECT_FALSE(faster.BaseCost());
+  CostFit steep;
+  steep.Add(10, 1);
+  steep.Add(20, 9);
+  EXPECT_EQ(steep.BaseCost(), 0);
+}
+
 // Random start; adjustments after rounds 4, 8, 12, 16.
 v1::JobSpec Job() {
   v1::JobSpec spec = SmallJob("prunefl");
@@ -158,6 +180,33 @@ TEST(PruneFlTest, ImportanceOfSeveralRoundsIsAddedUp) {
     return transition.state.model.topology->hash();
   };
   EXPECT_EQ(hash_after({1, 2, 3, 4}), hash_after({0, 0, 0, 10}));
+}
+
+// The structure after two adjustments, when a round takes `base` + 1 second for each active weight.
+std::string AfterTwoAdjustments(v1::JobSpec spec, double base) {
+  spec.mutable_evaluation()->set_every_rounds(100);
+  spec.mutable_federation()->set_rounds(20);
+  const auto program = Make(spec);
+  Transition transition = program->Start().value();
+  for (int round = 1; round <= 8; ++round) {
+    reduce::Reduced reduced = Trained(transition, 1);
+    reduced.participants = 2;
+    reduced.compute_seconds =
+        2 * (base + static_cast<double>(transition.state.model.topology->sparsifiable_stored()));
+    transition = program->Next(transition.state, std::move(reduced)).value();
+  }
+  return transition.state.model.topology->hash();
+}
+
+TEST(PruneFlTest, MeasuredTimesTakeThePlaceOfTheBaseCost) {
+  v1::JobSpec spec = Job();
+  SetDouble(spec, "base_cost", 0.5);
+  const std::string fixed = AfterTwoAdjustments(spec, 7);
+  EXPECT_EQ(AfterTwoAdjustments(spec, 10000), fixed) << "times do not matter";
+  SetWord(spec, "costs", "measured");
+  EXPECT_EQ(AfterTwoAdjustments(spec, 0.5 * 630), fixed) << "630 weights at cost 1";
+  EXPECT_NE(AfterTwoAdjustments(spec, 10000), fixed);
+  EXPECT_NE(AfterTwoAdjustments(spec, 0), fixed);
 }
 
 TEST(PruneFlTest, DensityIsAnOutcomeWithinItsLimit) {
@@ -254,6 +303,11 @@ TEST(PruneFlTest, ParametersThatDoNotFitAreRefused) {
   spec = Job();
   SetInt(spec, "importance_rounds", 5);
   EXPECT_EQ(field(spec), "method.parameters.importance_rounds");
+  spec = Job();
+  SetWord(spec, "costs", "measured");
+  EXPECT_EQ(field(spec), "0");
+  SetInt(spec, "importance_rounds", 4);
+  EXPECT_EQ(field(spec), "method.parameters.costs");
   spec = Job();
   SetInt(spec, "update_every", 20);
   EXPECT_EQ(field(spec), "method.parameters.update_every");

@@ -55,6 +55,11 @@ LayerSpec WithoutBias(LayerSpec layer) {
   return layer;
 }
 
+LayerSpec Standardized(LayerSpec layer) {
+  layer.standardize = true;
+  return layer;
+}
+
 struct Case {
   const char* name;
   NetworkSpec spec;
@@ -69,6 +74,13 @@ std::vector<Case> AllCases() {
       {"conv with relu, without bias",
        ImageSpec(
            {WithoutBias({.kind = LayerKind::kConv, .units = 4, .kernel = 3, .padding = 1}), conv})},
+      {"standardised conv", ImageSpec({Standardized(conv)})},
+      {"standardised conv without bias, of stride 2",
+       ImageSpec({Standardized(WithoutBias(Conv(4, 3, 2, 1))), Standardized(conv)})},
+      {"dense standardised conv", ImageSpec({Dense(Standardized(conv)), Standardized(conv)})},
+      {"standardised residual with projection",
+       ImageSpec({conv, Residual({Standardized(Conv(6, 3, 2, 1)), Standardized(conv)},
+                                 {Standardized(Conv(4, 1, 2, 0))}, Activation::kRelu)})},
       {"batch norm first", ImageSpec({Norm(Activation::kTanh), conv})},
       {"batch norm", ImageSpec({WithoutBias(conv), Norm(Activation::kRelu), conv})},
       {"batch norm of plain features",

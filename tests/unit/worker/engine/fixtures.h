@@ -51,6 +51,7 @@ inline MapShape AppendTensors(const std::vector<LayerSpec>& layers, MapShape sha
         break;
       case LayerKind::kConv:
         add({layer.units, shape.channels, layer.kernel, layer.kernel}, !layer.dense);
+        if (layer.standardize) add({layer.units}, false);
         if (layer.bias) add({layer.units}, false);
         shape = {layer.units, slide(shape.height), slide(shape.width)};
         break;

@@ -117,7 +117,10 @@ class ReferenceModel {
             : tensor::Topology::Full(shape.out_channels, shape.cols()).value();
     Map out = {{layer.units, shape.out_height(), shape.out_width()}, {}};
     out.data.resize(out.shape.features() * size_);
-    reference::Convolve(structure, shape, NextTensor(), in.data.data(), size_, size_,
+    const double* stored = NextTensor();
+    std::vector<double> weights(stored, stored + structure.nnz());
+    if (layer.standardize) Standardize(structure, NextTensor(), weights);
+    reference::Convolve(structure, shape, weights.data(), in.data.data(), size_, size_,
                         out.data.data());
     const double* bias = layer.bias ? NextTensor() : nullptr;
     for (size_t i = 0; i < out.data.size(); ++i) {
@@ -125,6 +128,24 @@ class ReferenceModel {
       out.data[i] = Activate(layer.activation, out.data[i] + (bias ? bias[channel] : 0));
     }
     return out;
+  }
+
+  static void Standardize(const tensor::Topology& structure, const double* scale,
+                          std::vector<double>& weights) {
+    for (int64_t c = 0; c < structure.rows(); ++c) {
+      const int64_t begin = structure.row_offsets()[c];
+      const int64_t end = structure.row_offsets()[c + 1];
+      const auto m = static_cast<double>(end - begin);
+      double mean = 0;
+      double variance = 0;
+      for (int64_t k = begin; k < end; ++k) mean += weights[k] / m;
+      for (int64_t k = begin; k < end; ++k) variance += std::pow(weights[k] - mean, 2) / m;
+      for (int64_t k = begin; k < end; ++k) {
+        weights[k] =
+            scale[c] * (end - begin == 1 ? weights[k]
+                                         : (weights[k] - mean) / std::sqrt(m * (variance + 1e-10)));
+      }
+    }
   }
 
   Map Normalize(const LayerSpec& layer, const Map& in) {

@@ -85,5 +85,19 @@ TEST(ModelCostTest, MemoryGrowsWithStoredWeightsOptimizerStateAndBatch) {
   EXPECT_GT(cost.WorkerBytes(sparse, training), plain + 900 * 4 * (784 + 410));
 }
 
+TEST(ModelCostTest, StandardisedWeightsExistTwice) {
+  constexpr char kConv[] =
+      "input_image { channels: 3 height: 8 width: 8 } layers { conv2d { channels: 50 %s } } "
+      "layers { linear { units: 10 } }";
+  const auto bytes = [&](const char* field) {
+    std::string text = kConv;
+    text.replace(text.find("%s"), 2, field);
+    std::vector<int64_t> stored = {400, 50, 1000, 10};
+    if (*field != '\0') stored.insert(stored.begin() + 1, 50);
+    return CostOf(text.c_str()).WorkerBytes(stored, v1::Training());
+  };
+  EXPECT_GE(bytes("standardize: true") - bytes(""), 4 * 400);
+}
+
 }  // namespace
 }  // namespace espalier::wire

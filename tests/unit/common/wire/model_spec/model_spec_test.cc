@@ -118,6 +118,34 @@ TEST(NamedModelsTest, WidthClassesAndBatchNormChangeTheLayers) {
 constexpr char kTransformer[] =
     "transformer { vocabulary: 256 hidden: 24 blocks: 2 heads: 4 kv_heads: 2 }";
 
+TEST(NamedModelsTest, StandardisedWeightsTakeThePlaceOfBatchNorms) {
+  for (const char* name : {"resnet8", "vgg11", "lenet5"}) {
+    const std::string text = std::string("name: '") + name + "' parameters { normalization: ";
+    const v1::ModelSpec spec = ExplicitModel(Parse(text + "NORMALIZATION_WEIGHT }"));
+    int scales = 0;
+    for (const ModelTensor& tensor : TensorsOf(spec).value()) {
+      EXPECT_FALSE(tensor.spec.buffer) << tensor.spec.name;
+      scales += tensor.role == TensorRole::kScale;
+    }
+    EXPECT_GE(scales, 2) << name;
+    // Scale and bias of a convolution are as many as scale and shift of a batch norm.
+    EXPECT_EQ(ParameterCount(text + "NORMALIZATION_WEIGHT }"),
+              ParameterCount(text + "NORMALIZATION_BATCH }"));
+  }
+}
+
+TEST(TensorsOfTest, ScalesStandBetweenWeightsAndBias) {
+  const v1::ModelSpec spec = Parse(
+      "input_image { channels: 1 height: 8 width: 8 } "
+      "layers { conv2d { channels: 4 standardize: true activation: ACTIVATION_RELU } } "
+      "layers { linear { units: 10 } }");
+  EXPECT_THAT(
+      Describe(spec),
+      ElementsAre("layers.0.weight 4 1 3 3 sparsifiable", "layers.0.scale 4", "layers.0.bias 4",
+                  "layers.1.weight 10 256 sparsifiable", "layers.1.bias 10"));
+  EXPECT_NEAR(TensorsOf(spec).value()[1].gain, 1.7129, 1e-4);
+}
+
 TEST(TransformerTest, TensorsHaveTheNamesAndShapesOfLlama) {
   const auto tensors = TensorsOf(Parse(kTransformer)).value();
   ASSERT_EQ(tensors.size(), 2u + 2 * 9);

@@ -1,0 +1,91 @@
+"""FedTiny on a model that was trained on the server first: a dense job on a little data, and its checkpoint by name."""
+
+import json
+import unittest
+
+import cluster
+from cluster import digits_job
+from conv_test import MODEL
+
+PUBLIC = {
+    "dataset": "digits",
+    "scale": 16,
+    "test_fraction": 0.2003339,
+    "partition": {"kind": "iid", "shards": 1},
+}
+
+
+def fedtiny(model, **parameters):
+    method = {
+        "name": "fedtiny",
+        "parameters": {"density": 0.1, "pool_size": 2, "update_every": 2, "stop_round": 6}
+        | parameters,
+    }
+    return digits_job(rounds=2, model=model, method=method)
+
+
+class PretrainedTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = cls.enterClassContext(cluster.Cluster(workers=2))
+        cls.trained = cls.cluster.run(
+            digits_job(rounds=4, model=MODEL, method={"name": "dense"}, data=PUBLIC)
+        )
+
+    def refused(self, job):
+        result = self.cluster.cli("job", "submit", self.cluster.file(job), "-o", "json")
+        self.assertNotEqual(0, result.code)
+        return json.dumps(result.error, ensure_ascii=False)
+
+    def test_a_trained_start_is_ahead_of_a_random_one(self):
+        random = self.cluster.run(fedtiny(MODEL))
+        for model in (
+            {"pretrained": self.trained["name"]},
+            {**MODEL, "pretrained": self.trained["latest_checkpoint"]},
+        ):
+            with self.subTest(**model):
+                job = self.cluster.run(fedtiny(model))
+                self.assertEqual(
+                    self.trained["latest_checkpoint"], job["spec"]["model"]["pretrained"]
+                )
+                self.assertAlmostEqual(0.1, job["history"][0]["density"], delta=0.01)
+                self.assertLess(
+                    job["history"][0]["train_loss"], 0.5 * random["history"][0]["train_loss"]
+                )
+                self.assertGreater(
+                    job["history"][0]["test_accuracy"], random["history"][0]["test_accuracy"]
+                )
+
+    def test_dense_training_goes_on_where_it_ended(self):
+        job = self.cluster.run(
+            digits_job(
+                rounds=1,
+                model={"pretrained": self.trained["name"]},
+                method={"name": "dense"},
+                data=PUBLIC,
+            )
+        )
+        self.assertLess(
+            job["history"][0]["train_loss"], 0.5 * self.trained["history"][0]["train_loss"]
+        )
+
+    def test_what_does_not_fit_is_refused_when_the_job_is_created(self):
+        wider = json.loads(json.dumps(MODEL))
+        wider["layers"][0]["conv2d"]["channels"] = 16
+        wider["pretrained"] = self.trained["name"]
+        text = self.refused(fedtiny(wider))
+        self.assertIn("layers.0.weight (16 × 1 × 3 × 3)", text)
+        self.assertIn("layers.0.weight (12 × 1 × 3 × 3)", text)
+        sparse = self.cluster.run(fedtiny(MODEL))["latest_checkpoint"]
+        text = self.refused(fedtiny({"pretrained": sparse}))
+        self.assertIn("expected a dense checkpoint, found one of density 0.", text)
+        text = self.refused(fedtiny({"pretrained": "jobs/nothing"}))
+        self.assertIn("expected a job with a checkpoint, found 'jobs/nothing'", text)
+        text = self.refused(fedtiny({"pretrained": "checkpoints/nothing-3"}))
+        self.assertIn("there is no checkpoint", text)
+        job = digits_job(rounds=1, model={"pretrained": self.trained["name"]})
+        self.assertIn("expected a method that begins with a trained model", self.refused(job))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,190 @@
+// Training that begins with a checkpoint of a dense network.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+
+#include "common/base/rng.h"
+#include "common/base/status.h"
+#include "common/config/validate.h"
+#include "common/wire/model_spec/model_spec.h"
+#include "server/methods/start/dense_source.h"
+#include "server/pretrained/model_library.h"
+#include "tests/unit/server/methods/test_jobs.h"
+
+namespace espalier::server::methods {
+namespace {
+
+using ::testing::HasSubstr;
+
+// 1 × 8 × 8 → conv 4 → batch norm → linear 20 → linear 10.
+v1::JobSpec ConvJob(const std::string& method) {
+  v1::JobSpec spec = SmallJob(method);
+  spec.clear_model();
+  v1::ModelSpec& model = *spec.mutable_model();
+  model.mutable_input_image()->set_channels(1);
+  model.mutable_input_image()->set_height(8);
+  model.mutable_input_image()->set_width(8);
+  model.set_input_features(64);
+  model.add_layers()->mutable_conv2d()->set_channels(4);
+  model.add_layers()->mutable_batch_norm();
+  AddLayer(spec, 20, v1::ACTIVATION_RELU);
+  AddLayer(spec, 10, v1::ACTIVATION_LINEAR);
+  spec.mutable_model()->set_pretrained("checkpoints/first-7");
+  return spec;
+}
+
+class PretrainedStartTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
+    folder_ = testing::TempDir() + "/espalier_start_" + std::to_string(getpid()) + info->name();
+    std::filesystem::create_directories(folder_);
+    store_ = checkpoint::CheckpointStore::Open(io::PosixFileSystem(), folder_).value();
+    library_ = std::make_shared<const pretrained::ModelLibrary>(io::PosixFileSystem(), "", folder_,
+                                                                *store_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  // Writes checkpoints/first-7 of the model with values of its own; `sparse`: with a hole.
+  tensor::ModelState WriteCheckpoint(const v1::ModelSpec& model, bool sparse = false) {
+    const auto layout = wire::LayoutOf(model).value();
+    std::vector<std::shared_ptr<const tensor::Topology>> topologies(layout->size());
+    if (sparse)
+      topologies[0] =
+          tensor::ModelTopology::Create(layout, topologies).value().Structure(0).value();
+    tensor::ModelState state;
+    state.topology = std::make_shared<const tensor::ModelTopology>(
+        tensor::ModelTopology::Create(layout, topologies).value());
+    base::Rng rng(3);
+    for (int64_t i = 0; i < state.topology->total_stored(); ++i) {
+      state.values.push_back(static_cast<float>(rng.Normal()));
+    }
+    checkpoint::CheckpointMetadata metadata;
+    metadata.job = "first";
+    metadata.round = 7;
+    metadata.model_spec = model;
+    EXPECT_TRUE(store_->Write(state, metadata).ok());
+    return state;
+  }
+
+  std::unique_ptr<Program> Make(const v1::JobSpec& spec) {
+    auto program = MethodRegistry::Builtin(library_).Make(spec);
+    EXPECT_TRUE(program.ok()) << program.status();
+    return std::move(program).value();
+  }
+
+  std::string folder_;
+  std::unique_ptr<checkpoint::CheckpointStore> store_;
+  std::shared_ptr<const pretrained::ModelLibrary> library_;
+};
+
+TEST_F(PretrainedStartTest, CandidatesKeepTheLargestWeightsOfTheCheckpoint) {
+  for (const char* method : {"fedtiny", "fedmef"}) {
+    v1::JobSpec spec = ConvJob(method);
+    SetDouble(spec, "density", 0.2);
+    SetInt(spec, "pool_size", 3);
+    const tensor::ModelState dense = WriteCheckpoint(spec.model());
+    const tensor::ModelState candidate = Make(spec)->Start().value().state.model;
+    const tensor::ModelTopology& topology = *candidate.topology;
+    EXPECT_LT(topology.sparsifiable_stored(), topology.sparsifiable_size() / 4);
+    for (size_t t = 0; t < topology.num_tensors(); ++t) {
+      const auto all = dense.tensor(t);
+      if (!topology.is_sparse(t)) {
+        EXPECT_TRUE(std::ranges::equal(candidate.tensor(t), all)) << "tensor " << t;
+        continue;
+      }
+      std::vector<int64_t> order(all.size());
+      std::iota(order.begin(), order.end(), 0);
+      std::ranges::stable_sort(
+          order, [&](int64_t a, int64_t b) { return std::abs(all[a]) > std::abs(all[b]); });
+      order.resize(topology.stored(t));
+      std::ranges::sort(order);
+      EXPECT_EQ(topology.topology(t).Positions(), order) << "tensor " << t;
+      for (size_t k = 0; k < order.size(); ++k) {
+        EXPECT_EQ(candidate.tensor(t)[k], all[order[k]]);
+      }
+    }
+  }
+}
+
+TEST_F(PretrainedStartTest, DenseTrainingGoesOnFromAllOfIt) {
+  const v1::JobSpec spec = ConvJob("dense");
+  const tensor::ModelState dense = WriteCheckpoint(spec.model());
+  EXPECT_EQ(Make(spec)->Start().value().state.model.values, dense.values);
+}
+
+TEST_F(PretrainedStartTest, AnotherNetworkIsRefusedByItsFirstTensorThatDiffers) {
+  v1::JobSpec spec = ConvJob("fedtiny");
+  WriteCheckpoint(spec.model());
+  spec.mutable_model()->mutable_layers(2)->mutable_linear()->set_units(21);
+  const absl::Status status = Make(spec)->Start().status();
+  EXPECT_EQ(base::ReasonOf(status), "OTHER_NETWORK");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("layers.2.weight (21 × 256)"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("layers.2.weight (20 × 256)"));
+}
+
+TEST_F(PretrainedStartTest, ASparseCheckpointIsRefused) {
+  const v1::JobSpec spec = ConvJob("fedtiny");
+  WriteCheckpoint(spec.model(), /*sparse=*/true);
+  EXPECT_EQ(base::ReasonOf(Make(spec)->Start().status()), "SPARSE_CHECKPOINT");
+}
+
+TEST_F(PretrainedStartTest, DamageIsFoundBeforeAWeightIsUsed) {
+  const v1::JobSpec spec = ConvJob("fedtiny");
+  WriteCheckpoint(spec.model());
+  const std::string path = folder_ + "/first-7.safetensors";
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(std::filesystem::file_size(path)) - 2);
+  file.put('x');
+  file.close();
+  EXPECT_EQ(base::ReasonOf(Make(spec)->Start().status()), "CHECKPOINT_CORRUPT");
+}
+
+TEST_F(PretrainedStartTest, TheModelIsReadInPiecesOfAtMostAMebibyte) {
+  v1::JobSpec spec = ConvJob("fedtiny");
+  spec.mutable_model()->mutable_layers(2)->mutable_linear()->set_units(3000);
+  const tensor::ModelState dense = WriteCheckpoint(spec.model());
+  for (const char* name : {"", "checkpoints/first-7"}) {
+    spec.mutable_model()->set_pretrained(name);
+    const auto source = OpenDenseSource(spec.model(), 1, library_.get()).value();
+    std::vector<float> read;
+    ASSERT_TRUE(source
+                    ->Read(6,
+                           [&](std::span<const float> piece) {
+                             EXPECT_LE(piece.size_bytes(), size_t{1} << 20);
+                             read.insert(read.end(), piece.begin(), piece.end());
+                           })
+                    .ok());
+    ASSERT_EQ(read.size(), dense.tensor(6).size());
+    EXPECT_EQ(std::ranges::equal(read, dense.tensor(6)), *name != '\0');
+  }
+}
+
+TEST_F(PretrainedStartTest, OnlyMethodsThatSayItBeginWithATrainedModel) {
+  const MethodRegistry registry = MethodRegistry::Builtin(library_);
+  for (const MethodDeclaration& method : registry.all()) {
+    EXPECT_EQ(method.prunes, config::IsPruningMethod(method.name)) << method.name;
+    if (method.prunes) continue;
+    std::vector<config::Violation> violations;
+    registry.Validate(ConvJob(method.name), violations);
+    EXPECT_EQ(violations.empty(), method.begins_trained) << method.name;
+    if (method.begins_trained) continue;
+    EXPECT_EQ(violations[0].field, "model.pretrained");
+    EXPECT_THAT(violations[0].description, HasSubstr("fedtiny"));
+  }
+  v1::JobSpec spec = ConvJob("fedtiny");
+  spec.mutable_model()->set_pretrained("stories");
+  std::vector<config::Violation> violations;
+  registry.Validate(spec, violations);
+  ASSERT_EQ(violations.size(), 1U);
+  EXPECT_THAT(violations[0].description, HasSubstr("found 'stories'"));
+}
+
+}  // namespace
+}  // namespace espalier::server::methods
