@@ -319,12 +319,11 @@ absl::StatusOr<WrittenFile> AdoptLanguageFile(io::FileSystem& files, const std::
 absl::StatusOr<LoadedCheckpoint> ReadCheckpointFile(io::FileSystem& files,
                                                     const std::string& path) {
   ESPALIER_ASSIGN_OR_RETURN(OpenedFile opened, OpenCheckpoint(files, path));
-  if (opened.metadata.is_language_model) {
+  if (opened.metadata.metadata.is_language_model) {
     return base::InvalidArgument(
         "CHECKPOINT_INVALID",
-        fmt::format("{}: expected a network trained by Espalier, found a language model; get it "
-                    "with `espalier checkpoint get … --format hf` and put it under the "
-                    "coordinator's --models",
+        fmt::format("{}: expected a network trained by Espalier, found a language model; only "
+                    "methods that prune take one",
                     path));
   }
   ESPALIER_RETURN_IF_ERROR(VerifyData(opened, path).status());
@@ -333,6 +332,12 @@ absl::StatusOr<LoadedCheckpoint> ReadCheckpointFile(io::FileSystem& files,
                             ReadState(*opened.file, path, opened.header, opened.metadata));
   loaded.metadata = std::move(opened.metadata.metadata);
   return loaded;
+}
+
+absl::StatusOr<CheckpointMetadata> ReadCheckpointMetadata(io::FileSystem& files,
+                                                          const std::string& path) {
+  ESPALIER_ASSIGN_OR_RETURN(OpenedFile opened, OpenCheckpoint(files, path));
+  return std::move(opened.metadata.metadata);
 }
 
 absl::StatusOr<FileSummary> VerifyCheckpointFile(io::FileSystem& files, const std::string& path) {

@@ -127,20 +127,14 @@ void JobManager::ResolveCheckpoint(v1::ModelSpec& model,
     return;
   }
   if (!pretrained::IsCheckpointName(name)) return;
-  const auto loaded = services_.checkpoints.Load(name);
-  if (!loaded.ok()) {
-    violations.push_back({"model.pretrained", base::MessageOf(loaded.status())});
+  const auto metadata = services_.checkpoints.ReadMetadata(name);
+  if (!metadata.ok()) {
+    violations.push_back({"model.pretrained", base::MessageOf(metadata.status())});
     return;
   }
-  if (loaded->metadata.model_spec.has_transformer()) {
-    violations.push_back(
-        {"model.pretrained",
-         "expected the checkpoint of a network of layers, found a transformer; get it with "
-         "`espalier checkpoint get … --format hf`, put the folder under the coordinator's --models "
-         "and give its name"});
-    return;
-  }
-  model = loaded->metadata.model_spec;
+  // A language model is read from its file, block by block.
+  if (metadata->is_language_model || metadata->model_spec.has_transformer()) return;
+  model = metadata->model_spec;
   model.set_pretrained(name);
 }
 
