@@ -24,7 +24,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-BIN = ROOT / "build" / "release" / "bin" / "espalier"
+BIN = pathlib.Path(os.environ.get("ESPALIER_BIN_DIR", ROOT / "build" / "release" / "bin")) / "espalier"
 RESULTS = ROOT / "build" / "accuracy"
 
 SET = {"method.name": "set"}
@@ -131,9 +131,9 @@ def data_root(experiment):
 class Cluster:
     """`espalier up` on free ports, for the time of a with statement."""
 
-    def __init__(self, workers, data_root):
+    def __init__(self, workers, data_root, data_dir=RESULTS / "cluster", arguments=()):
         self.command = [BIN, "up", "--workers", str(workers), "--port", "0", "--metrics-port", "0",
-                        "--data-root", data_root, "--data-dir", str(RESULTS / "cluster")]
+                        "--data-root", data_root, "--data-dir", str(data_dir), *arguments]
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE,
