@@ -100,7 +100,7 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "continue a text with the language model in this folder and exit; see `espalier "
                  "generate`");
   app.add_option("--tokenizer", flags.generate.tokenizer,
-                 "with --generate: folder of the tokenizer");
+                 "with --generate: file or folder of the tokenizer, or bytes");
   app.add_option("--prompt", flags.generate.prompt, "with --generate: the text");
   app.add_option("--tokens", flags.generate.tokens, "with --generate: most tokens to add");
   app.set_version_flag("--version", std::string("espalier-worker " ESPALIER_VERSION));

@@ -10,11 +10,9 @@ namespace espalier::client {
 // Turns `file`, a downloaded checkpoint, into config.json and model.safetensors in Hugging Face's
 // layout in `directory`, absent weights being zeros, and takes `file` away. The checkpoint is that
 // of a pruned language model, or of a transformer that a job trained; for the latter config.json
-// names kTrainedContext positions, which the checkpoint does not say.
-// Memory: one block of a pruned model; all of a trained one.
+// names as many positions as an example had tokens.
+// Memory: one block.
 // Errors: InvalidArgument NOT_A_LANGUAGE_MODEL; those of common/language.
 absl::Status ExportHuggingFace(const std::string& file, const std::string& directory);
-
-inline constexpr int kTrainedContext = 2048;
 
 }  // namespace espalier::client

@@ -8,11 +8,13 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
+#include "common/language/bpe_merger.h"
 #include "common/language/tokenizer.h"
 
 namespace espalier::language {
@@ -42,6 +44,8 @@ class BpeTokenizer final : public Tokenizer {
 
  private:
   void AddCodePoint(std::string_view text, std::vector<int32_t>& tokens) const;
+  // The token of the two texts together.
+  std::optional<BpeMerge> FindMerge(int32_t left, int32_t right) const;
 
   std::vector<BpePiece> pieces_;
   Special special_;

@@ -13,6 +13,7 @@
 #include "common/language/float_formats.h"
 #include "common/language/sparse_form.h"
 #include "common/language/strict_json.h"
+#include "common/language/trained_config.h"
 
 namespace espalier::language {
 namespace {
@@ -118,7 +119,7 @@ absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::Open(
   ESPALIER_RETURN_IF_ERROR(ReadConfig(directory, reader->config_));
   const auto single = io::MappedFile::Open(directory + "/" + kSingleFile);
   if (single.ok()) {
-    ESPALIER_RETURN_IF_ERROR(reader->AddFile(kSingleFile));
+    ESPALIER_RETURN_IF_ERROR(reader->AddFile(kSingleFile).status());
   } else if (absl::IsNotFound(single.status())) {
     ESPALIER_RETURN_IF_ERROR(reader->AddIndexedFiles());
   } else {
@@ -128,7 +129,21 @@ absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::Open(
   return reader;
 }
 
-absl::Status CheckpointReader::AddFile(const std::string& name) {
+absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::OpenFile(
+    const std::string& path) {
+  const size_t slash = path.rfind('/');
+  const bool bare = slash == std::string::npos;
+  std::unique_ptr<CheckpointReader> reader(
+      new CheckpointReader(bare ? "." : path.substr(0, slash)));
+  ESPALIER_ASSIGN_OR_RETURN(const auto metadata,
+                            reader->AddFile(bare ? path : path.substr(slash + 1)));
+  ESPALIER_ASSIGN_OR_RETURN(reader->config_, ConfigOfCheckpoint(metadata));
+  ESPALIER_RETURN_IF_ERROR(reader->CheckTensors());
+  return reader;
+}
+
+absl::StatusOr<std::map<std::string, std::string>> CheckpointReader::AddFile(
+    const std::string& name) {
   ESPALIER_ASSIGN_OR_RETURN(auto file, io::MappedFile::Open(directory_ + "/" + name));
   auto header = wire::DecodeSafetensorsHeader(file->bytes(), file->bytes().size());
   if (!header.ok()) return base::Annotate(header.status(), name);
@@ -145,7 +160,7 @@ absl::Status CheckpointReader::AddFile(const std::string& name) {
   }
   file_names_.push_back(name);
   files_.push_back(std::move(file));
-  return absl::OkStatus();
+  return std::move(header->metadata);
 }
 
 absl::Status CheckpointReader::AddIndexedFiles() {
@@ -179,7 +194,7 @@ absl::Status CheckpointReader::AddIndexedFiles() {
   if (names.size() > kMaxFiles) {
     return BadIndex(fmt::format("expected at most {} files, found {}", kMaxFiles, names.size()));
   }
-  for (const std::string& name : names) ESPALIER_RETURN_IF_ERROR(AddFile(name));
+  for (const std::string& name : names) ESPALIER_RETURN_IF_ERROR(AddFile(name).status());
   for (const auto& [tensor, name] : weight_map) {
     const auto place = tensors_.find(tensor);
     if (place == tensors_.end() || file_names_[place->second.file] != name) {

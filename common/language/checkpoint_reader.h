@@ -67,6 +67,9 @@ class CheckpointReader {
  public:
   // `directory` as the operating system takes it.
   static absl::StatusOr<std::unique_ptr<CheckpointReader>> Open(const std::string& directory);
+  // One checkpoint file of Espalier, whose header says the configuration (trained_config.h).
+  // Errors: also NOT_A_LANGUAGE_MODEL.
+  static absl::StatusOr<std::unique_ptr<CheckpointReader>> OpenFile(const std::string& path);
   ~CheckpointReader();
   CheckpointReader(const CheckpointReader&) = delete;
   CheckpointReader& operator=(const CheckpointReader&) = delete;
@@ -92,7 +95,8 @@ class CheckpointReader {
   };
   explicit CheckpointReader(std::string directory) : directory_(std::move(directory)) {}
 
-  absl::Status AddFile(const std::string& name);
+  // Returns the file's metadata.
+  absl::StatusOr<std::map<std::string, std::string>> AddFile(const std::string& name);
   absl::Status AddIndexedFiles();
   absl::Status CheckTensors() const;
   absl::Status CheckTensor(const StoredTensor& expected) const;

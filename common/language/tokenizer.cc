@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
 #include "common/base/status.h"
@@ -30,6 +31,16 @@ class ByteTokenizer final : public Tokenizer {
     return text;
   }
 };
+
+absl::Status TokenizerNotFound(const std::string& found) {
+  return base::NotFound(
+      "TOKENIZER_NOT_FOUND",
+      fmt::format(
+          "expected \"bytes\", or a file or a folder with tokenizer.model of SentencePiece, "
+          "tokenizer.json of Hugging Face, or tokenizer.bin or tok<N>.bin of llama2.c; "
+          "found {}",
+          found));
+}
 
 absl::Status InvalidTokens(const std::string& what) {
   return base::InvalidArgument("TOKENS_INVALID", "file of tokens: " + what);
@@ -85,11 +96,12 @@ std::unique_ptr<Tokenizer> MakeByteTokenizer() { return std::make_unique<ByteTok
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizer(std::string_view file_name,
                                                           std::string_view bytes) {
   if (file_name.ends_with(".model")) return ParseSentencePiece(bytes);
+  if (file_name.ends_with(".json")) return ParseTokenizerJson(bytes);
   return ParseLlama2cTokenizer(bytes);
 }
 
 std::string TokenizerFileAmong(std::span<const std::string> names) {
-  for (const std::string_view known : {"tokenizer.model", "tokenizer.bin"}) {
+  for (const std::string_view known : {"tokenizer.model", "tokenizer.json", "tokenizer.bin"}) {
     if (std::ranges::find(names, known) != names.end()) return std::string(known);
   }
   const auto numbered = std::ranges::find_if(names, [](const std::string& name) {
@@ -100,21 +112,23 @@ std::string TokenizerFileAmong(std::span<const std::string> names) {
   return numbered == names.end() ? "" : *numbered;
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& directory) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path) {
+  if (path == "bytes") return MakeByteTokenizer();
   io::FileSystem& files = io::PosixFileSystem();
-  ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(directory));
-  const std::string name = TokenizerFileAmong(names);
-  if (name.empty()) {
-    return base::NotFound(
-        "TOKENIZER_NOT_FOUND",
-        "expected tokenizer.model of SentencePiece, or tokenizer.bin or tok<N>.bin "
-        "of llama2.c in the folder, found none; a tokenizer.json must be "
-        "converted, or the text be tokenised beforehand");
+  std::error_code ignored;
+  std::string file = path;
+  if (!std::filesystem::exists(path, ignored)) {
+    return TokenizerNotFound(fmt::format("nothing at '{}'", path));
   }
-  ESPALIER_ASSIGN_OR_RETURN(const std::string bytes,
-                            io::ReadFile(files, directory + "/" + name, kMaxTokenizerBytes));
-  auto tokenizer = ParseTokenizer(name, bytes);
-  if (!tokenizer.ok()) return base::Annotate(tokenizer.status(), name);
+  if (std::filesystem::is_directory(path, ignored)) {
+    ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(path));
+    const std::string name = TokenizerFileAmong(names);
+    if (name.empty()) return TokenizerNotFound(fmt::format("none in the folder '{}'", path));
+    file = path + "/" + name;
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, io::ReadFile(files, file, kMaxTokenizerBytes));
+  auto tokenizer = ParseTokenizer(file, bytes);
+  if (!tokenizer.ok()) return base::Annotate(tokenizer.status(), file);
   return tokenizer;
 }
 

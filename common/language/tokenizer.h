@@ -2,9 +2,11 @@
 //
 // Kinds:       bytes (256 tokens, one for each byte); tokenizer.bin of llama2.c (scores and pieces,
 //              SentencePiece's BPE with byte fallback); tokenizer.model of SentencePiece where its
-//              type is BPE and it does not normalise, as LLaMA's. tokenizer.json is not read.
+//              type is BPE and it does not normalise, as LLaMA's; tokenizer.json of Hugging Face
+//              where its type is BPE on bytes (GPT-2, LLaMA 3) or with byte fallback (LLaMA 2).
 // Round trip:  Decode(Encode(text)) == text for any bytes when every byte has a token, as in all of
-//              these.
+//              these; except that a tokenizer.json may say (Metaspace) that only texts without a
+//              space in front get one, which then is lost.
 // Threading:   const methods may be called from several threads.
 // Errors:      InvalidArgument TOKENIZER_INVALID names file, expected, found. A tokenizer from
 //              outside is untrusted: sizes are checked before they are used.
@@ -46,15 +48,17 @@ std::unique_ptr<Tokenizer> MakeByteTokenizer();
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseLlama2cTokenizer(std::string_view bytes);
 // The bytes of a SentencePiece tokenizer.model.
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePiece(std::string_view bytes);
+// The bytes of a tokenizer.json.
+absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizerJson(std::string_view bytes);
 
-// Either, by the file's name.
+// One of these, by the file's name.
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizer(std::string_view file_name,
                                                           std::string_view bytes);
-// The one among a folder's files that is a tokenizer: tokenizer.model, tokenizer.bin or tok<N>.bin,
-// in this order; "" when there is none.
+// The one among a folder's files that is a tokenizer: tokenizer.model, tokenizer.json,
+// tokenizer.bin or tok<N>.bin, in this order; "" when there is none.
 std::string TokenizerFileAmong(std::span<const std::string> names);
-// The tokenizer of a folder. Errors: also NotFound TOKENIZER_NOT_FOUND.
-absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& directory);
+// The tokenizer of a folder, or in a file, or "bytes". Errors: also NotFound TOKENIZER_NOT_FOUND.
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path);
 
 // Tokens from the bytes of a pre-tokenised file. Errors: InvalidArgument TOKENS_INVALID for a size
 // that is no multiple of `bytes_per_token` (2 or 4, little-endian) and for tokens of `vocabulary`

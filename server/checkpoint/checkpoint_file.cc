@@ -212,12 +212,11 @@ absl::StatusOr<OpenedFile> OpenCheckpoint(io::FileSystem& files, const std::stri
 
 absl::StatusOr<OpenedFile> OpenNetwork(io::FileSystem& files, const std::string& path) {
   ESPALIER_ASSIGN_OR_RETURN(OpenedFile opened, OpenCheckpoint(files, path));
-  if (!opened.metadata.is_language_model) return opened;
+  if (!opened.metadata.metadata.is_language_model) return opened;
   return base::InvalidArgument(
       "CHECKPOINT_INVALID",
-      fmt::format("{}: expected a network trained by Espalier, found a language model; get it "
-                  "with `espalier checkpoint get … --format hf` and put it under the "
-                  "coordinator's --models",
+      fmt::format("{}: expected a network trained by Espalier, found a language model; only "
+                  "methods that prune take one",
                   path));
 }
 
@@ -374,6 +373,12 @@ absl::Status CheckpointReader::ReadDense(size_t tensor, const Sink& sink) const 
     done += bytes;
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<CheckpointMetadata> ReadCheckpointMetadata(io::FileSystem& files,
+                                                          const std::string& path) {
+  ESPALIER_ASSIGN_OR_RETURN(OpenedFile opened, OpenCheckpoint(files, path));
+  return std::move(opened.metadata.metadata);
 }
 
 absl::StatusOr<FileSummary> VerifyCheckpointFile(io::FileSystem& files, const std::string& path) {

@@ -6,7 +6,7 @@
 // Metadata:  format "espalier.checkpoint", format_version, job, round, topology_hash, layout (JSON:
 // name,
 //            shape, sparsifiable and sparse of each tensor, in order), model_spec (JSON), of a
-//            recommender data_spec (JSON) and seed,
+//            recommender and a transformer data_spec (JSON) and seed,
 //            test_accuracy
 //            ("" when unknown), density, create_time (RFC 3339), data_sha256 (of all bytes after
 //            the header, so that a file can prove itself whole).
@@ -37,7 +37,9 @@ struct CheckpointMetadata {
   std::string job;  // id without "jobs/"
   int32_t round = 0;
   v1::ModelSpec model_spec;
-  // Of a recommender: what it was trained on, so that it can be asked later.
+  // A language model that was pruned: its header has a config.json in place of a model_spec.
+  bool is_language_model = false;
+  // Of a recommender and a transformer: what it was trained on, so that it can be used later.
   std::optional<v1::DataSpec> data_spec;
   uint64_t seed = 0;
   std::optional<double> test_accuracy;
@@ -99,6 +101,9 @@ class CheckpointReader {
   const std::string path_;
   const std::unique_ptr<Opened> opened_;
 };
+// What the header says, without reading the data.
+absl::StatusOr<CheckpointMetadata> ReadCheckpointMetadata(io::FileSystem& files,
+                                                          const std::string& path);
 
 // What a file says of itself without loading the model, after reading and verifying all its bytes.
 struct FileSummary {

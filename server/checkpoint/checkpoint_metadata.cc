@@ -181,7 +181,7 @@ MetadataStrings EncodeLanguageMetadata(const CheckpointMetadata& metadata, doubl
 
 namespace {
 
-// Present in checkpoints of recommenders.
+// Present in checkpoints of recommenders and transformers.
 absl::Status DecodeData(const MetadataStrings& strings, CheckpointMetadata* out) {
   const auto spec = strings.find("data_spec");
   if (spec == strings.end()) return absl::OkStatus();
@@ -199,14 +199,15 @@ absl::Status DecodeData(const MetadataStrings& strings, CheckpointMetadata* out)
 absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings) {
   Entries entries(strings);
   DecodedMetadata out;
-  out.is_language_model = entries["format"] == kLanguageFormat;
-  if ((entries["format"] != kFormat && !out.is_language_model) ||
+  const bool is_language_model = entries["format"] == kLanguageFormat;
+  out.metadata.is_language_model = is_language_model;
+  if ((entries["format"] != kFormat && !is_language_model) ||
       entries["format_version"] != kFormatVersion) {
     return Invalid(fmt::format("expected format {} version {}, found '{}' version '{}'", kFormat,
                                kFormatVersion, entries["format"], entries["format_version"]));
   }
   out.metadata.job = entries["job"];
-  if (!out.is_language_model) out.topology_hash = entries["topology_hash"];
+  if (!is_language_model) out.topology_hash = entries["topology_hash"];
   out.data_sha256 = entries["data_sha256"];
   const std::string& accuracy = entries["test_accuracy"];
   double value = 0;
@@ -219,15 +220,15 @@ absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings) {
   std::string error;
   valid = valid && absl::ParseTime(absl::RFC3339_full, entries["create_time"],
                                    &out.metadata.create_time, &error);
-  const std::string& spec = entries[out.is_language_model ? "config" : "model_spec"];
-  const std::string& layout = entries[out.is_language_model ? "config" : "layout"];
+  const std::string& spec = entries[is_language_model ? "config" : "model_spec"];
+  const std::string& layout = entries[is_language_model ? "config" : "layout"];
   if (!entries.missing().empty()) {
     return Invalid(fmt::format("the metadata entry {} is missing", entries.missing()));
   }
   if (!valid) {
     return Invalid("round, density, test_accuracy or create_time is malformed");
   }
-  if (out.is_language_model) return out;
+  if (is_language_model) return out;
   if (!google::protobuf::util::JsonStringToMessage(spec, &out.metadata.model_spec).ok()) {
     return Invalid("the entry model_spec is malformed");
   }

@@ -15,8 +15,7 @@ namespace espalier::server::checkpoint {
 using MetadataStrings = std::map<std::string, std::string>;
 
 struct DecodedMetadata {
-  CheckpointMetadata metadata;
-  bool is_language_model = false;  // then there is no layout
+  CheckpointMetadata metadata;  // of a language model there is no layout
   double density = 0;
   std::string topology_hash;
   std::string data_sha256;

@@ -211,6 +211,16 @@ absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointStore::OpenNetwork(
   return CheckpointReader::Open(files_, PathOf(key));
 }
 
+absl::StatusOr<CheckpointMetadata> CheckpointStore::ReadMetadata(std::string_view name) const {
+  ESPALIER_ASSIGN_OR_RETURN(const Key key, Find(name));
+  return ReadCheckpointMetadata(files_, PathOf(key));
+}
+
+absl::StatusOr<std::string> CheckpointStore::FilePath(std::string_view name) const {
+  ESPALIER_ASSIGN_OR_RETURN(const Key key, Find(name));
+  return PathOf(key);
+}
+
 std::vector<CheckpointStore::Key> CheckpointStore::Superfluous(std::string_view job,
                                                                int32_t keep) const {
   const std::lock_guard<std::mutex> lock(mutex_);

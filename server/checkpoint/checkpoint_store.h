@@ -74,6 +74,9 @@ class CheckpointStore {
   absl::StatusOr<LoadedCheckpoint> Load(std::string_view name) const;
   // Of a network, to be read tensor by tensor.
   absl::StatusOr<std::unique_ptr<CheckpointReader>> OpenNetwork(std::string_view name) const;
+  absl::StatusOr<CheckpointMetadata> ReadMetadata(std::string_view name) const;
+  // Its file in the operating system, for mapping; it may be pruned at any time.
+  absl::StatusOr<std::string> FilePath(std::string_view name) const;
   // Removes all checkpoints of a job but the newest `keep` ≥ 1 and the one of highest accuracy (the
   // earliest of equals). Returns the names removed.
   absl::StatusOr<std::vector<std::string>> Prune(std::string_view job, int32_t keep);

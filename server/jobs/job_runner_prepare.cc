@@ -105,7 +105,7 @@ void JobRunner::WriteCheckpoint(Prepared& prepared) const {
   metadata.job = job;
   metadata.round = summary.round();
   metadata.model_spec = job_.spec().model();
-  if (job_.spec().model().has_recommender()) {
+  if (job_.spec().model().has_recommender() || job_.spec().model().has_transformer()) {
     metadata.data_spec = job_.spec().data();
     metadata.seed = job_.spec().seed();
   }

@@ -54,18 +54,22 @@ void ResolvePretrained(const checkpoint::CheckpointStore& checkpoints, bool prun
     name = kept.front().name;
   }
   if (!pretrained::IsCheckpointName(name)) return;
-  const auto reader = checkpoints.OpenNetwork(name);
-  if (!reader.ok()) return fail(std::string(base::MessageOf(reader.status())));
-  const v1::ModelSpec& trained = (*reader)->metadata().model_spec;
-  if (trained.has_transformer()) {
-    return fail(
-        "expected the checkpoint of a network of layers, found a transformer; get it with "
-        "`espalier checkpoint get … --format hf`, put the folder under the coordinator's --models "
-        "and give its name to a method that prunes");
+  const auto metadata = checkpoints.ReadMetadata(name);
+  if (!metadata.ok()) return fail(std::string(base::MessageOf(metadata.status())));
+  if (metadata->is_language_model || metadata->model_spec.has_transformer()) {
+    if (!prunes) {
+      return fail(
+          "expected the checkpoint of a network of layers, found a language model; only methods "
+          "that prune take one");
+    }
+    // Read from its file, block by block.
+    return model.set_pretrained(name);
   }
-  if (!HasLayers(model)) model = trained;
+  if (!HasLayers(model)) model = metadata->model_spec;
   model.set_pretrained(name);
   if (prunes) return;
+  const auto reader = checkpoints.OpenNetwork(name);
+  if (!reader.ok()) return fail(std::string(base::MessageOf(reader.status())));
   if (std::string misfit = Misfit(model, **reader); !misfit.empty()) fail(std::move(misfit));
 }
 

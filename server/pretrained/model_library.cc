@@ -25,6 +25,10 @@ bool IsFolderName(const std::string& name) {
 
 absl::StatusOr<std::unique_ptr<language::CheckpointReader>> ModelLibrary::OpenLanguageModel(
     const std::string& name) const {
+  if (IsCheckpointName(name)) {
+    ESPALIER_ASSIGN_OR_RETURN(const std::string path, checkpoints_.FilePath(name));
+    return language::CheckpointReader::OpenFile(path);
+  }
   if (!IsFolderName(name)) {
     return base::InvalidArgument(
         "MODEL_NAME",

@@ -1,12 +1,13 @@
 // ModelLibrary: the trained models that jobs of a coordinator can begin with.
 //
 // Names:       "NAME" is a folder under the models' root in Hugging Face's layout, with letters,
-//              digits, '-', '_' and '.'; "checkpoints/{job}-{round}" is a checkpoint written here.
-//              A job never gives a path. ("jobs/{job}" is resolved when a job is created.)
+//              digits, '-', '_' and '.'; "checkpoints/{job}-{round}" is a checkpoint written here,
+//              of a network or of a language model. A job never gives a path. ("jobs/{job}" is
+//              resolved when a job is created.)
 // Threading:   thread-safe.
 // Errors:      InvalidArgument MODEL_NAME; FailedPrecondition MODELS_UNSET; NotFound
-// MODEL_NOT_FOUND
-//              (the message lists what there is); those of the reader and of the store.
+//              MODEL_NOT_FOUND (the message lists what there is); those of the reader and of the
+//              store.
 #pragma once
 
 #include <memory>
@@ -35,6 +36,7 @@ class ModelLibrary {
 
   absl::StatusOr<std::unique_ptr<language::CheckpointReader>> OpenLanguageModel(
       const std::string& name) const;
+  // A checkpoint's.
   absl::StatusOr<checkpoint::LoadedCheckpoint> LoadNetwork(const std::string& name) const;
   // To be read tensor by tensor.
   absl::StatusOr<std::unique_ptr<checkpoint::CheckpointReader>> OpenNetwork(

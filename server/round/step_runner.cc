@@ -96,6 +96,7 @@ void StepRunner::OnLost(size_t index, const scheduler::TaskLoss& loss) {
       return;
     }
     if (exhausted) {
+      left_out_because_ = "; worker " + loss.worker + " reported: " + loss.message;
       LeaveOut(participant);
       CloseIfReady();
       return;
@@ -251,9 +252,9 @@ void StepRunner::CloseIfReady() {
     Fail(base::MakeError(absl::StatusCode::kUnavailable, "QUORUM_LOST",
                          "expected updates from " + std::to_string(plan_.needed) +
                              " participants in round " + std::to_string(plan_.task.round()) +
-                             ", found " + std::to_string(done_) +
-                             ", and no worker is left to ask; see the job's events, lower "
-                             "federation.quorum or add workers"));
+                             ", found " + std::to_string(done_) + ", and no worker is left to ask" +
+                             left_out_because_ +
+                             "; see the job's events, lower federation.quorum or add workers"));
   }
 }
 

@@ -128,6 +128,7 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
   int extensions_ = 0;
   int64_t done_ = 0;
   int64_t left_out_ = 0;
+  std::string left_out_because_;  // what the last worker said whose own data failed
   bool waiting_for_workers_ = false;
   bool finished_ = false;
   bool aborted_ = false;

@@ -61,5 +61,59 @@ class LocalDataTest(unittest.TestCase):
             self.assertIn("evaluation", result.err)
 
 
+class LocalTextTest(unittest.TestCase):
+    """Workers with texts of their own: a transformer is trained on all of them, and pruned."""
+
+    def setUp(self):
+        self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.cluster = self.enterContext(cluster.Cluster())
+        for name, numbers in {"north": 900, "south": 500}.items():
+            self.add_worker(name, numbers)
+        self.data = datasets.text_job()["data"] | {"partition": {"kind": "local"}}
+
+    def add_worker(self, name, numbers):
+        datasets.write_text(self.root / name / "counting", numbers=numbers)
+        self.cluster.add_worker(name, data_root=self.root / name)
+
+    def train(self):
+        return self.cluster.run(
+            datasets.text_job(
+                4, data=self.data, method={"name": "dense"}, evaluation={"federated": True}
+            )
+        )
+
+    def prune_job(self, trained, **sections):
+        return {
+            "model": {"pretrained": trained["latest_checkpoint"]},
+            "data": self.data,
+            "method": {"name": "dsnot", "parameters": {"sparsity": 0.5, "sign_check": "on"}},
+        } | sections
+
+    def test_every_text_calibrates_and_evaluates(self):
+        trained = self.train()
+        job = self.cluster.run(self.prune_job(trained))
+        # Sequences of 24 tokens and their targets, of lines of 6 bytes.
+        sequences = sum((6 * numbers - 1) // 24 for numbers in (900, 500))
+        for summary in job["history"]:
+            self.assertEqual((2, sequences), (int(summary["participants"]), int(summary["examples"])))
+        last = job["history"][-1]
+        self.assertAlmostEqual(
+            trained["history"][-1]["federated_test_loss"], last["dense_test_loss"], places=3
+        )
+        self.assertGreater(last["perplexity"], last["dense_perplexity"])
+        self.assertEqual(job["model_hash"], self.cluster.run(self.prune_job(trained))["model_hash"])
+
+    def test_a_text_shorter_than_one_context_is_named(self):
+        trained = self.train()
+        self.add_worker("west", 2)
+        job = self.cluster.submit(self.prune_job(trained))
+        message = self.cluster.wait_state(job["name"], "FAILED")["failure_message"]
+        self.assertIn("worker west reported:", message)
+        self.assertIn("at least 25 tokens", message)
+        # The others go on without it when the job says so.
+        job = self.cluster.run(self.prune_job(trained, federation={"quorum": 0.6}))
+        self.assertEqual(2, int(job["history"][-1]["participants"]))
+
+
 if __name__ == "__main__":
     unittest.main()

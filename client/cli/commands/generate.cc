@@ -20,6 +20,7 @@ constexpr char kDescription[] = R"(Continue a text with a language model
 Examples:
   espalier generate models/stories260K --prompt "Once upon a time"
   espalier generate my-pruned-llm-5 --tokenizer models/stories260K --prompt "One day"
+  espalier generate my-transformer-20 --tokenizer bytes --prompt "ROMEO:"
 
 MODEL is a folder in Hugging Face's layout, or a checkpoint of the coordinator.
 The most likely token is taken each time, so that the same model always writes
@@ -82,8 +83,8 @@ absl::StatusOr<int> Generate(Context& context, const GenerateOptions& options) {
   if (!is_folder && options.tokenizer.empty()) {
     return base::InvalidArgument(
         "TOKENIZER_NEEDED",
-        "expected --tokenizer FOLDER: a checkpoint has no tokenizer of its "
-        "own; give the folder of the model that was pruned");
+        "expected --tokenizer: a checkpoint has no tokenizer of its own; give the folder of the "
+        "model that was pruned, a tokenizer's file, or \"bytes\" for a model that reads bytes");
   }
   std::string pattern = (std::filesystem::temp_directory_path() / "espalier-XXXXXX").string();
   if (!is_folder && mkdtemp(pattern.data()) == nullptr) {
@@ -108,8 +109,8 @@ void AddGenerate(CLI::App& parent, Command& chosen) {
   command->add_option("--prompt", options->prompt, "Text to continue")->required();
   command
       ->add_option("--tokenizer", options->tokenizer,
-                   "Folder with the tokenizer; default: the model's")
-      ->type_name("FOLDER");
+                   "File or folder with the tokenizer, or \"bytes\"; default: the model's folder")
+      ->type_name("PATH");
   command->add_option("--tokens", options->tokens, "Most tokens to add")
       ->check(CLI::Range(1, 100'000))
       ->capture_default_str();

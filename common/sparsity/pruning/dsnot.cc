@@ -127,6 +127,7 @@ class RowRefiner {
       const double d = contribution_[j];
       const auto column = static_cast<int32_t>(j);
       if (kept[j] == 0) {
+        if (weights[j] == 0) continue;  // the model was sparse there: nothing comes back
         const double divisor = columns_.key_divisors[j];
         const bool fixed = !(divisor > 0);
         pruned_.push_back({fixed ? d : d / divisor, column, fixed});

@@ -34,6 +34,12 @@ class NetworkPruningProgram : public Program {
   std::shared_ptr<const pretrained::ModelLibrary> library_;
 };
 
+// Whether a model that is to be pruned is a network that was trained here, whose layers the
+// coordinator has filled in, and no language model.
+inline bool IsNetwork(const v1::ModelSpec& model) {
+  return !model.layers().empty() || model.has_recommender();
+}
+
 // Indices of the tensors that can be sparse.
 std::vector<size_t> SparsifiableTensors(const tensor::ModelLayout& layout);
 

@@ -29,27 +29,27 @@ class LayerPruner {
               int threads)
       : weights_(weights), statistics_(statistics), settings_(settings), threads_(threads) {
     if (NeedsGram(settings)) gram_ = statistics.Gram();
+    moments_ = statistics.Moments();
   }
 
   absl::StatusOr<PrunedLayer> Prune(bool refine) {
     if (settings_.criterion == PruningCriterion::kSparseGpt && !settings_.refine) {
       return PruneWithUpdate();
     }
-    const sparsity::ColumnMoments moments = statistics_.Moments();
-    ESPALIER_ASSIGN_OR_RETURN(Initial initial, ChooseInitial(moments));
+    ESPALIER_ASSIGN_OR_RETURN(Initial initial, ChooseInitial());
     PrunedLayer layer;
     layer.mask = std::move(initial.mask);
     if (settings_.refine && refine) {
-      layer.initial_output_error = ErrorOf(Applied(layer.mask));
+      layer.initial_error = ErrorOf(Applied(layer.mask));
       sparsity::DsnotOptions options = settings_.dsnot;
       options.threshold *= static_cast<double>(statistics_.tokens()) /
                            static_cast<double>(statistics_.sequences()) / kThresholdTokens;
-      layer.exchanged = sparsity::RefineMask(weights_, moments, initial.factors, settings_.pattern,
+      layer.exchanged = sparsity::RefineMask(weights_, moments_, initial.factors, settings_.pattern,
                                              options, threads_, layer.mask)
                             .exchanges;
     }
     layer.values = Applied(layer.mask);
-    layer.output_error = ErrorOf(layer.values);
+    layer.error = ErrorOf(layer.values);
     return layer;
   }
 
@@ -61,7 +61,7 @@ class LayerPruner {
     ESPALIER_ASSIGN_OR_RETURN(
         layer.mask, sparsity::SparseGptPrune(layer.values, weights_.rows, factor, settings_.pattern,
                                              settings_.block, threads_));
-    layer.output_error = ErrorOf(layer.values);
+    layer.error = ErrorOf(layer.values);
     return layer;
   }
 
@@ -69,7 +69,7 @@ class LayerPruner {
     return sparsity::FactorInverse(gram_, weights_.columns, settings_.damping);
   }
 
-  absl::StatusOr<Initial> ChooseInitial(const sparsity::ColumnMoments& moments) const {
+  absl::StatusOr<Initial> ChooseInitial() const {
     Initial initial;
     if (settings_.criterion == PruningCriterion::kMagnitude) {
       initial.factors.assign(weights_.columns, 1.0F);
@@ -78,7 +78,7 @@ class LayerPruner {
       return initial;
     }
     if (settings_.criterion == PruningCriterion::kWanda) {
-      initial.factors = sparsity::WandaFactors(moments.sum_squares);
+      initial.factors = sparsity::WandaFactors(moments_.sum_squares);
     } else {
       ESPALIER_ASSIGN_OR_RETURN(const sparsity::InverseFactor factor, Factor());
       initial.factors = sparsity::SparseGptFactors(factor);
@@ -97,11 +97,29 @@ class LayerPruner {
     return values;
   }
 
-  std::optional<double> ErrorOf(std::span<const float> values) {
+  std::optional<LayerError> ErrorOf(std::span<const float> values) {
     if (!settings_.layer_errors) return std::nullopt;
     if (!whole_) whole_ = sparsity::OutputError(weights_, {}, gram_, threads_);
+    if (!(*whole_ > 0)) return LayerError{};
     const double error = sparsity::OutputError(weights_, values, gram_, threads_);
-    return *whole_ > 0 ? std::sqrt(error / *whole_) : 0.0;
+    return LayerError{.output = std::sqrt(error / *whole_),
+                      .expected = std::sqrt(ExpectedSquare(values) / *whole_)};
+  }
+
+  // Σ over rows of ((W − W')·mean)², for all tokens of a sequence.
+  double ExpectedSquare(std::span<const float> values) const {
+    double sum = 0;
+    for (int64_t i = 0; i < weights_.rows; ++i) {
+      const std::span<const float> row = weights_.row(i);
+      double difference = 0;
+      for (int64_t j = 0; j < weights_.columns; ++j) {
+        difference +=
+            (static_cast<double>(row[j]) - values[i * weights_.columns + j]) * moments_.mean[j];
+      }
+      sum += difference * difference;
+    }
+    return sum * static_cast<double>(statistics_.tokens()) /
+           static_cast<double>(statistics_.sequences());
   }
 
   const sparsity::WeightsView& weights_;
@@ -109,6 +127,7 @@ class LayerPruner {
   const PruningSettings& settings_;
   int threads_;
   std::vector<double> gram_;
+  sparsity::ColumnMoments moments_;
   std::optional<double> whole_;
 };
 
@@ -128,8 +147,8 @@ absl::StatusOr<PrunedLayer> PruneLayer(const sparsity::WeightsView& weights,
 
 void Describe(const PrunedLayer& pruned, v1::LayerSummary& summary) {
   summary.set_exchanged(pruned.exchanged);
-  if (pruned.output_error) summary.set_output_error(*pruned.output_error);
-  if (pruned.initial_output_error) summary.set_initial_output_error(*pruned.initial_output_error);
+  if (pruned.error) summary.set_output_error(pruned.error->output);
+  if (pruned.initial_error) summary.set_initial_output_error(pruned.initial_error->output);
 }
 
 int PruningThreads() {

@@ -17,13 +17,21 @@
 
 namespace espalier::server::methods {
 
+// Relative to the output of the whole layer.
+struct LayerError {
+  double output = 0;  // ‖(W − W')X‖ / ‖WX‖
+  // The part of it that the inputs' mean alone makes, √tokens · ‖(W − W')·mean(x)‖ / ‖WX‖. DSnoT
+  // looks at nothing else; the rest is √(output² − expected²).
+  double expected = 0;
+};
+
 struct PrunedLayer {
   std::vector<float> values;  // pruned ones are zero
   sparsity::Mask mask;
   int64_t exchanged = 0;
-  // ‖(W − W')X‖ / ‖WX‖; only with layer_errors. The initial one only when the mask was refined.
-  std::optional<double> output_error;
-  std::optional<double> initial_output_error;
+  // Only with layer_errors; the initial one only when the mask was refined.
+  std::optional<LayerError> error;
+  std::optional<LayerError> initial_error;
 };
 
 // `refine` says whether this layer is one that DSnoT refines.

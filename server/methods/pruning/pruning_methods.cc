@@ -24,7 +24,9 @@ void AddViolation(const std::string& field, const absl::Status& status, Violatio
 void CheckModel(const v1::JobSpec& spec, const PruningSettings* settings, const Library& library,
                 Violations& violations) {
   const std::string& name = spec.model().pretrained();
-  if (library == nullptr || name.empty() || pretrained::IsCheckpointName(name)) return;
+  if (library == nullptr || name.empty() || IsNetwork(spec.model())) return;
+  const auto of_model = [](const config::Violation& v) { return v.field == "model.pretrained"; };
+  if (std::any_of(violations.begin(), violations.end(), of_model)) return;  // there is none
   if (!spec.data().has_text()) {
     violations.push_back({"data.text",
                           "a language model reads text: set data.text.context, the tokens of one "
@@ -47,13 +49,13 @@ void CheckModel(const v1::JobSpec& spec, const PruningSettings* settings, const 
 
 // Blocks of a language model, or layers of a network.
 absl::StatusOr<int32_t> RoundsOf(const v1::JobSpec& spec, const Library& library) {
-  const std::string& name = spec.model().pretrained();
-  if (pretrained::IsCheckpointName(name)) {
+  if (IsNetwork(spec.model())) {
     ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
     return static_cast<int32_t>(std::max<size_t>(1, SparsifiableTensors(*layout).size()));
   }
   if (library == nullptr) return 1;
-  ESPALIER_ASSIGN_OR_RETURN(const auto reader, library->OpenLanguageModel(name));
+  ESPALIER_ASSIGN_OR_RETURN(const auto reader,
+                            library->OpenLanguageModel(spec.model().pretrained()));
   return static_cast<int32_t>(reader->config().blocks);
 }
 
@@ -74,7 +76,7 @@ MethodDeclaration PruningMethod(const std::string& name, const std::string& summ
       .make = [name, library](const v1::JobSpec& spec,
                               const config::Parameters& parameters) -> std::unique_ptr<Program> {
         const PruningSettings settings = PruningSettingsOf(name, parameters);
-        if (pretrained::IsCheckpointName(spec.model().pretrained())) {
+        if (IsNetwork(spec.model())) {
           return std::make_unique<NetworkPruningProgram>(spec, settings, library);
         }
         return std::make_unique<LanguagePruningProgram>(spec, settings, library);

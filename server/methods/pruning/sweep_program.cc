@@ -109,9 +109,7 @@ SweepProgram::SweepProgram(const v1::JobSpec& spec, SweepSettings settings,
   config::ApplyDefaults(spec_);
 }
 
-bool SweepProgram::is_language() const {
-  return !pretrained::IsCheckpointName(spec_.model().pretrained());
-}
+bool SweepProgram::is_language() const { return !IsNetwork(spec_.model()); }
 
 absl::StatusOr<Transition> SweepProgram::Start() const {
   Transition transition;

@@ -27,7 +27,7 @@ import sys
 
 import store
 
-BIN = store.ROOT / "build" / "release" / "bin" / "espalier"
+BIN = pathlib.Path(os.environ.get("ESPALIER_BIN_DIR", store.ROOT / "build" / "release" / "bin")) / "espalier"
 
 SET = {"method.name": "set"}
 DENSE = {"method.name": "dense", "method.parameters": "{}"}
@@ -161,9 +161,9 @@ def data_root(experiment):
 class Cluster:
     """`espalier up` on free ports, for the time of a with statement."""
 
-    def __init__(self, workers, data_root):
+    def __init__(self, workers, data_root, data_dir=store.OWN / "cluster", arguments=()):
         self.command = [BIN, "up", "--workers", str(workers), "--port", "0", "--metrics-port", "0",
-                        "--data-root", data_root, "--data-dir", str(store.OWN / "cluster")]
+                        "--data-root", data_root, "--data-dir", str(data_dir), *arguments]
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE,

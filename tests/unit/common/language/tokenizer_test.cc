@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -189,6 +190,18 @@ TEST(TokenizerFileTest, IsFoundByName) {
   const std::string empty = testing::TempDir() + "espalier_no_tokenizer";
   std::filesystem::create_directories(empty);
   EXPECT_EQ(base::ReasonOf(LoadTokenizer(empty).status()), "TOKENIZER_NOT_FOUND");
+  EXPECT_THAT(base::MessageOf(LoadTokenizer(empty).status()), testing::HasSubstr(empty));
+  EXPECT_EQ(base::ReasonOf(LoadTokenizer(empty + "/none.bin").status()), "TOKENIZER_NOT_FOUND");
+}
+
+TEST(TokenizerFileTest, FolderFileOrBytes) {
+  const std::string folder = testing::TempDir() + "espalier_tokenizer";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder + "/tok1.bin", std::ios::binary) << Llama2cFile({{"a", -1}});
+  for (const std::string& path : {folder, folder + "/tok1.bin"}) {
+    EXPECT_EQ(LoadTokenizer(path).value()->size(), 260) << path;
+  }
+  EXPECT_EQ(LoadTokenizer("bytes").value()->size(), 256);
 }
 
 TEST(TokenFileTest, FixedWidthTokensAreReadAndChecked) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <string>
 
 #include "common/base/status.h"
@@ -71,6 +72,32 @@ TEST(TransformerConfigTest, TrainedModelsHaveOne) {
   EXPECT_EQ(parsed.context, 24);
   EXPECT_TRUE(parsed.tied);
   EXPECT_EQ(AllTensors(parsed).size(), 2u + 2 * 9);
+}
+
+TEST(TransformerConfigTest, CheckpointsSayTheirs) {
+  const std::string model =
+      R"({"transformer":{"vocabulary":64,"hidden":32,"blocks":2,"heads":4,"kvHeads":2,)"
+      R"("intermediate":96,"normEpsilon":1e-5,"ropeTheta":10000}})";
+  std::map<std::string, std::string> metadata = {{"model_spec", model}};
+  EXPECT_EQ(ConfigOfCheckpoint(metadata)->context, kUnknownContext);
+  metadata["data_spec"] = R"({"dataset":"text","text":{"context":24}})";
+  EXPECT_EQ(ConfigOfCheckpoint(metadata)->context, 24);
+  EXPECT_EQ(ConfigOfCheckpoint(metadata)->kv_heads, 2);
+  // Of a pruned one: the file itself.
+  metadata["config"] = ConfigOfCheckpoint(metadata)->json;
+  metadata.erase("model_spec");
+  EXPECT_EQ(ConfigOfCheckpoint(metadata)->json, metadata["config"]);
+}
+
+TEST(TransformerConfigTest, CheckpointsOfOtherModelsHaveNone) {
+  for (const char* model : {"", "{", R"({"inputFeatures":9})"}) {
+    const auto config = ConfigOfCheckpoint({{"model_spec", model}});
+    EXPECT_EQ(base::ReasonOf(config.status()), "NOT_A_LANGUAGE_MODEL") << model;
+  }
+  EXPECT_EQ(base::ReasonOf(ConfigOfCheckpoint({}).status()), "NOT_A_LANGUAGE_MODEL");
+  const auto damaged =
+      ConfigOfCheckpoint({{"model_spec", R"({"transformer":{"vocabulary":-5,"hidden":32}})"}});
+  EXPECT_FALSE(damaged.ok());
 }
 
 TEST(TransformerConfigTest, Gpt2AndOptHaveTheirOwnTensors) {

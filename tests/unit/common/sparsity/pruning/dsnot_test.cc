@@ -139,6 +139,21 @@ TEST(DsnotTest, NeverTakesAColumnTwiceAndNeverPrunesOneWithoutContribution) {
   EXPECT_THAT(mask.kept, ElementsAre(1, 1, 0, 0));
 }
 
+TEST(DsnotTest, PositionsWithoutAWeightAreNeverRegrown) {
+  // The third column would be the next to grow if it had a weight.
+  const std::vector<float> weights = {-5, -4, 0, -1};
+  ColumnMoments moments;
+  moments.sum = {1, 1, 9, -2};
+  moments.sum_squares = moments.variance = moments.pooled_variance = {1, 1, 1, 1};
+  Mask mask = *MagnitudeMask({weights, 1, 4}, {.sparsity = .5}, 1);
+  EXPECT_THAT(mask.kept, ElementsAre(1, 1, 0, 0));
+  const DsnotResult result = RefineMask({weights, 1, 4}, moments, std::vector<float>(4, 1.0F),
+                                        {.sparsity = .5}, {}, 1, mask);
+  // The fourth contributes 2 and comes back for the second; then nothing is left to regrow.
+  EXPECT_EQ(result.exchanges, 1);
+  EXPECT_THAT(mask.kept, ElementsAre(1, 0, 0, 1));
+}
+
 TEST(DsnotTest, ColumnsWhoseInputDoesNotVaryAreRegrownLast) {
   const std::vector<float> weights = {-5, -4, 1, 1};
   ColumnMoments moments;

@@ -49,11 +49,11 @@ TEST(PruneLayerTest, CriteriaOrderAsTheyShould) {
   PruningSettings settings;
   settings.pattern.sparsity = .6;
   settings.criterion = PruningCriterion::kMagnitude;
-  const double magnitude = *Prune(settings).output_error;
+  const double magnitude = Prune(settings).error->output;
   settings.criterion = PruningCriterion::kWanda;
-  const double wanda = *Prune(settings).output_error;
+  const double wanda = Prune(settings).error->output;
   settings.criterion = PruningCriterion::kSparseGpt;
-  const double sparsegpt = *Prune(settings).output_error;
+  const double sparsegpt = Prune(settings).error->output;
   EXPECT_LT(sparsegpt, wanda);
   EXPECT_LT(wanda, magnitude);
 }
@@ -67,7 +67,9 @@ TEST(PruneLayerTest, DsnotLowersTheErrorOfMagnitudeAndOfWanda) {
     settings.dsnot.sign_check = true;
     const PrunedLayer layer = Prune(settings);
     EXPECT_GT(layer.exchanged, 0);
-    EXPECT_LT(*layer.output_error, *layer.initial_output_error);
+    EXPECT_LT(layer.error->output, layer.initial_error->output);
+    EXPECT_LT(layer.error->expected, layer.initial_error->expected);
+    EXPECT_LE(layer.initial_error->expected, layer.initial_error->output);
     // Of the layer's 768 weights 70 % go, or of each row's 32.
     EXPECT_EQ(layer.mask.KeptCount(),
               criterion == PruningCriterion::kMagnitude ? 768 - 537 : kRows * (kColumns - 22));
