@@ -18,6 +18,8 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 
+constexpr std::string_view kNull = "null";
+
 // "a.b[2].c" → "a.b[2]" → "a.b" → "a" → "".
 std::string_view Parent(std::string_view path) {
   const size_t end = path.find_last_of(".[");
@@ -109,6 +111,7 @@ class OverrideTarget {
       return Fail("a whole list item cannot be replaced; set one of its fields, or the whole list");
     }
     message.GetReflection()->ClearField(&message, field);
+    if (value.kind == YamlNode::Kind::kNothing) return;  // null: as if it had been left out
     ReadOne(message, step.name, Parent(path_), std::move(value));
   }
 
@@ -168,11 +171,16 @@ void ApplyOverride(std::string_view assignment, v1::JobSpec& spec,
     return;
   }
   const std::string_view path = assignment.substr(0, equals);
+  const std::string_view text = assignment.substr(equals + 1);
   const size_t before = violations.size();
-  YamlNode value = ParseYaml(assignment.substr(equals + 1), violations);
-  if (violations.size() == before) {
-    OverrideTarget(path, violations).Assign(spec, std::move(value));
+  YamlNode value = ParseYaml(text, violations);
+  if (violations.size() != before) return;
+  if (value.kind == YamlNode::Kind::kNothing && text != kNull) {
+    violations.push_back(
+        {std::string(path), "expected a value, or null to leave the field out, found nothing"});
+    return;
   }
+  OverrideTarget(path, violations).Assign(spec, std::move(value));
 }
 
 }  // namespace espalier::config

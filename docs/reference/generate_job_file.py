@@ -44,7 +44,8 @@ A job file is YAML. Its fields are those of the API's message `JobSpec`, under t
   all of them filled in, in the form of the API: it cannot be submitted again as it is. `espalier job get JOB --spec`
   prints a job file with all of them, which can.
 - **Overrides.** `--set federation.rounds=5` and `--set 'model.layers[0].linear.units=100'` replace one value, `--set
-  'method={name: dense}'` a whole part. The list item must exist.
+  'method={name: dense}'` a whole part; `--set model.recommender.lightgcn=null` leaves a field out. The list
+  item must exist.
 - **Limits.** At most 1 MiB, 32 levels and 100,000 values; YAML anchors and aliases are refused.
 - **Mistakes** are reported with line, path and the nearest known name. Unknown names and wrong types are reported first;
   then ranges; then, by the coordinator, the method's parameters; then what depends on connected workers (does anybody

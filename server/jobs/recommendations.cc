@@ -13,6 +13,7 @@ namespace {
 
 constexpr int32_t kDefaultItems = 20;
 constexpr int32_t kMaxItems = 1000;
+constexpr int32_t kRetries = 2;
 constexpr size_t kMaxUserBytes = 1024;
 
 v1::BlobRef RefTo(const round::Blob& blob) {
@@ -42,13 +43,14 @@ absl::Status CheckModel(const checkpoint::CheckpointMetadata& metadata, const st
                                     "expected the checkpoint of a recommender, found " + name +
                                         " of a model of layers; see `espalier checkpoint list`");
   }
-  if (metadata.model_spec.recommender().private_users()) {
-    return base::FailedPrecondition(
-        "PRIVATE_USERS", "the rows of users are not in " + name +
-                             ": they stay on the workers that own the users; train without "
-                             "model.recommender.private_users to be able to ask");
-  }
   return absl::OkStatus();
+}
+
+absl::Status OtherDataOfPrivateUsers(const std::string& checkpoint) {
+  return base::InvalidArgument(
+      "PRIVATE_USERS", "expected no other data set for " + checkpoint +
+                           ": rows of its users stayed on the workers, for the users of the job's "
+                           "data set; leave --data (dataset) out");
 }
 
 }  // namespace
@@ -63,6 +65,8 @@ absl::StatusOr<std::shared_ptr<const Recommendations::Model>> Recommendations::L
   model->sha256 = sha256;
   model->data = *loaded.metadata.data_spec;
   model->seed = loaded.metadata.seed;
+  model->job = "jobs/" + loaded.metadata.job;
+  model->round = loaded.metadata.round;
   model->topology = loaded.state.topology;
   const auto traffic = std::make_shared<round::Traffic>();
   model->values =
@@ -113,15 +117,20 @@ void Recommendations::Begin(const std::shared_ptr<Question>& question,
   task.set_k(question->request.k() == 0 ? kDefaultItems : question->request.k());
   *plan.task.mutable_model() = model->ref;
   *plan.task.mutable_data() = model->data;
+  const bool is_private = model->ref.spec().recommender().private_users();
   if (!question->request.dataset().empty()) {
+    if (is_private) return End(question, OtherDataOfPrivateUsers(model->checkpoint));
     plan.task.mutable_data()->set_dataset(question->request.dataset());
   }
   plan.task.set_seed(model->seed);
-  plan.task.set_job(model->checkpoint);
+  // Workers find rows of users that they kept by the job that trained them.
+  plan.task.set_job(is_private ? model->job : model->checkpoint);
+  plan.task.set_round(model->round);
   wire::SetDuration(kAnswerWithin, plan.task.mutable_lease());
   const std::string& dataset = plan.task.data().dataset();
   plan.needs.dataset = dataset;
-  if (services_.fleet.WorkersWith(plan.needs).empty()) {
+  const auto workers = static_cast<int32_t>(services_.fleet.WorkersWith(plan.needs).size());
+  if (workers == 0) {
     return End(question,
                base::MakeError(absl::StatusCode::kUnavailable, "WAITING_WORKERS",
                                "expected a connected worker that offers data set '" + dataset +
@@ -130,7 +139,8 @@ void Recommendations::Begin(const std::shared_ptr<Question>& question,
   plan.participants = {{"question", 0, ""}};
   wire::SetDuration(kAnswerWithin, plan.federation.mutable_round_deadline());
   plan.federation.set_on_quorum_loss(v1::Federation::QUORUM_POLICY_FAIL);
-  plan.federation.set_max_retries(2);
+  // Only the workers know who has the user, or the user's row: all of them may have to be asked.
+  plan.federation.set_max_retries(std::max(kRetries, workers));
   plan.topology = model->topology;
   plan.reducer = reduce::MakeReducer(reduce::ReducerKind::kMetrics, nullptr, 0);
   round::StepListener listener;

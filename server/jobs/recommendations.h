@@ -1,13 +1,17 @@
 // Recommendations: questions to a recommender's checkpoint, answered by workers that have the data.
 //
 // A question is one task for one worker, by the same leases, retries and fencing as the tasks of a
-// job. Bounds:  kMaxQuestions at once; an answer within kAnswerWithin. The checkpoint asked last is
-// kept for kKeepModel, so that the next question about it reads no file. Threading: lives on the
-// core executor; checkpoints are read on the pool. Errors:  CHECKPOINT_NOT_FOUND, NO_RECOMMENDER
-// (checkpoint of another model), PRIVATE_USERS (the rows are not in the checkpoint),
-//          WAITING_WORKERS (Unavailable; no worker offers the data set), TOO_MANY_QUESTIONS
-//          (ResourceExhausted), QUORUM_LOST (no answer in time), those of the worker
-//          (USER_NOT_FOUND …).
+// job. What a worker cannot answer goes to the next one: with local data, or rows of users that
+// stayed on workers, only the user's own worker can.
+//
+// Bounds:      kMaxQuestions at once; an answer within kAnswerWithin. The checkpoint asked last is
+//              kept for kKeepModel, so that the next question about it reads no file.
+// Threading:   lives on the core executor; checkpoints are read on the pool.
+// Errors:      CHECKPOINT_NOT_FOUND, NO_RECOMMENDER (checkpoint of another model), PRIVATE_USERS
+//              (another data set for users whose rows stayed on workers), WAITING_WORKERS
+//              (Unavailable; no worker offers the data set), TOO_MANY_QUESTIONS
+//              (ResourceExhausted), QUORUM_LOST (no answer in time), those of the worker asked last
+//              (USER_NOT_FOUND, PRIVATE_ROWS_MISSING …).
 #pragma once
 
 #include <functional>
@@ -49,6 +53,8 @@ class Recommendations {
     v1::ModelRef ref;
     v1::DataSpec data;
     uint64_t seed = 0;
+    std::string job;    // that trained it
+    int32_t round = 0;  // after which it was written
     std::shared_ptr<const tensor::ModelTopology> topology;
     std::shared_ptr<const round::Blob> values;
     std::shared_ptr<const round::Blob> structure;

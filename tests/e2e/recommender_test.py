@@ -136,8 +136,19 @@ class RecommenderTest(unittest.TestCase):
             self.assertLess(int(summary["bytes_received"]), 3 * values + 3 * 2 * 400)
         files = sorted(path.name for path in (self.root / "state").rglob("*.rows"))
         self.assertEqual(files, [f"shard-{s}-{r}.rows" for s in range(3) for r in (11, 12)])
-        error = own.cli("recommend", done["latest_checkpoint"], "--user", 1, "-o", "json")
-        self.assertEqual(error.error["reason"], "PRIVATE_USERS")
+        # The owner of a user answers, whichever it is.
+        checkpoint = done["latest_checkpoint"]
+        for user in range(0, USERS, 15):
+            answer = own.cli("recommend", checkpoint, "--user", user, "-k", ITEMS, "-o", "json").ok()
+            items = [int(item["item"]) for item in answer.json["items"]]
+            left_out = set(range(ITEMS)) - set(items)
+            self.assertTrue(left_out < self.liked[user], "what was left out was liked")
+            self.assertIn(user % TASTES, {item % TASTES for item in items[:3]})
+        for path in (self.root / "state").rglob("*.rows"):
+            path.unlink()
+        error = own.cli("recommend", checkpoint, "--user", 1, "-o", "json")
+        self.assertEqual(error.error["reason"], "PRIVATE_ROWS_MISSING")
+        self.assertIn("user '1'", error.error["message"])
 
     def test_private_rows_survive_a_kill(self):
         own = self.start(2)

@@ -76,11 +76,12 @@ class QuestionTest : public ::testing::Test {
     checkpoint = sim.Job(name).latest_checkpoint();
     ASSERT_FALSE(checkpoint.empty());
   }
-  void Ask(const std::string& user, int32_t k = 0) {
+  void Ask(const std::string& user, int32_t k = 0, const std::string& dataset = "") {
     v1::RecommendRequest request;
     request.set_checkpoint(checkpoint);
     request.set_user(user);
     request.set_k(k);
+    request.set_dataset(dataset);
     sim.jobs.Recommend(request, [this](absl::StatusOr<v1::RecommendResponse> answer) {
       ++answers;
       status = answer.status();
@@ -163,11 +164,34 @@ TEST_F(QuestionTest, QuestionsThatCannotBeAnsweredAreRefused) {
   EXPECT_EQ(base::ReasonOf(status), "CHECKPOINT_NOT_FOUND");
 }
 
-TEST_F(QuestionTest, CheckpointsWithoutUsersSayWhy) {
+TEST_F(QuestionTest, PrivateRowsAreLookedForOnAllWorkers) {
   Train(/*private_users=*/true);
-  Ask("ann");
+  for (const char* id : {"w1", "w2", "w3", "w4"}) sim.Add(id);
+  Ask("ann", 3);
+  std::set<const FakeWorker*> asked;
+  for (int n = 0; n < 4; ++n) {
+    ASSERT_EQ(sim.busy().size(), 1u);
+    FakeWorker& worker = *sim.busy()[0];
+    EXPECT_EQ(checkpoint, "checkpoints/" + worker.task().job().substr(5) + "-" +
+                              std::to_string(worker.task().round()));
+    asked.insert(&worker);
+    worker.Fail("PRIVATE_ROWS_MISSING", "elsewhere");
+    sim.Settle();
+  }
+  EXPECT_EQ(asked.size(), 4u);
+  ASSERT_EQ(sim.busy().size(), 1u);
+  EXPECT_FALSE(asked.contains(sim.busy()[0]));
+  sim.busy()[0]->Finish();
+  sim.Settle();
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(response.items_size(), 3);
+}
+
+TEST_F(QuestionTest, RowsOfUsersBelongToTheirDataSet) {
+  Train(/*private_users=*/true);
+  Ask("ann", 3, "other");
   EXPECT_EQ(base::ReasonOf(status), "PRIVATE_USERS");
-  EXPECT_THAT(base::MessageOf(status), HasSubstr("stay on the workers"));
+  EXPECT_THAT(base::MessageOf(status), HasSubstr("leave --data"));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "worker/engine/aligned_buffer.h"
 #include "worker/engine/dropout.h"
 #include "worker/engine/kernels/sparse_product.h"
+#include "worker/engine/multiversion.h"
 #include "worker/recommender/epoch_order.h"
 #include "worker/recommender/pairs.h"
 #include "worker/recommender/scoring/snapshot.h"
@@ -27,6 +28,35 @@ std::shared_ptr<const tensor::Topology> FullTopology(int64_t rows, int64_t cols)
   auto full = tensor::Topology::Full(rows, cols);
   ESPALIER_CHECK(full.ok(), "a layer of checked size");
   return std::make_shared<const tensor::Topology>(*std::move(full));
+}
+
+float SumOf(const double (&lanes)[kLanes]) {
+  double sum = 0;
+  for (const double lane : lanes) sum += lane;
+  return static_cast<float>(sum);
+}
+
+// Sums of a multiple of kLanes numbers, in double: lane by lane, so that they can go on at once.
+ESPALIER_MULTIVERSION
+float Dot(const float* a, const float* b, int64_t size) {
+  double lanes[kLanes] = {};
+  for (int64_t m = 0; m < size; m += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] += static_cast<double>(a[m + lane]) * b[m + lane];
+    }
+  }
+  return SumOf(lanes);
+}
+
+// Clears `delta` where `out` is 0, and returns what is left of it in sum.
+ESPALIER_MULTIVERSION
+float ReluGradient(const float* __restrict out, int64_t size, float* __restrict delta) {
+  for (int64_t m = 0; m < size; ++m) delta[m] = out[m] > 0 ? delta[m] : 0.0F;
+  double lanes[kLanes] = {};
+  for (int64_t m = 0; m < size; m += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += delta[m + lane];
+  }
+  return SumOf(lanes);
 }
 
 // Where the tensors stand in the layout.
@@ -90,18 +120,22 @@ class NeuMfPass {
     gmf_items_ = items.Expand(tensors[Places::kGmfItems]);
     const std::vector<float> mlp_users = users.Expand(tensors[places_.mlp_users()]);
     const std::vector<float> mlp_items = items.Expand(tensors[Places::kMlpItems]);
-    for (int64_t d = 0; d < dimensions_; ++d) {
-      float* gmf = gmf_.data() + d * stride_;
-      float* of_user = input_.data() + d * stride_;
-      float* of_item = input_.data() + (dimensions_ + d) * stride_;
-      for (int64_t m = 0; m < size_; ++m) {
-        const int64_t u = users.index[m] * dimensions_ + d;
-        const int64_t i = items.index[m] * dimensions_ + d;
-        gmf[m] = gmf_users_[u] * gmf_items_[i];
-        of_user[m] = mlp_users[u];
-        of_item[m] = mlp_items[i];
+    float* of_user = input_.data();
+    float* of_item = input_.data() + dimensions_ * stride_;
+    // Example by example: its rows are scattered, those of the matrices go on.
+    for (int64_t m = 0; m < size_; ++m) {
+      const int64_t u = users.index[m] * dimensions_;
+      const int64_t i = items.index[m] * dimensions_;
+      for (int64_t d = 0; d < dimensions_; ++d) {
+        gmf_.data()[d * stride_ + m] = gmf_users_[u + d] * gmf_items_[i + d];
+        of_user[d * stride_ + m] = mlp_users[u + d];
+        of_item[d * stride_ + m] = mlp_items[i + d];
       }
-      for (float* row : {gmf, of_user, of_item}) std::fill(row + size_, row + width_, 0.0F);
+    }
+    for (int64_t d = 0; d < dimensions_; ++d) {
+      for (float* matrix : {gmf_.data(), of_user, of_item}) {
+        std::fill(matrix + d * stride_ + size_, matrix + d * stride_ + width_, 0.0F);
+      }
     }
     for (size_t l = 0; l < layers_.size(); ++l) ForwardLayer(l, tensors, dropout_key);
     Predict(tensors);
@@ -176,10 +210,10 @@ template <typename Factor>
 std::vector<float> SumByRow(const TouchedRows& touched, const float* matrix, int64_t stride,
                             int64_t dimensions, const Factor& factor) {
   std::vector<float> sums(touched.rows.size() * dimensions);
-  for (int64_t d = 0; d < dimensions; ++d) {
-    for (size_t m = 0; m < touched.index.size(); ++m) {
-      sums[touched.index[m] * dimensions + d] +=
-          matrix[d * stride + static_cast<int64_t>(m)] * factor(m, d);
+  for (size_t m = 0; m < touched.index.size(); ++m) {
+    float* sum = sums.data() + touched.index[m] * dimensions;
+    for (int64_t d = 0; d < dimensions; ++d) {
+      sum[d] += matrix[d * stride + static_cast<int64_t>(m)] * factor(m, d);
     }
   }
   return sums;
@@ -194,14 +228,8 @@ std::vector<std::vector<float>> NeuMfPass::BackwardLayers(std::span<const RowTen
     DenseLayer& layer = layers_[l];
     std::vector<float> bias(layer.units);
     for (int64_t unit = 0; unit < layer.units; ++unit) {
-      float* of_unit = delta.data() + unit * stride_;
-      const float* out = layer.output.data() + unit * stride_;
-      double sum = 0;
-      for (int64_t m = 0; m < width_; ++m) {
-        if (out[m] <= 0) of_unit[m] = 0;
-        sum += of_unit[m];
-      }
-      bias[unit] = static_cast<float>(sum);
+      bias[unit] =
+          ReluGradient(layer.output.data() + unit * stride_, width_, delta.data() + unit * stride_);
     }
     std::vector<float> weight(layer.units * layer.inputs);
     layer.product.Gradient(delta.data(), InputOf(l), width_, weight.data());
@@ -227,9 +255,7 @@ void NeuMfPass::Backward(std::span<const RowTensor> tensors, const TouchedRows& 
   const float* of_score = scores_.data();
   std::vector<float> prediction(features());
   for (int64_t f = 0; f < features(); ++f) {
-    double sum = 0;
-    for (int64_t m = 0; m < size_; ++m) sum += static_cast<double>(of_score[m]) * Feature(f)[m];
-    prediction[f] = static_cast<float>(sum);
+    prediction[f] = Dot(of_score, Feature(f), width_);
   }
   double bias_sum = 0;
   for (int64_t m = 0; m < size_; ++m) bias_sum += of_score[m];

@@ -47,13 +47,16 @@ double PairLoss(const Pairs& pairs, float* scores) {
   return loss;
 }
 
-TouchedRows::TouchedRows(std::span<const int32_t> of_examples)
-    : rows(of_examples.begin(), of_examples.end()) {
-  std::ranges::sort(rows);
-  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
-  index.reserve(of_examples.size());
-  for (const int32_t row : of_examples) {
-    index.push_back(std::lower_bound(rows.begin(), rows.end(), row) - rows.begin());
+TouchedRows::TouchedRows(std::span<const int32_t> of_examples) : index(of_examples.size()) {
+  // Sorted together with the examples, so that none has to be looked up again.
+  std::vector<uint64_t> keys(of_examples.size());
+  for (size_t m = 0; m < keys.size(); ++m)
+    keys[m] = static_cast<uint64_t>(of_examples[m]) << 32 | m;
+  std::ranges::sort(keys);
+  for (const uint64_t key : keys) {
+    const auto row = static_cast<int32_t>(key >> 32);
+    if (rows.empty() || rows.back() != row) rows.push_back(row);
+    index[key & 0xFFFFFFFF] = static_cast<int64_t>(rows.size()) - 1;
   }
 }
 

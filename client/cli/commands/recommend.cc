@@ -14,7 +14,8 @@ Examples:
   espalier recommend my-job-20 --user 42 -k 5 -o json
 
 Items that the user had in training are left out. A worker that has the data
-set computes the answer, so one must be connected.)";
+set computes the answer, so one must be connected: the user's own, where rows
+of users stay on workers (model.recommender.private_users).)";
 
 absl::StatusOr<int> Recommend(Context& context, const v1::RecommendRequest& request) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());

@@ -57,9 +57,9 @@ class GmpProgram : public TrainingProgram {
 
  private:
   bool IsPruningRound(int64_t round) const {
+    if (round == options_.end_round) return true;
     if (round <= options_.begin_round || round > options_.end_round) return false;
-    return round == options_.end_round ||
-           (round - options_.begin_round) % options_.update_every == 0;
+    return (round - options_.begin_round) % options_.update_every == 0;
   }
 
   // Weights that a tensor of `size` keeps after the pruning of `round`, `last` in the end.
@@ -80,12 +80,14 @@ config::ParameterSchema GmpParameters() {
   for (config::Parameter& parameter : schema) {
     if (parameter.name == "density") parameter.doc += " Reached at end_round.";
   }
-  schema.push_back({.name = "begin_round",
-                    .default_value = int64_t{0},
-                    .doc = "Rounds that are trained dense before the schedule begins.",
-                    .min = 0,
-                    .max = 1000000,
-                    .choices = {}});
+  schema.push_back(
+      {.name = "begin_round",
+       .default_value = int64_t{0},
+       .doc = "Rounds that are trained dense before the schedule begins; equal to end_round: all "
+              "weights are pruned at once.",
+       .min = 0,
+       .max = 1000000,
+       .choices = {}});
   schema.push_back({.name = "end_round",
                     .default_value = int64_t{0},
                     .doc =
@@ -123,10 +125,10 @@ void ValidateGmp(const v1::JobSpec& spec, const config::Parameters& parameters,
                      "federation.rounds",
                      end, rounds)});
   }
-  if (parameters.Int("begin_round") >= end) {
+  if (parameters.Int("begin_round") > end) {
     violations.push_back({"method.parameters.begin_round",
-                          fmt::format("expected a round before end_round ({}), found {}; lower it",
-                                      end, parameters.Int("begin_round"))});
+                          fmt::format("expected at most end_round ({}), found {}; lower it", end,
+                                      parameters.Int("begin_round"))});
   }
 }
 

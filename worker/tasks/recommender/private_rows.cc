@@ -57,18 +57,6 @@ std::optional<int32_t> RoundOf(std::string_view name, const std::string& partici
   return round;
 }
 
-// Rounds of which there are rows, ascending.
-std::vector<int32_t> RoundsIn(const std::string& directory, const std::string& participant) {
-  std::vector<int32_t> rounds;
-  const auto names = io::PosixFileSystem().List(directory);
-  if (!names.ok()) return rounds;  // no job has been here
-  for (const std::string& name : *names) {
-    if (const auto round = RoundOf(name, participant)) rounds.push_back(*round);
-  }
-  std::sort(rounds.begin(), rounds.end());
-  return rounds;
-}
-
 void PutBlock(std::string_view block, std::string& out) {
   const uint64_t size = block.size();
   out.append(reinterpret_cast<const char*>(&size), sizeof(size));
@@ -151,7 +139,8 @@ absl::StatusOr<std::optional<tensor::ModelState>> PrivateRows::Load(
     const v1::Task& task, int32_t round,
     const std::shared_ptr<const tensor::ModelLayout>& layout) const {
   ESPALIER_ASSIGN_OR_RETURN(const std::string directory, DirectoryOf(task));
-  std::vector<int32_t> rounds = RoundsIn(directory, task.participant());
+  ESPALIER_ASSIGN_OR_RETURN(auto kept, Kept(task));
+  std::vector<int32_t>& rounds = kept[task.participant()];
   std::erase_if(rounds, [round](int32_t known) { return known > round; });
   if (rounds.empty()) return std::nullopt;
   const std::string path = directory + "/" + FileName(task.participant(), rounds.back());
@@ -161,6 +150,20 @@ absl::StatusOr<std::optional<tensor::ModelState>> PrivateRows::Load(
   return rows;
 }
 
+absl::StatusOr<std::map<std::string, std::vector<int32_t>>> PrivateRows::Kept(
+    const v1::Task& task) const {
+  ESPALIER_ASSIGN_OR_RETURN(const std::string directory, DirectoryOf(task));
+  std::map<std::string, std::vector<int32_t>> kept;
+  const auto names = io::PosixFileSystem().List(directory);
+  if (!names.ok()) return kept;  // no job has been here
+  for (const std::string& name : *names) {
+    const std::string participant = name.substr(0, name.find_last_of('-'));
+    if (const auto round = RoundOf(name, participant)) kept[participant].push_back(*round);
+  }
+  for (auto& [participant, rounds] : kept) std::sort(rounds.begin(), rounds.end());
+  return kept;
+}
+
 absl::Status PrivateRows::Save(const v1::Task& task, const tensor::ModelState& rows) const {
   ESPALIER_ASSIGN_OR_RETURN(const std::string directory, DirectoryOf(task));
   io::FileSystem& files = io::PosixFileSystem();
@@ -168,7 +171,8 @@ absl::Status PrivateRows::Save(const v1::Task& task, const tensor::ModelState& r
   ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, Encode(rows));
   ESPALIER_RETURN_IF_ERROR(io::WriteAtomically(
       files, directory + "/" + FileName(task.participant(), task.round()), bytes));
-  std::vector<int32_t> before = RoundsIn(directory, task.participant());
+  ESPALIER_ASSIGN_OR_RETURN(auto kept, Kept(task));
+  std::vector<int32_t>& before = kept[task.participant()];
   // Later rounds are those of an earlier job of this name.
   std::vector<int32_t> gone;
   for (const int32_t round : before) {

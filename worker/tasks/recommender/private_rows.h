@@ -10,9 +10,11 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -29,6 +31,9 @@ class PrivateRows {
   absl::StatusOr<std::optional<tensor::ModelState>> Load(
       const v1::Task& task, int32_t round,
       const std::shared_ptr<const tensor::ModelLayout>& layout) const;
+
+  // Participants of the task's job whose rows are here, with the rounds of them, ascending.
+  absl::StatusOr<std::map<std::string, std::vector<int32_t>>> Kept(const v1::Task& task) const;
 
   // Keeps what round `task.round` left, and removes what is older than the round before.
   absl::Status Save(const v1::Task& task, const tensor::ModelState& rows) const;

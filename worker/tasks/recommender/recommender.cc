@@ -56,7 +56,7 @@ absl::StatusOr<recommender::Interactions> RowsOf(int64_t items, int32_t all_user
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const ParticipantInteractions>> Recommenders::GetInteractions(
+absl::StatusOr<std::shared_ptr<const data::InteractionData>> Recommenders::GetData(
     const v1::Task& task) {
   const std::string data_key = task.data().SerializeAsString() + "/" + std::to_string(task.seed());
   if (data_ == nullptr || data_key != data_key_) {
@@ -66,12 +66,19 @@ absl::StatusOr<std::shared_ptr<const ParticipantInteractions>> Recommenders::Get
     data_key_ = data_key;
   }
   ESPALIER_RETURN_IF_ERROR(CheckSizes(task, *data_));
-  // A single shard is the whole, so that evaluation keeps the lists and model of training.
-  const bool whole = task.evaluate().whole_test_split() || task.has_recommend() ||
-                     task.data().partition().shards() == 1;
+  return data_;
+}
+
+absl::StatusOr<std::shared_ptr<const ParticipantInteractions>> Recommenders::GetInteractions(
+    const v1::Task& task) {
+  ESPALIER_RETURN_IF_ERROR(GetData(task).status());
   const v1::RecommenderSpec& model = task.model().spec().recommender();
+  // A single shard is the whole, so that evaluation keeps the lists and model of training.
+  const bool whole = task.evaluate().whole_test_split() ||
+                     (task.has_recommend() && !model.private_users()) ||
+                     task.data().partition().shards() == 1;
   const std::string key =
-      fmt::format("{}/{}/{}/{}", data_key, whole ? "whole" : std::to_string(task.shard()),
+      fmt::format("{}/{}/{}/{}", data_key_, whole ? "whole" : std::to_string(task.shard()),
                   model.items(), model.private_users());
   if (mine_ != nullptr && key == mine_key_) return mine_;
   mine_ = nullptr;

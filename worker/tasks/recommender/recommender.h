@@ -39,6 +39,9 @@ class Recommenders {
   Recommenders(std::string data_root, std::string state_dir, int threads)
       : data_root_(std::move(data_root)), rows_(std::move(state_dir)), threads_(threads) {}
 
+  // The whole data set.
+  absl::StatusOr<std::shared_ptr<const data::InteractionData>> GetData(const v1::Task& task);
+
   absl::StatusOr<std::shared_ptr<const ParticipantInteractions>> GetInteractions(
       const v1::Task& task);
 

@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -60,6 +62,44 @@ absl::StatusOr<int32_t> UserOf(const v1::RecommendTask& task, const data::Intera
                   data::Quote(data.user_ids.Name(data.users - 1)), data::Quote(task.user())));
 }
 
+// The participant whose rows have the user's: the user's shard, by the name that the coordinator
+// gives shards, or with local data the one that this worker is.
+absl::StatusOr<v1::Task> AsOwner(const v1::Task& task, int32_t users, int32_t user,
+                                 const std::map<std::string, std::vector<int32_t>>& kept) {
+  v1::Task own = task;
+  const v1::Partition& partition = task.data().partition();
+  if (partition.kind() == v1::Partition::KIND_LOCAL) {
+    if (!kept.empty()) own.set_participant(kept.begin()->first);
+    return own;
+  }
+  for (int shard = 0; shard < partition.shards(); ++shard) {
+    ESPALIER_ASSIGN_OR_RETURN(const std::vector<int32_t> mine,
+                              data::UsersOfShard(users, partition, task.seed(), shard));
+    if (!std::ranges::binary_search(mine, user)) continue;
+    own.set_shard(shard);
+    own.set_participant(fmt::format("shard-{}", shard));
+    break;
+  }
+  return own;
+}
+
+// `task` as the owner of the user, when the rows of its round are here.
+absl::StatusOr<v1::Task> TaskOfOwner(Surroundings& surroundings, const v1::Task& task,
+                                     int32_t users, int32_t user) {
+  ESPALIER_ASSIGN_OR_RETURN(auto kept, surroundings.recommenders.rows().Kept(task));
+  ESPALIER_ASSIGN_OR_RETURN(v1::Task own, AsOwner(task, users, user, kept));
+  const std::vector<int32_t>& rounds = kept[own.participant()];
+  if (!rounds.empty() && rounds.front() <= task.round()) return own;
+  return base::FailedPrecondition(
+      "PRIVATE_ROWS_MISSING",
+      fmt::format(
+          "expected the row of user {} ({} of {}) after round {} in this worker's "
+          "--state-dir, found {}; connect the worker that trained the user, and ask for the "
+          "job's last checkpoint: rows of the newest two rounds are kept",
+          data::Quote(task.recommend().user()), own.participant(), task.job(), task.round(),
+          rounds.empty() ? "none" : fmt::format("rounds {}", fmt::join(rounds, ", "))));
+}
+
 }  // namespace
 
 absl::StatusOr<Partial> RunRecommenderEvaluate(
@@ -95,9 +135,17 @@ absl::StatusOr<Partial> RunRecommenderEvaluate(
 
 absl::StatusOr<Partial> RunRecommend(Surroundings& surroundings, const v1::Task& task,
                                      const std::shared_ptr<const tensor::ModelState>& model) {
-  ESPALIER_ASSIGN_OR_RETURN(const auto mine, surroundings.recommenders.GetInteractions(task));
-  ESPALIER_ASSIGN_OR_RETURN(const int32_t user, UserOf(task.recommend(), *mine->data));
-  ESPALIER_ASSIGN_OR_RETURN(RecommenderModel * ranked, ModelOf(surroundings, task, model, *mine));
+  ESPALIER_ASSIGN_OR_RETURN(const auto data, surroundings.recommenders.GetData(task));
+  ESPALIER_ASSIGN_OR_RETURN(const int32_t number, UserOf(task.recommend(), *data));
+  v1::Task own = task;
+  if (task.model().spec().recommender().private_users()) {
+    ESPALIER_ASSIGN_OR_RETURN(own, TaskOfOwner(surroundings, task, data->users, number));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const auto mine, surroundings.recommenders.GetInteractions(own));
+  ESPALIER_ASSIGN_OR_RETURN(RecommenderModel * ranked, ModelOf(surroundings, own, model, *mine));
+  // The lists have the owner's users, in order.
+  const auto user =
+      static_cast<int32_t>(std::ranges::lower_bound(mine->users, number) - mine->users.begin());
   const auto scorer = ranked->MakeScorer(mine->had);
   Partial partial;
   partial.header.set_examples(1);

@@ -200,6 +200,19 @@ TEST(JobFileTest, OverridesReplaceValues) {
   EXPECT_EQ(spec.method().name(), "static");
 }
 
+TEST(JobFileTest, NullLeavesAFieldOut) {
+  std::vector<Violation> violations;
+  v1::JobSpec spec = ParseJobFile(kJob, violations).spec;
+  ASSERT_TRUE(spec.has_federation());
+  for (const char* assignment : {"federation=null", "method.parameters=null", "seed=null"}) {
+    ApplyOverride(assignment, spec, violations);
+  }
+  EXPECT_THAT(Lines(violations), IsEmpty());
+  EXPECT_FALSE(spec.has_federation());
+  EXPECT_TRUE(spec.method().parameters().empty());
+  EXPECT_EQ(spec.seed(), 0);
+}
+
 TEST(JobFileTest, BadOverridesAreExplained) {
   const std::pair<const char*, const char*> cases[] = {
       {"rounds", "expected a field and its value"},
@@ -214,6 +227,7 @@ TEST(JobFileTest, BadOverridesAreExplained) {
       {"model.layers[x].linear.units=5", "expected a path"},
       {"federation.rounds=many", "expected a whole number"},
       {"federation.rounds={", "not YAML"},
+      {"federation.rounds=", "expected a value, or null"},
   };
   for (const auto& [assignment, expected] : cases) {
     std::vector<Violation> violations;

@@ -67,6 +67,20 @@ TEST(GmpTest, PrunesEveryFewRoundsBetweenBeginAndEnd) {
   EXPECT_THAT(rounds, ElementsAre(6, 10, 12)) << "the last pruning is at end_round in any case";
 }
 
+TEST(GmpTest, OneShotPrunesOnceAndGoesOnWithWhatIsLeft) {
+  v1::JobSpec at_once = Job(8);
+  SetInt(at_once, "begin_round", 5);
+  SetInt(at_once, "end_round", 5);
+  v1::JobSpec rarely = Job(8);
+  SetInt(rarely, "update_every", 1000);  // at three quarters of the rounds
+  for (const auto& [spec, last_dense] : {std::pair{at_once, 5}, {rarely, 6}}) {
+    for (const v1::RoundSummary& round : Trace(spec).rounds) {
+      EXPECT_EQ(round.active_weights(), round.round() <= last_dense ? 10000 : 1000);
+      EXPECT_EQ(round.weights_changed(), round.round() == last_dense ? 9000 : 0);
+    }
+  }
+}
+
 TEST(GmpTest, WhatIsPrunedIsTheSmallestMagnitudesAndNeverComesBack) {
   v1::JobSpec spec = Job(6);
   const test::JobTrace trace = Trace(spec, 2);
@@ -125,10 +139,10 @@ TEST(GmpTest, SchedulesThatDoNotFitTheRoundsAreRefused) {
   EXPECT_EQ(Violations(spec)[0].field, "method.parameters.end_round");
   EXPECT_THAT(Violations(spec)[0].description, HasSubstr("found 10 of 10 rounds"));
   SetInt(spec, "end_round", 5);
-  SetInt(spec, "begin_round", 5);
+  SetInt(spec, "begin_round", 6);
   ASSERT_EQ(Violations(spec).size(), 1u);
   EXPECT_EQ(Violations(spec)[0].field, "method.parameters.begin_round");
-  SetInt(spec, "begin_round", 4);
+  SetInt(spec, "begin_round", 5);
   EXPECT_TRUE(Violations(spec).empty());
   EXPECT_EQ(Violations(Job(1)).size(), 1u) << "one round leaves no time to prune";
 }

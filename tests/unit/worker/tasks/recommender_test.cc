@@ -239,5 +239,47 @@ TEST_F(RecommenderTaskTest, EveryShardHasItsOwnUsers) {
   EXPECT_EQ(seen.size(), static_cast<size_t>(kUsers));
 }
 
+TEST_F(RecommenderTaskTest, AQuestionIsAnsweredWithTheRowsOfItsRound) {
+  constexpr int kShards = 3;
+  auto model = std::make_shared<tensor::ModelState>(*Model(Task(true, kShards)));
+  for (int round = 1; round <= 40; ++round) {
+    for (int shard = 0; shard < kShards; ++shard) {
+      v1::Task train = Train(Task(true, kShards));
+      train.set_round(round);
+      train.set_shard(shard);
+      train.set_participant("shard-" + std::to_string(shard));
+      const auto trained = Run(train, model, "w" + std::to_string(shard));
+      ASSERT_TRUE(trained.ok()) << trained.status();
+      model->values = Floats(trained->body);
+    }
+  }
+  int answered = 0;
+  int of_their_parity = 0;
+  for (int user = 0; user < kUsers; ++user) {
+    v1::Task question = Task(true, kShards);
+    question.set_participant("question");
+    question.mutable_recommend()->set_user(std::to_string(user));
+    question.mutable_recommend()->set_k(1);
+    for (int shard = 0; shard < kShards; ++shard) {
+      question.set_round(40);
+      const auto answer = Run(question, model, "w" + std::to_string(shard));
+      if (!answer.ok()) {
+        EXPECT_EQ(base::ReasonOf(answer.status()), "PRIVATE_ROWS_MISSING");
+        continue;
+      }
+      ++answered;
+      ASSERT_EQ(answer->header.recommended_size(), 1);
+      // The one item of its parity that the user was not trained on.
+      if (std::stoi(answer->header.recommended(0).item()) % 2 == user % 2) ++of_their_parity;
+      question.set_round(38);
+      const auto before = Run(question, model, "w" + std::to_string(shard));
+      EXPECT_EQ(base::ReasonOf(before.status()), "PRIVATE_ROWS_MISSING");
+      EXPECT_THAT(base::MessageOf(before.status()), HasSubstr("rounds 39, 40"));
+    }
+  }
+  EXPECT_EQ(answered, kUsers);
+  EXPECT_GT(of_their_parity, kUsers * 3 / 4);
+}
+
 }  // namespace
 }  // namespace espalier::worker::tasks
