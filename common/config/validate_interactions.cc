@@ -1,5 +1,7 @@
 #include "common/config/validate_interactions.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 
@@ -106,13 +108,11 @@ void ValidateInteractions(const v1::JobSpec& spec, const Checker& root) {
       .Check(kind != P::KIND_LOCAL || model.private_users() || model.has_multvae(), "kind",
              "with local data each worker has users of its own, so their rows cannot be averaged; "
              "set model.recommender.private_users, or use kind: users");
-  // Data sets of interactions hold users and items alone.
-  const auto& fields = model.autoint().fields();
-  const bool sized = std::all_of(fields.begin(), fields.end(),
-                                 [](const v1::AutoIntField& field) { return field.values() > 0; });
-  root.In("model.recommender.autoint")
-      .Check(fields.empty() || !sized, "fields",
-             "no data set format has more than users and items so far; remove them");
+  for (int i = 0; i < model.autoint().fields_size(); ++i) {
+    root.In(fmt::format("model.recommender.autoint.fields[{}]", i))
+        .Check(!model.autoint().fields(i).name().empty(), "name",
+               "expected the column of the data set, such as gender or genres, found none");
+  }
   ValidateHow(spec, root.In("data.interactions"));
   ValidateRanking(spec, root.In("evaluation"));
   const Checker data = root.In("data");

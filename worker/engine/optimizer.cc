@@ -98,13 +98,32 @@ void Add(const float* __restrict term, int64_t size, float* __restrict gradient)
   for (int64_t i = 0; i < size; ++i) gradient[i] += term[i];
 }
 
+// 1 − β^t of both moments. A step of many small updates, as those of embedding rows are, asks for
+// the same again and again.
+struct BiasCorrections {
+  double beta1 = 0;
+  double beta2 = 0;
+  int64_t step = 0;
+  double first = 0;
+  double second = 0;
+};
+const BiasCorrections& CorrectionsOf(const OptimizerSpec& spec, int64_t step) {
+  thread_local BiasCorrections last;
+  if (last.step != step || last.beta1 != spec.beta1 || last.beta2 != spec.beta2) {
+    const auto t = static_cast<double>(step);
+    last = {spec.beta1, spec.beta2, step, 1.0 - std::pow(spec.beta1, t),
+            1.0 - std::pow(spec.beta2, t)};
+  }
+  return last;
+}
+
 AdamStep MakeAdamStep(const OptimizerSpec& spec, double learning_rate, int64_t step) {
-  const auto t = static_cast<double>(step);
+  const BiasCorrections& corrections = CorrectionsOf(spec, step);
   const double decay = spec.weight_decay;
-  return {.step_size = static_cast<float>(learning_rate / (1.0 - std::pow(spec.beta1, t))),
+  return {.step_size = static_cast<float>(learning_rate / corrections.first),
           .beta1 = static_cast<float>(spec.beta1),
           .beta2 = static_cast<float>(spec.beta2),
-          .second_correction = static_cast<float>(1.0 / (1.0 - std::pow(spec.beta2, t))),
+          .second_correction = static_cast<float>(1.0 / corrections.second),
           .epsilon = static_cast<float>(spec.epsilon),
           .coupled_decay = spec.decoupled_weight_decay ? 0.0F : static_cast<float>(decay),
           .shrink =

@@ -52,7 +52,7 @@ def recommenders(model, common=None):
             rows[f"{name} {density}"] = common | variant(name, f"{{density: {density}{more}}}")
             if name == "dsl":
                 rows[f"{name} {density}"]["method.parameters"] = f"{{density: {density}, update_every: 2}}"
-        # Dense for three quarters of the rounds, pruned once, fine-tuned. Its best accuracy may be the dense model's: see the last.
+        # Dense for three quarters of the rounds, pruned once, fine-tuned; the best accuracy may be the dense model's.
         rows[f"one-shot magnitude {density}"] = common | variant("gmp", f"{{density: {density}, update_every: 1000}}")
     return rows
 

@@ -13,29 +13,14 @@
 
 #include "common/base/status.h"
 #include "worker/data/errors.h"
+#include "worker/data/interactions/cells.h"
 
 namespace espalier::worker::data {
 namespace {
 
 using Format = v1::Interactions;
 
-constexpr std::string_view kBlank = " \t";
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr int64_t kMaxInteractions = std::numeric_limits<int32_t>::max();
-
-std::string_view Trim(std::string_view text) {
-  const size_t begin = text.find_first_not_of(kBlank);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kBlank) - begin + 1);
-}
-
-std::string_view Unquoted(std::string_view cell) {
-  cell = Trim(cell);
-  if (cell.size() >= 2 && cell.front() == '"' && cell.back() == '"') {
-    return cell.substr(1, cell.size() - 2);
-  }
-  return cell;
-}
 
 template <typename T>
 std::optional<T> Parse(std::string_view text) {
@@ -50,42 +35,8 @@ std::optional<double> ParseFinite(std::string_view text) {
   return value.has_value() && std::isfinite(*value) ? value : std::nullopt;
 }
 
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return lower;
-}
-
-void Split(std::string_view line, std::string_view separator,
-           std::vector<std::string_view>& cells) {
-  cells.clear();
-  for (;;) {
-    const size_t end = line.find(separator);
-    cells.push_back(Unquoted(line.substr(0, end)));
-    if (end == std::string_view::npos) return;
-    line.remove_prefix(end + separator.size());
-  }
-}
-
-template <size_t N>
-bool IsOneOf(const std::string& word, const std::array<const char*, N>& words) {
-  return std::any_of(words.begin(), words.end(), [&](const char* known) { return word == known; });
-}
-
-constexpr std::array kUserNames = {"user", "user_id", "userid", "uid"};
-constexpr std::array kItemNames = {"item",  "item_id",  "itemid", "iid",
-                                   "movie", "movie_id", "movieid"};
 constexpr std::array kRatingNames = {"rating", "score", "stars", "value"};
 constexpr std::array kTimeNames = {"time", "timestamp", "date", "ts", "unixtime"};
-
-int FindColumn(const std::vector<std::string_view>& cells, const auto& names) {
-  for (size_t i = 0; i < cells.size(); ++i) {
-    if (IsOneOf(Lower(cells[i]), names)) return static_cast<int>(i);
-  }
-  return -1;
-}
 
 std::string Line(int64_t line) { return fmt::format("line {}", line); }
 
@@ -100,15 +51,6 @@ absl::Status TooMany(const std::string& file, int64_t line_number) {
   return DatasetInvalid(
       file, {Line(line_number), fmt::format("at most {} interactions", kMaxInteractions), "more",
              "use a part of them"});
-}
-
-// Plain before compressed.
-std::optional<std::string> FindFile(const std::vector<FileEntry>& files, const std::string& name) {
-  for (const std::string& candidate : {name, name + ".gz"}) {
-    const auto same = [&](const FileEntry& file) { return file.name == candidate; };
-    if (std::any_of(files.begin(), files.end(), same)) return candidate;
-  }
-  return std::nullopt;
 }
 
 std::vector<std::string> WithEnding(const std::vector<FileEntry>& files, std::string_view beginning,
@@ -141,7 +83,8 @@ std::optional<InteractionFiles> FindPair(const std::vector<FileEntry>& files,
 
 std::optional<InteractionFiles> FindCsv(const std::vector<FileEntry>& files) {
   if (auto pair = FindPair(files, ".csv", Format::FORMAT_CSV)) return pair;
-  const std::vector<std::string> names = WithEnding(files, "", ".csv");
+  std::vector<std::string> names = WithEnding(files, "", ".csv");
+  std::erase_if(names, [](const std::string& name) { return IsFieldTable(name); });
   if (names.size() == 1) return InteractionFiles{Format::FORMAT_CSV, names[0], ""};
   return std::nullopt;
 }
@@ -193,10 +136,7 @@ std::string_view InteractionReader::Separator(std::string_view line) const {
   if (format_ == Format::FORMAT_MOVIELENS) {
     return line.find("::") != std::string_view::npos ? "::" : "\t";
   }
-  for (const std::string_view candidate : {",", ";", "\t"}) {
-    if (line.find(candidate) != std::string_view::npos) return candidate;
-  }
-  return ",";
+  return CsvSeparator(line);
 }
 
 absl::Status InteractionReader::WrongSeparator(const std::string& file, int64_t line_number,

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "worker/data/interactions/fields.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {
@@ -54,6 +55,28 @@ absl::StatusOr<recommender::Interactions> RowsOf(int64_t items, int32_t all_user
   return recommender::Interactions::Create(items, std::move(offsets), std::move(columns));
 }
 
+// Reads what AutoInt knows besides the ids, for the users of `mine`.
+absl::Status AddFields(const std::string& data_root, const v1::Task& task,
+                       ParticipantInteractions& mine) {
+  const v1::AutoIntModel& model = task.model().spec().recommender().autoint();
+  if (model.fields().empty()) return absl::OkStatus();
+  const bool local = task.data().partition().kind() == v1::Partition::KIND_LOCAL;
+  ESPALIER_ASSIGN_OR_RETURN(const auto lists,
+                            data::LoadFields(data_root, *mine.data, model, local));
+  std::vector<int32_t> items(mine.data->items);
+  std::iota(items.begin(), items.end(), 0);
+  for (int i = 0; i < model.fields_size(); ++i) {
+    const v1::AutoIntField& field = model.fields(i);
+    // With local data the model may have items that this worker has not.
+    const auto all =
+        static_cast<int32_t>(field.of_items() ? task.model().spec().recommender().items() : 0);
+    ESPALIER_ASSIGN_OR_RETURN(
+        auto values, RowsOf(field.values(), all, field.of_items() ? items : mine.users, lists[i]));
+    mine.fields.push_back(std::make_shared<const recommender::Interactions>(std::move(values)));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const data::InteractionData>> Recommenders::GetData(
@@ -78,8 +101,8 @@ absl::StatusOr<std::shared_ptr<const ParticipantInteractions>> Recommenders::Get
                      (task.has_recommend() && !model.private_users()) ||
                      task.data().partition().shards() == 1;
   const std::string key =
-      fmt::format("{}/{}/{}/{}", data_key_, whole ? "whole" : std::to_string(task.shard()),
-                  model.items(), model.private_users());
+      fmt::format("{}/{}/{}/{}/{}", data_key_, whole ? "whole" : std::to_string(task.shard()),
+                  model.items(), model.private_users(), model.autoint().SerializeAsString());
   if (mine_ != nullptr && key == mine_key_) return mine_;
   mine_ = nullptr;
   auto mine = std::make_shared<ParticipantInteractions>();
@@ -102,6 +125,7 @@ absl::StatusOr<std::shared_ptr<const ParticipantInteractions>> Recommenders::Get
     mine->users.resize(all);
     std::iota(mine->users.begin(), mine->users.end(), 0);
   }
+  ESPALIER_RETURN_IF_ERROR(AddFields(data_root_, task, *mine));
   mine_ = std::move(mine);
   mine_key_ = key;
   return mine_;
@@ -126,7 +150,8 @@ absl::StatusOr<recommender::RecommenderModel*> Recommenders::GetModel(
   ESPALIER_ASSIGN_OR_RETURN(
       model_, recommender::RecommenderModel::Create(
                   task.model().spec().recommender(), OptimizerSpecOf(training.optimizer()),
-                  std::move(topology), mine.train, std::max(1, training.batch_size()), threads_));
+                  std::move(topology), mine.train, std::max(1, training.batch_size()), threads_,
+                  mine.fields));
   model_key_ = key;
   trained_ = trained;
   return model_.get();

@@ -31,6 +31,8 @@ struct ParticipantInteractions {
   std::shared_ptr<const recommender::Interactions> train;
   recommender::Interactions had;    // training and known items: never asked for
   recommender::Interactions asked;  // what evaluation looks for
+  // AutoInt: values of each field, of the users of the rows or of all items.
+  std::vector<std::shared_ptr<const recommender::Interactions>> fields;
 };
 
 class Recommenders {

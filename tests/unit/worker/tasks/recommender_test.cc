@@ -1,5 +1,6 @@
 #include "worker/tasks/recommender/recommender.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -69,13 +70,15 @@ class RecommenderTaskTest : public ::testing::Test {
     task.mutable_evaluate()->add_top_k(5);
     return task;
   }
-  // Every tensor at density ½.
+  // Every sparsifiable tensor at density ½.
   static std::shared_ptr<const tensor::ModelState> Model(const v1::Task& task) {
     const auto layout = wire::LayoutOf(task.model().spec()).value();
     std::vector<std::shared_ptr<const tensor::Topology>> topologies;
     for (const tensor::TensorSpec& spec : *layout) {
-      topologies.push_back(std::make_shared<const tensor::Topology>(
-          sparsity::RandomTopology(spec.rows, spec.cols, spec.size() / 2, 3).value()));
+      topologies.push_back(nullptr);
+      if (!spec.sparsifiable) continue;
+      topologies.back() = std::make_shared<const tensor::Topology>(
+          sparsity::RandomTopology(spec.rows, spec.cols, spec.size() / 2, 3).value());
     }
     auto model = std::make_shared<tensor::ModelState>();
     model->topology = std::make_shared<const tensor::ModelTopology>(
@@ -237,6 +240,42 @@ TEST_F(RecommenderTaskTest, EveryShardHasItsOwnUsers) {
     EXPECT_EQ((*shared)->train->size(), (*mine)->train->size());
   }
   EXPECT_EQ(seen.size(), static_cast<size_t>(kUsers));
+}
+
+TEST_F(RecommenderTaskTest, AutoIntLearnsFromFieldsOfUsersAndItems) {
+  std::string users = "user,parity\n";
+  std::string items = "item,parity\n";
+  for (int user = 0; user < kUsers; ++user) users += fmt::format("{},{}\n", user, user % 2);
+  for (int item = 0; item < kItems; ++item) items += fmt::format("{},{}\n", item, item % 2);
+  folder_.Write("likes/users.csv", users);
+  folder_.Write("likes/items.csv", items);
+  for (const bool is_private : {false, true}) {
+    v1::Task task = Train(Task(is_private, is_private ? 2 : 1), 100);
+    v1::AutoIntModel& model =
+        *task.mutable_model()->mutable_spec()->mutable_recommender()->mutable_autoint();
+    model.set_dimensions(4);
+    model.set_layers(1);
+    model.set_units(8);
+    model.set_initial_deviation(0.1);
+    for (const bool of_items : {false, true}) {
+      v1::AutoIntField& field = *model.add_fields();
+      field.set_name("parity");
+      field.set_values(2);
+      field.set_of_items(of_items);
+    }
+    auto state = std::make_shared<tensor::ModelState>(*Model(task));
+    const auto trained = Run(task, state);
+    ASSERT_TRUE(trained.ok()) << trained.status();
+    state->values = Floats(trained->body);
+    v1::Task evaluate = task;
+    const auto evaluated = Run(Evaluate(evaluate), state);
+    ASSERT_TRUE(evaluated.ok()) << evaluated.status();
+    const auto& sums = evaluated->header.metric_sums();
+    ASSERT_EQ(sums[0].name(), "recall@5");
+    EXPECT_GT(sums[0].value(), 0.9 * static_cast<double>(evaluated->header.examples()));
+    model.mutable_fields(0)->set_values(1);
+    EXPECT_EQ(base::ReasonOf(Run(task, Model(task)).status()), "DATASET_INVALID");
+  }
 }
 
 TEST_F(RecommenderTaskTest, AQuestionIsAnsweredWithTheRowsOfItsRound) {
