@@ -348,7 +348,7 @@ absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::Open(io::Fil
                                                                          const std::string& path) {
   ESPALIER_ASSIGN_OR_RETURN(OpenedFile opened, OpenNetwork(files, path));
   return std::unique_ptr<CheckpointReader>(
-      new CheckpointReader(path, std::make_unique<Opened>(std::move(opened))));
+      new CheckpointReader(path, std::make_unique<Opened>(Opened{std::move(opened)})));
 }
 
 const CheckpointMetadata& CheckpointReader::metadata() const { return opened_->metadata.metadata; }
