@@ -115,15 +115,13 @@ TEST(NamedModelsTest, WidthClassesAndBatchNormChangeTheLayers) {
   EXPECT_TRUE(spec.name().empty());
 }
 
-constexpr char kTransformer[] =
-    "transformer { vocabulary: 256 hidden: 24 blocks: 2 heads: 4 kv_heads: 2 }";
-
 TEST(NamedModelsTest, StandardisedWeightsTakeThePlaceOfBatchNorms) {
   for (const char* name : {"resnet8", "vgg11", "lenet5"}) {
     const std::string text = std::string("name: '") + name + "' parameters { normalization: ";
     const v1::ModelSpec spec = ExplicitModel(Parse(text + "NORMALIZATION_WEIGHT }"));
+    const auto tensors = TensorsOf(spec).value();
     int scales = 0;
-    for (const ModelTensor& tensor : TensorsOf(spec).value()) {
+    for (const ModelTensor& tensor : tensors) {
       EXPECT_FALSE(tensor.spec.buffer) << tensor.spec.name;
       scales += tensor.role == TensorRole::kScale;
     }
@@ -145,6 +143,9 @@ TEST(TensorsOfTest, ScalesStandBetweenWeightsAndBias) {
                   "layers.1.weight 10 256 sparsifiable", "layers.1.bias 10"));
   EXPECT_NEAR(TensorsOf(spec).value()[1].gain, 1.7129, 1e-4);
 }
+
+constexpr char kTransformer[] =
+    "transformer { vocabulary: 256 hidden: 24 blocks: 2 heads: 4 kv_heads: 2 }";
 
 TEST(TransformerTest, TensorsHaveTheNamesAndShapesOfLlama) {
   const auto tensors = TensorsOf(Parse(kTransformer)).value();
