@@ -123,7 +123,8 @@ TEST(NamedModelsTest, StandardisedWeightsTakeThePlaceOfBatchNorms) {
     const std::string text = std::string("name: '") + name + "' parameters { normalization: ";
     const v1::ModelSpec spec = ExplicitModel(Parse(text + "NORMALIZATION_WEIGHT }"));
     int scales = 0;
-    for (const ModelTensor& tensor : TensorsOf(spec).value()) {
+    const std::vector<ModelTensor> tensors = TensorsOf(spec).value();
+    for (const ModelTensor& tensor : tensors) {
       EXPECT_FALSE(tensor.spec.buffer) << tensor.spec.name;
       scales += tensor.role == TensorRole::kScale;
     }
