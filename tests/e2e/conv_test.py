@@ -174,6 +174,16 @@ class ConvTest(unittest.TestCase):
         stored = job["spec"]["model"]["layers"]
         self.assertTrue(stored[0]["conv2d"]["standardize"])
         self.assertNotIn("batch_norm", str([sorted(layer) for layer in stored]))
+        dense = self.cluster.run(digits_job(rounds=3, model=model, method=METHODS["dense"]))
+        prune = {
+            "model": {"pretrained": dense["name"]},
+            "data": digits_job()["data"],
+            "method": {"name": "wanda", "parameters": {"sparsity": 0.3}},
+        }
+        refused = self.cluster.cli("job", "submit", self.cluster.file(prune))
+        self.assertIn("found standardised ones (layers.0.scale)", refused.err)
+        prune["method"]["name"] = "magnitude"
+        self.assertGreater(self.cluster.run(prune)["history"][-1]["test_accuracy"], 0.5)
 
     def test_layers_that_do_not_fit_are_refused_at_their_place(self):
         model = {**MODEL, "layers": [{"max_pool": {"kernel": 9}}, {"linear": {"units": 10}}]}

@@ -1,4 +1,4 @@
-"""FedTiny on a model that was trained on the server first: a dense job on a little data, and its checkpoint by name."""
+"""FedTiny on a model that was trained on the server first: a dense job and its checkpoint by name."""
 
 import json
 import unittest

@@ -47,6 +47,22 @@ void CheckModel(const v1::JobSpec& spec, const PruningSettings* settings, const 
   }
 }
 
+// What these methods compute of a layer's outputs is by its weights as they are stored.
+void RefuseStandardizedWeights(const std::string& method, const v1::ModelSpec& model,
+                               Violations& violations) {
+  const auto tensors = wire::TensorsOf(model);
+  if (method == "magnitude" || model.layers().empty() || !tensors.ok()) return;
+  for (const wire::ModelTensor& tensor : *tensors) {
+    if (!tensor.spec.name.ends_with(".scale")) continue;
+    violations.push_back(
+        {"model.pretrained",
+         "expected convolutions that multiply by their weights, found standardised "
+         "ones (" +
+             tensor.spec.name + "); use magnitude or essential-sparsity"});
+    return;
+  }
+}
+
 // Blocks of a language model, or layers of a network.
 absl::StatusOr<int32_t> RoundsOf(const v1::JobSpec& spec, const Library& library) {
   if (IsNetwork(spec.model())) {
@@ -72,6 +88,7 @@ MethodDeclaration PruningMethod(const std::string& name, const std::string& summ
                           Violations& violations) {
             const PruningSettings settings = PruningSettingsOf(name, parameters);
             CheckModel(spec, &settings, library, violations);
+            RefuseStandardizedWeights(name, spec.model(), violations);
           },
       .make = [name, library](const v1::JobSpec& spec,
                               const config::Parameters& parameters) -> std::unique_ptr<Program> {

@@ -94,7 +94,7 @@ TEST(ModelCostTest, StandardisedWeightsExistTwice) {
     text.replace(text.find("%s"), 2, field);
     std::vector<int64_t> stored = {400, 50, 1000, 10};
     if (*field != '\0') stored.insert(stored.begin() + 1, 50);
-    return CostOf(text.c_str()).WorkerBytes(stored, v1::Training());
+    return CostOf(text).WorkerBytes(stored, v1::Training());
   };
   EXPECT_GE(bytes("standardize: true") - bytes(""), 4 * 400);
 }
