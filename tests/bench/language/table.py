@@ -51,7 +51,8 @@ SHAKESPEARE = {"source": "text/tinyshakespeare/input.txt", "parts": (0.9, 0.95),
                # Sequences; small numbers, so that all of it is a matter of minutes.
                "limits": {"train_limit": 32, "test_limit": 128},
                "choices": {"60 %": [{"refine": refine, "sign_check": "on"} for refine in HALVES],
-                           "2:4": [{"refine": "all", "sign_check": "on", "max_cycles": 1}, {"refine": "all", **MONOTONE}]}}
+                           "2:4": [{"refine": "all", "sign_check": "on", "max_cycles": 1},
+                                   {"refine": "all", **MONOTONE}]}}
 MODELS = {
     # A trained LLaMA of 260,000 parameters.
     "stories": {"source": "text/tinystories/tinystories_sample.txt", "parts": (0.6, 0.8),
@@ -101,7 +102,8 @@ class Results:
             file.unlink()
             if done.returncode != 0:
                 sys.exit(f"{job['method']} on {job['data']['dataset']}: exit code {done.returncode}\n{done.stdout}")
-            line = {"job": key, "dataset": job["data"]["dataset"], "method": job["method"], **summary(json.loads(done.stdout))}
+            line = {"job": key, "dataset": job["data"]["dataset"], "method": job["method"]}
+            line |= summary(json.loads(done.stdout))
             self.known[key] = line
             with self.path.open("a") as out:
                 out.write(json.dumps(line) + "\n")
@@ -203,8 +205,9 @@ def main():
             model = MODELS[name]
             trained = train(name, results) if "training" in model else None
             if trained:
-                print(f"\n{name}: {trained['parameters']} parameters, density {trained['density']:.3f}, validation loss by "
-                      f"round {trained['losses']}, {trained['compute_seconds'] / 60:.1f} minutes on one thread", flush=True)
+                print(f"\n{name}: {trained['parameters']} parameters, density {trained['density']:.3f}, validation "
+                      f"loss by round {trained['losses']}, {trained['compute_seconds'] / 60:.1f} minutes on one thread",
+                      flush=True)
             if not arguments.train_only:
                 print_table(name, results, trained["checkpoint"] if trained else pathlib.Path(model["pretrained"]).name)
 
