@@ -66,7 +66,8 @@ absl::StatusOr<std::unique_ptr<language::Tokenizer>> OpenTokenizer(const DataRoo
     return base::NotFound(
         "TOKENIZER_NOT_FOUND",
         fmt::format("{}: expected tokenizer.model, tokenizer.json, tokenizer.bin or tok<N>.bin "
-                    "beside the text, found none; add the model's tokenizer, or set data.text.tokenizer to bytes",
+                    "beside the text, found none; add the model's tokenizer, or set "
+                    "data.text.tokenizer to bytes",
                     spec.dataset()));
   }
   ESPALIER_ASSIGN_OR_RETURN(
