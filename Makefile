@@ -6,8 +6,9 @@ MAKEFLAGS += --no-print-directory
 BUILD_DIR := build/release
 BIN_DIR := $(BUILD_DIR)/bin
 TEST_JOBS ?= 2
+FUZZ_SECONDS ?= 60
 
-.PHONY: help deps build demo up test bench lint format clean cluster cluster-down test-cluster
+.PHONY: help deps build demo up test bench fuzz lint format clean cluster cluster-down test-cluster
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,10 @@ bench: ## Run the benchmarks
 	@cmake --preset release -DESPALIER_BUILD_BENCH=ON
 	@cmake --build --preset release
 	@tests/bench/run.sh
+
+fuzz: ## Run each fuzz target for FUZZ_SECONDS (default 60); crashes are left in build/fuzz/crashes
+	@cmake/deps/install.sh --build --test --fuzz
+	@tests/fuzz/run.sh $(FUZZ_SECONDS)
 
 lint: deps ## Check format, layering, protocol, scripts and clang-tidy
 	@test -f $(BUILD_DIR)/build.ninja || cmake --preset release

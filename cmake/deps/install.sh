@@ -23,6 +23,7 @@ list_packages() {
       ;;
     lint) printf '%s\n' 'clang-format-14|clang-format' 'clang-tidy-14|clang-tidy' \
         'libomp-14-dev|libomp-dev' shellcheck ;;
+    fuzz) printf '%s\n' 'clang-14|clang' 'libclang-rt-14-dev|libclang-rt-dev' ;;
     bench) printf '%s\n' python3-torch libopenblas0-pthread python3-matplotlib ;;
     cluster) printf '%s\n' docker.io docker-compose debootstrap 'docker-buildx|docker.io' 'docker-cli|docker.io' ;;
   esac
@@ -37,12 +38,13 @@ die() {
 
 usage() {
   cat <<'EOF'
-Usage: install.sh [--build] [--test] [--lint] [--bench] [--cluster]
+Usage: install.sh [--build] [--test] [--lint] [--fuzz] [--bench] [--cluster]
 
 Each flag names a group of packages; without flags: --build --test --lint.
   --build    compiler, libraries and oneDNN with its sparse API
   --test     GoogleTest, Python and promtool
   --lint     clang-format and clang-tidy
+  --fuzz     Clang with libFuzzer
   --bench    PyTorch and OpenBLAS to compare against, matplotlib for curves
   --cluster  Docker and debootstrap, for clusters on one machine
 
@@ -57,7 +59,7 @@ parse_arguments() {
   local argument
   for argument in "$@"; do
     case $argument in
-      --build | --test | --lint | --bench | --cluster) groups+=("${argument#--}") ;;
+      --build | --test | --lint | --fuzz | --bench | --cluster) groups+=("${argument#--}") ;;
       -h | --help) usage && exit 0 ;;
       *) usage >&2 && die "unknown argument $argument" ;;
     esac

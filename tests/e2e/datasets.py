@@ -1,6 +1,7 @@
 """Small data sets in the formats that workers read."""
 
 import gzip
+import json
 import random
 import struct
 
@@ -113,6 +114,23 @@ def write_text(folder, numbers=1500):
     folder.mkdir(parents=True)
     for part, first, count in (("train", 10_000, numbers), ("test", 10_000 + numbers, numbers // 5)):
         (folder / f"{part}.txt").write_text("".join(f"{n}\n" for n in range(first, first + count)))
+
+
+def write_tokenizer_json(folder, merges):
+    """A tokenizer.json like GPT-2's: the bytes, and the pairs in `merges`, of printable characters."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    vocabulary = {chr(byte): byte for byte in printable}
+    vocabulary |= {chr(0x100 + i): byte for i, byte in enumerate(others)}
+    for left, right in merges:
+        vocabulary[left + right] = len(vocabulary)
+    file = {
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": [list(pair) for pair in merges]},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(file))
 
 
 def text_job(rounds=3, dataset="counting", **sections):

@@ -23,6 +23,8 @@ class TransformerTest(unittest.TestCase):
         root = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         datasets.write_text(root / "counting")
         datasets.write_csv(root / "mine")
+        datasets.write_text(root / "merged")
+        datasets.write_tokenizer_json(root / "merged", ["10", "11"])
         (root / "brief").mkdir()
         (root / "brief" / "train.txt").write_text("too short")
         cls.cluster = cls.enterClassContext(cluster.Cluster(workers=2, data_root=root))
@@ -38,6 +40,24 @@ class TransformerTest(unittest.TestCase):
                 self.assertGreater(job["history"][-1]["test_accuracy"], 0.6)
                 density = 1 if name == "dense" else 0.5
                 self.assertAlmostEqual(density, job["history"][-1]["density"], delta=0.01)
+
+    def test_text_is_read_by_a_tokenizer_json(self):
+        job = text_job(2, dataset="merged", method=METHODS["dense"])
+        job["data"]["text"]["tokenizer"] = "file"
+        refused = self.cluster.wait_state(self.cluster.submit(job)["name"], "FAILED")
+        self.assertIn("258", refused["failure_message"])  # tokens, and the model has 64
+        job["model"]["transformer"]["vocabulary"] = 258
+        done = self.cluster.run(job)
+        self.assertGreater(done["history"][-1]["test_accuracy"], 0)
+        prune = {
+            "model": {"pretrained": done["latest_checkpoint"]},
+            "data": job["data"],
+            "method": {"name": "wanda"},
+        }
+        lines = [f"{number}\n" for number in range(10_000, 11_500)]  # what datasets.write_text writes
+        tokens = sum(len(line.replace("10", "a").replace("11", "b")) for line in lines)
+        examples = int(self.cluster.run(prune)["history"][0]["examples"])
+        self.assertEqual((tokens - 1) // 24, examples)
 
     def test_same_job_gives_the_same_model(self):
         jobs = [self.cluster.run(text_job(rounds=2, method=METHODS["rigl"])) for _ in range(2)]

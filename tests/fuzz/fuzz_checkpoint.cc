@@ -30,6 +30,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   const auto header = espalier::wire::DecodeSafetensorsHeader(bytes, size);
   // Most inputs end here; the others are worth a file.
-  if (header.ok()) (void)espalier::support::ReadAllWeights(Folder(), bytes);
+  if (!header.ok()) return 0;
+  (void)espalier::support::ReadAllWeights(Folder(), bytes);
+  // As a checkpoint that says its configuration itself.
+  const auto reader =
+      espalier::language::CheckpointReader::OpenFile(Folder() + "/model.safetensors");
+  if (reader.ok()) (void)espalier::support::ReadAll(**reader);
   return 0;
 }

@@ -65,8 +65,9 @@ absl::StatusOr<std::unique_ptr<language::Tokenizer>> OpenTokenizer(const DataRoo
   if (layout.tokenizer.empty()) {
     return base::NotFound(
         "TOKENIZER_NOT_FOUND",
-        fmt::format("{}: expected tokenizer.model, tokenizer.bin or tok<N>.bin beside the text, "
-                    "found none; add the model's tokenizer, or set data.text.tokenizer to bytes",
+        fmt::format("{}: expected tokenizer.model, tokenizer.json, tokenizer.bin or tok<N>.bin "
+                    "beside the text, found none; add the model's tokenizer, or set "
+                    "data.text.tokenizer to bytes",
                     spec.dataset()));
   }
   ESPALIER_ASSIGN_OR_RETURN(

@@ -96,6 +96,7 @@ class RowRefiner {
                                                 : positive_.Take(used_);
       if (pruned < 0) break;
       const double next = error + contribution_[pruned] - contribution_[grown];
+      if (options_.monotone && !(std::abs(next) < std::abs(error))) continue;
       if (options_.sign_check && Sign(next) != Sign(outcome.before)) break;
       used_[grown] = used_[pruned] = 1;
       kept[grown] = 1;

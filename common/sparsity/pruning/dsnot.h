@@ -27,6 +27,8 @@ struct DsnotOptions {
   double power = 1;         // of the variance that the regrowing key is divided by
   bool sign_check = false;  // refuse an exchange that turns the error's sign
   bool pooled_variance = false;
+  bool monotone =
+      false;  // pass over exchanges that bring |error| no closer to zero; not the paper's
 };
 
 struct DsnotResult {

@@ -57,6 +57,9 @@ void AddDsnot(config::ParameterSchema& schema) {
   schema.push_back(Choice("sign_check", "auto", {"auto", "on", "off"},
                           "Refuse exchanges that turn the error's sign. auto: on for N:M patterns "
                           "and for networks that are no language models, off otherwise."));
+  schema.push_back(Switch("monotone", false,
+                          "Pass over exchanges that do not make a row's expected error smaller. "
+                          "Not in the paper; for N:M patterns in rows of few inputs."));
   schema.push_back(
       Choice("variance", "per_sequence", {"per_sequence", "pooled"},
              "Variance of an input: mean of each sequence's (the authors' code) or over "
@@ -126,6 +129,7 @@ PruningSettings PruningSettingsOf(const std::string& method, const config::Param
   const std::string& check = parameters.Choice("sign_check");
   settings.sign_check_is_auto = check == "auto";
   settings.dsnot.sign_check = check == "on" || (check == "auto" && settings.pattern.grouped());
+  settings.dsnot.monotone = parameters.Bool("monotone");
   settings.dsnot.pooled_variance = parameters.Choice("variance") == "pooled";
   return settings;
 }

@@ -114,8 +114,9 @@ void Report(const std::vector<Layer>& layers, const std::string& name,
     exchanged += pruned.exchanged;
     kept += pruned.mask.KeptCount();
   }
-  fmt::print("| {} | {} | {} | {} | {:.1f} % |\n", name, settings.dsnot.max_cycles, before.Text(),
-             after.Text(), 100.0 * static_cast<double>(exchanged) / static_cast<double>(kept));
+  fmt::print("| {} | {}{} | {} | {} | {:.1f} % |\n", name, settings.dsnot.max_cycles,
+             settings.dsnot.monotone ? ", monotone" : "", before.Text(), after.Text(),
+             100.0 * static_cast<double>(exchanged) / static_cast<double>(kept));
 }
 
 void Run(const Options& options) {
@@ -129,13 +130,15 @@ void Run(const Options& options) {
     for (const auto& [start, criterion] :
          {std::pair<const char*, PruningCriterion>{"magnitude", PruningCriterion::kMagnitude},
           {"wanda", PruningCriterion::kWanda}}) {
-      for (const int cycles : {1, 5, 50}) {
+      for (const auto& [cycles, monotone] :
+           {std::pair{1, false}, {5, false}, {50, false}, {50, true}}) {
         PruningSettings settings;
         settings.criterion = criterion;
         settings.pattern = pattern;
         settings.refine = true;
         settings.dsnot.sign_check = true;
         settings.dsnot.max_cycles = cycles;
+        settings.dsnot.monotone = monotone;
         Report(layers, fmt::format("{}, {}", start, level), settings, options.threads);
       }
     }

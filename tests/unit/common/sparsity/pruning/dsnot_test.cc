@@ -125,6 +125,41 @@ TEST(DsnotTest, KeepsGroupsWhole) {
   }
 }
 
+TEST(DsnotTest, InGroupsThePartnerMayMakeTheErrorLargerUnlessMonotone) {
+  // The first comes back for the second, which contributes more, and of the same sign.
+  const std::vector<float> weights = {1, 2, 3, .5F};
+  ColumnMoments moments;
+  moments.sum = {2, 5, 5, 1};
+  moments.sum_squares = moments.variance = moments.pooled_variance = {1, 1, 1, 1};
+  const Pattern pattern = {.kept = 2, .group = 4};
+  const auto refine = [&](bool monotone) {
+    Mask mask = *MagnitudeMask({weights, 1, 4}, pattern, 1);
+    return RefineMask({weights, 1, 4}, moments, std::vector<float>(4, 1.0F), pattern,
+                      {.sign_check = true, .monotone = monotone}, 1, mask);
+  };
+  EXPECT_NEAR(refine(false).mean_error_before, 2.5, 1e-6);
+  EXPECT_NEAR(refine(false).mean_error_after, 2.5 + 10 - 2 + 15 - .5, 1e-6);
+  EXPECT_EQ(refine(true).exchanges, 0);
+}
+
+TEST(DsnotTest, MonotoneExchangesBringEveryRowCloser) {
+  for (const Pattern pattern : {Pattern{.kept = 2, .group = 4}, Pattern{.sparsity = .6}}) {
+    Layer row = RandomLayer(3);
+    const std::vector<float> weights = row.weights;
+    row.rows = 1;
+    int64_t exchanges = 0;
+    for (int64_t i = 0; i < 24; ++i) {
+      row.weights.assign(weights.begin() + i * row.columns,
+                         weights.begin() + (i + 1) * row.columns);
+      Mask mask;
+      const DsnotResult result = Refine(row, pattern, {.monotone = true}, 1, mask);
+      EXPECT_LE(result.mean_error_after, result.mean_error_before);
+      exchanges += result.exchanges;
+    }
+    EXPECT_GT(exchanges, 24);
+  }
+}
+
 TEST(DsnotTest, NeverTakesAColumnTwiceAndNeverPrunesOneWithoutContribution) {
   // All kept columns contribute exactly nothing: there is no exchange, whatever the error.
   const std::vector<float> weights = {5, 5, 1, 1};
