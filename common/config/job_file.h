@@ -33,7 +33,8 @@ struct JobFile {
 JobFile ParseJobFile(std::string_view yaml, std::vector<Violation>& violations);
 
 // Applies "federation.rounds=5" or "model.layers[0].linear.units=100" to a spec; the value is YAML
-// and replaces what was there; null clears the field. Missing messages are created, list items must exist.
+// and replaces what was there; null clears the field. Missing messages are created, list items must
+// exist.
 void ApplyOverride(std::string_view assignment, v1::JobSpec& spec,
                    std::vector<Violation>& violations);
 
