@@ -12,6 +12,7 @@
 
 #include "common/base/status.h"
 #include "common/language/bpe_tokenizer.h"
+#include "common/language/space_symbol.h"
 
 namespace espalier::language {
 namespace {
@@ -19,7 +20,6 @@ namespace {
 using google::protobuf::UnknownField;
 using google::protobuf::UnknownFieldSet;
 
-constexpr std::string_view kSpaceSymbol = "\xe2\x96\x81";  // ▁
 constexpr uint64_t kBpe = 2;
 
 // Field numbers of the three messages that matter.
@@ -50,14 +50,6 @@ uint64_t Number(const UnknownFieldSet& fields, int number, uint64_t fallback) {
 std::string Text(const UnknownFieldSet& fields, int number) {
   const UnknownField* field = Find(fields, number, UnknownField::TYPE_LENGTH_DELIMITED);
   return field == nullptr ? "" : field->length_delimited();
-}
-
-std::string WithSpaces(std::string text) {
-  for (size_t at = text.find(kSpaceSymbol); at != std::string::npos;
-       at = text.find(kSpaceSymbol, at)) {
-    text.replace(at, kSpaceSymbol.size(), " ");
-  }
-  return text;
 }
 
 // 0x41 of "<0x41>".

@@ -9,6 +9,7 @@
 
 #include "common/base/status.h"
 #include "common/language/pair_bpe.h"
+#include "common/language/space_symbol.h"
 #include "common/language/strict_json.h"
 
 namespace espalier::language {
@@ -21,7 +22,6 @@ constexpr int kMaxDepth = 16;
 constexpr size_t kMaxMerges = 1 << 24;  // ranks are exact as float
 // Token numbers may have gaps, of at most this many in all.
 constexpr int64_t kMaxGaps = 1 << 16;
-constexpr std::string_view kSpaceSymbol = "\xe2\x96\x81";  // ▁
 
 absl::Status Invalid(const std::string& what) {
   return base::InvalidArgument("TOKENIZER_INVALID", "tokenizer.json: " + what);
@@ -50,13 +50,6 @@ bool Flag(const json& object, const char* key, bool fallback) {
 
 std::string TypeOf(const json& component) {
   return component.is_null() ? "none" : "'" + Text(Member(component, "type")) + "'";
-}
-
-std::string WithSpaces(std::string text) {
-  for (size_t at = text.find(kSpaceSymbol); at != std::string::npos; at = text.find(kSpaceSymbol)) {
-    text.replace(at, kSpaceSymbol.size(), " ");
-  }
-  return text;
 }
 
 // Steps of a component that may be a "Sequence" of them under `key`.

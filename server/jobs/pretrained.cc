@@ -65,7 +65,15 @@ void ResolvePretrained(const checkpoint::CheckpointStore& checkpoints, bool prun
     // Read from its file, block by block.
     return model.set_pretrained(name);
   }
-  if (!HasLayers(model)) model = metadata->model_spec;
+  if (!HasLayers(model)) {
+    model.clear_pretrained();
+    if (model.ByteSizeLong() > 0) {
+      return fail(
+          "expected the layers or the name of a model, or nothing else, found other fields; the "
+          "checkpoint says the model: remove them");
+    }
+    model = metadata->model_spec;
+  }
   model.set_pretrained(name);
   if (prunes) return;
   const auto reader = checkpoints.OpenNetwork(name);

@@ -1,5 +1,7 @@
 #include "server/jobs/recommendations.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -51,6 +53,15 @@ absl::Status OtherDataOfPrivateUsers(const std::string& checkpoint) {
       "PRIVATE_USERS", "expected no other data set for " + checkpoint +
                            ": rows of its users stayed on the workers, for the users of the job's "
                            "data set; leave --data (dataset) out");
+}
+
+absl::Status SameNamesElsewhere(const std::string& dataset, int32_t workers) {
+  return base::FailedPrecondition(
+      "AMBIGUOUS_USER",
+      fmt::format("expected one connected worker that offers data set '{}', since users of the "
+                  "workers' own files may have the same names, found {}; ask while only the "
+                  "user's worker is connected",
+                  dataset, workers));
 }
 
 }  // namespace
@@ -119,7 +130,9 @@ void Recommendations::Begin(const std::shared_ptr<Question>& question,
   *plan.task.mutable_data() = model->data;
   const bool is_private = model->ref.spec().recommender().private_users();
   if (!question->request.dataset().empty()) {
-    if (is_private) return End(question, OtherDataOfPrivateUsers(model->checkpoint));
+    if (is_private && question->request.dataset() != model->data.dataset()) {
+      return End(question, OtherDataOfPrivateUsers(model->checkpoint));
+    }
     plan.task.mutable_data()->set_dataset(question->request.dataset());
   }
   plan.task.set_seed(model->seed);
@@ -136,11 +149,14 @@ void Recommendations::Begin(const std::shared_ptr<Question>& question,
                                "expected a connected worker that offers data set '" + dataset +
                                    "', found none; start one, or name another data set"));
   }
+  if (is_private && workers > 1 && model->data.partition().kind() == v1::Partition::KIND_LOCAL) {
+    return End(question, SameNamesElsewhere(dataset, workers));
+  }
   plan.participants = {{"question", 0, ""}};
   wire::SetDuration(kAnswerWithin, plan.federation.mutable_round_deadline());
   plan.federation.set_on_quorum_loss(v1::Federation::QUORUM_POLICY_FAIL);
-  // Only the workers know who has the user, or the user's row: all of them may have to be asked.
-  plan.federation.set_max_retries(std::max(kRetries, workers));
+  // Only the workers know who has the user's row: all of them may have to be asked.
+  plan.federation.set_max_retries(is_private ? std::max(kRetries, workers) : kRetries);
   plan.topology = model->topology;
   plan.reducer = reduce::MakeReducer(reduce::ReducerKind::kMetrics, nullptr, 0);
   round::StepListener listener;

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "common/base/status.h"
 #include "common/config/text.h"
 #include "common/wire/model_spec/model_spec.h"
@@ -33,6 +35,10 @@ void CheckPretrained(const MethodDeclaration& method, const std::vector<MethodDe
                              method.name)});
   }
   if (method.prunes || name.empty()) return;
+  const auto is_reported = [&](const config::Violation& violation) {
+    return violation.field == kField;
+  };
+  if (std::any_of(violations.begin(), violations.end(), is_reported)) return;
   if (!method.begins_trained) {
     std::vector<std::string> able;
     for (const MethodDeclaration& other : methods) {

@@ -180,7 +180,7 @@ class TrainedTransformerTest(unittest.TestCase):
                     ).ok().out,
                 )
 
-    def test_what_is_no_language_model_is_named(self):
+    def test_what_does_not_fit_is_named(self):
         result = self.cluster.cli(
             "job", "submit", self.cluster.file(prune_job(self.dense, "wanda") | {
                 "model": {"pretrained": "checkpoints/none-1"}

@@ -24,7 +24,9 @@ absl::StatusOr<int> Recommend(Context& context, const v1::RecommendRequest& requ
   Table table({{"RANK", true}, {"ITEM"}, {"SCORE", true}});
   int rank = 0;
   for (const v1::RecommendedItem& item : response.items()) {
-    table.Add({std::to_string(++rank), item.item(), fmt::format("{:.4f}", item.score())});
+    // Workers that keep users' rows to themselves give no scores.
+    table.Add({std::to_string(++rank), item.item(),
+               item.score() == 0 ? "" : fmt::format("{:.4f}", item.score())});
   }
   table.Print(context.out, context.out_terminal);
   return kExitDone;

@@ -122,9 +122,12 @@ class TableReader {
 
   absl::Status TakeLine(int64_t number, std::string_view line, std::vector<Column>& columns) {
     Split(line, separator_, cells_);
+    // What users are stays here: errors travel.
     const auto complain = [&](std::string expected, std::string fix) {
-      return DatasetInvalid(file_, {fmt::format("line {}", number), std::move(expected),
-                                    Quote(line), std::move(fix)});
+      return DatasetInvalid(
+          file_,
+          {fmt::format("line {}", number), std::move(expected),
+           table_.of_items ? Quote(line) : fmt::format("{} cells", cells_.size()), std::move(fix)});
     };
     if (cells_.size() != count_ || count_ < table_.columns.size() + 1) {
       return complain(

@@ -237,11 +237,35 @@ absl::StatusOr<std::shared_ptr<const InteractionData>> LoadInteractions(const st
   return LoadInteractions(opened, spec, seed);
 }
 
-absl::StatusOr<std::vector<int32_t>> UsersOfShard(int32_t users, const v1::Partition& partition,
-                                                  uint64_t seed, int shard) {
+namespace {
+
+// All users in the order in which shards take them.
+absl::StatusOr<std::vector<int32_t>> UsersInShardOrder(int32_t users,
+                                                       const v1::Partition& partition,
+                                                       uint64_t seed) {
+  if (users < partition.shards()) {
+    return base::InvalidArgument(
+        kPartitionImpossible,
+        fmt::format("expected at least one user for each of {} shards, found {} users; lower "
+                    "data.partition.shards, user_core or min_rating",
+                    partition.shards(), users));
+  }
   std::vector<int32_t> all(users);
   std::iota(all.begin(), all.end(), 0);
-  if (partition.kind() == v1::Partition::KIND_LOCAL) return all;
+  base::Rng rng(base::StreamKey(seed, "partition/users"));
+  base::Shuffle(std::span(all), rng);
+  return all;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<int32_t>> UsersOfShard(int32_t users, const v1::Partition& partition,
+                                                  uint64_t seed, int shard) {
+  if (partition.kind() == v1::Partition::KIND_LOCAL) {
+    std::vector<int32_t> all(users);
+    std::iota(all.begin(), all.end(), 0);
+    return all;
+  }
   const int64_t shards = partition.shards();
   if (shard < 0 || shard >= shards) {
     return base::InvalidArgument(
@@ -250,19 +274,21 @@ absl::StatusOr<std::vector<int32_t>> UsersOfShard(int32_t users, const v1::Parti
                     "participant",
                     shards - 1, shard));
   }
-  if (users < shards) {
-    return base::InvalidArgument(
-        kPartitionImpossible,
-        fmt::format("expected at least one user for each of {} shards, found {} users; lower "
-                    "data.partition.shards, user_core or min_rating",
-                    shards, users));
-  }
-  base::Rng rng(base::StreamKey(seed, "partition/users"));
-  base::Shuffle(std::span(all), rng);
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<int32_t> all,
+                            UsersInShardOrder(users, partition, seed));
   std::vector<int32_t> mine(all.begin() + users * int64_t{shard} / shards,
                             all.begin() + users * (int64_t{shard} + 1) / shards);
   std::sort(mine.begin(), mine.end());
   return mine;
+}
+
+absl::StatusOr<int> ShardOfUser(int32_t users, const v1::Partition& partition, uint64_t seed,
+                                int32_t user) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<int32_t> all,
+                            UsersInShardOrder(users, partition, seed));
+  const int64_t place = std::find(all.begin(), all.end(), user) - all.begin();
+  // The inverse of where UsersOfShard() cuts: the last shard that begins at or before the place.
+  return static_cast<int>(((place + 1) * partition.shards() - 1) / users);
 }
 
 absl::StatusOr<std::optional<v1::DatasetInfo>> DescribeInteractions(

@@ -97,6 +97,10 @@ absl::StatusOr<std::shared_ptr<const InteractionData>> LoadInteractions(const st
 absl::StatusOr<std::vector<int32_t>> UsersOfShard(int32_t users, const v1::Partition& partition,
                                                   uint64_t seed, int shard);
 
+// The shard that has user `user` < `users`; not for LOCAL. Errors: PARTITION_IMPOSSIBLE.
+absl::StatusOr<int> ShardOfUser(int32_t users, const v1::Partition& partition, uint64_t seed,
+                                int32_t user);
+
 // Counts for DatasetInfo when the folder's files are interactions by their names, or a CSV file
 // with a header that names a user and an item; nothing for other folders.
 absl::StatusOr<std::optional<v1::DatasetInfo>> DescribeInteractions(

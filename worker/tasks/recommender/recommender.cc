@@ -153,7 +153,8 @@ absl::StatusOr<recommender::RecommenderModel*> Recommenders::GetModel(
                   std::move(topology), mine.train, std::max(1, training.batch_size()), threads_,
                   mine.fields));
   model_key_ = key;
-  trained_ = trained;
+  // A model made for something else cannot train, whatever trained before it.
+  trained_ = task.has_train() ? trained : "";
   return model_.get();
 }
 

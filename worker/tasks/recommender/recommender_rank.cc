@@ -52,14 +52,49 @@ void AddMetric(std::string_view name, int64_t cutoff, double sum, v1::PartialHea
   metric.set_value(sum);
 }
 
-absl::StatusOr<int32_t> UserOf(const v1::RecommendTask& task, const data::InteractionData& data) {
-  const auto user = data.user_ids.Find(task.user());
-  if (user.has_value()) return *user;
+// More items than this would tell by their absence what a private user had.
+constexpr int64_t kMaxPrivateItems = 100;
+
+absl::Status CheckPrivateQuestion(const v1::RecommendTask& task,
+                                  const data::InteractionData& data) {
+  const int64_t most = std::min<int64_t>(kMaxPrivateItems, data.items / 2);
+  if (task.k() <= most) return absl::OkStatus();
+  return base::InvalidArgument(
+      "INVALID_K",
+      fmt::format("expected at most {} items for a user whose data stay on the worker (100, and "
+                  "half of the items), found {}; ask for fewer (-k)",
+                  most, task.k()));
+}
+
+// The error names other users only where they are no secret of this worker.
+absl::StatusOr<int32_t> UserOf(const v1::Task& task, const data::InteractionData& data) {
+  const std::string& user = task.recommend().user();
+  if (const auto number = data.user_ids.Find(user)) return *number;
+  const bool secret = task.model().spec().recommender().private_users() ||
+                      task.data().partition().kind() == v1::Partition::KIND_LOCAL;
+  const std::string range = secret ? ""
+                                   : fmt::format("; {} to {}", data::Quote(data.user_ids.Name(0)),
+                                                 data::Quote(data.user_ids.Name(data.users - 1)));
   return base::NotFound(
       "USER_NOT_FOUND",
-      fmt::format("expected a user of data set {} (after its filters; {} to {}), found {}",
-                  data.name, data::Quote(data.user_ids.Name(0)),
-                  data::Quote(data.user_ids.Name(data.users - 1)), data::Quote(task.user())));
+      fmt::format("expected a user of data set {} (after its filters{}), found {}", data.name,
+                  range, data::Quote(user)));
+}
+
+// With local data this worker may have been several participants: the one that trained last, at
+// the latest in `round`.
+std::string LocalParticipant(const std::map<std::string, std::vector<int32_t>>& kept,
+                             int32_t round) {
+  std::string found;
+  int32_t newest = -1;
+  for (const auto& [participant, rounds] : kept) {
+    for (const int32_t known : rounds) {
+      if (known > round || known <= newest) continue;
+      newest = known;
+      found = participant;
+    }
+  }
+  return found;
 }
 
 // The participant whose rows have the user's: the user's shard, by the name that the coordinator
@@ -69,17 +104,13 @@ absl::StatusOr<v1::Task> AsOwner(const v1::Task& task, int32_t users, int32_t us
   v1::Task own = task;
   const v1::Partition& partition = task.data().partition();
   if (partition.kind() == v1::Partition::KIND_LOCAL) {
-    if (!kept.empty()) own.set_participant(kept.begin()->first);
+    own.set_participant(LocalParticipant(kept, task.round()));
     return own;
   }
-  for (int shard = 0; shard < partition.shards(); ++shard) {
-    ESPALIER_ASSIGN_OR_RETURN(const std::vector<int32_t> mine,
-                              data::UsersOfShard(users, partition, task.seed(), shard));
-    if (!std::ranges::binary_search(mine, user)) continue;
-    own.set_shard(shard);
-    own.set_participant(fmt::format("shard-{}", shard));
-    break;
-  }
+  ESPALIER_ASSIGN_OR_RETURN(const int shard,
+                            data::ShardOfUser(users, partition, task.seed(), user));
+  own.set_shard(shard);
+  own.set_participant(fmt::format("shard-{}", shard));
   return own;
 }
 
@@ -136,9 +167,11 @@ absl::StatusOr<Partial> RunRecommenderEvaluate(
 absl::StatusOr<Partial> RunRecommend(Surroundings& surroundings, const v1::Task& task,
                                      const std::shared_ptr<const tensor::ModelState>& model) {
   ESPALIER_ASSIGN_OR_RETURN(const auto data, surroundings.recommenders.GetData(task));
-  ESPALIER_ASSIGN_OR_RETURN(const int32_t number, UserOf(task.recommend(), *data));
+  const bool is_private = task.model().spec().recommender().private_users();
+  if (is_private) ESPALIER_RETURN_IF_ERROR(CheckPrivateQuestion(task.recommend(), *data));
+  ESPALIER_ASSIGN_OR_RETURN(const int32_t number, UserOf(task, *data));
   v1::Task own = task;
-  if (task.model().spec().recommender().private_users()) {
+  if (is_private) {
     ESPALIER_ASSIGN_OR_RETURN(own, TaskOfOwner(surroundings, task, data->users, number));
   }
   ESPALIER_ASSIGN_OR_RETURN(const auto mine, surroundings.recommenders.GetInteractions(own));
@@ -153,7 +186,8 @@ absl::StatusOr<Partial> RunRecommend(Surroundings& surroundings, const v1::Task&
        TopItems(*scorer, user, mine->had.items(), mine->had.Of(user), task.recommend().k())) {
     v1::RecommendedItem& item = *partial.header.add_recommended();
     item.set_item(mine->data->item_ids.Name(ranked_item.item));
-    item.set_score(ranked_item.score);
+    // Scores against known items would give the user's row away.
+    if (!is_private) item.set_score(ranked_item.score);
   }
   return partial;
 }

@@ -15,19 +15,8 @@ namespace {
 
 using ::testing::ElementsAre;
 
-// 1 × 8 × 8 → conv 4 → batch norm → linear 20 → linear 10: three sparsifiable tensors.
-v1::JobSpec ConvJob() {
-  v1::JobSpec spec = SmallJob("fedtiny");
-  spec.clear_model();
-  v1::ModelSpec& model = *spec.mutable_model();
-  model.mutable_input_image()->set_channels(1);
-  model.mutable_input_image()->set_height(8);
-  model.mutable_input_image()->set_width(8);
-  model.set_input_features(64);
-  model.add_layers()->mutable_conv2d()->set_channels(4);
-  model.add_layers()->mutable_batch_norm();
-  AddLayer(spec, 20, v1::ACTIVATION_RELU);
-  AddLayer(spec, 10, v1::ACTIVATION_LINEAR);
+v1::JobSpec FedTinyJob() {
+  v1::JobSpec spec = ConvJob("fedtiny");
   SetDouble(spec, "density", 0.2);
   SetInt(spec, "pool_size", 3);
   SetInt(spec, "update_every", 2);
@@ -51,7 +40,7 @@ reduce::Reduced Loss(double loss) {
 }
 
 TEST(FedTinyTest, TheCandidateOfLeastLossStartsWithItsOwnStatistics) {
-  const v1::JobSpec spec = ConvJob();
+  const v1::JobSpec spec = FedTinyJob();
   const auto program = Make(spec);
   Transition transition = program->Start().value();
   const std::vector<double> losses = {2.0, 1.0, 1.0};
@@ -74,7 +63,7 @@ TEST(FedTinyTest, TheCandidateOfLeastLossStartsWithItsOwnStatistics) {
 }
 
 TEST(FedTinyTest, PooledVarianceCountsTheDistanceOfTheMeans) {
-  v1::JobSpec spec = ConvJob();
+  v1::JobSpec spec = FedTinyJob();
   SetWord(spec, "bn_variance", "pooled");
   const auto program = Make(spec);
   const Transition start = program->Start().value();
@@ -89,7 +78,7 @@ TEST(FedTinyTest, PooledVarianceCountsTheDistanceOfTheMeans) {
 }
 
 TEST(FedTinyTest, ASingleCandidateNeedsNoComparison) {
-  v1::JobSpec spec = ConvJob();
+  v1::JobSpec spec = FedTinyJob();
   SetInt(spec, "pool_size", 1);
   const auto program = Make(spec);
   const Transition start = program->Start().value();
@@ -102,7 +91,7 @@ TEST(FedTinyTest, ASingleCandidateNeedsNoComparison) {
 }
 
 TEST(FedTinyTest, AblationsLeaveStepsOut) {
-  v1::JobSpec spec = ConvJob();
+  v1::JobSpec spec = FedTinyJob();
   SetWord(spec, "selection", "vanilla");
   EXPECT_TRUE(Make(spec)->Start().value().step->task.has_evaluate());
   SetWord(spec, "selection", "first");
@@ -113,7 +102,7 @@ TEST(FedTinyTest, AblationsLeaveStepsOut) {
 }
 
 TEST(FedTinyTest, CandidatesShareTheBudgetAndTheWeightsButNotTheAllocation) {
-  const v1::ModelSpec model = ConvJob().model();
+  const v1::ModelSpec model = FedTinyJob().model();
   std::set<std::vector<int64_t>> allocations;
   const auto dense = OpenDenseSource(model, 7, nullptr).value();
   const tensor::ModelState first = PoolCandidate(model, 0.1, 7, 0, *dense).value();
@@ -131,7 +120,7 @@ TEST(FedTinyTest, CandidatesShareTheBudgetAndTheWeightsButNotTheAllocation) {
 }
 
 TEST(FedTinyTest, CandidatesKeepTheLargestMagnitudes) {
-  const v1::ModelSpec model = ConvJob().model();
+  const v1::ModelSpec model = FedTinyJob().model();
   const auto source = OpenDenseSource(model, 7, nullptr).value();
   const tensor::ModelState dense = PoolCandidate(model, 1, 7, 0, *source).value();
   const tensor::ModelState sparse = PoolCandidate(model, 0.2, 7, 0, *source).value();
@@ -163,7 +152,7 @@ std::vector<std::vector<int>> Adjusted(const v1::JobSpec& spec) {
 }
 
 TEST(FedTinyTest, LayersTakeTurnsFromTheOutputBackwards) {
-  v1::JobSpec spec = ConvJob();
+  v1::JobSpec spec = FedTinyJob();
   SetDouble(spec, "density", 0.05);  // few enough that the convolution is sparse as well
   SetWord(spec, "progressive", "layer");
   // Weights: tensors 0 (convolution), 6 and 8. Adjustments after rounds 2, 4, …, 14.
@@ -216,12 +205,12 @@ TEST(FedTinyTest, WhatTheModelOrTheJobCannotDoIsRefused) {
     MethodRegistry::Builtin().Validate(spec, found);
     return found.empty() ? "" : found[0].field;
   };
-  EXPECT_EQ(violations(ConvJob(), "pool_size", 0), "method.parameters.pool_size");
-  EXPECT_EQ(violations(ConvJob(), "blocks", 4), "method.parameters.blocks");
-  v1::JobSpec huge = ConvJob();
+  EXPECT_EQ(violations(FedTinyJob(), "pool_size", 0), "method.parameters.pool_size");
+  EXPECT_EQ(violations(FedTinyJob(), "blocks", 4), "method.parameters.blocks");
+  v1::JobSpec huge = FedTinyJob();
   huge.mutable_model()->mutable_layers(2)->mutable_linear()->set_units(10'000'000);
   EXPECT_EQ(violations(huge, "blocks", 3), "model.layers");
-  EXPECT_EQ(violations(ConvJob(), "blocks", 3), "");
+  EXPECT_EQ(violations(FedTinyJob(), "blocks", 3), "");
 }
 
 }  // namespace

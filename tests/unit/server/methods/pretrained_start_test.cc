@@ -22,19 +22,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// 1 × 8 × 8 → conv 4 → batch norm → linear 20 → linear 10.
-v1::JobSpec ConvJob(const std::string& method) {
-  v1::JobSpec spec = SmallJob(method);
-  spec.clear_model();
-  v1::ModelSpec& model = *spec.mutable_model();
-  model.mutable_input_image()->set_channels(1);
-  model.mutable_input_image()->set_height(8);
-  model.mutable_input_image()->set_width(8);
-  model.set_input_features(64);
-  model.add_layers()->mutable_conv2d()->set_channels(4);
-  model.add_layers()->mutable_batch_norm();
-  AddLayer(spec, 20, v1::ACTIVATION_RELU);
-  AddLayer(spec, 10, v1::ACTIVATION_LINEAR);
+v1::JobSpec PretrainedJob(const std::string& method) {
+  v1::JobSpec spec = ConvJob(method);
   spec.mutable_model()->set_pretrained("checkpoints/first-7");
   return spec;
 }
@@ -86,7 +75,7 @@ class PretrainedStartTest : public testing::Test {
 
 TEST_F(PretrainedStartTest, CandidatesKeepTheLargestWeightsOfTheCheckpoint) {
   for (const char* method : {"fedtiny", "fedmef"}) {
-    v1::JobSpec spec = ConvJob(method);
+    v1::JobSpec spec = PretrainedJob(method);
     SetDouble(spec, "density", 0.2);
     SetInt(spec, "pool_size", 3);
     const tensor::ModelState dense = WriteCheckpoint(spec.model());
@@ -114,13 +103,13 @@ TEST_F(PretrainedStartTest, CandidatesKeepTheLargestWeightsOfTheCheckpoint) {
 }
 
 TEST_F(PretrainedStartTest, DenseTrainingGoesOnFromAllOfIt) {
-  const v1::JobSpec spec = ConvJob("dense");
+  const v1::JobSpec spec = PretrainedJob("dense");
   const tensor::ModelState dense = WriteCheckpoint(spec.model());
   EXPECT_EQ(Make(spec)->Start().value().state.model.values, dense.values);
 }
 
 TEST_F(PretrainedStartTest, AnotherNetworkIsRefusedByItsFirstTensorThatDiffers) {
-  v1::JobSpec spec = ConvJob("fedtiny");
+  v1::JobSpec spec = PretrainedJob("fedtiny");
   WriteCheckpoint(spec.model());
   spec.mutable_model()->mutable_layers(2)->mutable_linear()->set_units(21);
   const absl::Status status = Make(spec)->Start().status();
@@ -130,13 +119,13 @@ TEST_F(PretrainedStartTest, AnotherNetworkIsRefusedByItsFirstTensorThatDiffers) 
 }
 
 TEST_F(PretrainedStartTest, ASparseCheckpointIsRefused) {
-  const v1::JobSpec spec = ConvJob("fedtiny");
+  const v1::JobSpec spec = PretrainedJob("fedtiny");
   WriteCheckpoint(spec.model(), /*sparse=*/true);
   EXPECT_EQ(base::ReasonOf(Make(spec)->Start().status()), "SPARSE_CHECKPOINT");
 }
 
 TEST_F(PretrainedStartTest, DamageIsFoundBeforeAWeightIsUsed) {
-  const v1::JobSpec spec = ConvJob("fedtiny");
+  const v1::JobSpec spec = PretrainedJob("fedtiny");
   WriteCheckpoint(spec.model());
   const std::string path = folder_ + "/first-7.safetensors";
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
@@ -147,7 +136,7 @@ TEST_F(PretrainedStartTest, DamageIsFoundBeforeAWeightIsUsed) {
 }
 
 TEST_F(PretrainedStartTest, TheModelIsReadInPiecesOfAtMostAMebibyte) {
-  v1::JobSpec spec = ConvJob("fedtiny");
+  v1::JobSpec spec = PretrainedJob("fedtiny");
   spec.mutable_model()->mutable_layers(2)->mutable_linear()->set_units(3000);
   const tensor::ModelState dense = WriteCheckpoint(spec.model());
   for (const char* name : {"", "checkpoints/first-7"}) {
@@ -172,13 +161,13 @@ TEST_F(PretrainedStartTest, OnlyMethodsThatSayItBeginWithATrainedModel) {
     EXPECT_EQ(method.prunes, config::IsPruningMethod(method.name)) << method.name;
     if (method.prunes) continue;
     std::vector<config::Violation> violations;
-    registry.Validate(ConvJob(method.name), violations);
+    registry.Validate(PretrainedJob(method.name), violations);
     EXPECT_EQ(violations.empty(), method.begins_trained) << method.name;
     if (method.begins_trained) continue;
     EXPECT_EQ(violations[0].field, "model.pretrained");
     EXPECT_THAT(violations[0].description, HasSubstr("fedtiny"));
   }
-  v1::JobSpec spec = ConvJob("fedtiny");
+  v1::JobSpec spec = PretrainedJob("fedtiny");
   spec.mutable_model()->set_pretrained("stories");
   std::vector<config::Violation> violations;
   registry.Validate(spec, violations);

@@ -12,7 +12,6 @@
 namespace espalier::server::methods {
 namespace {
 
-using test::FakeFleet;
 using ::testing::ElementsAre;
 
 v1::JobSpec SetJob() {

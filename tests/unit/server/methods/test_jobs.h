@@ -33,6 +33,22 @@ inline v1::JobSpec SmallJob(const std::string& method) {
   return spec;
 }
 
+// 1 × 8 × 8 → conv 4 → batch norm → linear 20 → linear 10: three sparsifiable tensors, 20 rounds.
+inline v1::JobSpec ConvJob(const std::string& method) {
+  v1::JobSpec spec = SmallJob(method);
+  spec.clear_model();
+  v1::ModelSpec& model = *spec.mutable_model();
+  model.mutable_input_image()->set_channels(1);
+  model.mutable_input_image()->set_height(8);
+  model.mutable_input_image()->set_width(8);
+  model.set_input_features(64);
+  model.add_layers()->mutable_conv2d()->set_channels(4);
+  model.add_layers()->mutable_batch_norm();
+  AddLayer(spec, 20, v1::ACTIVATION_RELU);
+  AddLayer(spec, 10, v1::ACTIVATION_LINEAR);
+  return spec;
+}
+
 inline void SetDouble(v1::JobSpec& spec, const std::string& name, double value) {
   (*spec.mutable_method()->mutable_parameters())[name].set_double_value(value);
 }

@@ -302,6 +302,9 @@ TEST(InteractionsTest, EveryUserIsOnExactlyOneShard) {
     ASSERT_TRUE(users.ok());
     EXPECT_GE(users->size(), 14);
     EXPECT_TRUE(std::is_sorted(users->begin(), users->end()));
+    for (const int32_t user : *users) {
+      EXPECT_EQ(ShardOfUser(100, partition, 3, user).value(), shard);
+    }
     all.insert(all.end(), users->begin(), users->end());
   }
   std::sort(all.begin(), all.end());

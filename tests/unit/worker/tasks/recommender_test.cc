@@ -93,9 +93,14 @@ class RecommenderTaskTest : public ::testing::Test {
   absl::StatusOr<Partial> Run(const v1::Task& task,
                               const std::shared_ptr<const tensor::ModelState>& model,
                               const std::string& state = "w1") const {
+    Recommenders recommenders(folder_.path(), folder_.path() + "/state/" + state, 1);
+    return RunOn(recommenders, task, model);
+  }
+  // What a worker answers that has done other tasks before.
+  absl::StatusOr<Partial> RunOn(Recommenders& recommenders, const v1::Task& task,
+                                const std::shared_ptr<const tensor::ModelState>& model) const {
     LocalData data(folder_.path());
     NetworkCache networks(1);
-    Recommenders recommenders(folder_.path(), folder_.path() + "/state/" + state, 1);
     const std::atomic<bool> cancelled = false;
     Surroundings surroundings{data, networks, recommenders, cancelled};
     if (task.has_train()) return RunRecommenderTrain(surroundings, task, model);
@@ -221,6 +226,29 @@ TEST_F(RecommenderTaskTest, CountsThatDoNotFitTheDataAreNamed) {
   const auto partial = Run(task, model);
   EXPECT_EQ(base::ReasonOf(partial.status()), "DATASET_SHAPE_MISMATCH");
   EXPECT_THAT(base::MessageOf(partial.status()), HasSubstr("model.recommender.items"));
+}
+
+TEST_F(RecommenderTaskTest, AQuestionBetweenTasksDoesNotChangeTraining) {
+  Recommenders worker(folder_.path(), folder_.path() + "/state/busy", 1);
+  v1::Task first = Train(Task(true, 2));
+  v1::Task second = first;
+  second.set_participant("shard-1");
+  second.set_shard(1);
+  const auto model = Model(first);
+  const std::string expected = Run(first, model)->body;
+  ASSERT_TRUE(RunOn(worker, first, model).ok());
+  ASSERT_TRUE(RunOn(worker, second, model).ok());
+  v1::Task ask = Task(true, 2);
+  ask.mutable_recommend()->set_k(3);
+  const auto user = worker.GetInteractions(first).value()->users.front();
+  ask.mutable_recommend()->set_user(std::to_string(user));
+  const auto answer = RunOn(worker, ask, model);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  ASSERT_EQ(answer->header.recommended_size(), 3);
+  EXPECT_EQ(answer->header.recommended(0).score(), 0) << "scores tell of the user's row";
+  EXPECT_EQ(RunOn(worker, first, model)->body, expected);
+  ask.mutable_recommend()->set_k(kItems);
+  EXPECT_EQ(base::ReasonOf(RunOn(worker, ask, model).status()), "INVALID_K");
 }
 
 TEST_F(RecommenderTaskTest, EveryShardHasItsOwnUsers) {
