@@ -254,6 +254,23 @@ TEST(BatchNormTest, RunningStatisticsFollowTheBatchAndServeEvaluation) {
   EXPECT_EQ(Values(*network), before);
 }
 
+TEST(BatchNormTest, RowsWithoutGapsGiveWhatRowsWithGapsGive) {
+  const NetworkSpec spec = ImageSpec({Norm(Activation::kTanh), Conv(4, 3, 2, 1), Norm(Activation::kRelu)});
+  std::vector<std::vector<float>> found;
+  std::vector<double> losses;
+  for (const int64_t max_batch : {16, 17}) {  // 16 fill their rows, which then are one array
+    const auto network = MakeNetwork(spec, 1, max_batch, 1, BackendKind::kOneDnn);
+    const OwnedBatch owned = MakeBatch(*network, 16);
+    found.emplace_back(network->values().size());
+    network->Gradients(owned.batch, found.back());
+    losses.push_back(network->Train(owned.batch, 0, 0).loss_sum);
+    found.push_back(Values(*network));  // with the running statistics
+  }
+  EXPECT_NEAR(losses[0], losses[1], 1e-4);
+  EXPECT_THAT(found[0], testing::Pointwise(testing::FloatNear(1e-5), found[2]));
+  EXPECT_THAT(found[1], testing::Pointwise(testing::FloatNear(1e-5), found[3]));
+}
+
 TEST(BatchNormTest, CalibrationAveragesOverBatchesAndLeavesWeightsAlone) {
   const NetworkSpec spec = ImageSpec({Norm(Activation::kLinear)});
   const auto network = MakeNetwork(spec, 1, 20, 1, BackendKind::kOneDnn);
