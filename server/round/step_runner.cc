@@ -59,6 +59,7 @@ void StepRunner::RequestTask(size_t index) {
       Participant& leased = step->participants_[index];
       leased.state = State::kLeased;
       leased.worker = worker;
+      leased.leased_at = step->clock_.Elapsed();
       if (step->listener_.on_sent) step->listener_.on_sent(step->TaskFor(leased));
     }
   };
@@ -170,8 +171,10 @@ void StepRunner::Merge(size_t index, Upload upload, std::function<void(absl::Sta
   partial->loss_sum = header->loss_sum();
   partial->correct = header->correct();
   partial->peak_memory_bytes = header->peak_memory_bytes();
-  partial->compute_seconds =
-      std::max(0.0, absl::ToDoubleSeconds(wire::FromProto(header->compute_time())));
+  // What a worker says of its time cannot be more than has passed since it has the task.
+  partial->compute_seconds = absl::ToDoubleSeconds(
+      std::clamp(wire::FromProto(header->compute_time()), absl::ZeroDuration(),
+                 std::max(absl::ZeroDuration(), clock_.Elapsed() - participants_[index].leased_at)));
   for (const v1::Metric& metric : header->metric_sums()) {
     partial->metric_sums[metric.name()] = metric.value();
   }

@@ -96,6 +96,7 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
     State state = State::kWaiting;
     std::string task_id;
     std::string worker;
+    absl::Duration leased_at;
     int losses = 0;
     std::set<std::string> failed_workers;
   };

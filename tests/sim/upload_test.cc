@@ -72,6 +72,18 @@ TEST_F(UploadSimTest, NotANumberIsRejectedAndAnotherWorkerRedoesTheShard) {
   for (const float value : loaded->state.values) EXPECT_TRUE(std::isfinite(value));
 }
 
+TEST_F(UploadSimTest, ATimeThatHasNotPassedCountsOnlyAsFarAsItHas) {
+  for (FakeWorker* each : sim_.busy()) {
+    Update update = each->Compute();
+    update.header.mutable_compute_time()->set_seconds(1'000'000);
+    sim_.Pass(absl::Seconds(2));
+    each->Send(update);
+  }
+  ExpectUnharmed();
+  // The second worker had its task for four seconds, the first one for two.
+  EXPECT_EQ(sim_.Job(name_).history(0).compute_time().seconds(), 6);
+}
+
 TEST_F(UploadSimTest, InfinityFromEveryWorkerFailsTheJob) {
   for (int i = 0; i < 8 && sim_.State(name_) == v1::Job::STATE_RUNNING; ++i) {
     for (FakeWorker* poisoner : sim_.busy()) {
