@@ -98,8 +98,7 @@ EXPERIMENTS = {
     "dsl-lightgcn": ("dsl-lightgcn.yaml", recommenders({})),
     "dsl-gowalla": ("dsl-lightgcn.yaml", recommenders({"users": 29858, "items": 40981}, GOWALLA)),
     "dsl-neumf": ("dsl-lightgcn.yaml", recommenders(ML_1M | {"lightgcn": "null", "neumf": "{}"}, {
-        "data.dataset": "ml-1m", "data.interactions": "{split: leave_one_out}", "evaluation.candidates": 100,
-        "evaluation.main_metric": "hit_rate@20", "training.batch_size": 512, "training.local_steps": 1942,
+        "data.dataset": "ml-1m", "training.batch_size": 512, "training.local_steps": 1942,
         "training.optimizer.learning_rate": 0.001, "federation.rounds": 30})),
     "dsl-multvae": ("dsl-lightgcn.yaml", recommenders(ML_1M | {"lightgcn": "null", "multvae": "{anneal_steps: 10000}"}, {
         "data.dataset": "ml-1m", "data.interactions": "{split: held_out_users}", "evaluation.top_k": "[20, 50]",

@@ -20,6 +20,7 @@ using Interactions = v1::Interactions;
 constexpr double kDefaultTestRatio = 0.2;
 constexpr double kDefaultFoldIn = 0.8;
 constexpr int32_t kDefaultHeldOutUsers = 500;
+constexpr int64_t kPairsOfSortedFile = 1000;
 
 // Interactions of users and items that are in `keep`; returns how many go.
 template <typename Keep>
@@ -98,7 +99,29 @@ Cut LeaveOneOut(size_t count, bool validate) {
   return validate ? Cut{count - 2, 0} : Cut{count - 2, 1};
 }
 
-void SplitInOrder(const Interactions& spec, ByUser& by_user, InteractionData& data) {
+// Whether the items of every user ascend, in so many places that it is not by chance: then the file
+// is sorted by item (their numbers have the order of their ids), and a user's last one tells
+// nothing of time.
+bool IsSortedByItem(int32_t users, ByUser& by_user) {
+  int64_t pairs = 0;
+  for (int32_t user = 0; user < users; ++user) {
+    const auto items = by_user.row(user);
+    if (!std::is_sorted(items.begin(), items.end())) return false;
+    pairs += std::max<int64_t>(std::ssize(items) - 1, 0);
+  }
+  return pairs >= kPairsOfSortedFile;
+}
+
+absl::Status SplitInOrder(const Interactions& spec, const std::string& file, ByUser& by_user,
+                          InteractionData& data) {
+  if (IsSortedByItem(data.users, by_user)) {
+    return DatasetInvalid(
+        file, {"",
+               "each user's interactions in the order in which they happened, as the last one is "
+               "held out",
+               "every user's items in ascending order: the file is sorted by item",
+               "use data.interactions.split: ratio, or order_by_time: true with times that differ"});
+  }
   for (int32_t user = 0; user < data.users; ++user) {
     const auto items = by_user.row(user);
     const Cut cut = LeaveOneOut(items.size(), spec.validate());
@@ -110,6 +133,7 @@ void SplitInOrder(const Interactions& spec, ByUser& by_user, InteractionData& da
         items.subspan(cut.train + cut.known, one_more ? 1 : items.size() - cut.train - cut.known),
         data.asked);
   }
+  return absl::OkStatus();
 }
 
 void SplitByRatio(double ratio, std::string_view purpose, uint64_t seed, int32_t user,
@@ -222,7 +246,9 @@ absl::Status Split(const Interactions& spec, const std::string& file, uint64_t s
                    const RawInteractions& raw, InteractionData& data) {
   ByUser by_user(raw.train, data.users);
   const Interactions::Split split = SplitOf(spec, !raw.test.empty());
-  if (split == Interactions::SPLIT_LEAVE_ONE_OUT) SplitInOrder(spec, by_user, data);
+  if (split == Interactions::SPLIT_LEAVE_ONE_OUT) {
+    ESPALIER_RETURN_IF_ERROR(SplitInOrder(spec, file, by_user, data));
+  }
   if (split == Interactions::SPLIT_HELD_OUT_USERS) {
     ESPALIER_RETURN_IF_ERROR(SplitByUsers(spec, file, seed, by_user, data));
   }

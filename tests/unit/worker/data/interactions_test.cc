@@ -1,5 +1,6 @@
 #include "worker/data/interactions/interactions.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,6 +13,7 @@
 namespace espalier::worker::data {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -121,6 +123,23 @@ TEST(InteractionsTest, RepeatedInteractionsCountOnceAndAreCounted) {
   EXPECT_THAT(Row(data->asked, 0), ElementsAre(3));
   EXPECT_EQ(data->notes.duplicates, 4);
   EXPECT_EQ(data->notes.tested_in_training, 1);
+}
+
+TEST(InteractionsTest, TheLastItemOfASortedFileIsNotHeldOut) {
+  std::string lines;
+  for (int user = 0; user < 200; ++user) {
+    for (int item = 0; item < 9; ++item) lines += fmt::format("{}::{}::5::0\n", user, user + item);
+  }
+  const DataFolder folder;
+  folder.Write("set/ratings.dat", lines);
+  const v1::DataSpec spec = Spec(v1::Interactions::SPLIT_LEAVE_ONE_OUT);
+  const absl::Status refused = LoadInteractions(folder.path(), spec, 1).status();
+  EXPECT_EQ(base::ReasonOf(refused), "DATASET_INVALID");
+  EXPECT_THAT(base::MessageOf(refused),
+              AllOf(HasSubstr("sorted by item"), HasSubstr("split: ratio")));
+  EXPECT_NE(MustLoad(folder, Spec(v1::Interactions::SPLIT_RATIO)), nullptr);
+  folder.Write("set/ratings.dat", lines + "1::0::5::0\n");  // one that is not in that order
+  EXPECT_NE(MustLoad(folder, spec), nullptr);
 }
 
 TEST(InteractionsTest, OrderIsThatOfTimeWhereAskedElseOfTheFile) {
