@@ -83,7 +83,13 @@ TINY_METHODS = {
 }
 # What the heterogeneity study compares; the table has the partition in between (Dirichlet 0.5).
 TINY_PARTITIONS = {"Dirichlet 0.1": {"data.partition.alpha": 0.1}, "iid": {"data.partition": "{kind: iid, shards: 10}"}}
-TINY_BEST = []
+TINY_BEST = (("gmp", 0.03), ("snip", 0.03), ("fedtiny", 0.03))
+
+
+# What a server trains before, on 1,000 images of its own (of which a tenth is also some participant's).
+PUBLIC = TINY | DENSE | {"data.train_limit": 1000, "data.partition": "{kind: iid, shards: 1}", "federation.rounds": 30,
+                         "evaluation.every_rounds": 30}
+ABLATIONS = [method for method in TINY_METHODS if method.startswith("fedtiny")]
 
 
 def tiny(method, density, common=TINY):
@@ -98,7 +104,7 @@ EXPERIMENTS = {
     "dsl-lightgcn": ("dsl-lightgcn.yaml", recommenders({})),
     "dsl-gowalla": ("dsl-lightgcn.yaml", recommenders({"users": 29858, "items": 40981}, GOWALLA)),
     "dsl-neumf": ("dsl-lightgcn.yaml", recommenders(ML_1M | {"lightgcn": "null", "neumf": "{}"}, {
-        "data.dataset": "ml-1m", "training.batch_size": 512, "training.local_steps": 1942,
+        "data.dataset": "ml-1m", "training.batch_size": 512, "training.local_steps": 1563,
         "training.optimizer.learning_rate": 0.001, "federation.rounds": 30})),
     "dsl-multvae": ("dsl-lightgcn.yaml", recommenders(ML_1M | {"lightgcn": "null", "multvae": "{anneal_steps: 10000}"}, {
         "data.dataset": "ml-1m", "data.interactions": "{split: held_out_users}", "evaluation.top_k": "[20, 50]",
@@ -113,23 +119,20 @@ EXPERIMENTS = {
         "set": {}, "static": variant("static", "{epsilon: 13}")}),
     "fashion-federated": ("fashion-mnist-set-federated.yaml", {
         "set": TUTORIAL, "static": TUTORIAL | variant("static", "{epsilon: 13}")}),
-    "fedtiny": ("fedtiny-cifar10.yaml", {
-        "fedtiny": {}, "fedtiny, vanilla selection": {"method.parameters.selection": "vanilla"},
-        "fedtiny, not progressive": {"method.parameters.progressive": "none"},
-        "fedtiny, neither": {"method.parameters.selection": "first", "method.parameters.progressive": "none"},
-        "rigl": variant("rigl", "{density: 0.1, update_every: 3, end_fraction: 0.5}"),
-        "static": variant("static", "{density: 0.1, distribution: erk}"), "dense": DENSE}),
     "fedtiny-table": ("fedtiny-cifar10.yaml", {"dense": TINY | DENSE} | {
         f"{method} {density}": tiny(method, density) for density in TINY_DENSITIES for method in TINY_METHODS}),
     "fedtiny-alpha": ("fedtiny-cifar10.yaml", {
         f"{method} {density}, {name}": tiny(method, density, TINY | more)
         for name, more in TINY_PARTITIONS.items() for method, density in TINY_BEST}),
+    "fedtiny-pretrained": ("fedtiny-cifar10.yaml", {f"{method} 0.01": tiny(method, 0.01) for method in ABLATIONS}),
     "mnist-10": ("mnist-set-10-workers.yaml", {"set": {}}),
     "mnist-lenet": ("mnist-rigl-lenet300.yaml", {
         "rigl": {},
         "set": variant("set", "{density: 0.02, distribution: erk, zeta: 0.3, grown_weights: zero}"),
         "static": variant("static", "{density: 0.02, distribution: erk}")}),
 }
+# Experiment: overrides of the job whose checkpoint its jobs begin with, one for each seed.
+PRETRAINING = {"fedtiny-pretrained": PUBLIC}
 
 
 def read_idx(path, header):
@@ -188,17 +191,22 @@ class Cluster:
         self.process.wait(20)
 
 
-def run_job(server, job_file, overrides, seed):
+def submit(server, job_file, overrides, seed):
+    """The job when it has ended."""
     command = [BIN, "--server", server, "job", "submit", store.ROOT / "docs" / "examples" / job_file,
                "--wait", "-o", "json", "--set", f"seed={seed}"]
     for field, value in overrides.items():
         command += ["--set", f"{field}={value}"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     job = json.loads(done.stdout or "{}")
-    if job.get("state") == "STATE_FAILED":  # a result too: most often, that training diverged
-        return {"failure": job["failure_message"]}
-    if done.returncode != 0:
+    if done.returncode != 0 and job.get("state") != "STATE_FAILED":
         sys.exit(f"{job_file} {overrides} seed {seed}: exit code {done.returncode}\n{done.stdout}")
+    return job
+
+
+def result_of(job):
+    if job["state"] == "STATE_FAILED":  # a result too: most often, that training diverged
+        return {"failure": job["failure_message"]}
     last = job["history"][-1]
     seconds = sum(float(r["duration"].rstrip("s")) for r in job["history"])
     evaluated = [r["test_accuracy"] for r in job["history"] if r.get("test_accuracy")]
@@ -218,12 +226,15 @@ def run_experiment(name, seeds, server, arguments):
     job_text = (store.ROOT / "docs" / "examples" / job_file).read_text()
     results = store.read(name, not arguments.fresh)
     # Results of another job file or other overrides are not these.
-    protocols = {row: hashlib.sha256(json.dumps([job_text, overrides], sort_keys=True).encode()).hexdigest()[:12]
+    before = PRETRAINING.get(name)
+    what = [job_text, before] if before else [job_text]
+    protocols = {row: hashlib.sha256(json.dumps([*what, overrides], sort_keys=True).encode()).hexdigest()[:12]
                  for row, overrides in rows.items()}
     known = {(r["row"], r["seed"], r.get("protocol")) for r in results}
 
     def run(seed, row):
-        result = {"row": row, "seed": seed, "protocol": protocols[row], **run_job(server, job_file, rows[row], seed)}
+        job = submit(server, job_file, rows[row] | start[seed], seed)
+        result = {"row": row, "seed": seed, "protocol": protocols[row], **result_of(job)}
         store.append(name, result)
         print(f"{name}: {row} seed {seed}: " + (f"failed: {result['failure']}" if "failure" in result else
               f"best {result['best']:.4f} last {result['last']:.4f} in {result['seconds']:.0f} s"),
@@ -233,6 +244,8 @@ def run_experiment(name, seeds, server, arguments):
     # Seed by seed: an interrupted table compares all rows.
     missing = [(seed, row) for seed, row in itertools.product(range(1, seeds + 1), rows)
                if (row, seed, protocols[row]) not in known]
+    start = {seed: {"model.pretrained": submit(server, job_file, before, seed + 100)["latest_checkpoint"]} if before else {}
+             for seed in {seed for seed, _ in missing}}
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         results += pool.map(run, *zip(*missing)) if missing else []
     return [r for r in results if r.get("protocol") in protocols.values()]
