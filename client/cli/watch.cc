@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "client/cli/format.h"
 #include "client/cli/progress.h"
@@ -81,15 +82,19 @@ absl::StatusOr<v1::Job> ObserveJob(client::Client& client, const std::string& na
   };
   {
     WaitExplainer explainer(client, name, note);
+    bool lost = false;  // said once, however many attempts follow
     ESPALIER_RETURN_IF_ERROR(client.WatchJob(
         name, after_sequence,
         [&](const v1::JobEvent& event) {
           explainer.EventSeen();
+          lost = false;
           const std::lock_guard lock(mutex);
           observer.on_event(event);
         },
         [&](const absl::Status& broken) {
-          note("connection lost, trying again: " + base::MessageOf(broken));
+          if (!std::exchange(lost, true)) {
+            note("connection lost, trying again: " + base::MessageOf(broken));
+          }
         },
         stop, deadline));
   }

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import tempfile
+import time
 import unittest
 
 import cluster
@@ -103,6 +104,16 @@ class WorkerFaultsTest(unittest.TestCase):
         own.workers["w1"].send(signal.SIGTERM)
         self.assertEqual(0, own.workers["w1"].wait())
         self.assertEqual(self.undisturbed, own.wait_state(name, "SUCCEEDED")["model_hash"])
+
+    def test_watching_tells_once_that_the_coordinator_is_gone(self):
+        own, name = self.start(1)
+        watch = own.background("job", "watch", name)
+        eventually("the watch has begun", lambda: "round" in watch.errors())
+        own.coordinator.send(signal.SIGKILL)
+        eventually("it tells", lambda: "connection lost" in watch.errors())
+        time.sleep(3)  # of attempts
+        self.assertTrue(watch.running())
+        self.assertEqual(1, watch.errors().count("connection lost"))
 
     def test_worker_outlives_its_coordinator(self):
         own = self.enterContext(cluster.Cluster(1))
