@@ -111,7 +111,7 @@ class WorkerFaultsTest(unittest.TestCase):
         eventually("the watch has begun", lambda: "round" in watch.errors())
         own.coordinator.send(signal.SIGKILL)
         eventually("it tells", lambda: "connection lost" in watch.errors())
-        time.sleep(3)  # of attempts
+        time.sleep(3)  # a handful of attempts, none of which it should tell of: nothing to wait for
         self.assertTrue(watch.running())
         self.assertEqual(1, watch.errors().count("connection lost"))
 

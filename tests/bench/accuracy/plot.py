@@ -10,7 +10,6 @@ Reads its own and recorded results. A line is the mean over seeds, its band one 
 import argparse
 import collections
 import pathlib
-import re
 import statistics
 import sys
 
@@ -19,15 +18,15 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot  # noqa: E402  (the backend comes first)
 
+import run  # noqa: E402
 import store  # noqa: E402
 
 
 def arrange_curves(results):
-    """{density or None: {method: {round: [accuracy of each seed]}}}"""
+    """{density (and condition) or None: {method: {round: [accuracy of each seed]}}}"""
     panels = collections.defaultdict(lambda: collections.defaultdict(lambda: collections.defaultdict(list)))
     for result in results:
-        match = re.fullmatch(r"(.*) (0?\.\d+)", result["row"])
-        method, density = match.groups() if match else (result["row"], None)
+        method, density = store.split_row(result["row"])
         for round_number, accuracy in result.get("curve", []):
             panels[density][method][round_number].append(accuracy)
     return panels
@@ -47,7 +46,7 @@ def main():
     parser.add_argument("experiment")
     parser.add_argument("output", type=pathlib.Path)
     arguments = parser.parse_args()
-    panels = arrange_curves(store.read(arguments.experiment))
+    panels = arrange_curves(run.current_results(arguments.experiment))
     if not panels:
         sys.exit(f"no results of {arguments.experiment}; run tests/bench/accuracy/run.py {arguments.experiment} first")
     everywhere = panels.pop(None, {})
@@ -55,7 +54,7 @@ def main():
     colors = {m: matplotlib.colormaps["tab20"](i % 20) for i, m in enumerate(methods)}
     matplotlib.rcParams["svg.hashsalt"] = "espalier"  # the same results give the same file
     figure, grid = pyplot.subplots(1, len(panels), figsize=(4 * len(panels), 3.6), sharey=True, squeeze=False)
-    for axes, density in zip(grid[0], sorted(panels, key=float, reverse=True)):
+    for axes, density in zip(grid[0], sorted(panels, reverse=True)):
         for method, curve in {**everywhere, **panels[density]}.items():
             draw(axes, method, curve, colors[method], "--" if method in everywhere else "-")
         axes.set_title(f"density {density}", fontsize=10)

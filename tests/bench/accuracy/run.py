@@ -4,7 +4,7 @@
     tests/bench/accuracy/run.py fashion            one experiment (see EXPERIMENTS)
     tests/bench/accuracy/run.py --all --seeds 5
 
-Starts `espalier up`, submits one job after another, and appends each result to
+Starts `espalier up`, submits jobs, one after another or --jobs at once, and appends each result to
 build/accuracy/<experiment>.jsonl. What is there or among the recorded results (recorded/) already is not run
 again, so an interrupted run goes on where it stopped; --fresh runs what is recorded once more. Prints a
 Markdown table: mean ± standard deviation over seeds. ESPALIER_DATA names the folder with the data sets
@@ -83,7 +83,7 @@ TINY_METHODS = {
 }
 # What the heterogeneity study compares; the table has the partition in between (Dirichlet 0.5).
 TINY_PARTITIONS = {"Dirichlet 0.1": {"data.partition.alpha": 0.1}, "iid": {"data.partition": "{kind: iid, shards: 10}"}}
-TINY_BEST = (("gmp", 0.03), ("snip", 0.03), ("fedtiny", 0.03))
+TINY_COMPARED = (("gmp", 0.03), ("snip", 0.03), ("fedtiny", 0.03))
 
 
 # What a server trains before, on 1,000 images of its own (of which a tenth is also some participant's).
@@ -106,9 +106,9 @@ EXPERIMENTS = {
     "dsl-neumf": ("dsl-lightgcn.yaml", recommenders(ML_1M | {"lightgcn": "null", "neumf": "{}"}, {
         "data.dataset": "ml-1m", "training.batch_size": 512, "training.local_steps": 1563,
         "training.optimizer.learning_rate": 0.001, "federation.rounds": 30})),
-    "dsl-multvae": ("dsl-lightgcn.yaml", recommenders(ML_1M | {"lightgcn": "null", "multvae": "{anneal_steps: 10000}"}, {
-        "data.dataset": "ml-1m", "data.interactions": "{split: held_out_users}", "evaluation.top_k": "[20, 50]",
-        "evaluation.main_metric": "ndcg@50", "training.batch_size": 128, "training.local_steps": 40,
+    "dsl-multvae": ("dsl-lightgcn.yaml", recommenders(ML_1M | {"lightgcn": "null", "multvae": "{anneal_steps: 2000}"}, {
+        "data.dataset": "ml-1m", "data.interactions": "{split: held_out_users}", "evaluation.top_k": "[20, 100]",
+        "evaluation.main_metric": "ndcg@100", "training.batch_size": 128, "training.local_steps": 40,
         "training.optimizer.learning_rate": 0.001, "federation.rounds": 60})),
     "digits": ("digits-set.yaml", {
         "set": {}, "rigl": variant("rigl", "{density: 0.1, update_every: 2}"),
@@ -123,7 +123,7 @@ EXPERIMENTS = {
         f"{method} {density}": tiny(method, density) for density in TINY_DENSITIES for method in TINY_METHODS}),
     "fedtiny-alpha": ("fedtiny-cifar10.yaml", {
         f"{method} {density}, {name}": tiny(method, density, TINY | more)
-        for name, more in TINY_PARTITIONS.items() for method, density in TINY_BEST}),
+        for name, more in TINY_PARTITIONS.items() for method, density in TINY_COMPARED}),
     "fedtiny-pretrained": ("fedtiny-cifar10.yaml", {f"{method} 0.01": tiny(method, 0.01) for method in ABLATIONS}),
     "mnist-10": ("mnist-set-10-workers.yaml", {"set": {}}),
     "mnist-lenet": ("mnist-rigl-lenet300.yaml", {
@@ -221,34 +221,51 @@ def result_of(job):
             "model_hash": job["model_hash"]}
 
 
+def protocols(name):
+    """A hash for each row of all that decides on its results: the job file, what is overridden, the job before."""
+    job_file, rows = EXPERIMENTS[name]
+    what = [(store.ROOT / "docs" / "examples" / job_file).read_text(), *filter(None, [PRETRAINING.get(name)])]
+    return {row: hashlib.sha256(json.dumps([*what, overrides], sort_keys=True).encode()).hexdigest()[:12]
+            for row, overrides in rows.items()}
+
+
+def current_results(name, recorded=True):
+    """Results of the experiment as it is now; those of another job file or other overrides are left out."""
+    now = protocols(name)
+    return [r for r in store.read(name, recorded) if now.get(r["row"]) == r.get("protocol")]
+
+
+def pretrain(name, server, seed):
+    """Overrides that let a job begin where the job before it has ended, if there is one."""
+    if name not in PRETRAINING:
+        return {}
+    job = submit(server, EXPERIMENTS[name][0], PRETRAINING[name], seed + 100)
+    if job["state"] != "STATE_SUCCEEDED":
+        sys.exit(f"{name}: the job before those of seed {seed} failed: {job['failure_message']}")
+    return {"model.pretrained": job["latest_checkpoint"]}
+
+
 def run_experiment(name, seeds, server, arguments):
     job_file, rows = EXPERIMENTS[name]
-    job_text = (store.ROOT / "docs" / "examples" / job_file).read_text()
-    results = store.read(name, not arguments.fresh)
-    # Results of another job file or other overrides are not these.
-    before = PRETRAINING.get(name)
-    what = [job_text, before] if before else [job_text]
-    protocols = {row: hashlib.sha256(json.dumps([*what, overrides], sort_keys=True).encode()).hexdigest()[:12]
-                 for row, overrides in rows.items()}
-    known = {(r["row"], r["seed"], r.get("protocol")) for r in results}
+    results = current_results(name, not arguments.fresh)
+    known = {(r["row"], r["seed"]) for r in results}
+    # Seed by seed: an interrupted table compares all rows.
+    missing = [run for run in itertools.product(range(1, seeds + 1), rows) if run[::-1] not in known]
+    start = {seed: pretrain(name, server, seed) for seed in {seed for seed, _ in missing}}
+    protocol = protocols(name)
 
     def run(seed, row):
         job = submit(server, job_file, rows[row] | start[seed], seed)
-        result = {"row": row, "seed": seed, "protocol": protocols[row], **result_of(job)}
+        result = {"row": row, "seed": seed, "protocol": protocol[row], **result_of(job)}
         store.append(name, result)
         print(f"{name}: {row} seed {seed}: " + (f"failed: {result['failure']}" if "failure" in result else
               f"best {result['best']:.4f} last {result['last']:.4f} in {result['seconds']:.0f} s"),
               file=sys.stderr, flush=True)
         return result
 
-    # Seed by seed: an interrupted table compares all rows.
-    missing = [(seed, row) for seed, row in itertools.product(range(1, seeds + 1), rows)
-               if (row, seed, protocols[row]) not in known]
-    start = {seed: {"model.pretrained": submit(server, job_file, before, seed + 100)["latest_checkpoint"]} if before else {}
-             for seed in {seed for seed, _ in missing}}
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         results += pool.map(run, *zip(*missing)) if missing else []
-    return [r for r in results if r.get("protocol") in protocols.values()]
+    return results
 
 
 def spread(values):

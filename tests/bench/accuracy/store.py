@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 OWN = ROOT / "build" / "accuracy"  # of this checkout
@@ -23,3 +24,9 @@ def append(experiment, result):
     OWN.mkdir(parents=True, exist_ok=True)
     with (OWN / f"{experiment}.jsonl").open("a") as file:
         file.write(json.dumps(result) + "\n")
+
+
+def split_row(row):
+    """The method and the column of "<method> <density>[, <condition>]"; without a density the column is None."""
+    match = re.fullmatch(r"(.*?) (0?\.\d+(?:, .*)?)", row)
+    return match.groups() if match else (row, None)

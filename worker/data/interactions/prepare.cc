@@ -114,13 +114,13 @@ bool IsSortedByItem(int32_t users, ByUser& by_user) {
 
 absl::Status SplitInOrder(const Interactions& spec, const std::string& file, ByUser& by_user,
                           InteractionData& data) {
-  if (IsSortedByItem(data.users, by_user)) {
+  if (!spec.order_by_time() && IsSortedByItem(data.users, by_user)) {
     return DatasetInvalid(
         file, {"",
                "each user's interactions in the order in which they happened, as the last one is "
                "held out",
                "every user's items in ascending order: the file is sorted by item",
-               "use data.interactions.split: ratio, or order_by_time: true with times that differ"});
+               "use data.interactions.split: ratio, or order_by_time: true where it has times"});
   }
   for (int32_t user = 0; user < data.users; ++user) {
     const auto items = by_user.row(user);

@@ -26,7 +26,7 @@ void Deduplicate(RawInteractions& raw, InteractionNotes& notes);
 v1::Interactions::Split SplitOf(const v1::Interactions& spec, bool has_test_file);
 
 // Fills the lists of `data`, whose users and items are set. Errors: DATASET_INVALID, when the split
-// leaves nothing for training or for evaluation.
+// leaves nothing for training or for evaluation, or LEAVE_ONE_OUT finds every user's items sorted.
 absl::Status Split(const v1::Interactions& spec, const std::string& file, uint64_t seed,
                    const RawInteractions& raw, InteractionData& data);
 

@@ -21,6 +21,8 @@ namespace {
 using Format = v1::Interactions;
 
 constexpr int64_t kMaxInteractions = std::numeric_limits<int32_t>::max();
+// So many that it is not by chance.
+constexpr size_t kInteractionsWithOneTime = 1000;
 
 template <typename T>
 std::optional<T> Parse(std::string_view text) {
@@ -270,13 +272,21 @@ absl::Status InteractionReader::Read(ByteStream& stream, std::vector<RawInteract
                                  ? ReadLightGcnLine(stream.name(), lines.line_number(), line, out)
                                  : ReadTableLine(stream.name(), lines.line_number(), line, out));
   }
-  if (!times_.empty()) SortByTime(before, out);
+  if (!times_.empty()) ESPALIER_RETURN_IF_ERROR(SortByTime(stream.name(), before, out));
   if (out.size() > before || low_ratings_ > low_before) return absl::OkStatus();
   return DatasetInvalid(stream.name(), {"", "at least one interaction", "none",
                                         "write users and items into it, or remove the file"});
 }
 
-void InteractionReader::SortByTime(size_t first, std::vector<RawInteractions::Entry>& out) {
+absl::Status InteractionReader::SortByTime(const std::string& file, size_t first,
+                                           std::vector<RawInteractions::Entry>& out) {
+  const auto [earliest, latest] = std::minmax_element(times_.begin(), times_.end());
+  if (*earliest == *latest && times_.size() >= kInteractionsWithOneTime) {
+    return DatasetInvalid(file, {"", "times that differ, as data.interactions.order_by_time is set",
+                                 fmt::format("{} in all {} lines", *earliest, times_.size()),
+                                 "leave order_by_time out, and use split: ratio unless the lines "
+                                 "are in the order in which things happened"});
+  }
   std::vector<int32_t> order(times_.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(),
@@ -286,6 +296,7 @@ void InteractionReader::SortByTime(size_t first, std::vector<RawInteractions::En
   for (const int32_t i : order) sorted.push_back(out[first + i]);
   std::copy(sorted.begin(), sorted.end(), out.begin() + static_cast<int64_t>(first));
   times_ = {};
+  return absl::OkStatus();
 }
 
 void InteractionReader::TakeIds(RawInteractions& raw) {

@@ -85,8 +85,10 @@ class InteractionReader {
                                 std::vector<RawInteractions::Entry>& out);
   absl::Status ReadTableLine(const std::string& file, int64_t line_number, std::string_view line,
                              std::vector<RawInteractions::Entry>& out);
-  // Puts the entries from `first` on into the order of times_.
-  void SortByTime(size_t first, std::vector<RawInteractions::Entry>& out);
+  // Puts the entries from `first` on into the order of times_. Errors: DATASET_INVALID when many
+  // all have the same.
+  absl::Status SortByTime(const std::string& file, size_t first,
+                          std::vector<RawInteractions::Entry>& out);
   // Whether the first line is a header; then columns_ are those it names.
   absl::StatusOr<bool> TakeHeader(const std::string& file, std::string_view line);
   std::string_view Separator(std::string_view line) const;

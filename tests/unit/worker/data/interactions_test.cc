@@ -138,8 +138,13 @@ TEST(InteractionsTest, TheLastItemOfASortedFileIsNotHeldOut) {
   EXPECT_THAT(base::MessageOf(refused),
               AllOf(HasSubstr("sorted by item"), HasSubstr("split: ratio")));
   EXPECT_NE(MustLoad(folder, Spec(v1::Interactions::SPLIT_RATIO)), nullptr);
-  folder.Write("set/ratings.dat", lines + "1::0::5::0\n");  // one that is not in that order
+  v1::DataSpec by_time = spec;
+  by_time.mutable_interactions()->set_order_by_time(true);
+  EXPECT_THAT(base::MessageOf(LoadInteractions(folder.path(), by_time, 1).status()),
+              HasSubstr("found 0 in all 1800 lines"));
+  folder.Write("set/ratings.dat", lines + "1::0::5::1\n");  // one that is not in that order
   EXPECT_NE(MustLoad(folder, spec), nullptr);
+  EXPECT_NE(MustLoad(folder, by_time), nullptr);
 }
 
 TEST(InteractionsTest, OrderIsThatOfTimeWhereAskedElseOfTheFile) {

@@ -255,7 +255,8 @@ TEST(BatchNormTest, RunningStatisticsFollowTheBatchAndServeEvaluation) {
 }
 
 TEST(BatchNormTest, RowsWithoutGapsGiveWhatRowsWithGapsGive) {
-  const NetworkSpec spec = ImageSpec({Norm(Activation::kTanh), Conv(4, 3, 2, 1), Norm(Activation::kRelu)});
+  const NetworkSpec spec =
+      ImageSpec({Norm(Activation::kTanh), Conv(4, 3, 2, 1), Norm(Activation::kRelu)});
   std::vector<std::vector<float>> found;
   std::vector<double> losses;
   for (const int64_t max_batch : {16, 17}) {  // 16 fill their rows, which then are one array
