@@ -38,7 +38,7 @@ def draw(axes, method, curve, color, style):
     spread = [statistics.stdev(curve[r]) if len(curve[r]) > 1 else 0.0 for r in rounds]
     axes.plot(rounds, means, label=method, color=color, linestyle=style, linewidth=1.4)
     axes.fill_between(rounds, [m - s for m, s in zip(means, spread)], [m + s for m, s in zip(means, spread)],
-                      color=color, alpha=0.12, linewidth=0)
+                      color=color, alpha=0.07, linewidth=0)
 
 
 def main():

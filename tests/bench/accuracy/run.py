@@ -83,7 +83,7 @@ TINY_METHODS = {
 }
 # What the heterogeneity study compares; the table has the partition in between (Dirichlet 0.5).
 TINY_PARTITIONS = {"Dirichlet 0.1": {"data.partition.alpha": 0.1}, "iid": {"data.partition": "{kind: iid, shards: 10}"}}
-TINY_COMPARED = (("gmp", 0.03), ("snip", 0.03), ("fedtiny", 0.03))
+TINY_COMPARED = (("gmp", 0.03), ("fedtiny", 0.03), ("feddst", 0.03), ("snip", 0.03))
 
 
 # What a server trains before, on 1,000 images of its own (of which a tenth is also some participant's).
