@@ -89,6 +89,8 @@ TINY_COMPARED = (("gmp", 0.03), ("fedtiny", 0.03), ("feddst", 0.03), ("snip", 0.
 # What a server trains before, on 1,000 images of its own (of which a tenth is also some participant's).
 PUBLIC = TINY | DENSE | {"data.train_limit": 1000, "data.partition": "{kind: iid, shards: 1}", "federation.rounds": 30,
                          "evaluation.every_rounds": 30}
+# What an adjustment costs and gains: how often, and where weights are grown.
+ADJUSTMENTS = {"every 5": "update_every: 5", "every 10": "update_every: 10", "exact": "top_k: exact, update_every: 2"}
 ABLATIONS = [method for method in TINY_METHODS if method.startswith("fedtiny")]
 
 
@@ -124,6 +126,10 @@ EXPERIMENTS = {
     "fedtiny-alpha": ("fedtiny-cifar10.yaml", {
         f"{method} {density}, {name}": tiny(method, density, TINY | more)
         for name, more in TINY_PARTITIONS.items() for method, density in TINY_COMPARED}),
+    "fedtiny-adjust": ("fedtiny-cifar10.yaml", {
+        f"fedtiny, {name} {density}": TINY | variant(
+            "fedtiny", f"{{density: {density}, pool_size: 10, stop_round: 40, {parameters}}}")
+        for density in (0.03, 0.01) for name, parameters in ADJUSTMENTS.items()}),
     "fedtiny-pretrained": ("fedtiny-cifar10.yaml", {f"{method} 0.01": tiny(method, 0.01) for method in ABLATIONS}),
     "mnist-10": ("mnist-set-10-workers.yaml", {"set": {}}),
     "mnist-lenet": ("mnist-rigl-lenet300.yaml", {
