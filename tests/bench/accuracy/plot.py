@@ -53,6 +53,7 @@ def main():
     methods = sorted({m for curves in panels.values() for m in curves} | set(everywhere))
     colors = {m: matplotlib.colormaps["tab20"](i % 20) for i, m in enumerate(methods)}
     matplotlib.rcParams["svg.hashsalt"] = "espalier"  # the same results give the same file
+    matplotlib.rcParams["svg.fonttype"] = "none"  # letters as letters, not as outlines
     figure, grid = pyplot.subplots(1, len(panels), figsize=(4 * len(panels), 3.6), sharey=True, squeeze=False)
     for axes, density in zip(grid[0], sorted(panels, reverse=True)):
         for method, curve in {**everywhere, **panels[density]}.items():
