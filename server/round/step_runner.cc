@@ -172,9 +172,9 @@ void StepRunner::Merge(size_t index, Upload upload, std::function<void(absl::Sta
   partial->correct = header->correct();
   partial->peak_memory_bytes = header->peak_memory_bytes();
   // What a worker says of its time cannot be more than has passed since it has the task.
-  partial->compute_seconds = absl::ToDoubleSeconds(std::clamp(
-      wire::FromProto(header->compute_time()), absl::ZeroDuration(),
-      std::max(absl::ZeroDuration(), clock_.Elapsed() - participants_[index].leased_at)));
+  partial->compute_seconds = absl::ToDoubleSeconds(
+      std::clamp(wire::FromProto(header->compute_time()), absl::ZeroDuration(),
+                 clock_.Elapsed() - participants_[index].leased_at));
   for (const v1::Metric& metric : header->metric_sums()) {
     partial->metric_sums[metric.name()] = metric.value();
   }

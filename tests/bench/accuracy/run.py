@@ -83,10 +83,8 @@ TINY_METHODS = {
 }
 # What the heterogeneity study compares; the table has the partition in between (Dirichlet 0.5).
 TINY_PARTITIONS = {"Dirichlet 0.1": {"data.partition.alpha": 0.1}, "iid": {"data.partition": "{kind: iid, shards: 10}"}}
-TINY_COMPARED = (("gmp", 0.03), ("fedtiny", 0.03), ("feddst", 0.03), ("snip", 0.03))
-
-
-# What a server trains before, on 1,000 images of its own (of which a tenth is also some participant's).
+TINY_COMPARED = ("gmp", "fedtiny", "feddst", "snip")
+# What a server trains before, on 1,000 images of its own (about a tenth of them also some participant's).
 PUBLIC = TINY | DENSE | {"data.train_limit": 1000, "data.partition": "{kind: iid, shards: 1}", "federation.rounds": 30,
                          "evaluation.every_rounds": 30}
 # What an adjustment costs and gains: how often, and where weights are grown.
@@ -124,8 +122,8 @@ EXPERIMENTS = {
     "fedtiny-table": ("fedtiny-cifar10.yaml", {"dense": TINY | DENSE} | {
         f"{method} {density}": tiny(method, density) for density in TINY_DENSITIES for method in TINY_METHODS}),
     "fedtiny-alpha": ("fedtiny-cifar10.yaml", {
-        f"{method} {density}, {name}": tiny(method, density, TINY | more)
-        for name, more in TINY_PARTITIONS.items() for method, density in TINY_COMPARED}),
+        f"{method} 0.03, {name}": tiny(method, 0.03, TINY | more)
+        for name, more in TINY_PARTITIONS.items() for method in TINY_COMPARED}),
     "fedtiny-adjust": ("fedtiny-cifar10.yaml", {
         f"fedtiny, {name} {density}": TINY | variant(
             "fedtiny", f"{{density: {density}, pool_size: 10, stop_round: 40, {parameters}}}")
@@ -251,12 +249,13 @@ def pretrain(name, server, seed):
     return {"model.pretrained": job["latest_checkpoint"]}
 
 
-def run_experiment(name, seeds, server, arguments):
+def run_experiment(name, server, arguments):
     job_file, rows = EXPERIMENTS[name]
     results = current_results(name, not arguments.fresh)
     known = {(r["row"], r["seed"]) for r in results}
     # Seed by seed: an interrupted table compares all rows.
-    missing = [run for run in itertools.product(range(1, seeds + 1), rows) if run[::-1] not in known]
+    missing = [(seed, row) for seed, row in itertools.product(range(1, arguments.seeds + 1), rows)
+               if (row, seed) not in known]
     start = {seed: pretrain(name, server, seed) for seed in {seed for seed, _ in missing}}
     protocol = protocols(name)
 
@@ -274,9 +273,12 @@ def run_experiment(name, seeds, server, arguments):
     return results
 
 
-def spread(values):
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.4f} ± {deviation:.4f}"
+def spread(values, scale=1, digits=4):
+    """Mean ± standard deviation, the latter of two values or more; nothing without values."""
+    if not values:
+        return ""
+    deviation = f" ± {scale * statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{scale * statistics.mean(values):.{digits}f}{deviation}"
 
 
 def print_table(name, results):
@@ -317,7 +319,7 @@ def main():
     store.OWN.mkdir(parents=True, exist_ok=True)
     for name in names:
         with Cluster(arguments.workers, data_root(name)) as server:
-            print_table(name, run_experiment(name, arguments.seeds, server, arguments))
+            print_table(name, run_experiment(name, server, arguments))
 
 
 if __name__ == "__main__":

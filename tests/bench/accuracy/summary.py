@@ -33,14 +33,6 @@ def arrange(results):
     return table, columns
 
 
-def spread(values):
-    """Mean ± standard deviation in percent."""
-    if not values:
-        return ""
-    deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.1f}{deviation}"
-
-
 def accuracies(runs):
     return {seed: r["last"] for seed, r in runs.items() if "failure" not in r}
 
@@ -51,7 +43,7 @@ def cell(runs, reference, seeds):
     failed = len(runs) - len(found)
     notes = ([f"{failed} failed"] if failed else []) + (
         [f"of {len(values)}"] if 0 < len(values) < seeds and len(values) + failed < seeds else [])
-    return spread(values) + (f" ({', '.join(notes)})" if notes else "")
+    return run.spread(values, 100, 1) + (f" ({', '.join(notes)})" if notes else "")
 
 
 def mean_of(runs, key, digits):

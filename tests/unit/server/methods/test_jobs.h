@@ -33,17 +33,23 @@ inline v1::JobSpec SmallJob(const std::string& method) {
   return spec;
 }
 
-// 1 × 8 × 8 → conv 4 → batch norm → linear 20 → linear 10: three sparsifiable tensors, 20 rounds.
-inline v1::JobSpec ConvJob(const std::string& method) {
+// 1 × height × width → conv → batch norm → …, 20 rounds.
+inline v1::JobSpec ImageJob(const std::string& method, int height, int width, int channels) {
   v1::JobSpec spec = SmallJob(method);
   spec.clear_model();
   v1::ModelSpec& model = *spec.mutable_model();
   model.mutable_input_image()->set_channels(1);
-  model.mutable_input_image()->set_height(8);
-  model.mutable_input_image()->set_width(8);
-  model.set_input_features(64);
-  model.add_layers()->mutable_conv2d()->set_channels(4);
+  model.mutable_input_image()->set_height(height);
+  model.mutable_input_image()->set_width(width);
+  model.set_input_features(height * width);
+  model.add_layers()->mutable_conv2d()->set_channels(channels);
   model.add_layers()->mutable_batch_norm();
+  return spec;
+}
+
+// 1 × 8 × 8 → conv 4 → batch norm → linear 20 → linear 10: three sparsifiable tensors, 20 rounds.
+inline v1::JobSpec ConvJob(const std::string& method) {
+  v1::JobSpec spec = ImageJob(method, 8, 8, 4);
   AddLayer(spec, 20, v1::ACTIVATION_RELU);
   AddLayer(spec, 10, v1::ACTIVATION_LINEAR);
   return spec;

@@ -72,16 +72,8 @@ TEST(TrainingProgramTest, TrainingApproachesTheTargets) {
 }
 
 // 1 × 5 × 6 → conv 2 → batch norm → linear 10.
-v1::JobSpec ImageJob() {
-  v1::JobSpec spec = SmallJob("dense");
-  spec.clear_model();
-  v1::ModelSpec& model = *spec.mutable_model();
-  model.mutable_input_image()->set_channels(1);
-  model.mutable_input_image()->set_height(5);
-  model.mutable_input_image()->set_width(6);
-  model.set_input_features(30);
-  model.add_layers()->mutable_conv2d()->set_channels(2);
-  model.add_layers()->mutable_batch_norm();
+v1::JobSpec RecalibratedJob() {
+  v1::JobSpec spec = ImageJob("dense", 5, 6, 2);
   AddLayer(spec, 10, v1::ACTIVATION_LINEAR);
   spec.mutable_federation()->set_rounds(4);
   spec.mutable_evaluation()->set_every_rounds(2);
@@ -100,7 +92,7 @@ std::vector<int> Recalibrated(const v1::JobSpec& spec) {
 }
 
 TEST(TrainingProgramTest, RecalibratesBeforeTheEvaluationsItWasToldTo) {
-  v1::JobSpec spec = ImageJob();
+  v1::JobSpec spec = RecalibratedJob();
   EXPECT_EQ(Recalibrated(spec), (std::vector<int>{}));
   spec.mutable_evaluation()->set_recalibration(v1::Evaluation::RECALIBRATION_LAST);
   EXPECT_EQ(Recalibrated(spec), (std::vector<int>{4}));
@@ -112,7 +104,7 @@ TEST(TrainingProgramTest, RecalibratesBeforeTheEvaluationsItWasToldTo) {
 }
 
 TEST(TrainingProgramTest, RecalibratedStatisticsAreKeptAndEvaluated) {
-  v1::JobSpec spec = ImageJob();
+  v1::JobSpec spec = RecalibratedJob();
   spec.mutable_evaluation()->set_recalibration(v1::Evaluation::RECALIBRATION_LAST);
   const auto trace = Trace(spec);
   // Participants 1, 2 and 3 with 10, 20 and 30 examples report their number: 14 / 6.
@@ -126,7 +118,7 @@ TEST(TrainingProgramTest, RecalibratedStatisticsAreKeptAndEvaluated) {
 
 TEST(TrainingProgramTest, ChannelsAreMeasuredBeforeAnythingElse) {
   for (const char* method : {"dense", "set", "fedtiny"}) {
-    v1::JobSpec spec = ImageJob();
+    v1::JobSpec spec = RecalibratedJob();
     spec.mutable_method()->set_name(method);
     spec.mutable_data()->set_normalization(v1::DataSpec::NORMALIZATION_FEDERATED);
     const auto program = MethodRegistry::Builtin().Make(spec).value();
