@@ -3,8 +3,9 @@
 //
 // One line per combination. "share" is the speed over the L2-stream bound of as many threads; dense
 // is oneDNN's matmul of the same layer, whose time decides what density pays off. Every number is
-// the best of many runs, and of processor time for one thread, so that other work on the machine
-// disturbs little.
+// the best of many samples, of processor time for one thread. A processor that others use too
+// streams at very different speeds from one millisecond to the next: the bound of each number is
+// sampled in turns with it, as long and as often.
 #include <algorithm>
 #include <cmath>
 #include <ctime>
@@ -26,6 +27,8 @@ namespace {
 using namespace worker::engine;  // NOLINT(google-build-using-namespace): the bench is about nothing
                                  // else
 
+constexpr double kSampleSeconds = 1e-3;
+
 struct Shape {
   int64_t rows;
   int64_t cols;
@@ -38,6 +41,8 @@ struct Options {
   std::vector<int> threads = {1, 2};
   std::vector<Shape> shapes = {{1024, 1024}, {4096, 4096}, {1000, 784}, {4000, 3072}};
   bool avx2 = false;
+
+  Isa isa() const { return avx2 ? Isa::kAvx2 : DetectIsa(); }
 };
 
 // Seconds that count: processor time of the one thread, or elapsed time of several.
@@ -47,16 +52,48 @@ double Now(int threads) {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-// GFLOP/s of `run`, which does `flops` operations: the fastest run within the time given.
-double Measure(double seconds, int threads, double flops, const std::function<void()>& run) {
-  double best = 1e9;
-  const double deadline = Now(threads) + seconds;
-  for (int runs = 0; runs < 5 || Now(threads) < deadline; ++runs) {
-    const double start = Now(threads);
-    run();
-    best = std::min(best, Now(threads) - start);
+struct Speed {
+  double gflops = 0;
+  double share = 0;
+};
+
+// Something to be timed.
+class Sampled {
+ public:
+  Sampled(int threads, double flops, std::function<void()> run)
+      : threads_(threads), flops_(flops), run_(std::move(run)) {
+    Seconds(1);
+    repeats_ = std::max(1, static_cast<int>(std::ceil(kSampleSeconds / Seconds(1))));
   }
-  return flops / best * 1e-9;
+
+  void Sample() { best_ = std::max(best_, flops_ * repeats_ / Seconds(repeats_) * 1e-9); }
+  double best_gflops() const { return best_; }
+
+ private:
+  double Seconds(int repeats) const {
+    const double start = Now(threads_);
+    for (int n = 0; n < repeats; ++n) run_();
+    return std::max(Now(threads_) - start, 1e-9);
+  }
+
+  int threads_;
+  double flops_;
+  std::function<void()> run_;
+  int repeats_ = 1;
+  double best_ = 0;
+};
+
+// Speed of `run`, which does `flops` operations.
+Speed Measure(const Options& options, int threads, double flops, std::function<void()> run) {
+  L2Stream stream(options.isa(), threads);
+  Sampled bound(threads, stream.flops(), [&] { stream.Run(); });
+  Sampled product(threads, flops, std::move(run));
+  const double deadline = Now(threads) + options.seconds;
+  for (int samples = 0; samples < 5 || Now(threads) < deadline; ++samples) {
+    bound.Sample();
+    product.Sample();
+  }
+  return {product.best_gflops(), product.best_gflops() / bound.best_gflops()};
 }
 
 AlignedBuffer RandomBuffer(int64_t size) {
@@ -66,8 +103,8 @@ AlignedBuffer RandomBuffer(int64_t size) {
   return buffer;
 }
 
-// Dense forward product of the layer, in GFLOP/s.
-double MeasureDense(const Options& options, Shape shape, int64_t batch, int threads) {
+// Dense forward product of the layer.
+Speed MeasureDense(const Options& options, Shape shape, int64_t batch, int threads) {
   auto backend = MakeOneDnnBackend(threads).value();
   const int64_t stride = (batch / kLanes | 1) * kLanes;
   const AlignedBuffer w = RandomBuffer(shape.rows * shape.cols);
@@ -79,18 +116,18 @@ double MeasureDense(const Options& options, Shape shape, int64_t batch, int thre
                           .lda = shape.cols,
                           .ldb = stride,
                           .ldc = stride};
-  return Measure(options.seconds, threads, 2.0 * static_cast<double>(w.size() * batch),
+  return Measure(options, threads, 2.0 * static_cast<double>(w.size() * batch),
                  [&] { backend->Gemm(gemm, w.data(), x.data(), y.data()); });
 }
 
 struct SparseSpeeds {
-  double onednn;
-  double spmm;
-  double sddmm;
+  Speed onednn;
+  Speed spmm;
+  Speed sddmm;
 };
 
 SparseSpeeds MeasureSparse(const Options& options, Shape shape, double density, int64_t batch,
-                           int threads, Isa isa) {
+                           int threads) {
   const auto topology = std::make_shared<const tensor::Topology>(
       sparsity::RandomTopology(shape.rows, shape.cols,
                                std::llround(density * static_cast<double>(shape.rows * shape.cols)),
@@ -104,34 +141,31 @@ SparseSpeeds MeasureSparse(const Options& options, Shape shape, double density, 
   AlignedBuffer gradient(topology->nnz());
   // oneDNN takes no rows with gaps: its stride is the batch itself.
   auto onednn = MakeOneDnnCsrProduct(topology, batch, threads).value();
-  KernelSparseProduct own(topology, stride, threads, isa);
+  KernelSparseProduct own(topology, stride, threads, options.isa());
   const double flops = 2.0 * static_cast<double>(topology->nnz() * batch);
-  return {Measure(options.seconds, threads, flops,
+  return {Measure(options, threads, flops,
                   [&] { onednn->Multiply(values.data(), x.data(), batch, y.data()); }),
-          Measure(options.seconds, threads, flops,
+          Measure(options, threads, flops,
                   [&] { own.Multiply(values.data(), x.data(), batch, y.data()); }),
-          Measure(options.seconds, threads, flops,
+          Measure(options, threads, flops,
                   [&] { own.Gradient(dy.data(), x.data(), batch, gradient.data()); })};
 }
 
 void Run(const Options& options) {
-  const Isa isa = options.avx2 ? Isa::kAvx2 : DetectIsa();
-  const double bound = MeasureStreamBound(isa);
-  fmt::print("L2-stream bound of one thread: {:.1f} GFLOP/s\n\n", bound);
   fmt::print("{:>5} {:>5} {:>7} {:>5} {:>7} | {:>7} {:>9} {:>7} {:>6} {:>7} {:>6}\n", "out", "in",
              "density", "batch", "threads", "dense", "oneDNN CSR", "SpMM", "share", "SDDMM",
              "share");
   for (const Shape shape : options.shapes) {
     for (const int threads : options.threads) {
       for (const int64_t batch : options.batches) {
-        const double dense = MeasureDense(options, shape, batch, threads);
+        const Speed dense = MeasureDense(options, shape, batch, threads);
         for (const double density : options.densities) {
-          const SparseSpeeds s = MeasureSparse(options, shape, density, batch, threads, isa);
+          const SparseSpeeds s = MeasureSparse(options, shape, density, batch, threads);
           fmt::print(
               "{:>5} {:>5} {:>7} {:>5} {:>7} | {:>7.1f} {:>10.1f} {:>7.1f} {:>6.2f} {:>7.1f} "
               "{:>6.2f}\n",
-              shape.rows, shape.cols, density, batch, threads, dense, s.onednn, s.spmm,
-              s.spmm / (bound * threads), s.sddmm, s.sddmm / (bound * threads));
+              shape.rows, shape.cols, density, batch, threads, dense.gflops, s.onednn.gflops,
+              s.spmm.gflops, s.spmm.share, s.sddmm.gflops, s.sddmm.share);
         }
       }
     }

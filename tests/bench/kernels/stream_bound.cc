@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <ctime>
+#include <numeric>
+#include <span>
 
-#include "worker/engine/aligned_buffer.h"
+#include "common/base/rng.h"
+#include "worker/engine/parallel.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -14,34 +16,35 @@
 namespace espalier::bench {
 namespace {
 
-using worker::engine::AlignedBuffer;
 using worker::engine::Isa;
+using Rows = std::vector<int32_t>;
 
-constexpr int64_t kFloatsPerStep = 128;
+constexpr int64_t kRowFloats = 128;
 
 #if defined(__x86_64__)
-__attribute__((target("avx512f"))) float StreamAvx512(const float* data, int64_t size) {
+__attribute__((target("avx512f"))) float StreamAvx512(const float* data, const Rows& rows) {
   __m512 sums[8];
   for (__m512& sum : sums) sum = _mm512_setzero_ps();
   const __m512 weight = _mm512_set1_ps(1.0001F);
-  for (int64_t i = 0; i < size; i += kFloatsPerStep) {
+  for (const int32_t row : rows) {
 #pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) {
-      sums[j] = _mm512_fmadd_ps(weight, _mm512_load_ps(data + i + j * 16), sums[j]);
+      sums[j] = _mm512_fmadd_ps(weight, _mm512_load_ps(data + row * kRowFloats + j * 16), sums[j]);
     }
   }
   for (const __m512& sum : sums) sums[0] = _mm512_add_ps(sums[0], sum);
   return _mm512_cvtss_f32(sums[0]);
 }
 
-__attribute__((target("avx2,fma"))) float StreamAvx2(const float* data, int64_t size) {
+__attribute__((target("avx2,fma"))) float StreamAvx2(const float* data, const Rows& rows) {
   __m256 sums[8];
   for (__m256& sum : sums) sum = _mm256_setzero_ps();
   const __m256 weight = _mm256_set1_ps(1.0001F);
-  for (int64_t i = 0; i < size; i += kFloatsPerStep / 2) {
-#pragma GCC unroll 8
-    for (int j = 0; j < 8; ++j) {
-      sums[j] = _mm256_fmadd_ps(weight, _mm256_load_ps(data + i + j * 8), sums[j]);
+  for (const int32_t row : rows) {
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; ++j) {
+      const __m256 value = _mm256_load_ps(data + row * kRowFloats + j * 8);
+      sums[j % 8] = _mm256_fmadd_ps(weight, value, sums[j % 8]);
     }
   }
   for (const __m256& sum : sums) sums[0] = _mm256_add_ps(sums[0], sum);
@@ -49,45 +52,44 @@ __attribute__((target("avx2,fma"))) float StreamAvx2(const float* data, int64_t 
 }
 #endif
 
-float StreamPortable(const float* data, int64_t size) {
-  float sums[kFloatsPerStep] = {};
-  for (int64_t i = 0; i < size; i += kFloatsPerStep) {
-    for (int64_t j = 0; j < kFloatsPerStep; ++j) sums[j] += 1.0001F * data[i + j];
+float StreamPortable(const float* data, const Rows& rows) {
+  float sums[kRowFloats] = {};
+  for (const int32_t row : rows) {
+    for (int64_t j = 0; j < kRowFloats; ++j) sums[j] += 1.0001F * data[row * kRowFloats + j];
   }
   return *std::ranges::max_element(sums);
 }
 
-double ThreadSeconds() {
-  timespec now = {};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
-
-float Stream(Isa isa, const float* data, int64_t size) {
+float Stream(Isa isa, const float* data, const Rows& rows) {
 #if defined(__x86_64__)
-  if (isa == Isa::kAvx512) return StreamAvx512(data, size);
-  if (isa == Isa::kAvx2) return StreamAvx2(data, size);
+  if (isa == Isa::kAvx512) return StreamAvx512(data, rows);
+  if (isa == Isa::kAvx2) return StreamAvx2(data, rows);
 #endif
-  return StreamPortable(data, size);
+  return StreamPortable(data, rows);
 }
 
 }  // namespace
 
-double MeasureStreamBound(Isa isa) {
+L2Stream::L2Stream(Isa isa, int threads) : isa_(isa) {
   const int64_t cache = std::max<int64_t>(sysconf(_SC_LEVEL2_CACHE_SIZE), 512 << 10);
-  const AlignedBuffer data(cache / 2 / static_cast<int64_t>(sizeof(float)) / kFloatsPerStep *
-                           kFloatsPerStep);
-  double best = 0;
-  volatile float sink = 0;
-  for (int run = 0; run < 5000; ++run) {
-    constexpr int kPasses = 10;
-    const double start = ThreadSeconds();
-    for (int pass = 0; pass < kPasses; ++pass) sink = Stream(isa, data.data(), data.size());
-    const double flops = 2.0 * kPasses * static_cast<double>(data.size());
-    best = std::max(best, 1e-9 * flops / (ThreadSeconds() - start));
+  rows_.resize(cache / 2 / static_cast<int64_t>(sizeof(float)) / kRowFloats);
+  std::iota(rows_.begin(), rows_.end(), 0);
+  base::Rng rng(1);
+  base::Shuffle(std::span(rows_), rng);
+  for (int n = 0; n < threads; ++n) {
+    data_.emplace_back(static_cast<int64_t>(rows_.size()) * kRowFloats);
   }
-  static_cast<void>(sink);
-  return best;
+}
+
+double L2Stream::flops() const {
+  return 2.0 * static_cast<double>(data_.size()) * static_cast<double>(data_[0].size());
+}
+
+void L2Stream::Run() {
+  worker::engine::ParallelParts(static_cast<int>(data_.size()), [&](int part) {
+    volatile float sink = Stream(isa_, data_[part].data(), rows_);
+    static_cast<void>(sink);
+  });
 }
 
 }  // namespace espalier::bench

@@ -2,11 +2,28 @@
 // the second-level cache.
 #pragma once
 
+#include <cstdint>
+#include <vector>
+
+#include "worker/engine/aligned_buffer.h"
 #include "worker/engine/kernels/kernels.h"
 
 namespace espalier::bench {
 
-// GFLOP/s of one thread streaming half of the second-level cache, the best of many runs.
-double MeasureStreamBound(worker::engine::Isa isa);
+// Streams half of the second-level cache on each of several threads: rows of 512 bytes, of a batch
+// of 128, in random order. In ascending order processors that fetch ahead can be slower.
+class L2Stream {
+ public:
+  L2Stream(worker::engine::Isa isa, int threads);
+
+  // Operations of one Run().
+  double flops() const;
+  void Run();
+
+ private:
+  worker::engine::Isa isa_;
+  std::vector<int32_t> rows_;                        // in the order of their visits
+  std::vector<worker::engine::AlignedBuffer> data_;  // of each thread
+};
 
 }  // namespace espalier::bench

@@ -2,13 +2,16 @@
 // AVX-512, and they run only where DetectIsa() found it.
 #include <immintrin.h>
 
+#include <array>
+#include <utility>
+
 #include "worker/engine/kernels/avx512.h"
 #include "worker/engine/kernels/kernels.h"
 
 namespace espalier::worker::engine {
 namespace {
 
-constexpr int kMaxBlocks = 8;
+constexpr int kMaxBlocks = 16;
 
 // Rows ahead of which the structure is fetched where panels cut rows: each row then continues
 // somewhere else in memory, which the processor's own prefetching does not foresee.
@@ -26,23 +29,37 @@ ESPALIER_AVX512_INLINE void PrefetchRow(const CsrPanel& w, const float* values, 
   }
 }
 
+// Fetches a tile's part of the next dense row. Of narrower tiles the processor foresees enough, and
+// their rows are too short for the extra instructions.
+template <int P>
+ESPALIER_AVX512_INLINE void PrefetchDense(const float* tile, int64_t stride, int64_t row,
+                                          int64_t row_end) {
+  constexpr int kNarrow = 8;
+  if (P <= kNarrow || row + 1 >= row_end) return;
+  const float* next = tile + (row + 1) * stride;
+#pragma GCC unroll 16
+  for (int p = 0; p < P; ++p) {
+    _mm_prefetch(reinterpret_cast<const char*>(next + p * kLanes), _MM_HINT_T0);
+  }
+}
+
 // One row of Y: `P` registers hold the row while its nonzeros stream by.
 template <int P>
 ESPALIER_AVX512_INLINE void SpmmRow(const float* values, const int32_t* columns, int32_t begin,
                                     int32_t end, const float* x, int64_t stride, bool add,
                                     float* y) {
   __m512 sum[P];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int p = 0; p < P; ++p) sum[p] = add ? _mm512_loadu_ps(y + p * kLanes) : _mm512_setzero_ps();
   for (int32_t k = begin; k < end; ++k) {
     const __m512 weight = _mm512_set1_ps(values[k]);
     const float* row = x + columns[k] * stride;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int p = 0; p < P; ++p) {
       sum[p] = _mm512_fmadd_ps(weight, _mm512_loadu_ps(row + p * kLanes), sum[p]);
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int p = 0; p < P; ++p) _mm512_storeu_ps(y + p * kLanes, sum[p]);
 }
 
@@ -52,6 +69,7 @@ ESPALIER_AVX512 void SpmmRows(const CsrPanel& w, const float* values, const floa
   const int64_t first = blocks.first * kLanes;
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     PrefetchRow(w, values, row, rows.end);
+    PrefetchDense<P>(y + first, stride, row, rows.end);
     SpmmRow<P>(values, w.columns, w.begin[row], w.end[row], x + first, stride, add,
                y + row * stride + first);
   }
@@ -61,7 +79,7 @@ ESPALIER_AVX512 void SpmmRows(const CsrPanel& w, const float* values, const floa
 template <int P>
 ESPALIER_AVX512_INLINE __m512 LaneProducts(const __m512 (&delta)[P], const float* row) {
   __m512 sum = _mm512_mul_ps(delta[0], _mm512_loadu_ps(row));
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int p = 1; p < P; ++p) {
     sum = _mm512_fmadd_ps(delta[p], _mm512_loadu_ps(row + p * kLanes), sum);
   }
@@ -119,7 +137,7 @@ ESPALIER_AVX512_INLINE void SddmmRow(const int32_t* columns, int32_t begin, int3
                                      const float* dy, const float* x, int64_t stride, bool add,
                                      float* gradient) {
   __m512 delta[P];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int p = 0; p < P; ++p) delta[p] = _mm512_loadu_ps(dy + p * kLanes);
   int32_t k = begin;
   for (; k + kLanes <= end; k += kLanes) {
@@ -140,17 +158,23 @@ ESPALIER_AVX512 void SddmmRows(const CsrPanel& w, const float* dy, const float* 
   const int64_t first = blocks.first * kLanes;
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     PrefetchRow(w, gradient, row, rows.end);
+    PrefetchDense<P>(dy + first, stride, row, rows.end);
     SddmmRow<P>(w.columns, w.begin[row], w.end[row], dy + row * stride + first, x + first, stride,
                 add, gradient);
   }
 }
 
-constexpr decltype(KernelTable::spmm) kSpmm[kMaxBlocks] = {SpmmRows<1>, SpmmRows<2>, SpmmRows<3>,
-                                                           SpmmRows<4>, SpmmRows<5>, SpmmRows<6>,
-                                                           SpmmRows<7>, SpmmRows<8>};
-constexpr decltype(KernelTable::sddmm) kSddmm[kMaxBlocks] = {
-    SddmmRows<1>, SddmmRows<2>, SddmmRows<3>, SddmmRows<4>,
-    SddmmRows<5>, SddmmRows<6>, SddmmRows<7>, SddmmRows<8>};
+// Kernel n − 1 works on n blocks.
+template <int... P>
+constexpr auto SpmmTable(std::integer_sequence<int, P...>) {
+  return std::array{SpmmRows<P + 1>...};
+}
+template <int... P>
+constexpr auto SddmmTable(std::integer_sequence<int, P...>) {
+  return std::array{SddmmRows<P + 1>...};
+}
+constexpr auto kSpmm = SpmmTable(std::make_integer_sequence<int, kMaxBlocks>());
+constexpr auto kSddmm = SddmmTable(std::make_integer_sequence<int, kMaxBlocks>());
 
 void Spmm(const CsrPanel& w, const float* values, const float* x, int64_t stride, Blocks blocks,
           bool add, float* y, RowRange rows) {

@@ -9,14 +9,33 @@ namespace {
 
 // Share of a 1 MiB second-level cache that a panel of X may take. A constant and not the size found
 // at run time: what a network computes must not depend on where it runs.
-constexpr int64_t kPanelBytes = 600 << 10;
+constexpr int64_t kPanelBytes = 700 << 10;
 // Cutting the columns further than this costs more in loop starts than the cache gives back.
 constexpr int64_t kMinNonzerosPerPanelRow = 4;
 
+// Tiles of more blocks than this pay off where rows still have this many nonzeros in their panels.
+constexpr int64_t kNarrowBlocks = 8;
+constexpr int64_t kMinNonzerosPerWideRow = 16;
+
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int64_t PanelCount(const tensor::Topology& topology, int64_t tile_bytes) {
-  const int64_t wanted = CeilDivide(topology.cols() * tile_bytes, kPanelBytes);
+// Panels such that the part of X behind one of them fits.
+int64_t FittingPanels(const tensor::Topology& topology, int64_t tile_blocks) {
+  const int64_t row_bytes = tile_blocks * kLanes * static_cast<int64_t>(sizeof(float));
+  return CeilDivide(topology.cols() * row_bytes, kPanelBytes);
+}
+
+// Blocks of examples that are worked on together. Wide tiles read the structure less often, but
+// leave room for fewer columns in a panel, so that rows begin and end more often.
+int64_t TileBlocks(const tensor::Topology& topology, int64_t blocks, int64_t max_blocks) {
+  const int64_t wide = std::min(blocks, max_blocks);
+  const int64_t panel_rows = topology.rows() * FittingPanels(topology, wide);
+  const bool affordable = topology.nnz() >= kMinNonzerosPerWideRow * panel_rows;
+  return affordable ? wide : std::min(wide, kNarrowBlocks);
+}
+
+int64_t PanelCount(const tensor::Topology& topology, int64_t tile_blocks) {
+  const int64_t wanted = FittingPanels(topology, tile_blocks);
   const int64_t affordable = topology.nnz() / (kMinNonzerosPerPanelRow * topology.rows());
   return std::clamp<int64_t>(wanted, 1, std::max<int64_t>(affordable, 1));
 }
@@ -56,8 +75,8 @@ std::vector<int64_t> BalanceRows(const tensor::Topology& topology, int threads) 
 KernelSparseProduct::KernelSparseProduct(std::shared_ptr<const tensor::Topology> topology,
                                          int64_t stride, int threads, Isa isa)
     : topology_(std::move(topology)), stride_(stride), kernels_(Kernels(isa)) {
-  const int64_t tile = std::min(stride_ / kLanes, kernels_.max_blocks);
-  panels_ = PanelCount(*topology_, tile * kLanes * static_cast<int64_t>(sizeof(float)));
+  tile_blocks_ = TileBlocks(*topology_, stride_ / kLanes, kernels_.max_blocks);
+  panels_ = PanelCount(*topology_, tile_blocks_);
   splits_ = SplitColumns(*topology_, panels_);
   part_begin_ = BalanceRows(*topology_, threads);
 }
@@ -73,7 +92,7 @@ CsrPanel KernelSparseProduct::Panel(int64_t panel) const {
 template <typename Body>
 void KernelSparseProduct::ForEachTile(int64_t width, const Body& body) const {
   const int64_t blocks = CeilDivide(width, kLanes);
-  const int64_t tiles = CeilDivide(blocks, kernels_.max_blocks);
+  const int64_t tiles = CeilDivide(blocks, tile_blocks_);
   ParallelParts(static_cast<int>(part_begin_.size()) - 1, [&](int part) {
     const RowRange rows = {part_begin_[part], part_begin_[part + 1]};
     for (int64_t tile = 0; tile < tiles; ++tile) {

@@ -30,6 +30,7 @@ class KernelSparseProduct final : public SparseProduct {
   std::shared_ptr<const tensor::Topology> topology_;
   int64_t stride_;
   const KernelTable& kernels_;
+  int64_t tile_blocks_ = 1;
   int64_t panels_ = 1;
   std::vector<int32_t> splits_;      // rows entries for each boundary between panels
   std::vector<int64_t> part_begin_;  // threads + 1 row bounds with near-equal nonzeros
