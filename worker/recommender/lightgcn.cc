@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
+#include <span>
 #include <utility>
 
 #include "common/base/rng.h"
 #include "worker/engine/aligned_buffer.h"
+#include "worker/engine/multiversion.h"
 #include "worker/engine/parallel.h"
 #include "worker/recommender/graph.h"
 #include "worker/recommender/scoring/dot_scorer.h"
@@ -26,6 +29,7 @@ constexpr size_t kUserTable = 1;
 size_t TableOf(Side side) { return side == Side::kUsers ? kUserTable : kItemTable; }
 
 // `size` is a multiple of kLanes.
+ESPALIER_MULTIVERSION
 float Dot(const float* a, const float* b, int64_t size) {
   float lanes[kLanes] = {};
   for (int64_t d = 0; d < size; d += kLanes) {
@@ -36,6 +40,31 @@ float Dot(const float* a, const float* b, int64_t size) {
   return sum;
 }
 
+double SumOfSquares(std::span<const float> values) {
+  constexpr size_t kSums = 8;
+  double sums[kSums] = {};
+  size_t k = 0;
+  for (; k + kSums <= values.size(); k += kSums) {
+    for (size_t n = 0; n < kSums; ++n) {
+      const double value = values[k + n];
+      sums[n] += value * value;
+    }
+  }
+  for (; k < values.size(); ++k) sums[0] += static_cast<double>(values[k]) * values[k];
+  return std::accumulate(std::begin(sums), std::end(sums), 0.0);
+}
+
+ESPALIER_MULTIVERSION
+void AddDifference(float factor, const float* __restrict a, const float* __restrict b, int64_t size,
+                   float* __restrict to) {
+  for (int64_t d = 0; d < size; ++d) to[d] += factor * (a[d] - b[d]);
+}
+
+ESPALIER_MULTIVERSION
+void AddScaled(float factor, const float* __restrict from, int64_t size, float* __restrict to) {
+  for (int64_t d = 0; d < size; ++d) to[d] += factor * from[d];
+}
+
 // The nodes of one side that a batch names, with a row for each.
 struct BatchRows {
   std::vector<int32_t> nodes;    // ascending
@@ -43,6 +72,7 @@ struct BatchRows {
   AlignedBuffer embeddings;      // final ones
   AlignedBuffer gradients;       // with respect to the final embedding, divided by layers + 1
 
+  // The first row of this node or one that follows it.
   int64_t IndexOf(int32_t node) const {
     return std::lower_bound(nodes.begin(), nodes.end(), node) - nodes.begin();
   }
@@ -58,6 +88,8 @@ class LightGcn final : public RecommenderModel {
         stride_((dimensions_ + kLanes - 1) / kLanes * kLanes),
         graph_(*parts.train, parts.threads),
         active_users_(ActiveUsers(*parts.train)) {
+    row_of_[0].resize(graph_.nodes(Side::kUsers));
+    row_of_[1].resize(graph_.nodes(Side::kItems));
     if (layers_ == 0) return;
     for (const Side side : {Side::kUsers, Side::kItems}) {
       Buffer(side) = AlignedBuffer(graph_.nodes(side) * stride_);
@@ -118,17 +150,20 @@ class LightGcn final : public RecommenderModel {
     return &Buffer(Other(side));
   }
 
-  std::array<BatchRows, 2> RowsOf(const std::vector<Triple>& triples) const {
+  // Rows for the batch's nodes; sets row_of_.
+  std::array<BatchRows, 2> RowsOf(const std::vector<Triple>& triples) {
     std::array<BatchRows, 2> rows;
     for (const Triple& triple : triples) {
       rows[0].nodes.push_back(triple.user);
       rows[1].nodes.push_back(triple.positive);
       rows[1].nodes.push_back(triple.negative);
     }
-    for (BatchRows& side : rows) {
+    for (size_t n = 0; n < rows.size(); ++n) {
+      BatchRows& side = rows[n];
       std::ranges::sort(side.nodes);
       side.nodes.erase(std::unique(side.nodes.begin(), side.nodes.end()), side.nodes.end());
       const auto size = static_cast<int64_t>(side.nodes.size());
+      for (int64_t k = 0; k < size; ++k) row_of_[n][side.nodes[k]] = static_cast<int32_t>(k);
       side.l2_weight.resize(size);
       side.embeddings = AlignedBuffer(size * stride_);
       side.gradients = AlignedBuffer(size * stride_);
@@ -151,40 +186,33 @@ class LightGcn final : public RecommenderModel {
     const double mean = 1.0 / (layers_ + 1);
     double loss = 0;
     for (const Triple& triple : triples) {
-      const int64_t user = rows[0].IndexOf(triple.user) * stride_;
-      const int64_t positive = rows[1].IndexOf(triple.positive) * stride_;
-      const int64_t negative = rows[1].IndexOf(triple.negative) * stride_;
-      const float* eu = rows[0].embeddings.data() + user;
-      const float* ep = rows[1].embeddings.data() + positive;
-      const float* en = rows[1].embeddings.data() + negative;
+      const int64_t user = row_of_[0][triple.user];
+      const int64_t positive = row_of_[1][triple.positive];
+      const int64_t negative = row_of_[1][triple.negative];
+      const float* eu = rows[0].embeddings.data() + user * stride_;
+      const float* ep = rows[1].embeddings.data() + positive * stride_;
+      const float* en = rows[1].embeddings.data() + negative * stride_;
       const double difference =
           mean * mean * (static_cast<double>(Dot(eu, en, stride_)) - Dot(eu, ep, stride_));
       loss += std::max(difference, 0.0) + std::log1p(std::exp(-std::fabs(difference)));
       const double sigmoid = 1 / (1 + std::exp(-difference));
       // One mean of the embedding that the gradient is multiplied with, one of its own.
       const auto factor = static_cast<float>(sigmoid * mean * mean / batch);
-      float* gu = rows[0].gradients.data() + user;
-      float* gp = rows[1].gradients.data() + positive;
-      float* gn = rows[1].gradients.data() + negative;
-      for (int64_t d = 0; d < stride_; ++d) {
-        gu[d] += factor * (en[d] - ep[d]);
-        gp[d] -= factor * eu[d];
-        gn[d] += factor * eu[d];
-      }
-      const double squares = AddL2(rows[0], Side::kUsers, triple.user, batch) +
-                             AddL2(rows[1], Side::kItems, triple.positive, batch) +
-                             AddL2(rows[1], Side::kItems, triple.negative, batch);
+      AddDifference(factor, en, ep, stride_, rows[0].gradients.data() + user * stride_);
+      AddScaled(-factor, eu, stride_, rows[1].gradients.data() + positive * stride_);
+      AddScaled(factor, eu, stride_, rows[1].gradients.data() + negative * stride_);
+      const double squares = AddL2(rows[0], Side::kUsers, user, batch) +
+                             AddL2(rows[1], Side::kItems, positive, batch) +
+                             AddL2(rows[1], Side::kItems, negative, batch);
       loss += l2_ / 2 * squares;
     }
     return loss / batch;
   }
 
-  // Counts a node's own embedding in; returns its square.
-  double AddL2(BatchRows& rows, Side side, int32_t node, double batch) const {
-    rows.l2_weight[rows.IndexOf(node)] += static_cast<float>(l2_ / batch);
-    double square = 0;
-    for (const float value : tensor(TableOf(side)).Row(node)) square += value * value;
-    return square;
+  // Counts the own embedding of row k's node in; returns its square.
+  double AddL2(BatchRows& rows, Side side, int64_t k, double batch) const {
+    rows.l2_weight[k] += static_cast<float>(l2_ / batch);
+    return SumOfSquares(tensor(TableOf(side)).Row(rows.nodes[k]));
   }
 
   void AddRows(const BatchRows& rows, RowRange range, float* out) const {
@@ -285,6 +313,8 @@ class LightGcn final : public RecommenderModel {
   int64_t stride_;
   Graph graph_;
   std::vector<int32_t> active_users_;
+  // Of users and items: the row of each node that the current batch names; others are left over.
+  std::array<std::vector<int32_t>, 2> row_of_;
   // [nodes][stride] of users and items; working memory that every call fills anew.
   mutable std::array<AlignedBuffer, 2> buffers_;
 };
