@@ -1,41 +1,34 @@
-// LanguagePruningProgram: prunes a language model block by block.
+// LanguagePruningProgram: prunes a language model, a part being a block of layers.
 //
-// Steps:       evaluate the dense model; for each block: statistics of its inputs with all blocks
-//              before it pruned → prune; evaluate what is left. A round is a block.
-// Memory:      one block and its statistics; everything else is in mapped files.
-// Determinism: the result depends on the model, the settings and the calibration examples alone,
-//              not on how they are divided.
-// Errors:      those of the library and of PruneLayer().
+// Memory: one block and its statistics; everything else is in mapped files.
 #pragma once
 
 #include <memory>
 #include <vector>
 
-#include "server/methods/program.h"
-#include "server/methods/pruning/settings.h"
-#include "server/pretrained/model_library.h"
+#include "server/methods/pruning/sequential_program.h"
 
 namespace espalier::server::methods {
 
-class LanguagePruningProgram : public Program {
+class LanguagePruningProgram : public SequentialPruningProgram {
  public:
   LanguagePruningProgram(const v1::JobSpec& spec, const PruningSettings& settings,
                          std::shared_ptr<const pretrained::ModelLibrary> library);
   absl::StatusOr<Transition> Start() const override;
-  absl::StatusOr<Transition> Next(ProgramState state, reduce::Reduced reduced) const override;
+
+ protected:
+  bool is_language() const override { return true; }
+  int32_t NumParts(const ProgramState& state) const override;
+  Step StatisticsStep(const ProgramState& state) const override;
+  absl::StatusOr<ProgramState> PrunePart(ProgramState state,
+                                         const reduce::Reduced& reduced) const override;
+  void DescribeModel(const ProgramState& state, v1::RoundSummary& summary) const override;
+  void Deliver(const ProgramState& state, Transition& transition) const override;
 
  private:
-  Step StatisticsStep(const LanguageModel& model, int32_t round) const;
-  absl::StatusOr<Transition> AfterStatistics(ProgramState state,
-                                             const reduce::Reduced& reduced) const;
-  absl::StatusOr<Transition> Commit(ProgramState state) const;
   absl::Status PruneLinear(language::LinearWeights& linear,
                            const sparsity::ActivationStatistics& statistics,
                            v1::LayerSummary& summary) const;
-
-  v1::JobSpec spec_;
-  PruningSettings settings_;
-  std::shared_ptr<const pretrained::ModelLibrary> library_;
 };
 
 // What is wrong with pruning that model so; opens it. For validation.

@@ -4,16 +4,20 @@
 #include <utility>
 
 #include "common/base/status.h"
-#include "common/config/validate.h"
-#include "server/methods/pruning/evaluation.h"
 #include "server/methods/pruning/prune_layer.h"
 
 namespace espalier::server::methods {
 namespace {
 
-constexpr char kEvaluateDense[] = "evaluate_dense";
-constexpr char kStatistics[] = "statistics";
-constexpr char kEvaluate[] = "evaluate";
+// The settings that suit networks.
+PruningSettings ForNetworks(PruningSettings settings) {
+  // An example is one token of its own, or one for each output position: what varies is between
+  // examples.
+  settings.dsnot.pooled_variance = true;
+  // A narrow row has no small contributions to fine-tune with: each exchange would overshoot.
+  if (settings.sign_check_is_auto) settings.dsnot.sign_check = true;
+  return settings;
+}
 
 }  // namespace
 
@@ -72,29 +76,24 @@ void DescribeStructure(const tensor::ModelTopology& topology, v1::RoundSummary& 
 NetworkPruningProgram::NetworkPruningProgram(
     const v1::JobSpec& spec, const PruningSettings& settings,
     std::shared_ptr<const pretrained::ModelLibrary> library)
-    : spec_(spec), settings_(settings), library_(std::move(library)) {
-  config::ApplyDefaults(spec_);
-  // An example is one token of its own, or one for each output position: what varies is between
-  // examples.
-  settings_.dsnot.pooled_variance = true;
-  // A narrow row has no small contributions to fine-tune with: each exchange would overshoot.
-  if (settings_.sign_check_is_auto) settings_.dsnot.sign_check = true;
-}
+    : SequentialPruningProgram(spec, ForNetworks(settings), std::move(library)) {}
 
 absl::StatusOr<Transition> NetworkPruningProgram::Start() const {
   ESPALIER_ASSIGN_OR_RETURN(checkpoint::LoadedCheckpoint loaded,
-                            library_->LoadNetwork(spec_.model().pretrained()));
+                            library().LoadNetwork(spec().model().pretrained()));
   if (SparsifiableTensors(loaded.state.topology->layout()).empty()) {
     return base::FailedPrecondition(
         "NOTHING_TO_PRUNE",
         "expected a checkpoint with at least one layer that is not marked dense, found none");
   }
-  Transition transition;
-  transition.state.model = std::move(loaded.state);
-  transition.state.phase = kEvaluateDense;
-  transition.state.topology_version = 1;
-  transition.step = EvaluationStep(spec_, 1);
-  return transition;
+  ProgramState state;
+  state.model = std::move(loaded.state);
+  state.topology_version = 1;
+  return EvaluateDense(std::move(state));
+}
+
+int32_t NetworkPruningProgram::NumParts(const ProgramState& state) const {
+  return static_cast<int32_t>(SparsifiableTensors(state.model.topology->layout()).size());
 }
 
 Step NetworkPruningProgram::StatisticsStep(const ProgramState& state) const {
@@ -105,46 +104,19 @@ Step NetworkPruningProgram::StatisticsStep(const ProgramState& state) const {
   v1::ActivationStatisticsTask::Input& input = *task.add_inputs();
   input.set_layer(spec.name);
   input.set_columns(spec.cols);
-  input.set_gram(NeedsGram(settings_));
-  step.participants = Participants::kAll;
-  step.reducer = reduce::ReducerKind::kStatistics;
-  step.round = state.round + 1;
+  input.set_gram(NeedsGram(settings()));
   return step;
 }
 
-absl::StatusOr<Transition> NetworkPruningProgram::Next(ProgramState state,
-                                                       reduce::Reduced reduced) const {
-  state.pending.set_worker_peak_memory_bytes(
-      std::max(state.pending.worker_peak_memory_bytes(), reduced.peak_memory_bytes));
-  if (state.phase == kEvaluateDense) {
-    state.memory = EncodeScore(ScoreOf(reduced));
-    state.phase = kStatistics;
-    Transition transition;
-    transition.step = StatisticsStep(state);
-    transition.state = std::move(state);
-    return transition;
-  }
-  if (state.phase == kStatistics) return AfterStatistics(std::move(state), reduced);
-  if (state.phase == kEvaluate) {
-    SetScore(ScoreOf(reduced), false, state.pending);
-    SetDenseScore(DecodeScore(state.memory), false, state.pending);
-    return Commit(std::move(state));
-  }
-  return base::FailedPrecondition("STEP_UNEXPECTED", "the job is done; there is no further step");
-}
-
-absl::StatusOr<Transition> NetworkPruningProgram::AfterStatistics(
+absl::StatusOr<ProgramState> NetworkPruningProgram::PrunePart(
     ProgramState state, const reduce::Reduced& reduced) const {
   const tensor::ModelLayout& layout = state.model.topology->layout();
-  const std::vector<size_t> tensors = SparsifiableTensors(layout);
-  const size_t tensor = tensors[state.round];
+  const size_t tensor = SparsifiableTensors(layout)[state.round];
   const tensor::TensorSpec& spec = layout[tensor];
   const std::vector<float> dense = DenseTensor(state.model, tensor);
-  auto pruned = PruneLayer({dense, spec.rows, spec.cols}, reduced.statistics[0], settings_, true,
+  auto pruned = PruneLayer({dense, spec.rows, spec.cols}, reduced.statistics[0], settings(), true,
                            PruningThreads());
   if (!pruned.ok()) return base::Annotate(pruned.status(), spec.name);
-  state.pending.set_examples(reduced.examples);
-  state.pending.set_participants(reduced.participants);
   v1::LayerSummary& summary = *state.pending.add_layers();
   summary.set_name(spec.name);
   summary.set_size(spec.size());
@@ -152,31 +124,16 @@ absl::StatusOr<Transition> NetworkPruningProgram::AfterStatistics(
   ESPALIER_ASSIGN_OR_RETURN(state.model, WithTensor(state.model, tensor, pruned->values));
   ++state.topology_version;
   summary.set_active(state.model.topology->stored(tensor));
-  if (state.round + 1 < static_cast<int32_t>(tensors.size())) return Commit(std::move(state));
-  state.phase = kEvaluate;
-  Transition transition;
-  transition.step = EvaluationStep(spec_, state.round + 1);
-  transition.state = std::move(state);
-  return transition;
+  return state;
 }
 
-absl::StatusOr<Transition> NetworkPruningProgram::Commit(ProgramState state) const {
-  Transition transition;
-  ++state.round;
-  v1::RoundSummary summary = std::move(state.pending);
-  state.pending.Clear();
-  summary.set_round(state.round);
+void NetworkPruningProgram::DescribeModel(const ProgramState& state,
+                                          v1::RoundSummary& summary) const {
   DescribeStructure(*state.model.topology, summary);
-  transition.committed = std::move(summary);
-  const auto layers = SparsifiableTensors(state.model.topology->layout()).size();
-  if (state.round < static_cast<int32_t>(layers)) {
-    transition.step = StatisticsStep(state);
-  } else {
-    state.phase = "done";
-    transition.checkpoint = std::make_shared<const tensor::ModelState>(state.model);
-  }
-  transition.state = std::move(state);
-  return transition;
+}
+
+void NetworkPruningProgram::Deliver(const ProgramState& state, Transition& transition) const {
+  transition.checkpoint = std::make_shared<const tensor::ModelState>(state.model);
 }
 
 }  // namespace espalier::server::methods

@@ -1,37 +1,30 @@
-// NetworkPruningProgram: prunes a network trained here (a checkpoint) layer by layer.
+// NetworkPruningProgram: prunes a network trained here (a checkpoint), a part being a sparsifiable
+// tensor.
 //
-// Steps:       evaluate the checkpoint; for each sparsifiable tensor: statistics of its inputs with
-//              all layers before it pruned → prune; evaluate what is left. A round is a layer.
-// Memory:      the model, and one layer dense with its statistics.
-// Determinism: as LanguagePruningProgram.
-// Errors:      those of the library and of PruneLayer().
+// Memory: the model, and one layer dense with its statistics.
 #pragma once
 
 #include <memory>
 #include <vector>
 
-#include "server/methods/program.h"
-#include "server/methods/pruning/settings.h"
-#include "server/pretrained/model_library.h"
+#include "server/methods/pruning/sequential_program.h"
 
 namespace espalier::server::methods {
 
-class NetworkPruningProgram : public Program {
+class NetworkPruningProgram : public SequentialPruningProgram {
  public:
   NetworkPruningProgram(const v1::JobSpec& spec, const PruningSettings& settings,
                         std::shared_ptr<const pretrained::ModelLibrary> library);
   absl::StatusOr<Transition> Start() const override;
-  absl::StatusOr<Transition> Next(ProgramState state, reduce::Reduced reduced) const override;
 
- private:
-  Step StatisticsStep(const ProgramState& state) const;
-  absl::StatusOr<Transition> AfterStatistics(ProgramState state,
-                                             const reduce::Reduced& reduced) const;
-  absl::StatusOr<Transition> Commit(ProgramState state) const;
-
-  v1::JobSpec spec_;
-  PruningSettings settings_;
-  std::shared_ptr<const pretrained::ModelLibrary> library_;
+ protected:
+  bool is_language() const override { return false; }
+  int32_t NumParts(const ProgramState& state) const override;
+  Step StatisticsStep(const ProgramState& state) const override;
+  absl::StatusOr<ProgramState> PrunePart(ProgramState state,
+                                         const reduce::Reduced& reduced) const override;
+  void DescribeModel(const ProgramState& state, v1::RoundSummary& summary) const override;
+  void Deliver(const ProgramState& state, Transition& transition) const override;
 };
 
 // Whether a model that is to be pruned is a network that was trained here, whose layers the

@@ -59,10 +59,10 @@ def recommenders(model, common=None):
 
 
 ML_1M = {"users": 6040, "items": 3706}
-# 30 passes are far from the end of training, which takes hundreds; "gowalla" is one that goes further.
+# 20 passes are far from the end of training, which takes hundreds; "gowalla" is one that goes further.
 GOWALLA = {"data.dataset": "lightgcn-gowalla", "data.interactions": "{split: given}",
            "training.batch_size": 8192, "training.local_steps": 99, "federation.round_deadline": "2h",
-           "federation.rounds": 30, "evaluation.every_rounds": 15}
+           "federation.rounds": 20, "evaluation.every_rounds": 10}
 GOWALLA_SIZE = {"users": 29858, "items": 40981}
 
 # Ten uneven participants of CIFAR-10 on a ResNet-18 of an eighth of the width: 60 rounds of one pass over 5,000 images.
@@ -110,8 +110,8 @@ EXPERIMENTS = {
         if row in ("dense", "dsl 0.5", "rigl 0.5")}),
     "dsl-gowalla": ("dsl-lightgcn.yaml", recommenders(GOWALLA_SIZE, GOWALLA)),
     "gowalla": ("dsl-lightgcn.yaml", {
-        "dense": recommenders(GOWALLA_SIZE, GOWALLA)["dense"]
-        | {"federation.rounds": 300, "evaluation.every_rounds": 25}}),
+        row: overrides | {"federation.rounds": 150, "evaluation.every_rounds": 25}
+        for row, overrides in recommenders(GOWALLA_SIZE, GOWALLA).items() if row in ("dense", "dsl 0.5")}),
     "dsl-neumf": ("dsl-lightgcn.yaml", recommenders(ML_1M | {"lightgcn": "null", "neumf": "{}"}, {
         "data.dataset": "ml-1m", "training.batch_size": 512, "training.local_steps": 1563,
         "training.optimizer.learning_rate": 0.001, "federation.rounds": 20})),

@@ -8,14 +8,13 @@
 // work on the machine disturbs little.
 #include <algorithm>
 #include <cmath>
-#include <ctime>
 #include <functional>
 #include <vector>
 
 #include "CLI/CLI.hpp"
-#include "common/base/rng.h"
 #include "common/sparsity/random_topology.h"
 #include "fmt/format.h"
+#include "tests/bench/timing.h"
 #include "worker/engine/aligned_buffer.h"
 #include "worker/engine/kernels/kernels.h"
 #include "worker/engine/onednn/onednn_backend.h"
@@ -38,32 +37,6 @@ constexpr ConvShape kShapes[] = {{64, 16, 16, 128, 3, 1, 1},
                                  {64, 8, 8, 128, 3, 1, 1},
                                  {256, 16, 16, 256, 3, 1, 1},
                                  {256, 8, 8, 256, 3, 1, 1}};
-
-// Seconds that count: processor time of the one thread, or elapsed time of several.
-double Now(int threads) {
-  timespec now = {};
-  clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
-
-// Milliseconds of the fastest run within the time given.
-double Measure(double seconds, int threads, const std::function<void()>& run) {
-  double best = 1e9;
-  const double deadline = Now(threads) + seconds;
-  for (int runs = 0; runs < 5 || Now(threads) < deadline; ++runs) {
-    const double start = Now(threads);
-    run();
-    best = std::min(best, Now(threads) - start);
-  }
-  return best * 1e3;
-}
-
-AlignedBuffer RandomBuffer(int64_t size) {
-  AlignedBuffer buffer(size);
-  base::Rng rng(5);
-  for (float& value : buffer.span()) value = static_cast<float>(rng.Uniform() - 0.5);
-  return buffer;
-}
 
 // Forward, input gradient and weight gradient, in milliseconds.
 struct Times {
@@ -90,7 +63,8 @@ Times MeasureDense(const Options& options, const ConvShape& shape, int threads, 
   Operands o(shape, shape.out_channels * shape.cols(), stride);
   const auto measure = [&](ConvProblem::Pass pass, const float* a, const float* b, float* c) {
     const ConvProblem problem = {pass, shape, options.batch, stride};
-    return Measure(options.seconds, threads, [&] { backend->Convolve(problem, a, b, c); });
+    return FastestMilliseconds(options.seconds, threads,
+                               [&] { backend->Convolve(problem, a, b, c); });
   };
   return {measure(ConvProblem::Pass::kForward, o.w.data(), o.x.data(), o.y.data()),
           measure(ConvProblem::Pass::kInputGradient, o.w.data(), o.y.data(), o.x.data()),
@@ -100,7 +74,7 @@ Times MeasureDense(const Options& options, const ConvShape& shape, int threads, 
 Times MeasureBlocked(const Options& options, const ConvShape& shape, int threads) {
   auto time = [&](ConvProblem::Pass pass) {
     auto run = MakeOneDnnBlockedConvolution({pass, shape, options.batch, options.batch}, threads);
-    return Measure(options.seconds, threads, run.value());
+    return FastestMilliseconds(options.seconds, threads, run.value());
   };
   return {time(ConvProblem::Pass::kForward), time(ConvProblem::Pass::kInputGradient),
           time(ConvProblem::Pass::kWeightGradient)};
@@ -117,15 +91,16 @@ Times MeasureSparse(const Options& options, const ConvShape& shape, double densi
   Operands o(shape, count, stride);
   AlignedBuffer scratch(sparse->scratch());
   const int64_t width = options.batch;
-  return {Measure(options.seconds, threads,
-                  [&] { sparse->Forward(o.w.data(), o.x.data(), width, o.y.data()); }),
-          Measure(options.seconds, threads,
-                  [&] {
-                    sparse->InputGradient(o.w.data(), o.y.data(), width, o.x.data(),
-                                          scratch.data());
-                  }),
-          Measure(options.seconds, threads,
-                  [&] { sparse->WeightGradient(o.y.data(), o.x.data(), width, o.dw.data()); })};
+  return {FastestMilliseconds(options.seconds, threads,
+                              [&] { sparse->Forward(o.w.data(), o.x.data(), width, o.y.data()); }),
+          FastestMilliseconds(options.seconds, threads,
+                              [&] {
+                                sparse->InputGradient(o.w.data(), o.y.data(), width, o.x.data(),
+                                                      scratch.data());
+                              }),
+          FastestMilliseconds(options.seconds, threads, [&] {
+            sparse->WeightGradient(o.y.data(), o.x.data(), width, o.dw.data());
+          })};
 }
 
 void Run(const Options& options) {

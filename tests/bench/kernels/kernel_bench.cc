@@ -8,15 +8,14 @@
 // sampled in turns with it, as long and as often.
 #include <algorithm>
 #include <cmath>
-#include <ctime>
 #include <functional>
 #include <vector>
 
 #include "CLI/CLI.hpp"
-#include "common/base/rng.h"
 #include "common/sparsity/random_topology.h"
 #include "fmt/format.h"
 #include "tests/bench/kernels/stream_bound.h"
+#include "tests/bench/timing.h"
 #include "worker/engine/aligned_buffer.h"
 #include "worker/engine/kernels/sparse_product.h"
 #include "worker/engine/onednn/onednn_backend.h"
@@ -44,13 +43,6 @@ struct Options {
 
   Isa isa() const { return avx2 ? Isa::kAvx2 : DetectIsa(); }
 };
-
-// Seconds that count: processor time of the one thread, or elapsed time of several.
-double Now(int threads) {
-  timespec now = {};
-  clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
 
 struct Speed {
   double gflops = 0;
@@ -94,13 +86,6 @@ Speed Measure(const Options& options, int threads, double flops, std::function<v
     product.Sample();
   }
   return {product.best_gflops(), product.best_gflops() / bound.best_gflops()};
-}
-
-AlignedBuffer RandomBuffer(int64_t size) {
-  AlignedBuffer buffer(size);
-  base::Rng rng(5);
-  for (float& value : buffer.span()) value = static_cast<float>(rng.Uniform() - 0.5);
-  return buffer;
 }
 
 // Dense forward product of the layer.

@@ -8,7 +8,6 @@
 // Times are the best of many runs, and processor time for one thread, so that other work on the
 // machine disturbs little.
 #include <algorithm>
-#include <ctime>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -17,6 +16,7 @@
 #include "common/base/rng.h"
 #include "common/language/checkpoint_reader.h"
 #include "fmt/format.h"
+#include "tests/bench/timing.h"
 #include "worker/engine/parallel.h"
 #include "worker/language/language_engine.h"
 
@@ -31,24 +31,6 @@ struct Options {
   std::vector<double> densities = {0.5, 0.3, 0.1, 0.05};
   std::vector<int> threads = {1, 2};
 };
-
-double Now(int threads) {
-  timespec now = {};
-  clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
-
-// Milliseconds of the fastest run within the time given.
-double Measure(double seconds, int threads, const std::function<void()>& run) {
-  double best = 1e9;
-  const double deadline = Now(threads) + seconds;
-  for (int runs = 0; runs < 5 || Now(threads) < deadline; ++runs) {
-    const double start = Now(threads);
-    run();
-    best = std::min(best, Now(threads) - start);
-  }
-  return best * 1e3;
-}
 
 language::TransformerConfig Config(const Options& options) {
   language::TransformerConfig config;
@@ -160,8 +142,8 @@ void Run(const Options& options) {
       hidden.tokens = bench.hidden.tokens;
       hidden.stride = bench.hidden.stride;
       std::ranges::copy(bench.hidden.values.span(), hidden.values.data());
-      return Measure(options.seconds, threads,
-                     [&] { bench.engine->Run(*block, hidden, observer); });
+      return FastestMilliseconds(options.seconds, threads,
+                                 [&] { bench.engine->Run(*block, hidden, observer); });
     };
     const double dense = time(1, {});
     for (const double density : options.densities) {
