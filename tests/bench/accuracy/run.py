@@ -58,6 +58,12 @@ def recommenders(model, common=None):
     return rows
 
 
+def with_narrow(rows):
+    """Adds dense LightGCN with as many weights as the sparse tables, in fewer dimensions than 64."""
+    return rows | {f"narrow dense {density}": rows["dense"] | {"model.recommender.lightgcn.dimensions": dimensions}
+                   for density, dimensions in ((0.5, 32), (0.2, 13), (0.1, 6))}
+
+
 ML_1M = {"users": 6040, "items": 3706}
 # 20 passes are far from the end of training, which takes hundreds; "gowalla" is one that goes further.
 GOWALLA = {"data.dataset": "lightgcn-gowalla", "data.interactions": "{split: given}",
@@ -104,11 +110,11 @@ def tiny(method, density, common=TINY):
 # Experiment: job file and, for each row of its table, what is overridden in it.
 EXPERIMENTS = {
     # Recommenders; ESPALIER_DATA has the folders ml-100k, ml-1m and lightgcn-gowalla.
-    "dsl-lightgcn": ("dsl-lightgcn.yaml", recommenders({})),
+    "dsl-lightgcn": ("dsl-lightgcn.yaml", with_narrow(recommenders({}))),
     "dsl-lightgcn-longer": ("dsl-lightgcn.yaml", {
         row: overrides | {"federation.rounds": 160} for row, overrides in recommenders({}).items()
         if row in ("dense", "dsl 0.5", "rigl 0.5")}),
-    "dsl-gowalla": ("dsl-lightgcn.yaml", recommenders(GOWALLA_SIZE, GOWALLA)),
+    "dsl-gowalla": ("dsl-lightgcn.yaml", with_narrow(recommenders(GOWALLA_SIZE, GOWALLA))),
     "gowalla": ("dsl-lightgcn.yaml", {
         row: overrides | {"federation.rounds": 150, "evaluation.every_rounds": 25}
         for row, overrides in recommenders(GOWALLA_SIZE, GOWALLA).items() if row in ("dense", "dsl 0.5")}),
@@ -186,7 +192,7 @@ def data_root(experiment):
 class Cluster:
     """`espalier up` on free ports, for the time of a with statement."""
 
-    def __init__(self, workers, data_root, data_dir=store.OWN / "cluster", arguments=()):
+    def __init__(self, workers, data_root, data_dir, arguments=()):
         self.command = [BIN, "up", "--workers", str(workers), "--port", "0", "--metrics-port", "0",
                         "--data-root", data_root, "--data-dir", str(data_dir), *arguments]
 
@@ -328,7 +334,7 @@ def main():
         parser.error(f"expected experiments out of {', '.join(EXPERIMENTS)}; found {unknown or 'none'}")
     store.OWN.mkdir(parents=True, exist_ok=True)
     for name in names:
-        with Cluster(arguments.workers, data_root(name)) as server:
+        with Cluster(arguments.workers, data_root(name), store.OWN / "cluster" / name) as server:
             print_table(name, run_experiment(name, server, arguments))
 
 

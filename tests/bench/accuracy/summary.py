@@ -5,8 +5,8 @@
     tests/bench/accuracy/summary.py fedtiny-table --against fedtiny    differences, seed by seed
 
 Reads own and recorded results. Accuracies are those of the last round on the test set: mean ± standard deviation over
-seeds, in percent; "of 2" where other cells have more seeds. Rows named "<method> <density>[, <condition>]" go to the column of that density and condition, others
-(such as "dense") to all columns.
+seeds, in percent; "of 2" where other cells have more seeds. Rows named "<method> <density>[, <condition>]" go to the
+column of that density and condition, others (such as "dense") to all columns.
 """
 
 import argparse
@@ -51,6 +51,15 @@ def mean_of(runs, key, digits):
     return f"{statistics.mean(values):.{digits}f}" if values else ""
 
 
+def print_markdown(heads, rows):
+    """Without the columns in which nothing stands."""
+    kept = [k for k in range(len(heads)) if any(row[k] for row in rows)]
+    print("| " + " | ".join(heads[k] for k in kept) + " |")
+    print("|" + " --- |" * len(kept))
+    for row in rows:
+        print("| " + " | ".join(row[k] for k in kept) + " |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("experiment")
@@ -64,16 +73,12 @@ def main():
         parser.error(f"expected a method out of {', '.join(table) or 'none (no results)'}; found {arguments.against}")
     if not table:
         sys.exit(f"no results of {arguments.experiment}; run tests/bench/accuracy/run.py {arguments.experiment} first")
-    kinds = [(c, "") for c in columns] + [(c, "FLOPs of dense, ") for c in columns] + [
-        (c, "MB a round, ") for c in columns]
-    print("| method | " + " | ".join(kind + column for column, kind in kinds) + " |")
-    print("| --- |" + " --- |" * len(kinds))
-    for method, row in table.items():
-        cells = [cell(row[c], accuracies(table[arguments.against][c]) if arguments.against else None, seeds)
-                 for c in columns]
-        cells += [mean_of(row[c], "flops_of_dense", 3) for c in columns]
-        cells += [mean_of(row[c], "megabytes", 2) for c in columns]
-        print(f"| {method} | " + " | ".join(cells) + " |")
+    print_markdown(["method", *columns, *(f"FLOPs of dense, {c}" for c in columns),
+                    *(f"MB a round, {c}" for c in columns)],
+                   [[method, *(cell(row[c], accuracies(table[arguments.against][c]) if arguments.against else None, seeds)
+                               for c in columns),
+                     *(mean_of(row[c], "flops_of_dense", 3) for c in columns),
+                     *(mean_of(row[c], "megabytes", 2) for c in columns)] for method, row in table.items()])
 
 
 if __name__ == "__main__":

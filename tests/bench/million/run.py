@@ -47,8 +47,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--limit", type=int, default=0, help="training examples, 0 = all 60,000")
     arguments = parser.parse_args()
-    accuracy.store.OWN.mkdir(parents=True, exist_ok=True)
-    with accuracy.Cluster(1, os.environ.get("ESPALIER_DATA", str(ROOT / "data"))) as server, \
+    data_root = os.environ.get("ESPALIER_DATA", str(ROOT / "data"))
+    with accuracy.Cluster(1, data_root, accuracy.store.OWN / "cluster" / "million") as server, \
             tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(job(arguments.limit), file)
         file.flush()
