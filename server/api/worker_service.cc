@@ -129,7 +129,8 @@ grpc::ServerWriteReactor<v1::Chunk>* WorkerService::Fetch(grpc::CallbackServerCo
                                                           const v1::FetchRequest* request) {
   return Download::Start(
       std::make_shared<Download>(context_, downloads_, transfers_,
-                                 context_.blobs.Get(request->digest()), request->offset()),
+                                 context_.blobs.Get(request->digest(), request->job()),
+                                 request->offset()),
       request->session());
 }
 

@@ -106,7 +106,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   scheduler::Requirements needs_;
   std::shared_ptr<const methods::Program> program_;
   std::shared_ptr<events::EventLog> events_ = std::make_shared<events::EventLog>();
-  std::shared_ptr<round::Traffic> traffic_ = std::make_shared<round::Traffic>();
+  std::shared_ptr<round::Traffic> traffic_ = std::make_shared<round::Traffic>(job_.name());
 
   methods::ProgramState state_;
   std::shared_ptr<const round::Blob> values_;

@@ -79,7 +79,7 @@ absl::StatusOr<std::shared_ptr<const Recommendations::Model>> Recommendations::L
   model->job = "jobs/" + loaded.metadata.job;
   model->round = loaded.metadata.round;
   model->topology = loaded.state.topology;
-  const auto traffic = std::make_shared<round::Traffic>();
+  const auto traffic = std::make_shared<round::Traffic>("");
   model->values =
       services.blobs.Put(std::string(wire::ValuesAsBytes(loaded.state.values)), true, traffic);
   ESPALIER_ASSIGN_OR_RETURN(const auto full, wire::EncodeTopology(*model->topology));

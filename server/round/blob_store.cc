@@ -34,13 +34,17 @@ std::shared_ptr<const Blob> BlobStore::Add(std::shared_ptr<Blob> blob) {
   return blob;
 }
 
-std::shared_ptr<const Blob> BlobStore::Get(const std::string& digest) {
+std::shared_ptr<const Blob> BlobStore::Get(const std::string& digest, const std::string& job) {
   const std::lock_guard lock(mutex_);
+  std::shared_ptr<const Blob> found;
   const auto [begin, end] = blobs_.equal_range(digest);
   for (auto it = begin; it != end; ++it) {
-    if (auto blob = it->second.lock()) return blob;
+    const auto blob = it->second.lock();
+    if (blob == nullptr) continue;
+    if (blob->traffic->job == job) return blob;
+    if (found == nullptr) found = blob;
   }
-  return nullptr;
+  return found;
 }
 
 }  // namespace espalier::server::round

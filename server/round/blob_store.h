@@ -11,6 +11,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "common/io/mapped_file.h"
 
@@ -19,6 +20,9 @@ namespace espalier::server::round {
 // Bytes that a job's messages took. Values are counted apart, because those shrink with the
 // density.
 struct Traffic {
+  explicit Traffic(std::string job_name) : job(std::move(job_name)) {}
+
+  const std::string job;  // "jobs/{id}"; empty for what belongs to no job in work
   std::atomic<int64_t> sent{0};
   std::atomic<int64_t> received{0};
   std::atomic<int64_t> values_sent{0};
@@ -49,8 +53,9 @@ class BlobStore {
   std::shared_ptr<const Blob> PutFile(std::string digest,
                                       std::shared_ptr<const io::MappedFile> file,
                                       std::shared_ptr<Traffic> traffic);
-  // Null when nobody holds that blob any more.
-  std::shared_ptr<const Blob> Get(const std::string& digest);
+  // That blob as `job` holds it, so that the transfer is charged to it; as somebody else does if
+  // the job does not. Null when nobody holds it any more.
+  std::shared_ptr<const Blob> Get(const std::string& digest, const std::string& job);
 
  private:
   std::shared_ptr<const Blob> Add(std::shared_ptr<Blob> blob);

@@ -186,9 +186,9 @@ TEST(JobSimTest, EndedJobHoldsNoModelAnyMore) {
   sim.AddWorkers(1);
   const std::string name = sim.Start(SmallSpec());
   const std::string topology = sim.worker("w0").task().model().topology().digest();
-  EXPECT_NE(sim.blobs.Get(topology), nullptr);
+  EXPECT_NE(sim.blobs.Get(topology, name), nullptr);
   ASSERT_TRUE(sim.jobs.Cancel(name).ok());
-  EXPECT_EQ(sim.blobs.Get(topology), nullptr);
+  EXPECT_EQ(sim.blobs.Get(topology, name), nullptr);
 }
 
 }  // namespace

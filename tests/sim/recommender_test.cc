@@ -107,7 +107,7 @@ TEST_F(QuestionTest, AWorkerAnswersWithTheCheckpointsModelAndData) {
     EXPECT_EQ(task.data().dataset(), "toy");
     EXPECT_EQ(task.recommend().k(), 20);
     EXPECT_TRUE(task.model().spec().has_recommender());
-    EXPECT_NE(sim.blobs.Get(task.model().values().digest()), nullptr);
+    EXPECT_NE(sim.blobs.Get(task.model().values().digest(), task.job()), nullptr);
     worker.Finish();
     sim.Settle();
     EXPECT_TRUE(status.ok()) << status;

@@ -80,7 +80,7 @@ void FakeWorker::Fail(const std::string& reason, const std::string& message) {
 std::string FakeWorker::Fetch(const v1::BlobRef& ref) {
   std::string data = ref.inline_();
   if (data.empty()) {
-    const auto blob = blobs_.Get(ref.digest());
+    const auto blob = blobs_.Get(ref.digest(), task().job());
     ESPALIER_CHECK(blob != nullptr, "a task names a blob that is gone");
     blob->Charge(static_cast<int64_t>(blob->data.size()));
     data = blob->data;

@@ -3,19 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
-#include "worker/engine/multiversion.h"
 #include "worker/engine/parallel.h"
+#include "worker/recommender/row_arithmetic.h"
 
 namespace espalier::worker::recommender {
 namespace {
 
 using engine::kLanes;
 using engine::ParallelParts;
-
-ESPALIER_MULTIVERSION
-void AddScaled(float factor, const float* __restrict from, int64_t size, float* __restrict to) {
-  for (int64_t d = 0; d < size; ++d) to[d] += factor * from[d];
-}
 
 // Row bounds with near-equal numbers of edges; a row costs about as much as four.
 std::vector<int64_t> Balance(const std::vector<int32_t>& offsets, int parts) {

@@ -3,15 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numeric>
-#include <span>
 #include <utility>
 
 #include "common/base/rng.h"
 #include "worker/engine/aligned_buffer.h"
-#include "worker/engine/multiversion.h"
 #include "worker/engine/parallel.h"
 #include "worker/recommender/graph.h"
+#include "worker/recommender/row_arithmetic.h"
 #include "worker/recommender/scoring/dot_scorer.h"
 
 namespace espalier::worker::recommender {
@@ -28,43 +26,6 @@ constexpr size_t kUserTable = 1;
 
 size_t TableOf(Side side) { return side == Side::kUsers ? kUserTable : kItemTable; }
 
-// `size` is a multiple of kLanes.
-ESPALIER_MULTIVERSION
-float Dot(const float* a, const float* b, int64_t size) {
-  float lanes[kLanes] = {};
-  for (int64_t d = 0; d < size; d += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += a[d + lane] * b[d + lane];
-  }
-  float sum = 0;
-  for (const float lane : lanes) sum += lane;
-  return sum;
-}
-
-double SumOfSquares(std::span<const float> values) {
-  constexpr size_t kSums = 8;
-  double sums[kSums] = {};
-  size_t k = 0;
-  for (; k + kSums <= values.size(); k += kSums) {
-    for (size_t n = 0; n < kSums; ++n) {
-      const double value = values[k + n];
-      sums[n] += value * value;
-    }
-  }
-  for (; k < values.size(); ++k) sums[0] += static_cast<double>(values[k]) * values[k];
-  return std::accumulate(std::begin(sums), std::end(sums), 0.0);
-}
-
-ESPALIER_MULTIVERSION
-void AddDifference(float factor, const float* __restrict a, const float* __restrict b, int64_t size,
-                   float* __restrict to) {
-  for (int64_t d = 0; d < size; ++d) to[d] += factor * (a[d] - b[d]);
-}
-
-ESPALIER_MULTIVERSION
-void AddScaled(float factor, const float* __restrict from, int64_t size, float* __restrict to) {
-  for (int64_t d = 0; d < size; ++d) to[d] += factor * from[d];
-}
-
 // The nodes of one side that a batch names, with a row for each.
 struct BatchRows {
   std::vector<int32_t> nodes;    // ascending
@@ -72,8 +33,8 @@ struct BatchRows {
   AlignedBuffer embeddings;      // final ones
   AlignedBuffer gradients;       // with respect to the final embedding, divided by layers + 1
 
-  // The first row of this node or one that follows it.
-  int64_t IndexOf(int32_t node) const {
+  // The first row whose node is not below `node`.
+  int64_t LowerBound(int32_t node) const {
     return std::lower_bound(nodes.begin(), nodes.end(), node) - nodes.begin();
   }
 };
@@ -201,22 +162,27 @@ class LightGcn final : public RecommenderModel {
       AddDifference(factor, en, ep, stride_, rows[0].gradients.data() + user * stride_);
       AddScaled(-factor, eu, stride_, rows[1].gradients.data() + positive * stride_);
       AddScaled(factor, eu, stride_, rows[1].gradients.data() + negative * stride_);
-      const double squares = AddL2(rows[0], Side::kUsers, user, batch) +
-                             AddL2(rows[1], Side::kItems, positive, batch) +
-                             AddL2(rows[1], Side::kItems, negative, batch);
-      loss += l2_ / 2 * squares;
+      const auto l2 = static_cast<float>(l2_ / batch);
+      rows[0].l2_weight[user] += l2;
+      rows[1].l2_weight[positive] += l2;
+      rows[1].l2_weight[negative] += l2;
     }
-    return loss / batch;
+    return loss / batch + Penalty(rows[0], Side::kUsers) + Penalty(rows[1], Side::kItems);
   }
 
-  // Counts the own embedding of row k's node in; returns its square.
-  double AddL2(BatchRows& rows, Side side, int64_t k, double batch) const {
-    rows.l2_weight[k] += static_cast<float>(l2_ / batch);
-    return SumOfSquares(tensor(TableOf(side)).Row(rows.nodes[k]));
+  // What the squares of the nodes' own embeddings add to the loss.
+  double Penalty(const BatchRows& rows, Side side) const {
+    double penalty = 0;
+    for (size_t k = 0; k < rows.nodes.size(); ++k) {
+      double square = 0;
+      for (const float value : tensor(TableOf(side)).Row(rows.nodes[k])) square += value * value;
+      penalty += 0.5 * rows.l2_weight[k] * square;
+    }
+    return penalty;
   }
 
   void AddRows(const BatchRows& rows, RowRange range, float* out) const {
-    for (int64_t k = rows.IndexOf(static_cast<int32_t>(range.begin));
+    for (int64_t k = rows.LowerBound(static_cast<int32_t>(range.begin));
          k < static_cast<int64_t>(rows.nodes.size()) && rows.nodes[k] < range.end; ++k) {
       float* to = out + (rows.nodes[k] - range.begin) * stride_;
       const float* from = rows.gradients.data() + k * stride_;
@@ -282,7 +248,7 @@ class LightGcn final : public RecommenderModel {
     if (l2_ == 0) return;
     const RowTensor& table = tensor(TableOf(side));
     std::vector<float> own(stride_);
-    for (int64_t k = rows.IndexOf(static_cast<int32_t>(nodes.begin));
+    for (int64_t k = rows.LowerBound(static_cast<int32_t>(nodes.begin));
          k < static_cast<int64_t>(rows.nodes.size()) && rows.nodes[k] < nodes.end; ++k) {
       table.Expand(rows.nodes[k], own.data());
       float* to = tile + (rows.nodes[k] - nodes.begin) * stride_;
@@ -313,7 +279,8 @@ class LightGcn final : public RecommenderModel {
   int64_t stride_;
   Graph graph_;
   std::vector<int32_t> active_users_;
-  // Of users and items: the row of each node that the current batch names; others are left over.
+  // Of users and items: the row of each node that the current batch names; entries of others are
+  // stale.
   std::array<std::vector<int32_t>, 2> row_of_;
   // [nodes][stride] of users and items; working memory that every call fills anew.
   mutable std::array<AlignedBuffer, 2> buffers_;

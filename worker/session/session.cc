@@ -242,7 +242,7 @@ void Session::ComputeLoop() {
     const v1::Task task = *std::exchange(next_, std::nullopt);
     current_task_ = task.task_id();
     cancelled_ = false;
-    transfer_.Resume();
+    transfer_.BeginTask(task.job());
     lock.unlock();
     Compute(task);
     lock.lock();

@@ -42,6 +42,11 @@ void Transfer::Finish() {
   current_ = nullptr;
 }
 
+void Transfer::BeginTask(const std::string& job) {
+  job_ = job;
+  cancelled_ = false;
+}
+
 void Transfer::Cancel() {
   const std::lock_guard lock(mutex_);
   cancelled_ = true;
@@ -55,6 +60,7 @@ absl::Status Transfer::FetchRest(const v1::BlobRef& blob, wire::BlobAssembler& a
   request.set_session(welcome_.session());
   request.set_digest(blob.digest());
   request.set_offset(assembler.received());
+  request.set_job(job_);
   auto reader = stub_->Fetch(&context, request);
   v1::Chunk chunk;
   absl::Status status;

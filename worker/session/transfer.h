@@ -36,9 +36,10 @@ class Transfer {
   absl::Status Submit(v1::PartialHeader header, std::string_view body);
   uint64_t session() const { return welcome_.session(); }
 
-  // Ends a transfer under way, from another thread; later ones fail until Resume().
+  // What follows belongs to a task of this job ("jobs/{id}").
+  void BeginTask(const std::string& job);
+  // Ends a transfer under way, from another thread; later ones fail until BeginTask().
   void Cancel();
-  void Resume() { cancelled_ = false; }
 
  private:
   static constexpr int kAttempts = 4;
@@ -51,6 +52,7 @@ class Transfer {
   std::unique_ptr<v1::WorkerService::Stub> stub_;
   metrics::Metrics& metrics_;
   v1::Welcome welcome_;
+  std::string job_;
   std::atomic<bool> cancelled_{false};
   std::mutex mutex_;
   grpc::ClientContext* current_ = nullptr;  // guarded by mutex_

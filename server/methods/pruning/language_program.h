@@ -17,7 +17,7 @@ class LanguagePruningProgram : public SequentialPruningProgram {
   absl::StatusOr<Transition> Start() const override;
 
  protected:
-  bool is_language() const override { return true; }
+  bool reports_perplexity() const override { return true; }
   int32_t NumParts(const ProgramState& state) const override;
   Step StatisticsStep(const ProgramState& state) const override;
   absl::StatusOr<ProgramState> PrunePart(ProgramState state,

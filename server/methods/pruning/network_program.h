@@ -18,7 +18,7 @@ class NetworkPruningProgram : public SequentialPruningProgram {
   absl::StatusOr<Transition> Start() const override;
 
  protected:
-  bool is_language() const override { return false; }
+  bool reports_perplexity() const override { return false; }
   int32_t NumParts(const ProgramState& state) const override;
   Step StatisticsStep(const ProgramState& state) const override;
   absl::StatusOr<ProgramState> PrunePart(ProgramState state,

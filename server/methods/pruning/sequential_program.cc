@@ -37,8 +37,8 @@ absl::StatusOr<Transition> SequentialPruningProgram::Next(ProgramState state,
   }
   if (state.phase == kStatistics) return AfterStatistics(std::move(state), reduced);
   if (state.phase == kEvaluate) {
-    SetScore(ScoreOf(reduced), is_language(), state.pending);
-    SetDenseScore(DecodeScore(state.memory), is_language(), state.pending);
+    SetScore(ScoreOf(reduced), reports_perplexity(), state.pending);
+    SetDenseScore(DecodeScore(state.memory), reports_perplexity(), state.pending);
     return Commit(std::move(state));
   }
   return base::FailedPrecondition("STEP_UNEXPECTED", "the job is done; there is no further step");

@@ -1,9 +1,8 @@
 // SequentialPruningProgram: prunes a model part by part, each with the inputs that the parts before
 // it give once they are pruned.
 //
-// Steps:       evaluate the model; for each part: statistics of its inputs → prune; evaluate what
-// is
-//              left. A round is a part.
+// Steps:       evaluate; for each part: statistics of its inputs → prune; evaluate again. A round
+//              is a part.
 // Determinism: the result depends on the model, the settings and the calibration examples alone,
 //              not on how they are divided.
 // Errors:      those of the library and of PruneLayer().
@@ -31,8 +30,8 @@ class SequentialPruningProgram : public Program {
   // What Start() ends with: the step that evaluates the model of `state`.
   Transition EvaluateDense(ProgramState state) const;
 
-  // Whether examples are tokens, so that losses are perplexities.
-  virtual bool is_language() const = 0;
+  // Whether losses are reported as perplexities too.
+  virtual bool reports_perplexity() const = 0;
   virtual int32_t NumParts(const ProgramState& state) const = 0;
   // Statistics of the inputs of part state.round; participants, reducer and round are set by the
   // caller.

@@ -46,41 +46,69 @@ struct Options {
 
 struct Speed {
   double gflops = 0;
-  double share = 0;
+  double share = 0;  // of the bound; 0 where none was measured
 };
 
-// Something to be timed.
+// Something to be timed: run(n) does it n times.
 class Sampled {
  public:
-  Sampled(int threads, double flops, std::function<void()> run)
+  Sampled(int threads, double flops, std::function<void(int)> run)
       : threads_(threads), flops_(flops), run_(std::move(run)) {
-    Seconds(1);
-    repeats_ = std::max(1, static_cast<int>(std::ceil(kSampleSeconds / Seconds(1))));
+    run_(1);
+    for (int n = 0; n < 3; ++n) once_ = std::min(once_, Seconds(1));
+    repeats_ = RepeatsFor(kSampleSeconds);
   }
 
-  void Sample() { best_ = std::max(best_, flops_ * repeats_ / Seconds(repeats_) * 1e-9); }
+  int RepeatsFor(double seconds) const {
+    return std::max(1, static_cast<int>(std::ceil(seconds / once_)));
+  }
+  double sample_seconds() const { return once_ * repeats_; }
+  void set_sample_seconds(double seconds) { repeats_ = RepeatsFor(seconds); }
+
+  // Not timed is a first run, which brings back what another sample took the cache for.
+  void Sample() {
+    run_(1);
+    best_ = std::max(best_, flops_ * repeats_ / Seconds(repeats_) * 1e-9);
+  }
   double best_gflops() const { return best_; }
 
  private:
   double Seconds(int repeats) const {
     const double start = Now(threads_);
-    for (int n = 0; n < repeats; ++n) run_();
+    run_(repeats);
     return std::max(Now(threads_) - start, 1e-9);
   }
 
   int threads_;
   double flops_;
-  std::function<void()> run_;
+  std::function<void(int)> run_;
+  double once_ = 1e9;
   int repeats_ = 1;
   double best_ = 0;
 };
 
+std::function<void(int)> Repeated(std::function<void()> run) {
+  return [run = std::move(run)](int times) {
+    for (int n = 0; n < times; ++n) run();
+  };
+}
+
 // Speed of `run`, which does `flops` operations.
 Speed Measure(const Options& options, int threads, double flops, std::function<void()> run) {
-  L2Stream stream(options.isa(), threads);
-  Sampled bound(threads, stream.flops(), [&] { stream.Run(); });
-  Sampled product(threads, flops, std::move(run));
+  Sampled product(threads, flops, Repeated(std::move(run)));
   const double deadline = Now(threads) + options.seconds;
+  for (int samples = 0; samples < 5 || Now(threads) < deadline; ++samples) product.Sample();
+  return {product.best_gflops(), 0};
+}
+
+// The same, in turns with samples of the bound that last as long.
+Speed MeasureBesideBound(const Options& options, int threads, double flops,
+                         std::function<void()> run) {
+  Sampled product(threads, flops, Repeated(std::move(run)));
+  L2Stream stream(options.isa(), threads);
+  Sampled bound(threads, stream.flops(), [&](int passes) { stream.Run(passes); });
+  bound.set_sample_seconds(product.sample_seconds());
+  const double deadline = Now(threads) + 2 * options.seconds;
   for (int samples = 0; samples < 5 || Now(threads) < deadline; ++samples) {
     bound.Sample();
     product.Sample();
@@ -130,10 +158,10 @@ SparseSpeeds MeasureSparse(const Options& options, Shape shape, double density, 
   const double flops = 2.0 * static_cast<double>(topology->nnz() * batch);
   return {Measure(options, threads, flops,
                   [&] { onednn->Multiply(values.data(), x.data(), batch, y.data()); }),
-          Measure(options, threads, flops,
-                  [&] { own.Multiply(values.data(), x.data(), batch, y.data()); }),
-          Measure(options, threads, flops,
-                  [&] { own.Gradient(dy.data(), x.data(), batch, gradient.data()); })};
+          MeasureBesideBound(options, threads, flops,
+                             [&] { own.Multiply(values.data(), x.data(), batch, y.data()); }),
+          MeasureBesideBound(options, threads, flops,
+                             [&] { own.Gradient(dy.data(), x.data(), batch, gradient.data()); })};
 }
 
 void Run(const Options& options) {

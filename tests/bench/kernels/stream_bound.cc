@@ -85,10 +85,12 @@ double L2Stream::flops() const {
   return 2.0 * static_cast<double>(data_.size()) * static_cast<double>(data_[0].size());
 }
 
-void L2Stream::Run() {
+void L2Stream::Run(int passes) {
   worker::engine::ParallelParts(static_cast<int>(data_.size()), [&](int part) {
-    volatile float sink = Stream(isa_, data_[part].data(), rows_);
-    static_cast<void>(sink);
+    for (int n = 0; n < passes; ++n) {
+      volatile float sink = Stream(isa_, data_[part].data(), rows_);
+      static_cast<void>(sink);
+    }
   });
 }
 

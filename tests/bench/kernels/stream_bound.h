@@ -11,14 +11,15 @@
 namespace espalier::bench {
 
 // Streams half of the second-level cache on each of several threads: rows of 512 bytes, of a batch
-// of 128, in random order. In ascending order processors that fetch ahead can be slower.
+// of 128, in random order, as the products read them. Ascending order was slower where both were
+// tried, since the processor fetches ahead what it has already.
 class L2Stream {
  public:
   L2Stream(worker::engine::Isa isa, int threads);
 
-  // Operations of one Run().
+  // Operations of a pass over the data of all threads.
   double flops() const;
-  void Run();
+  void Run(int passes);
 
  private:
   worker::engine::Isa isa_;

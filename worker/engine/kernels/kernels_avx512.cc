@@ -29,13 +29,14 @@ ESPALIER_AVX512_INLINE void PrefetchRow(const CsrPanel& w, const float* values, 
   }
 }
 
-// Fetches a tile's part of the next dense row. Of narrower tiles the processor foresees enough, and
-// their rows are too short for the extra instructions.
+// Fetches a tile's part of the next dense row: only for tiles of more than 8 blocks, which
+// KernelSparseProduct forms where rows are long enough to pay for the extra instructions.
 template <int P>
 ESPALIER_AVX512_INLINE void PrefetchDense(const float* tile, int64_t stride, int64_t row,
                                           int64_t row_end) {
   constexpr int kNarrow = 8;
-  if (P <= kNarrow || row + 1 >= row_end) return;
+  if constexpr (P <= kNarrow) return;
+  if (row + 1 >= row_end) return;
   const float* next = tile + (row + 1) * stride;
 #pragma GCC unroll 16
   for (int p = 0; p < P; ++p) {

@@ -28,7 +28,7 @@ int64_t FittingPanels(const tensor::Topology& topology, int64_t tile_blocks) {
 // Blocks of examples that are worked on together. Wide tiles read the structure less often, but
 // leave room for fewer columns in a panel, so that rows begin and end more often.
 int64_t TileBlocks(const tensor::Topology& topology, int64_t blocks, int64_t max_blocks) {
-  const int64_t wide = std::min(blocks, max_blocks);
+  const int64_t wide = CeilDivide(blocks, CeilDivide(blocks, max_blocks));
   const int64_t panel_rows = topology.rows() * FittingPanels(topology, wide);
   const bool affordable = topology.nnz() >= kMinNonzerosPerWideRow * panel_rows;
   return affordable ? wide : std::min(wide, kNarrowBlocks);
@@ -75,7 +75,10 @@ std::vector<int64_t> BalanceRows(const tensor::Topology& topology, int threads) 
 KernelSparseProduct::KernelSparseProduct(std::shared_ptr<const tensor::Topology> topology,
                                          int64_t stride, int threads, Isa isa)
     : topology_(std::move(topology)), stride_(stride), kernels_(Kernels(isa)) {
-  tile_blocks_ = TileBlocks(*topology_, stride_ / kLanes, kernels_.max_blocks);
+  // Strides are odd numbers of blocks, and most batches even ones: the last block holds no
+  // examples.
+  const int64_t blocks = std::max<int64_t>(stride_ / kLanes - 1, 1);
+  tile_blocks_ = TileBlocks(*topology_, blocks, kernels_.max_blocks);
   panels_ = PanelCount(*topology_, tile_blocks_);
   splits_ = SplitColumns(*topology_, panels_);
   part_begin_ = BalanceRows(*topology_, threads);
@@ -92,7 +95,8 @@ CsrPanel KernelSparseProduct::Panel(int64_t panel) const {
 template <typename Body>
 void KernelSparseProduct::ForEachTile(int64_t width, const Body& body) const {
   const int64_t blocks = CeilDivide(width, kLanes);
-  const int64_t tiles = CeilDivide(blocks, tile_blocks_);
+  // One block more than planned for does not need a tile of its own.
+  const int64_t tiles = CeilDivide(blocks, std::min(tile_blocks_ + 1, kernels_.max_blocks));
   ParallelParts(static_cast<int>(part_begin_.size()) - 1, [&](int part) {
     const RowRange rows = {part_begin_[part], part_begin_[part + 1]};
     for (int64_t tile = 0; tile < tiles; ++tile) {

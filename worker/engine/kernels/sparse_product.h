@@ -3,7 +3,8 @@
 // A product streams one row of X per nonzero, so its speed is that of the cache level where X lies.
 // The plan therefore cuts the batch and the columns of W into panels of X that fit the second-level
 // cache, as long as a row keeps a few nonzeros per panel. Sums still run in the order of the
-// columns, so Y does not depend on the cuts; for the gradient the batch is cut by a fixed rule.
+// columns, so Y does not depend on the cuts; for the gradient the cuts of the batch follow from the
+// structure, the stride and the instruction set.
 // Memory: at most one more int32 per four nonzeros.
 #pragma once
 

@@ -91,21 +91,33 @@ TEST(KernelSparseProductTest, AgreesWithReferenceOnEveryInstructionSet) {
   }
 }
 
+TEST(KernelSparseProductTest, TilesOfAnyWidthAgreeWithReference) {
+  for (int64_t blocks = 1; blocks <= 34; ++blocks) {
+    SCOPED_TRACE(testing::Message() << blocks * kLanes << " examples");
+    const Problem problem({40, 300}, 0.3, blocks * kLanes);
+    KernelSparseProduct product(problem.topology, problem.stride, 2, DetectIsa());
+    problem.ExpectMultiplyIsRight(product);
+    problem.ExpectGradientIsRight(product);
+  }
+}
+
 TEST(KernelSparseProductTest, ThreadCountDoesNotChangeABit) {
-  const Problem problem({200, 3000}, 0.05, 100);
-  std::vector<float> expected_y(problem.dy.size());
-  std::vector<float> expected_gradient(problem.values.size());
-  KernelSparseProduct one(problem.topology, problem.stride, 1, DetectIsa());
-  one.Multiply(problem.values.data(), problem.x.data(), problem.width, expected_y.data());
-  one.Gradient(problem.dy.data(), problem.x.data(), problem.width, expected_gradient.data());
-  for (const int threads : {2, 3, 7}) {
-    std::vector<float> y(expected_y.size());
-    std::vector<float> gradient(expected_gradient.size());
-    KernelSparseProduct product(problem.topology, problem.stride, threads, DetectIsa());
-    product.Multiply(problem.values.data(), problem.x.data(), problem.width, y.data());
-    product.Gradient(problem.dy.data(), problem.x.data(), problem.width, gradient.data());
-    EXPECT_EQ(y, expected_y) << threads;
-    EXPECT_EQ(gradient, expected_gradient) << threads;
+  for (const int64_t batch : {100, 256}) {
+    const Problem problem({200, 3000}, 0.05, batch);
+    std::vector<float> expected_y(problem.dy.size());
+    std::vector<float> expected_gradient(problem.values.size());
+    KernelSparseProduct one(problem.topology, problem.stride, 1, DetectIsa());
+    one.Multiply(problem.values.data(), problem.x.data(), problem.width, expected_y.data());
+    one.Gradient(problem.dy.data(), problem.x.data(), problem.width, expected_gradient.data());
+    for (const int threads : {2, 3, 7}) {
+      std::vector<float> y(expected_y.size());
+      std::vector<float> gradient(expected_gradient.size());
+      KernelSparseProduct product(problem.topology, problem.stride, threads, DetectIsa());
+      product.Multiply(problem.values.data(), problem.x.data(), problem.width, y.data());
+      product.Gradient(problem.dy.data(), problem.x.data(), problem.width, gradient.data());
+      EXPECT_EQ(y, expected_y) << batch << " examples, " << threads << " threads";
+      EXPECT_EQ(gradient, expected_gradient) << batch << " examples, " << threads << " threads";
+    }
   }
 }
 

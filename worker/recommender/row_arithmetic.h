@@ -1,0 +1,15 @@
+// Arithmetic on rows of embeddings. Every function gives the same bits on every instruction set.
+#pragma once
+
+#include <cstdint>
+
+namespace espalier::worker::recommender {
+
+// Σ a·b; `size` is a multiple of kLanes.
+float Dot(const float* a, const float* b, int64_t size);
+// to += factor·from. Rows do not overlap.
+void AddScaled(float factor, const float* from, int64_t size, float* to);
+// to += factor·(a − b). `to` overlaps neither.
+void AddDifference(float factor, const float* a, const float* b, int64_t size, float* to);
+
+}  // namespace espalier::worker::recommender
