@@ -3,9 +3,9 @@
 
     tidy.py BUILD_DIR [FILE ...]     FILE: check only these
 
-A file counts as unchanged while its own bytes, those of all project headers it reaches, the protocol, its compile
-command, the configuration and the version of clang-tidy are the same. The marks of clean files live in
-build/lint-cache.
+A file counts as unchanged while its own bytes, those of all project headers it reaches, the parts of the protocol it
+reaches (but for their comments), its compile command, the configuration and the version of clang-tidy are the same. The
+marks of clean files live in build/lint-cache.
 """
 import concurrent.futures
 import hashlib
@@ -22,6 +22,8 @@ from files import ROOT, project_files
 CACHE = os.path.join(ROOT, "build", "lint-cache")
 TIDY = "clang-tidy-14"
 _INCLUDE = re.compile(rb'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
+_IMPORT = re.compile(rb'^\s*import\s*"([^"]+)"', re.MULTILINE)
+_COMMENT = re.compile(rb"\s*//[^\n]*")
 # What GCC knows and clang does not must not fail the check.
 _EXTRA = ["--extra-arg=-Wno-unknown-warning-option", "--extra-arg=-Wno-ignored-optimization-argument"]
 
@@ -38,16 +40,19 @@ class Fingerprints:
         self._includes = {}
         self._digests = {}
         configs = [path for path in project_files() if os.path.basename(path) == ".clang-tidy"]
-        protos = [path for path in project_files() if path.endswith(".proto")]
         version = subprocess.run([TIDY, "--version"], check=True, capture_output=True).stdout
-        self._common = hashlib.sha256(version + b"".join(map(read, configs + protos))).digest()
+        self._common = hashlib.sha256(version + b"".join(map(read, configs))).digest()
 
     def _scan(self, path):
-        if path not in self._digests:
-            data = read(path)
-            self._digests[path] = hashlib.sha256(data).digest()
-            names = (name.decode("utf-8", "replace") for name in _INCLUDE.findall(data))
-            self._includes[path] = [name for name in names if os.path.isfile(os.path.join(ROOT, name))]
+        if path in self._digests:
+            return
+        data = read(path)
+        if path.endswith(".proto"):
+            data = _COMMENT.sub(b"", data)
+        self._digests[path] = hashlib.sha256(data).digest()
+        names = [name.decode("utf-8", "replace") for name in _INCLUDE.findall(data) + _IMPORT.findall(data)]
+        names += [os.path.join("proto", re.sub(r"(\.grpc)?\.pb\.h$", ".proto", name)) for name in names]
+        self._includes[path] = [name for name in names if os.path.isfile(os.path.join(ROOT, name))]
 
     def of(self, path, command):
         reached, waiting = set(), [path]
