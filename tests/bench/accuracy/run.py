@@ -64,6 +64,15 @@ def with_narrow(rows):
                    for density, dimensions in ((0.5, 32), (0.2, 13), (0.1, 6))}
 
 
+# What the parameters of dsl are worth, one changed at a time.
+DSL_ALTERNATIVES = {
+    "dsl": "update_every: 2", "dsl, every round": "update_every: 1", "dsl, every 5 rounds": "update_every: 5",
+    "dsl, rho 0.25": "update_every: 2, rho: 0.25", "dsl, rho 0.1": "update_every: 2, rho: 0.1",
+    "dsl, 10 growth batches": "update_every: 2, growth_batches: 10",
+    "dsl, death set": "update_every: 2, death: set", "dsl, death taylor": "update_every: 2, death: taylor",
+    "dsl, growth random": "update_every: 2, growth: random", "dsl, no regrowth": "update_every: 2, regrow: false"}
+
+
 ML_1M = {"users": 6040, "items": 3706}
 # 20 passes are far from the end of training, which takes hundreds; dsl-gowalla-longer goes on to 150.
 GOWALLA = {"data.dataset": "lightgcn-gowalla", "data.interactions": "{split: given}",
@@ -114,6 +123,9 @@ EXPERIMENTS = {
     "dsl-lightgcn-longer": ("dsl-lightgcn.yaml", {
         row: overrides | {"federation.rounds": 160} for row, overrides in recommenders({}).items()
         if row in ("dense", "dsl 0.5", "rigl 0.5")}),
+    "dsl-parameters": ("dsl-lightgcn.yaml", {
+        f"{name} {density}": variant("dsl", f"{{density: {density}, {parameters}}}")
+        for density in (0.5, 0.2, 0.1) for name, parameters in DSL_ALTERNATIVES.items()}),
     "dsl-gowalla": ("dsl-lightgcn.yaml", with_narrow(recommenders(GOWALLA_SIZE, GOWALLA))),
     "dsl-gowalla-longer": ("dsl-lightgcn.yaml", {
         row: overrides | {"federation.rounds": 150, "evaluation.every_rounds": 25}
