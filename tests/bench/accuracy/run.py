@@ -53,6 +53,9 @@ def recommenders(model, common=None):
             rows[f"{name} {density}"] = common | variant(name, f"{{density: {density}{more}}}")
             if name == "dsl":
                 rows[f"{name} {density}"]["method.parameters"] = f"{{density: {density}, update_every: 2}}"
+        # The best of dsl-parameters.
+        rows[f"dsl, tuned {density}"] = common | variant(
+            "dsl", f"{{density: {density}, update_every: 1, death: taylor, growth_batches: 10}}")
         # Dense for three quarters of the rounds, pruned once, fine-tuned; the best accuracy may be the dense model's.
         rows[f"one-shot magnitude {density}"] = common | variant("gmp", f"{{density: {density}, update_every: 1000}}")
     return rows
@@ -70,7 +73,13 @@ DSL_ALTERNATIVES = {
     "dsl, rho 0.25": "update_every: 2, rho: 0.25", "dsl, rho 0.1": "update_every: 2, rho: 0.1",
     "dsl, 10 growth batches": "update_every: 2, growth_batches: 10",
     "dsl, death set": "update_every: 2, death: set", "dsl, death taylor": "update_every: 2, death: taylor",
-    "dsl, growth random": "update_every: 2, growth: random", "dsl, no regrowth": "update_every: 2, regrow: false"}
+    "dsl, growth random": "update_every: 2, growth: random", "dsl, no regrowth": "update_every: 2, regrow: false",
+    "dsl, death taylor, 10 growth batches": "update_every: 2, death: taylor, growth_batches: 10",
+    "dsl, every round, 10 growth batches": "update_every: 1, growth_batches: 10",
+    "dsl, every round, death taylor, 10 growth batches": "update_every: 1, death: taylor, growth_batches: 10",
+    "dsl, every round, 78 growth batches": "update_every: 1, growth_batches: 78",
+    "dsl, every round, death taylor": "update_every: 1, death: taylor",
+    "dsl, every round, death taylor, 40 growth batches": "update_every: 1, death: taylor, growth_batches: 40"}
 
 
 ML_1M = {"users": 6040, "items": 3706}
