@@ -42,8 +42,7 @@ class ReferenceModel {
   }
 
   // Central differences of Loss() at every value.
-  std::vector<double> Gradients(const std::vector<double>& at, const Batch& batch) {
-    std::vector<double> values(at);
+  std::vector<double> Gradients(std::vector<double> values, const Batch& batch) {
     constexpr double kStep = 1e-6;
     std::vector<double> gradients;
     for (double& value : values) {
