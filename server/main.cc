@@ -16,6 +16,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/executor.h"
+#include "common/base/flags.h"
 #include "common/base/limits.h"
 #include "common/base/status.h"
 #include "common/log/log.h"
@@ -65,15 +66,15 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "folder of trained language models, each in a folder of its own in Hugging Face's "
                  "layout; jobs name one as model.pretrained");
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
-      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->check(OneOf({"debug", "info", "warning", "error"}))
       ->capture_default_str();
   app.add_option("--tls-cert", flags.tls_cert, "PEM certificate; turns TLS on");
   app.add_option("--tls-key", flags.tls_key, "PEM private key");
   app.add_option("--tls-client-ca", flags.tls_client_ca,
                  "PEM authority; callers must present a certificate signed by it");
   app.add_option("--heartbeat-timeout", flags.heartbeat_timeout_s,
-                 "seconds of silence after which a worker counts as lost")
-      ->check(CLI::Range(0.5, 3600.0))
+                 "seconds of silence after which a worker counts as lost, 0.5 to 3600")
+      ->check(Between(0.5, 3600.0))
       ->capture_default_str();
   app.add_flag("--debug-reflection", flags.reflection, "serve gRPC reflection");
   app.add_flag("--health-check", flags.health_check,

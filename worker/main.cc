@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/base/flags.h"
 #include "common/base/status.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
@@ -73,8 +74,8 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--state-dir", flags.state_dir,
                  "folder for rows of users that stay on this worker (jobs with private users); of "
                  "this worker alone");
-  app.add_option("--threads", flags.threads, "threads for training")
-      ->check(CLI::Range(1, 1024))
+  app.add_option("--threads", flags.threads, "threads for training, 1 to 1024")
+      ->check(Between(1, 1024))
       ->capture_default_str();
   app.add_option("--memory-budget", flags.memory_budget,
                  "memory this worker may use, for example 512MB; it gets no tasks that are "
@@ -83,7 +84,7 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--flops-budget", flags.flops_budget,
                  "floating-point operations it may spend on one task, for example 1e12; default: "
                  "no limit")
-      ->check(CLI::NonNegativeNumber);
+      ->check(AtLeast(0.0));
   app.add_option("--metrics-listen", flags.metrics_listen,
                  "host:port of /metrics (HTTP); port 0 = a free one")
       ->capture_default_str();
@@ -92,7 +93,7 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--tls-cert", flags.coordinator.tls_cert_file, "PEM certificate of this worker");
   app.add_option("--tls-key", flags.coordinator.tls_key_file, "PEM private key of this worker");
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
-      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->check(OneOf({"debug", "info", "warning", "error"}))
       ->capture_default_str();
   app.add_flag("--health-check", flags.health_check,
                "ask the worker at --metrics-listen for a sign of life and exit 0 or 69");

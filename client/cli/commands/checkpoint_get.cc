@@ -4,6 +4,7 @@
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
 #include "client/lib/language_export.h"
+#include "common/base/flags.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -101,7 +102,7 @@ void AddCheckpointGet(CLI::App& parent, Command& chosen) {
   command
       ->add_option("--format", options->format,
                    "espalier: one file with the sparse structure; hf: Hugging Face's layout")
-      ->check(CLI::IsMember({"espalier", "hf"}))
+      ->check(OneOf({"espalier", "hf"}))
       ->capture_default_str();
   command->callback([&chosen, options] {
     chosen = [options](Context& context) {

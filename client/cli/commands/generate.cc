@@ -9,6 +9,7 @@
 #include "client/cli/format.h"
 #include "client/cli/local_cluster.h"
 #include "client/lib/language_export.h"
+#include "common/base/flags.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -111,11 +112,11 @@ void AddGenerate(CLI::App& parent, Command& chosen) {
       ->add_option("--tokenizer", options->tokenizer,
                    "File or folder with the tokenizer, or \"bytes\"; default: the model's folder")
       ->type_name("PATH");
-  command->add_option("--tokens", options->tokens, "Most tokens to add")
-      ->check(CLI::Range(1, 100'000))
+  command->add_option("--tokens", options->tokens, "Most tokens to add, 1 to 100000")
+      ->check(Between(1, 100'000))
       ->capture_default_str();
-  command->add_option("--threads", options->threads, "Threads to compute with")
-      ->check(CLI::Range(1, 1024))
+  command->add_option("--threads", options->threads, "Threads to compute with, 1 to 1024")
+      ->check(Between(1, 1024))
       ->capture_default_str();
   command->callback([&chosen, options] {
     chosen = [options](Context& context) { return Generate(context, *options); };

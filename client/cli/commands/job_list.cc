@@ -1,6 +1,7 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "common/base/flags.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -46,7 +47,7 @@ void AddJobList(CLI::App& parent, Command& chosen) {
   auto limit = std::make_shared<size_t>(1000);
   CLI::App* command = parent.add_subcommand("list", kDescription);
   command->add_option("--limit", *limit, "At most so many jobs, 1 to 100000")
-      ->check(CLI::Range(1, 100'000).description(""))
+      ->check(Between(1, 100'000))
       ->capture_default_str();
   command->callback(
       [&chosen, limit] { chosen = [limit](Context& context) { return List(context, *limit); }; });

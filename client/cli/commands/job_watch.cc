@@ -1,6 +1,7 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/watch.h"
+#include "common/base/flags.h"
 #include "common/base/status.h"
 
 namespace espalier::cli {
@@ -42,7 +43,7 @@ void AddJobWatch(CLI::App& parent, Command& chosen) {
   CLI::App* command = parent.add_subcommand("watch", kDescription);
   command->add_option("JOB", options->name, "jobs/ID, or only ID")->required();
   command->add_option("--after", options->after, "Sequence number of the last event already seen")
-      ->check(CLI::NonNegativeNumber.description(""))
+      ->check(AtLeast<int64_t>(0))
       ->capture_default_str();
   command->callback([&chosen, options] {
     chosen = [options](Context& context) { return Watch(context, options->name, options->after); };

@@ -1,6 +1,7 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "common/base/flags.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -48,8 +49,8 @@ void AddRecommend(CLI::App& parent, Command& chosen) {
   command->add_option("--user", options->user, "The user, as the data set calls them")
       ->required()
       ->type_name("USER");
-  command->add_option("-k", options->k, "Items wanted")
-      ->check(CLI::Range(1, 1000))
+  command->add_option("-k", options->k, "Items wanted, 1 to 1000")
+      ->check(Between(1, 1000))
       ->capture_default_str()
       ->type_name("N");
   command

@@ -4,6 +4,7 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/local_cluster.h"
+#include "common/base/flags.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -67,12 +68,12 @@ void AddUp(CLI::App& parent, Command& chosen) {
   options->cluster.data_dir = "espalier-data";
   CLI::App* command = parent.add_subcommand("up", kDescription);
   command->add_option("--workers", options->cluster.workers, "Number of workers, 1 to 256")
-      ->check(CLI::Range(1, 256))
+      ->check(Between(1, 256))
       ->capture_default_str();
   command
       ->add_option("--threads", options->cluster.threads,
                    "Training threads of each worker, 1 to 1024")
-      ->check(CLI::Range(1, 1024))
+      ->check(Between(1, 1024))
       ->capture_default_str();
   command
       ->add_option("--data-root", options->cluster.data_root,
@@ -88,10 +89,10 @@ void AddUp(CLI::App& parent, Command& chosen) {
                    "Folder of trained language models that jobs may prune")
       ->type_name("FOLDER");
   command->add_option("--port", options->port, "Port for workers and clients; 0 = a free one")
-      ->check(CLI::Range(0, 65535))
+      ->check(Between(0, 65535))
       ->capture_default_str();
   command->add_option("--metrics-port", options->metrics_port, "Port of /metrics; 0 = a free one")
-      ->check(CLI::Range(0, 65535))
+      ->check(Between(0, 65535))
       ->capture_default_str();
   command->callback([&chosen, options] {
     chosen = [options](Context& context) { return Up(context, *options); };
