@@ -1,21 +1,23 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdint>
+#include <functional>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
-// Checks of command-line flags. CLI11 has such checks, too, but their words change with its version
-// and show the limits of the type where there is no upper bound. Pure functions; any thread.
+// Checks of command-line flags, for CLI11's Option::check(): an error, or nothing. CLI11 has such
+// checks, too, but their words change with its version and show the limits of the type where there
+// is no upper bound. Pure functions; any thread.
 namespace espalier {
+
+using FlagCheck = std::function<std::string(const std::string&)>;
 
 template <typename Number>
 bool ParseNumber(const std::string& word, Number& value) {
@@ -28,33 +30,30 @@ bool ParseNumber(const std::string& word, Number& value) {
 
 // Numbers from `low` to `high`, both included; not NaN.
 template <typename Number>
-CLI::Validator Between(Number low, Number high) {
-  const auto check = [low, high](std::string& word) -> std::string {
+FlagCheck Between(Number low, Number high) {
+  return [low, high](const std::string& word) -> std::string {
     Number value{};
     if (ParseNumber(word, value) && value >= low && value <= high) return "";
     return absl::StrCat("expected ", low, " to ", high, ", found \"", absl::Utf8SafeCEscape(word),
                         "\"");
   };
-  return {check, ""};
 }
 
 template <typename Number>
-CLI::Validator AtLeast(Number low) {
-  const auto check = [low](std::string& word) -> std::string {
+FlagCheck AtLeast(Number low) {
+  return [low](const std::string& word) -> std::string {
     Number value{};
     if (ParseNumber(word, value) && value >= low) return "";
     return absl::StrCat("expected ", low, " or more, found \"", absl::Utf8SafeCEscape(word), "\"");
   };
-  return {check, ""};
 }
 
-inline CLI::Validator OneOf(std::vector<std::string> words) {
-  const auto check = [words = std::move(words)](std::string& word) -> std::string {
+inline FlagCheck OneOf(std::vector<std::string> words) {
+  return [words = std::move(words)](const std::string& word) -> std::string {
     if (std::find(words.begin(), words.end(), word) != words.end()) return "";
     return absl::StrCat("expected one of ", absl::StrJoin(words, ", "), "; found \"",
                         absl::Utf8SafeCEscape(word), "\"");
   };
-  return {check, ""};
 }
 
 }  // namespace espalier
