@@ -26,12 +26,15 @@ endif()
 # Interface target with the project's compile flags; every Espalier library links it privately.
 add_library(espalier_flags INTERFACE)
 add_library(Espalier::flags ALIAS espalier_flags)
+# GCC 12 is Debian 12's, which checks every change. Later compilers know more warnings, some false, and a user's
+# build should not stop there.
+option(ESPALIER_WERROR "Warnings stop the build; always on up to GCC 12" OFF)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  set(ESPALIER_WERROR ON)
+endif()
 # -Wrestrict of GCC 12 warns falsely about std::string's own operator+ (GCC bug 105651).
-# Warnings stop the build with Debian 12's compiler, which checks every change. Later ones know more of
-# them, some false, and a user's build should not stop there.
 target_compile_options(espalier_flags INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -Wall -Wextra -Wpedantic -Wno-unused-parameter
-  $<$<AND:$<CXX_COMPILER_ID:GNU>,$<VERSION_LESS:$<CXX_COMPILER_VERSION>,13>>:-Werror>
-  -fno-math-errno -ffp-contract=off)
+  $<$<BOOL:${ESPALIER_WERROR}>:-Werror> -fno-math-errno -ffp-contract=off)
 target_compile_definitions(espalier_flags INTERFACE ESPALIER_VERSION="${PROJECT_VERSION}")
 target_include_directories(espalier_flags INTERFACE ${CMAKE_SOURCE_DIR})
 

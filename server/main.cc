@@ -66,7 +66,7 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "folder of trained language models, each in a folder of its own in Hugging Face's "
                  "layout; jobs name one as model.pretrained");
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
-      ->check(OneOf({"debug", "info", "warning", "error"}))
+      ->check(base::OneOf({"debug", "info", "warning", "error"}))
       ->capture_default_str();
   app.add_option("--tls-cert", flags.tls_cert, "PEM certificate; turns TLS on");
   app.add_option("--tls-key", flags.tls_key, "PEM private key");
@@ -74,7 +74,7 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "PEM authority; callers must present a certificate signed by it");
   app.add_option("--heartbeat-timeout", flags.heartbeat_timeout_s,
                  "seconds of silence after which a worker counts as lost, 0.5 to 3600")
-      ->check(Between(0.5, 3600.0))
+      ->check(base::Between(0.5, 3600.0))
       ->capture_default_str();
   app.add_flag("--debug-reflection", flags.reflection, "serve gRPC reflection");
   app.add_flag("--health-check", flags.health_check,

@@ -75,7 +75,7 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "folder for rows of users that stay on this worker (jobs with private users); of "
                  "this worker alone");
   app.add_option("--threads", flags.threads, "threads for training, 1 to 1024")
-      ->check(Between(1, 1024))
+      ->check(base::Between(1, 1024))
       ->capture_default_str();
   app.add_option("--memory-budget", flags.memory_budget,
                  "memory this worker may use, for example 512MB; it gets no tasks that are "
@@ -84,7 +84,7 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--flops-budget", flags.flops_budget,
                  "floating-point operations it may spend on one task, for example 1e12; default: "
                  "no limit")
-      ->check(AtLeast(0.0));
+      ->check(base::Between(0.0, 1e30));
   app.add_option("--metrics-listen", flags.metrics_listen,
                  "host:port of /metrics (HTTP); port 0 = a free one")
       ->capture_default_str();
@@ -93,7 +93,7 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--tls-cert", flags.coordinator.tls_cert_file, "PEM certificate of this worker");
   app.add_option("--tls-key", flags.coordinator.tls_key_file, "PEM private key of this worker");
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
-      ->check(OneOf({"debug", "info", "warning", "error"}))
+      ->check(base::OneOf({"debug", "info", "warning", "error"}))
       ->capture_default_str();
   app.add_flag("--health-check", flags.health_check,
                "ask the worker at --metrics-listen for a sign of life and exit 0 or 69");
@@ -103,7 +103,8 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--tokenizer", flags.generate.tokenizer,
                  "with --generate: file or folder of the tokenizer, or bytes");
   app.add_option("--prompt", flags.generate.prompt, "with --generate: the text");
-  app.add_option("--tokens", flags.generate.tokens, "with --generate: most tokens to add");
+  app.add_option("--tokens", flags.generate.tokens, "with --generate: most tokens to add")
+      ->check(base::Between(1, 100'000));
   app.set_version_flag("--version", std::string("espalier-worker " ESPALIER_VERSION));
 }
 

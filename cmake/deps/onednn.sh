@@ -194,7 +194,7 @@ count_jobs() {
 compile() {
   local jobs pid line last='' started=$SECONDS reported=$SECONDS status=0
   jobs=$(count_jobs)
-  say "compiling oneDNN $version with $jobs job(s), about 10 CPU minutes; later runs use the result"
+  say "compiling oneDNN $version with $jobs job(s), about 8 CPU minutes; later runs use the result"
   ninja -C build -j "$jobs" >compile.log 2>&1 &
   pid=$!
   # A background process of a script does not see Ctrl-C.

@@ -7,44 +7,34 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
 // Checks of command-line flags, for CLI11's Option::check(): an error, or nothing. CLI11 has such
-// checks, too, but their words change with its version and show the limits of the type where there
-// is no upper bound. Pure functions; any thread.
-namespace espalier {
+// checks, too, but their words change with its version. Pure functions; any thread.
+namespace espalier::base {
 
 using FlagCheck = std::function<std::string(const std::string&)>;
 
-template <typename Number>
-bool ParseNumber(const std::string& word, Number& value) {
-  if constexpr (std::is_floating_point_v<Number>) {
-    return absl::SimpleAtod(word, &value);
-  } else {
-    return absl::SimpleAtoi(word, &value);
-  }
-}
-
-// Numbers from `low` to `high`, both included; not NaN.
+// Finite numbers from `low` to `high`, both included. Whole ones as 0 or -12 only: CLI11 would read
+// 010 as 8.
 template <typename Number>
 FlagCheck Between(Number low, Number high) {
   return [low, high](const std::string& word) -> std::string {
+    constexpr bool kWhole = std::is_integral_v<Number>;
     Number value{};
-    if (ParseNumber(word, value) && value >= low && value <= high) return "";
-    return absl::StrCat("expected ", low, " to ", high, ", found \"", absl::Utf8SafeCEscape(word),
-                        "\"");
-  };
-}
-
-template <typename Number>
-FlagCheck AtLeast(Number low) {
-  return [low](const std::string& word) -> std::string {
-    Number value{};
-    if (ParseNumber(word, value) && value >= low) return "";
-    return absl::StrCat("expected ", low, " or more, found \"", absl::Utf8SafeCEscape(word), "\"");
+    bool number = false;
+    if constexpr (kWhole) {
+      number = absl::SimpleAtoi(word, &value) && absl::StrCat(value) == word;
+    } else {
+      number = absl::SimpleAtod(word, &value) && absl::StripAsciiWhitespace(word) == word;
+    }
+    if (number && value >= low && value <= high) return "";
+    return absl::StrCat("expected a ", kWhole ? "whole " : "", "number from ", low, " to ", high,
+                        ", found \"", absl::Utf8SafeCEscape(word), "\"");
   };
 }
 
@@ -56,4 +46,4 @@ inline FlagCheck OneOf(std::vector<std::string> words) {
   };
 }
 
-}  // namespace espalier
+}  // namespace espalier::base

@@ -208,8 +208,8 @@ class UsageTest(PhraseTest):
             (["job", "submit"], ["FILE"]),
             (["job", "list", "--limt", "3"], ["--limt"]),
             (["job", "list", "--limit", "many"], ["many"]),
-            (["job", "watch", "x", "--after", "-5"], ["--after", "0 or more", "-5"]),
-            (["job", "list", "--limit", "0"], ["--limit", "1 to 100000", "0"]),
+            (["job", "watch", "x", "--after", "-5"], ["--after", "a whole number from 0", 'found "-5"']),
+            (["job", "list", "--limit", "0"], ["--limit", "1 to 100000", 'found "0"']),
             (["checkpoint", "get", "x", "--format", "zip"], ["--format", "espalier, hf", "zip"]),
             (["job", "list", "--timeout", "soon"], ["soon", "30s"]),
             (["up", "--workers", "0"], ["--workers", "1 to 256"]),
@@ -217,6 +217,20 @@ class UsageTest(PhraseTest):
         ):
             with self.subTest(" ".join(arguments)):
                 self.check_error(espalier(*arguments, "-o", "json"), USAGE, "USAGE", *words)
+
+    def test_flags_of_the_daemons(self):
+        for program, flag, value, expected in (
+            ("espalier-coordinator", "--heartbeat-timeout", "nan", "number from 0.5 to 3600"),
+            ("espalier-coordinator", "--log-level", "loud", "debug, info, warning, error"),
+            ("espalier-worker", "--threads", "0", "whole number from 1 to 1024"),
+            ("espalier-worker", "--flops-budget", "-1", "number from 0 to"),
+        ):
+            with self.subTest(f"{program} {flag}"), tempfile.TemporaryDirectory() as folder:
+                log = pathlib.Path(folder) / "log"
+                with cluster.Process(program, [flag, value], log) as daemon:
+                    self.assertEqual(64, daemon.wait())
+                for word in (flag, expected, f'found "{value}"'):
+                    self.assertIn(word, log.read_text())
 
     def test_unknown_output_format(self):
         result = espalier("job", "list", "-o", "xml")

@@ -102,7 +102,7 @@ void AddCheckpointGet(CLI::App& parent, Command& chosen) {
   command
       ->add_option("--format", options->format,
                    "espalier: one file with the sparse structure; hf: Hugging Face's layout")
-      ->check(OneOf({"espalier", "hf"}))
+      ->check(base::OneOf({"espalier", "hf"}))
       ->capture_default_str();
   command->callback([&chosen, options] {
     chosen = [options](Context& context) {

@@ -202,7 +202,7 @@ void AddDemo(CLI::App& parent, Command& chosen) {
   options->data_root = "data";
   CLI::App* command = parent.add_subcommand("demo", kDescription);
   command->add_option("--workers", options->workers, "Number of workers, 1 to 64")
-      ->check(Between(1, 64))
+      ->check(base::Between(1, 64))
       ->capture_default_str();
   command
       ->add_option("--data-root", options->data_root, "Folder that contains the data set 'digits'")

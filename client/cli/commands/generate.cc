@@ -113,10 +113,10 @@ void AddGenerate(CLI::App& parent, Command& chosen) {
                    "File or folder with the tokenizer, or \"bytes\"; default: the model's folder")
       ->type_name("PATH");
   command->add_option("--tokens", options->tokens, "Most tokens to add, 1 to 100000")
-      ->check(Between(1, 100'000))
+      ->check(base::Between(1, 100'000))
       ->capture_default_str();
   command->add_option("--threads", options->threads, "Threads to compute with, 1 to 1024")
-      ->check(Between(1, 1024))
+      ->check(base::Between(1, 1024))
       ->capture_default_str();
   command->callback([&chosen, options] {
     chosen = [options](Context& context) { return Generate(context, *options); };

@@ -47,7 +47,7 @@ void AddJobList(CLI::App& parent, Command& chosen) {
   auto limit = std::make_shared<size_t>(1000);
   CLI::App* command = parent.add_subcommand("list", kDescription);
   command->add_option("--limit", *limit, "At most so many jobs, 1 to 100000")
-      ->check(Between(1, 100'000))
+      ->check(base::Between(1, 100'000))
       ->capture_default_str();
   command->callback(
       [&chosen, limit] { chosen = [limit](Context& context) { return List(context, *limit); }; });

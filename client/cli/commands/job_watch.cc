@@ -43,7 +43,7 @@ void AddJobWatch(CLI::App& parent, Command& chosen) {
   CLI::App* command = parent.add_subcommand("watch", kDescription);
   command->add_option("JOB", options->name, "jobs/ID, or only ID")->required();
   command->add_option("--after", options->after, "Sequence number of the last event already seen")
-      ->check(AtLeast<int64_t>(0))
+      ->check(base::Between<int64_t>(0, 1'000'000'000'000))
       ->capture_default_str();
   command->callback([&chosen, options] {
     chosen = [options](Context& context) { return Watch(context, options->name, options->after); };

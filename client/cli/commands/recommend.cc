@@ -50,7 +50,7 @@ void AddRecommend(CLI::App& parent, Command& chosen) {
       ->required()
       ->type_name("USER");
   command->add_option("-k", options->k, "Items wanted, 1 to 1000")
-      ->check(Between(1, 1000))
+      ->check(base::Between(1, 1000))
       ->capture_default_str()
       ->type_name("N");
   command

@@ -68,12 +68,12 @@ void AddUp(CLI::App& parent, Command& chosen) {
   options->cluster.data_dir = "espalier-data";
   CLI::App* command = parent.add_subcommand("up", kDescription);
   command->add_option("--workers", options->cluster.workers, "Number of workers, 1 to 256")
-      ->check(Between(1, 256))
+      ->check(base::Between(1, 256))
       ->capture_default_str();
   command
       ->add_option("--threads", options->cluster.threads,
                    "Training threads of each worker, 1 to 1024")
-      ->check(Between(1, 1024))
+      ->check(base::Between(1, 1024))
       ->capture_default_str();
   command
       ->add_option("--data-root", options->cluster.data_root,
@@ -89,10 +89,10 @@ void AddUp(CLI::App& parent, Command& chosen) {
                    "Folder of trained language models that jobs may prune")
       ->type_name("FOLDER");
   command->add_option("--port", options->port, "Port for workers and clients; 0 = a free one")
-      ->check(Between(0, 65535))
+      ->check(base::Between(0, 65535))
       ->capture_default_str();
   command->add_option("--metrics-port", options->metrics_port, "Port of /metrics; 0 = a free one")
-      ->check(Between(0, 65535))
+      ->check(base::Between(0, 65535))
       ->capture_default_str();
   command->callback([&chosen, options] {
     chosen = [options](Context& context) { return Up(context, *options); };

@@ -67,7 +67,7 @@ def with_narrow(rows):
                    for density, dimensions in ((0.5, 32), (0.2, 13), (0.1, 6))}
 
 
-# What the parameters of dsl are worth, one changed at a time.
+# What the parameters of dsl are worth: one changed at a time, then some together.
 DSL_ALTERNATIVES = {
     "dsl": "update_every: 2", "dsl, every round": "update_every: 1", "dsl, every 5 rounds": "update_every: 5",
     "dsl, rho 0.25": "update_every: 2, rho: 0.25", "dsl, rho 0.1": "update_every: 2, rho: 0.1",
