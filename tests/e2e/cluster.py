@@ -23,6 +23,8 @@ EXAMPLES = SOURCE / "docs/examples"
 # Generous: a slow machine is not a failure. Whoever waits goes on as soon as the condition holds.
 DEADLINE_S = 30
 POLL_S = 0.02
+# Rounds of a job that ends only with its cluster or by `job cancel`, however late a test looks at it.
+ENDLESS = 100_000
 _PR_SET_PDEATHSIG = 1
 
 

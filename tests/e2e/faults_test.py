@@ -9,10 +9,11 @@ import time
 import unittest
 
 import cluster
-from cluster import Process, digits_job, eventually
+from cluster import ENDLESS, Process, digits_job, eventually
 
-ROUNDS = 60
-# 6 participants on 3 workers, each round long enough for a worker to be caught at work.
+# 6 participants on 3 workers, each round long enough for a worker to be caught at work, and enough
+# rounds (a second or two of them) that the job is not over before a test has done its harm.
+ROUNDS = 400
 LONG = digits_job(ROUNDS, data=digits_job()["data"] | {"partition": {"kind": "iid", "shards": 6}})
 
 
@@ -106,7 +107,8 @@ class WorkerFaultsTest(unittest.TestCase):
         self.assertEqual(self.undisturbed, own.wait_state(name, "SUCCEEDED")["model_hash"])
 
     def test_watching_tells_once_that_the_coordinator_is_gone(self):
-        own, name = self.start(1)
+        own = self.enterContext(cluster.Cluster(1))
+        name = own.submit(digits_job(ENDLESS))["name"]
         watch = own.background("job", "watch", name)
         eventually("the watch has begun", lambda: "round" in watch.errors())
         own.coordinator.send(signal.SIGKILL)
@@ -174,7 +176,7 @@ class StartTest(unittest.TestCase):
 
     def test_busy_coordinator_stops_with_0(self):
         with cluster.Cluster(2) as own:
-            name = own.submit(digits_job(100_000))["name"]
+            name = own.submit(digits_job(ENDLESS))["name"]
             own.wait_round(name, 2)
             own.background("job", "watch", name)
             own.coordinator.send(signal.SIGTERM)

@@ -6,9 +6,7 @@ import subprocess
 import unittest
 
 import cluster
-from cluster import digits_job, eventually, example
-
-ENDLESS = 100_000
+from cluster import ENDLESS, digits_job, eventually, example
 
 
 class JobsTest(unittest.TestCase):

@@ -97,7 +97,7 @@ class UpTest(unittest.TestCase):
     def test_terminated_with_a_job_in_work(self):
         up, address, children = self.start()
         job = self.folder / "job.yaml"
-        job.write_text(cluster.json.dumps(digits_job(100_000)))
+        job.write_text(cluster.json.dumps(digits_job(cluster.ENDLESS)))
         espalier("job", "submit", job, server=address).ok()
         up.send(signal.SIGTERM)
         self.assertIn(up.wait(10), (0, 130, 143))

@@ -39,7 +39,7 @@ class LocalDataTest(unittest.TestCase):
         self.assertEqual(job["model_hash"], self.cluster.run(local_job(5))["model_hash"])
 
     def test_round_closes_without_a_lost_worker(self):
-        name = self.cluster.submit(local_job(2000, quorum=0.6, round_deadline="1s"))["name"]
+        name = self.cluster.submit(local_job(cluster.ENDLESS, quorum=0.6, round_deadline="1s"))["name"]
         self.cluster.wait_round(name, 2)
         self.cluster.workers["west"].send(signal.SIGKILL)
         eventually("the worker is lost", lambda: self.cluster.worker_states()["west"] == "LOST")

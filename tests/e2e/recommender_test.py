@@ -89,7 +89,7 @@ class RecommenderTest(unittest.TestCase):
                 first = own.run(spec)
                 again = own.run(spec)
                 self.assertEqual(first["model_hash"], again["model_hash"])
-        spec = job(rounds=400, evaluation={"central": True, "every_rounds": 400})
+        spec = job(rounds=cluster.ENDLESS, evaluation={"central": True, "every_rounds": 400})
         name = own.submit(spec)["name"]
         own.wait_round(name, 2)
         own.workers["w2"].send(signal.SIGKILL)
@@ -158,8 +158,8 @@ class RecommenderTest(unittest.TestCase):
 
     def test_private_rows_survive_a_kill(self):
         own = self.start(2)
-        expected = own.run(job(rounds=30, private=True))["model_hash"]
-        name = own.submit(job(rounds=30, private=True))["name"]
+        expected = own.run(job(rounds=120, private=True))["model_hash"]
+        name = own.submit(job(rounds=120, private=True))["name"]
         own.wait_round(name, 3)
         own.workers["w2"].kill()
         self.add_worker(own, "w2")
