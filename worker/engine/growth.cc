@@ -106,16 +106,21 @@ ScoreList Network::SelectInactive(const ProductLayer& layer, const GrowthQuery& 
 }
 
 std::vector<ScoreList> Network::GrowthCandidates(std::span<const Batch> batches,
-                                                 std::span<const int64_t> counts_per_tensor) {
+                                                 std::span<const int64_t> counts_per_tensor,
+                                                 std::span<float> active) {
   std::vector<GrowthQuery> queries;
   for (const int64_t count : counts_per_tensor) queries.push_back({.count = count});
-  return InactiveGradients(batches, queries);
+  return InactiveGradients(batches, queries, active);
 }
 
 std::vector<ScoreList> Network::InactiveGradients(std::span<const Batch> batches,
-                                                  std::span<const GrowthQuery> queries) {
+                                                  std::span<const GrowthQuery> queries,
+                                                  std::span<float> active) {
   ESPALIER_CHECK(queries.size() == topology_->num_tensors(),
                  "one query is needed for every tensor");
+  ESPALIER_CHECK(active.empty() || static_cast<int64_t>(active.size()) == values_.size(),
+                 "gradients must be as long as the values");
+  std::ranges::fill(active, 0.0F);
   int64_t width = 0;
   int64_t examples = 0;
   for (const Batch& batch : batches) {
@@ -146,9 +151,17 @@ std::vector<ScoreList> Network::InactiveGradients(std::span<const Batch> batches
       CopyScaled(input, stride_, layer.input_features(), pass.extent.width, 1.0F,
                  target->second.input.data() + first, width);
     };
-    Learn(pass, batch, {.capture = capture});
+    const auto add = [&](int64_t offset, std::span<const float> gradient) {
+      const auto to = active.begin() + offset;
+      const auto weight = static_cast<float>(batch.size);
+      for (size_t i = 0; i < gradient.size(); ++i) to[i] += weight * gradient[i];
+    };
+    BackwardTarget target{.capture = capture};
+    if (!active.empty()) target.gradients = add;
+    Learn(pass, batch, target);
     first += pass.extent.width;
   }
+  for (float& gradient : active) gradient /= static_cast<float>(examples);
   std::vector<ScoreList> result(topology_->num_tensors());
   for (const ProductLayer* layer : layers) {
     const size_t tensor = layer->weight_tensor();

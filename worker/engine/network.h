@@ -133,12 +133,15 @@ class Network {
   // with its own statistics. Positions with equal magnitude: the lower one. Empty for dense
   // tensors. The inputs and deltas of all batches are kept (8 · batch_stride() bytes per unit,
   // feature and batch), then each matrix gradient is computed once, tile by tile, over the
-  // concatenated batches.
+  // concatenated batches. `active`, unless empty: values().size() entries that become the same
+  // gradient at every stored value, as Gradients() has it.
   std::vector<ScoreList> GrowthCandidates(std::span<const Batch> batches,
-                                          std::span<const int64_t> counts_per_tensor);
+                                          std::span<const int64_t> counts_per_tensor,
+                                          std::span<float> active = {});
   // The same gradients at all positions that any part of a tensor's query asks for.
   std::vector<ScoreList> InactiveGradients(std::span<const Batch> batches,
-                                           std::span<const GrowthQuery> queries);
+                                           std::span<const GrowthQuery> queries,
+                                           std::span<float> active = {});
 
  private:
   Network(const NetworkSpec& spec, const OptimizerSpec& optimizer,

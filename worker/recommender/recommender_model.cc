@@ -166,10 +166,13 @@ StepResult RecommenderModel::Gradients(const Step& step, std::span<float> gradie
 }
 
 std::vector<sparsity::ScoredPositions> RecommenderModel::GrowthCandidates(
-    std::span<const Step> steps, std::span<const int64_t> counts_per_tensor) {
+    std::span<const Step> steps, std::span<const int64_t> counts_per_tensor,
+    std::span<float> active) {
   ESPALIER_CHECK(counts_per_tensor.size() == tensors_.size(),
                  "one count is needed for every tensor");
-  GrowthSink sink(tensors_, counts_per_tensor, steps.size() > 1);
+  ESPALIER_CHECK(active.empty() || active.size() == values_.size(), "one gradient for every value");
+  std::ranges::fill(active, 0.0F);
+  GrowthSink sink(tensors_, counts_per_tensor, steps.size() > 1, active);
   for (const Step& step : steps) LearnChecked(step, sink);
   return sink.Take();
 }

@@ -125,11 +125,13 @@ class RecommenderModel {
   // gradient is that of the step's loss at the present values; with several steps it is the sum of
   // their |gradients|. Ties: the lower position. Empty for dense tensors. DSL asks with one step,
   // the one it trains on next: the gradient then is the same minibatch's, before the update.
-  // Only rows that the batches reach can have candidates, so there may be fewer.
+  // Only rows that the batches reach can have candidates, so there may be fewer. `active`, unless
+  // empty: values().size() entries that become the gradient, or that sum, at every stored value.
   // Memory: with one step 32 bytes per candidate; with several, the sums of whole rows, at most
   // kMaxBufferedGradients (sinks.h) for each tensor: rows that come later are left out.
   std::vector<sparsity::ScoredPositions> GrowthCandidates(
-      std::span<const Step> steps, std::span<const int64_t> counts_per_tensor);
+      std::span<const Step> steps, std::span<const int64_t> counts_per_tensor,
+      std::span<float> active = {});
 
   // `history`: interactions that scores may look at besides the values (multvae encodes them, and
   // ranks users that training never saw); others ignore it. Borrowed while the scorer and its

@@ -22,9 +22,16 @@ void CollectSink::StoredOf(size_t tensor, int64_t first, int64_t count, const fl
 }
 
 GrowthSink::GrowthSink(std::span<const RowTensor> tensors, std::span<const int64_t> counts,
-                       bool sums_steps)
-    : tensors_(tensors), counts_(counts), sums_steps_(sums_steps), sums_(tensors.size()) {
+                       bool sums_steps, std::span<float> active)
+    : tensors_(tensors),
+      counts_(counts),
+      sums_steps_(sums_steps),
+      active_(active),
+      sums_(tensors.size()) {
+  int64_t begin = 0;
   for (size_t i = 0; i < tensors.size(); ++i) {
+    active_begin_.push_back(begin);
+    begin += tensors[i].stored();
     const int64_t inactive = tensors[i].rows() * tensors[i].cols() - tensors[i].stored();
     top_.emplace_back(std::min(counts[i], inactive));
   }
@@ -43,7 +50,28 @@ void GrowthSink::Offer(size_t tensor, int64_t row, const float* gradient) {
   }
 }
 
+void GrowthSink::StoredOf(size_t tensor, int64_t first, int64_t count, const float* gradient) {
+  if (active_.empty()) return;
+  const RowTensor& of = tensors_[tensor];
+  const int64_t begin = of.begin(first);
+  float* to = active_.data() + active_begin_[tensor] + begin;
+  for (int64_t i = 0; i < of.begin(first + count) - begin; ++i) {
+    to[i] += sums_steps_ ? std::fabs(gradient[i]) : gradient[i];
+  }
+}
+
 void GrowthSink::AllOf(size_t tensor, int64_t row, const float* gradient) {
+  if (!active_.empty()) AddActive(tensor, row, gradient);
+  AddInactive(tensor, row, gradient);
+}
+
+void GrowthSink::AddActive(size_t tensor, int64_t row, const float* gradient) {
+  gathered_.resize(tensors_[tensor].cols());
+  tensors_[tensor].Gather(row, gradient, gathered_.data());
+  StoredOf(tensor, row, 1, gathered_.data());
+}
+
+void GrowthSink::AddInactive(size_t tensor, int64_t row, const float* gradient) {
   if (!sums_steps_) return Offer(tensor, row, gradient);
   const int64_t cols = tensors_[tensor].cols();
   auto& sums = sums_[tensor];

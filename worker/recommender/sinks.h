@@ -47,23 +47,30 @@ class CollectSink final : public GradientSink {
 };
 
 // Finds the inactive positions of largest |gradient| of the sparse tensors with a count above 0. In
-// one step; over several, of largest sum of |gradient|.
+// one step; over several, of largest sum of |gradient|. `active`, unless empty: zeros for all
+// stored values, which become their gradient, or the sum of their |gradient|.
 class GrowthSink final : public GradientSink {
  public:
-  GrowthSink(std::span<const RowTensor> tensors, std::span<const int64_t> counts, bool sums_steps);
+  GrowthSink(std::span<const RowTensor> tensors, std::span<const int64_t> counts, bool sums_steps,
+             std::span<float> active);
   bool wants_all(size_t tensor) const override {
     return tensors_[tensor].is_sparse() && counts_[tensor] > 0;
   }
-  void StoredOf(size_t, int64_t, int64_t, const float*) override {}
+  void StoredOf(size_t tensor, int64_t first, int64_t count, const float* gradient) override;
   void AllOf(size_t tensor, int64_t row, const float* gradient) override;
   std::vector<sparsity::ScoredPositions> Take();
 
  private:
+  void AddActive(size_t tensor, int64_t row, const float* gradient);
+  void AddInactive(size_t tensor, int64_t row, const float* gradient);
   void Offer(size_t tensor, int64_t row, const float* gradient);
 
   std::span<const RowTensor> tensors_;
   std::span<const int64_t> counts_;
   bool sums_steps_;
+  std::span<float> active_;
+  std::vector<int64_t> active_begin_;  // of each tensor in active_
+  std::vector<float> gathered_;        // what AllOf() hands to StoredOf()
   std::vector<sparsity::TopK> top_;
   std::vector<std::unordered_map<int64_t, std::vector<float>>> sums_;  // by tensor, then row
 };

@@ -117,15 +117,24 @@ std::vector<int32_t> TrainingExamples(const v1::Task& task, const ShardView& sha
   return examples;
 }
 
-// Gradients at inactive positions, at the weights after training.
-std::string GrowthScores(const v1::Task& task, const ShardView& shard, engine::Network& network,
-                         const tensor::ModelLayout& layout) {
+// What a method grows by, at the weights after training.
+struct GrowthGradients {
+  std::vector<float> active;               // of all stored values, if the task asks for them
+  std::vector<engine::ScoreList> largest;  // at inactive positions of each tensor
+};
+
+GrowthGradients GradientsForGrowth(const v1::Task& task, const ShardView& shard,
+                                   engine::Network& network) {
   const v1::TrainTask& train = task.train();
+  GrowthGradients result;
+  if (!train.active_gradients() && train.growth_candidates_size() == 0) return result;
   const GrowthExamples examples(task, shard, network, train.training().batch_size(),
                                 train.growth_batches());
-  const std::vector<int64_t> counts(train.growth_candidates().begin(),
-                                    train.growth_candidates().end());
-  return EncodeLists(network.GrowthCandidates(examples.batches(), counts), layout);
+  std::vector<int64_t> counts(train.growth_candidates().begin(), train.growth_candidates().end());
+  counts.resize(network.topology()->num_tensors());
+  if (train.active_gradients()) result.active.resize(network.values().size());
+  result.largest = network.GrowthCandidates(examples.batches(), counts, result.active);
+  return result;
 }
 
 // The participant's control-variate correction; empty when the task has none.
@@ -134,24 +143,6 @@ absl::StatusOr<std::vector<float>> FetchCorrection(const Surroundings& surroundi
   if (!train.has_correction()) return std::vector<float>{};
   ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, surroundings.fetch(train.correction()));
   return wire::DecodeValues(bytes, count);
-}
-
-// Mean gradient of the stored weights over the minibatches that growth looks at.
-std::vector<float> ActiveGradients(const v1::Task& task, const ShardView& shard,
-                                   engine::Network& network) {
-  const GrowthExamples examples(task, shard, network, task.train().training().batch_size(),
-                                task.train().growth_batches());
-  std::vector<float> sum(network.values().size());
-  std::vector<float> gradient(sum.size());
-  int64_t count = 0;
-  for (const engine::Batch& batch : examples.batches()) {
-    network.Gradients(batch, gradient);
-    const auto weight = static_cast<float>(batch.size);
-    for (size_t i = 0; i < sum.size(); ++i) sum[i] += weight * gradient[i];
-    count += batch.size;
-  }
-  for (float& value : sum) value /= static_cast<float>(count);
-  return sum;
 }
 
 }  // namespace
@@ -210,10 +201,11 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   if (wire::ValuesPerWeight(task) > (train.active_gradients() ? 2 : 1)) {
     AppendValues(network->optimizer_state(), partial);
   }
-  if (train.active_gradients()) AppendValues(ActiveGradients(task, shard, *network), partial);
+  GrowthGradients growth = GradientsForGrowth(task, shard, *network);
+  if (!growth.active.empty()) AppendValues(growth.active, partial);
   if (importance) AppendValues(importance->Take(), partial);
   if (train.growth_candidates_size() > 0) {
-    partial.body += GrowthScores(task, shard, *network, model->topology->layout());
+    partial.body += EncodeLists(std::move(growth.largest), model->topology->layout());
   }
   if (train.has_readjustment()) {
     ESPALIER_ASSIGN_OR_RETURN(const std::string update, readjuster.Encode(*model->topology));

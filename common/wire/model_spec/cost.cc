@@ -83,7 +83,8 @@ ModelCost::RoundFlops ModelCost::OfRound(const v1::TrainTask& task, std::span<co
     if (task.growth_candidates(i) > 0) growth += FullGradientFlops(i);
   }
   // Before the gradients of weights come a forward pass and those of the activations.
-  if (growth > 0) growth += 2 * ForwardFlops(stored);
+  if (growth > 0 || task.active_gradients()) growth += 2 * ForwardFlops(stored);
+  if (task.active_gradients()) growth += ForwardFlops(stored);
   flops.actual += per_batch * std::max(1, task.growth_batches()) * growth;
   for (size_t i = 0; task.importance() && i < tensors_.size(); ++i) {
     if (stored[i] < tensors_[i].size) flops.actual += seen * FullGradientFlops(i);

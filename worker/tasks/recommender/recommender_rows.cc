@@ -77,19 +77,4 @@ absl::StatusOr<tensor::ModelState> RowsOfUsers(const tensor::ModelState& whole, 
   return rows;
 }
 
-std::vector<float> SumOfGradients(std::span<const recommender::Step> steps,
-                                  recommender::RecommenderModel& model) {
-  std::vector<float> sum(model.values().size());
-  model.Gradients(steps.front(), sum);
-  if (steps.size() == 1) return sum;
-  std::transform(sum.begin(), sum.end(), sum.begin(), [](float g) { return std::abs(g); });
-  std::vector<float> gradient(sum.size());
-  for (const recommender::Step& step : steps.subspan(1)) {
-    model.Gradients(step, gradient);
-    std::transform(sum.begin(), sum.end(), gradient.begin(), sum.begin(),
-                   [](float total, float g) { return total + std::abs(g); });
-  }
-  return sum;
-}
-
 }  // namespace espalier::worker::tasks

@@ -27,9 +27,4 @@ absl::StatusOr<tensor::ModelState> Join(const tensor::ModelState& shared,
 // The tensors of `whole` from `first` on.
 absl::StatusOr<tensor::ModelState> RowsOfUsers(const tensor::ModelState& whole, size_t first);
 
-// Gradient of a step's loss at the stored positions; of several steps the sum of their |gradients|,
-// as RecommenderModel::GrowthCandidates() has them.
-std::vector<float> SumOfGradients(std::span<const recommender::Step> steps,
-                                  recommender::RecommenderModel& model);
-
 }  // namespace espalier::worker::tasks

@@ -91,16 +91,16 @@ absl::Status TrainSteps(const std::atomic<bool>& cancelled, const Steps& steps,
 void AppendGradients(const v1::Task& task, const Steps& steps, int64_t shared_values,
                      const tensor::ModelLayout& shared, RecommenderModel& model, Partial& partial) {
   const v1::TrainTask& train = task.train();
+  if (!train.active_gradients() && train.growth_candidates_size() == 0) return;
   const std::vector<Step> ahead = steps.From(steps.count(), train.growth_batches());
-  if (train.active_gradients()) {
-    const std::vector<float> gradients = SumOfGradients(ahead, model);
-    AppendValues(std::span(gradients).first(shared_values), partial);
-  }
-  if (train.growth_candidates_size() == 0) return;
   std::vector<int64_t> counts(train.growth_candidates().begin(), train.growth_candidates().end());
   counts.resize(model.topology().num_tensors());
+  std::vector<float> active(train.active_gradients() ? model.values().size() : 0);
+  auto candidates = model.GrowthCandidates(ahead, counts, active);
+  if (!active.empty()) AppendValues(std::span(active).first(shared_values), partial);
+  if (train.growth_candidates_size() == 0) return;
   std::vector<wire::TensorScores> scores;
-  for (auto& list : model.GrowthCandidates(ahead, counts)) {
+  for (auto& list : candidates) {
     if (scores.size() == shared.size()) break;
     scores.push_back({std::move(list.positions), std::move(list.values)});
   }
@@ -119,16 +119,15 @@ absl::StatusOr<tensor::ModelState> UpdatedRows(Surroundings& surroundings, const
   ESPALIER_RETURN_IF_ERROR(model->SetValues(whole.values));
   const Steps steps(task, *model);
   const std::vector<Step> ahead = steps.From(0, task.train().growth_batches());
-  const std::vector<float> gradients = SumOfGradients(ahead, *model);
   const size_t first = shared.topology->num_tensors();
   std::vector<int64_t> counts(whole.topology->num_tensors());
-  for (size_t i = first; i < counts.size(); ++i) {
+  for (size_t i = first; i < counts.size() && !update.grow_random(); ++i) {
     if (whole.topology->is_sparse(i)) {
       counts[i] = ReplacedWeights(update, whole.topology->stored(i));
     }
   }
-  std::vector<sparsity::ScoredPositions> candidates(counts.size());
-  if (!update.grow_random()) candidates = model->GrowthCandidates(ahead, counts);
+  std::vector<float> gradients(whole.values.size());
+  auto candidates = model->GrowthCandidates(ahead, counts, gradients);
   candidates.erase(candidates.begin(), candidates.begin() + static_cast<int64_t>(first));
   const uint64_t key =
       base::StreamKey(task.seed(), "private-grow",

@@ -120,6 +120,30 @@ TEST_P(GrowthTest, QueriesGiveWhatAnyPartOfThemAsksFor) {
   EXPECT_EQ(list.values, expected.values);
 }
 
+TEST_P(GrowthTest, MeanGradientsOfStoredValuesComeWithTheCandidates) {
+  const OwnedBatch first = MakeBatch(20, 1);
+  const OwnedBatch second = MakeBatch(5, 2);
+  const Batch batches[] = {first.batch, second.batch};
+  const size_t values = network_->values().size();
+  std::vector<float> a(values);
+  std::vector<float> b(values);
+  network_->Gradients(first.batch, a);
+  network_->Gradients(second.batch, b);
+  for (const std::vector<int64_t>& counts :
+       {std::vector<int64_t>{50, 0, 9, 0, 0, 0}, std::vector<int64_t>(6)}) {
+    std::vector<float> active(values, 1);
+    const auto candidates = network_->GrowthCandidates(batches, counts, active);
+    for (size_t i = 0; i < values; ++i) {
+      ASSERT_FLOAT_EQ(active[i], (20 * a[i] + 5 * b[i]) / 25) << i;
+    }
+    const auto alone = network_->GrowthCandidates(batches, counts);
+    for (size_t t = 0; t < counts.size(); ++t) {
+      EXPECT_EQ(candidates[t].positions, alone[t].positions);
+      EXPECT_EQ(candidates[t].values, alone[t].values);
+    }
+  }
+}
+
 TEST_P(GrowthTest, LeavesTheValuesAlone) {
   const OwnedBatch batch = MakeBatch(20, 1);
   const std::vector<float> before(network_->values().begin(), network_->values().end());

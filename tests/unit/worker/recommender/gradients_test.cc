@@ -111,6 +111,34 @@ TEST_P(GrowthTest, GradientsOfSeveralStepsAddUpByMagnitude) {
   }
 }
 
+TEST_P(GrowthTest, GradientsOfStoredValuesComeWithTheCandidates) {
+  Step other = step_;
+  other.index = 4;
+  const std::vector<Step> steps = {step_, other};
+  const size_t values = model_->values().size();
+  std::vector<float> first(values);
+  std::vector<float> second(values);
+  model_->Gradients(step_, first);
+  model_->Gradients(other, second);
+  // With and without candidates of some tensors.
+  for (const int64_t count : {9, 0}) {
+    std::vector<int64_t> counts(topology_->num_tensors(), count);
+    counts.front() = 0;
+    const auto alone = model_->GrowthCandidates(steps, counts);
+    std::vector<float> active(values, 1);
+    model_->GrowthCandidates(std::span(&step_, 1), counts, active);
+    EXPECT_EQ(active, first);
+    const auto candidates = model_->GrowthCandidates(steps, counts, active);
+    for (size_t i = 0; i < values; ++i) {
+      ASSERT_EQ(active[i], std::abs(first[i]) + std::abs(second[i])) << i;
+    }
+    for (size_t t = 0; t < candidates.size(); ++t) {
+      EXPECT_EQ(candidates[t].positions, alone[t].positions);
+      EXPECT_EQ(candidates[t].values, alone[t].values);
+    }
+  }
+}
+
 constexpr char kNeuMf[] = "neumf { dimensions: 5 hidden: 7 hidden: 4 dropout: 0 negatives: 3 }";
 constexpr char kMultVae[] = "multvae { hidden: 9 latent: 4 anneal_steps: 10 }";
 
