@@ -69,6 +69,7 @@ absl::StatusOr<uint64_t> Fleet::Register(const v1::Register& hello,
   worker.session = next_session_++;
   worker.link = std::move(link);
   worker.last_seen = clock_.Elapsed();
+  worker.last_job.clear();
   v1::Worker& view = worker.view;
   view.set_name("workers/" + hello.worker_id());
   view.set_state(v1::Worker::STATE_ACTIVE);
@@ -234,14 +235,20 @@ bool Fleet::CanDo(const std::string& id, const WorkerEntry& worker,
          HasBudget(worker.view, request.needs);
 }
 
+int Fleet::Familiarity(const WorkerEntry& worker, const v1::Task& task) {
+  if (worker.last_job != task.job()) return 0;
+  return worker.last_trained == task.participant() ? 2 : 1;
+}
+
 Fleet::WorkerEntry* Fleet::PickWorker(const TaskRequest& request) {
+  // Among equals the one that did least so far: spreads work and is the same in every run.
+  const auto rank = [&request](const WorkerEntry& worker) {
+    return std::pair(-Familiarity(worker, request.task), worker.view.tasks_completed());
+  };
   WorkerEntry* best = nullptr;
   for (auto& [id, worker] : workers_) {
     if (!CanDo(id, worker, request)) continue;
-    // The one that did least so far: spreads work over equals and is the same in every run.
-    if (best == nullptr || worker.view.tasks_completed() < best->view.tasks_completed()) {
-      best = &worker;
-    }
+    if (best == nullptr || rank(worker) < rank(*best)) best = &worker;
   }
   return best;
 }
@@ -253,6 +260,9 @@ void Fleet::Lease(const std::string& task_id, TaskEntry& entry, WorkerEntry& wor
   worker.task_id = task_id;
   worker.view.set_task(task_id);
   worker.view.set_job(entry.request.task.job());
+  if (worker.last_job != entry.request.task.job()) worker.last_trained.clear();
+  worker.last_job = entry.request.task.job();
+  if (entry.request.task.has_train()) worker.last_trained = entry.request.task.participant();
   ++running_by_job_[entry.request.task.job()];
   v1::CoordinatorMessage message;
   *message.mutable_task() = entry.request.task;

@@ -2,7 +2,9 @@
 //
 // Jobs ask for tasks; the fleet gives each to an idle worker that can do it, tells the owner when a
 // lease begins, and when it is lost (worker gone, silent, or failed). One worker does one task at a
-// time. Jobs take turns: the next free worker goes to the job with the fewest running tasks.
+// time. Jobs take turns: the next free worker goes to the job with the fewest running tasks. Of the
+// workers that are free a task goes to the one that trained its participant last, else to one that
+// had the same job, since these have its data and its model at hand.
 //
 // Threading:   lives on the core executor; no locks.
 // Time:        Tick() must be called regularly; silence is measured on the injected clock's
@@ -108,6 +110,9 @@ class Fleet {
     std::shared_ptr<WorkerLink> link;  // null when LOST
     absl::Duration last_seen;
     std::string task_id;
+    // What it had last and may still have at hand.
+    std::string last_job;
+    std::string last_trained;  // participant of that job
   };
   struct TaskEntry {
     TaskRequest request;
@@ -117,6 +122,7 @@ class Fleet {
   WorkerEntry* FindBySession(uint64_t session);
   static bool IsIdle(const WorkerEntry& worker);
   bool CanDo(const std::string& id, const WorkerEntry& worker, const TaskRequest& request) const;
+  static int Familiarity(const WorkerEntry& worker, const v1::Task& task);
   WorkerEntry* PickWorker(const TaskRequest& request);
   void Lease(const std::string& task_id, TaskEntry& entry, WorkerEntry& worker);
   void Dispatch();

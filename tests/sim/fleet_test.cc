@@ -53,6 +53,38 @@ TEST(FleetSimTest, TwoJobsShareTheWorkersFairly) {
   EXPECT_EQ(sim.Job(second).model_hash(), sim.Job(third).model_hash());
 }
 
+// A worker keeps the data of its last participant, and the model it has just evaluated.
+TEST(FleetSimTest, ParticipantsStayWithTheirWorkers) {
+  Simulation sim;
+  sim.AddWorkers(4);
+  v1::JobSpec spec = SmallSpec();
+  spec.mutable_federation()->set_rounds(5);
+  const std::string name = sim.Start(spec);
+  sim.Run(name, [](const auto& busy) { return busy.size() - 1; });
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+  for (const FakeWorker* worker : sim.workers()) {
+    std::map<std::string, int> trained;
+    for (const v1::Task& task : worker->received()) {
+      if (task.has_train()) ++trained[task.participant()];
+    }
+    EXPECT_THAT(trained, UnorderedElementsAre(Pair(testing::_, 5)));
+  }
+}
+
+TEST(FleetSimTest, JobStaysWithTheWorkersThatHaveItsModel) {
+  Simulation sim;
+  sim.AddWorkers(4);
+  v1::JobSpec spec = SmallSpec();
+  spec.mutable_data()->mutable_partition()->set_shards(2);
+  const std::string name = sim.Start(spec);
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+  EXPECT_THAT(sim.worker("w0").received(), testing::Not(IsEmpty()));
+  EXPECT_THAT(sim.worker("w1").received(), testing::Not(IsEmpty()));
+  EXPECT_THAT(sim.worker("w2").received(), IsEmpty());
+  EXPECT_THAT(sim.worker("w3").received(), IsEmpty());
+}
+
 TEST(FleetSimTest, CancelledJobGivesItsWorkersToTheOther) {
   Simulation sim;
   sim.AddWorkers(2);
