@@ -10,6 +10,13 @@ namespace {
 
 constexpr char kViolationsUrl[] = "espalier/violations";
 
+// Whether the server's transport ended the call because its buffers are full (ENHANCE_YOUR_CALM):
+// gRPC does not tell it apart from other exhausted resources but by these words.
+bool IsFullBuffers(const grpc::Status& status) {
+  return status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED &&
+         status.error_message().find("RST_STREAM") != std::string::npos;
+}
+
 }  // namespace
 
 absl::Status WithViolations(const absl::Status& status,
@@ -43,6 +50,11 @@ grpc::Status ToGrpc(const absl::Status& status) {
 
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
+  if (IsFullBuffers(status)) {
+    return base::MakeError(absl::StatusCode::kUnavailable, "COORDINATOR_BUSY",
+                           "the coordinator's buffers are full and it ended the call (" +
+                               status.error_message() + "); try again, with fewer calls at once");
+  }
   v1::RpcStatus full;
   v1::ErrorDetail detail;
   if (full.ParseFromString(status.error_details()) && full.details_size() > 0) {

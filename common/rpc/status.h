@@ -19,6 +19,8 @@ absl::Status WithViolations(const absl::Status& status,
 std::vector<v1::FieldViolation> ViolationsOf(const absl::Status& status);
 
 grpc::Status ToGrpc(const absl::Status& status);
+// A call that the server ended because its buffers are full is Unavailable COORDINATOR_BUSY, like a
+// broken connection worth another attempt.
 absl::Status FromGrpc(const grpc::Status& status);
 
 }  // namespace espalier::rpc
