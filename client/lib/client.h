@@ -3,7 +3,8 @@
 // Errors:    absl::Status with the server's code, message, reason (base::ReasonOf) and field
 // violations
 //            (ViolationsOf). Paths of violations have no "spec." in front, as in a job file.
-//            A server that cannot be reached is Unavailable; the message says what to check.
+//            A server that cannot be reached, or is too busy, is Unavailable; the message says what
+//            to check.
 // Deadlines: every unary call ends within `timeout`; streams reconnect, see below.
 // Threading: thread-safe; one Client may serve several threads.
 #pragma once

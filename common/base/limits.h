@@ -12,7 +12,8 @@ constexpr uint32_t kProtocolMin = 1;
 constexpr uint32_t kProtocolMax = 1;
 
 struct Limits {
-  uint32_t chunk_bytes = 256 * 1024;
+  // An upload moves about one chunk in each round trip.
+  uint32_t chunk_bytes = 512 * 1024;
   // Blobs up to this size travel inside the task.
   uint32_t inline_bytes = 64 * 1024;
   uint64_t max_update_bytes = uint64_t{4} << 30;

@@ -17,9 +17,6 @@ namespace {
 constexpr int kMaxMetadataBytes = 8 * 1024;
 constexpr int kMinPingIntervalMs = 50'000;
 constexpr int kMaxStreamsPerConnection = 64;
-// How far a client may send ahead of our reading, per call. gRPC's own estimate grows beyond any
-// bound with clients that are faster than we are.
-constexpr int kSendAheadBytes = 1024 * 1024;
 // The most that all calls together may hold. A last resort: beyond it gRPC ends calls at random.
 constexpr size_t kBufferBytes = 32 * 1024 * 1024;
 constexpr int kHandshakeTimeoutMs = 10'000;
@@ -115,8 +112,9 @@ absl::StatusOr<RunningServer> StartServer(const ServerOptions& options,
                              kMinPingIntervalMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
+  // How far a client may send ahead of our reading: 64 KiB and one message. gRPC's own estimate
+  // grows beyond any bound with clients that are faster than we are.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kSendAheadBytes);
   builder.SetResourceQuota(grpc::ResourceQuota("server").Resize(kBufferBytes));
   // A second coordinator on the same port must fail instead of sharing it.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);

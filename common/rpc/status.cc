@@ -14,6 +14,7 @@ constexpr char kViolationsUrl[] = "espalier/violations";
 // gRPC does not tell it apart from other exhausted resources but by these words.
 bool IsFullBuffers(const grpc::Status& status) {
   return status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED &&
+         status.error_details().empty() &&
          status.error_message().find("RST_STREAM") != std::string::npos;
 }
 
@@ -52,8 +53,8 @@ absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
   if (IsFullBuffers(status)) {
     return base::MakeError(absl::StatusCode::kUnavailable, "COORDINATOR_BUSY",
-                           "the coordinator's buffers are full and it ended the call (" +
-                               status.error_message() + "); try again, with fewer calls at once");
+                           "the coordinator's buffers are full, and it ended the call (" +
+                               status.error_message() + "); try again later");
   }
   v1::RpcStatus full;
   v1::ErrorDetail detail;

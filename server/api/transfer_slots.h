@@ -1,5 +1,5 @@
 // TransferSlots: how many transfers may be under way at once; the others wait in order of arrival.
-// Keeps the coordinator's memory independent of the number of workers.
+// Keeps what the coordinator holds of transfers independent of the number of workers.
 //
 // Threading: thread-safe. Callbacks run on the thread that frees the slot.
 #pragma once

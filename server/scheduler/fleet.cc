@@ -105,6 +105,7 @@ void Fleet::TaskFailed(uint64_t session, const v1::TaskFailed& failure) {
   if (worker == nullptr || worker->task_id.empty() || worker->task_id != failure.task_id()) return;
   if (tasks_.at(worker->task_id).request.task.epoch() != failure.epoch()) return;
   worker->view.set_tasks_failed(worker->view.tasks_failed() + 1);
+  worker->last_job.clear();
   ReleaseTask(*worker, TaskLoss{true, by_session_.at(session), failure.reason(),
                                 failure.message().substr(0, 4096)});
   Dispatch();
@@ -192,6 +193,10 @@ void Fleet::Complete(const std::string& task_id) {
   it->second.request.on_lost = nullptr;
   WorkerEntry& worker = workers_.at(it->second.worker);
   worker.view.set_tasks_completed(worker.view.tasks_completed() + 1);
+  const v1::Task& task = it->second.request.task;
+  if (worker.last_job != task.job()) worker.last_trained.clear();
+  worker.last_job = task.job();
+  if (task.has_train()) worker.last_trained = task.participant();
   ReleaseTask(worker, {});
   Dispatch();
 }
@@ -260,9 +265,6 @@ void Fleet::Lease(const std::string& task_id, TaskEntry& entry, WorkerEntry& wor
   worker.task_id = task_id;
   worker.view.set_task(task_id);
   worker.view.set_job(entry.request.task.job());
-  if (worker.last_job != entry.request.task.job()) worker.last_trained.clear();
-  worker.last_job = entry.request.task.job();
-  if (entry.request.task.has_train()) worker.last_trained = entry.request.task.participant();
   ++running_by_job_[entry.request.task.job()];
   v1::CoordinatorMessage message;
   *message.mutable_task() = entry.request.task;

@@ -110,7 +110,7 @@ class Fleet {
     std::shared_ptr<WorkerLink> link;  // null when LOST
     absl::Duration last_seen;
     std::string task_id;
-    // What it had last and may still have at hand.
+    // What it completed last and may still have at hand.
     std::string last_job;
     std::string last_trained;  // participant of that job
   };

@@ -11,9 +11,10 @@ import unittest
 import cluster
 from cluster import ENDLESS, Process, digits_job, eventually
 
-# 6 participants on 3 workers, each round long enough for a worker to be caught at work, and enough
-# rounds (a second or two of them) that the job is not over before a test has done its harm.
+# 6 participants on 3 workers, each round long enough for a worker to be caught at work, and rounds
+# enough (a second or two in all) that the job is not over before a test has done its harm.
 ROUNDS = 400
+LONG_S = 100
 LONG = digits_job(ROUNDS, data=digits_job()["data"] | {"partition": {"kind": "iid", "shards": 6}})
 
 
@@ -52,7 +53,7 @@ class WorkerFaultsTest(unittest.TestCase):
     def test_killed_worker_changes_nothing(self):
         own, name = self.start(3)
         self.stop_at_work(own, "w2", signal.SIGKILL)
-        job = own.wait_state(name, "SUCCEEDED", "FAILED")
+        job = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=LONG_S)
         self.assertEqual("STATE_SUCCEEDED", job["state"], job["failure_message"])
         self.assertEqual(self.undisturbed, job["model_hash"])
         self.assertEqual("LOST", own.worker_states()["w2"])
@@ -63,7 +64,7 @@ class WorkerFaultsTest(unittest.TestCase):
     def test_hanging_worker_is_replaced_and_comes_back(self):
         own, name = self.start(3, "--heartbeat-timeout", "1")
         self.stop_at_work(own, "w1", signal.SIGSTOP)
-        job = own.wait_state(name, "SUCCEEDED", "FAILED")
+        job = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=LONG_S)
         self.assertEqual("STATE_SUCCEEDED", job["state"], job["failure_message"])
         self.assertEqual(self.undisturbed, job["model_hash"])
         self.assertEqual("LOST", own.worker_states()["w1"])
@@ -87,7 +88,7 @@ class WorkerFaultsTest(unittest.TestCase):
         self.assertEqual(["WAITING_WORKERS"], [c["type"] for c in job["conditions"]])
         self.assertIn("0 workers are connected", job["conditions"][0]["message"])
         own.add_worker("late")
-        job = own.wait_state(name, "SUCCEEDED", "FAILED")
+        job = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=LONG_S)
         self.assertEqual("STATE_SUCCEEDED", job["state"], job["failure_message"])
         self.assertEqual(self.undisturbed, job["model_hash"])
         self.assertEqual([], job["conditions"])
@@ -104,7 +105,8 @@ class WorkerFaultsTest(unittest.TestCase):
         own, name = self.start(2)
         own.workers["w1"].send(signal.SIGTERM)
         self.assertEqual(0, own.workers["w1"].wait())
-        self.assertEqual(self.undisturbed, own.wait_state(name, "SUCCEEDED")["model_hash"])
+        job = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=LONG_S)
+        self.assertEqual(self.undisturbed, job["model_hash"])
 
     def test_watching_tells_once_that_the_coordinator_is_gone(self):
         own = self.enterContext(cluster.Cluster(1))

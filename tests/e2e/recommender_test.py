@@ -162,6 +162,8 @@ class RecommenderTest(unittest.TestCase):
         name = own.submit(job(rounds=120, private=True))["name"]
         own.wait_round(name, 3)
         own.workers["w2"].kill()
+        # Its users' rows are nowhere else, so that the job cannot end without it.
+        self.assertEqual("STATE_RUNNING", own.job(name)["state"])
         self.add_worker(own, "w2")
         done = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=90)
         self.assertEqual("STATE_SUCCEEDED", done["state"], done["failure_message"])

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <thread>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -51,6 +50,14 @@ void Transfer::Cancel() {
   const std::lock_guard lock(mutex_);
   cancelled_ = true;
   if (current_ != nullptr) current_->TryCancel();
+  cancel_.notify_all();
+}
+
+bool Transfer::MayRepeat(int attempt) {
+  if (attempt >= kAttempts) return false;
+  std::unique_lock lock(mutex_);
+  return !cancel_.wait_for(lock, kFirstBackoff * (1 << (attempt - 1)),
+                           [this] { return cancelled_.load(); });
 }
 
 absl::Status Transfer::FetchRest(const v1::BlobRef& blob, wire::BlobAssembler& assembler) {
@@ -82,13 +89,12 @@ absl::StatusOr<std::string> Transfer::Fetch(const v1::BlobRef& blob) {
     return absl::OkStatus();
   });
   absl::Status status;
-  auto backoff = kFirstBackoff;
-  for (int attempt = 0; attempt < kAttempts; ++attempt, backoff *= 2) {
+  int attempt = 0;
+  do {
+    const uint64_t before = assembler.received();
     status = FetchRest(blob, assembler);
-    if (status.ok() && assembler.complete()) break;
-    if (status.code() != absl::StatusCode::kUnavailable) break;
-    std::this_thread::sleep_for(backoff);
-  }
+    attempt = assembler.received() > before ? 1 : attempt + 1;
+  } while (status.code() == absl::StatusCode::kUnavailable && MayRepeat(attempt));
   ESPALIER_RETURN_IF_ERROR(status);
   ESPALIER_RETURN_IF_ERROR(assembler.Finish());
   metrics_.Add(Metric::kWorkerTransferBytes, static_cast<double>(data.size()), "fetched");
@@ -122,12 +128,10 @@ absl::Status Transfer::Submit(v1::PartialHeader header, std::string_view body) {
   header.set_body_bytes(body.size());
   header.set_body_sha256(io::Sha256Hex(body));
   absl::Status status;
-  auto backoff = kFirstBackoff;
-  for (int attempt = 0; attempt < kAttempts; ++attempt, backoff *= 2) {
+  int attempt = 0;
+  do {
     status = SubmitOnce(header, body);
-    if (status.code() != absl::StatusCode::kUnavailable) break;
-    std::this_thread::sleep_for(backoff);
-  }
+  } while (status.code() == absl::StatusCode::kUnavailable && MayRepeat(++attempt));
   if (status.ok()) {
     metrics_.Add(Metric::kWorkerTransferBytes, static_cast<double>(body.size()), "submitted");
   }

@@ -1,16 +1,15 @@
 // Transfer: fetching models from the coordinator and handing partial results in.
 //
 // Limits:    sizes, chunk length and timeouts come from the coordinator's Welcome.
-// Retries:   a transfer that breaks (Unavailable) is resumed or repeated, kAttempts times in all; a
-// repeated
-//            Submit carries the same update_id, so it counts once.
-// Threading: one task at a time.
-// Errors:    the server's; DataLoss when bytes arrive damaged.
+// Retries:   a transfer that breaks (Unavailable) is resumed or repeated, kAttempts times in a row
+// without progress, over about 6 s; a repeated Submit carries the same update_id, so it counts
+// once. Threading: one task at a time. Errors:    the server's; DataLoss when bytes arrive damaged.
 #pragma once
 
 #include <grpcpp/channel.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -42,10 +41,13 @@ class Transfer {
   void Cancel();
 
  private:
-  static constexpr int kAttempts = 4;
+  static constexpr int kAttempts = 6;
 
   absl::Status FetchRest(const v1::BlobRef& blob, wire::BlobAssembler& assembler);
   absl::Status SubmitOnce(const v1::PartialHeader& header, std::string_view body);
+  // Waits after the attempt of that number, from 1. False if none is left, or the task is
+  // cancelled.
+  bool MayRepeat(int attempt);
   void Begin(grpc::ClientContext& context);
   void Finish();
 
@@ -55,6 +57,7 @@ class Transfer {
   std::string job_;
   std::atomic<bool> cancelled_{false};
   std::mutex mutex_;
+  std::condition_variable cancel_;
   grpc::ClientContext* current_ = nullptr;  // guarded by mutex_
 };
 

@@ -62,6 +62,14 @@ TEST(ModelCostTest, RoundCountsPassesStepsAndGrowthGradients) {
   // A forward pass, activations' gradients, and the second layer's gradient at all positions.
   const double growth = 2.0 * 20 * 2 * (4.0 * 1600 + 2.0 * 30'000);
   EXPECT_EQ(cost.OfRound(task, stored, 2, 150).actual, 2 * 7 * 20 * 6.0 * 1600 + growth);
+  // Gradients of stored weights out of the same passes, or alone.
+  task.set_active_gradients(true);
+  const double active = 2.0 * 20 * 2 * 2.0 * 1600;
+  EXPECT_EQ(cost.OfRound(task, stored, 2, 150).actual, 2 * 7 * 20 * 6.0 * 1600 + growth + active);
+  v1::TrainTask alone = task;
+  alone.clear_growth_candidates();
+  EXPECT_EQ(cost.OfRound(alone, stored, 2, 150).actual, 2 * 7 * 20 * 6.0 * 1600 + 3 * active);
+  task.set_active_gradients(false);
   // Importance: gradients at all positions of what is sparse, in each of the 280 examples.
   task.set_importance(true);
   double positions = 0;
