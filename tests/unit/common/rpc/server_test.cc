@@ -48,6 +48,9 @@ std::unique_ptr<v1::WorkerService::Stub> Connect(const std::string& address) {
 grpc::Status Upload(const std::string& address, int64_t bytes) {
   const auto stub = Connect(address);
   grpc::ClientContext context;
+  // Sixteen connections at once: one that does not come about at the first attempt may try again.
+  context.set_wait_for_ready(true);
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
   v1::SubmitResponse response;
   const auto writer = stub->Submit(&context, &response);
   writer->WaitForInitialMetadata();
@@ -78,6 +81,7 @@ TEST(ServerTest, UploadsFasterThanTheirReaderEndNoStream) {
   const RunningServer running = StartServer(options, {&service}).value();
   const auto stub = Connect(running.address);
   grpc::ClientContext context;
+  context.set_wait_for_ready(true);
   const auto session = stub->Session(&context);
   for (const absl::Status& result : Upload(running.address, 16, int64_t{64} << 20)) {
     EXPECT_TRUE(result.ok()) << result;
