@@ -26,7 +26,7 @@ class SlowService final : public v1::WorkerService::Service {
                       v1::SubmitResponse*) override {
     reader->SendInitialMetadata();
     v1::SubmitRequest request;
-    while (reader->Read(&request)) std::this_thread::sleep_for(std::chrono::milliseconds(4));
+    while (reader->Read(&request)) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     return grpc::Status::OK;
   }
 
