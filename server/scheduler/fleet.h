@@ -8,7 +8,8 @@
 //
 // Threading:   lives on the core executor; no locks.
 // Time:        Tick() must be called regularly; silence is measured on the injected clock's
-// Elapsed(). Fencing:     every lease has an epoch that never repeats; messages that carry another
+//              Elapsed().
+// Fencing:     every lease has an epoch that never repeats; messages that carry another
 // one are stale.
 #pragma once
 

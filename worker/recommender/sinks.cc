@@ -7,8 +7,9 @@
 
 namespace espalier::worker::recommender {
 
-CollectSink::CollectSink(std::span<const RowTensor> tensors, std::span<float> gradients)
-    : tensors_(tensors) {
+CollectSink::CollectSink(std::span<const RowTensor> tensors, std::span<float> gradients,
+                         bool adds_magnitudes)
+    : tensors_(tensors), adds_magnitudes_(adds_magnitudes) {
   float* begin = gradients.data();
   for (const RowTensor& tensor : tensors) {
     begin_.push_back(begin);
@@ -18,20 +19,26 @@ CollectSink::CollectSink(std::span<const RowTensor> tensors, std::span<float> gr
 
 void CollectSink::StoredOf(size_t tensor, int64_t first, int64_t count, const float* gradient) {
   const int64_t begin = tensors_[tensor].begin(first);
-  std::copy_n(gradient, tensors_[tensor].begin(first + count) - begin, begin_[tensor] + begin);
+  const int64_t size = tensors_[tensor].begin(first + count) - begin;
+  float* to = begin_[tensor] + begin;
+  if (adds_magnitudes_) {
+    for (int64_t i = 0; i < size; ++i) to[i] += std::fabs(gradient[i]);
+  } else {
+    std::copy_n(gradient, size, to);
+  }
+}
+
+void CollectSink::AllOf(size_t tensor, int64_t row, const float* gradient) {
+  gathered_.resize(tensors_[tensor].cols());
+  tensors_[tensor].Gather(row, gradient, gathered_.data());
+  StoredOf(tensor, row, 1, gathered_.data());
 }
 
 GrowthSink::GrowthSink(std::span<const RowTensor> tensors, std::span<const int64_t> counts,
                        bool sums_steps, std::span<float> active)
-    : tensors_(tensors),
-      counts_(counts),
-      sums_steps_(sums_steps),
-      active_(active),
-      sums_(tensors.size()) {
-  int64_t begin = 0;
+    : tensors_(tensors), counts_(counts), sums_steps_(sums_steps), sums_(tensors.size()) {
+  if (!active.empty()) active_.emplace(tensors, active, sums_steps);
   for (size_t i = 0; i < tensors.size(); ++i) {
-    active_begin_.push_back(begin);
-    begin += tensors[i].stored();
     const int64_t inactive = tensors[i].rows() * tensors[i].cols() - tensors[i].stored();
     top_.emplace_back(std::min(counts[i], inactive));
   }
@@ -51,24 +58,12 @@ void GrowthSink::Offer(size_t tensor, int64_t row, const float* gradient) {
 }
 
 void GrowthSink::StoredOf(size_t tensor, int64_t first, int64_t count, const float* gradient) {
-  if (active_.empty()) return;
-  const RowTensor& of = tensors_[tensor];
-  const int64_t begin = of.begin(first);
-  float* to = active_.data() + active_begin_[tensor] + begin;
-  for (int64_t i = 0; i < of.begin(first + count) - begin; ++i) {
-    to[i] += sums_steps_ ? std::fabs(gradient[i]) : gradient[i];
-  }
+  if (active_) active_->StoredOf(tensor, first, count, gradient);
 }
 
 void GrowthSink::AllOf(size_t tensor, int64_t row, const float* gradient) {
-  if (!active_.empty()) AddActive(tensor, row, gradient);
+  if (active_) active_->AllOf(tensor, row, gradient);
   AddInactive(tensor, row, gradient);
-}
-
-void GrowthSink::AddActive(size_t tensor, int64_t row, const float* gradient) {
-  gathered_.resize(tensors_[tensor].cols());
-  tensors_[tensor].Gather(row, gradient, gathered_.data());
-  StoredOf(tensor, row, 1, gathered_.data());
 }
 
 void GrowthSink::AddInactive(size_t tensor, int64_t row, const float* gradient) {

@@ -4,6 +4,7 @@
 // Threading: as GradientSink says.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -33,22 +34,26 @@ class UpdateSink final : public GradientSink {
   int64_t step_;
 };
 
-// Copies gradients of stored values; `gradients` has room for all tensors, one after the other.
+// Copies gradients of stored values, or adds their magnitudes; `gradients` has zeros for all
+// tensors, one after the other.
 class CollectSink final : public GradientSink {
  public:
-  CollectSink(std::span<const RowTensor> tensors, std::span<float> gradients);
+  CollectSink(std::span<const RowTensor> tensors, std::span<float> gradients,
+              bool adds_magnitudes = false);
   bool wants_all(size_t) const override { return false; }
   void StoredOf(size_t tensor, int64_t first, int64_t count, const float* gradient) override;
-  void AllOf(size_t, int64_t, const float*) override {}
+  void AllOf(size_t tensor, int64_t row, const float* gradient) override;
 
  private:
   std::span<const RowTensor> tensors_;
+  bool adds_magnitudes_;
   std::vector<float*> begin_;
+  std::vector<float> gathered_;  // what AllOf() hands to StoredOf()
 };
 
 // Finds the inactive positions of largest |gradient| of the sparse tensors with a count above 0. In
-// one step; over several, of largest sum of |gradient|. `active`, unless empty: zeros for all
-// stored values, which become their gradient, or the sum of their |gradient|.
+// one step; over several, of largest sum of |gradient|. `active`, unless empty, is for the stored
+// values, as a CollectSink has it.
 class GrowthSink final : public GradientSink {
  public:
   GrowthSink(std::span<const RowTensor> tensors, std::span<const int64_t> counts, bool sums_steps,
@@ -61,16 +66,13 @@ class GrowthSink final : public GradientSink {
   std::vector<sparsity::ScoredPositions> Take();
 
  private:
-  void AddActive(size_t tensor, int64_t row, const float* gradient);
   void AddInactive(size_t tensor, int64_t row, const float* gradient);
   void Offer(size_t tensor, int64_t row, const float* gradient);
 
   std::span<const RowTensor> tensors_;
   std::span<const int64_t> counts_;
   bool sums_steps_;
-  std::span<float> active_;
-  std::vector<int64_t> active_begin_;  // of each tensor in active_
-  std::vector<float> gathered_;        // what AllOf() hands to StoredOf()
+  std::optional<CollectSink> active_;
   std::vector<sparsity::TopK> top_;
   std::vector<std::unordered_map<int64_t, std::vector<float>>> sums_;  // by tensor, then row
 };

@@ -2,8 +2,10 @@
 //
 // Limits:    sizes, chunk length and timeouts come from the coordinator's Welcome.
 // Retries:   a transfer that breaks (Unavailable) is resumed or repeated, kAttempts times in a row
-// without progress, over about 6 s; a repeated Submit carries the same update_id, so it counts
-// once. Threading: one task at a time. Errors:    the server's; DataLoss when bytes arrive damaged.
+//            without progress, over about 6 s; a repeated Submit carries the same update_id, so
+//            it counts once.
+// Threading: one task at a time.
+// Errors:    the server's; DataLoss when bytes arrive damaged.
 #pragma once
 
 #include <grpcpp/channel.h>

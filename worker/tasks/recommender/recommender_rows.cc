@@ -1,7 +1,5 @@
 #include "worker/tasks/recommender/recommender_rows.h"
 
-#include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "common/base/status.h"

@@ -6,13 +6,10 @@
 
 #include <cstdint>
 #include <memory>
-#include <span>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/tensor/model.h"
 #include "espalier/v1/worker.pb.h"
-#include "worker/recommender/recommender_model.h"
 
 namespace espalier::worker::tasks {
 
