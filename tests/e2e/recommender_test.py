@@ -158,8 +158,8 @@ class RecommenderTest(unittest.TestCase):
 
     def test_private_rows_survive_a_kill(self):
         own = self.start(2)
-        expected = own.run(job(rounds=120, private=True))["model_hash"]
-        name = own.submit(job(rounds=120, private=True))["name"]
+        expected = own.run(job(rounds=300, private=True))["model_hash"]
+        name = own.submit(job(rounds=300, private=True))["name"]
         own.wait_round(name, 3)
         own.workers["w2"].kill()
         # Its users' rows are nowhere else, so that the job cannot end without it.
