@@ -43,23 +43,6 @@ int64_t ResidentBytes() {
   return int64_t{pages} * sysconf(_SC_PAGESIZE);
 }
 
-const char* KindWord(const v1::Task& task) {
-  if (task.has_train()) return "train";
-  if (task.has_evaluate()) return "evaluate";
-  if (task.has_calibrate() || task.has_activation_statistics()) return "calibrate";
-  if (task.has_score()) return "score";
-  if (task.has_growth()) return "growth";
-  if (task.has_recommend()) return "recommend";
-  if (task.has_channel_statistics()) return "channel_statistics";
-  return task.has_echo() ? "echo" : "other";
-}
-
-absl::Status UnknownKind() {
-  return base::MakeError(absl::StatusCode::kUnimplemented, "TASK_KIND_UNKNOWN",
-                         "expected a kind of task that this worker (version " ESPALIER_VERSION
-                         ") knows, found another; upgrade the worker");
-}
-
 bool IsForGood(const absl::Status& status) {
   const std::string reason = base::ReasonOf(status);
   return reason == "PROTOCOL_MISMATCH" || reason == "INVALID_WORKER_ID";
@@ -73,12 +56,8 @@ Session::Session(SessionOptions options, std::shared_ptr<grpc::Channel> channel,
       stub_(v1::WorkerService::NewStub(channel)),
       metrics_(metrics),
       transfer_(channel, metrics),
-      models_([this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); }),
-      data_(options_.data_root),
-      networks_(options_.threads),
-      recommenders_(options_.data_root, options_.state_dir, options_.threads),
-      language_([this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); },
-                options_.threads),
+      executor_({options_.data_root, options_.state_dir, options_.threads},
+                [this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); }),
       compute_([this] { ComputeLoop(); }),
       heartbeat_([this] { HeartbeatLoop(); }) {}
 
@@ -99,7 +78,7 @@ void Session::Stop() {
 }
 
 void Session::CancelCurrent() {
-  cancelled_ = true;
+  executor_.Cancel();
   transfer_.Cancel();
 }
 
@@ -174,7 +153,6 @@ absl::Status Session::RunOnce() {
         registered_ = true;
         metrics_.Set(Metric::kWorkerConnected, 1);
         log::Info("registered", {{"worker", options_.worker_id},
-                                 {"session", message.welcome().session()},
                                  {"coordinator_version", message.welcome().coordinator_version()}});
         continue;
       }
@@ -241,7 +219,7 @@ void Session::ComputeLoop() {
     if (stopping_) return;
     const v1::Task task = *std::exchange(next_, std::nullopt);
     current_task_ = task.task_id();
-    cancelled_ = false;
+    executor_.BeginTask();
     transfer_.BeginTask(task.job());
     lock.unlock();
     Compute(task);
@@ -250,85 +228,16 @@ void Session::ComputeLoop() {
   }
 }
 
-absl::StatusOr<tasks::Partial> Session::ExecuteOnRecommender(
-    tasks::Surroundings& surroundings, const v1::Task& task,
-    const std::shared_ptr<const tensor::ModelState>& model) {
-  switch (task.kind_case()) {
-    case v1::Task::kTrain:
-      return tasks::RunRecommenderTrain(surroundings, task, model);
-    case v1::Task::kEvaluate:
-      return tasks::RunRecommenderEvaluate(surroundings, task, model);
-    case v1::Task::kRecommend:
-      return tasks::RunRecommend(surroundings, task, model);
-    case v1::Task::kEcho:
-      return tasks::RunEcho(task, model);
-    default:
-      return base::MakeError(absl::StatusCode::kUnimplemented, "TASK_KIND_UNKNOWN",
-                             "this method's steps do not exist for recommenders: expected train or "
-                             "evaluate; use dsl, set, rigl, static or dense");
-  }
-}
-
-absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
-  tasks::Surroundings surroundings{
-      data_, networks_, recommenders_, cancelled_,
-      [this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); }};
-  if (task.model().has_language()) {
-    if (task.has_activation_statistics()) {
-      return language_.RunActivationStatistics(surroundings, task);
-    }
-    if (task.has_evaluate()) return language_.RunEvaluate(surroundings, task);
-    return UnknownKind();
-  }
-  ESPALIER_ASSIGN_OR_RETURN(const auto model, models_.Get(task.model()));
-  metrics_.Set(Metric::kWorkerActiveWeights, static_cast<double>(model->topology->total_stored()));
-  if (task.model().spec().has_recommender()) {
-    return ExecuteOnRecommender(surroundings, task, model);
-  }
-  switch (task.kind_case()) {
-    case v1::Task::kTrain:
-      return tasks::RunTrain(surroundings, task, model);
-    case v1::Task::kEvaluate:
-      return tasks::RunEvaluate(surroundings, task, model);
-    case v1::Task::kCalibrate:
-      return tasks::RunCalibrate(surroundings, task, model);
-    case v1::Task::kScore:
-      return tasks::RunScore(surroundings, task, model);
-    case v1::Task::kGrowth:
-      return tasks::RunGrowth(surroundings, task, model);
-    case v1::Task::kChannelStatistics:
-      return tasks::RunChannelStatistics(surroundings, task);
-    case v1::Task::kEcho:
-      return tasks::RunEcho(task, model);
-    case v1::Task::kActivationStatistics:
-      return tasks::RunActivationStatistics(surroundings, task, model);
-    default:
-      return UnknownKind();
-  }
-}
-
-absl::StatusOr<tasks::Partial> Session::ExecuteOrRefuse(const v1::Task& task) {
-  try {
-    return Execute(task);
-  } catch (const std::bad_alloc&) {
-    return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
-                           "expected memory for the model and a batch of it, found too little; use "
-                           "a smaller model, batch or density, or a larger worker");
-  }
-}
-
 void Session::Compute(const v1::Task& task) {
   const absl::Time start = absl::Now();
-  absl::StatusOr<tasks::Partial> partial = ExecuteOrRefuse(task);
+  absl::StatusOr<tasks::Partial> partial = executor_.Run(task);
   const absl::Duration elapsed = absl::Now() - start;
-  const char* kind = KindWord(task);
+  const char* kind = tasks::KindWord(task);
   metrics_.Observe(Metric::kWorkerTaskDuration, absl::ToDoubleSeconds(elapsed), kind);
+  metrics_.Set(Metric::kWorkerActiveWeights, static_cast<double>(executor_.active_weights()));
   absl::Status status = partial.status();
   if (partial.ok()) {
     v1::PartialHeader& header = partial->header;
-    header.set_task_id(task.task_id());
-    header.set_epoch(task.epoch());
-    header.set_topology_hash(task.model().topology_hash());
     header.set_peak_memory_bytes(PeakMemoryBytes());
     wire::SetDuration(elapsed, header.mutable_compute_time());
     status = transfer_.Submit(header, partial->body);
@@ -345,9 +254,9 @@ void Session::Compute(const v1::Task& task) {
 
 void Session::ReportFailure(const v1::Task& task, const absl::Status& status) {
   // A task that was cancelled, or whose round closed meanwhile, is nobody's concern any more.
-  const bool moot = cancelled_ || status.code() == absl::StatusCode::kAborted ||
+  const bool moot = executor_.cancelled() || status.code() == absl::StatusCode::kAborted ||
                     status.code() == absl::StatusCode::kCancelled;
-  metrics_.Add(Metric::kWorkerTasks, 1, KindWord(task), moot ? "cancelled" : "failed");
+  metrics_.Add(Metric::kWorkerTasks, 1, tasks::KindWord(task), moot ? "cancelled" : "failed");
   if (moot) return;
   log::Error("task_failed", {{"task", task.task_id()},
                              {"job", task.job()},
@@ -356,7 +265,7 @@ void Session::ReportFailure(const v1::Task& task, const absl::Status& status) {
   v1::WorkerMessage message;
   v1::TaskFailed& failure = *message.mutable_task_failed();
   failure.set_task_id(task.task_id());
-  failure.set_epoch(task.epoch());
+  *failure.mutable_epoch() = task.epoch();
   failure.set_code(static_cast<int>(status.code()));
   failure.set_reason(base::ReasonOf(status).empty() ? absl::StatusCodeToString(status.code())
                                                     : base::ReasonOf(status));

@@ -12,7 +12,6 @@
 
 #include <grpcpp/channel.h>
 
-#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -26,10 +25,7 @@
 #include "common/metrics/metrics.h"
 #include "espalier/v1/worker.grpc.pb.h"
 #include "worker/session/transfer.h"
-#include "worker/tasks/language.h"
-#include "worker/tasks/model_cache.h"
-#include "worker/tasks/recommender/recommender.h"
-#include "worker/tasks/task.h"
+#include "worker/tasks/executor.h"
 
 namespace espalier::worker::session {
 
@@ -63,12 +59,6 @@ class Session {
   void HeartbeatLoop();
   void ComputeLoop();
   void Compute(const v1::Task& task);
-  absl::StatusOr<tasks::Partial> Execute(const v1::Task& task);
-  absl::StatusOr<tasks::Partial> ExecuteOnRecommender(
-      tasks::Surroundings& surroundings, const v1::Task& task,
-      const std::shared_ptr<const tensor::ModelState>& model);
-  // A task that does not fit into memory fails; the worker stays.
-  absl::StatusOr<tasks::Partial> ExecuteOrRefuse(const v1::Task& task);
   void ReportFailure(const v1::Task& task, const absl::Status& status);
   void CancelCurrent();
   bool WaitBeforeRetry(absl::Duration wait);
@@ -77,11 +67,7 @@ class Session {
   std::unique_ptr<v1::WorkerService::Stub> stub_;
   metrics::Metrics& metrics_;
   Transfer transfer_;
-  tasks::ModelCache models_;
-  tasks::LocalData data_;
-  tasks::NetworkCache networks_;
-  tasks::Recommenders recommenders_;
-  tasks::LanguageTasks language_;
+  tasks::TaskExecutor executor_;
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -92,7 +78,6 @@ class Session {
   grpc::ClientContext* context_ = nullptr;
   absl::Duration heartbeat_interval_ = absl::Seconds(2);
   std::mutex write_mutex_;  // one writer at a time on the stream
-  std::atomic<bool> cancelled_{false};
   bool registered_ = false;
   std::thread compute_;
   std::thread heartbeat_;

@@ -21,8 +21,8 @@ using metrics::Metric;
 constexpr auto kFirstBackoff = std::chrono::milliseconds(200);
 
 // Unique among all workers and restarts.
-std::string NewUpdateId(const std::string& task_id, uint64_t epoch) {
-  return task_id + "-" + std::to_string(epoch) + "-" + std::to_string(getpid()) + "-" +
+std::string NewUpdateId(const std::string& task_id, const v1::Epoch& epoch) {
+  return task_id + "-" + std::to_string(epoch.counter()) + "-" + std::to_string(getpid()) + "-" +
          std::to_string(absl::GetCurrentTimeNanos());
 }
 

@@ -35,7 +35,6 @@ class Transfer {
   absl::StatusOr<std::string> Fetch(const v1::BlobRef& blob);
   // Sends header and body; fills in session, size, digest and update id.
   absl::Status Submit(v1::PartialHeader header, std::string_view body);
-  uint64_t session() const { return welcome_.session(); }
 
   // What follows belongs to a task of this job ("jobs/{id}").
   void BeginTask(const std::string& job);

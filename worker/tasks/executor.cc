@@ -1,0 +1,119 @@
+#include "worker/tasks/executor.h"
+
+#include <new>
+#include <stdexcept>
+#include <utility>
+
+#include "common/base/status.h"
+
+namespace espalier::worker::tasks {
+namespace {
+
+absl::Status UnknownKind() {
+  return base::MakeError(absl::StatusCode::kUnimplemented, "TASK_KIND_UNKNOWN",
+                         "expected a kind of task that this worker (version " ESPALIER_VERSION
+                         ") knows, found another; upgrade the worker");
+}
+
+absl::StatusOr<Partial> RunOnRecommender(Surroundings& surroundings, const v1::Task& task,
+                                         const std::shared_ptr<const tensor::ModelState>& model) {
+  switch (task.kind_case()) {
+    case v1::Task::kTrain:
+      return RunRecommenderTrain(surroundings, task, model);
+    case v1::Task::kEvaluate:
+      return RunRecommenderEvaluate(surroundings, task, model);
+    case v1::Task::kRecommend:
+      return RunRecommend(surroundings, task, model);
+    case v1::Task::kEcho:
+      return RunEcho(task, model);
+    default:
+      return base::MakeError(absl::StatusCode::kUnimplemented, "TASK_KIND_UNKNOWN",
+                             "this method's steps do not exist for recommenders: expected train or "
+                             "evaluate; use dsl, set, rigl, static or dense");
+  }
+}
+
+absl::StatusOr<Partial> RunOnNetwork(Surroundings& surroundings, const v1::Task& task,
+                                     const std::shared_ptr<const tensor::ModelState>& model) {
+  switch (task.kind_case()) {
+    case v1::Task::kTrain:
+      return RunTrain(surroundings, task, model);
+    case v1::Task::kEvaluate:
+      return RunEvaluate(surroundings, task, model);
+    case v1::Task::kCalibrate:
+      return RunCalibrate(surroundings, task, model);
+    case v1::Task::kScore:
+      return RunScore(surroundings, task, model);
+    case v1::Task::kGrowth:
+      return RunGrowth(surroundings, task, model);
+    case v1::Task::kChannelStatistics:
+      return RunChannelStatistics(surroundings, task);
+    case v1::Task::kEcho:
+      return RunEcho(task, model);
+    case v1::Task::kActivationStatistics:
+      return RunActivationStatistics(surroundings, task, model);
+    default:
+      return UnknownKind();
+  }
+}
+
+absl::Status OutOfMemory() {
+  return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                         "expected memory for the model and a batch of it, found too little; use "
+                         "a smaller model, batch or density, or a larger worker");
+}
+
+}  // namespace
+
+TaskExecutor::TaskExecutor(ExecutorOptions options, Fetch fetch)
+    : fetch_(std::move(fetch)),
+      models_(fetch_),
+      data_(options.data_root),
+      networks_(options.threads),
+      recommenders_(options.data_root, options.state_dir, options.threads),
+      language_(fetch_, options.threads) {}
+
+absl::StatusOr<Partial> TaskExecutor::RunOnLanguageModel(Surroundings& surroundings,
+                                                         const v1::Task& task) {
+  if (task.has_activation_statistics()) {
+    return language_.RunActivationStatistics(surroundings, task);
+  }
+  if (task.has_evaluate()) return language_.RunEvaluate(surroundings, task);
+  return UnknownKind();
+}
+
+absl::StatusOr<Partial> TaskExecutor::RunKind(const v1::Task& task) {
+  Surroundings surroundings{data_, networks_, recommenders_, cancelled_, fetch_};
+  if (task.model().has_language()) return RunOnLanguageModel(surroundings, task);
+  ESPALIER_ASSIGN_OR_RETURN(const auto model, models_.Get(task.model()));
+  active_weights_ = model->topology->total_stored();
+  if (task.model().spec().has_recommender()) return RunOnRecommender(surroundings, task, model);
+  return RunOnNetwork(surroundings, task, model);
+}
+
+absl::StatusOr<Partial> TaskExecutor::Run(const v1::Task& task) {
+  try {
+    ESPALIER_ASSIGN_OR_RETURN(Partial partial, RunKind(task));
+    partial.header.set_task_id(task.task_id());
+    *partial.header.mutable_epoch() = task.epoch();
+    partial.header.set_topology_hash(task.model().topology_hash());
+    return partial;
+  } catch (const std::bad_alloc&) {
+    return OutOfMemory();
+  } catch (const std::length_error&) {
+    return OutOfMemory();
+  }
+}
+
+const char* KindWord(const v1::Task& task) {
+  if (task.has_train()) return "train";
+  if (task.has_evaluate()) return "evaluate";
+  if (task.has_calibrate() || task.has_activation_statistics()) return "calibrate";
+  if (task.has_score()) return "score";
+  if (task.has_growth()) return "growth";
+  if (task.has_recommend()) return "recommend";
+  if (task.has_channel_statistics()) return "channel_statistics";
+  return task.has_echo() ? "echo" : "other";
+}
+
+}  // namespace espalier::worker::tasks
