@@ -15,6 +15,7 @@
 #include <string>
 
 #include "common/base/clock.h"
+#include "common/base/entropy.h"
 #include "common/base/executor.h"
 #include "common/base/flags.h"
 #include "common/base/limits.h"
@@ -210,9 +211,16 @@ int Run(const Flags& flags) {
       io::PosixFileSystem(), flags.models, parts, **checkpoints);
   const auto methods = methods::MethodRegistry::Builtin(library);
   round::BlobStore blobs;
-  scheduler::Fleet fleet(clock, limits);
-  base::ThreadExecutor core(1);
-  base::ThreadExecutor pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency()) - 1));
+  base::SystemEntropy entropy;
+  scheduler::Fleet fleet(clock, limits, entropy);
+  const auto observe = [&metrics](const char* executor) {
+    return [&metrics, executor](double seconds) {
+      metrics.Observe(metrics::Metric::kExecutorTaskDuration, seconds, executor);
+    };
+  };
+  base::ThreadExecutor core(1, observe("core"));
+  base::ThreadExecutor pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency()) - 1),
+                            observe("pool"));
   jobs::JobManager manager({fleet, core, pool, clock, blobs, **checkpoints, metrics}, methods);
   const api::Context context{core,
                              clock,

@@ -26,6 +26,8 @@ struct Limits {
   int concurrent_downloads = 4;
   int max_jobs = 10'000;
   int max_workers = 10'000;
+  // Workers that are gone and still listed, the newest ones.
+  int max_lost_workers = 1'000;
   // Messages that wait for one worker's stream; a worker that lets more pile up is disconnected.
   int max_session_queue = 64;
 };

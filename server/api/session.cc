@@ -35,13 +35,12 @@ void SessionReactor::ReadNext() {
 }
 
 absl::Status SessionReactor::HandleRegister(const v1::Register& hello) {
-  if (session_ != 0) {
+  if (!session_.empty()) {
     return base::FailedPrecondition("ALREADY_REGISTERED",
                                     "expected one Register message per session, found a second");
   }
   ESPALIER_ASSIGN_OR_RETURN(session_, context_.fleet.Register(hello, shared_from_this()));
   log::Info("worker_registered", {{"worker", hello.worker_id()},
-                                  {"session", session_},
                                   {"version", hello.version()},
                                   {"datasets", hello.datasets_size()}});
   return absl::OkStatus();
@@ -57,7 +56,7 @@ void SessionReactor::Handle(const v1::WorkerMessage& message) {
     }
     return;
   }
-  if (session_ == 0) {
+  if (session_.empty()) {
     Close(base::FailedPrecondition("NOT_REGISTERED",
                                    "expected Register as the first message of a session"));
     return;
@@ -119,7 +118,7 @@ void SessionReactor::FinishLocked(const absl::Status& status) {
 
 void SessionReactor::OnDone() {
   context_.core.Post([self = std::move(self_)] {
-    if (self->session_ == 0) return;
+    if (self->session_.empty()) return;
     const std::string worker = self->context_.fleet.worker_of(self->session_);
     if (!worker.empty()) log::Warning("worker_disconnected", {{"worker", worker}});
     self->context_.fleet.Disconnected(self->session_);

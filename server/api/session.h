@@ -49,7 +49,7 @@ class SessionReactor : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coo
   bool writing_ = false;
   bool finished_ = false;
   std::optional<absl::Status> pending_end_;
-  uint64_t session_ = 0;  // core only
+  scheduler::SessionKey session_;  // core only; empty until the worker has registered
 };
 
 }  // namespace espalier::server::api

@@ -27,7 +27,8 @@ class Download : public WriteStream<v1::Chunk>, public std::enable_shared_from_t
         offset_(offset) {}
 
   // The object lives until gRPC is done with it and the slot has been given back.
-  static Download* Start(const std::shared_ptr<Download>& download, uint64_t session) {
+  static Download* Start(const std::shared_ptr<Download>& download,
+                         const scheduler::SessionKey& session) {
     download->self_ = download;
     download->transfer_ = download->transfers_.Add(session, [weak = download->weak_from_this()] {
       if (const auto self = weak.lock()) {
@@ -91,7 +92,7 @@ class Download : public WriteStream<v1::Chunk>, public std::enable_shared_from_t
 
 }  // namespace
 
-uint64_t Transfers::Add(uint64_t session, std::function<void()> end) {
+uint64_t Transfers::Add(const scheduler::SessionKey& session, std::function<void()> end) {
   const std::lock_guard lock(mutex_);
   entries_[next_] = {session, std::move(end)};
   return next_++;
@@ -102,7 +103,7 @@ void Transfers::Remove(uint64_t id) {
   entries_.erase(id);
 }
 
-void Transfers::EndSession(uint64_t session) {
+void Transfers::EndSession(const scheduler::SessionKey& session) {
   std::vector<std::function<void()>> ends;
   {
     const std::lock_guard lock(mutex_);
@@ -117,7 +118,9 @@ WorkerService::WorkerService(const Context& context)
     : context_(context),
       downloads_(context.limits.concurrent_downloads),
       uploads_(context.limits.concurrent_uploads) {
-  context_.fleet.on_session_lost = [this](uint64_t session) { transfers_.EndSession(session); };
+  context_.fleet.on_session_lost = [this](const scheduler::SessionKey& session) {
+    transfers_.EndSession(session);
+  };
 }
 
 grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* WorkerService::Session(

@@ -22,13 +22,13 @@ class Transfers {
  public:
   // `end` is called at most once, when the session ends before Remove(). It must not call back into
   // here.
-  uint64_t Add(uint64_t session, std::function<void()> end);
+  uint64_t Add(const scheduler::SessionKey& session, std::function<void()> end);
   void Remove(uint64_t id);
-  void EndSession(uint64_t session);
+  void EndSession(const scheduler::SessionKey& session);
 
  private:
   struct Entry {
-    uint64_t session;
+    scheduler::SessionKey session;
     std::function<void()> end;
   };
   std::mutex mutex_;

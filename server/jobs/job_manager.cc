@@ -6,6 +6,8 @@
 #include "common/base/status.h"
 #include "common/config/validate.h"
 #include "common/log/log.h"
+#include "server/jobs/dataset_fit.h"
+#include "server/jobs/example_bound.h"
 #include "server/jobs/pretrained.h"
 #include "server/jobs/resources.h"
 
@@ -16,9 +18,16 @@ using metrics::Metric;
 
 constexpr size_t kMaxRequestIdBytes = 64;
 
+// The first of them, as many as a reader wants.
 std::string Joined(const std::set<std::string>& words) {
+  constexpr size_t kShown = 20;
   std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  size_t shown = 0;
+  for (const std::string& word : words) {
+    if (shown++ == kShown) break;
+    text += (text.empty() ? "" : ", ") + word;
+  }
+  if (words.size() > kShown) text += " and " + std::to_string(words.size() - kShown) + " more";
   return text.empty() ? "none" : text;
 }
 
@@ -30,90 +39,36 @@ absl::Status JobNotFound(const std::string& name, const std::vector<std::string>
                                                               : "did you mean '" + nearest + "'?"));
 }
 
-// Before any filter: they only leave users and items out, and local files hold a part each.
-void CheckInteractions(const v1::JobSpec& spec, const v1::DatasetInfo& info,
-                       std::vector<config::Violation>& violations) {
-  if (info.features() > 0 && info.format() != "csv") {
-    violations.push_back({"data.dataset", "expected interactions of users with items, found '" +
-                                              info.name() + "' (" + info.format() +
-                                              "); use another data set or a model of layers"});
-    return;
-  }
-  const bool local = spec.data().partition().kind() == v1::Partition::KIND_LOCAL;
-  if (info.interactions() == 0 || local) return;
-  const v1::RecommenderSpec& model = spec.model().recommender();
-  const v1::Interactions& how = spec.data().interactions();
-  const bool filtered = how.min_rating() != 0 || how.user_core() > 1 || how.item_core() > 1;
-  const auto check = [&](const char* field, int64_t wanted, int64_t found) {
-    if (wanted == found || (filtered && wanted < found)) return;
-    violations.push_back({std::string("model.recommender.") + field,
-                          "expected " + std::to_string(found) + (filtered ? " or less" : "") +
-                              ", as many as data set '" + info.name() + "' has, found " +
-                              std::to_string(wanted)});
-  };
-  check("users", model.users(), info.users());
-  check("items", model.items(), info.items());
-}
-
 }  // namespace
 
 void JobManager::CheckDataset(const v1::JobSpec& spec,
                               std::vector<config::Violation>& violations) const {
-  const std::set<std::string> offered = services_.fleet.Datasets();
   // Without workers nobody can tell; the job then waits for one that offers the data set.
   if (services_.fleet.active() == 0 || spec.method().name() == "echo") return;
   const std::string& name = spec.data().dataset();
-  if (!offered.contains(name)) {
-    const std::string nearest = config::Nearest(name, {offered.begin(), offered.end()});
-    violations.push_back(
-        {"data.dataset", "expected a data set that a connected worker offers (" + Joined(offered) +
-                             "), found '" + name + "'" +
-                             (nearest.empty() ? "; put it under a worker's --data-root"
-                                              : "; did you mean '" + nearest + "'?")});
+  std::set<std::string> workers;
+  for (const v1::Worker& worker : services_.fleet.List()) {
+    const v1::DatasetInfo* info =
+        worker.state() == v1::Worker::STATE_LOST ? nullptr : scheduler::FindDataset(worker, name);
+    if (info == nullptr) continue;
+    // One that fits is enough; workers whose data set is another one are given no tasks.
+    if (Misfits(spec, *info).empty()) return;
+    workers.insert(worker.name().substr(sizeof("workers/") - 1));
+  }
+  if (!workers.empty()) {
+    const v1::DatasetInfo* common = CommonDataset(services_.fleet, workers, name);
+    for (config::Violation& misfit : Misfits(spec, *common)) {
+      violations.push_back(std::move(misfit));
+    }
     return;
   }
-  for (const v1::Worker& worker : services_.fleet.List()) {
-    if (worker.state() == v1::Worker::STATE_LOST) continue;
-    for (const v1::DatasetInfo& info : worker.datasets()) {
-      if (info.name() != name) continue;
-      if (spec.model().has_recommender()) {
-        CheckInteractions(spec, info, violations);
-        return;
-      }
-      if (info.interactions() > 0) {
-        violations.push_back(
-            {"data.dataset", "expected labelled examples for a model of layers, found '" + name +
-                                 "', interactions of users with items; use model.recommender"});
-        return;
-      }
-      if (spec.data().has_text() != (info.format() == "text")) {
-        violations.push_back(
-            {"data.text",
-             spec.data().has_text()
-                 ? "data set '" + name + "' is not text but " + info.format() +
-                       "; remove data.text, or choose a folder with train.txt"
-                 : "data set '" + name +
-                       "' is text; set data.text: {context: …} and model.transformer"});
-        return;
-      }
-      if (info.features() == 0) continue;
-      if (!spec.model().layers().empty() && info.features() != spec.model().input_features()) {
-        violations.push_back(
-            {"model.input_features", "expected " + std::to_string(info.features()) +
-                                         ", the features of data set '" + name + "', found " +
-                                         std::to_string(spec.model().input_features())});
-      }
-      if (spec.model().layers().empty()) return;
-      const auto& last = spec.model().layers(spec.model().layers_size() - 1).linear();
-      if (last.units() < info.classes()) {
-        violations.push_back(
-            {"model.layers[" + std::to_string(spec.model().layers_size() - 1) + "].linear.units",
-             "expected at least " + std::to_string(info.classes()) + ", the classes of data set '" +
-                 name + "', found " + std::to_string(last.units())});
-      }
-      return;
-    }
-  }
+  const std::set<std::string> offered = services_.fleet.Datasets();
+  const std::string nearest = config::Nearest(name, {offered.begin(), offered.end()});
+  violations.push_back(
+      {"data.dataset", "expected a data set that a connected worker offers (" + Joined(offered) +
+                           "), found '" + name + "'" +
+                           (nearest.empty() ? "; put it under a worker's --data-root"
+                                            : "; did you mean '" + nearest + "'?")});
 }
 
 absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& request) const {
@@ -166,6 +121,9 @@ absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
   scheduler::Requirements needs;
   if (violations.empty()) {
     ESPALIER_ASSIGN_OR_RETURN(needs, RequirementsOf(spec, methods_));
+    if (!needs.dataset.empty()) {
+      needs.fits = [spec](const v1::DatasetInfo& info) { return Misfits(spec, info).empty(); };
+    }
     CheckBudgets(spec, needs, services_.fleet.List(), violations);
   }
   if (!violations.empty()) {
@@ -228,16 +186,14 @@ std::vector<v1::Job> JobManager::List() const {
 }
 
 std::shared_ptr<JobRunner> JobManager::OwnerOf(const std::string& task_id) const {
-  for (const auto& [name, job] : jobs_) {
-    if (!job->ended() && job->Owns(task_id)) return job;
-  }
-  return nullptr;
+  const auto it = jobs_.find(services_.fleet.JobOf(task_id));
+  if (it == jobs_.end() || it->second->ended() || !it->second->Owns(task_id)) return nullptr;
+  return it->second;
 }
 
 absl::StatusOr<bool> JobManager::Admit(const v1::PartialHeader& header) const {
-  for (const auto& [name, job] : jobs_) {
-    if (!header.update_id().empty() && job->WasAccepted(header.update_id())) return true;
-  }
+  ESPALIER_ASSIGN_OR_RETURN(const bool counted, ledger_.WasCounted(header));
+  if (counted) return true;
   ESPALIER_RETURN_IF_ERROR(
       services_.fleet.CheckLease(header.session(), header.task_id(), header.epoch()));
   if (recommendations_.Owns(header.task_id())) {
@@ -247,7 +203,7 @@ absl::StatusOr<bool> JobManager::Admit(const v1::PartialHeader& header) const {
   const auto job = OwnerOf(header.task_id());
   if (job == nullptr) {
     return base::MakeError(absl::StatusCode::kAborted, "ROUND_CLOSED",
-                           header.task_id() + " is not in work any more; discard the result");
+                           "the task is not in work any more; discard the result");
   }
   ESPALIER_RETURN_IF_ERROR(job->Admit(header));
   return false;
@@ -268,7 +224,12 @@ void JobManager::Accept(round::Upload upload, std::function<void(absl::Status)> 
     return;
   }
   const auto owner = OwnerOf(upload.header.task_id());
-  owner->Accept(std::move(upload), std::move(done));
+  const v1::PartialHeader header = upload.header;
+  owner->Accept(std::move(upload),
+                [this, header, done = std::move(done)](const absl::Status& status) {
+                  if (status.ok()) ledger_.Count(header);
+                  done(status);
+                });
 }
 
 void JobManager::Tick() {

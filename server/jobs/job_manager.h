@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "server/jobs/job_runner.h"
 #include "server/jobs/recommendations.h"
+#include "server/jobs/update_ledger.h"
 
 namespace espalier::server::jobs {
 
@@ -35,7 +36,8 @@ class JobManager {
   std::vector<v1::Job> List() const;
 
   // An upload begins: true when this update was counted already. Errors: Aborted when its lease
-  // ended; InvalidArgument when its header does not fit.
+  // ended; AlreadyExists when another update of that id was counted; InvalidArgument when its
+  // header does not fit.
   absl::StatusOr<bool> Admit(const v1::PartialHeader& header) const;
   void Accept(round::Upload upload, std::function<void(absl::Status)> done);
 
@@ -61,6 +63,7 @@ class JobManager {
   std::map<std::string, std::shared_ptr<JobRunner>> jobs_;  // by name
   std::vector<std::string> order_;                          // names, oldest first
   std::map<std::string, std::string> by_request_id_;
+  UpdateLedger ledger_;
 };
 
 }  // namespace espalier::server::jobs

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <new>
 #include <numeric>
+#include <stdexcept>
 #include <utility>
 
 #include "absl/time/time.h"
@@ -11,6 +13,7 @@
 #include "common/log/log.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/proto_time.h"
+#include "server/jobs/example_bound.h"
 #include "server/reduce/statistics_reducer.h"
 
 namespace espalier::server::jobs {
@@ -20,7 +23,14 @@ using metrics::Metric;
 
 // Below this many stored values, work is quicker than handing it to another thread and back.
 constexpr int64_t kInlineValues = 65'536;
-constexpr int kHistoryInView = 1000;
+constexpr size_t kHistoryInView = 1000;
+
+absl::Status OutOfMemory() {
+  return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                         "the coordinator ran out of memory for this job; use a smaller model, a "
+                         "lower density or fewer participants, run fewer jobs at once, or give the "
+                         "coordinator more memory");
+}
 
 bool IsEnd(v1::Job::State state) {
   return state == v1::Job::STATE_SUCCEEDED || state == v1::Job::STATE_FAILED ||
@@ -55,7 +65,7 @@ JobRunner::JobRunner(Services services, v1::Job job, scheduler::Requirements nee
                      std::unique_ptr<methods::Program> program)
     : services_(services),
       job_(std::move(job)),
-      needs_(std::move(needs)),
+      pool_(services_.fleet.MakePool(std::move(needs))),
       program_(std::move(program)) {
   wire::SetTimestamp(services_.clock.Wall(), job_.mutable_create_time());
   SetState(v1::Job::STATE_PENDING, "", "");
@@ -95,30 +105,44 @@ void JobRunner::SetState(v1::Job::State state, const std::string& reason,
   if (IsEnd(state)) events_->Close();
 }
 
-// The condition says why the job does not move; an empty message clears it.
-void JobRunner::SetWaiting(const std::string& message) {
+void JobRunner::SetWaiting(const std::string& message) { SetCondition("WAITING_WORKERS", message); }
+
+void JobRunner::SetCondition(const std::string& type, const std::string& message) {
   if (message.empty()) {
     job_.clear_conditions();
     return;
   }
-  if (job_.conditions_size() == 0) {
+  if (job_.conditions_size() == 0 || job_.conditions(0).type() != type) {
+    job_.clear_conditions();
     wire::SetTimestamp(services_.clock.Wall(), job_.add_conditions()->mutable_since());
-    log::Warning("job_waits_for_workers", {{"job", job_.name()}, {"message", message}});
+    log::Warning("job_waits", {{"job", job_.name()}, {"condition", type}, {"message", message}});
   }
-  job_.mutable_conditions(0)->set_type("WAITING_WORKERS");
+  job_.mutable_conditions(0)->set_type(type);
   job_.mutable_conditions(0)->set_message(message);
 }
 
 std::string JobRunner::MissingWorkers() const {
   const size_t needed = job_.spec().federation().min_workers();
-  const size_t there = services_.fleet.WorkersWith(needs_).size();
+  const size_t there = pool_->able().size();
   if (there >= needed) return "";
-  return "waiting for " + std::to_string(needed) + " workers with data set '" + needs_.dataset +
-         "'; connected now: " + std::to_string(there) + " of " +
+  return "waiting for " + std::to_string(needed) + " workers with data set '" +
+         pool_->needs().dataset + "'; connected now: " + std::to_string(there) + " of " +
          std::to_string(services_.fleet.active()) + " workers offer it and have the budget";
 }
 
 void JobRunner::Tick() {
+  Guard([this] { Proceed(); });
+}
+
+void JobRunner::Guard(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const std::bad_alloc&) {
+    if (!ended()) Fail(OutOfMemory());
+  }
+}
+
+void JobRunner::Proceed() {
   if (job_.state() == v1::Job::STATE_PENDING) {
     const std::string missing = MissingWorkers();
     SetWaiting(missing);
@@ -133,11 +157,13 @@ void JobRunner::Tick() {
   const auto step = step_;
   step->Tick();
   if (step != step_) return;
-  SetWaiting(step->waiting_for_workers()
-                 ? "no connected worker can do what is left of round " +
-                       std::to_string(state_.round + 1) + "; " +
-                       std::to_string(services_.fleet.active()) + " workers are connected"
-                 : "");
+  if (step->waiting_for_workers()) {
+    SetWaiting("no connected worker can do what is left of round " +
+               std::to_string(state_.round + 1) + "; " + std::to_string(services_.fleet.active()) +
+               " workers are connected");
+  } else {
+    SetCondition("TASKS_HELD_BACK", step->held_back());
+  }
 }
 
 void JobRunner::Begin() {
@@ -166,14 +192,26 @@ absl::Status JobRunner::Cancel() {
 void JobRunner::Advance(std::function<absl::StatusOr<methods::Transition>()> next, bool large) {
   step_ = nullptr;
   if (!large) {
-    Apply(Prepare(next));
+    Apply(PrepareOrFail(next));
     return;
   }
   const auto self = shared_from_this();
   services_.pool.Post([self, next = std::move(next)] {
-    auto prepared = std::make_shared<absl::StatusOr<Prepared>>(self->Prepare(next));
-    self->services_.core.Post([self, prepared] { self->Apply(std::move(*prepared)); });
+    auto prepared = std::make_shared<absl::StatusOr<Prepared>>(self->PrepareOrFail(next));
+    self->services_.core.Post(
+        [self, prepared] { self->Guard([&] { self->Apply(std::move(*prepared)); }); });
   });
+}
+
+absl::StatusOr<JobRunner::Prepared> JobRunner::PrepareOrFail(
+    const std::function<absl::StatusOr<methods::Transition>()>& next) const {
+  try {
+    return Prepare(next);
+  } catch (const std::bad_alloc&) {
+    return OutOfMemory();
+  } catch (const std::length_error&) {
+    return OutOfMemory();
+  }
 }
 
 void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
@@ -270,8 +308,8 @@ void JobRunner::CommitRound(Prepared& prepared) {
     job_.set_best_accuracy(accuracy);
     job_.set_best_round(summary.round());
   }
-  if (job_.history_size() == kHistoryInView) job_.mutable_history()->DeleteSubrange(0, 1);
-  *job_.add_history() = summary;
+  if (history_.size() == kHistoryInView) history_.pop_front();
+  history_.push_back(summary);
   v1::JobEvent event = NewEvent();
   *event.mutable_round_committed()->mutable_summary() = summary;
   events_->Append(std::move(event));
@@ -286,7 +324,7 @@ void JobRunner::AssignOwners() {
       partition.kind() == v1::Partition::KIND_LOCAL) {
     return;
   }
-  const std::vector<std::string> workers = services_.fleet.WorkersWith(needs_);
+  const std::vector<std::string> workers(pool_->able().begin(), pool_->able().end());
   if (workers.empty() || !owners_.empty()) return;
   for (int shard = 0; shard < partition.shards(); ++shard) {
     owners_[shard] = workers[static_cast<size_t>(shard) % workers.size()];
@@ -300,7 +338,7 @@ std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(const methods:
     return {{"central", 0, ""}};
   }
   if (partition.kind() == v1::Partition::KIND_LOCAL) {
-    for (const std::string& id : services_.fleet.WorkersWith(needs_)) {
+    for (const std::string& id : pool_->able()) {
       all.push_back({id, 0, id});
     }
   } else if (job_.spec().model().recommender().private_users()) {
@@ -321,6 +359,22 @@ std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(const methods:
   base::Shuffle(std::span(all), rng);
   all.resize(cohort);
   return all;
+}
+
+void JobRunner::BoundExamples(const v1::Task& task,
+                              std::vector<round::ParticipantSpec>& participants) const {
+  const v1::JobSpec& spec = job_.spec();
+  const std::string& dataset = spec.data().dataset();
+  const bool local = spec.data().partition().kind() == v1::Partition::KIND_LOCAL;
+  const v1::DatasetInfo* common = CommonDataset(services_.fleet, pool_->able(), dataset);
+  for (round::ParticipantSpec& participant : participants) {
+    const v1::DatasetInfo* info = common;
+    if (local && !participant.only_worker.empty()) {
+      const v1::Worker* worker = services_.fleet.Find(participant.only_worker);
+      info = worker == nullptr ? nullptr : scheduler::FindDataset(*worker, dataset);
+    }
+    if (info != nullptr) participant.most_examples = MostExamples(spec, task, *info);
+  }
 }
 
 round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
@@ -355,9 +409,14 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
     participant.correction = RefTo(*correction->second, inline_bytes);
   }
   plan.federation = spec.federation();
+  BoundExamples(step.task, plan.participants);
+  const auto participants = static_cast<int64_t>(plan.participants.size());
   plan.needed = Needed(step, spec.federation(), plan.participants.size());
+  if (step.reducer == reduce::ReducerKind::kMean) {
+    plan.tolerated = reduce::ToleratedBy(step.aggregation, participants);
+  }
   plan.topology = state_.model.topology;
-  plan.needs = needs_;
+  plan.pool = pool_;
   plan.values_count = wire::ResultValues(plan.task, *state_.model.topology);
   plan.reducer = MakeReducerFor(step, plan.values_count);
   return plan;
@@ -439,7 +498,7 @@ round::StepListener JobRunner::MakeListener(const methods::Step& step) {
   };
   listener.on_finished = [weak, phase = phase_](absl::StatusOr<reduce::Reduced> reduced) {
     if (const auto self = weak.lock(); self && !self->ended()) {
-      self->OnStepFinished(std::move(reduced), phase);
+      self->Guard([&] { self->OnStepFinished(std::move(reduced), phase); });
     }
   };
   return listener;
@@ -467,7 +526,6 @@ void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, const st
 
 void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> done) {
   const auto step = step_;
-  const std::string update_id = upload.header.update_id();
   const int64_t values_bytes = static_cast<int64_t>(upload.header.values_count() * sizeof(float));
   const auto body_bytes = static_cast<double>(upload.header.body_bytes());
   const double dense_ratio = static_cast<double>(job_.dense_parameters()) /
@@ -476,18 +534,12 @@ void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> d
       static_cast<int64_t>(upload.header.body_bytes() + upload.header.ByteSizeLong());
   traffic_->values_received += values_bytes;
   const auto self = shared_from_this();
-  step->Accept(std::move(upload), [self, update_id, body_bytes,
+  step->Accept(std::move(upload), [self, body_bytes,
                                    dense_bytes = static_cast<double>(values_bytes) * dense_ratio,
                                    done = std::move(done)](absl::Status status) {
     if (status.ok()) {
       self->services_.metrics.Add(Metric::kUpdateBytes, body_bytes, "actual");
       self->services_.metrics.Add(Metric::kUpdateBytes, dense_bytes, "dense_equivalent");
-      self->accepted_.insert(update_id);
-      self->accepted_order_.push_back(update_id);
-      if (self->accepted_order_.size() > kRememberedUpdates) {
-        self->accepted_.erase(self->accepted_order_.front());
-        self->accepted_order_.pop_front();
-      }
     }
     done(std::move(status));
   });
@@ -512,7 +564,7 @@ void JobRunner::ReleaseModel() {
 
 v1::Job JobRunner::View(bool with_history) const {
   v1::Job view = job_;
-  if (!with_history) view.clear_history();
+  if (with_history) view.mutable_history()->Assign(history_.begin(), history_.end());
   return view;
 }
 

@@ -49,8 +49,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   std::shared_ptr<events::EventLog> events() const { return events_; }
 
   bool Owns(const std::string& task_id) const { return step_ && step_->Owns(task_id); }
-  // Was this update counted before? Remembered for the last kRememberedUpdates.
-  bool WasAccepted(const std::string& update_id) const { return accepted_.contains(update_id); }
+  // Of a task that this owns.
   absl::Status Admit(const v1::PartialHeader& header) const { return step_->Admit(header); }
   void Accept(round::Upload upload, std::function<void(absl::Status)> done);
 
@@ -73,10 +72,17 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   };
 
   void SetState(v1::Job::State state, const std::string& reason, const std::string& message);
+  // Why the job does not move; an empty message clears it.
   void SetWaiting(const std::string& message);
+  void SetCondition(const std::string& type, const std::string& message);
+  // Work that runs out of memory fails this job, and nothing else.
+  void Guard(const std::function<void()>& work);
+  void Proceed();
   std::string MissingWorkers() const;
   void Begin();
   void Advance(std::function<absl::StatusOr<methods::Transition>()> next, bool large);
+  absl::StatusOr<Prepared> PrepareOrFail(
+      const std::function<absl::StatusOr<methods::Transition>()>& next) const;
   absl::StatusOr<Prepared> Prepare(
       const std::function<absl::StatusOr<methods::Transition>()>& next) const;
   absl::Status Publish(Prepared& prepared) const;
@@ -96,14 +102,17 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   // Private rows: gives every shard to a worker, which keeps it for the life of the job.
   void AssignOwners();
   std::vector<round::ParticipantSpec> ChooseParticipants(const methods::Step& step) const;
+  // How many examples each participant's update can be about.
+  void BoundExamples(const v1::Task& task, std::vector<round::ParticipantSpec>& participants) const;
   round::StepListener MakeListener(const methods::Step& step);
   void OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, const std::string& phase);
   void Fail(const absl::Status& status);
   v1::JobEvent NewEvent() const;
 
   Services services_;
-  v1::Job job_;
-  scheduler::Requirements needs_;
+  v1::Job job_;                                  // without the history
+  std::deque<v1::RoundSummary> history_;         // the newest rounds, oldest first
+  std::shared_ptr<scheduler::WorkerPool> pool_;  // of workers that can do its tasks
   std::shared_ptr<const methods::Program> program_;
   std::shared_ptr<events::EventLog> events_ = std::make_shared<events::EventLog>();
   std::shared_ptr<round::Traffic> traffic_ = std::make_shared<round::Traffic>(job_.name());
@@ -128,10 +137,6 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   int64_t round_start_values_ = 0;
   int announced_round_ = -1;      // 0 is the prelude
   absl::Duration prelude_start_;  // of its step in work
-
-  static constexpr size_t kRememberedUpdates = 4096;
-  std::set<std::string> accepted_;
-  std::deque<std::string> accepted_order_;
 };
 
 }  // namespace espalier::server::jobs

@@ -141,8 +141,8 @@ void Recommendations::Begin(const std::shared_ptr<Question>& question,
   plan.task.set_round(model->round);
   wire::SetDuration(kAnswerWithin, plan.task.mutable_lease());
   const std::string& dataset = plan.task.data().dataset();
-  plan.needs.dataset = dataset;
-  const auto workers = static_cast<int32_t>(services_.fleet.WorkersWith(plan.needs).size());
+  plan.pool = services_.fleet.MakePool({.dataset = dataset});
+  const auto workers = static_cast<int32_t>(plan.pool->able().size());
   if (workers == 0) {
     return End(question,
                base::MakeError(absl::StatusCode::kUnavailable, "WAITING_WORKERS",
@@ -153,6 +153,7 @@ void Recommendations::Begin(const std::shared_ptr<Question>& question,
     return End(question, SameNamesElsewhere(dataset, workers));
   }
   plan.participants = {{"question", 0, ""}};
+  plan.participants[0].most_examples = 1;
   wire::SetDuration(kAnswerWithin, plan.federation.mutable_round_deadline());
   plan.federation.set_on_quorum_loss(v1::Federation::QUORUM_POLICY_FAIL);
   // Only the workers know who has the user's row: all of them may have to be asked.

@@ -22,4 +22,7 @@ struct Aggregation {
   bool keep_updates = false;   // the result also has each participant's weights
 };
 
+// Hostile updates among `participants` that the rule withstands.
+int64_t ToleratedBy(const Aggregation& aggregation, int64_t participants);
+
 }  // namespace espalier::server::reduce

@@ -25,6 +25,7 @@ class ClippingReducer : public Reducer {
                   std::shared_ptr<const tensor::ModelTopology> topology,
                   std::span<const float> reference);
   absl::Status Merge(const Partial& partial) override;
+  void Refused(int64_t participants) override { inner_->Refused(participants); }
   absl::StatusOr<Reduced> Finish() override { return inner_->Finish(); }
 
  private:
@@ -44,6 +45,7 @@ class KeepingReducer : public Reducer {
   KeepingReducer(std::unique_ptr<Reducer> inner, int64_t stored)
       : inner_(std::move(inner)), stored_(stored) {}
   absl::Status Merge(const Partial& partial) override;
+  void Refused(int64_t participants) override { inner_->Refused(participants); }
   absl::StatusOr<Reduced> Finish() override;
 
  private:

@@ -90,6 +90,9 @@ class Reducer {
  public:
   virtual ~Reducer() = default;
   virtual absl::Status Merge(const Partial& partial) = 0;
+  // Before Finish(): so many participants sent only updates that Merge() refused. A rule that
+  // tolerates hostile updates has met that many of them already.
+  virtual void Refused(int64_t participants) {}
   virtual absl::StatusOr<Reduced> Finish() = 0;
 };
 

@@ -102,19 +102,24 @@ std::vector<ScoreList> RobustReducer::MeanScores(std::span<const size_t> chosen)
   return sums.Means(static_cast<double>(chosen.size()));
 }
 
+// Of all participants' share, what has not been refused before.
+int64_t RobustReducer::Cut(int64_t count) const {
+  const int64_t cut = TrimCount(aggregation_.trim_fraction, count + refused_) - refused_;
+  return std::clamp<int64_t>(cut, 0, (count - 1) / 2);
+}
+
 absl::Status RobustReducer::Choose(Updates updates, Reduced& reduced) {
   const auto count = static_cast<int64_t>(updates.size());
   std::vector<size_t> chosen(updates.size());
   std::iota(chosen.begin(), chosen.end(), 0);
   if (aggregation_.rule == Rule::kMedian || aggregation_.rule == Rule::kTrimmedMean) {
-    reduced.values = aggregation_.rule == Rule::kMedian
-                         ? CoordinateMedian(updates)
-                         : TrimmedMean(updates, TrimCount(aggregation_.trim_fraction, count));
+    reduced.values = aggregation_.rule == Rule::kMedian ? CoordinateMedian(updates)
+                                                        : TrimmedMean(updates, Cut(count));
     EvenOutScores();
     reduced.scores = MeanScores(chosen);
     return absl::OkStatus();
   }
-  const int64_t byzantine = aggregation_.byzantine;
+  const int64_t byzantine = std::max<int64_t>(0, aggregation_.byzantine - refused_);
   if (byzantine > 0 && count < 2 * byzantine + 3) {
     return base::FailedPrecondition(
         "TOO_FEW_UPDATES",

@@ -17,6 +17,8 @@
 //              Krum values × n².
 // Determinism: participants are taken in the order of their names, so that the result does not
 //              depend on arrival. With one participant it is that update exactly (-0 becomes 0).
+// Refused:     hostile updates that were refused before are not looked for again: Krum expects
+//              that many fewer, and the trimmed mean cuts that many fewer off at each end.
 // Errors:      besides those of Reducer: Finish() returns FailedPrecondition (TOO_FEW_UPDATES) when
 //              Krum has fewer than 2·byzantine + 3 updates and `byzantine` is not 0.
 #pragma once
@@ -41,6 +43,7 @@ class RobustReducer : public Reducer {
                 std::shared_ptr<const tensor::ModelTopology> topology, int64_t values_count,
                 bool second_moments);
   absl::Status Merge(const Partial& partial) override;
+  void Refused(int64_t participants) override { refused_ = participants; }
   absl::StatusOr<Reduced> Finish() override;
 
  private:
@@ -50,11 +53,13 @@ class RobustReducer : public Reducer {
   };
   // Fills in the values and scores of `reduced` from `updates`.
   absl::Status Choose(Updates updates, Reduced& reduced);
+  int64_t Cut(int64_t count) const;
   std::vector<ValueRange> LearnedRanges() const;
   void EvenOutScores();
   std::vector<ScoreList> MeanScores(std::span<const size_t> chosen) const;
 
   Aggregation aggregation_;
+  int64_t refused_ = 0;
   std::shared_ptr<const tensor::ModelTopology> topology_;
   ValueCheck check_;
   Ledger ledger_{/*min_examples=*/1};

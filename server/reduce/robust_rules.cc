@@ -6,6 +6,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "server/reduce/aggregation.h"
+
 namespace espalier::server::reduce {
 namespace {
 
@@ -119,6 +121,20 @@ int64_t TrimCount(double fraction, int64_t count) {
   // Rounded up, but not for the last bit of the product.
   const double wanted = std::ceil(fraction * static_cast<double>(count) - 1e-9);
   return std::min(static_cast<int64_t>(std::max(wanted, 0.0)), (count - 1) / 2);
+}
+
+int64_t ToleratedBy(const Aggregation& aggregation, int64_t participants) {
+  switch (aggregation.rule) {
+    case Rule::kMedian:
+      return std::max<int64_t>(0, (participants - 1) / 2);
+    case Rule::kTrimmedMean:
+      return std::max<int64_t>(0, TrimCount(aggregation.trim_fraction, participants));
+    case Rule::kKrum:
+    case Rule::kMultiKrum:
+      return aggregation.byzantine;
+    default:
+      return 0;
+  }
 }
 
 std::vector<double> KrumScores(Updates updates, std::span<const ValueRange> ranges,

@@ -1,10 +1,12 @@
 #include "server/round/step_runner.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "common/base/status.h"
 #include "common/wire/proto_time.h"
+#include "server/round/claims.h"
 #include "server/round/extras.h"
 
 namespace espalier::server::round {
@@ -12,6 +14,17 @@ namespace {
 
 // Below this many values a merge is quicker than handing it to another thread and back.
 constexpr int64_t kInlineMergeValues = 65'536;
+absl::Status OutOfMemory(const std::string& what) {
+  return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                         "the coordinator ran out of memory while " + what +
+                             "; use a smaller model or fewer participants, run fewer jobs at "
+                             "once, or give it more memory");
+}
+
+std::string OthersToo(size_t failed_workers) {
+  if (failed_workers < 2) return "";
+  return " and " + std::to_string(failed_workers - 1) + " others";
+}
 
 }  // namespace
 
@@ -22,118 +35,174 @@ StepRunner::StepRunner(scheduler::Fleet& fleet, base::Executor& core, base::Exec
       pool_(pool),
       clock_(clock),
       plan_(std::move(plan)),
-      listener_(std::move(listener)) {
-  for (const ParticipantSpec& spec : plan_.participants) {
-    participants_.emplace_back();
-    participants_.back().spec = spec;
-  }
+      listener_(std::move(listener)),
+      participants_(plan_.participants.size()) {
+  for (size_t i = 0; i < plan_.participants.size(); ++i) by_name_[plan_.participants[i].name] = i;
 }
 
 void StepRunner::Start() {
   last_tick_ = clock_.Elapsed();
   deadline_ = last_tick_ + wire::FromProto(plan_.federation.round_deadline());
-  for (size_t i = 0; i < participants_.size(); ++i) RequestTask(i);
+  OpenGroup();
+  for (size_t i = 0; i < participants_.size(); ++i) fleet_.Queue(*group_, QueuedFor(i));
+  fleet_.Offer(*group_);
 }
 
-v1::Task StepRunner::TaskFor(const Participant& participant) const {
+void StepRunner::OpenGroup() {
+  const auto self = weak_from_this();
+  scheduler::TaskGroup group;
+  group.job = plan_.task.job();
+  group.pool = plan_.pool;
+  // The fleet keeps the group only until the step ends; see WithdrawTasks().
+  group.make_task = [this](size_t index) { return TaskFor(index); };
+  group.find = [this](const std::string& name) -> std::optional<size_t> {
+    const auto it = by_name_.find(name);
+    return it == by_name_.end() ? std::nullopt : std::optional<size_t>(it->second);
+  };
+  group.on_leased = [this](size_t index, const v1::Task& task, const std::string& worker) {
+    OnLeased(index, task, worker);
+  };
+  group.on_lost = [self](size_t index, const scheduler::TaskLoss& loss) {
+    if (const auto step = self.lock()) step->OnLost(index, loss);
+  };
+  group_ = fleet_.Open(std::move(group));
+}
+
+StepRunner::~StepRunner() { WithdrawTasks("STEP_ENDED"); }
+
+v1::Task StepRunner::TaskFor(size_t index) const {
+  const ParticipantSpec& spec = plan_.participants[index];
   v1::Task task = plan_.task;
-  task.set_participant(participant.spec.name);
-  task.set_shard(participant.spec.shard);
-  if (!participant.spec.correction.digest().empty()) {
-    *task.mutable_train()->mutable_correction() = participant.spec.correction;
+  task.set_participant(spec.name);
+  task.set_shard(spec.shard);
+  if (!spec.correction.digest().empty()) {
+    *task.mutable_train()->mutable_correction() = spec.correction;
   }
   return task;
 }
 
+scheduler::QueuedTask StepRunner::QueuedFor(size_t index) const {
+  const Participant& participant = participants_[index];
+  return {.index = index,
+          .only_worker = plan_.participants[index].only_worker,
+          .not_workers = participant.failed_workers,
+          .again = participant.losses > 0 || !participant.failed_workers.empty(),
+          // Of a suspect those count that vanished with it alone: another one may bring certainty.
+          .vanished_workers = participant.losses >= kLossesOfSuspect ? participant.ended_workers
+                                                                     : participant.lost_workers};
+}
+
 void StepRunner::RequestTask(size_t index) {
+  participants_[index].state = State::kWaiting;
+  if (participants_[index].losses >= kLossesOfSuspect) {
+    suspects_.push_back(index);
+    return;
+  }
+  fleet_.Queue(*group_, QueuedFor(index));
+  fleet_.Offer(*group_);
+}
+
+void StepRunner::OnLeased(size_t index, const v1::Task& task, const std::string& worker) {
   Participant& participant = participants_[index];
-  participant.state = State::kWaiting;
-  scheduler::TaskRequest request;
-  request.task = TaskFor(participant);
-  request.only_worker = participant.spec.only_worker;
-  request.not_workers = participant.failed_workers;
-  request.needs = plan_.needs;
-  const auto self = weak_from_this();
-  request.on_leased = [self, index](const std::string& worker) {
-    if (const auto step = self.lock()) {
-      Participant& leased = step->participants_[index];
-      leased.state = State::kLeased;
-      leased.worker = worker;
-      leased.leased_at = step->clock_.Elapsed();
-      if (step->listener_.on_sent) step->listener_.on_sent(step->TaskFor(leased));
-    }
-  };
-  request.on_lost = [self, index](const scheduler::TaskLoss& loss) {
-    if (const auto step = self.lock()) step->OnLost(index, loss);
-  };
-  const std::string id = fleet_.Request(std::move(request));
-  participant.task_id = id;
-  by_task_[id] = index;
+  ++leased_;
+  if (careful_) {
+    suspect_out_ = index;
+    fleet_.SetWidth(*group_, static_cast<int>(leased_));
+  }
+  participant.state = State::kLeased;
+  participant.task_id = task.task_id();
+  participant.worker = worker;
+  participant.leased_at = clock_.Elapsed();
+  participant.alone = suspect_out_ == index;
+  by_task_[task.task_id()] = index;
+  if (listener_.on_sent) listener_.on_sent(task);
 }
 
 void StepRunner::OnLost(size_t index, const scheduler::TaskLoss& loss) {
   if (ended()) return;
-  Participant& participant = participants_[index];
-  // A worker that dies while its finished upload is being merged has done its part.
-  if (participant.state == State::kMerging) return;
-  by_task_.erase(participant.task_id);
+  --leased_;
+  by_task_.erase(participants_[index].task_id);
+  if (suspect_out_ == index) suspect_out_.reset();
+  Report(index, loss);
+  if (loss.failed) {
+    OnFailed(index, loss, /*refused=*/false);
+  } else {
+    OnVanished(index, loss);
+  }
+}
+
+void StepRunner::Report(size_t index, const scheduler::TaskLoss& loss) {
   v1::TaskReassigned event;
   event.set_round(plan_.task.round());
-  event.set_participant(participant.spec.name);
+  event.set_participant(plan_.participants[index].name);
   event.set_worker(loss.worker);
   event.set_reason(loss.reason);
   event.set_message(loss.message);
   if (listener_.on_reassigned) listener_.on_reassigned(event);
-  const bool local = !participant.spec.only_worker.empty();
-  if (loss.failed) {
-    participant.failed_workers.insert(loss.worker);
-    const bool exhausted =
-        static_cast<int>(participant.failed_workers.size()) > plan_.federation.max_retries() ||
-        !HasEligibleWorker(participant);
-    if (exhausted && !local) {
-      Fail(base::MakeError(absl::StatusCode::kFailedPrecondition, loss.reason,
-                           "participant " + participant.spec.name + " failed on worker " +
-                               loss.worker + ": " + loss.message));
-      return;
-    }
-    if (exhausted) {
-      left_out_because_ = "; worker " + loss.worker + " reported: " + loss.message;
-      LeaveOut(participant);
-      CloseIfReady();
-      return;
-    }
-  } else if (++participant.losses > plan_.federation.max_retries()) {
-    LeaveOut(participant);
-    CloseIfReady();
+}
+
+void StepRunner::OnFailed(size_t index, const scheduler::TaskLoss& loss, bool refused) {
+  Participant& participant = participants_[index];
+  participant.failed_workers.insert(loss.worker);
+  if (loss.proven) participant.proven_failures.insert(loss.worker);
+  const bool exhausted =
+      static_cast<int>(participant.proven_failures.size()) > plan_.federation.max_retries() ||
+      !HasEligibleWorker(index);
+  if (!exhausted) {
+    RequestTask(index);
     return;
   }
-  RequestTask(index);
+  const std::string& name = plan_.participants[index].name;
+  if (refused) {
+    ++refused_;
+    LeaveOut(index, base::MakeError(absl::StatusCode::kFailedPrecondition, loss.reason,
+                                    "every update of participant " + name +
+                                        " was refused, the last one of worker " + loss.worker +
+                                        ": " + loss.message));
+  } else if (!plan_.participants[index].only_worker.empty()) {
+    LeaveOut(index, base::MakeError(absl::StatusCode::kUnavailable, "QUORUM_LOST",
+                                    "worker " + loss.worker + " reported: " + loss.message));
+  } else {
+    Fail(base::MakeError(absl::StatusCode::kFailedPrecondition, loss.reason,
+                         "participant " + name + " failed on worker " + loss.worker +
+                             OthersToo(participant.failed_workers.size()) + ": " + loss.message));
+  }
 }
 
-void StepRunner::LeaveOut(Participant& participant) {
-  participant.state = State::kLeftOut;
+void StepRunner::LeaveOut(size_t index, absl::Status because) {
+  participants_[index].state = State::kLeftOut;
   ++left_out_;
+  left_out_because_ = std::move(because);
+  const auto possible = static_cast<int64_t>(participants_.size()) - left_out_;
+  if (possible < Needed() &&
+      plan_.federation.on_quorum_loss() != v1::Federation::QUORUM_POLICY_PROCEED) {
+    Fail(QuorumLost());
+    return;
+  }
+  CloseIfReady();
 }
 
-bool StepRunner::HasEligibleWorker(const Participant& participant) const {
-  const auto workers = fleet_.WorkersWith(plan_.needs);
-  return std::any_of(workers.begin(), workers.end(), [&](const std::string& id) {
-    return !participant.failed_workers.contains(id) &&
-           (participant.spec.only_worker.empty() || participant.spec.only_worker == id);
-  });
+int64_t StepRunner::Needed() const {
+  return std::max<int64_t>(1, plan_.needed - std::min(refused_, plan_.tolerated));
+}
+
+bool StepRunner::HasEligibleWorker(size_t index) const {
+  return fleet_.CouldDo(*group_, QueuedFor(index));
 }
 
 absl::Status StepRunner::Admit(const v1::PartialHeader& header) const {
   const auto it = by_task_.find(header.task_id());
   if (it == by_task_.end() || participants_[it->second].state != State::kLeased) {
     return base::MakeError(absl::StatusCode::kAborted, "ROUND_CLOSED",
-                           header.task_id() + " is not in work any more; discard the result");
+                           "the task is not in work any more; discard the result");
   }
+  ESPALIER_RETURN_IF_ERROR(
+      CheckClaims(header, plan_.task, plan_.participants[it->second].most_examples));
   if (header.topology_hash() != plan_.task.model().topology_hash()) {
     return base::InvalidArgument("TOPOLOGY_VERSION_MISMATCH",
                                  "expected values for topology " +
-                                     plan_.task.model().topology_hash() + ", found " +
-                                     header.topology_hash() + "; fetch the task's topology");
+                                     plan_.task.model().topology_hash() +
+                                     ", found another; fetch the task's topology");
   }
   if (header.values_count() != static_cast<uint64_t>(plan_.values_count)) {
     return base::InvalidArgument(
@@ -157,6 +226,7 @@ void StepRunner::Accept(Upload upload, std::function<void(absl::Status)> done) {
   }
   const size_t index = by_task_.at(upload.header.task_id());
   participants_[index].state = State::kMerging;
+  --leased_;
   ++merging_;
   // The worker has done its part: it may take its next task while its numbers are merged.
   fleet_.Complete(upload.header.task_id());
@@ -166,7 +236,7 @@ void StepRunner::Accept(Upload upload, std::function<void(absl::Status)> done) {
 void StepRunner::Merge(size_t index, Upload upload, std::function<void(absl::Status)> done) {
   auto header = std::make_shared<v1::PartialHeader>(upload.header);
   auto partial = std::make_shared<reduce::Partial>();
-  partial->participant = participants_[index].spec.name;
+  partial->participant = plan_.participants[index].name;
   partial->examples = header->examples();
   partial->loss_sum = header->loss_sum();
   partial->correct = header->correct();
@@ -182,8 +252,13 @@ void StepRunner::Merge(size_t index, Upload upload, std::function<void(absl::Sta
   partial->values = std::move(upload.source);
   const auto self = shared_from_this();
   const auto merge = [self, partial, extras = std::move(upload.extras)]() -> absl::Status {
-    ESPALIER_RETURN_IF_ERROR(AddExtras(self->plan_.task, *self->plan_.topology, extras, *partial));
-    return self->plan_.reducer->Merge(*partial);
+    try {
+      ESPALIER_RETURN_IF_ERROR(
+          AddExtras(self->plan_.task, *self->plan_.topology, extras, *partial));
+      return self->plan_.reducer->Merge(*partial);
+    } catch (const std::bad_alloc&) {
+      return OutOfMemory("merging an update");
+    }
   };
   if (partial->values_count <= kInlineMergeValues && merges_.empty()) {
     OnMerged(index, *header, merge(), done);
@@ -209,33 +284,45 @@ void StepRunner::OnMerged(size_t index, const v1::PartialHeader& header, const a
   by_task_.erase(header.task_id());
   done(status);
   if (ended()) return;
+  if (suspect_out_ == index) suspect_out_.reset();
+  fleet_.CountResult(*group_, participant.worker, status.ok());
   if (status.ok()) {
     participant.state = State::kDone;
     ++done_;
+    OnProgress();
     CloseIfReady();
+    return;
+  }
+  if (base::ReasonOf(status) == "OUT_OF_MEMORY") {
+    Fail(status);
     return;
   }
   v1::UpdateRejected event;
   event.set_round(plan_.task.round());
-  event.set_participant(participant.spec.name);
+  event.set_participant(plan_.participants[index].name);
   event.set_worker(participant.worker);
   event.set_reason(base::ReasonOf(status));
   event.set_message(base::MessageOf(status));
   if (listener_.on_rejected) listener_.on_rejected(event);
-  participant.state = State::kWaiting;
-  OnLost(index, {true, participant.worker, event.reason(), event.message()});
+  const v1::Worker* worker = fleet_.Find(participant.worker);
+  const bool proven = worker != nullptr && worker->tasks_completed() > 0;
+  const scheduler::TaskLoss loss{true, participant.worker, proven, event.reason(), event.message()};
+  Report(index, loss);
+  OnFailed(index, loss, /*refused=*/true);
 }
 
 void StepRunner::Tick() {
   if (ended()) return;
   const absl::Duration now = clock_.Elapsed();
-  waiting_for_workers_ =
-      std::none_of(participants_.begin(), participants_.end(), [this](const Participant& p) {
-        return p.state == State::kLeased || p.state == State::kMerging ||
-               (p.state == State::kWaiting && HasEligibleWorker(p));
-      });
+  JudgeLosses();
+  if (ended()) return;
+  TrySuspects();
+  const bool in_work = leased_ > 0 || merging_ > 0;
+  waiting_for_workers_ = !in_work && !fleet_.HasWorkerFor(*group_) &&
+                         std::none_of(suspects_.begin(), suspects_.end(),
+                                      [this](size_t index) { return HasEligibleWorker(index); });
   if (waiting_for_workers_ && done_ + left_out_ < static_cast<int64_t>(participants_.size()) &&
-      fleet_.WorkersWith(plan_.needs).empty()) {
+      plan_.pool->able().empty()) {
     deadline_ += now - last_tick_;
   }
   last_tick_ = now;
@@ -248,24 +335,33 @@ void StepRunner::CloseIfReady() {
   if (!resolved) return;
   const bool proceed =
       plan_.federation.on_quorum_loss() == v1::Federation::QUORUM_POLICY_PROCEED && done_ > 0;
-  if (done_ < plan_.needed && proceed) ReportQuorumMissed("proceed");
-  if (done_ >= plan_.needed || proceed) {
+  if (done_ < Needed() && proceed) ReportQuorumMissed("proceed");
+  if (done_ >= Needed() || proceed) {
     Close();
   } else {
-    Fail(base::MakeError(absl::StatusCode::kUnavailable, "QUORUM_LOST",
-                         "expected updates from " + std::to_string(plan_.needed) +
-                             " participants in round " + std::to_string(plan_.task.round()) +
-                             ", found " + std::to_string(done_) + ", and no worker is left to ask" +
-                             left_out_because_ +
-                             "; see the job's events, lower federation.quorum or add workers"));
+    Fail(QuorumLost());
   }
+}
+
+absl::Status StepRunner::QuorumLost() const {
+  const std::string reason = left_out_because_.has_value()
+                                 ? std::string(base::ReasonOf(*left_out_because_))
+                                 : "QUORUM_LOST";
+  std::string because;
+  if (left_out_because_.has_value()) because = "; " + base::MessageOf(*left_out_because_);
+  return base::MakeError(absl::StatusCode::kUnavailable, reason,
+                         "expected updates from " + std::to_string(Needed()) +
+                             " participants in round " + std::to_string(plan_.task.round()) +
+                             ", found " + std::to_string(done_) + ", with " +
+                             std::to_string(left_out_) + " left out" + because +
+                             "; see the job's events, lower federation.quorum or add workers");
 }
 
 void StepRunner::ReportQuorumMissed(const std::string& decision) {
   v1::QuorumMissed event;
   event.set_round(plan_.task.round());
   event.set_arrived(done_);
-  event.set_needed(plan_.needed);
+  event.set_needed(Needed());
   event.set_decision(decision);
   if (listener_.on_quorum_missed) listener_.on_quorum_missed(event);
 }
@@ -274,7 +370,7 @@ void StepRunner::OnDeadline() {
   // What arrived in time counts, but only its merge tells whether it is good.
   if (merging_ > 0) return;
   const v1::Federation& federation = plan_.federation;
-  const bool quorum = done_ >= plan_.needed;
+  const bool quorum = done_ >= Needed();
   const bool proceed =
       federation.on_quorum_loss() == v1::Federation::QUORUM_POLICY_PROCEED && done_ > 0;
   if (quorum || proceed) {
@@ -291,11 +387,20 @@ void StepRunner::OnDeadline() {
     return;
   }
   Fail(base::MakeError(absl::StatusCode::kDeadlineExceeded, "QUORUM_LOST",
-                       "expected " + std::to_string(plan_.needed) + " updates in round " +
+                       "expected " + std::to_string(Needed()) + " updates in round " +
                            std::to_string(plan_.task.round()) + " before its deadline, found " +
                            std::to_string(done_) +
                            "; raise federation.round_deadline, lower federation.quorum or add "
                            "workers"));
+}
+
+absl::StatusOr<reduce::Reduced> StepRunner::FinishReducer() {
+  try {
+    plan_.reducer->Refused(std::min(refused_, plan_.tolerated));
+    return plan_.reducer->Finish();
+  } catch (const std::bad_alloc&) {
+    return OutOfMemory("reducing the updates of a round");
+  }
 }
 
 void StepRunner::Close() {
@@ -303,11 +408,11 @@ void StepRunner::Close() {
   WithdrawTasks("ROUND_CLOSED");
   const auto self = shared_from_this();
   if (plan_.values_count <= kInlineMergeValues) {
-    listener_.on_finished(plan_.reducer->Finish());
+    listener_.on_finished(FinishReducer());
     return;
   }
   pool_.Post([self] {
-    auto result = std::make_shared<absl::StatusOr<reduce::Reduced>>(self->plan_.reducer->Finish());
+    auto result = std::make_shared<absl::StatusOr<reduce::Reduced>>(self->FinishReducer());
     self->core_.Post([self, result] {
       if (!self->aborted_) self->listener_.on_finished(std::move(*result));
     });
@@ -316,17 +421,14 @@ void StepRunner::Close() {
 
 void StepRunner::Abort(const std::string& reason) {
   aborted_ = true;
-  if (!finished_) WithdrawTasks(reason);
+  WithdrawTasks(reason);
 }
 
 void StepRunner::WithdrawTasks(const std::string& reason) {
-  // Those that wait go first; else each worker that gets free would be given the next one of them.
-  for (const State state : {State::kWaiting, State::kLeased}) {
-    for (const Participant& participant : participants_) {
-      if (participant.state == state) fleet_.Withdraw(participant.task_id, reason);
-    }
-  }
+  if (!group_.has_value()) return;
   by_task_.clear();
+  suspects_.clear();
+  fleet_.Close(*std::exchange(group_, std::nullopt), reason);
 }
 
 void StepRunner::Fail(const absl::Status& status) {

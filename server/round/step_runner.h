@@ -3,22 +3,32 @@
 //
 // A participant is a shard of the data (any worker may do it) or, with LOCAL data, one worker.
 // Closing:     as soon as every participant is done or left out and a quorum is done; at the
-// deadline by the
-//              job's policy, once what is being merged then is merged. While no worker could do the
-//              work at all, the deadline does not run.
-// Losses:      a vanished worker's task goes to another one, at most max_retries times; then the
-// participant
-//              is left out. A reported failure is retried on other workers only; when none is left,
-//              the step fails with the worker's own words (with LOCAL data: that participant is
-//              left out).
+//              deadline by the job's policy, once what is being merged then is merged. While no
+//              worker could do the work at all, the deadline does not run.
+// Losses:      a task whose worker vanished goes to another one. A task that was lost twice, or any
+//              task once a step has lost workers twice without a single result, is tried alone and
+//              with growing pauses, so that it cannot take one worker after the other with it. If
+//              proven workers (fleet.h), two of them at least, then vanish with it max_retries
+//              times, each time while no other worker did, the participant is left out and
+//              TASK_ENDS_WORKERS says what was asked for. With
+//              LOCAL data a worker that vanished more than max_retries times is left out where a
+//              quorum can do without it.
+// Failures:    a reported failure is retried on other workers only. The step fails with the
+//              workers' own words once more than max_retries proven workers reported it, or when
+//              no worker is left to ask (with LOCAL data: that participant is left out).
+// Refusals:    an update that the reducer refuses is asked of other workers. A participant of whom
+//              no update was good is left out. As many of those as the rule of aggregation
+//              tolerates hostile updates are not missed by the quorum.
 // Threading:   lives on the core executor. Large merges run on the pool, one at a time.
 // Determinism: the result depends only on which participants were accepted.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -46,6 +56,8 @@ struct ParticipantSpec {
   int32_t shard = 0;
   std::string only_worker;      // LOCAL data
   v1::BlobRef correction = {};  // of a training task; no digest: none
+  // Examples that its update can be about; 0 = not known.
+  int64_t most_examples = 0;
 };
 
 // What happened in a step, for the job's event log.
@@ -62,9 +74,10 @@ struct StepPlan {
   std::vector<ParticipantSpec> participants;
   v1::Federation federation;
   int64_t needed = 1;                                     // updates that make a quorum
+  int64_t tolerated = 0;                                  // hostile updates that the rule tolerates
   int64_t values_count = 0;                               // that a partial must carry; 0 = none
   std::shared_ptr<const tensor::ModelTopology> topology;  // of the model the task starts from
-  scheduler::Requirements needs;
+  std::shared_ptr<scheduler::WorkerPool> pool;
   std::shared_ptr<reduce::Reducer> reducer;
 };
 
@@ -72,14 +85,15 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
  public:
   StepRunner(scheduler::Fleet& fleet, base::Executor& core, base::Executor& pool,
              const base::Clock& clock, StepPlan plan, StepListener listener);
+  ~StepRunner();
 
   void Start();
   void Tick();
   // Withdraws all tasks; on_finished is not called.
   void Abort(const std::string& reason);
 
-  // Is this task one of ours, in work, and does the header fit the model? Cheap checks before the
-  // body is read.
+  // Is this task one of ours, in work, and does the header fit the model and the participant? Cheap
+  // checks before the body is read.
   absl::Status Admit(const v1::PartialHeader& header) const;
   // Merges the partial; `done` is called on the core executor once it counts (or does not).
   void Accept(Upload upload, std::function<void(absl::Status)> done);
@@ -88,31 +102,67 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
   int64_t done() const { return done_; }
   bool ended() const { return finished_ || aborted_; }
   bool waiting_for_workers() const { return waiting_for_workers_; }
+  // Why tasks are held back after losses, and until when; "" when none is.
+  std::string held_back() const;
 
  private:
+  // A participant that lost so many workers is tried alone.
+  static constexpr int kLossesOfSuspect = 2;
+
   enum class State { kWaiting, kLeased, kMerging, kDone, kLeftOut };
   struct Participant {
-    ParticipantSpec spec;
     State state = State::kWaiting;
     std::string task_id;
     std::string worker;
     absl::Duration leased_at;
+    bool alone = false;  // the lease was given while no other suspect of the step was out
     int losses = 0;
+    std::set<std::string> lost_workers;
+    absl::Duration not_before;  // of a suspect
     std::set<std::string> failed_workers;
+    std::set<std::string> proven_failures;  // those of failed_workers that are proven
+    std::set<std::string> ended_workers;    // proven ones that vanished with it alone
+    int counted_losses = 0;                 // how often one of those did
+  };
+  // A loss of a task that was tried alone: whether it counts is seen a moment later.
+  struct Verdict {
+    size_t index;
+    std::string worker;
+    bool proven;
+    absl::Duration at;
   };
 
-  v1::Task TaskFor(const Participant& participant) const;
+  v1::Task TaskFor(size_t index) const;
+  scheduler::QueuedTask QueuedFor(size_t index) const;
+  void OpenGroup();
   void RequestTask(size_t index);
+  void OnLeased(size_t index, const v1::Task& task, const std::string& worker);
   void OnLost(size_t index, const scheduler::TaskLoss& loss);
-  void LeaveOut(Participant& participant);
+  void OnVanished(size_t index, const scheduler::TaskLoss& loss);
+  void OnFailed(size_t index, const scheduler::TaskLoss& loss, bool refused);
+  void Report(size_t index, const scheduler::TaskLoss& loss);
+
+  // Losses without results: see above.
+  void CountIncident(const std::string& worker, absl::Duration now);
+  bool IsDispensable(size_t index) const;
+  void TrySuspects();
+  void JudgeLosses();
+  void GiveUp(size_t index);
+  void OnProgress();
+  std::string Describe(size_t index) const;
+
+  void LeaveOut(size_t index, absl::Status because);
+  bool HasEligibleWorker(size_t index) const;
+  int64_t Needed() const;
   void WithdrawTasks(const std::string& reason);
   void Merge(size_t index, Upload upload, std::function<void(absl::Status)> done);
   void OnMerged(size_t index, const v1::PartialHeader& header, const absl::Status& status,
                 const std::function<void(absl::Status)>& done);
-  bool HasEligibleWorker(const Participant& participant) const;
   void CloseIfReady();
   void OnDeadline();
   void ReportQuorumMissed(const std::string& decision);
+  absl::Status QuorumLost() const;
+  absl::StatusOr<reduce::Reduced> FinishReducer();
   void Close();
   void Fail(const absl::Status& status);
 
@@ -122,19 +172,34 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
   const base::Clock& clock_;
   StepPlan plan_;
   StepListener listener_;
+  std::optional<scheduler::GroupId> group_;
   std::vector<Participant> participants_;
-  std::map<std::string, size_t> by_task_;
+  std::map<std::string, size_t> by_name_;
+  std::map<std::string, size_t> by_task_;  // leased or being merged
   absl::Duration deadline_;
   absl::Duration last_tick_;
   int extensions_ = 0;
   int64_t done_ = 0;
   int64_t left_out_ = 0;
-  std::string left_out_because_;  // what the last worker said whose own data failed
+  int64_t refused_ = 0;  // of those left out: for refused updates alone
+  int64_t leased_ = 0;
+  std::optional<absl::Status> left_out_because_;  // of the participant left out last
   bool waiting_for_workers_ = false;
   bool finished_ = false;
   bool aborted_ = false;
   std::deque<std::function<void()>> merges_;  // wait for the one on the pool
   int64_t merging_ = 0;
+
+  bool careful_ = false;  // one task at a time, until there is a result
+  int incidents_ = 0;     // moments in which workers vanished, since the last result
+  int losses_since_result_ = 0;
+  std::set<std::string> lost_since_result_;
+  absl::Duration last_incident_ = -absl::InfiniteDuration();
+  std::deque<size_t> suspects_;  // lost twice; one at a time is handed out
+  std::optional<size_t> suspect_out_;
+  int pauses_ = 0;  // since the last result
+  absl::Duration next_try_;
+  std::vector<Verdict> verdicts_;
 };
 
 }  // namespace espalier::server::round

@@ -1,17 +1,30 @@
 #include "server/scheduler/fleet.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "common/base/status.h"
-#include "common/config/validate.h"
 #include "common/wire/proto_time.h"
+#include "server/scheduler/worker_words.h"
 
 namespace espalier::server::scheduler {
 namespace {
 
+constexpr size_t kSessionBytes = 16;
+// A worker that fails so many tasks of a step, and completes none, is given no more of them.
+constexpr int kMaxStrikes = 3;
+constexpr absl::Duration kRememberLosses = absl::Minutes(1);
+constexpr size_t kMaxRememberedLosses = 10'000;
+
+uint64_t RandomNumber(base::Entropy& entropy) {
+  uint64_t number = 0;
+  std::memcpy(&number, entropy.Bytes(sizeof number).data(), sizeof number);
+  return number;
+}
+
 v1::CoordinatorMessage MakeWelcome(const base::Limits& limits, uint32_t protocol,
-                                   uint64_t session) {
+                                   const SessionKey& session) {
   v1::CoordinatorMessage message;
   v1::Welcome& welcome = *message.mutable_welcome();
   welcome.set_protocol(protocol);
@@ -26,52 +39,106 @@ v1::CoordinatorMessage MakeWelcome(const base::Limits& limits, uint32_t protocol
   return message;
 }
 
+bool SameEpoch(const v1::Epoch& a, const v1::Epoch& b) {
+  return a.incarnation() == b.incarnation() && a.counter() == b.counter();
+}
+
+absl::StatusOr<uint32_t> AgreeOnProtocol(const v1::Register& hello) {
+  const uint32_t protocol = std::min(hello.protocol().max(), base::kProtocolMax);
+  if (protocol >= base::kProtocolMin && protocol >= hello.protocol().min()) return protocol;
+  return base::FailedPrecondition(
+      "PROTOCOL_MISMATCH",
+      "expected a worker that speaks protocol " + std::to_string(base::kProtocolMin) + " to " +
+          std::to_string(base::kProtocolMax) + ", found " + std::to_string(hello.protocol().min()) +
+          " to " + std::to_string(hello.protocol().max()) + " (worker version " + hello.version() +
+          ", coordinator version " ESPALIER_VERSION "); install the same version on both");
+}
+
 }  // namespace
 
-absl::StatusOr<uint64_t> Fleet::Register(const v1::Register& hello,
-                                         std::shared_ptr<WorkerLink> link) {
-  if (!config::IsValidId(hello.worker_id())) {
-    return base::InvalidArgument(
-        "INVALID_WORKER_ID",
-        "expected a worker id of 1 to 63 lower-case letters, digits and '-', "
-        "beginning with a letter; found '" +
-            hello.worker_id() + "'; start the worker with another --id");
+Fleet::Fleet(const base::Clock& clock, const base::Limits& limits, base::Entropy& entropy)
+    : clock_(clock),
+      limits_(limits),
+      entropy_(entropy),
+      incarnation_(RandomNumber(entropy)),
+      everyone_(MakePool({})) {}
+
+std::string Fleet::IdOf(const WorkerEntry& worker) {
+  return worker.view.name().substr(sizeof("workers/") - 1);
+}
+
+bool Fleet::IsIdle(const WorkerEntry& worker) const {
+  return worker.link != nullptr && worker.task_id.empty() &&
+         worker.view.state() == v1::Worker::STATE_ACTIVE;
+}
+
+void Fleet::Refresh(const WorkerEntry& worker) {
+  const std::string id = IdOf(worker);
+  std::erase_if(pools_, [&](const std::weak_ptr<WorkerPool>& weak) {
+    const auto pool = weak.lock();
+    if (pool != nullptr) pool->Update(worker.view, id);
+    return pool == nullptr;
+  });
+  if (IsIdle(worker)) {
+    idle_.insert(id);
+  } else {
+    idle_.erase(id);
   }
-  const uint32_t protocol = std::min(hello.protocol().max(), base::kProtocolMax);
-  if (protocol < base::kProtocolMin || protocol < hello.protocol().min()) {
-    return base::FailedPrecondition(
-        "PROTOCOL_MISMATCH",
-        "expected a worker that speaks protocol " + std::to_string(base::kProtocolMin) + " to " +
-            std::to_string(base::kProtocolMax) + ", found " +
-            std::to_string(hello.protocol().min()) + " to " +
-            std::to_string(hello.protocol().max()) + " (worker version " + hello.version() +
-            ", coordinator version " ESPALIER_VERSION "); install the same version on both");
+}
+
+std::shared_ptr<WorkerPool> Fleet::MakePool(Requirements needs) {
+  auto pool = std::make_shared<WorkerPool>(std::move(needs));
+  for (const auto& [id, worker] : workers_) pool->Update(worker.view, id);
+  std::erase_if(pools_, [](const std::weak_ptr<WorkerPool>& weak) { return weak.expired(); });
+  pools_.push_back(pool);
+  return pool;
+}
+
+// -- workers --
+
+// Workers that are gone are remembered for `worker list`, the newest of them, and only as long as
+// there is room.
+void Fleet::ForgetLostWorkers() {
+  std::vector<std::pair<absl::Duration, std::string>> lost;
+  for (const auto& [id, worker] : workers_) {
+    if (worker.link == nullptr) lost.emplace_back(worker.last_seen, id);
   }
-  // Workers that are gone are remembered for `worker list` only as long as there is room.
-  if (workers_.size() >= static_cast<size_t>(limits_.max_workers)) {
-    std::erase_if(workers_, [](const auto& entry) { return entry.second.link == nullptr; });
+  std::sort(lost.begin(), lost.end());
+  const size_t connected = workers_.size() - lost.size();
+  const auto most = static_cast<size_t>(limits_.max_workers);
+  const size_t room = most > connected + 1 ? most - connected - 1 : 0;
+  const size_t kept = std::min(room, static_cast<size_t>(limits_.max_lost_workers));
+  for (size_t i = 0; i + kept < lost.size(); ++i) workers_.erase(lost[i].second);
+}
+
+absl::StatusOr<SessionKey> Fleet::Register(const v1::Register& hello,
+                                           std::shared_ptr<WorkerLink> link) {
+  ESPALIER_RETURN_IF_ERROR(CheckRegistration(hello));
+  ESPALIER_ASSIGN_OR_RETURN(const uint32_t protocol, AgreeOnProtocol(hello));
+  const std::string& id = hello.worker_id();
+  if (!workers_.contains(id)) {
+    ForgetLostWorkers();
+    if (workers_.size() >= static_cast<size_t>(limits_.max_workers)) {
+      return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_WORKERS",
+                             "expected at most " + std::to_string(limits_.max_workers) +
+                                 " workers; stop some or start another coordinator");
+    }
   }
-  if (workers_.size() >= static_cast<size_t>(limits_.max_workers) &&
-      !workers_.contains(hello.worker_id())) {
-    return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_WORKERS",
-                           "expected at most " + std::to_string(limits_.max_workers) +
-                               " workers; stop some or start another coordinator");
-  }
-  WorkerEntry& worker = workers_[hello.worker_id()];
+  WorkerEntry& worker = workers_[id];
   if (worker.link != nullptr) {
     return base::MakeError(absl::StatusCode::kAlreadyExists, "WORKER_EXISTS",
-                           "a worker with id '" + hello.worker_id() +
+                           "a worker with id '" + id +
                                "' is connected already; start this one with another --id, or stop "
                                "the other and wait " +
                                absl::FormatDuration(limits_.heartbeat_timeout));
   }
-  if (worker.session != 0) ++reconnects_;
-  worker.session = next_session_++;
+  if (!worker.session.empty()) ++reconnects_;
+  worker.session = entropy_.Bytes(kSessionBytes);
   worker.link = std::move(link);
   worker.last_seen = clock_.Elapsed();
   worker.last_job.clear();
   v1::Worker& view = worker.view;
-  view.set_name("workers/" + hello.worker_id());
+  view.set_name("workers/" + id);
   view.set_state(v1::Worker::STATE_ACTIVE);
   view.set_version(hello.version());
   view.set_threads(hello.threads());
@@ -80,129 +147,350 @@ absl::StatusOr<uint64_t> Fleet::Register(const v1::Register& hello,
   *view.mutable_datasets() = hello.datasets();
   wire::SetTimestamp(clock_.Wall(), view.mutable_register_time());
   wire::SetTimestamp(clock_.Wall(), view.mutable_last_seen_time());
-  by_session_[worker.session] = hello.worker_id();
-  worker.link->Send(MakeWelcome(limits_, protocol, worker.session));
-  const uint64_t session = worker.session;
-  Dispatch();
+  const SessionKey session = worker.session;
+  by_session_[session] = id;
+  for (const auto& weak : pools_) {
+    if (const auto pool = weak.lock()) pool->Forget(id);
+  }
+  for (auto& [group_id, group] : groups_) group->strikes.erase(id);
+  Refresh(worker);
+  worker.link->Send(MakeWelcome(limits_, protocol, session));
+  OfferWorker(id);
   return session;
 }
 
-Fleet::WorkerEntry* Fleet::FindBySession(uint64_t session) {
+Fleet::WorkerEntry* Fleet::FindBySession(const SessionKey& session) {
   const auto it = by_session_.find(session);
   return it == by_session_.end() ? nullptr : &workers_.at(it->second);
 }
 
-void Fleet::Heartbeat(uint64_t session, const v1::Heartbeat& heartbeat) {
+void Fleet::Heartbeat(const SessionKey& session, const v1::Heartbeat& heartbeat) {
   WorkerEntry* worker = FindBySession(session);
   if (worker == nullptr) return;
   worker->last_seen = clock_.Elapsed();
-  worker->view.set_resident_bytes(heartbeat.resident_bytes());
+  worker->view.set_resident_bytes(std::max<int64_t>(0, heartbeat.resident_bytes()));
   wire::SetTimestamp(clock_.Wall(), worker->view.mutable_last_seen_time());
 }
 
-void Fleet::TaskFailed(uint64_t session, const v1::TaskFailed& failure) {
+void Fleet::TaskFailed(const SessionKey& session, const v1::TaskFailed& failure) {
   WorkerEntry* worker = FindBySession(session);
   if (worker == nullptr || worker->task_id.empty() || worker->task_id != failure.task_id()) return;
-  if (tasks_.at(worker->task_id).request.task.epoch() != failure.epoch()) return;
+  const Lease& lease = leases_.at(worker->task_id);
+  if (!SameEpoch(lease.epoch, failure.epoch())) return;
+  const std::string id = lease.worker;
+  Group& group = *groups_.at(lease.group);
+  ++group.strikes[id];
+  if (failure.reason() == "OUT_OF_MEMORY") group.spec.pool->ExcludeTooSmall(id);
   worker->view.set_tasks_failed(worker->view.tasks_failed() + 1);
   worker->last_job.clear();
-  ReleaseTask(*worker, TaskLoss{true, by_session_.at(session), failure.reason(),
-                                failure.message().substr(0, 4096)});
-  Dispatch();
+  const TaskLoss loss{true, id, IsProven(*worker), CleanReason(failure.reason()),
+                      CutMessage(failure.message())};
+  const GroupId group_id = lease.group;
+  Release(*worker, &loss);
+  OfferWorker(id);
+  OfferIfOpen(group_id);
 }
 
-void Fleet::Drain(uint64_t session) {
+void Fleet::Drain(const SessionKey& session) {
   WorkerEntry* worker = FindBySession(session);
   if (worker == nullptr) return;
   worker->view.set_state(v1::Worker::STATE_DRAINING);
+  Refresh(*worker);
 }
 
-void Fleet::Disconnected(uint64_t session) {
+void Fleet::Disconnected(const SessionKey& session) {
   WorkerEntry* worker = FindBySession(session);
   if (worker != nullptr) Lose(*worker, "WORKER_DISCONNECTED", "the worker's connection ended");
 }
 
 void Fleet::Lose(WorkerEntry& worker, const std::string& reason, const std::string& message) {
-  by_session_.erase(worker.session);
-  if (on_session_lost) on_session_lost(worker.session);
+  const SessionKey session = worker.session;
+  by_session_.erase(session);
   worker.link = nullptr;
   worker.view.set_state(v1::Worker::STATE_LOST);
-  const std::string id = worker.view.name().substr(sizeof("workers/") - 1);
+  // Only what `worker list` tells of workers that are gone is kept.
+  worker.view.clear_datasets();
+  losses_.push_back(clock_.Elapsed());
+  if (losses_.size() > kMaxRememberedLosses) losses_.pop_front();
+  Refresh(worker);
+  if (on_session_lost) on_session_lost(session);
   if (!worker.task_id.empty()) ++lease_expirations_;
-  ReleaseTask(worker, TaskLoss{false, id, reason, message});
-  Dispatch();
+  if (worker.task_id.empty()) return;
+  const GroupId group_id = leases_.at(worker.task_id).group;
+  const TaskLoss loss{false, IdOf(worker), IsProven(worker), reason, message};
+  Release(worker, &loss);
+  OfferIfOpen(group_id);
 }
 
-void Fleet::ReleaseTask(WorkerEntry& worker, const TaskLoss& loss) {
-  if (worker.task_id.empty()) return;
-  const auto it = tasks_.find(worker.task_id);
-  worker.task_id.clear();
+void Fleet::Release(WorkerEntry& worker, const TaskLoss* loss) {
+  const auto it = leases_.find(worker.task_id);
+  const Lease lease = std::move(it->second);
+  leases_.erase(it);
+  const std::string task_id = std::exchange(worker.task_id, "");
   worker.view.clear_task();
   worker.view.clear_job();
-  TaskEntry entry = std::move(it->second);
-  tasks_.erase(it);
-  --running_by_job_[entry.request.task.job()];
-  if (entry.request.on_lost) entry.request.on_lost(loss);
+  if (--running_by_job_[lease.job] == 0) running_by_job_.erase(lease.job);
+  Refresh(worker);
+  const std::shared_ptr<Group> group = groups_.at(lease.group);
+  group->leases.erase(task_id);
+  if (loss != nullptr && group->spec.on_lost) group->spec.on_lost(lease.index, *loss);
 }
 
-std::string Fleet::Request(TaskRequest request) {
-  const std::string id = "task-" + std::to_string(next_task_++);
-  request.task.set_task_id(id);
-  tasks_[id] = TaskEntry{std::move(request), ""};
-  queue_.push_back(id);
-  Dispatch();
+// A lease less leaves room in the group's width. Its owner may have closed it meanwhile.
+void Fleet::OfferIfOpen(GroupId group_id) {
+  if (groups_.contains(group_id)) Offer(group_id);
+}
+
+// -- dispatch --
+
+bool Fleet::HasWaiting(const Group& group) {
+  return group.fresh_count > 0 || !group.again.empty() || !group.pinned.empty();
+}
+
+bool Fleet::TakesAnyTaskOf(const std::string& worker, const Group& group) const {
+  if (!group.spec.pool->CanDo(worker)) return false;
+  const auto strikes = group.strikes.find(worker);
+  return strikes == group.strikes.end() || strikes->second < kMaxStrikes;
+}
+
+int Fleet::Trust(const std::string& worker, const QueuedTask& task) const {
+  return (IsProven(workers_.at(worker)) ? 2 : 0) + (task.vanished_workers.contains(worker) ? 0 : 1);
+}
+
+bool Fleet::MayTake(const std::string& worker, const Group& group, const QueuedTask& task) const {
+  if (task.not_workers.contains(worker) || !TakesAnyTaskOf(worker, group)) return false;
+  if (!task.again) return true;
+  const int trust = Trust(worker, task);
+  const std::set<std::string>& able = group.spec.pool->able();
+  return std::none_of(able.begin(), able.end(), [&](const std::string& other) {
+    return !task.not_workers.contains(other) && TakesAnyTaskOf(other, group) &&
+           Trust(other, task) > trust;
+  });
+}
+
+std::optional<size_t> Fleet::TakeFresh(const WorkerEntry& worker, Group& group) {
+  if (group.fresh_count == 0) return std::nullopt;
+  const auto take = [&group](size_t index) {
+    group.is_fresh[index] = false;
+    --group.fresh_count;
+    return index;
+  };
+  if (worker.last_job == group.spec.job && !worker.last_trained.empty()) {
+    const auto familiar = group.spec.find(worker.last_trained);
+    if (familiar.has_value() && *familiar < group.is_fresh.size() && group.is_fresh[*familiar]) {
+      return take(*familiar);
+    }
+  }
+  while (!group.is_fresh[group.fresh.front()]) group.fresh.pop_front();
+  const size_t index = group.fresh.front();
+  group.fresh.pop_front();
+  return take(index);
+}
+
+std::optional<size_t> Fleet::Take(const std::string& id, const WorkerEntry& worker, Group& group) {
+  if (static_cast<int>(group.leases.size()) >= group.width) return std::nullopt;
+  const auto pinned = group.pinned.find(id);
+  if (pinned != group.pinned.end() && group.spec.pool->able().contains(id)) {
+    const size_t index = pinned->second.front();
+    pinned->second.pop_front();
+    if (pinned->second.empty()) group.pinned.erase(pinned);
+    return index;
+  }
+  const auto again = std::find_if(group.again.begin(), group.again.end(),
+                                  [&](const auto& task) { return MayTake(id, group, task); });
+  if (again != group.again.end()) {
+    const size_t index = again->index;
+    group.again.erase(again);
+    return index;
+  }
+  if (!TakesAnyTaskOf(id, group)) return std::nullopt;
+  return TakeFresh(worker, group);
+}
+
+bool Fleet::LeaseTo(const std::string& id, WorkerEntry& worker, GroupId group_id, Group& group) {
+  const std::optional<size_t> index = Take(id, worker, group);
+  if (!index.has_value()) return false;
+  const std::string task_id = "task-" + std::to_string(next_task_++);
+  v1::CoordinatorMessage message;
+  v1::Task& task = *message.mutable_task();
+  task = group.spec.make_task(*index);
+  task.set_task_id(task_id);
+  task.mutable_epoch()->set_incarnation(incarnation_);
+  task.mutable_epoch()->set_counter(next_epoch_++);
+  leases_[task_id] = {group_id,           *index,          id, task.epoch(), group.spec.job,
+                      task.participant(), task.has_train()};
+  group.leases.insert(task_id);
+  worker.task_id = task_id;
+  worker.view.set_task(task_id);
+  worker.view.set_job(task.job());
+  ++running_by_job_[group.spec.job];
+  Refresh(worker);
+  worker.link->Send(message);
+  if (group.spec.on_leased) group.spec.on_leased(*index, task, id);
+  return true;
+}
+
+void Fleet::OfferWorker(const std::string& id) {
+  WorkerEntry& worker = workers_.at(id);
+  if (!IsIdle(worker)) return;
+  // Jobs with less in work come first, and of those with equally much the one that waits longest.
+  std::vector<std::pair<int, GroupId>> order;
+  order.reserve(groups_.size());
+  for (const auto& [group_id, group] : groups_) {
+    if (!HasWaiting(*group)) continue;
+    const auto running = running_by_job_.find(group->spec.job);
+    order.emplace_back(running == running_by_job_.end() ? 0 : running->second, group_id);
+  }
+  std::sort(order.begin(), order.end());
+  for (const auto& [running, group_id] : order) {
+    if (LeaseTo(id, worker, group_id, *groups_.at(group_id))) return;
+  }
+}
+
+GroupId Fleet::Open(TaskGroup group) {
+  const GroupId id = next_group_++;
+  groups_[id] = std::make_shared<Group>();
+  groups_[id]->spec = std::move(group);
   return id;
 }
 
-void Fleet::Withdraw(const std::string& task_id, const std::string& reason) {
-  const auto it = tasks_.find(task_id);
-  if (it == tasks_.end()) return;
-  const std::string worker_id = it->second.worker;
-  if (worker_id.empty()) {
-    queue_.erase(std::find(queue_.begin(), queue_.end(), task_id));
-    tasks_.erase(it);
+void Fleet::Queue(GroupId group_id, QueuedTask task) {
+  Group& group = *groups_.at(group_id);
+  if (!task.only_worker.empty()) {
+    group.pinned[task.only_worker].push_back(task.index);
     return;
   }
-  WorkerEntry& worker = workers_.at(worker_id);
-  it->second.request.on_lost = nullptr;
-  v1::CoordinatorMessage message;
-  message.mutable_cancel_task()->set_task_id(task_id);
-  message.mutable_cancel_task()->set_reason(reason);
-  worker.link->Send(message);
-  ReleaseTask(worker, {});
-  Dispatch();
+  if (task.again || !task.not_workers.empty()) {
+    group.again.push_back(std::move(task));
+    return;
+  }
+  if (group.is_fresh.size() <= task.index) group.is_fresh.resize(task.index + 1);
+  group.is_fresh[task.index] = true;
+  ++group.fresh_count;
+  group.fresh.push_back(task.index);
 }
 
-absl::Status Fleet::CheckLease(uint64_t session, const std::string& task_id, uint64_t epoch) const {
+void Fleet::Offer(GroupId group_id) {
+  const std::shared_ptr<Group> group = groups_.at(group_id);
+  if (!HasWaiting(*group)) return;
+  // Those that know the job come first, then those that did least so far: this spreads work and is
+  // the same in every run.
+  std::vector<std::tuple<bool, int64_t, std::string>> order;
+  for (const std::string& id : idle_) {
+    const WorkerEntry& worker = workers_.at(id);
+    if (!group->spec.pool->able().contains(id)) continue;
+    order.emplace_back(worker.last_job != group->spec.job, worker.view.tasks_completed(), id);
+  }
+  std::sort(order.begin(), order.end());
+  for (const auto& [stranger, completed, id] : order) {
+    if (static_cast<int>(group->leases.size()) >= group->width) return;
+    LeaseTo(id, workers_.at(id), group_id, *group);
+  }
+}
+
+void Fleet::SetWidth(GroupId group_id, int width) {
+  groups_.at(group_id)->width = width;
+  Offer(group_id);
+}
+
+bool Fleet::CouldDo(GroupId group_id, const QueuedTask& task) const {
+  const Group& group = *groups_.at(group_id);
+  const std::set<std::string>& able = group.spec.pool->able();
+  if (!task.only_worker.empty()) {
+    return able.contains(task.only_worker) && !task.not_workers.contains(task.only_worker);
+  }
+  return std::any_of(able.begin(), able.end(), [&](const std::string& id) {
+    return !task.not_workers.contains(id) && TakesAnyTaskOf(id, group);
+  });
+}
+
+bool Fleet::HasWorkerFor(GroupId group_id) const {
+  const Group& group = *groups_.at(group_id);
+  if (group.fresh_count > 0 && CouldDo(group_id, {})) return true;
+  const std::set<std::string>& able = group.spec.pool->able();
+  return std::any_of(group.pinned.begin(), group.pinned.end(),
+                     [&](const auto& pinned) { return able.contains(pinned.first); }) ||
+         std::any_of(group.again.begin(), group.again.end(),
+                     [&](const QueuedTask& task) { return CouldDo(group_id, task); });
+}
+
+void Fleet::Close(GroupId group_id, const std::string& reason) {
+  const auto it = groups_.find(group_id);
+  if (it == groups_.end()) return;
+  const std::shared_ptr<Group> group = std::move(it->second);
+  groups_.erase(it);
+  std::vector<std::string> freed;
+  for (const std::string& task_id : group->leases) {
+    const auto lease = leases_.find(task_id);
+    const std::string id = lease->second.worker;
+    WorkerEntry& worker = workers_.at(id);
+    if (--running_by_job_[lease->second.job] == 0) running_by_job_.erase(lease->second.job);
+    leases_.erase(lease);
+    worker.task_id.clear();
+    worker.view.clear_task();
+    worker.view.clear_job();
+    Refresh(worker);
+    v1::CoordinatorMessage message;
+    message.mutable_cancel_task()->set_task_id(task_id);
+    message.mutable_cancel_task()->set_reason(reason);
+    worker.link->Send(message);
+    freed.push_back(id);
+  }
+  for (const std::string& id : freed) OfferWorker(id);
+}
+
+absl::Status Fleet::CheckLease(const SessionKey& session, const std::string& task_id,
+                               const v1::Epoch& epoch) const {
   const auto worker = by_session_.find(session);
-  const auto task = tasks_.find(task_id);
-  if (worker != by_session_.end() && task != tasks_.end() &&
-      task->second.worker == worker->second && task->second.request.task.epoch() == epoch) {
+  const auto lease = leases_.find(task_id);
+  if (worker != by_session_.end() && lease != leases_.end() &&
+      lease->second.worker == worker->second && SameEpoch(lease->second.epoch, epoch)) {
     return absl::OkStatus();
   }
   return base::MakeError(absl::StatusCode::kAborted, "LEASE_EXPIRED",
-                         "expected a live lease on " + task_id + " with epoch " +
-                             std::to_string(epoch) +
-                             "; it ended (round closed, job ended, or given to another worker); "
-                             "discard the result and wait for the next task");
+                         "expected a live lease of the session that sends this; it ended (round "
+                         "closed, job ended, given to another worker, or of another life of the "
+                         "coordinator); discard the result and wait for the next task");
+}
+
+std::string Fleet::JobOf(const std::string& task_id) const {
+  const auto lease = leases_.find(task_id);
+  return lease == leases_.end() ? "" : lease->second.job;
 }
 
 void Fleet::Complete(const std::string& task_id) {
-  const auto it = tasks_.find(task_id);
-  if (it == tasks_.end() || it->second.worker.empty()) return;
-  it->second.request.on_lost = nullptr;
-  WorkerEntry& worker = workers_.at(it->second.worker);
-  worker.view.set_tasks_completed(worker.view.tasks_completed() + 1);
-  const v1::Task& task = it->second.request.task;
-  if (worker.last_job != task.job()) worker.last_trained.clear();
-  worker.last_job = task.job();
-  if (task.has_train()) worker.last_trained = task.participant();
-  ReleaseTask(worker, {});
-  Dispatch();
+  const auto it = leases_.find(task_id);
+  if (it == leases_.end()) return;
+  const Lease& lease = it->second;
+  const std::string id = lease.worker;
+  WorkerEntry& worker = workers_.at(id);
+  if (worker.last_job != lease.job) worker.last_trained.clear();
+  worker.last_job = lease.job;
+  if (lease.trains) worker.last_trained = lease.participant;
+  const GroupId group_id = lease.group;
+  Release(worker, nullptr);
+  OfferWorker(id);
+  OfferIfOpen(group_id);
 }
+
+void Fleet::CountResult(GroupId group_id, const std::string& worker_id, bool good) {
+  const auto worker = workers_.find(worker_id);
+  if (worker == workers_.end()) return;
+  v1::Worker& view = worker->second.view;
+  if (good) {
+    view.set_tasks_completed(view.tasks_completed() + 1);
+    groups_.at(group_id)->strikes.erase(worker_id);
+  } else {
+    view.set_tasks_failed(view.tasks_failed() + 1);
+    ++groups_.at(group_id)->strikes[worker_id];
+  }
+}
+
+// -- time --
 
 void Fleet::Tick() {
   const absl::Duration now = clock_.Elapsed();
+  while (!losses_.empty() && now - losses_.front() > kRememberLosses) losses_.pop_front();
   std::vector<std::string> silent;
   for (const auto& [id, worker] : workers_) {
     if (worker.link != nullptr && now - worker.last_seen > limits_.heartbeat_timeout) {
@@ -220,9 +508,9 @@ void Fleet::Tick() {
   }
 }
 
-bool Fleet::IsIdle(const WorkerEntry& worker) {
-  return worker.link != nullptr && worker.task_id.empty() &&
-         worker.view.state() == v1::Worker::STATE_ACTIVE;
+int Fleet::LostBetween(absl::Duration from, absl::Duration to) const {
+  return static_cast<int>(std::count_if(losses_.begin(), losses_.end(),
+                                        [&](absl::Duration at) { return at >= from && at <= to; }));
 }
 
 void Fleet::CloseAll() {
@@ -233,78 +521,7 @@ void Fleet::CloseAll() {
   }
 }
 
-bool Fleet::CanDo(const std::string& id, const WorkerEntry& worker,
-                  const TaskRequest& request) const {
-  return IsIdle(worker) && (request.only_worker.empty() || request.only_worker == id) &&
-         !request.not_workers.contains(id) && OffersData(worker.view, request.needs) &&
-         HasBudget(worker.view, request.needs);
-}
-
-int Fleet::Familiarity(const WorkerEntry& worker, const v1::Task& task) {
-  if (worker.last_job != task.job()) return 0;
-  return worker.last_trained == task.participant() ? 2 : 1;
-}
-
-Fleet::WorkerEntry* Fleet::PickWorker(const TaskRequest& request) {
-  // Among equals the one that did least so far: spreads work and is the same in every run.
-  const auto rank = [&request](const WorkerEntry& worker) {
-    return std::pair(-Familiarity(worker, request.task), worker.view.tasks_completed());
-  };
-  WorkerEntry* best = nullptr;
-  for (auto& [id, worker] : workers_) {
-    if (!CanDo(id, worker, request)) continue;
-    if (best == nullptr || rank(worker) < rank(*best)) best = &worker;
-  }
-  return best;
-}
-
-void Fleet::Lease(const std::string& task_id, TaskEntry& entry, WorkerEntry& worker) {
-  const std::string worker_id = worker.view.name().substr(sizeof("workers/") - 1);
-  entry.worker = worker_id;
-  entry.request.task.set_epoch(next_epoch_++);
-  worker.task_id = task_id;
-  worker.view.set_task(task_id);
-  worker.view.set_job(entry.request.task.job());
-  ++running_by_job_[entry.request.task.job()];
-  v1::CoordinatorMessage message;
-  *message.mutable_task() = entry.request.task;
-  worker.link->Send(message);
-  if (entry.request.on_leased) entry.request.on_leased(worker_id);
-}
-
-void Fleet::Dispatch() {
-  // Most calls find everybody busy, and the queue may be long.
-  while (std::any_of(workers_.begin(), workers_.end(),
-                     [](const auto& entry) { return IsIdle(entry.second); })) {
-    std::string chosen;
-    WorkerEntry* chosen_worker = nullptr;
-    int fewest = 0;
-    for (const std::string& id : queue_) {
-      TaskRequest& request = tasks_.at(id).request;
-      const int running = running_by_job_[request.task.job()];
-      if (!chosen.empty() && running >= fewest) continue;
-      WorkerEntry* worker = PickWorker(request);
-      if (worker == nullptr) continue;
-      chosen = id;
-      chosen_worker = worker;
-      fewest = running;
-    }
-    if (chosen.empty()) return;
-    queue_.erase(std::find(queue_.begin(), queue_.end(), chosen));
-    Lease(chosen, tasks_.at(chosen), *chosen_worker);
-  }
-}
-
-std::vector<std::string> Fleet::WorkersWith(const Requirements& needs) const {
-  std::vector<std::string> ids;
-  for (const auto& [id, worker] : workers_) {
-    if (worker.link != nullptr && worker.view.state() == v1::Worker::STATE_ACTIVE &&
-        OffersData(worker.view, needs) && HasBudget(worker.view, needs)) {
-      ids.push_back(id);
-    }
-  }
-  return ids;
-}
+// -- views --
 
 std::set<std::string> Fleet::Datasets() const {
   std::set<std::string> names;
@@ -321,15 +538,18 @@ std::vector<v1::Worker> Fleet::List() const {
   return views;
 }
 
+const v1::Worker* Fleet::Find(const std::string& worker) const {
+  const auto it = workers_.find(worker);
+  return it == workers_.end() ? nullptr : &it->second.view;
+}
+
 std::map<v1::Worker::State, int> Fleet::CountByState() const {
   std::map<v1::Worker::State, int> counts;
   for (const auto& [id, worker] : workers_) ++counts[worker.view.state()];
   return counts;
 }
 
-size_t Fleet::active() const { return WorkersWith({}).size(); }
-
-std::string Fleet::worker_of(uint64_t session) const {
+std::string Fleet::worker_of(const SessionKey& session) const {
   const auto it = by_session_.find(session);
   return it == by_session_.end() ? "" : it->second;
 }

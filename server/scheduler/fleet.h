@@ -1,23 +1,30 @@
 // Fleet: the workers that are connected, and the leases they hold.
 //
-// Jobs ask for tasks; the fleet gives each to an idle worker that can do it, tells the owner when a
-// lease begins, and when it is lost (worker gone, silent, or failed). One worker does one task at a
-// time. Jobs take turns: the next free worker goes to the job with the fewest running tasks. Of the
-// workers that are free a task goes to the one that trained its participant last, else to one that
-// had the same job, since these have its data and its model at hand.
+// A step of a job opens a group of tasks and queues its participants' tasks in it. The fleet gives
+// each to an idle worker that can do it, tells the owner when a lease begins, and when it is lost
+// (worker gone, silent, or failed). One worker does one task at a time. Jobs take turns: a free
+// worker goes to the job with the fewest running tasks. Of a job's tasks a worker gets the one of
+// the participant that it trained last, else those that were lost or failed elsewhere, else the
+// oldest.
 //
+// Dispatch:    between two calls no idle worker could be given any task that waits. So a worker
+//              that becomes idle is compared with the groups, a group that has something new with
+//              the idle workers, and nothing ever looks through all tasks that wait.
+// Memory:      a task that waits is an index; the task itself is made when it is leased.
 // Threading:   lives on the core executor; no locks.
 // Time:        Tick() must be called regularly; silence is measured on the injected clock's
 //              Elapsed().
-// Fencing:     every lease has an epoch that never repeats; messages that carry another
-// one are stale.
+// Fencing:     sessions are 128 random bits; every lease has an epoch that never repeats, not even
+//              in another life of the coordinator. Messages that carry others are stale.
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -25,12 +32,16 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
+#include "common/base/entropy.h"
 #include "common/base/limits.h"
 #include "espalier/v1/cluster.pb.h"
 #include "espalier/v1/worker.pb.h"
-#include "server/scheduler/requirements.h"
+#include "server/scheduler/worker_pool.h"
 
 namespace espalier::server::scheduler {
+
+// A secret that identifies one registration of a worker. It is never printed.
+using SessionKey = std::string;
 
 // The stream to one worker. Implemented by the API layer and by tests.
 class WorkerLink {
@@ -45,44 +56,77 @@ class WorkerLink {
 struct TaskLoss {
   bool failed = false;  // the worker reported an error; else it vanished
   std::string worker;
+  bool proven = false;  // the worker has completed a task in this life of the coordinator
   std::string reason;
   std::string message;
 };
 
-// One task a job wants done.
-struct TaskRequest {
-  v1::Task task;                      // complete but for task_id and epoch
-  std::string only_worker;            // "" = any
-  std::set<std::string> not_workers;  // those that failed at it before
-  Requirements needs;
-  std::function<void(const std::string& worker)> on_leased;
-  std::function<void(const TaskLoss&)> on_lost;
+// The tasks of one step. Indices are the owner's.
+struct TaskGroup {
+  std::string job;
+  std::shared_ptr<WorkerPool> pool;
+  // The task, complete but for id and epoch.
+  std::function<v1::Task(size_t index)> make_task;
+  // The index of the participant of that name, if there is one.
+  std::function<std::optional<size_t>(const std::string& participant)> find;
+  std::function<void(size_t index, const v1::Task& task, const std::string& worker)> on_leased;
+  std::function<void(size_t index, const TaskLoss& loss)> on_lost;
+};
+using GroupId = uint64_t;
+
+// One task that waits.
+struct QueuedTask {
+  size_t index = 0;
+  std::string only_worker = {};            // "" = any
+  std::set<std::string> not_workers = {};  // those that failed at it before
+  // It was lost or failed before. It goes to the best of the workers that could do it: proven ones
+  // before others, and those that did not vanish with it before those that did. It waits for them.
+  bool again = false;
+  std::set<std::string> vanished_workers = {};
 };
 
 class Fleet {
  public:
-  Fleet(const base::Clock& clock, const base::Limits& limits) : clock_(clock), limits_(limits) {}
+  // `incarnation` tells the lives of coordinators apart.
+  Fleet(const base::Clock& clock, const base::Limits& limits, base::Entropy& entropy);
 
   // -- workers --
   // A worker says hello. Replies with Welcome on the link. A worker of the same id that is silent
   // or gone is replaced; one that is alive makes this AlreadyExists. Errors: InvalidArgument (bad
-  // id), FailedPrecondition PROTOCOL_MISMATCH, AlreadyExists WORKER_EXISTS,
-  //         ResourceExhausted TOO_MANY_WORKERS.
-  absl::StatusOr<uint64_t> Register(const v1::Register& hello, std::shared_ptr<WorkerLink> link);
-  void Heartbeat(uint64_t session, const v1::Heartbeat& heartbeat);
-  void TaskFailed(uint64_t session, const v1::TaskFailed& failure);
-  void Drain(uint64_t session);
-  void Disconnected(uint64_t session);
+  // id, or what worker_words.h refuses), FailedPrecondition PROTOCOL_MISMATCH, AlreadyExists
+  // WORKER_EXISTS, ResourceExhausted TOO_MANY_WORKERS.
+  absl::StatusOr<SessionKey> Register(const v1::Register& hello, std::shared_ptr<WorkerLink> link);
+  void Heartbeat(const SessionKey& session, const v1::Heartbeat& heartbeat);
+  void TaskFailed(const SessionKey& session, const v1::TaskFailed& failure);
+  void Drain(const SessionKey& session);
+  void Disconnected(const SessionKey& session);
 
   // -- jobs --
-  // Queues a task; returns its id.
-  std::string Request(TaskRequest request);
-  // Withdraws a task: from the queue, or from its worker, whose callbacks are not called any more.
-  void Withdraw(const std::string& task_id, const std::string& reason);
-  // The lease of a task that is being submitted. Errors: NotFound / Aborted LEASE_EXPIRED.
-  absl::Status CheckLease(uint64_t session, const std::string& task_id, uint64_t epoch) const;
-  // The result was accepted: the worker is free again.
+  // A pool that is kept up to date for as long as somebody holds it.
+  std::shared_ptr<WorkerPool> MakePool(Requirements needs);
+  GroupId Open(TaskGroup group);
+  // Adds a task that waits. Offer() must follow.
+  void Queue(GroupId group, QueuedTask task);
+  // Gives the group's waiting tasks to idle workers.
+  void Offer(GroupId group);
+  // At most so many of the group's tasks are leased at a time; those that are stay. Offers.
+  void SetWidth(GroupId group, int width);
+  // Whether a connected worker could do one of the tasks that wait.
+  bool HasWorkerFor(GroupId group) const;
+  // Whether a connected worker of the group's pool could still be given this task.
+  bool CouldDo(GroupId group, const QueuedTask& task) const;
+  // Withdraws all tasks of the group; its callbacks are not called any more.
+  void Close(GroupId group, const std::string& reason);
+
+  // The lease of a task that is being submitted. Errors: Aborted LEASE_EXPIRED.
+  absl::Status CheckLease(const SessionKey& session, const std::string& task_id,
+                          const v1::Epoch& epoch) const;
+  // The job of a leased task; "" when it is not leased.
+  std::string JobOf(const std::string& task_id) const;
+  // The result has arrived: the worker is free again.
   void Complete(const std::string& task_id);
+  // The result of one of the group's tasks, which this worker completed, was good, or refused.
+  void CountResult(GroupId group, const std::string& worker, bool good);
 
   // Expires silent workers.
   void Tick();
@@ -90,24 +134,27 @@ class Fleet {
   void CloseAll();
 
   // -- views --
-  // Ids of active workers that have what is needed.
-  std::vector<std::string> WorkersWith(const Requirements& needs) const;
   std::set<std::string> Datasets() const;
   std::vector<v1::Worker> List() const;
-  size_t active() const;
+  // Null when there is no worker of that id.
+  const v1::Worker* Find(const std::string& worker) const;
+  size_t active() const { return everyone_->able().size(); }
   std::map<v1::Worker::State, int> CountByState() const;
-  bool known_session(uint64_t session) const { return by_session_.contains(session); }
-  std::string worker_of(uint64_t session) const;
+  bool known_session(const SessionKey& session) const { return by_session_.contains(session); }
+  std::string worker_of(const SessionKey& session) const;
+  // Workers whose sessions ended between the two times, both included; of the last minute.
+  int LostBetween(absl::Duration from, absl::Duration to) const;
+  uint64_t incarnation() const { return incarnation_; }
   uint64_t lease_expirations() const { return lease_expirations_; }
   uint64_t reconnects() const { return reconnects_; }
 
   // Called when a session ends, so that its transfers can be ended too; set once.
-  std::function<void(uint64_t session)> on_session_lost;
+  std::function<void(const SessionKey& session)> on_session_lost;
 
  private:
   struct WorkerEntry {
     v1::Worker view;
-    uint64_t session = 0;
+    SessionKey session;
     std::shared_ptr<WorkerLink> link;  // null when LOST
     absl::Duration last_seen;
     std::string task_id;
@@ -115,29 +162,65 @@ class Fleet {
     std::string last_job;
     std::string last_trained;  // participant of that job
   };
-  struct TaskEntry {
-    TaskRequest request;
-    std::string worker;  // "" while queued
+  struct Lease {
+    GroupId group = 0;
+    size_t index = 0;
+    std::string worker;
+    v1::Epoch epoch;
+    std::string job;
+    std::string participant;
+    bool trains = false;
+  };
+  struct Group {
+    TaskGroup spec;
+    int width = std::numeric_limits<int>::max();
+    std::set<std::string> leases;  // task ids
+    std::deque<size_t> fresh;      // may still name tasks that were taken out of turn
+    std::vector<bool> is_fresh;    // by index
+    size_t fresh_count = 0;
+    std::map<std::string, std::deque<size_t>> pinned;  // by the only worker that can
+    std::vector<QueuedTask> again;
+    std::map<std::string, int> strikes;  // failures of a worker since it completed one of the tasks
   };
 
-  WorkerEntry* FindBySession(uint64_t session);
-  static bool IsIdle(const WorkerEntry& worker);
-  bool CanDo(const std::string& id, const WorkerEntry& worker, const TaskRequest& request) const;
-  static int Familiarity(const WorkerEntry& worker, const v1::Task& task);
-  WorkerEntry* PickWorker(const TaskRequest& request);
-  void Lease(const std::string& task_id, TaskEntry& entry, WorkerEntry& worker);
-  void Dispatch();
+  static std::string IdOf(const WorkerEntry& worker);
+  static bool IsProven(const WorkerEntry& worker) { return worker.view.tasks_completed() > 0; }
+  WorkerEntry* FindBySession(const SessionKey& session);
+  bool IsIdle(const WorkerEntry& worker) const;
+  // State, data sets or budgets changed.
+  void Refresh(const WorkerEntry& worker);
+  void ForgetLostWorkers();
+
+  static bool HasWaiting(const Group& group);
+  bool TakesAnyTaskOf(const std::string& worker, const Group& group) const;
+  // How far a worker is trusted with a task that was lost or failed before.
+  int Trust(const std::string& worker, const QueuedTask& task) const;
+  bool MayTake(const std::string& worker, const Group& group, const QueuedTask& task) const;
+  // Takes the task of the group out that this idle worker should do next.
+  std::optional<size_t> Take(const std::string& id, const WorkerEntry& worker, Group& group);
+  static std::optional<size_t> TakeFresh(const WorkerEntry& worker, Group& group);
+  // Gives an idle worker a task.
+  void OfferWorker(const std::string& id);
+  bool LeaseTo(const std::string& id, WorkerEntry& worker, GroupId group_id, Group& group);
   void Lose(WorkerEntry& worker, const std::string& reason, const std::string& message);
-  void ReleaseTask(WorkerEntry& worker, const TaskLoss& loss);
+  // Ends the lease of a worker that has one, and tells its owner of the loss, if there is one.
+  void Release(WorkerEntry& worker, const TaskLoss* loss);
+  void OfferIfOpen(GroupId group_id);
 
   const base::Clock& clock_;
   const base::Limits limits_;
+  base::Entropy& entropy_;
+  const uint64_t incarnation_;
   std::map<std::string, WorkerEntry> workers_;
-  std::map<uint64_t, std::string> by_session_;
-  std::map<std::string, TaskEntry> tasks_;
-  std::deque<std::string> queue_;
+  std::map<SessionKey, std::string> by_session_;
+  std::set<std::string> idle_;
+  std::vector<std::weak_ptr<WorkerPool>> pools_;
+  std::shared_ptr<WorkerPool> everyone_;
+  std::map<GroupId, std::shared_ptr<Group>> groups_;
+  std::map<std::string, Lease> leases_;  // by task id
   std::map<std::string, int> running_by_job_;
-  uint64_t next_session_ = 1;
+  std::deque<absl::Duration> losses_;  // of the last minute
+  GroupId next_group_ = 1;
   uint64_t next_task_ = 1;
   uint64_t next_epoch_ = 1;
   uint64_t lease_expirations_ = 0;

@@ -5,26 +5,32 @@
 namespace espalier::server::scheduler {
 namespace {
 
-const v1::DatasetInfo* Find(const v1::Worker& worker, const std::string& dataset) {
+constexpr double kMostBytes = 0x1p60;
+
+// Examples stay bytes where their files hold bytes; a label is an int32.
+int64_t MemoryOf(const v1::DatasetInfo& info) {
+  const bool bytes = info.format() == "idx" || info.format() == "cifar10";
+  const double example = static_cast<double>(info.features()) * (bytes ? 1 : 4) + 4;
+  const double all =
+      (static_cast<double>(info.train_examples()) + static_cast<double>(info.test_examples())) *
+      example;
+  // A worker's own numbers may be anything; their product need not fit an integer.
+  return static_cast<int64_t>(std::min(all, kMostBytes));
+}
+
+}  // namespace
+
+const v1::DatasetInfo* FindDataset(const v1::Worker& worker, const std::string& dataset) {
   const auto& datasets = worker.datasets();
   const auto it = std::find_if(datasets.begin(), datasets.end(),
                                [&](const auto& info) { return info.name() == dataset; });
   return it == datasets.end() ? nullptr : &*it;
 }
 
-// Examples stay bytes where their files hold bytes; a label is an int32.
-int64_t MemoryOf(const v1::DatasetInfo& info) {
-  const bool bytes = info.format() == "idx" || info.format() == "cifar10";
-  const int64_t example = info.features() * (bytes ? 1 : 4) + 4;
-  return (info.train_examples() + info.test_examples()) * example;
-}
-
-}  // namespace
-
 Demand DemandOn(const v1::Worker& worker, const Requirements& needs) {
   Demand demand{.memory_bytes = needs.memory_bytes};
   auto examples = static_cast<double>(needs.examples);
-  if (const v1::DatasetInfo* info = Find(worker, needs.dataset); info != nullptr) {
+  if (const v1::DatasetInfo* info = FindDataset(worker, needs.dataset); info != nullptr) {
     demand.memory_bytes += MemoryOf(*info);
     int64_t train = info->train_examples();
     if (needs.train_limit > 0) train = std::min(train, needs.train_limit);
@@ -35,7 +41,9 @@ Demand DemandOn(const v1::Worker& worker, const Requirements& needs) {
 }
 
 bool OffersData(const v1::Worker& worker, const Requirements& needs) {
-  return needs.dataset.empty() || Find(worker, needs.dataset) != nullptr;
+  if (needs.dataset.empty()) return true;
+  const v1::DatasetInfo* info = FindDataset(worker, needs.dataset);
+  return info != nullptr && (!needs.fits || needs.fits(*info));
 }
 
 bool HasBudget(const v1::Worker& worker, const Requirements& needs) {

@@ -4,6 +4,7 @@
 // Threading:   pure functions.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "espalier/v1/cluster.pb.h"
@@ -11,7 +12,9 @@
 namespace espalier::server::scheduler {
 
 struct Requirements {
-  std::string dataset;           // "" = none
+  std::string dataset;  // "" = none
+  // Whether the job can be done on the data set as a worker describes it. Absent: on any.
+  std::function<bool(const v1::DatasetInfo&)> fits = {};
   int64_t memory_bytes = 0;      // beside the data set; 0 = not known
   double flops_per_example = 0;  // of training
   int64_t examples = 0;          // that one task trains on, or, where that depends on the data:
@@ -26,7 +29,10 @@ struct Demand {
 };
 Demand DemandOn(const v1::Worker& worker, const Requirements& needs);
 
+// Has the data set, in a form that fits.
 bool OffersData(const v1::Worker& worker, const Requirements& needs);
+// The worker's description of a data set; null when it has none of that name.
+const v1::DatasetInfo* FindDataset(const v1::Worker& worker, const std::string& dataset);
 // Within the budgets that the worker declared.
 bool HasBudget(const v1::Worker& worker, const Requirements& needs);
 

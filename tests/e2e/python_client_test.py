@@ -232,8 +232,8 @@ class PythonClientTest(unittest.TestCase):
         header = worker.PartialHeader(
             task_id="task-1",
             update_id="x",
-            session=12345,
-            epoch=1,
+            session=b"guessed",
+            epoch=worker.Epoch(incarnation=1, counter=1),
             body_bytes=1 << 60,
             values_count=1 << 58,
         )
@@ -250,7 +250,7 @@ class PythonClientTest(unittest.TestCase):
         )
         self.assertTrue(self.detail(refused.exception).reason)
         with self.assertRaises(grpc.RpcError) as refused:
-            list(stub.Fetch(worker.FetchRequest(session=12345, digest="00"), timeout=DEADLINE_S))
+            list(stub.Fetch(worker.FetchRequest(session=b"guessed", digest="00"), timeout=DEADLINE_S))
         self.assertTrue(self.detail(refused.exception).reason)
 
     def reflected(self, address):

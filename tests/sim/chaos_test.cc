@@ -52,8 +52,11 @@ class Chaos {
       }
     }
     for (const Pending& late : late_) Submit(late);
-    sim_.Tick();
-    sim_.Run(name_);
+    // Tasks that were lost again and again wait a while before they are tried once more.
+    for (int i = 0; i < 1000 && sim_.State(name_) == v1::Job::STATE_RUNNING; ++i) {
+      sim_.Tick();
+      sim_.Run(name_);
+    }
   }
 
   const Simulation& sim() const { return sim_; }
@@ -105,8 +108,8 @@ class Chaos {
   }
 
   void Submit(const Pending& pending) {
-    const bool current =
-        pending.worker->busy() && pending.worker->task().epoch() == pending.update.header.epoch();
+    const bool current = pending.worker->busy() && pending.worker->task().epoch().counter() ==
+                                                       pending.update.header.epoch().counter();
     const v1::Task task = current ? pending.worker->task() : v1::Task();
     const auto answer = pending.worker->Send(pending.update);
     sim_.Settle();

@@ -111,7 +111,7 @@ TEST(CreateSimTest, DataSetOfALostWorkerDoesNotCount) {
 
 // A worker that declares budgets; `train_examples` are those of the data set "toy".
 void AddWithBudgets(Simulation& sim, const std::string& id, int64_t memory_bytes, double flops,
-                    int64_t train_examples = 100) {
+                    int64_t train_examples = 160) {
   FakeWorker& worker = sim.Add(id);
   worker.Vanish();
   worker.dataset(0).set_train_examples(train_examples);

@@ -100,11 +100,12 @@ TEST(DeadlineSimTest, ProceedDoesNotWaitForTheDeadlineWhenNothingMoreCanCome) {
   Simulation sim;
   sim.AddWorkers(4);
   v1::JobSpec spec = SpecWith(v1::Federation::QUORUM_POLICY_PROCEED);
-  spec.mutable_federation()->set_max_retries(0);
+  spec.mutable_data()->mutable_partition()->set_kind(v1::Partition::KIND_LOCAL);
+  spec.mutable_data()->mutable_partition()->clear_shards();
   const std::string name = sim.Start(spec);
   FinishTwoOfFour(sim);
-  sim.worker("w2").Vanish();
-  sim.worker("w3").Vanish();
+  sim.worker("w2").Fail("DATA_MISSING", "expected train.csv, found nothing");
+  sim.worker("w3").Fail("DATA_MISSING", "expected train.csv, found nothing");
   EXPECT_THAT(Decisions(sim, name), ElementsAre("proceed"));
   sim.Run(name);
   EXPECT_EQ(sim.Job(name).history(0).participants(), 2);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 
 #include "common/base/status.h"
@@ -83,6 +84,83 @@ TEST(FleetSimTest, JobStaysWithTheWorkersThatHaveItsModel) {
   EXPECT_THAT(sim.worker("w1").received(), testing::Not(IsEmpty()));
   EXPECT_THAT(sim.worker("w2").received(), IsEmpty());
   EXPECT_THAT(sim.worker("w3").received(), IsEmpty());
+}
+
+// Each of these tasks would once have been looked at anew for every other one.
+TEST(FleetSimTest, WideJobBesideAnIdleWorkerThatCannotDoItHoldsNobodyUp) {
+  Simulation sim;
+  sim.Add("elsewhere", {"clouds"});
+  sim.Add("busy");
+  v1::JobSpec wide = SmallSpec();
+  wide.mutable_data()->mutable_partition()->set_shards(100'000);
+  wide.mutable_federation()->set_rounds(1);
+  const std::string name = sim.Start(wide);
+  for (int i = 0; i < 2000; ++i) {
+    ASSERT_TRUE(sim.worker("busy").busy());
+    ASSERT_TRUE(sim.worker("busy").Finish()->status.ok());
+    EXPECT_FALSE(sim.worker("elsewhere").busy());
+  }
+  sim.Pass(absl::Seconds(30));
+  ASSERT_TRUE(sim.jobs.Cancel(name).ok());
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_CANCELLED);
+}
+
+TEST(FleetSimTest, WhatAWorkerSaysOfItselfHasLimits) {
+  Simulation sim;
+  FakeWorker& worker = sim.Add("w0");
+  const auto refused = [&](const std::function<void(v1::DatasetInfo&)>& lie) {
+    worker.Vanish();
+    const v1::DatasetInfo honest = worker.dataset(0);
+    lie(worker.dataset(0));
+    const absl::Status status = worker.Connect();
+    worker.dataset(0) = honest;
+    EXPECT_TRUE(worker.Connect().ok());
+    EXPECT_EQ(base::ReasonOf(status), "INVALID_REGISTRATION") << status;
+    EXPECT_LT(status.message().size(), 1000U);
+  };
+  refused([](v1::DatasetInfo& info) { info.set_name(std::string(1'000'000, 'x')); });
+  refused([](v1::DatasetInfo& info) { info.set_format(std::string(65, 'x')); });
+  refused([](v1::DatasetInfo& info) { info.set_features(-1); });
+  refused([](v1::DatasetInfo& info) { info.set_train_examples(int64_t{1} << 62); });
+}
+
+TEST(FleetSimTest, WordsOfAFailureAreCutAndItsReasonIsOneWord) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  const std::string name = sim.Start(SmallSpec());
+  sim.worker("w0").Fail("forged\nline\x1b[2J", std::string(4'000'000, 'x'));
+  const auto events = sim.Events(name, v1::JobEvent::kTaskReassigned);
+  ASSERT_THAT(events, SizeIs(1));
+  EXPECT_EQ(events[0].task_reassigned().reason(), "WORKER_FAILED");
+  EXPECT_LT(events[0].task_reassigned().message().size(), 5000U);
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+}
+
+TEST(FleetSimTest, OddDescriptionOfADataSetDoesNotBlockOthers) {
+  Simulation sim;
+  for (const char* id : {"a", "b", "c"}) {
+    FakeWorker& worker = sim.Add(id);
+    worker.Vanish();
+    worker.dataset(0).set_features(id == std::string("a") ? 63 : 8);
+    worker.dataset(0).set_classes(3);
+    ASSERT_TRUE(worker.Connect().ok());
+  }
+  const std::string name = sim.Start(SmallSpec());
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+  EXPECT_THAT(sim.worker("a").received(), IsEmpty());
+}
+
+TEST(FleetSimTest, WorkersThatAreGoneAreForgottenBeyondTheNewest) {
+  Simulation sim;
+  for (int i = 0; i < sim.limits.max_lost_workers + 50; ++i) {
+    sim.Add("w" + std::to_string(i)).Vanish();
+    sim.clock.Advance(absl::Milliseconds(1));
+  }
+  sim.Add("last");
+  EXPECT_THAT(sim.fleet.List(), SizeIs(sim.limits.max_lost_workers + 1));
+  EXPECT_EQ(sim.fleet.Find("w0"), nullptr);
 }
 
 TEST(FleetSimTest, CancelledJobGivesItsWorkersToTheOther) {
@@ -176,7 +254,7 @@ TEST(FleetSimTest, EpochsNeverRepeat) {
   sim.Run(name);
   std::vector<uint64_t> epochs;
   for (const FakeWorker* worker : sim.workers()) {
-    for (const v1::Task& task : worker->received()) epochs.push_back(task.epoch());
+    for (const v1::Task& task : worker->received()) epochs.push_back(task.epoch().counter());
   }
   std::sort(epochs.begin(), epochs.end());
   EXPECT_EQ(std::adjacent_find(epochs.begin(), epochs.end()), epochs.end());

@@ -8,6 +8,7 @@
 
 #include "common/base/status.h"
 #include "common/log/log.h"
+#include "server/pretrained/model_library.h"
 
 namespace espalier::test {
 namespace {
@@ -17,6 +18,11 @@ std::string NewDirectory() {
   static int next = 0;
   return testing::TempDir() + "espalier-sim-" + std::to_string(getpid()) + "-" +
          std::to_string(next++);
+}
+
+const std::string& Created(const std::string& folder) {
+  std::filesystem::create_directories(folder);
+  return folder;
 }
 
 v1::JobSpec Spec(int64_t inputs, int64_t hidden) {
@@ -43,10 +49,16 @@ v1::JobSpec SmallSpec() { return Spec(8, 6); }
 
 v1::JobSpec LargeSpec() { return Spec(1000, 200); }
 
-Simulation::Simulation()
-    : directory_(NewDirectory()),
-      checkpoints_(
-          server::checkpoint::CheckpointStore::Open(io::PosixFileSystem(), directory_).value()),
+Simulation::Simulation(uint64_t seed)
+    : entropy(seed),
+      directory_(NewDirectory()),
+      checkpoints_(server::checkpoint::CheckpointStore::Open(io::PosixFileSystem(),
+                                                             directory_ + "/checkpoints")
+                       .value()),
+      methods_(server::methods::MethodRegistry::Builtin(
+          std::make_shared<const server::pretrained::ModelLibrary>(
+              io::PosixFileSystem(), models_folder(), Created(directory_ + "/parts"),
+              *checkpoints_))),
       jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_}, methods_) {
   log::SetLevel("error");
 }
@@ -77,11 +89,16 @@ std::vector<FakeWorker*> Simulation::busy() {
   return all;
 }
 
-std::string Simulation::Start(const v1::JobSpec& spec) {
+absl::StatusOr<v1::Job> Simulation::Create(const v1::JobSpec& spec,
+                                           std::vector<config::Violation>& violations) {
   v1::CreateJobRequest request;
   *request.mutable_spec() = spec;
+  return jobs.Create(request, violations);
+}
+
+std::string Simulation::Start(const v1::JobSpec& spec) {
   std::vector<config::Violation> violations;
-  const auto job = jobs.Create(request, violations);
+  const auto job = Create(spec, violations);
   EXPECT_TRUE(job.ok()) << job.status();
   for (const auto& violation : violations) {
     ADD_FAILURE() << violation.field << ": " << violation.description;

@@ -20,6 +20,7 @@
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_worker.h"
 #include "tests/support/manual_executor.h"
+#include "tests/support/seeded_entropy.h"
 
 namespace espalier::test {
 
@@ -30,7 +31,8 @@ v1::JobSpec LargeSpec();
 
 class Simulation {
  public:
-  Simulation();
+  // `seed`: of what is random between two lives of a coordinator.
+  explicit Simulation(uint64_t seed = 1);
   ~Simulation();
 
   // Adds a worker and connects it.
@@ -41,6 +43,9 @@ class Simulation {
   // Connected workers that have a task.
   std::vector<FakeWorker*> busy();
 
+  // As the API does.
+  absl::StatusOr<v1::Job> Create(const v1::JobSpec& spec,
+                                 std::vector<config::Violation>& violations);
   // Accepts a job; the test fails when it is refused. Returns its name.
   std::string Start(const v1::JobSpec& spec);
   v1::Job Job(const std::string& name) const { return jobs.Get(name).value(); }
@@ -64,18 +69,22 @@ class Simulation {
   ManualExecutor core;
   ManualExecutor pool;
   base::Limits limits;
-  server::scheduler::Fleet fleet{clock, limits};
+  SeededEntropy entropy;
+  server::scheduler::Fleet fleet{clock, limits, entropy};
   server::round::BlobStore blobs;
 
  private:
-  std::string directory_;
+  const std::string directory_;
   std::unique_ptr<server::checkpoint::CheckpointStore> checkpoints_;
   metrics::Metrics metrics_{metrics::Role::kCoordinator};
-  server::methods::MethodRegistry methods_ = server::methods::MethodRegistry::Builtin();
+  server::methods::MethodRegistry methods_;
 
  public:
   server::jobs::JobManager jobs;
   server::checkpoint::CheckpointStore& checkpoints() { return *checkpoints_; }
+  const server::methods::MethodRegistry& methods() const { return methods_; }
+  // Where jobs find trained language models, each in a folder of its own.
+  std::string models_folder() const { return directory_ + "/models"; }
 
  private:
   std::map<std::string, std::unique_ptr<FakeWorker>> workers_;

@@ -4,7 +4,9 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
+#include <set>
 
 #include "common/base/status.h"
 #include "common/io/sha256.h"
@@ -100,6 +102,7 @@ TEST_F(UploadSimTest, InfinityFromEveryWorkerFailsTheJob) {
 TEST_F(UploadSimTest, NoExamplesIsRejected) {
   Update update = worker().Compute();
   update.header.set_examples(0);
+  update.header.set_correct(0);
   EXPECT_EQ(base::ReasonOf(worker().Send(update)->status), "NO_EXAMPLES");
   ExpectUnharmed();
 }
@@ -116,6 +119,52 @@ TEST_F(UploadSimTest, DuplicateIsAcknowledgedAndCountedOnce) {
   EXPECT_TRUE(worker().Send(update)->duplicate);  // still, after the job ended
 }
 
+TEST_F(UploadSimTest, OtherBytesUnderAnIdThatWasCountedAreRefusedAndTheFirstStand) {
+  const Update update = worker().Compute();
+  EXPECT_TRUE(worker().Send(update)->status.ok());
+  Update other = update;
+  Poison(other, 3.0F);
+  const auto answer = worker().Send(other);
+  EXPECT_EQ(answer->status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(base::ReasonOf(answer->status), "UPDATE_ID_REUSED");
+  // Also from another worker, and for another task.
+  FakeWorker& thief = sim_.worker("w1");
+  Update stolen = thief.Compute();
+  stolen.header.set_update_id(update.header.update_id());
+  EXPECT_EQ(base::ReasonOf(thief.Send(stolen)->status), "UPDATE_ID_REUSED");
+  ExpectUnharmed();
+}
+
+TEST_F(UploadSimTest, UpdateOfAFormerLifeIsRefused) {
+  const Update old = worker().Compute();
+  Simulation restarted(/*seed=*/2);
+  restarted.AddWorkers(2);
+  const std::string name = restarted.Start(SmallSpec());
+  FakeWorker& worker_again = restarted.worker("w0");
+  // The same job, task and number of lease as in the life before.
+  ASSERT_EQ(worker_again.task().task_id(), old.header.task_id());
+  ASSERT_EQ(worker_again.task().epoch().counter(), old.header.epoch().counter());
+  EXPECT_EQ(base::ReasonOf(worker_again.Send(old)->status), "LEASE_EXPIRED");
+  // Even if the worker has a session of this life by now.
+  Update mixed = old;
+  mixed.header.set_session(worker_again.session());
+  EXPECT_EQ(base::ReasonOf(worker_again.Send(mixed)->status), "LEASE_EXPIRED");
+  restarted.Run(name);
+  EXPECT_EQ(restarted.State(name), v1::Job::STATE_SUCCEEDED);
+}
+
+TEST_F(UploadSimTest, SessionsAre128BitsOfWhichNoneIsTheSame) {
+  std::set<std::string> sessions;
+  for (int i = 0; i < 100; ++i) {
+    worker().Vanish();
+    ASSERT_TRUE(worker().Connect().ok());
+    EXPECT_EQ(worker().session().size(), 16U);
+    sessions.insert(worker().session());
+  }
+  EXPECT_EQ(sessions.size(), 100U);
+  ExpectUnharmed();
+}
+
 TEST_F(UploadSimTest, TwoCopiesAtOnceAreCountedOnce) {
   const Update update = worker().Compute();
   EXPECT_FALSE(sim_.jobs.Admit(update.header).value());  // the copy's header is there already
@@ -130,7 +179,7 @@ TEST_F(UploadSimTest, TwoCopiesAtOnceAreCountedOnce) {
 
 TEST_F(UploadSimTest, StaleEpochIsRefused) {
   Update update = worker().Compute();
-  update.header.set_epoch(update.header.epoch() - 1);
+  update.header.mutable_epoch()->set_counter(update.header.epoch().counter() - 1);
   ExpectRefused(update, absl::StatusCode::kAborted, "LEASE_EXPIRED");
 }
 
@@ -138,6 +187,63 @@ TEST_F(UploadSimTest, SessionOfAnotherWorkerIsRefused) {
   Update update = worker().Compute();
   update.header.set_session(sim_.worker("w1").session());
   ExpectRefused(update, absl::StatusCode::kAborted, "LEASE_EXPIRED");
+}
+
+TEST_F(UploadSimTest, ClaimsThatCannotBeTrueAreRefused) {
+  using Lie = std::function<void(v1::PartialHeader&)>;
+  const std::vector<std::pair<std::string, Lie>> lies = {
+      {"INVALID_UPDATE_ID", [](auto& header) { header.set_update_id(std::string(65, 'x')); }},
+      {"INVALID_UPDATE_ID", [](auto& header) { header.clear_update_id(); }},
+      {"EXAMPLES_OUT_OF_RANGE", [](auto& header) { header.set_examples(-1); }},
+      {"EXAMPLES_OUT_OF_RANGE", [](auto& header) { header.set_examples(int64_t{1} << 40); }},
+      {"CLAIM_OUT_OF_RANGE", [](auto& header) { header.set_loss_sum(1e300); }},
+      {"CLAIM_OUT_OF_RANGE", [](auto& header) { header.set_loss_sum(-1e300); }},
+      {"CLAIM_OUT_OF_RANGE", [](auto& header) { header.set_loss_sum(std::nan("")); }},
+      {"CLAIM_OUT_OF_RANGE", [](auto& header) { header.set_correct(header.examples() + 1); }},
+      {"CLAIM_OUT_OF_RANGE", [](auto& header) { header.set_correct(-1); }},
+      {"CLAIM_OUT_OF_RANGE", [](auto& header) { header.set_peak_memory_bytes(-1); }},
+      {"CLAIM_OUT_OF_RANGE", [](auto& header) { header.add_metric_sums()->set_value(1e9); }},
+      {"CLAIM_OUT_OF_RANGE", [](auto& header) { header.add_metric_sums()->set_value(-1); }},
+      {"CLAIM_OUT_OF_RANGE",
+       [](auto& header) { header.add_metric_sums()->set_name(std::string(100, 'x')); }},
+      {"CLAIM_OUT_OF_RANGE",
+       [](auto& header) {
+         for (int i = 0; i < 2000; ++i) header.add_metric_sums();
+       }},
+      {"CLAIM_OUT_OF_RANGE", [](auto& header) { header.add_recommended(); }},
+  };
+  for (const auto& [reason, lie] : lies) {
+    Update update = worker().Compute();
+    lie(update.header);
+    const auto answer = worker().Send(update);
+    EXPECT_EQ(answer->status.code(), absl::StatusCode::kInvalidArgument) << answer->status;
+    EXPECT_EQ(base::ReasonOf(answer->status), reason) << answer->status;
+    EXPECT_TRUE(worker().busy());
+  }
+  ExpectUnharmed();
+}
+
+// A worker of two claims more examples than the shard can hold.
+TEST(UploadClaimsSimTest, ExamplesAreBoundedByWhatTheShardHolds) {
+  Simulation sim;
+  for (const char* id : {"w0", "w1", "liar"}) {
+    FakeWorker& worker = sim.Add(id);
+    worker.Vanish();
+    worker.dataset(0).set_train_examples(id == std::string("liar") ? int64_t{1} << 40 : 160);
+    worker.dataset(0).set_test_examples(40);
+    worker.dataset(0).set_features(8);
+    ASSERT_TRUE(worker.Connect().ok());
+  }
+  const std::string name = sim.Start(SmallSpec());
+  FakeWorker& liar = sim.worker("liar");
+  ASSERT_TRUE(liar.busy());
+  Update update = liar.Compute();
+  update.header.set_examples(41);
+  EXPECT_EQ(base::ReasonOf(liar.Send(update)->status), "EXAMPLES_OUT_OF_RANGE");
+  update.header.set_examples(40);
+  EXPECT_TRUE(liar.Send(update)->status.ok());
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
 }
 
 TEST_F(UploadSimTest, UnknownTaskIsRefused) {

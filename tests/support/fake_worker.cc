@@ -70,7 +70,7 @@ void FakeWorker::Drain() { fleet_.Drain(session_); }
 void FakeWorker::Fail(const std::string& reason, const std::string& message) {
   v1::TaskFailed failure;
   failure.set_task_id(task().task_id());
-  failure.set_epoch(task().epoch());
+  *failure.mutable_epoch() = task().epoch();
   failure.set_reason(reason);
   failure.set_message(message);
   link_->task.reset();
@@ -82,8 +82,8 @@ std::string FakeWorker::Fetch(const v1::BlobRef& ref) {
   if (data.empty()) {
     const auto blob = blobs_.Get(ref.digest(), task().job());
     ESPALIER_CHECK(blob != nullptr, "a task names a blob that is gone");
-    blob->Charge(static_cast<int64_t>(blob->data.size()));
-    data = blob->data;
+    data = std::string(blob->bytes());
+    blob->Charge(static_cast<int64_t>(data.size()));
   }
   ESPALIER_CHECK(io::Sha256Hex(data) == ref.digest(), "a blob has another digest");
   return data;
@@ -125,14 +125,14 @@ Update FakeWorker::Compute() {
   Update update;
   v1::PartialHeader& header = update.header;
   header.set_task_id(task().task_id());
-  header.set_update_id(id_ + "-" + std::to_string(session_) + "-" + std::to_string(++updates_));
-  header.set_session(session_);
-  header.set_epoch(task().epoch());
+  *header.mutable_epoch() = task().epoch();
   header.set_topology_hash(task().model().topology_hash());
   header.set_examples(10 * (task().shard() + 1));
   header.set_loss_sum(0.1 * static_cast<double>(header.examples()));
   header.set_correct(header.examples() / 2);
   if (task().has_recommend()) {
+    header.set_examples(1);
+    header.set_correct(0);
     for (int32_t i = 0; i < task().recommend().k(); ++i) {
       v1::RecommendedItem& item = *header.add_recommended();
       item.set_item("item-" + std::to_string(i) + "-for-" + task().recommend().user());
@@ -143,9 +143,16 @@ Update FakeWorker::Compute() {
     header.set_values_count(values.size());
     update.body = std::string(wire::ValuesAsBytes(values));
   }
+  Complete(update);
+  return update;
+}
+
+void FakeWorker::Complete(Update& update) {
+  v1::PartialHeader& header = update.header;
+  header.set_update_id(id_ + "-" + std::to_string(++updates_));
+  header.set_session(session_);
   header.set_body_bytes(update.body.size());
   header.set_body_sha256(io::Sha256Hex(update.body));
-  return update;
 }
 
 std::shared_ptr<Answer> FakeWorker::Send(const Update& update) {

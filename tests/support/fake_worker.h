@@ -36,6 +36,7 @@ struct Answer {
 
 class FakeWorker {
  public:
+  virtual ~FakeWorker() = default;
   FakeWorker(std::string id, std::vector<std::string> datasets, server::scheduler::Fleet& fleet,
              server::jobs::JobManager& jobs, server::round::BlobStore& blobs);
 
@@ -46,7 +47,7 @@ class FakeWorker {
   void Drain();
 
   // The result of the present task, ready to be sent.
-  Update Compute();
+  virtual Update Compute();
   // A refused update leaves the task with the worker.
   std::shared_ptr<Answer> Send(const Update& update);
   // Computes and sends.
@@ -57,7 +58,7 @@ class FakeWorker {
   bool connected() const { return link_ != nullptr && !link_->closed; }
   bool busy() const { return connected() && link_->task.has_value(); }
   const v1::Task& task() const { return *link_->task; }
-  uint64_t session() const { return session_; }
+  const server::scheduler::SessionKey& session() const { return session_; }
   // Over all connections.
   const std::vector<v1::Task>& received() const { return received_; }
   const std::vector<v1::CancelTask>& cancelled() const { return cancelled_; }
@@ -65,10 +66,17 @@ class FakeWorker {
   absl::Status close_status() const { return link_->close_status; }
   v1::DatasetInfo& dataset(int index) { return datasets_[index]; }
   // What the next Connect() declares.
+  void SetDatasets(std::vector<v1::DatasetInfo> datasets) { datasets_ = std::move(datasets); }
+  // What the next Connect() declares.
   void SetBudgets(int64_t memory_bytes, double flops) {
     memory_budget_bytes_ = memory_bytes;
     flops_budget_ = flops;
   }
+
+ protected:
+  // Its identity, and the digest of the body.
+  void Complete(Update& update);
+  std::string Fetch(const v1::BlobRef& ref);
 
  private:
   struct Link : public server::scheduler::WorkerLink {
@@ -81,7 +89,6 @@ class FakeWorker {
     absl::Status close_status;
   };
 
-  std::string Fetch(const v1::BlobRef& ref);
   void LoadStructure(const v1::ModelRef& ref);
   std::vector<float> Train(const v1::Task& task);
 
@@ -93,7 +100,7 @@ class FakeWorker {
   server::jobs::JobManager& jobs_;
   server::round::BlobStore& blobs_;
   std::shared_ptr<Link> link_;
-  uint64_t session_ = 0;
+  server::scheduler::SessionKey session_;
   int updates_ = 0;
   std::vector<v1::Task> received_;
   std::vector<v1::CancelTask> cancelled_;

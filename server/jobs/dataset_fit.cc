@@ -1,0 +1,74 @@
+#include "server/jobs/dataset_fit.h"
+
+#include <string>
+
+namespace espalier::server::jobs {
+namespace {
+
+// Before any filter: they only leave users and items out, and local files hold a part each.
+void CheckInteractions(const v1::JobSpec& spec, const v1::DatasetInfo& info,
+                       std::vector<config::Violation>& violations) {
+  if (info.features() > 0 && info.format() != "csv") {
+    violations.push_back({"data.dataset", "expected interactions of users with items, found '" +
+                                              info.name() + "' (" + info.format() +
+                                              "); use another data set or a model of layers"});
+    return;
+  }
+  const bool local = spec.data().partition().kind() == v1::Partition::KIND_LOCAL;
+  if (info.interactions() == 0 || local) return;
+  const v1::RecommenderSpec& model = spec.model().recommender();
+  const v1::Interactions& how = spec.data().interactions();
+  const bool filtered = how.min_rating() != 0 || how.user_core() > 1 || how.item_core() > 1;
+  const auto check = [&](const char* field, int64_t wanted, int64_t found) {
+    if (wanted == found || (filtered && wanted < found)) return;
+    violations.push_back({std::string("model.recommender.") + field,
+                          "expected " + std::to_string(found) + (filtered ? " or less" : "") +
+                              ", as many as data set '" + info.name() + "' has, found " +
+                              std::to_string(wanted)});
+  };
+  check("users", model.users(), info.users());
+  check("items", model.items(), info.items());
+}
+
+}  // namespace
+
+std::vector<config::Violation> Misfits(const v1::JobSpec& spec, const v1::DatasetInfo& info) {
+  std::vector<config::Violation> violations;
+  if (spec.model().has_recommender()) {
+    CheckInteractions(spec, info, violations);
+    return violations;
+  }
+  if (info.interactions() > 0) {
+    violations.push_back(
+        {"data.dataset", "expected labelled examples for a model of layers, found '" + info.name() +
+                             "', interactions of users with items; use model.recommender"});
+    return violations;
+  }
+  if (spec.data().has_text() != (info.format() == "text")) {
+    violations.push_back(
+        {"data.text", spec.data().has_text()
+                          ? "data set '" + info.name() + "' is not text but " + info.format() +
+                                "; remove data.text, or choose a folder with train.txt"
+                          : "data set '" + info.name() +
+                                "' is text; set data.text: {context: …} and model.transformer"});
+    return violations;
+  }
+  if (info.features() == 0) return violations;
+  if (!spec.model().layers().empty() && info.features() != spec.model().input_features()) {
+    violations.push_back(
+        {"model.input_features", "expected " + std::to_string(info.features()) +
+                                     ", the features of data set '" + info.name() + "', found " +
+                                     std::to_string(spec.model().input_features())});
+  }
+  if (spec.model().layers().empty()) return violations;
+  const auto& last = spec.model().layers(spec.model().layers_size() - 1).linear();
+  if (last.units() < info.classes()) {
+    violations.push_back(
+        {"model.layers[" + std::to_string(spec.model().layers_size() - 1) + "].linear.units",
+         "expected at least " + std::to_string(info.classes()) + ", the classes of data set '" +
+             info.name() + "', found " + std::to_string(last.units())});
+  }
+  return violations;
+}
+
+}  // namespace espalier::server::jobs
