@@ -17,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -25,6 +26,7 @@
 #include "espalier/v1/job.pb.h"
 #include "espalier/v1/worker.pb.h"
 #include "server/methods/aggregation/server_state.h"
+#include "server/methods/families/model_family.h"
 #include "server/reduce/reducer.h"
 
 namespace espalier::server::pretrained {
@@ -114,6 +116,8 @@ struct MethodDeclaration {
   bool prunes = false;
   // Trains, and may begin with the checkpoint of a dense network (model.pretrained).
   bool begins_trained = false;
+  // What it needs of a model. Jobs on families that do not offer all of it are refused.
+  std::vector<ModelNeed> needs = {ModelNeed::kTraining};
   // Checks beyond the schema (budgets that exempt layers make impossible, and so on).
   std::function<void(const v1::JobSpec&, const config::Parameters&,
                      std::vector<config::Violation>&)>
@@ -128,6 +132,9 @@ struct MethodDeclaration {
   // Memory of a worker for each position of the dense model, beside what training those values
   // takes: scores, importance.
   int64_t bytes_per_position = 0;
+  // What some values of parameters need beside that, with the name of the parameter.
+  std::function<std::vector<std::pair<std::string, ModelNeed>>(const config::Parameters&)>
+      needs_of_parameters = nullptr;
 };
 
 // Methods by name; filled once from the explicit list in builtin.cc.
@@ -139,6 +146,8 @@ class MethodRegistry {
   const std::vector<MethodDeclaration>& all() const { return methods_; }
   std::vector<std::string> names() const;
   v1::Method Describe(const MethodDeclaration& method) const;
+  // Why the method, with default parameters, does not work on a family; "" when it does.
+  static std::string WhyNotOn(const MethodDeclaration& method, ModelFamily family);
   // Appends violations for an unknown method name, parameters and method-specific checks.
   void Validate(const v1::JobSpec& spec, std::vector<config::Violation>& violations) const;
   // Rounds of a valid job.

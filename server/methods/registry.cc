@@ -56,6 +56,33 @@ void CheckPretrained(const MethodDeclaration& method, const std::vector<MethodDe
   }
 }
 
+// Whether the model's family offers what the method needs with these parameters.
+void CheckFamily(const MethodDeclaration& method, const std::vector<MethodDeclaration>& methods,
+                 const v1::ModelSpec& model, const config::Parameters& parameters,
+                 std::vector<config::Violation>& violations) {
+  const ModelFamily family = FamilyOf(model);
+  if (const std::string why = MethodRegistry::WhyNotOn(method, family); !why.empty()) {
+    std::vector<std::string> able;
+    for (const MethodDeclaration& other : methods) {
+      if (other.prunes == method.prunes && MethodRegistry::WhyNotOn(other, family).empty()) {
+        able.push_back(other.name);
+      }
+    }
+    violations.push_back(
+        {"method.name", fmt::format("{} {}; {}", method.name, why,
+                                    able.empty() ? "use another model"
+                                                 : fmt::format("use {}", fmt::join(able, ", ")))});
+    return;
+  }
+  if (!method.needs_of_parameters) return;
+  for (const auto& [parameter, need] : method.needs_of_parameters(parameters)) {
+    if (const std::string why = WhyNot(family, need); !why.empty()) {
+      violations.push_back({fmt::format("{}.{}", kParametersPath, parameter),
+                            fmt::format("this value {}; use another, or remove it", why)});
+    }
+  }
+}
+
 }  // namespace
 
 MethodRegistry MethodRegistry::Builtin(std::shared_ptr<const pretrained::ModelLibrary> library) {
@@ -86,7 +113,20 @@ v1::Method MethodRegistry::Describe(const MethodDeclaration& method) const {
   for (const config::Parameter& parameter : method.parameters) {
     *description.add_parameters() = config::ToProto(parameter);
   }
+  for (const ModelFamily family : kModelFamilies) {
+    v1::FamilySupport& support = *description.add_families();
+    support.set_family(FamilyWord(family));
+    support.set_reason(WhyNotOn(method, family));
+    support.set_supported(support.reason().empty());
+  }
   return description;
+}
+
+std::string MethodRegistry::WhyNotOn(const MethodDeclaration& method, ModelFamily family) {
+  for (const ModelNeed need : method.needs) {
+    if (std::string why = WhyNot(family, need); !why.empty()) return why;
+  }
+  return "";
 }
 
 void MethodRegistry::Validate(const v1::JobSpec& spec,
@@ -100,6 +140,9 @@ void MethodRegistry::Validate(const v1::JobSpec& spec,
   const size_t before = violations.size();
   const config::Parameters parameters =
       config::Resolve(method->parameters, spec.method().parameters(), kParametersPath, violations);
+  if (violations.size() == before) {
+    CheckFamily(*method, methods_, spec.model(), parameters, violations);
+  }
   if (violations.size() == before && method->validate) {
     method->validate(spec, parameters, violations);
   }

@@ -117,6 +117,7 @@ MethodDeclaration RigLMethod() {
                               .exact = parameters.Choice("top_k") == "exact"});
           },
       .stored_counts = StoredCountsOf,
+      .needs_of_parameters = ExactGrowthNeeds,
   };
 }
 

@@ -39,6 +39,12 @@ absl::StatusOr<int> Describe(Context& context, const std::string& name) {
        {"source", method.source()},
        {"workers", method.dense_capable_workers() ? "need memory for dense tensors"
                                                   : "need memory for active weights only"}});
+  context.out << "\n";
+  Table families({{"FAMILY"}, {"WORKS"}, {"WHY NOT"}});
+  for (const v1::FamilySupport& support : method.families()) {
+    families.Add({support.family(), support.supported() ? "yes" : "no", support.reason()});
+  }
+  families.Print(context.out, context.out_terminal);
   if (method.parameters().empty()) return kExitDone;
   context.out << "\n";
   Table table({{"PARAMETER"}, {"DEFAULT", true}, {"RANGE"}, {"MEANING"}});

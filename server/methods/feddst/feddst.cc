@@ -176,6 +176,7 @@ MethodDeclaration FedDstMethod() {
               "Bibikar et al., Federated dynamic sparse training: computing less, communicating "
               "less, yet learning better, AAAI 2022",
           .parameters = FedDstParameters(),
+          .needs = {ModelNeed::kTraining, ModelNeed::kReadjustment},
           .validate = ValidateFedDst,
           .make =
               [](const v1::JobSpec& spec, const config::Parameters& parameters) {

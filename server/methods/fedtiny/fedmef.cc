@@ -95,6 +95,8 @@ MethodDeclaration FedMefMethod(std::shared_ptr<const pretrained::ModelLibrary> l
               "Huang et al., FedMef: towards memory-efficient federated dynamic pruning, CVPR 2024",
           .parameters = FedMefParameters(),
           .begins_trained = true,
+          .needs = {ModelNeed::kTraining, ModelNeed::kLoss, ModelNeed::kCalibration,
+                    ModelNeed::kExtrusion},
           .validate = ValidateFedMef,
           .make =
               [library = std::move(library)](const v1::JobSpec& spec,
@@ -108,7 +110,8 @@ MethodDeclaration FedMefMethod(std::shared_ptr<const pretrained::ModelLibrary> l
                                   .activation_pruning = parameters.Double("activation_pruning")},
                     library);
               },
-          .stored_counts = PoolCounts};
+          .stored_counts = PoolCounts,
+          .needs_of_parameters = ExactGrowthNeeds};
 }
 
 }  // namespace espalier::server::methods

@@ -17,6 +17,7 @@ MethodDeclaration FedTinyMethod(std::shared_ptr<const pretrained::ModelLibrary> 
               "learning, ICDCS 2023",
           .parameters = FedTinyParameters({}),
           .begins_trained = true,
+          .needs = {ModelNeed::kTraining, ModelNeed::kLoss, ModelNeed::kCalibration},
           .validate = ValidateFedTiny,
           .make =
               [library = std::move(library)](const v1::JobSpec& spec,
@@ -24,7 +25,8 @@ MethodDeclaration FedTinyMethod(std::shared_ptr<const pretrained::ModelLibrary> 
                 return std::make_unique<FedTinyProgram>(spec, FedTinyOptionsOf(spec, parameters),
                                                         library);
               },
-          .stored_counts = PoolCounts};
+          .stored_counts = PoolCounts,
+          .needs_of_parameters = ExactGrowthNeeds};
 }
 
 }  // namespace espalier::server::methods

@@ -501,6 +501,7 @@ MethodDeclaration PruneFlMethod() {
           "devices, TNNLS 2022, arXiv 1909.12326",
       .parameters = PruneFlParameters(),
       .dense_capable_workers = true,
+      .needs = {ModelNeed::kTraining, ModelNeed::kLayers, ModelNeed::kImportance},
       .validate = ValidatePruneFl,
       .make = MakePruneFl,
       .bytes_per_position = 12};  // sums, squares, and the importance that is sent

@@ -52,6 +52,12 @@ bool NothingToDo(const std::vector<int64_t>& counts) {
 
 }  // namespace
 
+std::vector<std::pair<std::string, ModelNeed>> ExactGrowthNeeds(
+    const config::Parameters& parameters) {
+  if (parameters.Choice("top_k") != "exact") return {};
+  return {{"top_k", ModelNeed::kExactGrowth}};
+}
+
 config::Parameter TopKParameter() {
   return {.name = "top_k",
           .default_value = std::string("lists"),

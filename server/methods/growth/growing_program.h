@@ -24,6 +24,9 @@ struct GrowthOptions {
 
 // The parameter `top_k`.
 config::Parameter TopKParameter();
+// What its value `exact` needs of a model.
+std::vector<std::pair<std::string, ModelNeed>> ExactGrowthNeeds(
+    const config::Parameters& parameters);
 
 class GrowingProgram : public TrainingProgram {
  public:

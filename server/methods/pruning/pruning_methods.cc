@@ -83,6 +83,7 @@ MethodDeclaration PruningMethod(const std::string& name, const std::string& summ
       .source = source,
       .parameters = PruningParameters(name),
       .prunes = true,
+      .needs = {ModelNeed::kPruning},
       .validate =
           [name, library](const v1::JobSpec& spec, const config::Parameters& parameters,
                           Violations& violations) {
@@ -138,6 +139,7 @@ MethodDeclaration EssentialSparsityMethod(const Library& library) {
                             "Share of the dense model's performance (accuracy; of a language model "
                             "1 / perplexity) that may be lost at the knee.")},
       .prunes = true,
+      .needs = {ModelNeed::kPruning},
       .validate =
           [library](const v1::JobSpec& spec, const config::Parameters& parameters,
                     Violations& violations) {

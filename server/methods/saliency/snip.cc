@@ -73,6 +73,7 @@ MethodDeclaration SnipMethod() {
           "sensitivity, ICLR 2019, arXiv 1810.02340",
       .parameters = SnipParameters(),
       .dense_capable_workers = true,
+      .needs = {ModelNeed::kTraining, ModelNeed::kSaliency},
       .validate = ValidatePrunedAtStart,
       .make =
           [](const v1::JobSpec& spec, const config::Parameters& parameters) {

@@ -52,6 +52,7 @@ MethodDeclaration SynFlowMethod() {
           "iteratively conserving synaptic flow, NeurIPS 2020, arXiv 2006.05467",
       .parameters = SynFlowParameters(),
       .dense_capable_workers = true,
+      .needs = {ModelNeed::kTraining, ModelNeed::kSynapticFlow},
       .validate = ValidatePrunedAtStart,
       .make =
           [](const v1::JobSpec& spec, const config::Parameters& parameters) {

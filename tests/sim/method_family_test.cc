@@ -1,0 +1,442 @@
+// Every method on every family of models, with every optimizer and way of aggregation, by the code
+// that a worker process runs: a job is refused when it is created, with the reason, or it does what
+// it says to its end. It never fails on the way.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <functional>
+#include <map>
+
+#include "common/base/status.h"
+#include "server/methods/families/model_family.h"
+#include "tests/sim/simulation.h"
+#include "tests/support/language_model.h"
+#include "tests/support/real_worker.h"
+#include "tests/unit/worker/data/test_files.h"
+
+namespace espalier::test {
+namespace {
+
+using server::methods::FamilyOf;
+using server::methods::FamilyWord;
+using server::methods::MethodDeclaration;
+using server::methods::MethodRegistry;
+using server::methods::ModelFamily;
+
+constexpr int kRounds = 4;
+constexpr int kUsers = 24;
+constexpr int kItems = 12;
+
+// A data set for each kind of model.
+const worker::data::DataFolder& Data() {
+  static const auto* folder = [] {
+    auto* made = new worker::data::DataFolder();
+    std::string points;
+    for (int row = 0; row < 90; ++row) {
+      for (int column = 0; column < 16; ++column) {
+        points += std::to_string((row * 7 + column * (1 + row % 3)) % 11 * 0.1) + ",";
+      }
+      points += std::to_string(row % 3) + "\n";
+    }
+    made->Write("points/train.csv", points);
+    made->Write("points/test.csv", points);
+    std::string likes;
+    for (int user = 0; user < kUsers; ++user) {
+      likes += std::to_string(user);
+      for (int item = user % 2; item < kItems; item += 2) likes += " " + std::to_string(item);
+      likes += "\n";
+    }
+    made->Write("likes/train.txt", likes);
+    std::string text;
+    for (int number = 1000; number < 1100; ++number) text += std::to_string(number) + "\n";
+    made->Write("counting/train.txt", text);
+    made->Write("counting/test.txt", text);
+    return made;
+  }();
+  return *folder;
+}
+
+void UsePoints(v1::JobSpec& spec) {
+  spec.mutable_data()->set_dataset("points");
+  spec.mutable_data()->mutable_partition()->set_kind(v1::Partition::KIND_IID);
+  spec.mutable_data()->mutable_partition()->set_shards(2);
+}
+
+void AddLinear(v1::JobSpec& spec, int64_t units, v1::Activation activation) {
+  v1::LinearLayer& layer = *spec.mutable_model()->add_layers()->mutable_linear();
+  layer.set_units(units);
+  layer.set_activation(activation);
+}
+
+v1::JobSpec Mlp() {
+  v1::JobSpec spec;
+  UsePoints(spec);
+  spec.mutable_model()->set_input_features(16);
+  AddLinear(spec, 12, v1::ACTIVATION_RELU);
+  AddLinear(spec, 8, v1::ACTIVATION_RELU);
+  AddLinear(spec, 3, v1::ACTIVATION_LINEAR);
+  return spec;
+}
+
+v1::JobSpec Cnn() {
+  v1::JobSpec spec;
+  UsePoints(spec);
+  v1::ModelSpec& model = *spec.mutable_model();
+  model.mutable_input_image()->set_channels(1);
+  model.mutable_input_image()->set_height(4);
+  model.mutable_input_image()->set_width(4);
+  model.add_layers()->mutable_conv2d()->set_channels(4);
+  model.add_layers()->mutable_batch_norm()->set_activation(v1::ACTIVATION_RELU);
+  AddLinear(spec, 8, v1::ACTIVATION_RELU);
+  AddLinear(spec, 3, v1::ACTIVATION_LINEAR);
+  return spec;
+}
+
+void UseText(v1::JobSpec& spec) {
+  spec.mutable_data()->set_dataset("counting");
+  spec.mutable_data()->mutable_text()->set_context(8);
+  spec.mutable_data()->mutable_partition()->set_kind(v1::Partition::KIND_IID);
+  spec.mutable_data()->mutable_partition()->set_shards(2);
+}
+
+v1::JobSpec Transformer() {
+  v1::JobSpec spec;
+  UseText(spec);
+  v1::TransformerSpec& model = *spec.mutable_model()->mutable_transformer();
+  model.set_vocabulary(64);
+  model.set_hidden(8);
+  model.set_blocks(1);
+  model.set_heads(2);
+  return spec;
+}
+
+v1::JobSpec LanguageModel() {
+  v1::JobSpec spec;
+  UseText(spec);
+  spec.mutable_model()->set_pretrained("tiny");
+  return spec;
+}
+
+v1::JobSpec Recommender(const std::function<void(v1::RecommenderSpec&)>& choose) {
+  v1::JobSpec spec;
+  spec.mutable_data()->set_dataset("likes");
+  spec.mutable_data()->mutable_interactions()->set_split(v1::Interactions::SPLIT_RATIO);
+  spec.mutable_data()->mutable_partition()->set_kind(v1::Partition::KIND_USERS);
+  spec.mutable_data()->mutable_partition()->set_shards(2);
+  v1::RecommenderSpec& model = *spec.mutable_model()->mutable_recommender();
+  model.set_users(kUsers);
+  model.set_items(kItems);
+  choose(model);
+  spec.mutable_evaluation()->add_top_k(5);
+  return spec;
+}
+
+v1::JobSpec LightGcn(bool private_users) {
+  return Recommender([&](v1::RecommenderSpec& model) {
+    model.set_private_users(private_users);
+    model.mutable_lightgcn()->set_dimensions(6);
+    model.mutable_lightgcn()->set_layers(1);
+    model.mutable_lightgcn()->set_initial_deviation(0.1);
+  });
+}
+
+v1::JobSpec NeuMf() {
+  return Recommender([](v1::RecommenderSpec& model) {
+    model.mutable_neumf()->set_dimensions(6);
+    model.mutable_neumf()->add_hidden(6);
+  });
+}
+
+v1::JobSpec MultVae() {
+  return Recommender([](v1::RecommenderSpec& model) {
+    model.mutable_multvae()->set_hidden(10);
+    model.mutable_multvae()->set_latent(4);
+  });
+}
+
+v1::JobSpec AutoInt() {
+  return Recommender([](v1::RecommenderSpec& model) {
+    model.mutable_autoint()->set_dimensions(6);
+    model.mutable_autoint()->set_layers(1);
+    model.mutable_autoint()->set_units(4);
+  });
+}
+
+// One of each family, and one whose rows of users stay on workers.
+std::vector<v1::JobSpec> Families() {
+  return {Mlp(),          Cnn(),   Transformer(), LanguageModel(), LightGcn(false),
+          LightGcn(true), NeuMf(), MultVae(),     AutoInt()};
+}
+
+using Change = std::function<void(v1::JobSpec&)>;
+
+std::map<std::string, Change> Optimizers() {
+  const auto with = [](v1::Optimizer::Kind kind, double rate, bool averaged) {
+    return [=](v1::JobSpec& spec) {
+      v1::Optimizer& optimizer = *spec.mutable_training()->mutable_optimizer();
+      optimizer.set_kind(kind);
+      optimizer.set_learning_rate(rate);
+      if (averaged) optimizer.set_across_rounds(v1::Optimizer::ACROSS_ROUNDS_AVERAGE);
+    };
+  };
+  return {{"sgd", with(v1::Optimizer::KIND_SGD, 0.05, false)},
+          {"adam averaged", with(v1::Optimizer::KIND_ADAM, 0.005, true)}};
+}
+
+std::map<std::string, Change> Options() {
+  return {
+      {"mean", [](v1::JobSpec&) {}},
+      {"median",
+       [](v1::JobSpec& spec) {
+         spec.mutable_aggregation()->set_rule(v1::Aggregation::RULE_MEDIAN);
+       }},
+      {"server adam",
+       [](v1::JobSpec& spec) {
+         spec.mutable_aggregation()->set_server_optimizer(v1::Aggregation::SERVER_OPTIMIZER_ADAM);
+       }},
+      {"control variates",
+       [](v1::JobSpec& spec) { spec.mutable_training()->set_control_variates(true); }},
+      {"local data",
+       [](v1::JobSpec& spec) {
+         v1::Partition& partition = *spec.mutable_data()->mutable_partition();
+         partition.clear_shards();
+         partition.set_kind(v1::Partition::KIND_LOCAL);
+         spec.mutable_federation()->set_min_workers(2);
+       }},
+      {"clipping", [](v1::JobSpec& spec) { spec.mutable_aggregation()->set_clip_norm(0.5); }}};
+}
+
+// Parameters with which a method does within four rounds all that it can do.
+void UseMethod(const MethodDeclaration& method, v1::JobSpec& spec) {
+  spec.mutable_method()->set_name(method.name);
+  auto& parameters = *spec.mutable_method()->mutable_parameters();
+  const std::map<std::string, int64_t> wholes = {{"update_every", method.name == "prunefl" ? 2 : 1},
+                                                 {"evolve_every", 1},
+                                                 {"end_round", 3},
+                                                 {"stop_round", 4},
+                                                 {"blocks", 1},
+                                                 {"pool_size", 2},
+                                                 {"passes", 1},
+                                                 {"initial_adjustments", 1},
+                                                 {"initial_updates", 2},
+                                                 {"initial_sum", 1},
+                                                 {"iterations", 5}};
+  for (const config::Parameter& parameter : method.parameters) {
+    if (parameter.name == "density" && method.name != "prunefl") {
+      parameters["density"].set_double_value(0.5);
+    }
+    if (const auto it = wholes.find(parameter.name); it != wholes.end()) {
+      parameters[parameter.name].set_int_value(it->second);
+    }
+  }
+}
+
+void UseTraining(v1::JobSpec& spec) {
+  spec.mutable_training()->set_batch_size(16);
+  spec.mutable_training()->set_local_steps(3);
+  spec.mutable_federation()->set_rounds(kRounds);
+  const bool is_private = spec.model().recommender().private_users();
+  spec.mutable_evaluation()->set_central(!is_private);
+  spec.mutable_evaluation()->set_federated(is_private);
+  spec.mutable_evaluation()->set_every_rounds(2);
+  spec.set_seed(3);
+}
+
+class MethodFamilyTest : public testing::TestWithParam<std::string> {
+ protected:
+  MethodFamilyTest() {
+    std::string config = support::SmallConfig("llama");
+    const std::string small = "\"vocab_size\":17";
+    config.replace(config.find(small), small.size(), "\"vocab_size\":256");
+    EXPECT_TRUE(support::SaveLanguageModel(support::RandomLanguageModel(config, 1),
+                                           sim_.models_folder() + "/tiny")
+                    .ok());
+    for (const char* id : {"w0", "w1"}) {
+      workers_.push_back(std::make_unique<RealWorker>(
+          id, Data().path(), sim_.models_folder() + "-" + id, sim_.fleet, sim_.jobs, sim_.blobs));
+      EXPECT_TRUE(workers_.back()->Connect().ok());
+    }
+  }
+
+  const MethodDeclaration& method() { return *sim_.methods().Find(GetParam()); }
+
+  // Until the job has ended, or nothing moves any more.
+  void RunToItsEnd(const std::string& name) {
+    for (int idle = 0; sim_.State(name) == v1::Job::STATE_RUNNING && idle < 3;) {
+      bool worked = false;
+      for (const auto& worker : workers_) {
+        if (!worker->busy()) continue;
+        worker->Work();
+        worked = true;
+        sim_.Settle();
+      }
+      idle = worked ? 0 : idle + 1;
+      for (const auto& worker : workers_) worker->Heartbeat();
+      sim_.Tick();
+    }
+  }
+
+  // Whether the job is accepted; then it has run to its end.
+  bool IsDone(const v1::JobSpec& spec) {
+    std::vector<config::Violation> violations;
+    const auto job = sim_.Create(spec, violations);
+    if (!job.ok()) {
+      EXPECT_EQ(job.status().code(), absl::StatusCode::kInvalidArgument) << job.status();
+      EXPECT_FALSE(violations.empty()) << job.status();
+      for (const config::Violation& violation : violations) {
+        EXPECT_FALSE(violation.description.empty()) << violation.field;
+        reasons_ += violation.field + ": " + violation.description + "\n";
+      }
+      return false;
+    }
+    sim_.Settle();
+    RunToItsEnd(job->name());
+    ExpectDone(sim_.Job(job->name()));
+    last_ = sim_.Job(job->name());
+    return true;
+  }
+
+  void ExpectDone(const v1::Job& job) {
+    EXPECT_EQ(job.state(), v1::Job::STATE_SUCCEEDED)
+        << job.failure_reason() << ": " << job.failure_message();
+    if (job.state() != v1::Job::STATE_SUCCEEDED) return;
+    EXPECT_EQ(job.history_size(), job.spec().federation().rounds());
+    for (const v1::RoundSummary& round : job.history()) {
+      EXPECT_TRUE(std::isfinite(round.train_loss())) << round.round();
+      EXPECT_GT(round.density(), 0);
+    }
+  }
+
+  // What a method that says so does to a structure, on real gradients too.
+  void ExpectStructureChanges() {
+    const std::set<std::string> changing = {"set",     "rigl",   "dsl",     "feddst",
+                                            "fedtiny", "fedmef", "prunefl", "gmp"};
+    if (!changing.contains(GetParam())) return;
+    int64_t changed = 0;
+    for (const v1::RoundSummary& round : last_.history()) changed += round.weights_changed();
+    const bool sparser = last_.history_size() > 0 &&
+                         last_.history().rbegin()->density() < last_.history(0).density();
+    EXPECT_TRUE(changed > 0 || sparser) << "accepted, and trained something else";
+  }
+
+  Simulation sim_;
+  std::vector<std::unique_ptr<RealWorker>> workers_;
+  v1::Job last_;
+  std::string reasons_;
+};
+
+TEST_P(MethodFamilyTest, IsRefusedWithTheReasonOrDoesWhatItSays) {
+  if (method().prunes) return;  // below
+  for (const v1::JobSpec& family : Families()) {
+    const std::string why_not = MethodRegistry::WhyNotOn(method(), FamilyOf(family.model()));
+    for (const auto& [optimizer, set_optimizer] : Optimizers()) {
+      for (const auto& [option, set_option] : Options()) {
+        SCOPED_TRACE(
+            std::string(FamilyWord(FamilyOf(family.model()))) +
+            (family.model().recommender().private_users() ? " with private users, " : ", ") +
+            optimizer + ", " + option);
+        v1::JobSpec spec = family;
+        UseTraining(spec);
+        UseMethod(method(), spec);
+        set_optimizer(spec);
+        set_option(spec);
+        reasons_.clear();
+        const bool done = IsDone(spec);
+        const bool plain = optimizer == "sgd" && option == "mean";
+        if (!why_not.empty()) {
+          EXPECT_FALSE(done);
+          EXPECT_THAT(reasons_, testing::HasSubstr(why_not));
+        } else if (plain) {
+          EXPECT_TRUE(done) << reasons_;
+        }
+        if (done) ExpectStructureChanges();
+      }
+    }
+  }
+}
+
+TEST_P(MethodFamilyTest, PrunesWhatIsTrainedOrSaysWhyNot) {
+  if (!method().prunes) return;  // above
+  for (const v1::JobSpec& family : Families()) {
+    const ModelFamily kind = FamilyOf(family.model());
+    SCOPED_TRACE(FamilyWord(kind));
+    v1::JobSpec spec = family;
+    if (kind != ModelFamily::kLanguageModel) {
+      UseTraining(spec);
+      UseMethod(*sim_.methods().Find("dense"), spec);
+      Optimizers().at("sgd")(spec);
+      ASSERT_TRUE(IsDone(spec)) << reasons_;
+      const std::string trained = last_.name();
+      spec = family;
+      spec.clear_model();
+      spec.mutable_model()->set_pretrained(trained);
+      spec.clear_evaluation();
+    }
+    UseMethod(method(), spec);
+    reasons_.clear();
+    const std::string why_not = MethodRegistry::WhyNotOn(method(), kind);
+    EXPECT_EQ(IsDone(spec), why_not.empty()) << reasons_;
+  }
+}
+
+// prunefl's other start, and growth at the exact largest gradients.
+TEST_P(MethodFamilyTest, OtherParametersAreRefusedWithTheReasonOrDoWhatTheySay) {
+  const std::map<std::string, std::string> choices = {
+      {"initial", "random"},        {"costs", "measured"}, {"top_k", "exact"},
+      {"initial_weights", "fresh"}, {"scored_by", "one"},  {"selection", "vanilla"},
+      {"drop", "magnitude"}};
+  for (const v1::JobSpec& family : Families()) {
+    for (const config::Parameter& parameter : method().parameters) {
+      const auto choice = choices.find(parameter.name);
+      if (choice == choices.end() || method().prunes) continue;
+      if (std::ranges::find(parameter.choices, choice->second) == parameter.choices.end()) continue;
+      SCOPED_TRACE(std::string(FamilyWord(FamilyOf(family.model()))) + ", " + choice->first + ": " +
+                   choice->second);
+      v1::JobSpec spec = family;
+      UseTraining(spec);
+      UseMethod(method(), spec);
+      Optimizers().at("sgd")(spec);
+      auto& parameters = *spec.mutable_method()->mutable_parameters();
+      parameters[choice->first].set_string_value(choice->second);
+      if (choice->first == "initial") {
+        for (const char* other : {"initial_adjustments", "initial_updates", "initial_sum"}) {
+          parameters.erase(other);
+        }
+      }
+      IsDone(spec);
+    }
+  }
+}
+
+std::vector<std::string> AllMethods() { return MethodRegistry::Builtin().names(); }
+
+INSTANTIATE_TEST_SUITE_P(Methods, MethodFamilyTest, testing::ValuesIn(AllMethods()),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::erase(name, '-');
+                           return name;
+                         });
+
+// The table in the documentation says what the methods declare.
+TEST(MethodFamiliesTest, DocumentationShowsWhatMethodsDeclare) {
+  const MethodRegistry registry = MethodRegistry::Builtin();
+  std::string expected;
+  for (const MethodDeclaration& method : registry.all()) {
+    expected += "| `" + method.name + "` |";
+    const v1::Method described = registry.Describe(method);
+    for (const v1::FamilySupport& support : described.families()) {
+      expected += support.supported() ? " yes |" : " – |";
+    }
+    expected += "\n";
+  }
+  const char* source = std::getenv("ESPALIER_SOURCE_DIR");
+  std::ifstream file(std::string(source == nullptr ? "." : source) + "/docs/methods/README.md");
+  std::stringstream text;
+  text << file.rdbuf();
+  EXPECT_THAT(text.str(), testing::HasSubstr(expected));
+}
+
+}  // namespace
+}  // namespace espalier::test
