@@ -1,10 +1,11 @@
 #include "common/base/executor.h"
 
+#include <chrono>
 #include <utility>
 
 namespace espalier::base {
 
-ThreadExecutor::ThreadExecutor(int threads) {
+ThreadExecutor::ThreadExecutor(int threads, Observe observe) : observe_(std::move(observe)) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
 }
 
@@ -38,8 +39,13 @@ void ThreadExecutor::Run() {
     auto work = std::move(queue_.front());
     queue_.pop_front();
     lock.unlock();
+    const auto start = std::chrono::steady_clock::now();
     work();
+    // What it held is let go of within the same time.
     work = nullptr;
+    if (observe_) {
+      observe_(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
     lock.lock();
   }
 }

@@ -22,7 +22,9 @@ class Executor {
 // Threads that take work from one queue. The destructor runs what was posted, then joins.
 class ThreadExecutor : public Executor {
  public:
-  explicit ThreadExecutor(int threads);
+  // `observe`, if any, is told the seconds that each function took, on its thread.
+  using Observe = std::function<void(double seconds)>;
+  explicit ThreadExecutor(int threads, Observe observe = {});
   ~ThreadExecutor() override;
   void Post(std::function<void()> work) override;
   // Functions that wait now.
@@ -31,6 +33,7 @@ class ThreadExecutor : public Executor {
  private:
   void Run();
 
+  const Observe observe_;
   mutable std::mutex mutex_;
   std::condition_variable ready_;
   std::deque<std::function<void()>> queue_;

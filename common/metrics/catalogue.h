@@ -35,6 +35,7 @@ enum class Metric {
   kRpcDuration,
   kRpcHandled,
   kExecutorQueueLength,
+  kExecutorTaskDuration,
   kWorkerConnected,
   kWorkerTasks,
   kWorkerTaskDuration,
