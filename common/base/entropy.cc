@@ -8,12 +8,13 @@
 
 namespace espalier::base {
 
-std::string SystemEntropy::Bytes(size_t count) {
-  std::string bytes(count, '\0');
-  for (size_t got = 0; got < count;) {
-    const ssize_t more = getrandom(bytes.data() + got, count - got, 0);
-    ESPALIER_CHECK(more > 0 || errno == EINTR, "the system's random number generator failed");
-    if (more > 0) got += static_cast<size_t>(more);
+std::string SystemEntropy::Bytes(size_t n) {
+  std::string bytes(n, '\0');
+  size_t filled = 0;
+  while (filled < n) {
+    const ssize_t got = getrandom(bytes.data() + filled, n - filled, 0);
+    ESPALIER_CHECK(got > 0 || errno == EINTR, "the kernel gives no random bytes");
+    if (got > 0) filled += static_cast<size_t>(got);
   }
   return bytes;
 }

@@ -1,6 +1,7 @@
-// Entropy: random bytes for secrets and names that nobody may guess: sessions, tickets, update ids.
-// What has to be repeatable draws from base::Rng instead.
+// Entropy: the one source of unpredictable bytes, injected so that tests know what comes.
 //
+// For what must not be guessed: sessions, tickets, tokens. Whatever has to be reproducible is drawn
+// from Rng under a key instead.
 // Threading: implementations are thread-safe.
 #pragma once
 
@@ -12,13 +13,15 @@ namespace espalier::base {
 class Entropy {
  public:
   virtual ~Entropy() = default;
-  virtual std::string Bytes(size_t count) = 0;
+  // `n` bytes.
+  virtual std::string Bytes(size_t n) = 0;
 };
 
-// The operating system's generator. Ends the process should that ever fail.
+// The kernel's generator. It is there from the first moments of a machine's life on and does not
+// fail; a kernel without it ends the process.
 class SystemEntropy : public Entropy {
  public:
-  std::string Bytes(size_t count) override;
+  std::string Bytes(size_t n) override;
 };
 
 }  // namespace espalier::base

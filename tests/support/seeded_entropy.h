@@ -1,6 +1,8 @@
-// SeededEntropy: "random" bytes that are the same in every run of a test.
+// SeededEntropy: the same bytes in every run of a test, different ones for every seed and call.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <string>
 
@@ -11,12 +13,12 @@ namespace espalier::test {
 
 class SeededEntropy : public base::Entropy {
  public:
-  explicit SeededEntropy(uint64_t seed = 1) : rng_(base::StreamKey(seed, "entropy")) {}
+  explicit SeededEntropy(uint64_t seed) : rng_(base::StreamKey(seed, "entropy")) {}
 
-  std::string Bytes(size_t count) override {
+  std::string Bytes(size_t n) override {
     const std::lock_guard lock(mutex_);
-    std::string bytes(count, '\0');
-    for (char& byte : bytes) byte = static_cast<char>(rng_.Below(256));
+    std::string bytes;
+    while (bytes.size() < n) bytes += static_cast<char>(rng_.Next32() & 0xff);
     return bytes;
   }
 
