@@ -42,6 +42,7 @@ enum class Metric {
   kWorkerTransferBytes,
   kWorkerActiveWeights,
   kWorkerPeakMemory,
+  kWorkerOneDnnFailures,
 };
 
 struct Definition {
