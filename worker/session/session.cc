@@ -74,9 +74,9 @@ Session::Session(SessionOptions options, std::shared_ptr<grpc::Channel> channel,
       metrics_(metrics),
       transfer_(channel, metrics),
       models_([this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); }),
-      data_(options_.data_root),
+      data_(options_.data_root, DataOptions()),
       networks_(options_.threads),
-      recommenders_(options_.data_root, options_.state_dir, options_.threads),
+      recommenders_(options_.data_root, options_.state_dir, options_.threads, DataOptions()),
       language_([this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); },
                 options_.threads),
       compute_([this] { ComputeLoop(); }),
@@ -307,19 +307,22 @@ absl::StatusOr<tasks::Partial> Session::Execute(const v1::Task& task) {
   }
 }
 
-absl::StatusOr<tasks::Partial> Session::ExecuteOrRefuse(const v1::Task& task) {
-  try {
-    return Execute(task);
-  } catch (const std::bad_alloc&) {
-    return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
-                           "expected memory for the model and a batch of it, found too little; use "
-                           "a smaller model, batch or density, or a larger worker");
-  }
+data::LoadOptions Session::DataOptions() const {
+  return {.max_memory_bytes = options_.max_dataset_bytes, .cancelled = &cancelled_};
+}
+
+void Session::Forget() {
+  models_.Forget();
+  data_.Forget();
+  networks_.Forget();
+  recommenders_.Forget();
+  language_.Forget();
 }
 
 void Session::Compute(const v1::Task& task) {
   const absl::Time start = absl::Now();
-  absl::StatusOr<tasks::Partial> partial = ExecuteOrRefuse(task);
+  absl::StatusOr<tasks::Partial> partial = tasks::WithinMemory(
+      task, options_.memory_limit, [&] { return Execute(task); }, [this] { Forget(); });
   const absl::Duration elapsed = absl::Now() - start;
   const char* kind = KindWord(task);
   metrics_.Observe(Metric::kWorkerTaskDuration, absl::ToDoubleSeconds(elapsed), kind);

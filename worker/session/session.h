@@ -14,6 +14,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -27,6 +28,7 @@
 #include "espalier/v1/worker.grpc.pb.h"
 #include "worker/session/transfer.h"
 #include "worker/tasks/language.h"
+#include "worker/tasks/memory/memory.h"
 #include "worker/tasks/model_cache.h"
 #include "worker/tasks/recommender/recommender.h"
 #include "worker/tasks/task.h"
@@ -40,6 +42,9 @@ struct SessionOptions {
   int threads = 1;
   int64_t memory_budget_bytes = 0;  // 0 = no limit
   double flops_budget = 0;          // of one task; 0 = no limit
+  // Most memory that a data set may take while it is read.
+  int64_t max_dataset_bytes = std::numeric_limits<int64_t>::max();
+  tasks::MemoryLimit memory_limit;  // what there is
   std::vector<v1::DatasetInfo> datasets;
 };
 
@@ -67,8 +72,9 @@ class Session {
   absl::StatusOr<tasks::Partial> ExecuteOnRecommender(
       tasks::Surroundings& surroundings, const v1::Task& task,
       const std::shared_ptr<const tensor::ModelState>& model);
-  // A task that does not fit into memory fails; the worker stays.
-  absl::StatusOr<tasks::Partial> ExecuteOrRefuse(const v1::Task& task);
+  data::LoadOptions DataOptions() const;
+  // Lets go of all that is kept from task to task.
+  void Forget();
   void ReportFailure(const v1::Task& task, const absl::Status& status);
   void CancelCurrent();
   bool WaitBeforeRetry(absl::Duration wait);

@@ -1,17 +1,15 @@
 #include "worker/session/transfer.h"
 
 #include <fmt/format.h>
-#include <sys/random.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <optional>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/escaping.h"
-#include "common/base/check.h"
+#include "common/base/entropy.h"
 #include "common/base/status.h"
 #include "common/io/sha256.h"
 #include "common/log/log.h"
@@ -29,14 +27,7 @@ constexpr auto kFirstBackoff = std::chrono::milliseconds(200);
 constexpr auto kEndTimeout = std::chrono::seconds(5);
 
 // 128 random bits in hexadecimal digits: unique among all workers and restarts.
-std::string NewUpdateId() {
-  std::array<unsigned char, 16> bytes{};
-  // Fewer than 256 bytes come whole, and only before the kernel has any randomness not at once.
-  const ssize_t got = getrandom(bytes.data(), bytes.size(), 0);
-  ESPALIER_CHECK(got == static_cast<ssize_t>(bytes.size()), "the kernel gives random bytes");
-  return absl::BytesToHexString(
-      absl::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
-}
+std::string NewUpdateId() { return absl::BytesToHexString(base::SystemEntropy().Bytes(16)); }
 
 // Ends the call of `context` unless it is gone within kEndTimeout. Reading stops at a message that
 // cannot be parsed, too; then nobody takes what still comes, and the end might never arrive.
