@@ -21,6 +21,7 @@ namespace espalier::worker::tasks {
 namespace {
 
 constexpr char kOutOfMemory[] = "OUT_OF_MEMORY";
+constexpr char kControlGroup[] = "the control group";
 
 void Lower(int64_t bytes, std::string_view source, MemoryLimit& limit) {
   if (bytes > 0 && bytes < limit.bytes) limit = {bytes, std::string(source)};
@@ -37,7 +38,7 @@ int64_t NumberIn(const std::string& path) {
 void LowerByGroups(const std::string& hierarchy, std::string path, const char* file,
                    MemoryLimit& limit) {
   for (;;) {
-    Lower(NumberIn(hierarchy + path + "/" + file), "the control group", limit);
+    Lower(NumberIn(hierarchy + path + "/" + file), kControlGroup, limit);
     if (path.empty() || path == "/") return;
     path.resize(path.rfind('/'));
   }
@@ -68,6 +69,30 @@ int64_t ResidentBytes() {
   int64_t resident = 0;
   file >> all >> resident;
   return resident * sysconf(_SC_PAGESIZE);
+}
+
+// The number behind `word` in /proc/self/status, in bytes.
+int64_t StatusBytes(const std::string& word) {
+  std::ifstream file("/proc/self/status");
+  std::string found;
+  int64_t kilobytes = 0;
+  while (file >> found) {
+    if (found == word && file >> kilobytes) return kilobytes * 1024;
+  }
+  return 0;
+}
+
+// Beyond the limit of its control group the kernel kills a process without a word. With this an
+// allocation fails before, of which a task can tell. What is reserved but never touched, most of
+// the stacks of threads, does not count there but does here.
+void FailBeyond(const MemoryLimit& limit) {
+  const int64_t untouched = std::max<int64_t>(0, StatusBytes("VmData:") - StatusBytes("RssAnon:"));
+  rlimit data{};
+  getrlimit(RLIMIT_DATA, &data);
+  // The rest is for pages of the kernel and of the program.
+  data.rlim_cur = static_cast<rlim_t>(limit.bytes - limit.bytes / 16 + untouched);
+  data.rlim_cur = std::min(data.rlim_cur, data.rlim_max);
+  setrlimit(RLIMIT_DATA, &data);
 }
 
 // Memory of the task's model and a batch of it, beside the data set, about: as if all tensors had
@@ -127,6 +152,7 @@ absl::StatusOr<Partial> WithinMemory(const v1::Task& task, const MemoryLimit& li
                                      const std::function<void()>& forget) {
   const int64_t estimate = EstimateOf(task);
   if (estimate > limit.bytes) return OutOfMemory(task, limit, estimate, "not begun");
+  if (limit.source == kControlGroup) FailBeyond(limit);
   std::string cause;
   try {
     absl::StatusOr<Partial> partial = run();

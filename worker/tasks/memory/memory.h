@@ -24,8 +24,8 @@ struct MemoryLimit {
 // tests.
 MemoryLimit FindMemoryLimit(const std::string& root = "");
 
-// Runs a task. When memory runs out, inside `run` or by the error it returns, `forget` lets go of
-// what is kept between tasks.
+// Runs a task. Within a control group allocations fail shortly before its limit. When memory runs
+// out, inside `run` or by the error it returns, `forget` lets go of what is kept between tasks.
 // Errors:      those of `run`; ResourceExhausted OUT_OF_MEMORY, which says what the task takes and
 //              what there is. A task that takes more than `limit` in any case is not begun.
 absl::StatusOr<Partial> WithinMemory(const v1::Task& task, const MemoryLimit& limit,
