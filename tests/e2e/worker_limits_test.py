@@ -178,10 +178,11 @@ class MemoryTest(unittest.TestCase):
         own = self.enterContext(cluster.Cluster())
         worker = start_worker(own, "small", prefix=enter)
         job = wide_job(1, units=1000)
-        job["training"]["batch_size"] = 6_000
+        job["training"]["batch_size"] = 9_000
         done = own.wait_state(own.submit(job)["name"], "FAILED")
         self.assertEqual("OUT_OF_MEMORY", done["failure_reason"])
         self.assertIn("(the control group)", done["failure_message"])
+        self.assertNotIn("not begun", done["failure_message"])
         own.run(digits_job(1))
         self.assertTrue(worker.running())
         worker.kill()

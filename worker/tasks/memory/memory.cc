@@ -22,6 +22,8 @@ namespace {
 
 constexpr char kOutOfMemory[] = "OUT_OF_MEMORY";
 constexpr char kControlGroup[] = "the control group";
+// What the estimate allows for the process and its libraries, which may need none of it.
+constexpr int64_t kEstimateSlack = 64'000'000;
 
 void Lower(int64_t bytes, std::string_view source, MemoryLimit& limit) {
   if (bytes > 0 && bytes < limit.bytes) limit = {bytes, std::string(source)};
@@ -151,7 +153,8 @@ absl::StatusOr<Partial> WithinMemory(const v1::Task& task, const MemoryLimit& li
                                      const std::function<absl::StatusOr<Partial>()>& run,
                                      const std::function<void()>& forget) {
   const int64_t estimate = EstimateOf(task);
-  if (estimate > limit.bytes) return OutOfMemory(task, limit, estimate, "not begun");
+  if (estimate - kEstimateSlack > limit.bytes)
+    return OutOfMemory(task, limit, estimate, "not begun");
   if (limit.source == kControlGroup) FailBeyond(limit);
   std::string cause;
   try {
