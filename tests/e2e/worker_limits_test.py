@@ -1,12 +1,15 @@
 """Workers at their limits: damaged transfers, data that unfolds, too little memory, a library that fails."""
 
+import contextlib
 import gzip
 import os
 import pathlib
 import shutil
 import signal
+import socket
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import unittest.mock
@@ -57,6 +60,42 @@ def wide_job(rounds, units=600, **sections):
     return digits_job(rounds, model=model, data=data, method=method, **sections)
 
 
+class FrameDamage:
+    """A proxy that inverts bytes of the frames in which a worker sends bodies, one in every fourth frame."""
+
+    FRAME = b"\x00\x40\x00\x00\x00"  # HTTP/2: 16 KiB, DATA, no flags
+
+    def __init__(self, target, places):
+        self._target = target.rsplit(":", 1)
+        self.places = list(places)  # counted from the frame's first byte
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            near, _ = self._server.accept()
+            far = socket.create_connection((self._target[0], int(self._target[1])))
+            for one, other, up in ((near, far, True), (far, near, False)):
+                threading.Thread(target=self._pump, args=(one, other, up), daemon=True).start()
+
+    def _pump(self, source, sink, up):
+        frames = 0
+        try:
+            while data := bytearray(source.recv(65536)):
+                begin = data.find(self.FRAME) if up and self.places else -1
+                if 0 <= begin < len(data) - 32:
+                    frames += 1
+                    if frames % 4 == 0:
+                        data[begin + self.places.pop(0)] ^= 0xFF
+                sink.sendall(data)
+        except OSError:
+            pass  # the other direction ended the connection
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
 class DamageTest(unittest.TestCase):
     # Offsets in the stream of a connection; between two of them there is more than a round.
     FLIPS = (150_000, 450_000, 800_000, 1_200_000)
@@ -77,6 +116,20 @@ class DamageTest(unittest.TestCase):
         damaged = worker.errors().count(" transfer_damaged ")
         # A byte of a frame's header breaks the connection instead.
         self.assertGreaterEqual(damaged, len(self.FLIPS), worker.errors())
+        self.assertNotIn("task_failed", worker.errors())
+
+
+    def test_damaged_frames_change_nothing(self):
+        own = self.enterContext(cluster.Cluster(workers=1))
+        job = wide_job(rounds=8)
+        undisturbed = own.run(job)["model_hash"]
+        own.workers["w1"].send(signal.SIGTERM)
+        own.workers["w1"].wait()
+        # Length, type, flags and stream of the frame, then what is inside.
+        proxy = FrameDamage(own.address, places=(0, 3, 4, 8, 1, 5, 13, 22))
+        worker = start_worker(own, "w2", coordinator=proxy.address)
+        self.assertEqual(undisturbed, own.run(job)["model_hash"])
+        self.assertEqual([], proxy.places)
         self.assertNotIn("task_failed", worker.errors())
 
 
