@@ -90,10 +90,11 @@ class FrameDamage:
                         data[begin + self.places.pop(0)] ^= 0xFF
                 sink.sendall(data)
         except OSError:
-            pass  # the other direction ended the connection
+            pass  # the other direction has ended the connection
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+            end.close()
 
 
 class DamageTest(unittest.TestCase):
