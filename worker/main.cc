@@ -6,11 +6,14 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "common/base/flags.h"
@@ -19,8 +22,10 @@
 #include "common/metrics/metrics.h"
 #include "common/rpc/channel.h"
 #include "worker/data/load.h"
+#include "worker/engine/onednn/onednn_backend.h"
 #include "worker/language/generate_text.h"
 #include "worker/session/session.h"
+#include "worker/tasks/memory/memory.h"
 
 namespace espalier::worker {
 namespace {
@@ -41,6 +46,7 @@ struct Flags {
   int threads = 1;
   uint64_t memory_budget = 0;  // bytes
   double flops_budget = 0;
+  uint64_t max_dataset_bytes = 0;
   bool health_check = false;
   language::GenerateOptions generate;
 };
@@ -80,6 +86,11 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--memory-budget", flags.memory_budget,
                  "memory this worker may use, for example 512MB; it gets no tasks that are "
                  "expected to need more; default: no limit")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
+  app.add_option("--max-dataset-bytes", flags.max_dataset_bytes,
+                 "memory that one data set may take while it is read, for example 2GB; tasks on "
+                 "larger ones fail; default: half of --memory-budget or of what this machine, its "
+                 "control group or limits allow")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
   app.add_option("--flops-budget", flags.flops_budget,
                  "floating-point operations it may spend on one task, for example 1e12; default: "
@@ -126,6 +137,63 @@ int Generate(const Flags& flags) {
   return kExitOk;
 }
 
+// Stops the session when the process is told to, also one that has yet to begin.
+class Stopper {
+ public:
+  explicit Stopper(sigset_t signals) : signals_(signals), thread_([this] { Wait(); }) {}
+  ~Stopper() {
+    // Blocked everywhere but in sigwait().
+    if (!stopped_) kill(getpid(), SIGTERM);
+    thread_.join();
+  }
+  Stopper(const Stopper&) = delete;
+  Stopper& operator=(const Stopper&) = delete;
+
+  const std::atomic<bool>& stopped() const { return stopped_; }
+  // From now on `session` is what stops; null: nothing.
+  void Watch(session::Session* session) {
+    const std::lock_guard lock(mutex_);
+    session_ = session;
+    if (session != nullptr && stopped_) session->Stop();
+  }
+
+ private:
+  void Wait() {
+    int signal = 0;
+    sigwait(&signals_, &signal);
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    // A second signal ends the process at once.
+    pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
+    if (session_ == nullptr) return;
+    log::Info("worker_stops");
+    session_->Stop();
+  }
+
+  sigset_t signals_;
+  std::mutex mutex_;
+  std::atomic<bool> stopped_{false};
+  session::Session* session_ = nullptr;
+  std::thread thread_;
+};
+
+int64_t MaxDatasetBytes(const Flags& flags, const tasks::MemoryLimit& limit) {
+  const auto budget = static_cast<int64_t>(flags.memory_budget);
+  if (flags.max_dataset_bytes > 0) return static_cast<int64_t>(flags.max_dataset_bytes);
+  return (budget > 0 ? std::min(budget, limit.bytes) : limit.bytes) / 2;
+}
+
+// The first failure of oneDNN is logged; all are counted.
+void ObserveOneDnn(metrics::Metrics& metrics) {
+  engine::ObserveOneDnnFailures([&metrics, told = false](const std::string& message) mutable {
+    metrics.Add(metrics::Metric::kWorkerOneDnnFailures, 1);
+    if (std::exchange(told, true)) return;
+    log::Warning("onednn_failed",
+                 {{"message", message + "; the reference, which is much slower, computes this "
+                                        "product and others that fail"}});
+  });
+}
+
 int Run(Flags flags) {
   sigset_t signals;
   sigemptyset(&signals);
@@ -141,14 +209,20 @@ int Run(Flags flags) {
                                      "', found none; create it or name another"),
         kExitConfig);
   }
+  Stopper stopper(signals);
   std::vector<std::string> problems;
-  session::SessionOptions options{.worker_id = flags.id.empty() ? DefaultId() : flags.id,
-                                  .data_root = flags.data_root,
-                                  .state_dir = flags.state_dir,
-                                  .threads = flags.threads,
-                                  .memory_budget_bytes = static_cast<int64_t>(flags.memory_budget),
-                                  .flops_budget = flags.flops_budget,
-                                  .datasets = data::ScanDataRoot(flags.data_root, problems)};
+  const tasks::MemoryLimit memory = tasks::FindMemoryLimit();
+  session::SessionOptions options{
+      .worker_id = flags.id.empty() ? DefaultId() : flags.id,
+      .data_root = flags.data_root,
+      .state_dir = flags.state_dir,
+      .threads = flags.threads,
+      .memory_budget_bytes = static_cast<int64_t>(flags.memory_budget),
+      .flops_budget = flags.flops_budget,
+      .max_dataset_bytes = MaxDatasetBytes(flags, memory),
+      .memory_limit = memory,
+      .datasets = data::ScanDataRoot(flags.data_root, problems, {.cancelled = &stopper.stopped()})};
+  if (stopper.stopped()) return kExitOk;
   for (const std::string& problem : problems)
     log::Warning("dataset_unusable", {{"message", problem}});
 
@@ -157,6 +231,7 @@ int Run(Flags flags) {
     constexpr const char* kWords[] = {"debug", "info", "warning", "error"};
     metrics.Add(metrics::Metric::kLogMessages, 1, kWords[static_cast<int>(level)]);
   });
+  ObserveOneDnn(metrics);
   const auto metrics_address = metrics.Serve(flags.metrics_listen);
   if (!metrics_address.ok()) return ExitWith(metrics_address.status(), kExitUnavailable);
   const auto channel = rpc::MakeChannel(flags.coordinator);
@@ -170,22 +245,10 @@ int Run(Flags flags) {
                                {"metrics", *metrics_address},
                                {"version", ESPALIER_VERSION}});
   session::Session session(std::move(options), *channel, metrics);
-  std::thread stopper([&session, &signals] {
-    int signal = 0;
-    sigwait(&signals, &signal);
-    log::Info("worker_stops");
-    // A second signal ends the process at once.
-    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-    session.Stop();
-  });
+  stopper.Watch(&session);
   const absl::Status ended = session.Run();
-  if (!ended.ok()) {
-    kill(getpid(), SIGTERM);  // blocked everywhere but in the stopper's sigwait
-    stopper.join();
-    return ExitWith(ended, kExitConfig);
-  }
-  stopper.join();
-  return kExitOk;
+  stopper.Watch(nullptr);
+  return ended.ok() ? kExitOk : ExitWith(ended, kExitConfig);
 }
 
 }  // namespace

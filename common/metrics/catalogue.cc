@@ -331,6 +331,16 @@ std::vector<Definition> MakeCatalogue() {
        "",
        {},
        {}},
+      {Metric::kWorkerOneDnnFailures,
+       "espalier_worker_onednn_failures_total",
+       Type::kCounter,
+       Role::kWorker,
+       "Products that oneDNN could not plan or run; the slow reference computes them.",
+       "",
+       {},
+       "",
+       {},
+       {}},
   };
 }
 

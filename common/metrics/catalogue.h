@@ -43,6 +43,7 @@ enum class Metric {
   kWorkerTransferBytes,
   kWorkerActiveWeights,
   kWorkerPeakMemory,
+  kWorkerOneDnnFailures,
 };
 
 struct Definition {

@@ -1,6 +1,7 @@
 #include "worker/data/byte_stream.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 
@@ -11,12 +12,26 @@ namespace espalier::worker::data {
 namespace {
 
 constexpr unsigned kBufferBytes = 256 * 1024;
-constexpr size_t kLargestRead = size_t{1} << 30;  // gzread() counts in int
+// Limits are looked at after every so many bytes.
+constexpr size_t kReadStep = size_t{1} << 20;
 constexpr size_t kLongestLine = size_t{16} << 20;
+
+absl::Status TooLarge(const std::string& name, const LoadOptions& options, std::string found) {
+  return DatasetTooLarge(
+      name, {"", fmt::format("at most {} bytes after decompression", options.max_file_bytes),
+             std::move(found), "divide the data set into several"});
+}
 
 }  // namespace
 
-absl::StatusOr<ByteStream> ByteStream::Open(UniqueFd file, std::string name, int64_t max_bytes) {
+absl::StatusOr<ByteStream> ByteStream::Open(UniqueFd file, std::string name,
+                                            const LoadOptions& options) {
+  struct stat about {};
+  // A plain file tells its size before a byte is read.
+  if (!name.ends_with(".gz") && fstat(file.get(), &about) == 0 &&
+      int64_t{about.st_size} > options.max_file_bytes) {
+    return TooLarge(name, options, fmt::format("{}", about.st_size));
+  }
   gzFile stream = gzdopen(file.get(), "rb");
   if (stream == nullptr) {
     return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
@@ -24,32 +39,38 @@ absl::StatusOr<ByteStream> ByteStream::Open(UniqueFd file, std::string name, int
   }
   file.Release();
   gzbuffer(stream, kBufferBytes);
-  return ByteStream(stream, std::move(name), max_bytes);
+  return ByteStream(stream, std::move(name), options);
+}
+
+absl::Status ByteStream::CheckLimits(int64_t got) {
+  position_ += got;
+  if (options_.bytes_left != nullptr) *options_.bytes_left -= got;
+  if (position_ > options_.max_file_bytes ||
+      (options_.bytes_left != nullptr && *options_.bytes_left < 0)) {
+    return TooLarge(name_, options_, "more");
+  }
+  return options_.CheckGoesOn();
 }
 
 absl::StatusOr<size_t> ByteStream::Read(void* out, size_t size) {
   size_t done = 0;
   while (done < size) {
-    const auto wanted = static_cast<unsigned>(std::min(size - done, kLargestRead));
+    const auto wanted = static_cast<unsigned>(std::min(size - done, kReadStep));
     const int got = gzread(file_.get(), static_cast<char*>(out) + done, wanted);
-    if (got > 0) done += static_cast<size_t>(got);
+    if (got > 0) {
+      done += static_cast<size_t>(got);
+      ESPALIER_RETURN_IF_ERROR(CheckLimits(got));
+    }
     if (got == static_cast<int>(wanted)) continue;
     int code = Z_OK;
     const char* text = gzerror(file_.get(), &code);
     if (got < 0 || code != Z_OK) {
-      return DatasetInvalid(name_,
-                            {fmt::format("after {} bytes", position_ + static_cast<int64_t>(done)),
-                             "a complete gzip or plain file",
-                             code == Z_BUF_ERROR ? "a truncated gzip file" : Quote(text),
-                             "copy the file again and check it with 'gzip -t'"});
+      return DatasetInvalid(
+          name_, {fmt::format("after {} bytes", position_), "a complete gzip or plain file",
+                  code == Z_BUF_ERROR ? "a truncated gzip file" : Quote(text),
+                  "copy the file again and check it with 'gzip -t'"});
     }
     break;
-  }
-  position_ += static_cast<int64_t>(done);
-  if (position_ > max_bytes_) {
-    return DatasetInvalid(
-        name_, {"", fmt::format("at most {} bytes after decompression", max_bytes_), "more",
-                "split the data set or raise the worker's limit"});
   }
   return done;
 }

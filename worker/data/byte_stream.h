@@ -3,8 +3,9 @@
 // Ownership:   owns the file.
 // Memory:      two buffers of 256 KiB, whatever the file's size.
 // Threading:   not thread-safe.
-// Errors:      DATASET_INVALID for a damaged or truncated gzip file, or when the file gives more
-//              than `max_bytes`; the error names the file.
+// Errors:      DATASET_INVALID for a damaged or truncated gzip file, DATASET_TOO_LARGE when it
+// gives
+//              more than the options allow; the error names the file. Cancelled.
 #pragma once
 
 #include <zlib.h>
@@ -17,14 +18,16 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "worker/data/load_options.h"
 #include "worker/data/sandbox.h"
 
 namespace espalier::worker::data {
 
 class ByteStream {
  public:
-  // `name` is used in messages. At most `max_bytes` decompressed bytes may be read.
-  static absl::StatusOr<ByteStream> Open(UniqueFd file, std::string name, int64_t max_bytes);
+  // `name` is used in messages.
+  static absl::StatusOr<ByteStream> Open(UniqueFd file, std::string name,
+                                         const LoadOptions& options);
 
   // Reads up to `size` bytes; fewer only at the end of the file.
   absl::StatusOr<size_t> Read(void* out, size_t size);
@@ -36,24 +39,26 @@ class ByteStream {
   absl::Status ExpectEnd(std::string_view declared);
 
   const std::string& name() const { return name_; }
+  const LoadOptions& options() const { return options_; }
 
  private:
   struct Closer {
     void operator()(gzFile file) const { gzclose_r(file); }
   };
 
+  absl::Status CheckLimits(int64_t got);
   absl::Status EndsEarly(size_t wanted, size_t got, std::string_view what) const;
 
-  ByteStream(gzFile file, std::string name, int64_t max_bytes)
-      : file_(file), name_(std::move(name)), max_bytes_(max_bytes) {}
+  ByteStream(gzFile file, std::string name, const LoadOptions& options)
+      : file_(file), name_(std::move(name)), options_(options) {}
 
   std::unique_ptr<gzFile_s, Closer> file_;
   std::string name_;
-  int64_t max_bytes_;
+  LoadOptions options_;
   int64_t position_ = 0;
 };
 
-// Lines of a text file, without their line ends (LF or CR LF).
+// Lines of a text file, without their line ends (LF or CR LF); none longer than 16 MiB.
 class LineReader {
  public:
   explicit LineReader(ByteStream& stream);

@@ -14,6 +14,7 @@ namespace espalier::worker::data {
 namespace {
 
 constexpr std::string_view kBlank = " \t";
+constexpr size_t kLongestLabel = 256;
 
 std::string_view Trim(std::string_view text) {
   const size_t begin = text.find_first_not_of(kBlank);
@@ -170,6 +171,12 @@ absl::Status CsvReader::AddLabel(std::string_view text, const std::string& file,
                                    text.empty() ? "an empty cell" : Quote(text),
                                    "set data.label_column to the column of the labels"});
     }
+    if (text.size() > kLongestLabel) {
+      return DatasetInvalid(
+          file,
+          {where, fmt::format("a label of at most {} characters", kLongestLabel),
+           fmt::format("{}", text.size()), "set data.label_column to the column of the labels"});
+    }
     if (static_cast<int64_t>(labels_.size()) == kMaxClasses) {
       return DatasetInvalid(file, {where, fmt::format("at most {} classes", kMaxClasses), "more",
                                    "set data.label_column to the column of the labels"});
@@ -227,6 +234,8 @@ absl::StatusOr<std::vector<int64_t>> ReadTextGroups(ByteStream& stream) {
                              "write one integer a line"});
     }
     groups.push_back(*group);
+    ESPALIER_RETURN_IF_ERROR(stream.options().CheckMemory(
+        stream.name(), static_cast<int64_t>(groups.capacity() * sizeof(int64_t))));
   }
   return groups;
 }

@@ -39,7 +39,7 @@ bool GrowingBuffer::Reallocate(size_t capacity) {
 uint8_t* GrowingBuffer::Append(size_t count) {
   if (count > capacity_ - size_) {
     const size_t grown = std::max(size_ + count, capacity_ + capacity_ / 2);
-    if (!Reallocate(grown)) return nullptr;
+    if (!Reallocate(grown) && !Reallocate(size_ + count)) return nullptr;
   }
   uint8_t* place = bytes_.get() + size_;
   size_ += count;
@@ -81,6 +81,7 @@ absl::Status DatasetBuilder::SetFeatures(int64_t features, std::string_view file
     return DatasetInvalid(file, {"", fmt::format("1 to {} features in a row", kMaxFeatures),
                                  fmt::format("{}", features), "check how the file was written"});
   }
+  file_ = file;
   if (dataset_.features_ == 0) dataset_.features_ = features;
   if (dataset_.features_ == features) return absl::OkStatus();
   return DatasetInvalid(
@@ -94,10 +95,18 @@ absl::StatusOr<uint8_t*> DatasetBuilder::AppendRaw(int64_t rows, int64_t value_b
     return base::MakeError(absl::StatusCode::kResourceExhausted, kDatasetInvalid,
                            fmt::format("data sets have at most {} rows; split it", kMaxRows));
   }
-  uint8_t* place = dataset_.values_.Append(static_cast<size_t>(rows * features() * value_bytes));
+  const auto bytes = static_cast<size_t>(rows * features() * value_bytes);
+  ESPALIER_RETURN_IF_ERROR(CheckMemory(bytes));
+  uint8_t* place = dataset_.values_.Append(bytes);
   if (place == nullptr) return OutOfMemory();
   rows_ += rows;
   return place;
+}
+
+absl::Status DatasetBuilder::CheckMemory(size_t more) const {
+  return options_.CheckMemory(file_,
+                              static_cast<int64_t>(dataset_.values_.size() + more +
+                                                   dataset_.labels_.capacity() * sizeof(int32_t)));
 }
 
 absl::StatusOr<uint8_t*> DatasetBuilder::AppendByteRows(int64_t rows) {
@@ -136,6 +145,7 @@ absl::Status DatasetBuilder::WidenToFloat() {
   dataset_.is_bytes_ = false;
   const size_t count = dataset_.values_.size();
   if (count == 0) return absl::OkStatus();
+  ESPALIER_RETURN_IF_ERROR(CheckMemory(count * (sizeof(float) - 1)));
   if (dataset_.values_.Append(count * (sizeof(float) - 1)) == nullptr) return OutOfMemory();
   uint8_t* bytes = dataset_.values_.data();
   for (size_t i = count; i-- > 0;) {

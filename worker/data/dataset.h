@@ -20,6 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "worker/data/load_options.h"
 
 namespace espalier::worker::data {
 
@@ -98,12 +99,14 @@ inline constexpr int64_t kMaxClasses = 1'000'000;
 // data: the message names the first row whose label is out of range.
 absl::Status CheckFits(const Dataset& dataset, int64_t inputs, int64_t outputs);
 
-// Collects rows while files are read. Values stay bytes until a row does not fit; then all that was
+// Collects rows while files are read. Errors: DATASET_TOO_LARGE beyond the memory of the options;
+// OUT_OF_MEMORY. Values stay bytes until a row does not fit; then all that was
 // read is widened to float32 in place.
 class DatasetBuilder {
  public:
   // Without `keep_values` rows are counted and checked but not stored.
-  explicit DatasetBuilder(bool keep_values = true) : keep_values_(keep_values) {}
+  explicit DatasetBuilder(const LoadOptions& options = {}, bool keep_values = true)
+      : options_(options), keep_values_(keep_values) {}
 
   // Declares (first call) or checks (later calls) the number of features of `file`'s rows.
   absl::Status SetFeatures(int64_t features, std::string_view file);
@@ -133,7 +136,11 @@ class DatasetBuilder {
  private:
   absl::StatusOr<uint8_t*> AppendRaw(int64_t rows, int64_t value_bytes);
   absl::Status WidenToFloat();
+  // Whether there may be `more` bytes of values.
+  absl::Status CheckMemory(size_t more) const;
 
+  LoadOptions options_;
+  std::string file_;  // last declared, for messages
   Dataset dataset_;
   int64_t rows_ = 0;
   bool keep_values_;

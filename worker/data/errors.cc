@@ -6,11 +6,23 @@
 
 namespace espalier::worker::data {
 
+namespace {
+
+std::string Sentence(std::string_view file, const Complaint& complaint) {
+  return fmt::format("data set {}{}{}: expected {}, found {}; to fix it, {}", file,
+                     complaint.where.empty() ? "" : ", ", complaint.where, complaint.expected,
+                     complaint.found, complaint.fix);
+}
+
+}  // namespace
+
 absl::Status DatasetInvalid(std::string_view file, const Complaint& complaint) {
-  return base::FailedPrecondition(
-      kDatasetInvalid, fmt::format("data set {}{}{}: expected {}, found {}; to fix it, {}", file,
-                                   complaint.where.empty() ? "" : ", ", complaint.where,
-                                   complaint.expected, complaint.found, complaint.fix));
+  return base::FailedPrecondition(kDatasetInvalid, Sentence(file, complaint));
+}
+
+absl::Status DatasetTooLarge(std::string_view file, const Complaint& complaint) {
+  return base::MakeError(absl::StatusCode::kResourceExhausted, kDatasetTooLarge,
+                         Sentence(file, complaint));
 }
 
 std::string Quote(std::string_view text) {

@@ -12,6 +12,7 @@
 namespace espalier::worker::data {
 
 inline constexpr char kDatasetInvalid[] = "DATASET_INVALID";
+inline constexpr char kDatasetTooLarge[] = "DATASET_TOO_LARGE";
 inline constexpr char kDatasetNotFound[] = "DATASET_NOT_FOUND";
 inline constexpr char kPathOutsideDataRoot[] = "PATH_OUTSIDE_DATA_ROOT";
 inline constexpr char kDataSpecInvalid[] = "DATA_SPEC_INVALID";
@@ -26,6 +27,8 @@ struct Complaint {
 
 // FailedPrecondition with reason DATASET_INVALID.
 absl::Status DatasetInvalid(std::string_view file, const Complaint& complaint);
+// ResourceExhausted with reason DATASET_TOO_LARGE: a limit of this worker, not a fault of the data.
+absl::Status DatasetTooLarge(std::string_view file, const Complaint& complaint);
 
 // `text` from a file in single quotes, cut to 40 characters; bytes that are not printable ASCII
 // become '?', so that a file cannot put control sequences into logs and terminals.

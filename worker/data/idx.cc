@@ -38,6 +38,7 @@ absl::Status ForEachRow(ByteStream& stream, const IdxHeader& header, size_t row_
   std::vector<uint8_t> row(row_bytes);
   for (int64_t i = 0; i < header.rows(); ++i) {
     ESPALIER_RETURN_IF_ERROR(stream.ReadRow(row.data(), row_bytes, i));
+    ESPALIER_RETURN_IF_ERROR(stream.options().CheckMemory(stream.name(), i * kBytesPerInteger));
     visit(row.data());
   }
   return stream.ExpectEnd(Shape(header));
@@ -116,19 +117,43 @@ absl::Status ReadIdx(ByteStream& images, ByteStream& labels, DatasetBuilder& bui
   if (header.type != kIdxByte || header.dims.size() < 2) {
     return WrongKind(images, "images: type 0x08 with two or more dimensions", header);
   }
-  ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> classes, ReadIdxLabels(labels));
   ESPALIER_RETURN_IF_ERROR(builder.SetFeatures(header.features(), images.name()));
-  ESPALIER_RETURN_IF_ERROR(
-      AppendLabels(classes, header.rows(), labels.name(), images.name(), builder));
-  const int64_t block = std::max<int64_t>(1, kReadBlockBytes / header.features());
-  for (int64_t row = 0; row < header.rows(); row += block) {
-    const int64_t rows = std::min(block, header.rows() - row);
-    ESPALIER_ASSIGN_OR_RETURN(uint8_t* const place, builder.AppendByteRows(rows));
-    ESPALIER_RETURN_IF_ERROR(images.ReadExactly(
-        place, static_cast<size_t>(rows * header.features()),
-        fmt::format("rows {} to {} (the header declares {})", row, row + rows - 1, Shape(header))));
+  {
+    ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> classes, ReadIdxLabels(labels));
+    ESPALIER_RETURN_IF_ERROR(
+        AppendLabels(classes, header.rows(), labels.name(), images.name(), builder));
   }
+  ESPALIER_RETURN_IF_ERROR(ReadByteRows(images, header.rows(), Shape(header), builder));
   return images.ExpectEnd(Shape(header));
+}
+
+absl::Status ReadByteRows(ByteStream& stream, int64_t rows, const std::string& shape,
+                          DatasetBuilder& builder) {
+  const int64_t features = builder.features();
+  const auto what = [&](int64_t first, int64_t count) {
+    return fmt::format("rows {} to {} (the header declares {})", first, first + count - 1, shape);
+  };
+  const int64_t block = kReadBlockBytes / features;
+  for (int64_t row = 0; row < rows && block > 0; row += block) {
+    const int64_t count = std::min(block, rows - row);
+    ESPALIER_ASSIGN_OR_RETURN(uint8_t* const place, builder.AppendByteRows(count));
+    ESPALIER_RETURN_IF_ERROR(
+        stream.ReadExactly(place, static_cast<size_t>(count * features), what(row, count)));
+  }
+  // A row longer than a block gets its place when its bytes were seen, not by the header's word.
+  std::vector<uint8_t> bytes;
+  for (int64_t row = 0; row < rows && block == 0; ++row) {
+    for (int64_t have = 0; have < features; have += kReadBlockBytes) {
+      const int64_t wanted = std::min(kReadBlockBytes, features - have);
+      bytes.resize(static_cast<size_t>(have + wanted));
+      ESPALIER_RETURN_IF_ERROR(stream.options().CheckMemory(stream.name(), 2 * (have + wanted)));
+      ESPALIER_RETURN_IF_ERROR(
+          stream.ReadExactly(bytes.data() + have, static_cast<size_t>(wanted), what(row, 1)));
+    }
+    ESPALIER_ASSIGN_OR_RETURN(uint8_t* const place, builder.AppendByteRows(1));
+    std::copy(bytes.begin(), bytes.end(), place);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace espalier::worker::data

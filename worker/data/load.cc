@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "common/base/check.h"
 #include "common/base/status.h"
+#include "common/log/log.h"
 #include "worker/data/byte_stream.h"
 #include "worker/data/errors.h"
 #include "worker/data/interactions/interactions.h"
@@ -20,11 +22,11 @@ namespace {
 struct Source {
   const DataRoot& root;
   const std::string& dataset;
-  int64_t max_file_bytes;
+  const LoadOptions& options;
 
   absl::StatusOr<ByteStream> Open(const std::string& file) const {
     ESPALIER_ASSIGN_OR_RETURN(UniqueFd fd, root.OpenFile(dataset, file));
-    return ByteStream::Open(std::move(fd), dataset + "/" + file, max_file_bytes);
+    return ByteStream::Open(std::move(fd), dataset + "/" + file, options);
   }
 };
 
@@ -103,7 +105,7 @@ bool ByGroups(const v1::DataSpec& spec) {
 
 absl::StatusOr<Dataset> Load(const Source& source, const Layout& layout, const v1::DataSpec& spec) {
   ESPALIER_ASSIGN_OR_RETURN(const int label_column, LabelColumn(spec));
-  DatasetBuilder builder;
+  DatasetBuilder builder(source.options);
   ESPALIER_RETURN_IF_ERROR(ReadAll(source, layout, label_column, builder));
   if (ByGroups(spec)) {
     ESPALIER_ASSIGN_OR_RETURN(
@@ -121,7 +123,7 @@ absl::StatusOr<int64_t> CountCifarRows(const Source& source, const std::vector<F
                                   [&](const FileEntry& file) { return file.name == name; });
   constexpr int64_t kRecordBytes = 1 + kCifarFeatures;
   if (!name.ends_with(".gz")) return entry->bytes / kRecordBytes;
-  // gzip has no size in its header: pixels hardly compress, so decoding is as cheap as it is sure.
+  // gzip has no size in its header.
   ESPALIER_ASSIGN_OR_RETURN(ByteStream stream, source.Open(name));
   std::vector<uint8_t> block(256 * 1024);
   int64_t bytes = 0;
@@ -142,7 +144,11 @@ absl::StatusOr<Extent> PairExtent(const Source& source, Format format,
                                   const std::vector<std::string>& files) {
   Extent extent;
   if (files.empty()) return extent;
-  ESPALIER_ASSIGN_OR_RETURN(ByteStream values, source.Open(files[0]));
+  LoadOptions header_only = source.options;
+  header_only.bytes_left = nullptr;
+  header_only.max_file_bytes = std::numeric_limits<int64_t>::max();
+  ESPALIER_ASSIGN_OR_RETURN(ByteStream values,
+                            (Source{source.root, source.dataset, header_only}.Open(files[0])));
   ESPALIER_ASSIGN_OR_RETURN(ByteStream labels, source.Open(files[1]));
   std::vector<int64_t> classes;
   if (format == Format::kIdx) {
@@ -184,7 +190,7 @@ absl::Status DescribeCifar(const Source& source, const std::vector<FileEntry>& f
 }
 
 absl::Status DescribeCsv(const Source& source, const Layout& layout, v1::DatasetInfo& info) {
-  DatasetBuilder counter(/*keep_values=*/false);
+  DatasetBuilder counter(source.options, /*keep_values=*/false);
   ESPALIER_RETURN_IF_ERROR(ReadAll(source, layout, /*label_column=*/-1, counter));
   info.set_features(counter.features());
   info.set_classes(counter.num_classes());
@@ -193,12 +199,29 @@ absl::Status DescribeCsv(const Source& source, const Layout& layout, v1::Dataset
   return absl::OkStatus();
 }
 
-// Reading CSV is the only way to count it; larger files are described by name and format only.
-constexpr int64_t kLargestCountedCsv = int64_t{64} << 20;
+// Bounds of what is counted when a worker starts, after decompression.
+constexpr int64_t kMostCountedOfFile = int64_t{64} << 20;
+constexpr int64_t kMostCounted = int64_t{1} << 30;
+constexpr int64_t kMostMemoryOfCounting = int64_t{256} << 20;
 
-absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string& name) {
+absl::Status Count(const Source& source, const std::vector<FileEntry>& files, const Layout& layout,
+                   v1::DatasetInfo& info) {
+  switch (layout.format) {
+    case Format::kIdx:
+    case Format::kNpy:
+      return DescribePairs(source, layout, info);
+    case Format::kCifar10:
+      return DescribeCifar(source, files, layout, info);
+    case Format::kCsv:
+      return DescribeCsv(source, layout, info);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string& name,
+                                         const LoadOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(name));
-  const auto interactions = DescribeInteractions(root, name, files);
+  const auto interactions = DescribeInteractions(root, name, files, options);
   const bool is_text = DetectTextLayout(name, files).ok();
   // The files of a text and of LightGCN's interactions have the same names.
   if (!interactions.ok() && !is_text) return interactions.status();
@@ -214,24 +237,15 @@ absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string
     info.set_format("text");
     return info;
   }
-  const Layout& layout = *detected;
-  const Source source{root, name, LoadOptions().max_file_bytes};
-  info.set_format(FormatName(layout.format));
-  switch (layout.format) {
-    case Format::kIdx:
-    case Format::kNpy:
-      ESPALIER_RETURN_IF_ERROR(DescribePairs(source, layout, info));
-      break;
-    case Format::kCifar10:
-      ESPALIER_RETURN_IF_ERROR(DescribeCifar(source, files, layout, info));
-      break;
-    case Format::kCsv:
-      int64_t bytes = 0;
-      for (const FileEntry& file : files) bytes += file.bytes;
-      if (bytes <= kLargestCountedCsv) ESPALIER_RETURN_IF_ERROR(DescribeCsv(source, layout, info));
-      break;
+  info.set_format(FormatName(detected->format));
+  v1::DatasetInfo counted = info;
+  const absl::Status status = Count(Source{root, name, options}, files, *detected, counted);
+  if (base::ReasonOf(status) == kDatasetTooLarge) {
+    log::Info("dataset_not_counted", {{"dataset", name}, {"message", base::MessageOf(status)}});
+    return info;
   }
-  return info;
+  ESPALIER_RETURN_IF_ERROR(status);
+  return counted;
 }
 
 }  // namespace
@@ -263,7 +277,7 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const DataRoot& root,
   }
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(spec.dataset()));
   ESPALIER_ASSIGN_OR_RETURN(const Layout layout, DetectLayout(spec.dataset(), files));
-  const Source source{root, spec.dataset(), options.max_file_bytes};
+  const Source source{root, spec.dataset(), options};
   ESPALIER_ASSIGN_OR_RETURN(Dataset dataset, Load(source, layout, spec));
   return std::make_shared<const Dataset>(std::move(dataset));
 }
@@ -276,15 +290,22 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const std::string& ro
 }
 
 std::vector<v1::DatasetInfo> ScanDataRoot(const std::string& root,
-                                          std::vector<std::string>& problems) {
+                                          std::vector<std::string>& problems,
+                                          const LoadOptions& options) {
   const absl::StatusOr<DataRoot> opened = DataRoot::Open(root);
   if (!opened.ok()) {
     problems.push_back(base::MessageOf(opened.status()));
     return {};
   }
+  int64_t left = kMostCounted;
+  const LoadOptions scan = {.max_file_bytes = kMostCountedOfFile,
+                            .max_memory_bytes = kMostMemoryOfCounting,
+                            .bytes_left = &left,
+                            .cancelled = options.cancelled};
   std::vector<v1::DatasetInfo> found;
   for (const std::string& name : opened->Datasets()) {
-    absl::StatusOr<v1::DatasetInfo> info = Describe(*opened, name);
+    absl::StatusOr<v1::DatasetInfo> info = Describe(*opened, name, scan);
+    if (scan.is_cancelled()) break;
     if (info.ok()) {
       found.push_back(*std::move(info));
     } else {
@@ -323,6 +344,11 @@ absl::StatusOr<std::shared_ptr<const Dataset>> DatasetCache::Get(const v1::DataS
                             LoadDataset(root, spec, options_));
   entries_.push_front({std::move(key), dataset});
   return dataset;
+}
+
+void DatasetCache::Clear() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  entries_.clear();
 }
 
 }  // namespace espalier::worker::data

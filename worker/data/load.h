@@ -10,8 +10,8 @@
 //   text     see text.h; read as such when the spec has `text`
 //
 // Errors:      NotFound DATASET_NOT_FOUND, FailedPrecondition DATASET_INVALID, InvalidArgument
-//              PATH_OUTSIDE_DATA_ROOT or DATA_SPEC_INVALID, ResourceExhausted. Messages never
-//              contain the root.
+//              PATH_OUTSIDE_DATA_ROOT or DATA_SPEC_INVALID, ResourceExhausted DATASET_TOO_LARGE or
+//              OUT_OF_MEMORY, Cancelled. Messages never contain the root.
 #pragma once
 
 #include <cstdint>
@@ -24,14 +24,10 @@
 #include "absl/status/statusor.h"
 #include "espalier/v1/data.pb.h"
 #include "worker/data/dataset.h"
+#include "worker/data/load_options.h"
 #include "worker/data/sandbox.h"
 
 namespace espalier::worker::data {
-
-struct LoadOptions {
-  // Largest size of one file after decompression.
-  int64_t max_file_bytes = int64_t{16} << 30;
-};
 
 // Reads all examples of spec.dataset (and the groups file when spec.partition is by groups). Limits
 // and test_fraction are applied by partition.h, so they do not matter here.
@@ -42,10 +38,14 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const std::string& ro
                                                            const v1::DataSpec& spec,
                                                            const LoadOptions& options = {});
 
-// What is under `root`, from headers where the format has them; CSV files are counted when they are
-// small. Data sets that cannot be described are left out, with the reason appended to `problems`.
+// What is under `root`, from headers where the format has them. Files without are counted as long
+// as they give at most 64 MiB each, and 1 GiB together, after decompression; data sets beyond that
+// are described by name and format only. Data sets that cannot be described are left out, with the
+// reason appended to `problems`. Of `options` only `cancelled` matters; then what was found so far
+// is returned.
 std::vector<v1::DatasetInfo> ScanDataRoot(const std::string& root,
-                                          std::vector<std::string>& problems);
+                                          std::vector<std::string>& problems,
+                                          const LoadOptions& options = {});
 
 // The most recently used data sets of one root. Files that changed on disk are read again.
 // Threading:   thread-safe; one load at a time, so that no two tasks read the same files.
@@ -56,6 +56,7 @@ class DatasetCache {
   explicit DatasetCache(std::string root, size_t capacity = 2, LoadOptions options = {});
 
   absl::StatusOr<std::shared_ptr<const Dataset>> Get(const v1::DataSpec& spec);
+  void Clear();
 
  private:
   struct Entry {

@@ -94,18 +94,6 @@ double LoadNumber(const NpyHeader& header, const uint8_t* bytes) {
   return header.width == 4 ? Load<int32_t>(bytes) : static_cast<double>(Load<int64_t>(bytes));
 }
 
-absl::Status ReadByteRows(ByteStream& stream, const NpyHeader& header, DatasetBuilder& builder) {
-  const int64_t block = std::max<int64_t>(1, kReadBlockBytes / header.features());
-  for (int64_t row = 0; row < header.rows(); row += block) {
-    const int64_t rows = std::min(block, header.rows() - row);
-    ESPALIER_ASSIGN_OR_RETURN(uint8_t* const place, builder.AppendByteRows(rows));
-    ESPALIER_RETURN_IF_ERROR(stream.ReadExactly(place,
-                                                static_cast<size_t>(rows * header.features()),
-                                                fmt::format("rows {} to {}", row, row + rows - 1)));
-  }
-  return absl::OkStatus();
-}
-
 // Integers may be stored as bytes; floating-point files are float32 whatever their values.
 absl::Status ReadNumberRows(ByteStream& stream, const NpyHeader& header, DatasetBuilder& builder) {
   const auto features = static_cast<size_t>(header.features());
@@ -119,6 +107,8 @@ absl::Status ReadNumberRows(ByteStream& stream, const NpyHeader& header, Dataset
     for (size_t have = 0; have < features * width;) {
       const size_t wanted = std::min(kStep, features * width - have);
       raw.resize(std::max(raw.size(), have + wanted));
+      ESPALIER_RETURN_IF_ERROR(
+          stream.options().CheckMemory(stream.name(), static_cast<int64_t>(2 * raw.size())));
       ESPALIER_RETURN_IF_ERROR(stream.ReadRow(raw.data() + have, wanted, row));
       have += wanted;
     }
@@ -186,6 +176,7 @@ absl::StatusOr<std::vector<int64_t>> ReadNpyIntegers(ByteStream& stream) {
   std::array<uint8_t, 8> raw{};
   for (int64_t row = 0; row < header.rows(); ++row) {
     ESPALIER_RETURN_IF_ERROR(stream.ReadRow(raw.data(), static_cast<size_t>(header.width), row));
+    ESPALIER_RETURN_IF_ERROR(stream.options().CheckMemory(stream.name(), row * kBytesPerInteger));
     values.push_back(header.width == 1   ? raw[0]
                      : header.width == 4 ? Load<int32_t>(raw.data())
                                          : Load<int64_t>(raw.data()));
@@ -196,14 +187,17 @@ absl::StatusOr<std::vector<int64_t>> ReadNpyIntegers(ByteStream& stream) {
 
 absl::Status ReadNpy(ByteStream& features, ByteStream& labels, DatasetBuilder& builder) {
   ESPALIER_ASSIGN_OR_RETURN(const NpyHeader header, ReadNpyHeader(features));
-  ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> classes, ReadNpyIntegers(labels));
   ESPALIER_RETURN_IF_ERROR(builder.SetFeatures(header.features(), features.name()));
-  ESPALIER_RETURN_IF_ERROR(
-      AppendLabels(classes, header.rows(), labels.name(), features.name(), builder));
+  {
+    ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> classes, ReadNpyIntegers(labels));
+    ESPALIER_RETURN_IF_ERROR(
+        AppendLabels(classes, header.rows(), labels.name(), features.name(), builder));
+  }
+  const std::string shape = fmt::format("{} rows of {} values", header.rows(), header.features());
   ESPALIER_RETURN_IF_ERROR(header.kind == 'u' && builder.is_bytes()
-                               ? ReadByteRows(features, header, builder)
+                               ? ReadByteRows(features, header.rows(), shape, builder)
                                : ReadNumberRows(features, header, builder));
-  return features.ExpectEnd(fmt::format("{} rows of {} values", header.rows(), header.features()));
+  return features.ExpectEnd(shape);
 }
 
 }  // namespace espalier::worker::data

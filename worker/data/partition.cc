@@ -102,9 +102,22 @@ void Append(std::span<const int32_t> rows, int64_t begin, int64_t end, Indices& 
   out.insert(out.end(), rows.begin() + begin, rows.begin() + end);
 }
 
-Indices IidShare(Indices rows, int64_t shard, int64_t shards, uint64_t key) {
+// base::Shuffle() of rows, at most this many between two looks at whether to go on.
+constexpr size_t kShuffledAtOnce = size_t{1} << 22;
+
+absl::Status ShuffleRows(std::span<int32_t> rows, const LoadOptions& options, base::Rng& rng) {
+  size_t next = 0;
+  for (size_t i = rows.size(); i > 1; --i) {
+    std::swap(rows[i - 1], rows[rng.Below(i)]);
+    if (++next % kShuffledAtOnce == 0) ESPALIER_RETURN_IF_ERROR(options.CheckGoesOn());
+  }
+  return options.CheckGoesOn();
+}
+
+absl::StatusOr<Indices> IidShare(Indices rows, int64_t shard, int64_t shards, uint64_t key,
+                                 const LoadOptions& options) {
   base::Rng rng(key);
-  base::Shuffle(std::span<int32_t>(rows), rng);
+  ESPALIER_RETURN_IF_ERROR(ShuffleRows(rows, options, rng));
   const auto [begin, end] = EqualPart(static_cast<int64_t>(rows.size()), shard, shards);
   Indices share;
   Append(rows, begin, end, share);
@@ -127,11 +140,13 @@ class ByClass {
   int64_t Count(size_t label) const { return offsets_[label + 1] - offsets_[label]; }
 
   // The rows of a class in the order of stream (purpose, label).
-  std::span<const int32_t> Shuffled(size_t label, uint64_t seed, std::string_view purpose) {
+  absl::StatusOr<std::span<const int32_t>> Shuffled(size_t label, uint64_t seed,
+                                                    std::string_view purpose,
+                                                    const LoadOptions& options) {
     const std::span<int32_t> part(rows_.data() + offsets_[label],
                                   static_cast<size_t>(Count(label)));
     base::Rng rng(base::StreamKey(seed, purpose, {label}));
-    base::Shuffle(part, rng);
+    ESPALIER_RETURN_IF_ERROR(ShuffleRows(part, options, rng));
     return part;
   }
 
@@ -233,8 +248,8 @@ absl::StatusOr<DirichletDraw> AcceptedDraw(const ByClass& rows, int64_t total, s
 }
 
 absl::StatusOr<ShardIndices> DirichletShard(const Dataset& dataset, const v1::Partition& partition,
-                                            const ShardIndices& split, uint64_t seed,
-                                            size_t shard) {
+                                            const ShardIndices& split, uint64_t seed, size_t shard,
+                                            const LoadOptions& options) {
   ByClass train(dataset, split.train);
   ByClass test(dataset, split.test);
   const auto classes = static_cast<size_t>(dataset.num_classes());
@@ -243,14 +258,16 @@ absl::StatusOr<ShardIndices> DirichletShard(const Dataset& dataset, const v1::Pa
       AcceptedDraw(train, static_cast<int64_t>(split.train.size()), classes,
                    static_cast<size_t>(partition.shards()), Alpha(partition), shard, seed));
   ShardIndices part;
-  const auto take = [&](ByClass& rows, size_t label, std::string_view purpose, Indices& out) {
+  const auto take = [&](ByClass& rows, size_t label, std::string_view purpose,
+                        Indices& out) -> absl::Status {
     const int64_t count = rows.Count(label);
-    Append(rows.Shuffled(label, seed, purpose), CutAt(draw.begin[label], count),
-           CutAt(draw.end[label], count), out);
+    ESPALIER_ASSIGN_OR_RETURN(const auto shuffled, rows.Shuffled(label, seed, purpose, options));
+    Append(shuffled, CutAt(draw.begin[label], count), CutAt(draw.end[label], count), out);
+    return absl::OkStatus();
   };
   for (size_t label = 0; label < classes; ++label) {
-    take(train, label, "partition/train", part.train);
-    take(test, label, "partition/test", part.test);
+    ESPALIER_RETURN_IF_ERROR(take(train, label, "partition/train", part.train));
+    ESPALIER_RETURN_IF_ERROR(take(test, label, "partition/test", part.test));
   }
   return part;
 }
@@ -296,7 +313,8 @@ ClassSlots DealClasses(const std::vector<size_t>& present, size_t classes, int s
 }
 
 absl::StatusOr<ShardIndices> ClassesShard(const Dataset& dataset, const v1::Partition& partition,
-                                          const ShardIndices& split, uint64_t seed, int shard) {
+                                          const ShardIndices& split, uint64_t seed, int shard,
+                                          const LoadOptions& options) {
   ByClass train(dataset, split.train);
   ByClass test(dataset, split.test);
   std::vector<size_t> present;
@@ -323,14 +341,17 @@ absl::StatusOr<ShardIndices> ClassesShard(const Dataset& dataset, const v1::Part
         label, train.Count(label), slots.counts[label]));
   }
   ShardIndices part;
-  const auto take = [&](ByClass& rows, size_t i, std::string_view purpose, Indices& out) {
+  const auto take = [&](ByClass& rows, size_t i, std::string_view purpose,
+                        Indices& out) -> absl::Status {
     const size_t label = slots.classes[i];
     const auto [begin, end] = EqualPart(rows.Count(label), slots.positions[i], slots.counts[label]);
-    Append(rows.Shuffled(label, seed, purpose), begin, end, out);
+    ESPALIER_ASSIGN_OR_RETURN(const auto shuffled, rows.Shuffled(label, seed, purpose, options));
+    Append(shuffled, begin, end, out);
+    return absl::OkStatus();
   };
   for (size_t i = 0; i < slots.classes.size(); ++i) {
-    take(train, i, "partition/train", part.train);
-    take(test, i, "partition/test", part.test);
+    ESPALIER_RETURN_IF_ERROR(take(train, i, "partition/train", part.train));
+    ESPALIER_RETURN_IF_ERROR(take(test, i, "partition/test", part.test));
   }
   return part;
 }
@@ -361,7 +382,8 @@ std::vector<int64_t> AssignGroups(const std::vector<int64_t>& sizes, int64_t sha
 }
 
 absl::StatusOr<ShardIndices> GroupsShard(const Dataset& dataset, const v1::Partition& partition,
-                                         ShardIndices split, uint64_t seed, int shard) {
+                                         ShardIndices split, uint64_t seed, int shard,
+                                         const LoadOptions& options) {
   if (dataset.groups().empty()) {
     return base::InvalidArgument(
         kDataSpecInvalid,
@@ -391,15 +413,16 @@ absl::StatusOr<ShardIndices> GroupsShard(const Dataset& dataset, const v1::Parti
     const int64_t group = dataset.groups()[static_cast<size_t>(row)];
     if (assigned[numbers.at(group)] == shard) part.train.push_back(row);
   }
-  part.test =
-      IidShare(std::move(split.test), shard, shards, base::StreamKey(seed, "partition/test", {}));
+  ESPALIER_ASSIGN_OR_RETURN(part.test,
+                            IidShare(std::move(split.test), shard, shards,
+                                     base::StreamKey(seed, "partition/test", {}), options));
   return part;
 }
 
 // --- iid
 
 absl::StatusOr<ShardIndices> IidShard(const v1::Partition& partition, ShardIndices split,
-                                      uint64_t seed, int shard) {
+                                      uint64_t seed, int shard, const LoadOptions& options) {
   const int64_t shards = partition.shards();
   if (static_cast<int64_t>(split.train.size()) < shards) {
     return Impossible(
@@ -408,24 +431,27 @@ absl::StatusOr<ShardIndices> IidShard(const v1::Partition& partition, ShardIndic
                     shards, split.train.size()));
   }
   ShardIndices part;
-  part.train =
-      IidShare(std::move(split.train), shard, shards, base::StreamKey(seed, "partition/train", {}));
-  part.test =
-      IidShare(std::move(split.test), shard, shards, base::StreamKey(seed, "partition/test", {}));
+  ESPALIER_ASSIGN_OR_RETURN(part.train,
+                            IidShare(std::move(split.train), shard, shards,
+                                     base::StreamKey(seed, "partition/train", {}), options));
+  ESPALIER_ASSIGN_OR_RETURN(part.test,
+                            IidShare(std::move(split.test), shard, shards,
+                                     base::StreamKey(seed, "partition/test", {}), options));
   return part;
 }
 
 absl::StatusOr<ShardIndices> DivideSplit(const Dataset& dataset, const v1::Partition& partition,
-                                         ShardIndices split, uint64_t seed, int shard) {
+                                         ShardIndices split, uint64_t seed, int shard,
+                                         const LoadOptions& options) {
   switch (partition.kind()) {
     case v1::Partition::KIND_DIRICHLET:
-      return DirichletShard(dataset, partition, split, seed, static_cast<size_t>(shard));
+      return DirichletShard(dataset, partition, split, seed, static_cast<size_t>(shard), options);
     case v1::Partition::KIND_CLASSES:
-      return ClassesShard(dataset, partition, split, seed, shard);
+      return ClassesShard(dataset, partition, split, seed, shard, options);
     case v1::Partition::KIND_GROUPS:
-      return GroupsShard(dataset, partition, std::move(split), seed, shard);
+      return GroupsShard(dataset, partition, std::move(split), seed, shard, options);
     default:
-      return IidShard(partition, std::move(split), seed, shard);
+      return IidShard(partition, std::move(split), seed, shard, options);
   }
 }
 
@@ -471,7 +497,7 @@ absl::StatusOr<ShardIndices> SplitDataset(const Dataset& dataset, const v1::Data
 }
 
 absl::StatusOr<ShardIndices> MakeShard(const Dataset& dataset, const v1::DataSpec& spec,
-                                       uint64_t seed, int shard) {
+                                       uint64_t seed, int shard, const LoadOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(ShardIndices split, SplitDataset(dataset, spec, seed));
   const v1::Partition& partition = spec.partition();
   if (partition.kind() == v1::Partition::KIND_LOCAL) return split;
@@ -482,10 +508,13 @@ absl::StatusOr<ShardIndices> MakeShard(const Dataset& dataset, const v1::DataSpe
                     "cover every participant",
                     partition.shards() - 1, shard));
   }
-  ESPALIER_ASSIGN_OR_RETURN(ShardIndices part,
-                            DivideSplit(dataset, partition, std::move(split), seed, shard));
-  std::sort(part.train.begin(), part.train.end());
-  std::sort(part.test.begin(), part.test.end());
+  ESPALIER_ASSIGN_OR_RETURN(
+      ShardIndices part, DivideSplit(dataset, partition, std::move(split), seed, shard, options));
+  for (Indices* rows : {&part.train, &part.test}) {
+    ESPALIER_RETURN_IF_ERROR(SortUnlessCancelled(
+        options, [&](const auto& less) { std::sort(rows->begin(), rows->end(), less); },
+        std::less<int32_t>()));
+  }
   return part;
 }
 

@@ -43,12 +43,12 @@ absl::StatusOr<ShardIndices> SplitDataset(const Dataset& dataset, const v1::Data
                                           uint64_t seed);
 
 // The part of shard `shard` in [0, spec.partition.shards). LOCAL gives the whole split for any
-// `shard`.
+// `shard`. Errors: also Cancelled, when `options` say so.
 //
 // Test rows are divided like the training rows: iid and by group in equal shares, Dirichlet with
 // the proportions drawn for the training rows of each class, classes among the shards that hold the
 // class (test rows of a class without training rows are on no shard).
 absl::StatusOr<ShardIndices> MakeShard(const Dataset& dataset, const v1::DataSpec& spec,
-                                       uint64_t seed, int shard);
+                                       uint64_t seed, int shard, const LoadOptions& options = {});
 
 }  // namespace espalier::worker::data

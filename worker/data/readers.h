@@ -21,6 +21,13 @@ namespace espalier::worker::data {
 // Rows are read in blocks of about this many bytes.
 inline constexpr int64_t kReadBlockBytes = 1 << 20;
 
+// What a label or group takes in a vector that grows.
+inline constexpr int64_t kBytesPerInteger = 2 * sizeof(int64_t);
+
+// Reads `rows` rows of builder.features() bytes, of `stream`, whose header declares `shape`.
+absl::Status ReadByteRows(ByteStream& stream, int64_t rows, const std::string& shape,
+                          DatasetBuilder& builder);
+
 // --- IDX (MNIST): big-endian header, then values row-major.
 struct IdxHeader {
   int type = 0;  // 0x08 unsigned byte, 0x0C int32
@@ -65,6 +72,7 @@ class CsvReader {
   CsvReader(int label_column, DatasetBuilder& builder)
       : label_column_(label_column), builder_(builder) {}
 
+  // Labels have at most 256 characters.
   absl::Status ReadFile(ByteStream& stream);
   // Turns the labels met into classes; call once, after the last file.
   absl::Status FinishLabels();

@@ -18,6 +18,8 @@ namespace {
 // Tokens are kept as float32 in rows, which hold whole numbers up to 2^24.
 constexpr int64_t kMaxVocabulary = 1 << 24;
 constexpr size_t kBlockBytes = 1 << 20;
+// A text beside its tokens, which are one for each byte at most.
+constexpr int64_t kBytesPerTextByte = 1 + sizeof(int32_t);
 
 // The name without ".gz".
 std::string_view PlainName(std::string_view name) {
@@ -36,23 +38,26 @@ std::string FindPart(const std::vector<FileEntry>& files, std::string_view stem)
 }
 
 absl::StatusOr<std::string> ReadWhole(const DataRoot& root, const std::string& dataset,
-                                      const std::string& file, int64_t max_bytes) {
+                                      const std::string& file, const LoadOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(UniqueFd fd, root.OpenFile(dataset, file));
   ESPALIER_ASSIGN_OR_RETURN(ByteStream stream,
-                            ByteStream::Open(std::move(fd), dataset + "/" + file, max_bytes));
+                            ByteStream::Open(std::move(fd), dataset + "/" + file, options));
   std::string bytes;
   for (size_t got = kBlockBytes; got == kBlockBytes;) {
     const size_t before = bytes.size();
     bytes.resize(before + kBlockBytes);
     ESPALIER_ASSIGN_OR_RETURN(got, stream.Read(bytes.data() + before, kBlockBytes));
     bytes.resize(before + got);
+    ESPALIER_RETURN_IF_ERROR(
+        options.CheckMemory(stream.name(), static_cast<int64_t>(bytes.size()) * kBytesPerTextByte));
   }
   return bytes;
 }
 
 absl::StatusOr<std::unique_ptr<language::Tokenizer>> OpenTokenizer(const DataRoot& root,
                                                                    const v1::DataSpec& spec,
-                                                                   const TextLayout& layout) {
+                                                                   const TextLayout& layout,
+                                                                   LoadOptions options) {
   const std::string& kind = spec.text().tokenizer();
   if (kind.empty() || kind == "bytes") return language::MakeByteTokenizer();
   if (kind != "file") {
@@ -70,9 +75,9 @@ absl::StatusOr<std::unique_ptr<language::Tokenizer>> OpenTokenizer(const DataRoo
                     "data.text.tokenizer to bytes",
                     spec.dataset()));
   }
-  ESPALIER_ASSIGN_OR_RETURN(
-      const std::string bytes,
-      ReadWhole(root, spec.dataset(), layout.tokenizer, language::kMaxTokenizerBytes));
+  options.max_file_bytes = language::kMaxTokenizerBytes;
+  ESPALIER_ASSIGN_OR_RETURN(const std::string bytes,
+                            ReadWhole(root, spec.dataset(), layout.tokenizer, options));
   auto tokenizer = language::ParseTokenizer(layout.tokenizer, bytes);
   if (!tokenizer.ok()) {
     return base::Annotate(tokenizer.status(), spec.dataset() + "/" + layout.tokenizer);
@@ -86,7 +91,7 @@ absl::StatusOr<std::vector<int32_t>> ReadTokens(const DataRoot& root, const v1::
                                                 const LoadOptions& options) {
   if (file.empty()) return std::vector<int32_t>();
   ESPALIER_ASSIGN_OR_RETURN(const std::string bytes,
-                            ReadWhole(root, spec.dataset(), file, options.max_file_bytes));
+                            ReadWhole(root, spec.dataset(), file, options));
   const std::string& kind = spec.text().tokenizer();
   absl::StatusOr<std::vector<int32_t>> tokens;
   if (PlainName(file).ends_with(".npy")) {
@@ -100,7 +105,7 @@ absl::StatusOr<std::vector<int32_t>> ReadTokens(const DataRoot& root, const v1::
     }
     tokens = language::ParseTokenFile(bytes, kind == "uint16" ? 2 : 4, kMaxVocabulary);
   } else {
-    ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, OpenTokenizer(root, spec, layout));
+    ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, OpenTokenizer(root, spec, layout, options));
     tokens = tokenizer->Encode(bytes);
     if (tokenizer->bos() >= 0) tokens->insert(tokens->begin(), tokenizer->bos());
   }
@@ -110,12 +115,13 @@ absl::StatusOr<std::vector<int32_t>> ReadTokens(const DataRoot& root, const v1::
 
 // Cuts tokens into rows.
 absl::Status AppendExamples(const std::vector<int32_t>& tokens, const v1::TextData& text,
-                            DatasetBuilder& builder) {
+                            const LoadOptions& options, DatasetBuilder& builder) {
   const int64_t context = text.context();
   const int64_t stride = text.stride() > 0 ? text.stride() : context;
   const auto size = static_cast<int64_t>(tokens.size());
   std::vector<float> row(static_cast<size_t>(context));
   for (int64_t begin = 0; begin + context < size; begin += stride) {
+    ESPALIER_RETURN_IF_ERROR(options.CheckGoesOn());
     std::copy_n(tokens.begin() + begin, context, row.begin());
     ESPALIER_RETURN_IF_ERROR(builder.AppendRow(row));
     builder.AppendLabel(tokens[static_cast<size_t>(begin + context)]);
@@ -170,11 +176,14 @@ absl::StatusOr<Dataset> LoadText(const DataRoot& root, const v1::DataSpec& spec,
                      shortest),
          fmt::format("{}", tokens.train.size()), "use a longer text or a shorter context"});
   }
-  DatasetBuilder builder;
+  LoadOptions rows = options;
+  rows.max_memory_bytes -=
+      static_cast<int64_t>((tokens.train.size() + tokens.test.size()) * sizeof(int32_t));
+  DatasetBuilder builder(rows);
   ESPALIER_RETURN_IF_ERROR(builder.SetFeatures(spec.text().context(), spec.dataset()));
-  ESPALIER_RETURN_IF_ERROR(AppendExamples(tokens.train, spec.text(), builder));
+  ESPALIER_RETURN_IF_ERROR(AppendExamples(tokens.train, spec.text(), options, builder));
   builder.EndTraining();
-  ESPALIER_RETURN_IF_ERROR(AppendExamples(tokens.test, spec.text(), builder));
+  ESPALIER_RETURN_IF_ERROR(AppendExamples(tokens.test, spec.text(), options, builder));
   return builder.Finish(spec.dataset(), "text",
                         std::max(LargestOf(tokens.train), LargestOf(tokens.test)) + 1);
 }

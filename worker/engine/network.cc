@@ -117,10 +117,8 @@ absl::StatusOr<std::unique_ptr<Network>> Network::Create(
     BackendKind backend_kind) {
   ESPALIER_RETURN_IF_ERROR(Validate(spec, max_batch, threads));
   ESPALIER_RETURN_IF_ERROR(ValidateOptimizer(optimizer));
-  std::unique_ptr<Backend> backend = MakeReferenceBackend();
-  if (backend_kind == BackendKind::kOneDnn) {
-    ESPALIER_ASSIGN_OR_RETURN(backend, MakeOneDnnBackend(threads));
-  }
+  std::unique_ptr<Backend> backend =
+      backend_kind == BackendKind::kOneDnn ? MakeOneDnnBackend(threads) : MakeReferenceBackend();
   std::unique_ptr<Network> network(
       new Network(spec, optimizer, std::move(topology), max_batch, threads, std::move(backend)));
   ESPALIER_RETURN_IF_ERROR(network->AddLayers());

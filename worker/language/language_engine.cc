@@ -523,10 +523,9 @@ absl::StatusOr<std::unique_ptr<LanguageEngine>> LanguageEngine::Create(
   if (max_tokens < 1) {
     return InputError(fmt::format("expected at least one token at a time, found {}", max_tokens));
   }
-  std::unique_ptr<engine::Backend> products = engine::MakeReferenceBackend();
-  if (backend == engine::BackendKind::kOneDnn) {
-    ESPALIER_ASSIGN_OR_RETURN(products, engine::MakeOneDnnBackend(threads));
-  }
+  std::unique_ptr<engine::Backend> products = backend == engine::BackendKind::kOneDnn
+                                                  ? engine::MakeOneDnnBackend(threads)
+                                                  : engine::MakeReferenceBackend();
   return std::make_unique<Engine>(config, max_tokens, threads, std::move(products));
 }
 

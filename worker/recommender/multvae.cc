@@ -142,7 +142,7 @@ class MultVae final : public RecommenderModel {
         z_(latent_ * stride_) {}
 
   absl::Status AddLayers(int64_t max_users) {
-    ESPALIER_ASSIGN_OR_RETURN(backend_, engine::MakeOneDnnBackend(threads()));
+    backend_ = engine::MakeOneDnnBackend(threads());
     const Extent extent = {max_users, (max_users + kLanes - 1) / kLanes * kLanes};
     for (auto& [layer, weight] : {std::pair{&to_latent_, size_t{kVaeLatent}},
                                   {&to_hidden_, kVaeHidden},

@@ -13,6 +13,7 @@
 #include <grpcpp/channel.h>
 
 #include <condition_variable>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -36,6 +37,9 @@ struct SessionOptions {
   int threads = 1;
   int64_t memory_budget_bytes = 0;  // 0 = no limit
   double flops_budget = 0;          // of one task; 0 = no limit
+  // Most memory that a data set may take while it is read.
+  int64_t max_dataset_bytes = std::numeric_limits<int64_t>::max();
+  tasks::MemoryLimit memory_limit;  // what there is
   std::vector<v1::DatasetInfo> datasets;
 };
 

@@ -1,14 +1,18 @@
 #include "worker/session/transfer.h"
 
-#include <unistd.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
+#include <thread>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "absl/strings/escaping.h"
+#include "common/base/entropy.h"
 #include "common/base/status.h"
 #include "common/io/sha256.h"
+#include "common/log/log.h"
 #include "common/rpc/status.h"
 #include "common/wire/blob.h"
 #include "common/wire/proto_time.h"
@@ -19,27 +23,35 @@ namespace {
 using metrics::Metric;
 
 constexpr auto kFirstBackoff = std::chrono::milliseconds(200);
+// From the last message that could be read to the end of a download.
+constexpr auto kEndTimeout = std::chrono::seconds(5);
 
-// Unique among all workers and restarts.
-std::string NewUpdateId(const std::string& task_id, const v1::Epoch& epoch) {
-  return task_id + "-" + std::to_string(epoch.counter()) + "-" + std::to_string(getpid()) + "-" +
-         std::to_string(absl::GetCurrentTimeNanos());
-}
+// 128 random bits in hexadecimal digits: unique among all workers and restarts.
+std::string NewUpdateId() { return absl::BytesToHexString(base::SystemEntropy().Bytes(16)); }
 
 }  // namespace
 
-void Transfer::Begin(grpc::ClientContext& context) {
-  context.set_deadline(std::chrono::system_clock::now() +
-                       absl::ToChronoNanoseconds(wire::FromProto(welcome_.transfer_timeout())));
-  const std::lock_guard lock(mutex_);
-  current_ = &context;
-  if (cancelled_) context.TryCancel();
-}
+class Transfer::Call {
+ public:
+  Call(Transfer& transfer, grpc::ClientContext& context) : transfer_(transfer) {
+    context.set_deadline(
+        std::chrono::system_clock::now() +
+        absl::ToChronoNanoseconds(wire::FromProto(transfer.welcome_.transfer_timeout())));
+    const std::lock_guard lock(transfer.mutex_);
+    transfer.current_ = &context;
+    if (transfer.cancelled_) context.TryCancel();
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  // Also when an exception passes, for instance of a message for which there is no memory.
+  ~Call() {
+    const std::lock_guard lock(transfer_.mutex_);
+    transfer_.current_ = nullptr;
+  }
 
-void Transfer::Finish() {
-  const std::lock_guard lock(mutex_);
-  current_ = nullptr;
-}
+ private:
+  Transfer& transfer_;
+};
 
 void Transfer::BeginTask(const std::string& job) {
   job_ = job;
@@ -53,16 +65,22 @@ void Transfer::Cancel() {
   cancel_.notify_all();
 }
 
-bool Transfer::MayRepeat(int attempt) {
-  if (attempt >= kAttempts) return false;
+bool Transfer::MayRepeat(const absl::Status& status, Repeats& repeats) {
+  const Fault fault = FaultOf(status);
+  const int count = cancelled_ ? 0 : repeats.Count(fault);
+  if (count == 0) return false;
+  if (fault == Fault::kDamaged) {
+    log::Warning("transfer_damaged",
+                 {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
+  }
   std::unique_lock lock(mutex_);
-  return !cancel_.wait_for(lock, kFirstBackoff * (1 << (attempt - 1)),
+  return !cancel_.wait_for(lock, kFirstBackoff * (1 << (count - 1)),
                            [this] { return cancelled_.load(); });
 }
 
 absl::Status Transfer::FetchRest(const v1::BlobRef& blob, wire::BlobAssembler& assembler) {
   grpc::ClientContext context;
-  Begin(context);
+  const Call call(*this, context);
   v1::FetchRequest request;
   request.set_session(welcome_.session());
   request.set_digest(blob.digest());
@@ -72,38 +90,65 @@ absl::Status Transfer::FetchRest(const v1::BlobRef& blob, wire::BlobAssembler& a
   v1::Chunk chunk;
   absl::Status status;
   while (status.ok() && reader->Read(&chunk)) status = assembler.Add(chunk);
-  if (!status.ok()) context.TryCancel();
+  std::optional<EndsSoon> ends_soon;
+  if (!status.ok()) {
+    context.TryCancel();
+  } else if (!assembler.complete()) {
+    ends_soon.emplace(context);
+  }
   const absl::Status finished = rpc::FromGrpc(reader->Finish());
-  Finish();
-  return status.ok() ? finished : status;
+  if (!status.ok()) return status;
+  if (!finished.ok() || assembler.complete()) return finished;
+  return base::MakeError(absl::StatusCode::kDataLoss, "BLOB_SIZE_MISMATCH",
+                         fmt::format("expected {} bytes of a blob, found the end after {}",
+                                     blob.size_bytes(), assembler.received()));
 }
 
-absl::StatusOr<std::string> Transfer::Fetch(const v1::BlobRef& blob) {
-  if (!blob.inline_().empty() || blob.size_bytes() == 0) {
-    ESPALIER_RETURN_IF_ERROR(wire::CheckBlob(blob.inline_(), blob.size_bytes(), blob.digest()));
-    return blob.inline_();
-  }
-  std::string data;
-  wire::BlobAssembler assembler(blob.size_bytes(), blob.digest(), [&data](std::string_view bytes) {
-    data.append(bytes);
-    return absl::OkStatus();
-  });
+absl::Status Transfer::FetchAll(const v1::BlobRef& blob, wire::BlobAssembler& assembler) {
   absl::Status status;
-  int attempt = 0;
+  Repeats repeats;
   do {
     const uint64_t before = assembler.received();
     status = FetchRest(blob, assembler);
-    attempt = assembler.received() > before ? 1 : attempt + 1;
-  } while (status.code() == absl::StatusCode::kUnavailable && MayRepeat(attempt));
+    if (assembler.received() > before) repeats.Progress();
+    // A connection that breaks behind the last byte took nothing away.
+  } while (!assembler.complete() && MayRepeat(status, repeats));
+  return assembler.complete() ? assembler.Finish() : status;
+}
+
+absl::StatusOr<std::string> Transfer::FetchInChunks(const v1::BlobRef& blob) {
+  std::string data;
+  absl::Status status;
+  Repeats repeats;
+  do {
+    data.clear();
+    wire::BlobAssembler assembler(blob.size_bytes(), blob.digest(),
+                                  [&data](std::string_view bytes) {
+                                    data.append(bytes);
+                                    return absl::OkStatus();
+                                  });
+    status = FetchAll(blob, assembler);
+    // Only a wrong digest of the whole makes all of it worth another attempt.
+  } while (data.size() == blob.size_bytes() && MayRepeat(status, repeats));
+  if (FaultOf(status) == Fault::kDamaged) return DamagedTooOften(status);
   ESPALIER_RETURN_IF_ERROR(status);
-  ESPALIER_RETURN_IF_ERROR(assembler.Finish());
   metrics_.Add(Metric::kWorkerTransferBytes, static_cast<double>(data.size()), "fetched");
   return data;
 }
 
+absl::StatusOr<std::string> Transfer::Fetch(const v1::BlobRef& blob) {
+  if (blob.inline_().empty() && blob.size_bytes() > 0) return FetchInChunks(blob);
+  const absl::Status status = wire::CheckBlob(blob.inline_(), blob.size_bytes(), blob.digest());
+  if (status.ok()) return blob.inline_();
+  // The coordinator keeps what travels inside a task to be fetched as well.
+  log::Warning("transfer_damaged",
+               {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
+  return FetchInChunks(blob);
+}
+
 absl::Status Transfer::SubmitOnce(const v1::PartialHeader& header, std::string_view body) {
   grpc::ClientContext context;
-  Begin(context);
+  const Call call(*this, context);
   v1::SubmitResponse response;
   auto writer = stub_->Submit(&context, &response);
   v1::SubmitRequest request;
@@ -117,21 +162,20 @@ absl::Status Transfer::SubmitOnce(const v1::PartialHeader& header, std::string_v
     open = writer->Write(request);
   }
   if (open) writer->WritesDone();
-  const absl::Status status = rpc::FromGrpc(writer->Finish());
-  Finish();
-  return status;
+  return rpc::FromGrpc(writer->Finish());
 }
 
 absl::Status Transfer::Submit(v1::PartialHeader header, std::string_view body) {
   header.set_session(welcome_.session());
-  header.set_update_id(NewUpdateId(header.task_id(), header.epoch()));
+  header.set_update_id(NewUpdateId());
   header.set_body_bytes(body.size());
   header.set_body_sha256(io::Sha256Hex(body));
   absl::Status status;
-  int attempt = 0;
+  Repeats repeats;
   do {
     status = SubmitOnce(header, body);
-  } while (status.code() == absl::StatusCode::kUnavailable && MayRepeat(++attempt));
+  } while (MayRepeat(status, repeats));
+  if (FaultOf(status) == Fault::kDamaged) return DamagedTooOften(status);
   if (status.ok()) {
     metrics_.Add(Metric::kWorkerTransferBytes, static_cast<double>(body.size()), "submitted");
   }

@@ -1,11 +1,13 @@
 // Transfer: fetching models from the coordinator and handing partial results in.
 //
 // Limits:    sizes, chunk length and timeouts come from the coordinator's Welcome.
-// Retries:   a transfer that breaks (Unavailable) is resumed or repeated, kAttempts times in a row
-//            without progress, over about 6 s; a repeated Submit carries the same update_id, so
-//            it counts once.
+// Retries:   a transfer that breaks is resumed or repeated up to 5 times in a row, over about 6 s;
+//            one whose bytes arrive damaged up to 3 times; a refusal that a damaged header would
+//            also get is believed when it comes again (transfer_errors.h). A Fetch goes on behind
+//            the last good chunk, and begins anew when the whole has another digest. A repeated
+//            Submit carries the same update_id, so it counts once.
 // Threading: one task at a time.
-// Errors:    the server's; DataLoss when bytes arrive damaged.
+// Errors:    the server's; TRANSFER_DAMAGED (DataLoss) when bytes arrive damaged again and again.
 #pragma once
 
 #include <grpcpp/channel.h>
@@ -22,6 +24,7 @@
 #include "common/metrics/metrics.h"
 #include "common/wire/blob.h"
 #include "espalier/v1/worker.grpc.pb.h"
+#include "worker/session/transfer_errors.h"
 
 namespace espalier::worker::session {
 
@@ -42,15 +45,16 @@ class Transfer {
   void Cancel();
 
  private:
-  static constexpr int kAttempts = 6;
+  // The call under way, as long as this lives: Cancel() ends it.
+  class Call;
 
+  absl::StatusOr<std::string> FetchInChunks(const v1::BlobRef& blob);
+  absl::Status FetchAll(const v1::BlobRef& blob, wire::BlobAssembler& assembler);
   absl::Status FetchRest(const v1::BlobRef& blob, wire::BlobAssembler& assembler);
   absl::Status SubmitOnce(const v1::PartialHeader& header, std::string_view body);
-  // Waits after the attempt of that number, from 1. False if none is left, or the task is
-  // cancelled.
-  bool MayRepeat(int attempt);
-  void Begin(grpc::ClientContext& context);
-  void Finish();
+  // Waits before another attempt after one that ended with `status`. False if there must be none,
+  // or the task is cancelled.
+  bool MayRepeat(const absl::Status& status, Repeats& repeats);
 
   std::unique_ptr<v1::WorkerService::Stub> stub_;
   metrics::Metrics& metrics_;

@@ -1,7 +1,5 @@
 #include "worker/tasks/executor.h"
 
-#include <new>
-#include <stdexcept>
 #include <utility>
 
 #include "common/base/status.h"
@@ -57,21 +55,28 @@ absl::StatusOr<Partial> RunOnNetwork(Surroundings& surroundings, const v1::Task&
   }
 }
 
-absl::Status OutOfMemory() {
-  return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
-                         "expected memory for the model and a batch of it, found too little; use "
-                         "a smaller model, batch or density, or a larger worker");
-}
-
 }  // namespace
 
 TaskExecutor::TaskExecutor(ExecutorOptions options, Fetch fetch)
-    : fetch_(std::move(fetch)),
+    : options_(std::move(options)),
+      fetch_(std::move(fetch)),
       models_(fetch_),
-      data_(options.data_root),
-      networks_(options.threads),
-      recommenders_(options.data_root, options.state_dir, options.threads),
-      language_(fetch_, options.threads) {}
+      data_(options_.data_root, DataOptions()),
+      networks_(options_.threads),
+      recommenders_(options_.data_root, options_.state_dir, options_.threads, DataOptions()),
+      language_(fetch_, options_.threads) {}
+
+data::LoadOptions TaskExecutor::DataOptions() const {
+  return {.max_memory_bytes = options_.max_dataset_bytes, .cancelled = &cancelled_};
+}
+
+void TaskExecutor::Forget() {
+  models_.Forget();
+  data_.Forget();
+  networks_.Forget();
+  recommenders_.Forget();
+  language_.Forget();
+}
 
 absl::StatusOr<Partial> TaskExecutor::RunOnLanguageModel(Surroundings& surroundings,
                                                          const v1::Task& task) {
@@ -92,17 +97,14 @@ absl::StatusOr<Partial> TaskExecutor::RunKind(const v1::Task& task) {
 }
 
 absl::StatusOr<Partial> TaskExecutor::Run(const v1::Task& task) {
-  try {
-    ESPALIER_ASSIGN_OR_RETURN(Partial partial, RunKind(task));
-    partial.header.set_task_id(task.task_id());
-    *partial.header.mutable_epoch() = task.epoch();
-    partial.header.set_topology_hash(task.model().topology_hash());
-    return partial;
-  } catch (const std::bad_alloc&) {
-    return OutOfMemory();
-  } catch (const std::length_error&) {
-    return OutOfMemory();
-  }
+  ESPALIER_ASSIGN_OR_RETURN(
+      Partial partial,
+      WithinMemory(
+          task, options_.memory_limit, [&] { return RunKind(task); }, [this] { Forget(); }));
+  partial.header.set_task_id(task.task_id());
+  *partial.header.mutable_epoch() = task.epoch();
+  partial.header.set_topology_hash(task.model().topology_hash());
+  return partial;
 }
 
 const char* KindWord(const v1::Task& task) {

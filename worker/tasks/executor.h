@@ -8,19 +8,21 @@
 // Threading:   Run() is called by one thread at a time; Cancel() and BeginTask() by any.
 // Determinism: as task.h; the partial's header has no times and no measured memory.
 // Errors:      Cancelled after Cancel(); TASK_KIND_UNKNOWN (Unimplemented) for a kind that this
-//              version, or the model's family, does not have; OUT_OF_MEMORY (ResourceExhausted);
-//              those of the kinds. A task that fails leaves the executor usable.
+//              version, or the model's family, does not have; OUT_OF_MEMORY (memory.h), after which
+//              nothing is kept; those of the kinds. A task that fails leaves the executor usable.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "espalier/v1/worker.pb.h"
 #include "worker/tasks/language.h"
+#include "worker/tasks/memory/memory.h"
 #include "worker/tasks/model_cache.h"
 #include "worker/tasks/recommender/recommender.h"
 #include "worker/tasks/task.h"
@@ -31,6 +33,10 @@ struct ExecutorOptions {
   std::string data_root;
   std::string state_dir;  // for rows of users that stay here; empty: such jobs are refused
   int threads = 1;
+  // Most memory that a data set may take while it is read.
+  int64_t max_dataset_bytes = std::numeric_limits<int64_t>::max();
+  // What there is; a task that takes more in any case is not begun. 0 bytes: not known.
+  MemoryLimit memory_limit = {};
 };
 
 class TaskExecutor {
@@ -53,8 +59,12 @@ class TaskExecutor {
 
  private:
   absl::StatusOr<Partial> RunKind(const v1::Task& task);
+  data::LoadOptions DataOptions() const;
+  // Lets go of all that is kept from task to task.
+  void Forget();
   absl::StatusOr<Partial> RunOnLanguageModel(Surroundings& surroundings, const v1::Task& task);
 
+  const ExecutorOptions options_;
   const Fetch fetch_;
   std::atomic<bool> cancelled_{false};
   ModelCache models_;

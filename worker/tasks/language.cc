@@ -83,6 +83,13 @@ class Collector {
 
 }  // namespace
 
+void LanguageTasks::Forget() {
+  model_key_.clear();
+  engine_ = nullptr;
+  outer_ = {};
+  kept_.clear();
+}
+
 absl::Status LanguageTasks::Prepare(const v1::Task& task) {
   const v1::LanguageModelRef& parts = task.model().language();
   const int64_t context = std::max<int64_t>(1, task.data().text().context());

@@ -30,6 +30,8 @@ class LanguageTasks {
 
   absl::StatusOr<Partial> RunActivationStatistics(Surroundings& surroundings, const v1::Task& task);
   absl::StatusOr<Partial> RunEvaluate(Surroundings& surroundings, const v1::Task& task);
+  // Lets go of what is kept.
+  void Forget();
 
  private:
   static constexpr int64_t kKeptStateBytes = int64_t{1} << 30;

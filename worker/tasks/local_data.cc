@@ -25,13 +25,18 @@ absl::StatusOr<ShardView> LocalData::Get(const v1::Task& task) {
   ESPALIER_ASSIGN_OR_RETURN(
       data::ShardIndices indices,
       whole ? data::SplitDataset(*dataset, task.data(), task.seed())
-            : data::MakeShard(*dataset, task.data(), task.seed(), task.shard()));
+            : data::MakeShard(*dataset, task.data(), task.seed(), task.shard(), options_));
   auto shared = std::make_shared<const data::ShardIndices>(std::move(indices));
   kept_.push_back({key, dataset, shared});
   // Index lists of a data set that was replaced are of no use any more.
   std::erase_if(kept_, [&](const Kept& kept) { return kept.dataset != dataset; });
   if (kept_.size() > kKeptShards) kept_.pop_front();
   return ShardView{dataset, shared};
+}
+
+void LocalData::Forget() {
+  kept_.clear();
+  cache_.Clear();
 }
 
 }  // namespace espalier::worker::tasks

@@ -23,10 +23,13 @@ struct ShardView {
 
 class LocalData {
  public:
-  explicit LocalData(const std::string& root) : cache_(root, 1) {}
+  explicit LocalData(const std::string& root, const data::LoadOptions& options = {})
+      : options_(options), cache_(root, 1, options) {}
 
   // The shard of `task`, or the whole split for an evaluation on all test data.
   absl::StatusOr<ShardView> Get(const v1::Task& task);
+  // Lets go of what is kept.
+  void Forget();
 
  private:
   static constexpr size_t kKeptShards = 64;
@@ -36,6 +39,7 @@ class LocalData {
     std::shared_ptr<const data::ShardIndices> indices;
   };
 
+  data::LoadOptions options_;
   data::DatasetCache cache_;
   std::deque<Kept> kept_;  // newest last
 };

@@ -88,4 +88,9 @@ absl::StatusOr<std::shared_ptr<const tensor::ModelState>> ModelCache::Get(const 
   return model_;
 }
 
+void ModelCache::Forget() {
+  structures_.clear();
+  model_ = nullptr;
+}
+
 }  // namespace espalier::worker::tasks

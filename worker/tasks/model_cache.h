@@ -24,6 +24,8 @@ class ModelCache {
 
   // The model, with optimizer state where `ref` has any.
   absl::StatusOr<std::shared_ptr<const tensor::ModelState>> Get(const v1::ModelRef& ref);
+  // Lets go of what is kept.
+  void Forget();
 
  private:
   using Structure = std::shared_ptr<const tensor::ModelTopology>;

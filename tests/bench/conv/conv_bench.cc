@@ -59,7 +59,7 @@ struct Operands {
 };
 
 Times MeasureDense(const Options& options, const ConvShape& shape, int threads, int64_t stride) {
-  auto backend = MakeOneDnnBackend(threads).value();
+  auto backend = MakeOneDnnBackend(threads);
   Operands o(shape, shape.out_channels * shape.cols(), stride);
   const auto measure = [&](ConvProblem::Pass pass, const float* a, const float* b, float* c) {
     const ConvProblem problem = {pass, shape, options.batch, stride};
@@ -86,7 +86,7 @@ Times MeasureSparse(const Options& options, const ConvShape& shape, double densi
       std::llround(density * static_cast<double>(shape.out_channels * shape.cols()));
   const auto topology = std::make_shared<const tensor::Topology>(
       sparsity::RandomTopology(shape.out_channels, shape.cols(), count, 1).value());
-  auto backend = MakeOneDnnBackend(threads).value();
+  auto backend = MakeOneDnnBackend(threads);
   auto sparse = backend->PlanSparseConvolution(topology, shape, stride, true).value();
   Operands o(shape, count, stride);
   AlignedBuffer scratch(sparse->scratch());

@@ -118,7 +118,7 @@ Speed MeasureBesideBound(const Options& options, int threads, double flops,
 
 // Dense forward product of the layer.
 Speed MeasureDense(const Options& options, Shape shape, int64_t batch, int threads) {
-  auto backend = MakeOneDnnBackend(threads).value();
+  auto backend = MakeOneDnnBackend(threads);
   const int64_t stride = (batch / kLanes | 1) * kLanes;
   const AlignedBuffer w = RandomBuffer(shape.rows * shape.cols);
   const AlignedBuffer x = RandomBuffer(shape.cols * stride);

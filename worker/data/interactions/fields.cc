@@ -79,6 +79,7 @@ class TableReader {
       if (!begun) ESPALIER_RETURN_IF_ERROR(Begin(line, columns));
       begun = true;
       if (!is_header) ESPALIER_RETURN_IF_ERROR(TakeLine(lines.line_number(), line, columns));
+      ESPALIER_RETURN_IF_ERROR(stream.options().CheckMemory(file_, MemoryBytes(columns)));
     }
     if (begun) return absl::OkStatus();
     return DatasetInvalid(file_, {"", "at least one line", "none",
@@ -86,6 +87,16 @@ class TableReader {
   }
 
  private:
+  int64_t MemoryBytes(const std::vector<Column>& columns) const {
+    constexpr int64_t kBytesPerValue = 2 * sizeof(int32_t);  // in vectors that grow
+    int64_t bytes = taken_ * kBytesPerValue;
+    for (const Column& column : columns) {
+      bytes += column.values.bytes() +
+               static_cast<int64_t>(column.rows.size() * sizeof(std::vector<int32_t>));
+    }
+    return bytes;
+  }
+
   // Finds the columns by the first line.
   absl::Status Begin(std::string_view line, std::vector<Column>& columns) {
     separator_ = table_.separator.empty() ? CsvSeparator(line) : table_.separator;
@@ -149,7 +160,9 @@ class TableReader {
     const auto take = [&](std::string_view value) {
       if (value.empty()) return;
       const int32_t number = column.values.Of(value);
-      if (row.has_value()) column.rows[*row].push_back(number);
+      if (!row.has_value()) return;
+      column.rows[*row].push_back(number);
+      ++taken_;
     };
     if (table_.flags_from > 0 && column.cell == table_.flags_from) {
       for (size_t cell = table_.flags_from; cell < cells_.size(); ++cell) {
@@ -169,6 +182,7 @@ class TableReader {
   std::string_view separator_;
   size_t count_ = 0;
   size_t id_ = 0;
+  int64_t taken_ = 0;  // values in rows
   std::vector<std::string_view> cells_;
   std::vector<std::string_view> values_;
 };
@@ -218,8 +232,9 @@ absl::StatusOr<ItemLists> Number(const std::string& file, Column column, bool lo
 
 // Fills `lists` at the model's fields about users, or items.
 absl::Status LoadSide(const DataRoot& root, const InteractionData& data,
-                      const v1::AutoIntModel& model, bool of_items, bool local,
+                      const v1::AutoIntModel& model, bool of_items, bool local, LoadOptions options,
                       std::vector<ItemLists>& lists) {
+  options.max_file_bytes = std::min(options.max_file_bytes, kMaxTableBytes);
   std::vector<Column> columns;
   for (int i = 0; i < model.fields_size(); ++i) {
     if (model.fields(i).of_items() == of_items) columns.push_back({&model.fields(i), i});
@@ -232,7 +247,7 @@ absl::Status LoadSide(const DataRoot& root, const InteractionData& data,
     const std::string name = data.name + "/" + *file;
     ESPALIER_ASSIGN_OR_RETURN(UniqueFd opened, root.OpenFile(data.name, *file));
     ESPALIER_ASSIGN_OR_RETURN(ByteStream stream,
-                              ByteStream::Open(std::move(opened), name, kMaxTableBytes));
+                              ByteStream::Open(std::move(opened), name, options));
     TableReader reader(table, name, of_items ? data.item_ids : data.user_ids);
     ESPALIER_RETURN_IF_ERROR(reader.Read(stream, columns));
     for (Column& column : columns) {
@@ -248,11 +263,12 @@ absl::Status LoadSide(const DataRoot& root, const InteractionData& data,
 
 absl::StatusOr<std::vector<ItemLists>> LoadFields(const std::string& root,
                                                   const InteractionData& data,
-                                                  const v1::AutoIntModel& model, bool local) {
+                                                  const v1::AutoIntModel& model, bool local,
+                                                  const LoadOptions& options) {
   std::vector<ItemLists> lists(model.fields_size());
   ESPALIER_ASSIGN_OR_RETURN(const DataRoot opened, DataRoot::Open(root));
   for (const bool of_items : {false, true}) {
-    ESPALIER_RETURN_IF_ERROR(LoadSide(opened, data, model, of_items, local, lists));
+    ESPALIER_RETURN_IF_ERROR(LoadSide(opened, data, model, of_items, local, options, lists));
   }
   return lists;
 }

@@ -9,7 +9,8 @@
 //              the model says, themselves if all are whole numbers below that. Only the latter with
 //              local data, where each worker has another file.
 // Determinism: a pure function of the files, the fields and the ids.
-// Errors:      DATASET_INVALID names file, line and fix.
+// Errors:      DATASET_INVALID names file, line and fix; DATASET_TOO_LARGE and Cancelled by the
+//              options.
 #pragma once
 
 #include <string>
@@ -25,6 +26,7 @@ namespace espalier::worker::data {
 // those that the file does not have.
 absl::StatusOr<std::vector<ItemLists>> LoadFields(const std::string& root,
                                                   const InteractionData& data,
-                                                  const v1::AutoIntModel& model, bool local);
+                                                  const v1::AutoIntModel& model, bool local,
+                                                  const LoadOptions& options = {});
 
 }  // namespace espalier::worker::data

@@ -43,19 +43,19 @@ std::vector<T> Sorted(const std::vector<T>& keys, std::vector<int32_t>& order) {
 }
 
 absl::StatusOr<ByteStream> OpenFile(const DataRoot& root, const std::string& dataset,
-                                    const std::string& file) {
+                                    const std::string& file, const LoadOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(UniqueFd fd, root.OpenFile(dataset, file));
-  return ByteStream::Open(std::move(fd), dataset + "/" + file, LoadOptions().max_file_bytes);
+  return ByteStream::Open(std::move(fd), dataset + "/" + file, options);
 }
 
 absl::Status ReadFiles(const DataRoot& root, const std::string& dataset,
                        const InteractionFiles& files, const v1::Interactions& how,
-                       RawInteractions& raw, InteractionNotes& notes) {
+                       const LoadOptions& options, RawInteractions& raw, InteractionNotes& notes) {
   InteractionReader reader(files.format, how.min_rating(), how.order_by_time());
-  ESPALIER_ASSIGN_OR_RETURN(ByteStream train, OpenFile(root, dataset, files.train));
+  ESPALIER_ASSIGN_OR_RETURN(ByteStream train, OpenFile(root, dataset, files.train, options));
   ESPALIER_RETURN_IF_ERROR(reader.Read(train, raw.train));
   if (!files.test.empty()) {
-    ESPALIER_ASSIGN_OR_RETURN(ByteStream test, OpenFile(root, dataset, files.test));
+    ESPALIER_ASSIGN_OR_RETURN(ByteStream test, OpenFile(root, dataset, files.test, options));
     ESPALIER_RETURN_IF_ERROR(reader.Read(test, raw.test));
   }
   reader.TakeIds(raw);
@@ -143,9 +143,6 @@ void LogNotes(const InteractionData& data) {
                                   {"users_without_training", notes.users_without_training}});
 }
 
-// Counting needs all of a text file; larger ones are described by name and format only.
-constexpr int64_t kLargestCounted = int64_t{64} << 20;
-
 }  // namespace
 
 IdMap::IdMap(const std::vector<std::string>& ids, std::vector<int32_t>& order) {
@@ -203,9 +200,8 @@ int64_t InteractionData::memory_bytes() const {
   return 4 * (items_stored + 3 * (int64_t{users} + 1)) + 8 * (int64_t{users} + items);
 }
 
-absl::StatusOr<std::shared_ptr<const InteractionData>> LoadInteractions(const DataRoot& root,
-                                                                        const v1::DataSpec& spec,
-                                                                        uint64_t seed) {
+absl::StatusOr<std::shared_ptr<const InteractionData>> LoadInteractions(
+    const DataRoot& root, const v1::DataSpec& spec, uint64_t seed, const LoadOptions& options) {
   const v1::Interactions& how = spec.interactions();
   const bool local = spec.partition().kind() == v1::Partition::KIND_LOCAL;
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> found, root.Files(spec.dataset()));
@@ -217,24 +213,24 @@ absl::StatusOr<std::shared_ptr<const InteractionData>> LoadInteractions(const Da
   data->format = InteractionFormatName(files.format);
   const std::string file = spec.dataset() + "/" + files.train;
   RawInteractions raw;
-  ESPALIER_RETURN_IF_ERROR(ReadFiles(root, spec.dataset(), files, how, raw, data->notes));
+  ESPALIER_RETURN_IF_ERROR(ReadFiles(root, spec.dataset(), files, how, options, raw, data->notes));
   if (SplitOf(how, !files.test.empty()) != v1::Interactions::SPLIT_GIVEN) {
     // Another split than that of the files, which are one.
     raw.train.insert(raw.train.end(), raw.test.begin(), raw.test.end());
     raw.test = {};
   }
-  ESPALIER_RETURN_IF_ERROR(Filter(how, file, raw, data->notes));
+  ESPALIER_RETURN_IF_ERROR(Filter(how, file, options, raw, data->notes));
   ESPALIER_RETURN_IF_ERROR(NumberIds(local, file, raw, *data));
-  ESPALIER_RETURN_IF_ERROR(Split(how, file, seed, raw, *data));
+  ESPALIER_RETURN_IF_ERROR(options.CheckGoesOn());
+  ESPALIER_RETURN_IF_ERROR(Split(how, file, options, seed, raw, *data));
   LogNotes(*data);
   return std::shared_ptr<const InteractionData>(std::move(data));
 }
 
-absl::StatusOr<std::shared_ptr<const InteractionData>> LoadInteractions(const std::string& root,
-                                                                        const v1::DataSpec& spec,
-                                                                        uint64_t seed) {
+absl::StatusOr<std::shared_ptr<const InteractionData>> LoadInteractions(
+    const std::string& root, const v1::DataSpec& spec, uint64_t seed, const LoadOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(const DataRoot opened, DataRoot::Open(root));
-  return LoadInteractions(opened, spec, seed);
+  return LoadInteractions(opened, spec, seed, options);
 }
 
 namespace {
@@ -292,23 +288,32 @@ absl::StatusOr<int> ShardOfUser(int32_t users, const v1::Partition& partition, u
 }
 
 absl::StatusOr<std::optional<v1::DatasetInfo>> DescribeInteractions(
-    const DataRoot& root, const std::string& dataset, const std::vector<FileEntry>& files) {
+    const DataRoot& root, const std::string& dataset, const std::vector<FileEntry>& files,
+    const LoadOptions& options) {
   auto found = FindInteractionFiles(dataset, files, v1::Interactions::FORMAT_UNSPECIFIED);
   if (!found.ok()) return std::nullopt;
   if (found->format == v1::Interactions::FORMAT_CSV) {
-    ESPALIER_ASSIGN_OR_RETURN(ByteStream stream, OpenFile(root, dataset, found->train));
+    // One line, whatever was read before.
+    LoadOptions header_only = options;
+    header_only.bytes_left = nullptr;
+    header_only.max_file_bytes = std::numeric_limits<int64_t>::max();
+    ESPALIER_ASSIGN_OR_RETURN(ByteStream stream,
+                              OpenFile(root, dataset, found->train, header_only));
     ESPALIER_ASSIGN_OR_RETURN(const bool interactions, NamesUserAndItem(stream));
     if (!interactions) return std::nullopt;
   }
   v1::DatasetInfo info;
   info.set_name(dataset);
   info.set_format(InteractionFormatName(found->format));
-  int64_t bytes = 0;
-  for (const FileEntry& file : files) bytes += file.bytes;
-  if (bytes > kLargestCounted) return info;
   RawInteractions raw;
   InteractionNotes notes;
-  ESPALIER_RETURN_IF_ERROR(ReadFiles(root, dataset, *found, v1::Interactions(), raw, notes));
+  const absl::Status read =
+      ReadFiles(root, dataset, *found, v1::Interactions(), options, raw, notes);
+  if (base::ReasonOf(read) == kDatasetTooLarge) {
+    log::Info("dataset_not_counted", {{"dataset", dataset}, {"message", base::MessageOf(read)}});
+    return info;
+  }
+  ESPALIER_RETURN_IF_ERROR(read);
   info.set_users(static_cast<int64_t>(raw.users.size()));
   info.set_items(static_cast<int64_t>(raw.items.size()));
   info.set_train_examples(static_cast<int64_t>(raw.train.size()));

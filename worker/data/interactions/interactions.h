@@ -20,6 +20,7 @@
 
 #include "absl/status/statusor.h"
 #include "espalier/v1/data.pb.h"
+#include "worker/data/load_options.h"
 #include "worker/data/sandbox.h"
 
 namespace espalier::worker::data {
@@ -84,12 +85,11 @@ struct InteractionData {
 
 // Reads, filters and splits `spec.dataset`. `spec.interactions` says how.
 // Errors:      those of load.h: DATASET_INVALID names the file, the line and the fix.
-absl::StatusOr<std::shared_ptr<const InteractionData>> LoadInteractions(const DataRoot& root,
-                                                                        const v1::DataSpec& spec,
-                                                                        uint64_t seed);
-absl::StatusOr<std::shared_ptr<const InteractionData>> LoadInteractions(const std::string& root,
-                                                                        const v1::DataSpec& spec,
-                                                                        uint64_t seed);
+absl::StatusOr<std::shared_ptr<const InteractionData>> LoadInteractions(
+    const DataRoot& root, const v1::DataSpec& spec, uint64_t seed, const LoadOptions& options = {});
+absl::StatusOr<std::shared_ptr<const InteractionData>> LoadInteractions(
+    const std::string& root, const v1::DataSpec& spec, uint64_t seed,
+    const LoadOptions& options = {});
 
 // Users of shard `shard`, ascending: equal parts of a random order. Over all shards every user
 // occurs once. LOCAL: all of them.
@@ -102,8 +102,10 @@ absl::StatusOr<int> ShardOfUser(int32_t users, const v1::Partition& partition, u
                                 int32_t user);
 
 // Counts for DatasetInfo when the folder's files are interactions by their names, or a CSV file
-// with a header that names a user and an item; nothing for other folders.
+// with a header that names a user and an item; nothing for other folders. Name and format alone
+// when counting takes more than `options` allow.
 absl::StatusOr<std::optional<v1::DatasetInfo>> DescribeInteractions(
-    const DataRoot& root, const std::string& dataset, const std::vector<FileEntry>& files);
+    const DataRoot& root, const std::string& dataset, const std::vector<FileEntry>& files,
+    const LoadOptions& options);
 
 }  // namespace espalier::worker::data

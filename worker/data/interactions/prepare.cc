@@ -112,8 +112,8 @@ bool IsSortedByItem(int32_t users, ByUser& by_user) {
   return pairs >= kPairsOfSortedFile;
 }
 
-absl::Status SplitInOrder(const Interactions& spec, const std::string& file, ByUser& by_user,
-                          InteractionData& data) {
+absl::Status SplitInOrder(const Interactions& spec, const std::string& file,
+                          const LoadOptions& options, ByUser& by_user, InteractionData& data) {
   if (!spec.order_by_time() && IsSortedByItem(data.users, by_user)) {
     return DatasetInvalid(
         file, {"",
@@ -123,6 +123,7 @@ absl::Status SplitInOrder(const Interactions& spec, const std::string& file, ByU
                "use data.interactions.split: ratio, or order_by_time: true where it has times"});
   }
   for (int32_t user = 0; user < data.users; ++user) {
+    ESPALIER_RETURN_IF_ERROR(options.CheckGoesOn());
     const auto items = by_user.row(user);
     const Cut cut = LeaveOneOut(items.size(), spec.validate());
     AppendRow(items.first(cut.train), data.train);
@@ -159,8 +160,9 @@ std::vector<Role> HoldOut(int32_t users, int32_t held_out, uint64_t seed) {
   return roles;
 }
 
-absl::Status SplitByUsers(const Interactions& spec, const std::string& file, uint64_t seed,
-                          ByUser& by_user, InteractionData& data) {
+absl::Status SplitByUsers(const Interactions& spec, const std::string& file,
+                          const LoadOptions& options, uint64_t seed, ByUser& by_user,
+                          InteractionData& data) {
   const int32_t held_out =
       spec.held_out_users() == 0 ? kDefaultHeldOutUsers : spec.held_out_users();
   const double fold_in = spec.fold_in() == 0 ? kDefaultFoldIn : spec.fold_in();
@@ -174,6 +176,7 @@ absl::Status SplitByUsers(const Interactions& spec, const std::string& file, uin
   const std::vector<Role> roles = HoldOut(data.users, held_out, seed);
   const Role asked = spec.validate() ? Role::kValidation : Role::kTest;
   for (int32_t user = 0; user < data.users; ++user) {
+    ESPALIER_RETURN_IF_ERROR(options.CheckGoesOn());
     const auto items = by_user.row(user);
     AppendRow(roles[user] == Role::kTrain ? items : std::span<int32_t>(), data.train);
     if (roles[user] == asked) {
@@ -193,7 +196,8 @@ Interactions::Split SplitOf(const Interactions& spec, bool has_test_file) {
   return has_test_file ? Interactions::SPLIT_GIVEN : Interactions::SPLIT_LEAVE_ONE_OUT;
 }
 
-void Deduplicate(RawInteractions& raw, InteractionNotes& notes) {
+absl::Status Deduplicate(const LoadOptions& options, RawInteractions& raw,
+                         InteractionNotes& notes) {
   // Of train and test, so that what is in training already is not asked for.
   Entries all = std::move(raw.train);
   const size_t train = all.size();
@@ -201,9 +205,11 @@ void Deduplicate(RawInteractions& raw, InteractionNotes& notes) {
   raw.test.clear();
   std::vector<int32_t> order(all.size());
   std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    return std::tie(all[a].user, all[a].item, a) < std::tie(all[b].user, all[b].item, b);
-  });
+  ESPALIER_RETURN_IF_ERROR(SortUnlessCancelled(
+      options, [&](const auto& less) { std::sort(order.begin(), order.end(), less); },
+      [&](int32_t a, int32_t b) {
+        return std::tie(all[a].user, all[a].item, a) < std::tie(all[b].user, all[b].item, b);
+      }));
   std::vector<bool> again(all.size());
   for (size_t i = 1; i < order.size(); ++i) {
     const int32_t before = order[i - 1];
@@ -219,13 +225,17 @@ void Deduplicate(RawInteractions& raw, InteractionNotes& notes) {
   for (size_t i = 0; i < all.size(); ++i) {
     if (!again[i]) (i < train ? raw.train : raw.test).push_back(all[i]);
   }
+  return options.CheckGoesOn();
 }
 
-absl::Status Filter(const Interactions& spec, const std::string& file, RawInteractions& raw,
-                    InteractionNotes& notes) {
-  Deduplicate(raw, notes);
+absl::Status Filter(const Interactions& spec, const std::string& file, const LoadOptions& options,
+                    RawInteractions& raw, InteractionNotes& notes) {
+  ESPALIER_RETURN_IF_ERROR(Deduplicate(options, raw, notes));
   if (spec.user_core() > 1 || spec.item_core() > 1) {
-    while (const int64_t gone = EraseBelowCore(spec, raw)) notes.below_core += gone;
+    while (const int64_t gone = EraseBelowCore(spec, raw)) {
+      notes.below_core += gone;
+      ESPALIER_RETURN_IF_ERROR(options.CheckGoesOn());
+    }
     std::vector<bool> users(raw.users.size());
     std::vector<bool> items(raw.items.size());
     for (const auto& entry : raw.train) users[entry.user] = items[entry.item] = true;
@@ -242,19 +252,20 @@ absl::Status Filter(const Interactions& spec, const std::string& file, RawIntera
   return absl::OkStatus();
 }
 
-absl::Status Split(const Interactions& spec, const std::string& file, uint64_t seed,
-                   const RawInteractions& raw, InteractionData& data) {
+absl::Status Split(const Interactions& spec, const std::string& file, const LoadOptions& options,
+                   uint64_t seed, const RawInteractions& raw, InteractionData& data) {
   ByUser by_user(raw.train, data.users);
   const Interactions::Split split = SplitOf(spec, !raw.test.empty());
   if (split == Interactions::SPLIT_LEAVE_ONE_OUT) {
-    ESPALIER_RETURN_IF_ERROR(SplitInOrder(spec, file, by_user, data));
+    ESPALIER_RETURN_IF_ERROR(SplitInOrder(spec, file, options, by_user, data));
   }
   if (split == Interactions::SPLIT_HELD_OUT_USERS) {
-    ESPALIER_RETURN_IF_ERROR(SplitByUsers(spec, file, seed, by_user, data));
+    ESPALIER_RETURN_IF_ERROR(SplitByUsers(spec, file, options, seed, by_user, data));
   }
   if (split == Interactions::SPLIT_RATIO) {
     const double ratio = spec.test_ratio() == 0 ? kDefaultTestRatio : spec.test_ratio();
     for (int32_t user = 0; user < data.users; ++user) {
+      ESPALIER_RETURN_IF_ERROR(options.CheckGoesOn());
       SplitByRatio(ratio, "test-ratio", seed, user, by_user.row(user), data.train, data.asked);
       AppendRow({}, data.known);
     }
@@ -262,6 +273,7 @@ absl::Status Split(const Interactions& spec, const std::string& file, uint64_t s
   if (split == Interactions::SPLIT_GIVEN) {
     ByUser test(raw.test, data.users);
     for (int32_t user = 0; user < data.users; ++user) {
+      ESPALIER_RETURN_IF_ERROR(options.CheckGoesOn());
       AppendRow(by_user.row(user), data.train);
       AppendRow({}, data.known);
       AppendRow(test.row(user), data.asked);

@@ -23,6 +23,9 @@ using Format = v1::Interactions;
 constexpr int64_t kMaxInteractions = std::numeric_limits<int32_t>::max();
 // So many that it is not by chance.
 constexpr size_t kInteractionsWithOneTime = 1000;
+// An interaction, its copies while repetitions are looked for, and its place in the lists.
+constexpr size_t kBytesPerInteraction = 28;
+constexpr size_t kBytesBesideName = 112;
 
 template <typename T>
 std::optional<T> Parse(std::string_view text) {
@@ -131,6 +134,8 @@ int32_t Numbering::Of(std::string_view name) {
   const auto number = static_cast<int32_t>(names_.size());
   names_.emplace_back(name);
   numbers_.emplace(names_.back(), number);
+  // Twice, and what a vector and a hash table keep beside it.
+  bytes_ += static_cast<int64_t>(2 * name.size() + kBytesBesideName);
   return number;
 }
 
@@ -271,15 +276,25 @@ absl::Status InteractionReader::Read(ByteStream& stream, std::vector<RawInteract
     ESPALIER_RETURN_IF_ERROR(format_ == Format::FORMAT_LIGHTGCN
                                  ? ReadLightGcnLine(stream.name(), lines.line_number(), line, out)
                                  : ReadTableLine(stream.name(), lines.line_number(), line, out));
+    ESPALIER_RETURN_IF_ERROR(
+        stream.options().CheckMemory(stream.name(), MemoryBytes(out.size() - before)));
   }
-  if (!times_.empty()) ESPALIER_RETURN_IF_ERROR(SortByTime(stream.name(), before, out));
+  earlier_entries_ += out.size() - before;
+  if (!times_.empty()) ESPALIER_RETURN_IF_ERROR(SortByTime(stream, before, out));
   if (out.size() > before || low_ratings_ > low_before) return absl::OkStatus();
   return DatasetInvalid(stream.name(), {"", "at least one interaction", "none",
                                         "write users and items into it, or remove the file"});
 }
 
-absl::Status InteractionReader::SortByTime(const std::string& file, size_t first,
+int64_t InteractionReader::MemoryBytes(size_t entries) const {
+  return static_cast<int64_t>((earlier_entries_ + entries) * kBytesPerInteraction +
+                              times_.size() * sizeof(int64_t)) +
+         users_.bytes() + items_.bytes();
+}
+
+absl::Status InteractionReader::SortByTime(const ByteStream& stream, size_t first,
                                            std::vector<RawInteractions::Entry>& out) {
+  const std::string& file = stream.name();
   const auto [earliest, latest] = std::minmax_element(times_.begin(), times_.end());
   if (*earliest == *latest && times_.size() >= kInteractionsWithOneTime) {
     return DatasetInvalid(file, {"", "times that differ, as data.interactions.order_by_time is set",
@@ -289,8 +304,10 @@ absl::Status InteractionReader::SortByTime(const std::string& file, size_t first
   }
   std::vector<int32_t> order(times_.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int32_t a, int32_t b) { return times_[a] < times_[b]; });
+  ESPALIER_RETURN_IF_ERROR(SortUnlessCancelled(
+      stream.options(),
+      [&](const auto& less) { std::stable_sort(order.begin(), order.end(), less); },
+      [&](int32_t a, int32_t b) { return times_[a] < times_[b]; }));
   std::vector<RawInteractions::Entry> sorted;
   sorted.reserve(order.size());
   for (const int32_t i : order) sorted.push_back(out[first + i]);

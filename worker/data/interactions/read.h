@@ -49,6 +49,8 @@ class Numbering {
   int32_t Of(std::string_view name);
   std::vector<std::string> Take() { return std::move(names_); }
   int32_t size() const { return static_cast<int32_t>(names_.size()); }
+  // Memory of the names, about.
+  int64_t bytes() const { return bytes_; }
 
  private:
   struct Hash {
@@ -57,6 +59,7 @@ class Numbering {
   };
   std::unordered_map<std::string, int32_t, Hash, std::equal_to<>> numbers_;
   std::vector<std::string> names_;
+  int64_t bytes_ = 0;
 };
 
 class InteractionReader {
@@ -66,6 +69,7 @@ class InteractionReader {
       : format_(format), min_rating_(min_rating), order_by_time_(order_by_time) {}
 
   // Appends what the file holds to `out`, in the order of the file or of time.
+  // Errors: also DATASET_TOO_LARGE and Cancelled, by the stream's options.
   absl::Status Read(ByteStream& stream, std::vector<RawInteractions::Entry>& out);
   // What was left out so far.
   int64_t low_ratings() const { return low_ratings_; }
@@ -87,8 +91,10 @@ class InteractionReader {
                              std::vector<RawInteractions::Entry>& out);
   // Puts the entries from `first` on into the order of times_. Errors: DATASET_INVALID when many
   // all have the same.
-  absl::Status SortByTime(const std::string& file, size_t first,
+  absl::Status SortByTime(const ByteStream& stream, size_t first,
                           std::vector<RawInteractions::Entry>& out);
+  // What all files so far and their preparation take, `entries` of this file.
+  int64_t MemoryBytes(size_t entries) const;
   // Whether the first line is a header; then columns_ are those it names.
   absl::StatusOr<bool> TakeHeader(const std::string& file, std::string_view line);
   std::string_view Separator(std::string_view line) const;
@@ -99,6 +105,7 @@ class InteractionReader {
   double min_rating_;
   bool order_by_time_;
   int64_t low_ratings_ = 0;
+  size_t earlier_entries_ = 0;  // of the files before this one
   std::vector<int64_t> times_;  // of the entries of this file; only when they decide on the order
   Numbering users_;
   Numbering items_;

@@ -3,8 +3,13 @@
 #include <omp.h>
 
 #include <array>
+#include <atomic>
+#include <cstdlib>
 #include <map>
+#include <mutex>
+#include <new>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <string_view>
 #include <utility>
 
 #include "common/base/check.h"
@@ -12,6 +17,8 @@
 #include "worker/engine/aligned_buffer.h"
 #include "worker/engine/kernels/sparse_convolution.h"
 #include "worker/engine/kernels/sparse_product.h"
+#include "worker/engine/reference/reference_backend.h"
+#include "worker/engine/reference/reference_math.h"
 
 namespace espalier::worker::engine {
 namespace {
@@ -32,13 +39,63 @@ class ThreadScope {
   int before_;
 };
 
-// Runs `body`, the only place where oneDNN's exceptions are caught.
+// Calls of the library that are to fail, see FailOneDnnFrom(); 0: none.
+struct FaultPlan {
+  std::array<std::atomic<int64_t>, 2> first = {0, 0};
+  std::array<std::atomic<int64_t>, 2> calls = {0, 0};
+
+  void Set(OneDnnStep step, int64_t call) {
+    calls[static_cast<size_t>(step)] = 0;
+    first[static_cast<size_t>(step)] = call;
+  }
+  bool Fails(OneDnnStep step) {
+    const int64_t from = first[static_cast<size_t>(step)];
+    return from > 0 && ++calls[static_cast<size_t>(step)] >= from;
+  }
+};
+
+// ESPALIER_FAULT_ONEDNN is "create:N" or "execute:N".
+void ReadFaultVariable(FaultPlan& plan) {
+  const char* text = std::getenv("ESPALIER_FAULT_ONEDNN");
+  if (text == nullptr) return;
+  const std::string_view given = text;
+  for (const auto& [word, step] :
+       {std::pair<std::string_view, OneDnnStep>{"create:", OneDnnStep::kCreate},
+        {"execute:", OneDnnStep::kExecute}}) {
+    if (given.starts_with(word)) plan.Set(step, std::atoll(text + word.size()));
+  }
+}
+
+FaultPlan& Faults() {
+  static FaultPlan& plan = *[] {
+    auto* made = new FaultPlan;
+    ReadFaultVariable(*made);
+    return made;
+  }();
+  return plan;
+}
+
+std::mutex observer_mutex;
+std::function<void(const std::string&)>& Observer() {
+  static auto& observer = *new std::function<void(const std::string&)>;
+  return observer;
+}
+
+void Report(const absl::Status& failure) {
+  const std::lock_guard lock(observer_mutex);
+  if (Observer()) Observer()(base::MessageOf(failure));
+}
+
+// Runs `body`, the only place where oneDNN's exceptions are caught. Too little memory is
+// std::bad_alloc, as everywhere in the engine.
 template <typename Body>
-absl::Status Guard(const char* what, const Body& body) {
+absl::Status Guard(OneDnnStep step, const char* what, const Body& body) {
   try {
+    if (Faults().Fails(step)) throw dnnl::error(dnnl_unimplemented, "a fault was asked for");
     body();
     return absl::OkStatus();
   } catch (const dnnl::error& error) {
+    if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
     return base::MakeError(absl::StatusCode::kInternal, "ONEDNN",
                            std::string("oneDNN failed to ") + what + ": " + error.what());
   }
@@ -186,6 +243,7 @@ class OneDnnCsrProduct final : public SparseProduct {
  public:
   OneDnnCsrProduct(std::shared_ptr<const tensor::Topology> topology, int64_t stride, int threads)
       : topology_(topology),
+        stride_(stride),
         threads_(threads),
         engine_(dnnl::engine::kind::cpu, 0),
         stream_(engine_),
@@ -206,14 +264,16 @@ class OneDnnCsrProduct final : public SparseProduct {
 
   void Multiply(const float* values, const float* x, int64_t, float* y) override {
     const ThreadScope scope(threads_);
-    const absl::Status status = Guard("run a CSR matmul", [&] {
+    const absl::Status status = Guard(OneDnnStep::kExecute, "run a CSR matmul", [&] {
       w_.set_data_handle(InputHandle(values), 0);
       x_.set_data_handle(InputHandle(x));
       y_.set_data_handle(y);
       primitive_.execute(stream_, {{DNNL_ARG_SRC, w_}, {DNNL_ARG_WEIGHTS, x_}, {DNNL_ARG_DST, y_}});
       stream_.wait();
     });
-    ESPALIER_CHECK(status.ok(), base::MessageOf(status).c_str());
+    if (status.ok()) return;
+    Report(status);
+    reference::Multiply(*topology_, values, x, stride_, stride_, y);
   }
 
   void Gradient(const float* dy, const float* x, int64_t width, float* gradient) override {
@@ -222,6 +282,7 @@ class OneDnnCsrProduct final : public SparseProduct {
 
  private:
   std::shared_ptr<const tensor::Topology> topology_;
+  int64_t stride_;
   int threads_;
   dnnl::engine engine_;
   dnnl::stream stream_;
@@ -232,13 +293,18 @@ class OneDnnCsrProduct final : public SparseProduct {
   KernelSparseProduct gradient_;
 };
 
+// What the library does not do, the reference does: slowly, and with other last bits.
 class OneDnnBackend final : public Backend {
  public:
   explicit OneDnnBackend(int threads)
       : threads_(threads),
         panels_(std::make_shared<PanelPool>(threads)),
-        engine_(dnnl::engine::kind::cpu, 0),
-        stream_(engine_) {}
+        reference_(MakeReferenceBackend()) {
+    Try(OneDnnStep::kCreate, "start", [this] {
+      engine_ = dnnl::engine(dnnl::engine::kind::cpu, 0);
+      stream_ = dnnl::stream(engine_);
+    });
+  }
 
   absl::StatusOr<std::unique_ptr<SparseProduct>> PlanSparse(
       std::shared_ptr<const tensor::Topology> topology, int64_t stride) override {
@@ -256,73 +322,102 @@ class OneDnnBackend final : public Backend {
   absl::Status PlanConvolution(const ConvProblem& problem) override {
     if (convolutions_.contains(problem)) return absl::OkStatus();
     const ThreadScope scope(threads_);
-    return Guard("plan a convolution", [&] {
-      const auto [plan, inserted] = convolutions_.try_emplace(problem, problem, engine_);
+    std::unique_ptr<ConvPlan> plan;
+    Try(OneDnnStep::kCreate, "plan a convolution", [&] {
+      plan = std::make_unique<ConvPlan>(problem, engine_);
       for (int i = 0; i < 3; ++i) {
-        const int64_t floats = plan->second.Floats(i);
+        const int64_t floats = plan->Floats(i);
         if (blocked_[i].size() < floats) blocked_[i] = AlignedBuffer(floats);
       }
     });
+    if (plan == nullptr) ESPALIER_RETURN_IF_ERROR(reference_->PlanConvolution(problem));
+    convolutions_.emplace(problem, std::move(plan));
+    return absl::OkStatus();
   }
 
   void Convolve(const ConvProblem& problem, const float* a, const float* b, float* c) override {
     const ThreadScope scope(threads_);
-    absl::Status status = PlanConvolution(problem);
-    ESPALIER_CHECK(status.ok(), base::MessageOf(status).c_str());
-    status = Guard("run a convolution", [&] {
-      convolutions_.at(problem).Run(stream_, a, b, c,
-                                    {blocked_[0].data(), blocked_[1].data(), blocked_[2].data()});
-    });
-    ESPALIER_CHECK(status.ok(), base::MessageOf(status).c_str());
+    const absl::Status planned = PlanConvolution(problem);
+    ESPALIER_CHECK(planned.ok(), base::MessageOf(planned).c_str());
+    std::unique_ptr<ConvPlan>& plan = convolutions_.at(problem);
+    if (plan != nullptr && Try(OneDnnStep::kExecute, "run a convolution", [&] {
+          plan->Run(stream_, a, b, c, {blocked_[0].data(), blocked_[1].data(), blocked_[2].data()});
+        })) {
+      return;
+    }
+    plan = nullptr;
+    reference_->Convolve(problem, a, b, c);
   }
 
   absl::Status PlanGemm(const GemmShape& shape) override {
     if (plans_.contains(shape)) return absl::OkStatus();
     const ThreadScope scope(threads_);
-    return Guard("plan a matmul", [&] { plans_.try_emplace(shape, shape, engine_); });
+    std::unique_ptr<GemmPlan> plan;
+    Try(OneDnnStep::kCreate, "plan a matmul",
+        [&] { plan = std::make_unique<GemmPlan>(shape, engine_); });
+    plans_.emplace(shape, std::move(plan));
+    return absl::OkStatus();
   }
 
   void Gemm(const GemmShape& shape, const float* a, const float* b, float* c) override {
     const ThreadScope scope(threads_);
-    absl::Status status = PlanGemm(shape);
-    ESPALIER_CHECK(status.ok(), base::MessageOf(status).c_str());
-    GemmPlan& plan = plans_.at(shape);
-    status = Guard("run a matmul", [&] {
-      plan.a.set_data_handle(InputHandle(a));
-      plan.b.set_data_handle(InputHandle(b));
-      plan.c.set_data_handle(c);
-      plan.primitive.execute(
-          stream_, {{DNNL_ARG_SRC, plan.a}, {DNNL_ARG_WEIGHTS, plan.b}, {DNNL_ARG_DST, plan.c}});
-      stream_.wait();
-    });
-    ESPALIER_CHECK(status.ok(), base::MessageOf(status).c_str());
+    const absl::Status planned = PlanGemm(shape);
+    ESPALIER_CHECK(planned.ok(), base::MessageOf(planned).c_str());
+    std::unique_ptr<GemmPlan>& plan = plans_.at(shape);
+    if (plan != nullptr && Try(OneDnnStep::kExecute, "run a matmul", [&] {
+          plan->a.set_data_handle(InputHandle(a));
+          plan->b.set_data_handle(InputHandle(b));
+          plan->c.set_data_handle(c);
+          plan->primitive.execute(
+              stream_,
+              {{DNNL_ARG_SRC, plan->a}, {DNNL_ARG_WEIGHTS, plan->b}, {DNNL_ARG_DST, plan->c}});
+          stream_.wait();
+        })) {
+      return;
+    }
+    plan = nullptr;
+    reference_->Gemm(shape, a, b, c);
   }
 
  private:
+  // Whether the library did it.
+  template <typename Body>
+  bool Try(OneDnnStep step, const char* what, const Body& body) {
+    const absl::Status status = Guard(step, what, body);
+    if (!status.ok()) Report(status);
+    return status.ok();
+  }
+
   int threads_;
   std::shared_ptr<PanelPool> panels_;
+  std::unique_ptr<Backend> reference_;
   dnnl::engine engine_;
   dnnl::stream stream_;
-  std::map<GemmShape, GemmPlan> plans_;
-  std::map<ConvProblem, ConvPlan> convolutions_;
+  // Null: the reference's.
+  std::map<GemmShape, std::unique_ptr<GemmPlan>> plans_;
+  std::map<ConvProblem, std::unique_ptr<ConvPlan>> convolutions_;
   // Operands of the convolution that runs, in the library's layout; as large as the largest.
   AlignedBuffer blocked_[3];
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Backend>> MakeOneDnnBackend(int threads) {
-  std::unique_ptr<Backend> backend;
-  ESPALIER_RETURN_IF_ERROR(
-      Guard("start", [&] { backend = std::make_unique<OneDnnBackend>(threads); }));
-  return backend;
+std::unique_ptr<Backend> MakeOneDnnBackend(int threads) {
+  return std::make_unique<OneDnnBackend>(threads);
 }
+
+void ObserveOneDnnFailures(std::function<void(const std::string& message)> observer) {
+  const std::lock_guard lock(observer_mutex);
+  Observer() = std::move(observer);
+}
+
+void FailOneDnnFrom(OneDnnStep step, int64_t call) { Faults().Set(step, call); }
 
 absl::StatusOr<std::unique_ptr<SparseProduct>> MakeOneDnnCsrProduct(
     std::shared_ptr<const tensor::Topology> topology, int64_t stride, int threads) {
   const ThreadScope scope(threads);
   std::unique_ptr<SparseProduct> product;
-  ESPALIER_RETURN_IF_ERROR(Guard("plan a CSR matmul", [&] {
+  ESPALIER_RETURN_IF_ERROR(Guard(OneDnnStep::kCreate, "plan a CSR matmul", [&] {
     product = std::make_unique<OneDnnCsrProduct>(std::move(topology), stride, threads);
   }));
   return product;
@@ -332,7 +427,7 @@ absl::StatusOr<std::function<void()>> MakeOneDnnBlockedConvolution(const ConvPro
                                                                    int threads) {
   const ThreadScope scope(threads);
   std::function<void()> run;
-  ESPALIER_RETURN_IF_ERROR(Guard("plan a convolution", [&] {
+  ESPALIER_RETURN_IF_ERROR(Guard(OneDnnStep::kCreate, "plan a convolution", [&] {
     const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
     auto plan = std::make_shared<ConvPlan>(problem, engine);
     auto buffers = std::make_shared<std::array<AlignedBuffer, 3>>();

@@ -56,13 +56,13 @@ absl::StatusOr<recommender::Interactions> RowsOf(int64_t items, int32_t all_user
 }
 
 // Reads what AutoInt knows besides the ids, for the users of `mine`.
-absl::Status AddFields(const std::string& data_root, const v1::Task& task,
-                       ParticipantInteractions& mine) {
+absl::Status AddFields(const std::string& data_root, const data::LoadOptions& options,
+                       const v1::Task& task, ParticipantInteractions& mine) {
   const v1::AutoIntModel& model = task.model().spec().recommender().autoint();
   if (model.fields().empty()) return absl::OkStatus();
   const bool local = task.data().partition().kind() == v1::Partition::KIND_LOCAL;
   ESPALIER_ASSIGN_OR_RETURN(const auto lists,
-                            data::LoadFields(data_root, *mine.data, model, local));
+                            data::LoadFields(data_root, *mine.data, model, local, options));
   std::vector<int32_t> items(mine.data->items);
   std::iota(items.begin(), items.end(), 0);
   for (int i = 0; i < model.fields_size(); ++i) {
@@ -79,13 +79,20 @@ absl::Status AddFields(const std::string& data_root, const v1::Task& task,
 
 }  // namespace
 
+void Recommenders::Forget() {
+  model_ = nullptr;
+  mine_ = nullptr;
+  data_ = nullptr;
+}
+
 absl::StatusOr<std::shared_ptr<const data::InteractionData>> Recommenders::GetData(
     const v1::Task& task) {
   const std::string data_key = task.data().SerializeAsString() + "/" + std::to_string(task.seed());
   if (data_ == nullptr || data_key != data_key_) {
     mine_ = nullptr;
     data_ = nullptr;
-    ESPALIER_ASSIGN_OR_RETURN(data_, data::LoadInteractions(data_root_, task.data(), task.seed()));
+    ESPALIER_ASSIGN_OR_RETURN(
+        data_, data::LoadInteractions(data_root_, task.data(), task.seed(), options_));
     data_key_ = data_key;
   }
   ESPALIER_RETURN_IF_ERROR(CheckSizes(task, *data_));
@@ -125,7 +132,7 @@ absl::StatusOr<std::shared_ptr<const ParticipantInteractions>> Recommenders::Get
     mine->users.resize(all);
     std::iota(mine->users.begin(), mine->users.end(), 0);
   }
-  ESPALIER_RETURN_IF_ERROR(AddFields(data_root_, task, *mine));
+  ESPALIER_RETURN_IF_ERROR(AddFields(data_root_, options_, task, *mine));
   mine_ = std::move(mine);
   mine_key_ = key;
   return mine_;

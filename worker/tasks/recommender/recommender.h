@@ -38,8 +38,12 @@ struct ParticipantInteractions {
 class Recommenders {
  public:
   // `state_dir` is where private rows are kept; empty: such jobs are refused.
-  Recommenders(std::string data_root, std::string state_dir, int threads)
-      : data_root_(std::move(data_root)), rows_(std::move(state_dir)), threads_(threads) {}
+  Recommenders(std::string data_root, std::string state_dir, int threads,
+               const data::LoadOptions& options = {})
+      : data_root_(std::move(data_root)),
+        options_(options),
+        rows_(std::move(state_dir)),
+        threads_(threads) {}
 
   // The whole data set.
   absl::StatusOr<std::shared_ptr<const data::InteractionData>> GetData(const v1::Task& task);
@@ -52,11 +56,15 @@ class Recommenders {
       const v1::Task& task, std::shared_ptr<const tensor::ModelTopology> topology,
       const ParticipantInteractions& mine);
 
+  // Lets go of what is kept in memory.
+  void Forget();
+
   PrivateRows& rows() { return rows_; }
   int threads() const { return threads_; }
 
  private:
   std::string data_root_;
+  data::LoadOptions options_;
   PrivateRows rows_;
   int threads_;
   std::string data_key_;

@@ -209,7 +209,9 @@ TEST(LoadTest, AFileBeyondTheSizeLimitIsRefused) {
   LoadOptions options;
   options.max_file_bytes = 1 << 16;
   const auto dataset = LoadDataset(folder.path(), Spec("z"), options);
-  EXPECT_EQ(base::ReasonOf(dataset.status()), "DATASET_INVALID");
+  EXPECT_EQ(base::ReasonOf(dataset.status()), "DATASET_TOO_LARGE");
+  EXPECT_THAT(base::MessageOf(dataset.status()),
+              AllOf(HasSubstr("z/a.csv.gz"), HasSubstr("65536 bytes after decompression")));
 }
 
 TEST(ScanTest, DescribesEveryFormatAndReportsWhatItCannotRead) {

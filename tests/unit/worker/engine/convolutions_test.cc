@@ -140,7 +140,7 @@ TEST(KernelSparseConvolutionTest, ThreadCountDoesNotChangeABit) {
 }
 
 TEST(BackendTest, DenseAndSparseConvolutionsAgreeWithReference) {
-  std::unique_ptr<Backend> backends[] = {MakeReferenceBackend(), MakeOneDnnBackend(2).value()};
+  std::unique_ptr<Backend> backends[] = {MakeReferenceBackend(), MakeOneDnnBackend(2)};
   for (const auto& backend : backends) {
     ForEachProblem(std::span(kDensities).first(1), [&](const Problem& p) {
       using Pass = ConvProblem::Pass;
