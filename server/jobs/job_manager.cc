@@ -1,6 +1,8 @@
 #include "server/jobs/job_manager.h"
 
 #include <algorithm>
+#include <new>
+#include <stdexcept>
 #include <utility>
 
 #include "common/base/status.h"
@@ -144,6 +146,18 @@ absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& req
 
 absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
                                            std::vector<config::Violation>& violations) {
+  try {
+    return TryCreate(request, violations);
+  } catch (const std::bad_alloc&) {
+  } catch (const std::length_error&) {
+  }
+  return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                         "the coordinator has not enough memory left to look at this job; use a "
+                         "smaller model or fewer shards, or give the coordinator more memory");
+}
+
+absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& request,
+                                              std::vector<config::Violation>& violations) {
   if (request.request_id().size() > kMaxRequestIdBytes) {
     return base::InvalidArgument("INVALID_REQUEST_ID",
                                  "expected a request id of at most " +
@@ -154,6 +168,13 @@ absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
       !request.request_id().empty() && it != by_request_id_.end()) {
     return jobs_.at(it->second)->View(true);
   }
+  const auto invalid = [&violations] {
+    return base::InvalidArgument("INVALID_JOB",
+                                 "the job has " + std::to_string(violations.size()) +
+                                     (violations.size() == 1 ? " error" : " errors"));
+  };
+  violations = config::CheckSizes(request.spec());
+  if (!violations.empty()) return invalid();
   v1::JobSpec spec = request.spec();
   ResolvePretrained(services_.checkpoints, config::IsPruningMethod(spec.method().name()),
                     *spec.mutable_model(), violations);
@@ -162,17 +183,16 @@ absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
     violations.push_back(std::move(violation));
   }
   if (!spec.method().name().empty()) methods_.Validate(spec, violations);  // else reported above
-  if (violations.empty()) CheckDataset(spec, violations);
-  scheduler::Requirements needs;
-  if (violations.empty()) {
-    ESPALIER_ASSIGN_OR_RETURN(needs, RequirementsOf(spec, methods_));
-    CheckBudgets(spec, needs, services_.fleet.List(), violations);
+  // Nothing is computed from a job in which something is wrong so far.
+  if (!violations.empty()) return invalid();
+  if (!config::IsPruningMethod(spec.method().name())) {
+    CheckPretrainedNetwork(services_.checkpoints, spec.model(), violations);
   }
-  if (!violations.empty()) {
-    return base::InvalidArgument("INVALID_JOB",
-                                 "the job has " + std::to_string(violations.size()) +
-                                     (violations.size() == 1 ? " error" : " errors"));
-  }
+  CheckDataset(spec, violations);
+  if (!violations.empty()) return invalid();
+  ESPALIER_ASSIGN_OR_RETURN(const scheduler::Requirements needs, RequirementsOf(spec, methods_));
+  CheckBudgets(spec, needs, services_.fleet.List(), violations);
+  if (!violations.empty()) return invalid();
   if (jobs_.size() >= static_cast<size_t>(limits_.max_jobs)) {
     return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_JOBS",
                            "expected fewer than " + std::to_string(limits_.max_jobs) +

@@ -23,8 +23,7 @@ class JobManager {
 
   // Validates, fills defaults in and accepts a job. A repeated request_id returns the first job.
   // Errors: InvalidArgument INVALID_JOB with `violations`; AlreadyExists JOB_EXISTS;
-  // ResourceExhausted
-  //         TOO_MANY_JOBS.
+  // ResourceExhausted TOO_MANY_JOBS, or OUT_OF_MEMORY when the system gives no more memory.
   absl::StatusOr<v1::Job> Create(const v1::CreateJobRequest& request,
                                  std::vector<config::Violation>& violations);
   // Errors: NotFound JOB_NOT_FOUND (here and below), naming jobs with similar names.
@@ -53,6 +52,8 @@ class JobManager {
   void CheckDataset(const v1::JobSpec& spec, std::vector<config::Violation>& violations) const;
   absl::StatusOr<std::string> ChooseId(const v1::CreateJobRequest& request) const;
   void ExportGauges() const;
+  absl::StatusOr<v1::Job> TryCreate(const v1::CreateJobRequest& request,
+                                    std::vector<config::Violation>& violations);
 
   Services services_;
   const methods::MethodRegistry& methods_;

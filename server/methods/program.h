@@ -139,7 +139,8 @@ class MethodRegistry {
   const std::vector<MethodDeclaration>& all() const { return methods_; }
   std::vector<std::string> names() const;
   v1::Method Describe(const MethodDeclaration& method) const;
-  // Appends violations for an unknown method name, parameters and method-specific checks.
+  // Appends violations for an unknown method name and for parameters; and, when `violations` is
+  // still empty, those of the method's own checks, which compute with the job's numbers.
   void Validate(const v1::JobSpec& spec, std::vector<config::Violation>& violations) const;
   // Rounds of a valid job.
   absl::StatusOr<int32_t> CountRounds(const v1::JobSpec& spec) const;

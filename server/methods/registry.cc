@@ -97,10 +97,9 @@ void MethodRegistry::Validate(const v1::JobSpec& spec,
     return;
   }
   CheckPretrained(*method, methods_, spec.model().pretrained(), violations);
-  const size_t before = violations.size();
   const config::Parameters parameters =
       config::Resolve(method->parameters, spec.method().parameters(), kParametersPath, violations);
-  if (violations.size() == before && method->validate) {
+  if (violations.empty() && method->validate) {
     method->validate(spec, parameters, violations);
   }
 }
