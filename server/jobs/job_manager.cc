@@ -192,14 +192,19 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   if (!violations.empty()) return invalid();
   ESPALIER_ASSIGN_OR_RETURN(const scheduler::Requirements needs, RequirementsOf(spec, methods_));
   CheckBudgets(spec, needs, services_.fleet.List(), violations);
+  const auto workers = static_cast<int64_t>(services_.fleet.WorkersWith(needs).size());
+  ESPALIER_ASSIGN_OR_RETURN(const int32_t rounds, methods_.CountRounds(spec));
+  spec.mutable_federation()->set_rounds(rounds);
+  ESPALIER_ASSIGN_OR_RETURN(const admission::Price price,
+                            admission::PriceOf(spec, methods_, workers));
+  CountMemory();
+  if (auto refusal = admission_.Refusal(spec, price)) violations.push_back(*std::move(refusal));
   if (!violations.empty()) return invalid();
   if (jobs_.size() >= static_cast<size_t>(limits_.max_jobs)) {
     return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_JOBS",
                            "expected fewer than " + std::to_string(limits_.max_jobs) +
                                " jobs; start another coordinator");
   }
-  ESPALIER_ASSIGN_OR_RETURN(const int32_t rounds, methods_.CountRounds(spec));
-  spec.mutable_federation()->set_rounds(rounds);
   v1::Job job;
   *job.mutable_spec() = spec;
   ESPALIER_ASSIGN_OR_RETURN(auto program, methods_.Make(spec));
@@ -208,6 +213,10 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   job.set_name("jobs/" + id);
   auto runner = std::make_shared<JobRunner>(services_, job, needs, std::move(program));
   jobs_[job.name()] = runner;
+  admission_.Enter(job.name(), price);
+  priced_.insert(job.name());
+  runner->BeginWhen(
+      [this, name = job.name()](bool ready) { return admission_.MayBegin(name, ready); });
   order_.push_back(job.name());
   if (!request.request_id().empty()) by_request_id_[request.request_id()] = job.name();
   runner->Tick();
@@ -291,9 +300,19 @@ void JobManager::Accept(round::Upload upload, std::function<void(absl::Status)> 
   owner->Accept(std::move(upload), std::move(done));
 }
 
+void JobManager::CountMemory() {
+  std::erase_if(priced_, [this](const std::string& name) {
+    const JobRunner& job = *jobs_.at(name);
+    admission_.Progress(name, job.round());
+    if (job.ended()) admission_.Leave(name);
+    return job.ended();
+  });
+}
+
 void JobManager::Tick() {
   services_.fleet.Tick();
   recommendations_.Tick();
+  CountMemory();
   // A copy: a job may end, and its callbacks may look jobs up, while others are visited.
   std::vector<std::shared_ptr<JobRunner>> running;
   for (const auto& [name, job] : jobs_) {

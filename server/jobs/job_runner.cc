@@ -96,16 +96,16 @@ void JobRunner::SetState(v1::Job::State state, const std::string& reason,
 }
 
 // The condition says why the job does not move; an empty message clears it.
-void JobRunner::SetWaiting(const std::string& message) {
+void JobRunner::SetWaiting(const std::string& message, const char* type) {
   if (message.empty()) {
     job_.clear_conditions();
     return;
   }
   if (job_.conditions_size() == 0) {
     wire::SetTimestamp(services_.clock.Wall(), job_.add_conditions()->mutable_since());
-    log::Warning("job_waits_for_workers", {{"job", job_.name()}, {"message", message}});
+    log::Warning("job_waits", {{"job", job_.name()}, {"for", type}, {"message", message}});
   }
-  job_.mutable_conditions(0)->set_type("WAITING_WORKERS");
+  job_.mutable_conditions(0)->set_type(type);
   job_.mutable_conditions(0)->set_message(message);
 }
 
@@ -121,8 +121,13 @@ std::string JobRunner::MissingWorkers() const {
 void JobRunner::Tick() {
   if (job_.state() == v1::Job::STATE_PENDING) {
     const std::string missing = MissingWorkers();
-    SetWaiting(missing);
-    if (missing.empty()) Begin();
+    const std::string memory = may_begin_ ? may_begin_(missing.empty()) : "";
+    if (missing.empty()) {
+      SetWaiting(memory, "WAITING_MEMORY");
+    } else {
+      SetWaiting(missing);
+    }
+    if (missing.empty() && memory.empty()) Begin();
     return;
   }
   if (stalled_.has_value()) {

@@ -38,7 +38,12 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   JobRunner(Services services, v1::Job job, scheduler::Requirements needs,
             std::unique_ptr<methods::Program> program);
 
-  // Starts when the workers are there; lets the step's deadlines pass.
+  // Asked before the job begins, with whether its workers are there: "" when it may, else what it
+  // waits for. To be set at once.
+  void BeginWhen(std::function<std::string(bool ready)> may_begin) {
+    may_begin_ = std::move(may_begin);
+  }
+  // Starts when the workers are there and it may; lets the step's deadlines pass.
   void Tick();
   // Errors: FailedPrecondition JOB_ENDED.
   absl::Status Cancel();
@@ -46,6 +51,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   v1::Job View(bool with_history) const;
   bool ended() const;
   v1::Job::State state() const { return job_.state(); }
+  int32_t round() const { return job_.round(); }
   std::shared_ptr<events::EventLog> events() const { return events_; }
 
   bool Owns(const std::string& task_id) const { return step_ && step_->Owns(task_id); }
@@ -73,7 +79,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   };
 
   void SetState(v1::Job::State state, const std::string& reason, const std::string& message);
-  void SetWaiting(const std::string& message);
+  void SetWaiting(const std::string& message, const char* type = "WAITING_WORKERS");
   std::string MissingWorkers() const;
   void Begin();
   void Advance(std::function<absl::StatusOr<methods::Transition>()> next, bool large);
@@ -102,6 +108,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   v1::JobEvent NewEvent() const;
 
   Services services_;
+  std::function<std::string(bool ready)> may_begin_;
   v1::Job job_;
   scheduler::Requirements needs_;
   std::shared_ptr<const methods::Program> program_;

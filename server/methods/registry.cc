@@ -133,6 +133,14 @@ absl::StatusOr<std::unique_ptr<Program>> MethodRegistry::Make(const v1::JobSpec&
   return method.make(spec, parameters);
 }
 
+absl::StatusOr<CoordinatorDemand> MethodRegistry::DemandOf(const v1::JobSpec& spec) const {
+  const MethodDeclaration& method = *Find(spec.method().name());
+  if (!method.demand) return CoordinatorDemand{};
+  std::vector<config::Violation> violations;
+  return method.demand(spec, config::Resolve(method.parameters, spec.method().parameters(),
+                                             kParametersPath, violations));
+}
+
 absl::StatusOr<std::vector<int64_t>> MethodRegistry::StoredCounts(const v1::JobSpec& spec) const {
   const MethodDeclaration& method = *Find(spec.method().name());
   if (method.stored_counts) {

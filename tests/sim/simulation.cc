@@ -43,11 +43,11 @@ v1::JobSpec SmallSpec() { return Spec(8, 6); }
 
 v1::JobSpec LargeSpec() { return Spec(1000, 200); }
 
-Simulation::Simulation()
+Simulation::Simulation(uint64_t memory_budget)
     : directory_(NewDirectory()),
       checkpoints_(
           server::checkpoint::CheckpointStore::Open(io::PosixFileSystem(), directory_).value()),
-      jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_}, methods_) {
+      jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_}, methods_, memory_budget) {
   log::SetLevel("error");
 }
 

@@ -30,7 +30,8 @@ v1::JobSpec LargeSpec();
 
 class Simulation {
  public:
-  Simulation();
+  // `memory_budget` of the coordinator in bytes; 0 = no limit.
+  explicit Simulation(uint64_t memory_budget = 0);
   ~Simulation();
 
   // Adds a worker and connects it.

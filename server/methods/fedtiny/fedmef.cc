@@ -108,7 +108,8 @@ MethodDeclaration FedMefMethod(std::shared_ptr<const pretrained::ModelLibrary> l
                                   .activation_pruning = parameters.Double("activation_pruning")},
                     library);
               },
-          .stored_counts = PoolCounts};
+          .stored_counts = PoolCounts,
+          .demand = FedTinyDemand};
 }
 
 }  // namespace espalier::server::methods

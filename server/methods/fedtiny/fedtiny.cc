@@ -24,7 +24,8 @@ MethodDeclaration FedTinyMethod(std::shared_ptr<const pretrained::ModelLibrary> 
                 return std::make_unique<FedTinyProgram>(spec, FedTinyOptionsOf(spec, parameters),
                                                         library);
               },
-          .stored_counts = PoolCounts};
+          .stored_counts = PoolCounts,
+          .demand = FedTinyDemand};
 }
 
 }  // namespace espalier::server::methods
