@@ -15,7 +15,7 @@ namespace {
 // The program, buffers of connections (common/rpc/server) and transfers in work.
 constexpr double kProgramBytes = double{64 << 20};
 // Parts of a price below this share are not worth a word.
-constexpr double kSmallShare = 0.01;
+constexpr double kSmallShare = 0.03;
 
 std::string Amount(double bytes) {
   if (bytes < 1e6) return fmt::format("{:.1f} kB", bytes / 1e3);

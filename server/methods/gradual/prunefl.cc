@@ -496,7 +496,7 @@ absl::StatusOr<CoordinatorDemand> PruneFlDemand(const v1::JobSpec& spec,
                                                 const config::Parameters& parameters) {
   constexpr double kCopies = 6;
   ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
-  CoordinatorDemand demand;
+  ESPALIER_ASSIGN_OR_RETURN(CoordinatorDemand demand, DenseStructureDemand(spec, parameters));
   for (const tensor::TensorSpec& tensor : *layout) {
     demand.update_values += static_cast<double>(tensor.size());
   }
