@@ -39,7 +39,7 @@ class Checker {
   // room for what it is multiplied with: float32 ends at 3e38.
   bool Number(const std::string& field, double value, bool in_range, const char* range) const {
     constexpr double kSmallest = 1e-30;
-    constexpr double kLargest = 1e12;
+    constexpr double kLargest = 1e30;
     if (!in_range || !std::isfinite(value)) {
       Fail(field, fmt::format("must be {}, found {}", range, value));
       return false;

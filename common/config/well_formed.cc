@@ -57,14 +57,13 @@ void ForEachMessage(const Message& message, const Visit& visit) {
 
 class SizeChecker {
  public:
-  // Whether what is inside may be looked at.
   void Check(const Message& message, int depth, const Checker& at) {
-    if (!ok_ || ++messages_ > kMaxMessages || depth > kMaxDepth) {
-      if (ok_) {
-        at.Fail("", fmt::format("expected a job of at most {} parts, {} within each other, found "
-                                "more; remove some",
-                                Grouped(kMaxMessages), kMaxDepth));
-      }
+    if (is_full_) return;
+    if (++messages_ > kMaxMessages || depth > kMaxDepth) {
+      at.Fail("", fmt::format("expected a job of at most {} parts, {} within each other, found "
+                              "more; remove some",
+                              Grouped(kMaxMessages), kMaxDepth));
+      is_full_ = true;
       ok_ = false;
       return;
     }
@@ -104,6 +103,7 @@ class SizeChecker {
   }
 
   int messages_ = 0;
+  bool is_full_ = false;  // nothing more is looked at
   bool ok_ = true;
 };
 

@@ -16,7 +16,8 @@ using ::testing::IsEmpty;
 
 std::vector<std::string> Oversized(const v1::JobSpec& spec) {
   std::vector<Violation> violations;
-  EXPECT_EQ(CheckSizes(spec, Checker(violations)), violations.empty());
+  const bool ok = CheckSizes(spec, Checker(violations));
+  EXPECT_EQ(ok, violations.empty());
   std::vector<std::string> fields;
   for (const Violation& violation : violations) fields.push_back(violation.field);
   return fields;
