@@ -24,6 +24,7 @@
 #include "common/rpc/health.h"
 #include "common/rpc/server.h"
 #include "common/wire/proto_time.h"
+#include "server/admission/host_memory.h"
 #include "server/api/client_services.h"
 #include "server/api/worker_service.h"
 #include "server/pretrained/model_library.h"
@@ -51,6 +52,7 @@ struct Flags {
   std::string tls_key;
   std::string tls_client_ca;
   double heartbeat_timeout_s = 10;
+  uint64_t memory_budget = 0;  // bytes; 0: by what the system allows
   bool reflection = false;
   bool health_check = false;
   bool describe_metrics = false;
@@ -77,6 +79,11 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "seconds of silence after which a worker counts as lost, 0.5 to 3600")
       ->check(base::Between(0.5, 3600.0))
       ->capture_default_str();
+  app.add_option("--memory-budget", flags.memory_budget,
+                 "memory this coordinator may use, for example 4GB; jobs that need more are "
+                 "refused, and wait while others take it; default: 80 % of what the machine or its "
+                 "control group has")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
   app.add_flag("--debug-reflection", flags.reflection, "serve gRPC reflection");
   app.add_flag("--health-check", flags.health_check,
                "ask the coordinator at --listen for its health and exit 0 or 69");
@@ -116,6 +123,12 @@ absl::Status EmptyDirectory(const std::string& directory) {
     ESPALIER_RETURN_IF_ERROR(files.Remove(path));
   }
   return absl::OkStatus();
+}
+
+uint64_t MemoryBudget(const Flags& flags) {
+  if (flags.memory_budget > 0) return flags.memory_budget;
+  const auto host = static_cast<double>(admission::HostMemoryBytes());
+  return static_cast<uint64_t>(host * base::kMemoryBudgetShare);
 }
 
 int ExitWith(const absl::Status& status, int code) {
@@ -221,7 +234,9 @@ int Run(const Flags& flags) {
   base::ThreadExecutor core(1, observe("core"));
   base::ThreadExecutor pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency()) - 1),
                             observe("pool"));
-  jobs::JobManager manager({fleet, core, pool, clock, blobs, **checkpoints, metrics}, methods);
+  const uint64_t memory_budget = MemoryBudget(flags);
+  jobs::JobManager manager({fleet, core, pool, clock, blobs, **checkpoints, metrics}, methods,
+                           memory_budget);
   const api::Context context{core,
                              clock,
                              manager,
@@ -253,7 +268,8 @@ int Run(const Flags& flags) {
   log::Info("coordinator_started", {{"address", running->address},
                                     {"metrics", *metrics_address},
                                     {"version", ESPALIER_VERSION},
-                                    {"data_dir", flags.data_dir}});
+                                    {"data_dir", flags.data_dir},
+                                    {"memory_budget", memory_budget}});
   RunUntilSignal(core, pool, manager, metrics, signals);
   log::Info("coordinator_stops");
   // A second signal ends the process at once.

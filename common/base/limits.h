@@ -11,6 +11,10 @@ namespace espalier::base {
 constexpr uint32_t kProtocolMin = 1;
 constexpr uint32_t kProtocolMax = 1;
 
+// A coordinator without --memory-budget takes this share of what the machine or its control group
+// has: the rest is for the file cache, for what libraries keep and for what no price knows.
+constexpr double kMemoryBudgetShare = 0.8;
+
 struct Limits {
   // An upload moves about one chunk in each round trip.
   uint32_t chunk_bytes = 512 * 1024;

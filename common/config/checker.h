@@ -35,11 +35,21 @@ class Checker {
           fmt::format("must be {}..{}, found {}", Grouped(low), Grouped(high), Grouped(value)));
     return ok;
   }
-  // `in_range` was computed such that NaN is outside.
+  // `in_range` was computed such that NaN is outside. Whatever the range is, a number must leave
+  // room for what it is multiplied with: float32 ends at 3e38.
   bool Number(const std::string& field, double value, bool in_range, const char* range) const {
-    const bool ok = in_range && std::isfinite(value);
-    Check(ok, field, fmt::format("must be {}, found {}", range, value));
-    return ok;
+    constexpr double kSmallest = 1e-30;
+    constexpr double kLargest = 1e30;
+    if (!in_range || !std::isfinite(value)) {
+      Fail(field, fmt::format("must be {}, found {}", range, value));
+      return false;
+    }
+    const double size = std::abs(value);
+    const bool bounded = size == 0 || (size >= kSmallest && size <= kLargest);
+    Check(bounded, field,
+          fmt::format("must be 0 or between {} and {} without its sign, found {}", kSmallest,
+                      kLargest, value));
+    return bounded;
   }
   bool Probability(const std::string& field, double value) const {
     return Number(field, value, value >= 0 && value < 1, "0 ≤ x < 1");
@@ -53,7 +63,8 @@ class Checker {
 
  private:
   std::string Path(const std::string& field) const {
-    return path_.empty() ? field : path_ + "." + field;
+    if (path_.empty() || field.empty()) return path_ + field;
+    return path_ + "." + field;
   }
 
   std::vector<Violation>& violations_;

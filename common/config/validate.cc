@@ -3,14 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <string>
+#include <utility>
 
 #include "common/config/checker.h"
 #include "common/config/text.h"
 #include "common/config/validate_aggregation.h"
 #include "common/config/validate_interactions.h"
 #include "common/config/validate_model.h"
+#include "common/config/well_formed.h"
 #include "common/wire/model_spec/named_models.h"
 #include "fmt/format.h"
 
@@ -23,6 +24,10 @@ constexpr int64_t kMaxDeadlineSeconds = 24 * 3600;
 constexpr size_t kMaxDisplayNameBytes = 200;
 constexpr size_t kMaxNameBytes = 128;
 constexpr int kMaxParameters = 100;
+constexpr int64_t kMaxExamples = 1'000'000'000'000;
+constexpr int32_t kMaxColumn = 100'000'000;
+constexpr int32_t kMaxClasses = 10'000'000;
+constexpr int32_t kMaxCropPadding = 100'000;
 
 bool IsDatasetName(const std::string& name) {
   if (name.empty() || name.size() > kMaxNameBytes || name.front() == '.') return false;
@@ -55,8 +60,7 @@ void ValidatePartition(const v1::Partition& partition, const Checker& at) {
     at.Check(partition.alpha() == 0, "alpha", "applies to kind: dirichlet only; remove it");
   }
   if (partition.kind() == P::KIND_CLASSES) {
-    at.Check(partition.classes_per_shard() >= 0, "classes_per_shard",
-             fmt::format("must be at least 1, found {}", partition.classes_per_shard()));
+    at.Whole("classes_per_shard", partition.classes_per_shard(), 0, kMaxClasses);
   } else {
     at.Check(partition.classes_per_shard() == 0, "classes_per_shard",
              "applies to kind: classes only; remove it");
@@ -80,13 +84,16 @@ void ValidateData(const v1::DataSpec& data, const Checker& at) {
   at.Number("scale", data.scale(), data.scale() >= 0, "x > 0");
   at.Number("mean", data.mean(), true, "a finite number");
   at.Number("std", data.std(), data.std() >= 0, "x > 0");
-  at.Check(data.train_limit() >= 0, "train_limit",
-           fmt::format("must be 0 (all) or more, found {}", Grouped(data.train_limit())));
-  at.Check(data.test_limit() >= 0, "test_limit",
-           fmt::format("must be 0 (all) or more, found {}", Grouped(data.test_limit())));
+  for (const auto& [field, limit] :
+       {std::pair{"train_limit", data.train_limit()}, std::pair{"test_limit", data.test_limit()}}) {
+    at.Check(
+        limit >= 0 && limit <= kMaxExamples, field,
+        fmt::format("must be 0 (all) or 1..{}, found {}", Grouped(kMaxExamples), Grouped(limit)));
+  }
   at.Probability("test_fraction", data.test_fraction());
-  at.Check(data.label_column() >= -1, "label_column",
-           fmt::format("must be −1 (the last column) or more, found {}", data.label_column()));
+  at.Check(data.label_column() >= -1 && data.label_column() <= kMaxColumn, "label_column",
+           fmt::format("must be −1 (the last column) or 0..{}, found {}", Grouped(kMaxColumn),
+                       data.label_column()));
   const int32_t shards = data.partition().shards();
   at.Check(data.train_limit() <= 0 || data.train_limit() >= shards, "train_limit",
            fmt::format("{} examples cannot be divided into {} shards; raise it or use fewer shards",
@@ -148,6 +155,10 @@ void ValidateChannels(const v1::DataSpec& data, const v1::ModelSpec& model, cons
 void ValidateAugmentation(const v1::Augmentation& augmentation, const v1::ModelSpec& model,
                           const Checker& at) {
   if (augmentation.crop_padding() == 0 && !augmentation.horizontal_flip()) return;
+  if (IsLeftToPretrained(model)) {
+    at.Whole("crop_padding", augmentation.crop_padding(), 0, kMaxCropPadding);
+    return;
+  }
   if (!model.has_input_image()) {
     return at.Fail("crop_padding",
                    "only images can be changed; set model.input_image, or remove augmentation");
@@ -156,10 +167,11 @@ void ValidateAugmentation(const v1::Augmentation& augmentation, const v1::ModelS
   at.Whole("crop_padding", augmentation.crop_padding(), 0, std::max<int64_t>(side - 1, 0));
 }
 
-void ValidateOptimizer(const v1::Optimizer& optimizer, const Checker& at) {
+// `trains`: a learning rate is needed.
+void ValidateOptimizer(const v1::Optimizer& optimizer, bool trains, const Checker& at) {
   if (!at.Enum("kind", v1::Optimizer::Kind_IsValid(optimizer.kind()), optimizer.kind())) return;
   const double rate = optimizer.learning_rate();
-  at.Number("learning_rate", rate, rate > 0, "x > 0");
+  at.Number("learning_rate", rate, trains ? rate > 0 : rate >= 0, trains ? "x > 0" : "x ≥ 0");
   const double decay = optimizer.weight_decay();
   at.Number("weight_decay", decay, decay >= 0, "x ≥ 0");
   at.Check(
@@ -198,6 +210,10 @@ void ValidateMilestones(const v1::LearningRateSchedule& schedule, const Checker&
   int32_t previous = 0;
   for (int i = 0; i < schedule.milestones_size(); ++i) {
     const int32_t milestone = schedule.milestones(i);
+    if (milestone > kMaxRounds) {
+      at.Whole(fmt::format("milestones[{}]", i), milestone, 1, kMaxRounds);
+      return;
+    }
     if (milestone <= previous) {
       return at.Fail(
           fmt::format("milestones[{}]", i),
@@ -226,20 +242,22 @@ void ValidateSchedule(const v1::LearningRateSchedule& schedule, int32_t rounds, 
                        schedule.warmup_rounds()));
 }
 
-void ValidateTraining(const v1::Training& training, int32_t rounds, const Checker& at) {
+void ValidateTraining(const v1::Training& training, int32_t rounds, bool trains,
+                      const Checker& at) {
   constexpr int32_t kMaxBatch = 65'536;
   constexpr int32_t kMaxLocalEpochs = 10'000;
+  constexpr int32_t kMaxLocalSteps = 1'000'000'000;
   at.Check(training.batch_size() >= 0 && training.batch_size() <= kMaxBatch, "batch_size",
            fmt::format("must be 1..65,536, found {}", Grouped(training.batch_size())));
   at.Whole("local_epochs", training.local_epochs(), 0, kMaxLocalEpochs);
-  at.Whole("local_steps", training.local_steps(), 0, std::numeric_limits<int32_t>::max());
+  at.Whole("local_steps", training.local_steps(), 0, kMaxLocalSteps);
   at.Check(training.local_epochs() <= 0 || training.local_steps() <= 0, "local_steps",
            fmt::format("local_epochs ({}) and local_steps ({}) exclude each other; remove one",
                        training.local_epochs(), training.local_steps()));
   at.Check(training.activation_pruning() >= 0 && training.activation_pruning() < 1,
            "activation_pruning",
            fmt::format("must be 0 ≤ x < 1, found {}", training.activation_pruning()));
-  ValidateOptimizer(training.optimizer(), at.In("optimizer"));
+  ValidateOptimizer(training.optimizer(), trains, at.In("optimizer"));
   ValidateSchedule(training.schedule(), rounds, at.In("schedule"));
 }
 
@@ -272,9 +290,11 @@ void ValidateFederation(const v1::Federation& federation, const v1::Partition& p
   const double quorum = federation.quorum();
   at.Number("quorum", quorum, quorum >= 0 && quorum <= 1, "0 < x ≤ 1");
   if (federation.has_round_deadline()) {
+    constexpr int32_t kNanos = 1'000'000'000;
     const auto& deadline = federation.round_deadline();
     const double seconds = static_cast<double>(deadline.seconds()) + deadline.nanos() * 1e-9;
-    at.Check(seconds >= 1 && seconds <= kMaxDeadlineSeconds, "round_deadline",
+    const bool well_formed = deadline.nanos() >= 0 && deadline.nanos() < kNanos;
+    at.Check(well_formed && seconds >= 1 && seconds <= kMaxDeadlineSeconds, "round_deadline",
              fmt::format("must be 1s..24h, found {}s", seconds));
   }
   at.Enum("on_quorum_loss", F::QuorumPolicy_IsValid(federation.on_quorum_loss()),
@@ -298,32 +318,42 @@ void ValidateMethod(const v1::MethodSpec& method, const Checker& at) {
 
 }  // namespace
 
+std::vector<Violation> CheckSizes(const v1::JobSpec& spec) {
+  std::vector<Violation> violations;
+  CheckSizes(spec, Checker(violations));
+  return violations;
+}
+
 std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   constexpr int32_t kMaxKept = 1000;
   std::vector<Violation> violations;
   const Checker root(violations);
+  if (!CheckSizes(spec, root)) return violations;
   root.Check(spec.display_name().size() <= kMaxDisplayNameBytes, "display_name",
              fmt::format("expected at most {} bytes, found {}", kMaxDisplayNameBytes,
                          spec.display_name().size()));
+  const size_t before_model = violations.size();
   ValidateModel(spec.model(), spec.method(), root.In("model"));
+  // What follows from the model's shapes is computed only from numbers in range.
+  const bool has_shapes = violations.size() == before_model;
   ValidateData(spec.data(), root.In("data"));
   const v1::ModelSpec model = wire::ExplicitModel(spec.model());
   ValidateText(spec.data(), model, root.In("data"));
-  if (!IsLeftToPretrained(spec.model())) {
-    ValidateChannels(spec.data(), model, root.In("data"));
+  if (!IsLeftToPretrained(spec.model())) ValidateChannels(spec.data(), model, root.In("data"));
+  if (has_shapes) {
     ValidateAugmentation(spec.data().augmentation(), model, root.In("data.augmentation"));
   }
   ValidateInteractions(spec, root);
   ValidateMethod(spec.method(), root.In("method"));
   const bool prunes = IsPruningMethod(spec.method().name());
+  ValidateTraining(spec.training(), spec.federation().rounds(), !prunes, root.In("training"));
   if (!prunes) {
-    ValidateTraining(spec.training(), spec.federation().rounds(), root.In("training"));
     ValidateSharedMoments(spec, root.In("training.optimizer"));
+    const bool single = spec.training().batch_size() == 1 && has_shapes;
     root.In("training")
-        .Check(spec.training().batch_size() != 1 || !NormalizesSingleValues(model), "batch_size",
+        .Check(!single || !NormalizesSingleValues(model), "batch_size",
                "expected at least 2 examples, found 1, of which a batch norm of single features "
-               "leaves "
-               "nothing; use larger batches, or remove the batch norm");
+               "leaves nothing; use larger batches, or remove the batch norm");
   }
   ValidateFederation(spec.federation(), spec.data().partition(), prunes, root.In("federation"));
   ValidateAggregation(spec, root);
@@ -334,6 +364,7 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
             spec.evaluation().recalibration());
   root.In("checkpoint").Whole("every_rounds", spec.checkpoint().every_rounds(), 0, kMaxRounds);
   root.In("checkpoint").Whole("keep", spec.checkpoint().keep(), 0, kMaxKept);
+  CheckValues(spec, violations);
   return violations;
 }
 

@@ -13,8 +13,12 @@
 
 namespace espalier::config {
 
-// All violations, with paths from the spec's root ("federation.rounds"). Fields that have a default
-// may be unset: the answer is the same before and after ApplyDefaults().
+// What is too long or too deep in it for anything to be computed from it (well_formed.h).
+std::vector<Violation> CheckSizes(const v1::JobSpec& spec);
+
+// All violations; only those of CheckSizes() when there are any. With paths from the spec's root
+// ("federation.rounds"). Fields that have a default may be unset: the answer is the same before and
+// after ApplyDefaults().
 std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec);
 
 // Writes the documented defaults into unset fields, so that a stored spec says all that was used.

@@ -63,9 +63,10 @@ bool IsMetric(const std::string& name, const v1::Evaluation& evaluation) {
 
 void ValidateRanking(const v1::JobSpec& spec, const Checker& at) {
   const v1::Evaluation& evaluation = spec.evaluation();
-  at.Check(
-      evaluation.top_k_size() <= kMaxTopKs, "top_k",
-      fmt::format("expected at most {} lengths, found {}", kMaxTopKs, evaluation.top_k_size()));
+  if (evaluation.top_k_size() > kMaxTopKs) {
+    return at.Fail("top_k", fmt::format("expected at most {} lengths, found {}", kMaxTopKs,
+                                        evaluation.top_k_size()));
+  }
   for (int i = 0; i < evaluation.top_k_size(); ++i) {
     const std::string field = fmt::format("top_k[{}]", i);
     at.Whole(field, evaluation.top_k(i), 1, kMaxTopK);

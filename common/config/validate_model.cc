@@ -20,7 +20,7 @@ using Layers = google::protobuf::RepeatedPtrField<v1::Layer>;
 
 constexpr int64_t kMaxUnits = 10'000'000;
 constexpr int64_t kMaxChannels = 1'000'000;
-constexpr int64_t kMaxInputFeatures = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMaxInputFeatures = std::numeric_limits<int32_t>::max() - 1;
 constexpr int64_t kMaxImageSide = 100'000;
 constexpr int32_t kMaxKernel = 63;
 constexpr int32_t kMaxPool = 1000;
@@ -298,15 +298,16 @@ bool ValidateName(const v1::ModelSpec& model, const Checker& at) {
 constexpr int64_t kMaxVocabulary = 1'000'000;
 constexpr int64_t kMaxHidden = 65'536;
 constexpr int64_t kMaxIntermediate = 1'000'000;
-constexpr int32_t kMaxBlocks = 1000;
 constexpr int32_t kMaxHeads = 1024;
 
 void ValidateTransformer(const v1::ModelSpec& model, const v1::MethodSpec& method,
                          const Checker& at) {
-  at.Check(model.layers().empty() && model.name().empty() && !model.has_input_image() &&
-               model.input_features() == 0 && model.input_dropout() == 0,
+  at.Check(model.layers().empty() && model.name().empty() && !model.has_parameters() &&
+               !model.has_input_image() && model.input_features() == 0 &&
+               model.input_dropout() == 0,
            "transformer",
-           "is a whole model: remove layers, name, input_features, input_image and input_dropout");
+           "is a whole model: remove layers, name, parameters, input_features, input_image and "
+           "input_dropout");
   at.Check(model.loss() == v1::LOSS_UNSPECIFIED || model.loss() == v1::LOSS_CROSS_ENTROPY, "loss",
            "a transformer predicts the next token by cross_entropy; remove loss");
   const v1::TransformerSpec& given = model.transformer();
@@ -314,7 +315,7 @@ void ValidateTransformer(const v1::ModelSpec& model, const v1::MethodSpec& metho
   const Checker in = at.In("transformer");
   bool sized = in.Whole("vocabulary", spec.vocabulary(), 2, kMaxVocabulary);
   sized &= in.Whole("hidden", spec.hidden(), 2, kMaxHidden);
-  sized &= in.Whole("blocks", spec.blocks(), 1, kMaxBlocks);
+  sized &= in.Whole("blocks", spec.blocks(), 1, wire::kMaxBlocks);
   sized &= in.Whole("heads", spec.heads(), 1, kMaxHeads);
   sized &= in.Whole("kv_heads", spec.kv_heads(), 1, kMaxHeads);
   sized &= in.Whole("intermediate", spec.intermediate(), 1, kMaxIntermediate);
@@ -359,7 +360,13 @@ void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, con
     if (ValidateRecommender(given, at)) ValidateSize(given, method, "recommender", at);
     return;
   }
-  if (IsLeftToPretrained(given)) return;
+  if (IsLeftToPretrained(given)) {
+    v1::ModelSpec rest = given;
+    rest.clear_pretrained();
+    return at.Check(rest.ByteSizeLong() == 0, "pretrained",
+                    "expected the layers or the name of a model beside it, or nothing else, found "
+                    "other fields; the trained model says them: remove them");
+  }
   at.Probability("input_dropout", given.input_dropout());
   if (given.has_transformer()) return ValidateTransformer(given, method, at);
   const bool named = ValidateName(given, at);

@@ -1,5 +1,9 @@
 #include "common/config/validate_recommender.h"
 
+#include <algorithm>
+
+#include "common/wire/model_spec/recommender_layout.h"
+
 namespace espalier::config {
 namespace {
 
@@ -10,7 +14,6 @@ constexpr int kMaxHiddenLayers = 16;
 constexpr int64_t kMaxHidden = 10'000;
 constexpr int32_t kMaxNegatives = 100;
 constexpr int64_t kMaxAutoencoderUnits = 100'000;
-constexpr int32_t kMaxAttentionLayers = 8;
 constexpr int32_t kMaxHeads = 64;
 constexpr int32_t kMaxAttentionUnits = 1024;
 constexpr int kMaxFields = 30;
@@ -36,7 +39,7 @@ bool CheckLightGcn(const v1::LightGcnModel& model, const Checker& in) {
 
 bool CheckNeuMf(const v1::NeuMfModel& model, const Checker& in) {
   bool sized = WholeOrUnset(in, "dimensions", model.dimensions(), kMaxDimensions);
-  for (int i = 0; i < model.hidden_size(); ++i) {
+  for (int i = 0; i < std::min(model.hidden_size(), kMaxHiddenLayers); ++i) {
     sized &= in.Whole(fmt::format("hidden[{}]", i), model.hidden(i), 1, kMaxHidden);
   }
   in.Check(
@@ -59,7 +62,7 @@ bool CheckMultVae(const v1::MultVaeModel& model, const Checker& in) {
 
 bool CheckAutoInt(const v1::AutoIntModel& model, const Checker& in) {
   bool sized = WholeOrUnset(in, "dimensions", model.dimensions(), kMaxDimensions);
-  sized &= WholeOrUnset(in, "layers", model.layers(), kMaxAttentionLayers);
+  sized &= WholeOrUnset(in, "layers", model.layers(), wire::kMaxAttentionLayers);
   bool divided = WholeOrUnset(in, "heads", model.heads(), kMaxHeads);
   divided &= WholeOrUnset(in, "units", model.units(), kMaxAttentionUnits);
   if (divided) {
@@ -74,7 +77,7 @@ bool CheckAutoInt(const v1::AutoIntModel& model, const Checker& in) {
   NotNegative(in, "initial_deviation", model.initial_deviation());
   in.Check(model.fields_size() <= kMaxFields, "fields",
            fmt::format("expected at most {}, found {}", kMaxFields, model.fields_size()));
-  for (int i = 0; i < model.fields_size(); ++i) {
+  for (int i = 0; i < std::min(model.fields_size(), kMaxFields); ++i) {
     const Checker field = in.In(fmt::format("fields[{}]", i));
     sized &= field.Whole("values", model.fields(i).values(), 1, kMaxRows);
     field.Check(model.fields(i).name().size() <= kMaxFieldName, "name",
@@ -95,6 +98,7 @@ void RefuseOtherFields(const v1::ModelSpec& model, const Checker& at) {
   refuse(model.has_input_image(), "input_image");
   refuse(!model.name().empty(), "name");
   refuse(model.has_parameters(), "parameters");
+  refuse(model.has_transformer(), "transformer");
   refuse(model.dropout_scaling() != v1::DROPOUT_SCALING_UNSPECIFIED, "dropout_scaling");
 }
 

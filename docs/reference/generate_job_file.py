@@ -46,10 +46,13 @@ A job file is YAML. Its fields are those of the API's message `JobSpec`, under t
 - **Overrides.** `--set federation.rounds=5` and `--set 'model.layers[0].linear.units=100'` replace one value, `--set
   'method={name: dense}'` a whole part; `--set model.recommender.lightgcn=null` leaves a field out. The list
   item must exist.
-- **Limits.** At most 1 MiB, 32 levels and 100,000 values; YAML anchors and aliases are refused.
+- **Limits.** At most 1 MiB, 32 levels and 100,000 values; YAML anchors and aliases are refused. A text has at most 1,000
+  bytes, a list of numbers 100,000 items and any other list 1,000. A number that is not whole is 0 or between 1e-30 and
+  1e30, without its sign.
 - **Mistakes** are reported with line, path and the nearest known name. Unknown names and wrong types are reported first;
-  then ranges; then, by the coordinator, the method's parameters; then what depends on connected workers (does anybody
-  offer the data set, does it fit the model).
+  then ranges and, by the coordinator, the method's parameters; when those are right, what is computed from them (does the
+  density leave a weight in each layer); then what depends on connected workers (does anybody offer the data set, does it
+  fit the model) and on the coordinator's memory.
 """
 
 

@@ -1,6 +1,8 @@
 #include "server/jobs/job_manager.h"
 
 #include <algorithm>
+#include <new>
+#include <stdexcept>
 #include <utility>
 
 #include "common/base/status.h"
@@ -99,6 +101,18 @@ absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& req
 
 absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
                                            std::vector<config::Violation>& violations) {
+  try {
+    return TryCreate(request, violations);
+  } catch (const std::bad_alloc&) {
+  } catch (const std::length_error&) {
+  }
+  return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                         "the coordinator has not enough memory left to look at this job; use a "
+                         "smaller model or fewer shards, or give the coordinator more memory");
+}
+
+absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& request,
+                                              std::vector<config::Violation>& violations) {
   if (request.request_id().size() > kMaxRequestIdBytes) {
     return base::InvalidArgument("INVALID_REQUEST_ID",
                                  "expected a request id of at most " +
@@ -109,6 +123,13 @@ absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
       !request.request_id().empty() && it != by_request_id_.end()) {
     return jobs_.at(it->second)->View(true);
   }
+  const auto invalid = [&violations] {
+    return base::InvalidArgument("INVALID_JOB",
+                                 "the job has " + std::to_string(violations.size()) +
+                                     (violations.size() == 1 ? " error" : " errors"));
+  };
+  violations = config::CheckSizes(request.spec());
+  if (!violations.empty()) return invalid();
   v1::JobSpec spec = request.spec();
   ResolvePretrained(services_.checkpoints, config::IsPruningMethod(spec.method().name()),
                     *spec.mutable_model(), violations);
@@ -117,35 +138,44 @@ absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
     violations.push_back(std::move(violation));
   }
   if (!spec.method().name().empty()) methods_.Validate(spec, violations);  // else reported above
-  if (violations.empty()) CheckDataset(spec, violations);
-  scheduler::Requirements needs;
-  if (violations.empty()) {
-    ESPALIER_ASSIGN_OR_RETURN(needs, RequirementsOf(spec, methods_));
-    if (!needs.dataset.empty()) {
-      needs.fits = [spec](const v1::DatasetInfo& info) { return Misfits(spec, info).empty(); };
-    }
-    CheckBudgets(spec, needs, services_.fleet.List(), violations);
+  // Nothing is computed from a job in which something is wrong so far.
+  if (!violations.empty()) return invalid();
+  if (!config::IsPruningMethod(spec.method().name())) {
+    CheckPretrainedNetwork(services_.checkpoints, spec.model(), violations);
   }
-  if (!violations.empty()) {
-    return base::InvalidArgument("INVALID_JOB",
-                                 "the job has " + std::to_string(violations.size()) +
-                                     (violations.size() == 1 ? " error" : " errors"));
+  CheckDataset(spec, violations);
+  if (!violations.empty()) return invalid();
+  ESPALIER_ASSIGN_OR_RETURN(scheduler::Requirements needs, RequirementsOf(spec, methods_));
+  if (!needs.dataset.empty()) {
+    needs.fits = [spec](const v1::DatasetInfo& info) { return Misfits(spec, info).empty(); };
   }
+  CheckBudgets(spec, needs, services_.fleet.List(), violations);
+  const auto pool = services_.fleet.MakePool(std::move(needs));
+  const auto workers = static_cast<int64_t>(pool->able().size());
+  ESPALIER_ASSIGN_OR_RETURN(const int32_t rounds, methods_.CountRounds(spec));
+  spec.mutable_federation()->set_rounds(rounds);
+  ESPALIER_ASSIGN_OR_RETURN(const admission::Price price,
+                            admission::PriceOf(spec, methods_, workers));
+  CountMemory();
+  if (auto refusal = admission_.Refusal(spec, price)) violations.push_back(*std::move(refusal));
+  if (!violations.empty()) return invalid();
   if (jobs_.size() >= static_cast<size_t>(limits_.max_jobs)) {
     return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_JOBS",
                            "expected fewer than " + std::to_string(limits_.max_jobs) +
                                " jobs; start another coordinator");
   }
-  ESPALIER_ASSIGN_OR_RETURN(const int32_t rounds, methods_.CountRounds(spec));
-  spec.mutable_federation()->set_rounds(rounds);
   v1::Job job;
   *job.mutable_spec() = spec;
   ESPALIER_ASSIGN_OR_RETURN(auto program, methods_.Make(spec));
   ESPALIER_ASSIGN_OR_RETURN(const std::string id, ChooseId(request));
   if (request.validate_only()) return job;
   job.set_name("jobs/" + id);
-  auto runner = std::make_shared<JobRunner>(services_, job, needs, std::move(program));
+  auto runner = std::make_shared<JobRunner>(services_, job, pool, std::move(program));
   jobs_[job.name()] = runner;
+  admission_.Enter(job.name(), price);
+  priced_.insert(job.name());
+  runner->BeginWhen(
+      [this, name = job.name()](bool ready) { return admission_.MayBegin(name, ready); });
   order_.push_back(job.name());
   if (!request.request_id().empty()) by_request_id_[request.request_id()] = job.name();
   runner->Tick();
@@ -232,9 +262,19 @@ void JobManager::Accept(round::Upload upload, std::function<void(absl::Status)> 
                 });
 }
 
+void JobManager::CountMemory() {
+  std::erase_if(priced_, [this](const std::string& name) {
+    const JobRunner& job = *jobs_.at(name);
+    admission_.Progress(name, job.round());
+    if (job.ended()) admission_.Leave(name);
+    return job.ended();
+  });
+}
+
 void JobManager::Tick() {
   services_.fleet.Tick();
   recommendations_.Tick();
+  CountMemory();
   // A copy: a job may end, and its callbacks may look jobs up, while others are visited.
   std::vector<std::shared_ptr<JobRunner>> running;
   for (const auto& [name, job] : jobs_) {

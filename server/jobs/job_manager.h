@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/admission/admission.h"
 #include "server/jobs/job_runner.h"
 #include "server/jobs/recommendations.h"
 #include "server/jobs/update_ledger.h"
@@ -19,13 +20,16 @@ namespace espalier::server::jobs {
 
 class JobManager {
  public:
-  JobManager(Services services, const methods::MethodRegistry& methods)
-      : services_(services), methods_(methods), recommendations_(services) {}
+  // `memory_budget`: bytes that this coordinator may use; 0 = no limit (server/admission).
+  JobManager(Services services, const methods::MethodRegistry& methods, uint64_t memory_budget = 0)
+      : services_(services),
+        methods_(methods),
+        recommendations_(services),
+        admission_(memory_budget) {}
 
   // Validates, fills defaults in and accepts a job. A repeated request_id returns the first job.
   // Errors: InvalidArgument INVALID_JOB with `violations`; AlreadyExists JOB_EXISTS;
-  // ResourceExhausted
-  //         TOO_MANY_JOBS.
+  // ResourceExhausted TOO_MANY_JOBS, or OUT_OF_MEMORY when the system gives no more memory.
   absl::StatusOr<v1::Job> Create(const v1::CreateJobRequest& request,
                                  std::vector<config::Violation>& violations);
   // Errors: NotFound JOB_NOT_FOUND (here and below), naming jobs with similar names.
@@ -50,20 +54,26 @@ class JobManager {
   void Tick();
 
  private:
+  absl::StatusOr<v1::Job> TryCreate(const v1::CreateJobRequest& request,
+                                    std::vector<config::Violation>& violations);
   JobRunner* Find(const std::string& name) const;
   std::shared_ptr<JobRunner> OwnerOf(const std::string& task_id) const;
   void CheckDataset(const v1::JobSpec& spec, std::vector<config::Violation>& violations) const;
   absl::StatusOr<std::string> ChooseId(const v1::CreateJobRequest& request) const;
   void ExportGauges() const;
+  // Tells admission how far jobs have come and which have ended.
+  void CountMemory();
 
   Services services_;
   const methods::MethodRegistry& methods_;
   Recommendations recommendations_;
+  admission::Admission admission_;
   base::Limits limits_;
   std::map<std::string, std::shared_ptr<JobRunner>> jobs_;  // by name
   std::vector<std::string> order_;                          // names, oldest first
   std::map<std::string, std::string> by_request_id_;
   UpdateLedger ledger_;
+  std::set<std::string> priced_;  // jobs that take part of the memory budget, or wait for it
 };
 
 }  // namespace espalier::server::jobs

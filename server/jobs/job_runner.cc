@@ -61,11 +61,11 @@ int64_t DenseParameters(const methods::LanguageModel& model) {
 
 }  // namespace
 
-JobRunner::JobRunner(Services services, v1::Job job, scheduler::Requirements needs,
+JobRunner::JobRunner(Services services, v1::Job job, std::shared_ptr<scheduler::WorkerPool> pool,
                      std::unique_ptr<methods::Program> program)
     : services_(services),
       job_(std::move(job)),
-      pool_(services_.fleet.MakePool(std::move(needs))),
+      pool_(std::move(pool)),
       program_(std::move(program)) {
   wire::SetTimestamp(services_.clock.Wall(), job_.mutable_create_time());
   SetState(v1::Job::STATE_PENDING, "", "");
@@ -145,8 +145,13 @@ void JobRunner::Guard(const std::function<void()>& work) {
 void JobRunner::Proceed() {
   if (job_.state() == v1::Job::STATE_PENDING) {
     const std::string missing = MissingWorkers();
-    SetWaiting(missing);
-    if (missing.empty()) Begin();
+    const std::string memory = may_begin_ ? may_begin_(missing.empty()) : "";
+    if (missing.empty()) {
+      SetCondition("WAITING_MEMORY", memory);
+    } else {
+      SetWaiting(missing);
+    }
+    if (missing.empty() && memory.empty()) Begin();
     return;
   }
   if (stalled_.has_value()) {

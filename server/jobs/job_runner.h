@@ -34,11 +34,16 @@ namespace espalier::server::jobs {
 
 class JobRunner : public std::enable_shared_from_this<JobRunner> {
  public:
-  // `job` has name and a complete, validated spec.
-  JobRunner(Services services, v1::Job job, scheduler::Requirements needs,
+  // `job` has name and a complete, validated spec; `pool` the workers that can do its tasks.
+  JobRunner(Services services, v1::Job job, std::shared_ptr<scheduler::WorkerPool> pool,
             std::unique_ptr<methods::Program> program);
 
-  // Starts when the workers are there; lets the step's deadlines pass.
+  // Asked before the job begins, with whether its workers are there: "" when it may, else what it
+  // waits for. To be set at once.
+  void BeginWhen(std::function<std::string(bool ready)> may_begin) {
+    may_begin_ = std::move(may_begin);
+  }
+  // Starts when the workers are there and it may; lets the step's deadlines pass.
   void Tick();
   // Errors: FailedPrecondition JOB_ENDED.
   absl::Status Cancel();
@@ -46,6 +51,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   v1::Job View(bool with_history) const;
   bool ended() const;
   v1::Job::State state() const { return job_.state(); }
+  int32_t round() const { return job_.round(); }
   std::shared_ptr<events::EventLog> events() const { return events_; }
 
   bool Owns(const std::string& task_id) const { return step_ && step_->Owns(task_id); }
@@ -110,6 +116,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   v1::JobEvent NewEvent() const;
 
   Services services_;
+  std::function<std::string(bool ready)> may_begin_;
   v1::Job job_;                                  // without the history
   std::deque<v1::RoundSummary> history_;         // the newest rounds, oldest first
   std::shared_ptr<scheduler::WorkerPool> pool_;  // of workers that can do its tasks

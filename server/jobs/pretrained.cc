@@ -66,19 +66,25 @@ void ResolvePretrained(const checkpoint::CheckpointStore& checkpoints, bool prun
     return model.set_pretrained(name);
   }
   if (!HasLayers(model)) {
-    model.clear_pretrained();
-    if (model.ByteSizeLong() > 0) {
-      return fail(
-          "expected the layers or the name of a model, or nothing else, found other fields; the "
-          "checkpoint says the model: remove them");
-    }
+    v1::ModelSpec rest = model;
+    rest.clear_pretrained();
+    // Other fields beside it are a mistake that the job's validator reports.
+    if (rest.ByteSizeLong() > 0) return;
     model = metadata->model_spec;
   }
   model.set_pretrained(name);
-  if (prunes) return;
-  const auto reader = checkpoints.OpenNetwork(name);
-  if (!reader.ok()) return fail(std::string(base::MessageOf(reader.status())));
-  if (std::string misfit = Misfit(model, **reader); !misfit.empty()) fail(std::move(misfit));
+}
+
+void CheckPretrainedNetwork(const checkpoint::CheckpointStore& checkpoints,
+                            const v1::ModelSpec& model,
+                            std::vector<config::Violation>& violations) {
+  if (!pretrained::IsCheckpointName(model.pretrained())) return;
+  const auto reader = checkpoints.OpenNetwork(model.pretrained());
+  if (!reader.ok()) {
+    violations.push_back({kField, base::MessageOf(reader.status())});
+  } else if (std::string misfit = Misfit(model, **reader); !misfit.empty()) {
+    violations.push_back({kField, std::move(misfit)});
+  }
 }
 
 }  // namespace espalier::server::jobs

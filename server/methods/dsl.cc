@@ -210,6 +210,21 @@ void ValidateDsl(const v1::JobSpec& spec, const config::Parameters& parameters,
   }
 }
 
+absl::StatusOr<CoordinatorDemand> DslDemand(const v1::JobSpec& spec,
+                                            const config::Parameters& parameters) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> stored, StoredCountsOf(spec, parameters));
+  const bool random = parameters.Choice("growth") == "random";
+  CoordinatorDemand demand;
+  if (!random) {
+    ESPALIER_ASSIGN_OR_RETURN(demand, GrowthDemand(spec, stored, parameters.Double("rho"),
+                                                   parameters.Double("candidate_slack")));
+  }
+  if (parameters.Choice("death") == "taylor" || (!random && parameters.Bool("regrow"))) {
+    for (const int64_t weights : stored) demand.update_values += static_cast<double>(weights);
+  }
+  return demand;
+}
+
 }  // namespace
 
 MethodDeclaration DslMethod() {
@@ -235,6 +250,7 @@ MethodDeclaration DslMethod() {
                                  .growth_batches = parameters.Int("growth_batches")});
           },
       .stored_counts = StoredCountsOf,
+      .demand = DslDemand,
   };
 }
 

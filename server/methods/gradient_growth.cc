@@ -7,6 +7,7 @@
 
 #include "common/base/status.h"
 #include "common/sparsity/grow.h"
+#include "common/wire/model_spec/model_spec.h"
 
 namespace espalier::server::methods {
 
@@ -28,6 +29,20 @@ void AskForCandidates(const tensor::ModelTopology& topology, std::span<const int
     task.add_growth_candidates(std::min(wanted, InactivePositions(topology, i)));
   }
   task.set_growth_batches(static_cast<int32_t>(batches));
+}
+
+absl::StatusOr<CoordinatorDemand> GrowthDemand(const v1::JobSpec& spec,
+                                               const absl::StatusOr<std::vector<int64_t>>& stored,
+                                               double fraction, double slack) {
+  if (!stored.ok()) return stored.status();
+  ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
+  CoordinatorDemand demand;
+  for (size_t i = 0; i < layout->size(); ++i) {
+    const auto weights = static_cast<double>((*stored)[i]);
+    const double inactive = static_cast<double>((*layout)[i].size()) - weights;
+    demand.candidates += std::min(slack * fraction * weights, inactive);
+  }
+  return demand;
 }
 
 absl::StatusOr<Evolution> PlanGradientGrowth(const tensor::ModelState& model,

@@ -25,6 +25,15 @@ int64_t RoundedUp(double fraction, int64_t count);
 void AskForCandidates(const tensor::ModelTopology& topology, std::span<const int64_t> counts,
                       double slack, int64_t batches, v1::TrainTask& task);
 
+// What growing `fraction` of each tensor's weights, of which there are `stored`, has the
+// coordinator keep when each participant reports `slack` candidates per weight.
+absl::StatusOr<CoordinatorDemand> GrowthDemand(const v1::JobSpec& spec,
+                                               const absl::StatusOr<std::vector<int64_t>>& stored,
+                                               double fraction, double slack);
+
+// Candidates per weight to be grown in the steps that find the exact ones (exact_growth.h).
+inline constexpr double kExactSlack = 2;
+
 // Drops the smallest magnitudes of the trained model and grows the reported positions of largest
 // mean gradient. With `marked` (indices of each tensor's weights, ascending; counts[i] of them)
 // only those are dropped. Errors: FailedPrecondition (GROWTH_SCORES_MISSING).

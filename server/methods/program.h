@@ -105,6 +105,18 @@ class Program {
   virtual absl::StatusOr<Transition> Next(ProgramState state, reduce::Reduced reduced) const = 0;
 };
 
+// What a method has the coordinator keep in its largest step beside the model and the sums of its
+// weights: for the price of a job (server/admission). In numbers of things, as doubles since they
+// are multiplied; none of them is exact.
+struct CoordinatorDemand {
+  double update_values = 0;  // float32 of an update beside weights and their optimizer state
+  double candidates = 0;     // positions with a score or value of their own that one update names
+  double value_bytes = 16;   // that a value of an update takes while it is summed
+  double candidate_bytes = 36;  // the same of a position that some update names
+  double selected = 0;          // weights that are chosen among all positions at once
+  double other_bytes = 0;
+};
+
 // A method: its declaration and how to make a program of a validated job.
 struct MethodDeclaration {
   std::string name;
@@ -126,6 +138,9 @@ struct MethodDeclaration {
   // The most values that each tensor of the layout ever stores on a worker. Absent: all of them.
   std::function<absl::StatusOr<std::vector<int64_t>>(const v1::JobSpec&, const config::Parameters&)>
       stored_counts = nullptr;
+  // Of a valid job. Absent: nothing.
+  std::function<absl::StatusOr<CoordinatorDemand>(const v1::JobSpec&, const config::Parameters&)>
+      demand = nullptr;
   // How many rounds a job has, when the job does not say so itself. Called for valid jobs.
   std::function<absl::StatusOr<int32_t>(const v1::JobSpec&, const config::Parameters&)> rounds =
       nullptr;
@@ -148,7 +163,8 @@ class MethodRegistry {
   v1::Method Describe(const MethodDeclaration& method) const;
   // Why the method, with default parameters, does not work on a family; "" when it does.
   static std::string WhyNotOn(const MethodDeclaration& method, ModelFamily family);
-  // Appends violations for an unknown method name, parameters and method-specific checks.
+  // Appends violations for an unknown method name and for parameters; and, when `violations` is
+  // still empty, those of the method's own checks, which compute with the job's numbers.
   void Validate(const v1::JobSpec& spec, std::vector<config::Violation>& violations) const;
   // Rounds of a valid job.
   absl::StatusOr<int32_t> CountRounds(const v1::JobSpec& spec) const;
@@ -156,6 +172,8 @@ class MethodRegistry {
   absl::StatusOr<std::unique_ptr<Program>> Make(const v1::JobSpec& spec) const;
   // The most values that each tensor of a valid job's model ever stores on a worker.
   absl::StatusOr<std::vector<int64_t>> StoredCounts(const v1::JobSpec& spec) const;
+  // What a valid job's method has the coordinator keep.
+  absl::StatusOr<CoordinatorDemand> DemandOf(const v1::JobSpec& spec) const;
 
  private:
   std::vector<MethodDeclaration> methods_;

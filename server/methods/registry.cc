@@ -137,13 +137,10 @@ void MethodRegistry::Validate(const v1::JobSpec& spec,
     return;
   }
   CheckPretrained(*method, methods_, spec.model().pretrained(), violations);
-  const size_t before = violations.size();
   const config::Parameters parameters =
       config::Resolve(method->parameters, spec.method().parameters(), kParametersPath, violations);
-  if (violations.size() == before) {
-    CheckFamily(*method, methods_, spec.model(), parameters, violations);
-  }
-  if (violations.size() == before && method->validate) {
+  CheckFamily(*method, methods_, spec.model(), parameters, violations);
+  if (violations.empty() && method->validate) {
     method->validate(spec, parameters, violations);
   }
 }
@@ -175,6 +172,14 @@ absl::StatusOr<std::unique_ptr<Program>> MethodRegistry::Make(const v1::JobSpec&
   const config::Parameters parameters =
       config::Resolve(method.parameters, spec.method().parameters(), kParametersPath, violations);
   return method.make(spec, parameters);
+}
+
+absl::StatusOr<CoordinatorDemand> MethodRegistry::DemandOf(const v1::JobSpec& spec) const {
+  const MethodDeclaration& method = *Find(spec.method().name());
+  if (!method.demand) return CoordinatorDemand{};
+  std::vector<config::Violation> violations;
+  return method.demand(spec, config::Resolve(method.parameters, spec.method().parameters(),
+                                             kParametersPath, violations));
 }
 
 absl::StatusOr<std::vector<int64_t>> MethodRegistry::StoredCounts(const v1::JobSpec& spec) const {

@@ -117,6 +117,12 @@ MethodDeclaration RigLMethod() {
                               .exact = parameters.Choice("top_k") == "exact"});
           },
       .stored_counts = StoredCountsOf,
+      .demand =
+          [](const v1::JobSpec& spec, const config::Parameters& parameters) {
+            const bool exact = parameters.Choice("top_k") == "exact";
+            return GrowthDemand(spec, StoredCountsOf(spec, parameters), parameters.Double("alpha"),
+                                exact ? kExactSlack : parameters.Double("candidate_slack"));
+          },
       .needs_of_parameters = ExactGrowthNeeds,
   };
 }

@@ -167,6 +167,16 @@ absl::StatusOr<std::vector<int64_t>> StoredCountsOf(const v1::JobSpec& spec,
   return StoredCounts(*layout, BudgetOf(spec, parameters));
 }
 
+absl::StatusOr<CoordinatorDemand> DenseStructureDemand(const v1::JobSpec& spec,
+                                                       const config::Parameters&) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
+  CoordinatorDemand demand;
+  for (const tensor::TensorSpec& tensor : *layout) {
+    if (tensor.sparsifiable) demand.selected += static_cast<double>(tensor.size());
+  }
+  return demand;
+}
+
 absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> RandomStructure(
     const tensor::ModelLayout& layout, const Budget& budget, uint64_t seed) {
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> counts, StoredCounts(layout, budget));

@@ -17,6 +17,7 @@
 #include "common/config/parameters.h"
 #include "common/tensor/model.h"
 #include "espalier/v1/job.pb.h"
+#include "server/methods/program.h"
 
 namespace espalier::server::methods {
 
@@ -59,6 +60,11 @@ absl::StatusOr<std::vector<int64_t>> StoredCounts(const tensor::ModelLayout& lay
 // The same for a job whose structure keeps the number of weights it starts with.
 absl::StatusOr<std::vector<int64_t>> StoredCountsOf(const v1::JobSpec& spec,
                                                     const config::Parameters& parameters);
+
+// MethodDeclaration::demand of a method whose dense tensors get a structure while it trains: that
+// of all positions is made first.
+absl::StatusOr<CoordinatorDemand> DenseStructureDemand(const v1::JobSpec& spec,
+                                                       const config::Parameters& parameters);
 
 // Random structures of these counts; a tensor that stores everything is dense (null).
 absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> RandomStructure(

@@ -1,6 +1,8 @@
 """What workers may use, what a plan needs, and what a round says it took."""
 
+import pathlib
 import re
+import tempfile
 import unittest
 
 import cluster
@@ -68,6 +70,87 @@ class ResourcesTest(unittest.TestCase):
         self.assertGreater(float(last["compute_time"].rstrip("s")), 0)
         shown = self.cluster.cli("job", "get", self.cluster.run(digits_job())["name"]).ok().out
         self.assertRegex(shown, r"training a round\s.*FLOPs, 2\d(\.\d+)? ?% of dense")
+
+
+def wide_job(units, **sections):
+    """A job whose first layer has that many units; dense unless `sections` say otherwise."""
+    model = {
+        "input_features": 64,
+        "layers": [{"linear": {"units": units, "activation": "relu"}}, {"linear": {"units": 10}}],
+    }
+    training = {"local_steps": 1, "optimizer": {"learning_rate": 0.01}}
+    job = digits_job(model=model, method={"name": "dense"}, training=training)
+    return job | sections
+
+
+class CoordinatorMemoryTest(unittest.TestCase):
+    def cluster_with(self, budget):
+        arguments = ["--memory-budget", budget]
+        return self.enterContext(cluster.Cluster(workers=1, coordinator=arguments))
+
+    def peak(self, running):
+        status = pathlib.Path(f"/proc/{running.coordinator.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024
+
+    def price(self, job):
+        """What the coordinator says that the job takes."""
+        running = self.cluster_with("68MB")
+        refused = running.cli("job", "submit", running.file(job), "--dry-run", "-o", "json")
+        self.assertEqual(2, refused.code, refused.err)
+        text = refused.error["violations"][0]["description"]
+        amount, unit = re.search(r"needs about ([0-9.]+) ([MG])B of the coord", text).groups()
+        return float(amount) * {"M": 1e6, "G": 1e9}[unit]
+
+    def test_model_beyond_the_budget_is_refused_with_the_sum_and_the_rest_goes_on(self):
+        running = self.cluster_with("4GB")
+        job = running.file(wide_job(3_000_000))
+        refused = running.cli("job", "submit", job, "-o", "json")
+        self.assertEqual(2, refused.code, refused.err)
+        text = refused.error["violations"][0]["description"]
+        self.assertRegex(text, r"needs about 6\.\d GB of the coordinator's memory")
+        self.assertIn("sums of updates", text)
+        self.assertIn("130,000,000 stored weights would fit", text)
+        self.assertLess(self.peak(running), 100e6)
+        running.run(digits_job())
+
+    def test_prices_hold_and_are_not_far_from_what_is_used(self):
+        plain = wide_job(40_000)
+        for job in (
+            plain,
+            plain | {"aggregation": {"server_optimizer": "adam"}},
+            wide_job(400_000, method={"name": "set", "parameters": {"density": 0.1}}),
+        ):
+            price = self.price(job)
+            running = self.cluster_with("1GB")
+            idle = self.peak(running)
+            running.run(job)
+            used = self.peak(running) - idle
+            # Transfers and the allocator have a place of their own in the budget.
+            self.assertLess(used, price + 40e6)
+            self.assertLess(price, 2 * used)
+
+    def test_job_waits_for_the_memory_of_another_one(self):
+        running = self.cluster_with("150MB")
+        first = running.submit(wide_job(30_000, federation={"rounds": 5000}))["name"]
+        running.wait_state(first, "RUNNING")
+        second = running.submit(wide_job(30_000))["name"]
+        waiting = cluster.eventually(
+            "the second waits", lambda: running.job(second).get("conditions")
+        )
+        self.assertEqual(["WAITING_MEMORY"], [condition["type"] for condition in waiting])
+        self.assertIn("running jobs take", waiting[0]["message"])
+        self.assertIn("running jobs take", running.cli("job", "get", second).ok().out)
+        running.cli("job", "cancel", first).ok()
+        running.wait_state(second, "SUCCEEDED")
+
+    def test_budget_that_is_no_number_is_a_usage_error(self):
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        arguments = ["--memory-budget", "much", "--data-dir", folder]
+        coordinator = self.enterContext(
+            cluster.Process("espalier-coordinator", arguments, folder / "log")
+        )
+        self.assertEqual(64, coordinator.wait())
+        self.assertIn("--memory-budget", coordinator.errors())
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ v1::JobSpec SmallSpec() { return Spec(8, 6); }
 
 v1::JobSpec LargeSpec() { return Spec(1000, 200); }
 
-Simulation::Simulation(uint64_t seed)
+Simulation::Simulation(uint64_t memory_budget, uint64_t seed)
     : entropy(seed),
       directory_(NewDirectory()),
       checkpoints_(server::checkpoint::CheckpointStore::Open(io::PosixFileSystem(),
@@ -59,7 +59,7 @@ Simulation::Simulation(uint64_t seed)
           std::make_shared<const server::pretrained::ModelLibrary>(
               io::PosixFileSystem(), models_folder(), Created(directory_ + "/parts"),
               *checkpoints_))),
-      jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_}, methods_) {
+      jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_}, methods_, memory_budget) {
   log::SetLevel("error");
 }
 

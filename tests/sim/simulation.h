@@ -31,8 +31,9 @@ v1::JobSpec LargeSpec();
 
 class Simulation {
  public:
-  // `seed`: of what is random between two lives of a coordinator.
-  explicit Simulation(uint64_t seed = 1);
+  // `memory_budget` of the coordinator in bytes; 0 = no limit. `seed`: of what is random between
+  // two lives of a coordinator.
+  explicit Simulation(uint64_t memory_budget = 0, uint64_t seed = 1);
   ~Simulation();
 
   // Adds a worker and connects it.

@@ -137,7 +137,7 @@ TEST_F(UploadSimTest, OtherBytesUnderAnIdThatWasCountedAreRefusedAndTheFirstStan
 
 TEST_F(UploadSimTest, UpdateOfAFormerLifeIsRefused) {
   const Update old = worker().Compute();
-  Simulation restarted(/*seed=*/2);
+  Simulation restarted(/*memory_budget=*/0, /*seed=*/2);
   restarted.AddWorkers(2);
   const std::string name = restarted.Start(SmallSpec());
   FakeWorker& worker_again = restarted.worker("w0");

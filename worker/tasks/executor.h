@@ -35,8 +35,8 @@ struct ExecutorOptions {
   int threads = 1;
   // Most memory that a data set may take while it is read.
   int64_t max_dataset_bytes = std::numeric_limits<int64_t>::max();
-  // What there is; a task that takes more in any case is not begun. 0 bytes: not known.
-  MemoryLimit memory_limit = {};
+  // What there is; a task that takes more in any case is not begun.
+  MemoryLimit memory_limit = {std::numeric_limits<int64_t>::max(), "nothing"};
 };
 
 class TaskExecutor {

@@ -112,6 +112,7 @@ absl::StatusOr<std::vector<ModelTensor>> TensorsOf(const v1::ModelSpec& spec) {
   if (model.layers().empty()) {
     return base::InvalidArgument("NO_LAYERS", "a model needs at least one layer, found none");
   }
+  ESPALIER_RETURN_IF_ERROR(CheckInput(InputShape(model)));
   TensorList list;
   const absl::StatusOr<FeatureShape> output =
       list.AddLayers(model.layers(), "layers", InputShape(model));

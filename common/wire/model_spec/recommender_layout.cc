@@ -116,6 +116,11 @@ absl::Status AddShared(const v1::AutoIntModel& model, int64_t items, TensorList&
                                            {model.fields(i).values(), model.dimensions()}, true,
                                            deviation));
   }
+  if (model.layers() > kMaxAttentionLayers) {
+    return base::InvalidArgument("SHAPE_OUT_OF_RANGE",
+                                 "expected at most " + std::to_string(kMaxAttentionLayers) +
+                                     " attention layers, found " + std::to_string(model.layers()));
+  }
   int64_t inputs = model.dimensions();
   for (int l = 0; l < model.layers(); ++l) {
     ESPALIER_RETURN_IF_ERROR(list.AddTable("attention." + std::to_string(l) + ".weight",

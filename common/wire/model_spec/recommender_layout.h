@@ -6,7 +6,7 @@
 // Determinism: equal specs give equal layouts on every machine.
 // Threading:   pure functions.
 // Errors:      InvalidArgument: UNKNOWN_MODEL without a kind, SHAPE_OUT_OF_RANGE for dimensions
-//              outside what tensor::CheckedTensor() allows.
+//              outside what tensor::CheckedTensor() allows and for more than kMaxAttentionLayers.
 #pragma once
 
 #include <vector>
@@ -16,6 +16,8 @@
 #include "espalier/v1/recommender.pb.h"
 
 namespace espalier::wire {
+
+constexpr int32_t kMaxAttentionLayers = 8;
 
 // `spec` with the documented defaults in unset fields. Idempotent.
 v1::RecommenderSpec ExplicitRecommender(const v1::RecommenderSpec& spec);

@@ -29,6 +29,12 @@ absl::Status NeedsImage(const FeatureShape& input) {
 absl::StatusOr<FeatureShape> Slide(const Window& window, int64_t channels,
                                    const FeatureShape& input) {
   ESPALIER_RETURN_IF_ERROR(NeedsImage(input));
+  if (window.kernel < 1 || window.stride < 1 || window.padding < 0 || channels < 1) {
+    return ShapeError(
+        fmt::format("expected a window of at least 1 with a stride of at least 1, padding of at "
+                    "least 0 and channels, found {}, {}, {} and {}",
+                    window.kernel, window.stride, window.padding, channels));
+  }
   const int64_t height = input.height + 2 * window.padding - window.kernel;
   const int64_t width = input.width + 2 * window.padding - window.kernel;
   if (height < 0 || width < 0) {
@@ -100,6 +106,18 @@ FeatureShape InputShape(const v1::ModelSpec& spec) {
           .height = image.height(),
           .width = image.width(),
           .image = true};
+}
+
+absl::Status CheckInput(const FeatureShape& input) {
+  int64_t features = 1;
+  for (const int64_t side : {input.channels, input.height, input.width}) {
+    if (side < 1 || side > kMaxFeatures / features) {
+      return ShapeError(fmt::format("expected examples of 1 to {} features, found {} × {} × {}",
+                                    kMaxFeatures, input.channels, input.height, input.width));
+    }
+    features *= side;
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<FeatureShape> OutputShape(const v1::Layer& layer, const FeatureShape& input) {

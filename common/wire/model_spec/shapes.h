@@ -41,7 +41,10 @@ Window WindowOf(const v1::PoolLayer& layer);
 // Shape of one example.
 FeatureShape InputShape(const v1::ModelSpec& spec);
 
-// What `layer` makes of an input of that shape; parameters are in their documented ranges.
+// OK when an example has a number of features that a network can take.
+absl::Status CheckInput(const FeatureShape& input);
+
+// What `layer` makes of an input of that shape.
 absl::StatusOr<FeatureShape> OutputShape(const v1::Layer& layer, const FeatureShape& input);
 
 // Values that the layers give out for one example: all together, and the most of one layer. For

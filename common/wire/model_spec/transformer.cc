@@ -79,6 +79,11 @@ absl::StatusOr<std::vector<ModelTensor>> TransformerTensors(const v1::Transforme
         fmt::format("expected a hidden width that is a multiple of the heads, found {} and {}",
                     spec.hidden(), spec.heads()));
   }
+  if (spec.blocks() > kMaxBlocks) {
+    return base::InvalidArgument(
+        "SHAPE_OUT_OF_RANGE",
+        fmt::format("expected at most {} blocks, found {}", kMaxBlocks, spec.blocks()));
+  }
   TensorList tensors;
   ESPALIER_RETURN_IF_ERROR(
       tensors.Weight("model.embed_tokens", spec.vocabulary(), spec.hidden(), false));

@@ -1,7 +1,8 @@
 // The transformer of a ModelSpec: its tensors, in the order in which they are computed and under
 // the names and shapes of Hugging Face's LLaMA, so that a trained model can be saved as one.
 //
-// Threading: pure functions. Errors: as model_spec.h.
+// Threading: pure functions. Errors: as model_spec.h; SHAPE_OUT_OF_RANGE for more than kMaxBlocks
+// blocks, too.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,8 @@
 #include "espalier/v1/model.pb.h"
 
 namespace espalier::wire {
+
+constexpr int32_t kMaxBlocks = 1000;
 
 // `spec` with a number in place of every default. Idempotent.
 v1::TransformerSpec ExplicitTransformer(const v1::TransformerSpec& spec);

@@ -167,6 +167,17 @@ void ValidateFedDst(const v1::JobSpec& spec, const config::Parameters& parameter
   }
 }
 
+// Owners are summed with the examples they have (server/reduce/owners_reducer.h).
+absl::StatusOr<CoordinatorDemand> FedDstDemand(const v1::JobSpec& spec,
+                                               const config::Parameters& parameters) {
+  ESPALIER_ASSIGN_OR_RETURN(CoordinatorDemand demand,
+                            GrowthDemand(spec, StoredCountsOf(spec, parameters),
+                                         parameters.Double("alpha"), /*slack=*/1));
+  demand.value_bytes = 24;
+  demand.candidate_bytes = 96;
+  return demand;
+}
+
 }  // namespace
 
 MethodDeclaration FedDstMethod() {
@@ -190,7 +201,8 @@ MethodDeclaration FedDstMethod() {
                                                                   spec.federation().rounds()),
                                   .after_fraction = parameters.Double("readjust_after")});
               },
-          .stored_counts = StoredCountsOf};
+          .stored_counts = StoredCountsOf,
+          .demand = FedDstDemand};
 }
 
 }  // namespace espalier::server::methods

@@ -111,6 +111,7 @@ MethodDeclaration FedMefMethod(std::shared_ptr<const pretrained::ModelLibrary> l
                     library);
               },
           .stored_counts = PoolCounts,
+          .demand = FedTinyDemand,
           .needs_of_parameters = ExactGrowthNeeds};
 }
 

@@ -26,6 +26,7 @@ MethodDeclaration FedTinyMethod(std::shared_ptr<const pretrained::ModelLibrary> 
                                                         library);
               },
           .stored_counts = PoolCounts,
+          .demand = FedTinyDemand,
           .needs_of_parameters = ExactGrowthNeeds};
 }
 

@@ -77,6 +77,10 @@ class FedTinyProgram : public GrowingProgram {
 absl::StatusOr<std::vector<int64_t>> PoolCounts(const v1::JobSpec& spec,
                                                 const config::Parameters& parameters);
 
+// MethodDeclaration::demand.
+absl::StatusOr<CoordinatorDemand> FedTinyDemand(const v1::JobSpec& spec,
+                                                const config::Parameters& parameters);
+
 // What a method of this kind sets for itself.
 struct FedTinyDefaults {
   double density = 0.01;

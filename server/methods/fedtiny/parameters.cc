@@ -6,6 +6,7 @@
 #include "common/base/status.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/fedtiny/fedtiny_program.h"
+#include "server/methods/gradient_growth.h"
 #include "server/methods/structure.h"
 
 namespace espalier::server::methods {
@@ -117,6 +118,17 @@ absl::StatusOr<std::vector<int64_t>> PoolCounts(const v1::JobSpec& spec,
                                                 const config::Parameters& parameters) {
   ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
   return StoredCounts(*layout, {.distribution = "erk", .density = parameters.Double("density")});
+}
+
+absl::StatusOr<CoordinatorDemand> FedTinyDemand(const v1::JobSpec& spec,
+                                                const config::Parameters& parameters) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> counts, PoolCounts(spec, parameters));
+  const double slack = parameters.Choice("top_k") == "exact" ? kExactSlack : 1;
+  ESPALIER_ASSIGN_OR_RETURN(CoordinatorDemand demand,
+                            GrowthDemand(spec, counts, parameters.Double("alpha"), slack));
+  // A candidate is chosen tensor by tensor.
+  demand.selected = static_cast<double>(*std::ranges::max_element(counts));
+  return demand;
 }
 
 FedTinyOptions FedTinyOptionsOf(const v1::JobSpec& spec, const config::Parameters& parameters) {

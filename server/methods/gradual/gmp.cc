@@ -154,6 +154,7 @@ MethodDeclaration GmpMethod() {
                                  .end_round = EndRound(spec, parameters),
                                  .update_every = parameters.Int("update_every")});
           },
+      .demand = DenseStructureDemand,
   };
 }
 

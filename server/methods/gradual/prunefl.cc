@@ -490,6 +490,22 @@ std::unique_ptr<Program> MakePruneFl(const v1::JobSpec& spec,
                            .initial_examples = parameters.Int("initial_examples")});
 }
 
+// Importance of all positions: with the updates, and where it is summed over rounds, in the
+// program's memory and its copies.
+absl::StatusOr<CoordinatorDemand> PruneFlDemand(const v1::JobSpec& spec,
+                                                const config::Parameters& parameters) {
+  constexpr double kCopies = 6;
+  ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
+  ESPALIER_ASSIGN_OR_RETURN(CoordinatorDemand demand, DenseStructureDemand(spec, parameters));
+  for (const tensor::TensorSpec& tensor : *layout) {
+    demand.update_values += static_cast<double>(tensor.size());
+  }
+  if (parameters.Int("importance_rounds") > 1) {
+    demand.other_bytes = kCopies * sizeof(float) * demand.update_values;
+  }
+  return demand;
+}
+
 }  // namespace
 
 MethodDeclaration PruneFlMethod() {
@@ -504,6 +520,7 @@ MethodDeclaration PruneFlMethod() {
       .needs = {ModelNeed::kTraining, ModelNeed::kLayers, ModelNeed::kImportance},
       .validate = ValidatePruneFl,
       .make = MakePruneFl,
+      .demand = PruneFlDemand,
       .bytes_per_position = 12};  // sums, squares, and the importance that is sent
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/sparsity/pruning/activation_statistics.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/builtin.h"
 #include "server/methods/pruning/language_program.h"
@@ -75,6 +76,44 @@ absl::StatusOr<int32_t> RoundsOf(const v1::JobSpec& spec, const Library& library
   return static_cast<int32_t>(reader->config().blocks);
 }
 
+// Statistics of one layer's inputs: their sums, a copy while an update is added, and the update in
+// both of its forms; and the matrices that come of them.
+double StatisticsBytes(int64_t columns) {
+  constexpr double kCopies = 4;
+  constexpr double kMatrices = 3;
+  const auto inputs = static_cast<double>(columns);
+  return kCopies * static_cast<double>(
+                       sparsity::ActivationStatistics::EncodedBytes(columns, /*with_gram=*/true)) +
+         kMatrices * sizeof(double) * inputs * inputs;
+}
+
+// What is pruned at one time: a layer of a network, or a block of a language model.
+absl::StatusOr<CoordinatorDemand> PruningDemand(const v1::JobSpec& spec, const Library& library) {
+  constexpr double kBlockCopies = 4;
+  CoordinatorDemand demand;
+  if (IsNetwork(spec.model())) {
+    ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
+    for (const size_t i : SparsifiableTensors(*layout)) {
+      demand.other_bytes = std::max(demand.other_bytes, StatisticsBytes((*layout)[i].cols));
+    }
+    return demand;
+  }
+  if (library == nullptr) return demand;
+  ESPALIER_ASSIGN_OR_RETURN(const auto reader,
+                            library->OpenLanguageModel(spec.model().pretrained()));
+  const language::TransformerConfig& config = reader->config();
+  const auto hidden = static_cast<double>(config.hidden);
+  const double attention =
+      hidden * static_cast<double>(2 * config.query_width() + 2 * config.kv_width());
+  const double weights = attention + 3 * hidden * static_cast<double>(config.intermediate);
+  demand.other_bytes = kBlockCopies * sizeof(float) * weights;
+  for (const int64_t columns :
+       {config.hidden, config.query_width(), config.hidden, config.intermediate}) {
+    demand.other_bytes += StatisticsBytes(columns);
+  }
+  return demand;
+}
+
 MethodDeclaration PruningMethod(const std::string& name, const std::string& summary,
                                 const std::string& source, const Library& library) {
   return {
@@ -99,6 +138,8 @@ MethodDeclaration PruningMethod(const std::string& name, const std::string& summ
         }
         return std::make_unique<LanguagePruningProgram>(spec, settings, library);
       },
+      .demand = [library](const v1::JobSpec& spec,
+                          const config::Parameters&) { return PruningDemand(spec, library); },
       .rounds = [library](const v1::JobSpec& spec,
                           const config::Parameters&) { return RoundsOf(spec, library); },
   };
@@ -159,6 +200,8 @@ MethodDeclaration EssentialSparsityMethod(const Library& library) {
           [library](const v1::JobSpec& spec, const config::Parameters& parameters) {
             return std::make_unique<SweepProgram>(spec, SweepSettingsOf(parameters), library);
           },
+      .demand = [library](const v1::JobSpec& spec,
+                          const config::Parameters&) { return PruningDemand(spec, library); },
       .rounds = [](const v1::JobSpec&,
                    const config::Parameters& parameters) -> absl::StatusOr<int32_t> {
         return static_cast<int32_t>(SweepSettingsOf(parameters).sparsities.size());

@@ -137,6 +137,14 @@ PrunedAtStartOptions PrunedAtStartOptionsOf(const config::Parameters& parameters
           .fresh_values = parameters.Choice("initial_weights") == "fresh"};
 }
 
+absl::StatusOr<CoordinatorDemand> PrunedAtStartDemand(const v1::JobSpec& spec,
+                                                      const config::Parameters& parameters) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
+  CoordinatorDemand demand;
+  demand.selected = static_cast<double>(KeptCount(*layout, parameters.Double("density")));
+  return demand;
+}
+
 void ValidatePrunedAtStart(const v1::JobSpec& spec, const config::Parameters& parameters,
                            std::vector<config::Violation>& violations) {
   const auto layout = wire::LayoutOf(spec.model());

@@ -59,6 +59,10 @@ absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> KeepLargest
 config::ParameterSchema PrunedAtStartParameters();
 PrunedAtStartOptions PrunedAtStartOptionsOf(const config::Parameters& parameters);
 
+// MethodDeclaration::demand.
+absl::StatusOr<CoordinatorDemand> PrunedAtStartDemand(const v1::JobSpec& spec,
+                                                      const config::Parameters& parameters);
+
 // Appends violations for a model without sparsifiable layers, a density that leaves no weight, and
 // a dense model or scores too large for a task or an update.
 void ValidatePrunedAtStart(const v1::JobSpec& spec, const config::Parameters& parameters,

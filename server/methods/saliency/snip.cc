@@ -81,6 +81,7 @@ MethodDeclaration SnipMethod() {
                                                  parameters.Int("batches"),
                                                  parameters.Choice("scored_by") == "one");
           },
+      .demand = PrunedAtStartDemand,
       .bytes_per_position = 12,  // gradient, its mean, and the scores that are sent
   };
 }

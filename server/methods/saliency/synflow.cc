@@ -59,6 +59,7 @@ MethodDeclaration SynFlowMethod() {
             return std::make_unique<SynFlowProgram>(spec, PrunedAtStartOptionsOf(parameters),
                                                     parameters.Int("iterations"));
           },
+      .demand = PrunedAtStartDemand,
       .bytes_per_position = 24,  // engine/synaptic_flow.h takes more, but while nothing is trained
   };
 }

@@ -173,6 +173,23 @@ TEST(TransformerTest, UntiedOutputsAndDenseAttention) {
   EXPECT_TRUE(tensors[7].spec.sparsifiable);
 }
 
+// A spec may come from a file, and no validator may have seen it.
+TEST(TensorsOfTest, NumbersBeyondAllRangesAreRefusedBeforeTensorsAreListed) {
+  for (const char* text : {"transformer { vocabulary: 256 hidden: 24 blocks: 2000000000 heads: 4 }",
+                           "recommender { users: 5 items: 7 autoint { layers: 2147483647 } }",
+                           "input_features: 9223372036854775807 layers { linear { units: 10 } }",
+                           "input_image { channels: 4611686018427387904 height: 4 width: 4 } "
+                           "layers { flatten {} } layers { linear { units: 10 } }",
+                           "input_image { channels: 1 height: 1 width: 1 } "
+                           "layers { conv2d { channels: 1 kernel: 1 stride: -1 } }",
+                           "input_image { channels: 1 height: 8 width: 8 } "
+                           "layers { max_pool { kernel: -2147483648 } }",
+                           "input_image { channels: 1 height: 8 width: 8 } "
+                           "layers { conv2d { channels: -5 padding: -2147483648 } }"}) {
+    EXPECT_FALSE(TensorsOf(Parse(text)).ok()) << text;
+  }
+}
+
 TEST(NamedModelsTest, ExpansionIsIdempotentAndLeavesUnknownNamesAlone) {
   const v1::ModelSpec once = ExplicitModel(Parse("name: 'resnet8'"));
   EXPECT_EQ(once.input_features(), 3072);

@@ -1,0 +1,227 @@
+#include "server/admission/memory_price.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "common/base/limits.h"
+#include "common/base/status.h"
+#include "common/config/text.h"
+#include "common/wire/model_spec/model_spec.h"
+
+namespace espalier::server::admission {
+namespace {
+
+using A = v1::Aggregation;
+
+// In double, whose products do not overflow.
+constexpr double kFloat = sizeof(float);
+// A participant of a step: its entry, its task in the queue and its lease.
+constexpr double kParticipantBytes = 2048;
+// A round in the event log, and in it each sparse tensor. In the history that is shown the last
+// rounds take as much again, and what goes with each of their messages.
+constexpr double kRoundBytes = 1024;
+constexpr double kLayerBytes = 160;
+constexpr double kHistoryFactor = 2.5;
+constexpr int32_t kHistoryRounds = 1000;
+// An update that was counted, remembered in case it is sent again.
+constexpr double kUpdateBytes = 192;
+constexpr double kRememberedUpdates = 4096;
+// A job without any round.
+constexpr double kJobBytes = 16 * 1024;
+// The job as it was given, with defaults, in its program, in its step and in its tasks.
+constexpr double kSpecCopies = 6;
+// A correction, in a participant's entry, in what waits for a worker, and in the lease.
+constexpr double kInlineCopies = 3;
+// Weights that are chosen among others, while they are.
+constexpr double kChoiceBytes = 32;
+
+// What is counted from; in weights, positions, participants.
+struct Sizes {
+  double stored = 0;         // weights that the model has
+  double sparse = 0;         // of these those in tensors with a structure
+  double largest = 0;        // the most of these in one tensor
+  double inactive = 0;       // positions in sparse tensors that store nothing
+  double positions = 0;      // of all sparsifiable tensors
+  double tensors = 0;        // that are sparsifiable
+  double rows = 0;           // of sparse tensors
+  int64_t participants = 0;  // in all
+  int64_t cohort = 0;        // in one round
+  double state = 0;          // optimizer state of a weight that crosses rounds, in values
+  double moments = 0;        // of the server's optimizer, in values for each weight
+};
+
+double Moments(const A& aggregation) {
+  switch (aggregation.server_optimizer()) {
+    case A::SERVER_OPTIMIZER_MOMENTUM:
+      return 1;
+    case A::SERVER_OPTIMIZER_ADAM:
+    case A::SERVER_OPTIMIZER_YOGI:
+      return 2;
+    default:
+      return 0;
+  }
+}
+
+Sizes SizesOf(const v1::JobSpec& spec, const tensor::ModelLayout& layout,
+              const std::vector<int64_t>& stored, int64_t workers) {
+  Sizes sizes;
+  for (size_t i = 0; i < layout.size(); ++i) {
+    const auto weights = static_cast<double>(stored[i]);
+    const auto size = static_cast<double>(layout[i].size());
+    sizes.stored += weights;
+    if (!layout[i].sparsifiable) continue;
+    ++sizes.tensors;
+    sizes.positions += size;
+    if (stored[i] == layout[i].size()) continue;
+    sizes.sparse += weights;
+    sizes.largest = std::max(sizes.largest, weights);
+    sizes.inactive += size - weights;
+    sizes.rows += static_cast<double>(layout[i].rows);
+  }
+  const v1::Federation& federation = spec.federation();
+  const bool local = spec.data().partition().kind() == v1::Partition::KIND_LOCAL;
+  sizes.participants = local ? std::max<int64_t>({1, federation.min_workers(), workers})
+                             : std::max<int64_t>(1, spec.data().partition().shards());
+  const int64_t cohort = federation.cohort_size();
+  sizes.cohort = cohort == 0 ? sizes.participants : std::min(cohort, sizes.participants);
+  v1::Task task;
+  *task.mutable_train()->mutable_training() = spec.training();
+  sizes.state = wire::ValuesPerWeight(task) - 1;
+  sizes.moments = Moments(spec.aggregation());
+  return sizes;
+}
+
+class Phase {
+ public:
+  void Add(std::string what, double bytes, bool by_weights, bool by_participants = false) {
+    if (bytes > 0) parts_.push_back({std::move(what), bytes, by_weights, by_participants});
+  }
+  double total() const {
+    return std::accumulate(parts_.begin(), parts_.end(), 0.0,
+                           [](double sum, const Part& part) { return sum + part.bytes; });
+  }
+  std::vector<Part> Take() { return std::move(parts_); }
+
+ private:
+  std::vector<Part> parts_;
+};
+
+// Positions with a score of all updates of a round together.
+double ScoredPositions(const Sizes& sizes, const methods::CoordinatorDemand& demand) {
+  return std::min(sizes.inactive, static_cast<double>(sizes.cohort) * demand.candidates);
+}
+
+// Control variates: one set of numbers each for all participants, and for those of a round their
+// updates, what they are corrected by before and after, and what their variates become.
+double VariateSets(const Sizes& sizes, bool next) {
+  const bool carried = next && sizes.sparse > 0;  // to the next structure
+  return static_cast<double>((carried ? 2 : 1) * (sizes.participants + 1) + 3 * sizes.cohort);
+}
+
+void AddAggregation(const v1::JobSpec& spec, const Sizes& sizes, double update_values, bool next,
+                    Phase& phase) {
+  const double set = kFloat * sizes.stored;
+  const auto cohort = static_cast<double>(sizes.cohort);
+  if (spec.training().control_variates()) {
+    const bool in_tasks = set <= base::Limits().inline_bytes;
+    const double sets = VariateSets(sizes, next) + (in_tasks ? kInlineCopies * cohort : 0);
+    phase.Add(
+        fmt::format("control variates of {} participants", config::Grouped(sizes.participants)),
+        set * sets, true, true);
+  }
+  if (sizes.moments > 0) {
+    phase.Add("the server's optimizer", set * sizes.moments * (next ? 2 : 1), true);
+  }
+  if (next) return;
+  if (spec.aggregation().rule() != A::RULE_MEAN &&
+      spec.aggregation().rule() != A::RULE_UNSPECIFIED) {
+    phase.Add(fmt::format("updates of {} participants, kept by aggregation.rule",
+                          config::Grouped(sizes.cohort)),
+              kFloat * update_values * cohort, true, true);
+  }
+  if (spec.aggregation().clip_norm() > 0) phase.Add("clipping", set, true);
+}
+
+// While updates are summed.
+Phase Summing(const v1::JobSpec& spec, const Sizes& sizes,
+              const methods::CoordinatorDemand& demand) {
+  Phase phase;
+  const double model = kFloat * sizes.stored * (1 + sizes.state);
+  const double update_values = sizes.stored * (1 + sizes.state) + demand.update_values;
+  phase.Add("the model, and what is published of it", 2 * model, true);
+  const bool keeps = spec.aggregation().rule() > A::RULE_MEAN;
+  phase.Add("sums of updates, and their mean",
+            (kFloat + (keeps ? 0 : demand.value_bytes)) * update_values, true);
+  phase.Add("its structure", 2 * kFloat * (sizes.sparse + sizes.rows), true);
+  phase.Add("scores of positions",
+            demand.candidate_bytes * (keeps ? static_cast<double>(sizes.cohort) * demand.candidates
+                                            : ScoredPositions(sizes, demand)),
+            true);
+  phase.Add("what was explored", sizes.positions / 8 * 2, false);
+  AddAggregation(spec, sizes, update_values, /*next=*/false, phase);
+  return phase;
+}
+
+// While the next model is made, published and written.
+Phase Changing(const v1::JobSpec& spec, const Sizes& sizes,
+               const methods::CoordinatorDemand& demand) {
+  Phase phase;
+  const double model = kFloat * sizes.stored * (1 + sizes.state);
+  phase.Add("the model before and after the round, what is published of both, and its checkpoint",
+            4 * model + kFloat * sizes.stored, true);
+  phase.Add("what is left of updates", kFloat * demand.update_values, true);
+  phase.Add("its structure before and after",
+            6 * kFloat * (sizes.sparse + sizes.rows) + 2 * sizeof(int64_t) * sizes.largest, true);
+  phase.Add("the choice of weights", kChoiceBytes * demand.selected, true);
+  phase.Add("scores of positions", 12 * ScoredPositions(sizes, demand), true);
+  phase.Add("what was explored", sizes.positions / 8 * 5, false);
+  AddAggregation(spec, sizes, 0, /*next=*/true, phase);
+  return phase;
+}
+
+}  // namespace
+
+double RecordBytes(const Price& price, int32_t rounds) {
+  const double updates = std::min(kRememberedUpdates, price.updates_per_round * rounds);
+  return price.record_bytes + kUpdateBytes * updates +
+         price.round_bytes * (rounds + kHistoryFactor * std::min(rounds, kHistoryRounds));
+}
+
+absl::StatusOr<Price> PriceOf(const v1::JobSpec& spec, const methods::MethodRegistry& methods,
+                              int64_t workers) {
+  ESPALIER_ASSIGN_OR_RETURN(const methods::CoordinatorDemand demand, methods.DemandOf(spec));
+  // A pretrained language model goes through the coordinator block by block.
+  auto layout = std::make_shared<const tensor::ModelLayout>();
+  std::vector<int64_t> stored;
+  if (spec.model().pretrained().empty() || !spec.model().layers().empty()) {
+    ESPALIER_ASSIGN_OR_RETURN(layout, wire::LayoutOf(spec.model()));
+    ESPALIER_ASSIGN_OR_RETURN(stored, methods.StoredCounts(spec));
+  }
+  const Sizes sizes = SizesOf(spec, *layout, stored, workers);
+  Phase summing = Summing(spec, sizes, demand);
+  Phase changing = Changing(spec, sizes, demand);
+  Phase phase = summing.total() >= changing.total() ? std::move(summing) : std::move(changing);
+  phase.Add("what the method keeps besides", demand.other_bytes, false);
+  phase.Add(fmt::format("{} participants and their tasks", config::Grouped(sizes.participants)),
+            kParticipantBytes * static_cast<double>(sizes.participants), false, true);
+  const auto spec_bytes = static_cast<double>(spec.SpaceUsedLong());
+  Price price;
+  price.record_bytes = kJobBytes + spec_bytes;
+  price.round_bytes = kRoundBytes + kLayerBytes * sizes.tensors;
+  price.updates_per_round = static_cast<double>(sizes.cohort);
+  const int32_t rounds = spec.federation().rounds();
+  price.history_bytes = RecordBytes(price, rounds) - price.record_bytes;
+  phase.Add("the job itself", price.record_bytes + kSpecCopies * spec_bytes, false);
+  phase.Add(fmt::format("what is kept of {} rounds", config::Grouped(rounds)), price.history_bytes,
+            false);
+  price.bytes = phase.total();
+  price.parts = phase.Take();
+  price.stored_weights = sizes.stored;
+  price.sparse_weights = sizes.sparse;
+  price.participants = sizes.participants;
+  return price;
+}
+
+}  // namespace espalier::server::admission
