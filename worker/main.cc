@@ -9,15 +9,18 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "common/base/flags.h"
+#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/channel.h"
+#include "common/rpc/connection_check.h"
 #include "worker/data/load.h"
 #include "worker/language/generate_text.h"
 #include "worker/session/session.h"
@@ -119,11 +122,17 @@ int Generate(const Flags& flags) {
   options.threads = flags.threads;
   const auto text = language::GenerateText(options);
   if (!text.ok()) {
-    std::fprintf(stderr, "%s\n", base::MessageOf(text.status()).c_str());
+    std::fprintf(stderr, "%s\n", base::Printable(base::MessageOf(text.status())).c_str());
     return kExitConfig;
   }
-  std::printf("%s\n", text->c_str());
-  return kExitOk;
+  // A model may have learnt what steers a terminal; into a file its text goes as it is.
+  const std::string shown =
+      isatty(STDOUT_FILENO) != 0 ? base::Printable(*text, {.keep = "\n\t"}) : *text;
+  const bool written = std::fwrite(shown.data(), 1, shown.size(), stdout) == shown.size() &&
+                       std::fputc('\n', stdout) != EOF && std::fflush(stdout) == 0;
+  if (written) return kExitOk;
+  std::fprintf(stderr, "standard output could not be written; is the disk full?\n");
+  return kExitUnavailable;
 }
 
 int Run(Flags flags) {
@@ -169,13 +178,18 @@ int Run(Flags flags) {
                                {"datasets", options.datasets.size()},
                                {"metrics", *metrics_address},
                                {"version", ESPALIER_VERSION}});
+  std::stop_source stop;
+  options.explain = [&flags, token = stop.get_token()](const absl::Status& status) {
+    return rpc::ExplainFailure(flags.coordinator, status, rpc::kExplainLimit, token);
+  };
   session::Session session(std::move(options), *channel, metrics);
-  std::thread stopper([&session, &signals] {
+  std::thread stopper([&session, &signals, &stop] {
     int signal = 0;
     sigwait(&signals, &signal);
     log::Info("worker_stops");
     // A second signal ends the process at once.
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+    stop.request_stop();
     session.Stop();
   });
   const absl::Status ended = session.Run();

@@ -14,6 +14,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -41,6 +42,10 @@ struct SessionOptions {
   int64_t memory_budget_bytes = 0;  // 0 = no limit
   double flops_budget = 0;          // of one task; 0 = no limit
   std::vector<v1::DatasetInfo> datasets;
+  // Makes of an error of the connection one that says what is behind it.
+  std::function<absl::Status(const absl::Status&)> explain = [](const absl::Status& status) {
+    return status;
+  };
 };
 
 class Session {
