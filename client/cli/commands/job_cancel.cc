@@ -1,6 +1,7 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -18,7 +19,7 @@ absl::StatusOr<int> Cancel(Context& context, const std::string& name) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
   ESPALIER_ASSIGN_OR_RETURN(const v1::Job job, client->CancelJob(ResourceName("jobs", name)));
   if (context.PrintAsData(job)) return kExitDone;
-  context.out << fmt::format("{}\t{}\n", job.name(), StateWord(job.state()));
+  context.out << fmt::format("{}\t{}\n", base::Printable(job.name()), StateWord(job.state()));
   return kExitDone;
 }
 
