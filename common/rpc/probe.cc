@@ -177,9 +177,8 @@ absl::Status Probe::Connect(const Address& address) {
   const int failure =
       getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
   if (failure == EAI_NONAME || failure == EAI_NODATA) {
-    return Refused("HOST_UNKNOWN", "expected a host named '" + address.host +
-                                       "', found no address for it (" + gai_strerror(failure) +
-                                       ")");
+    return Refused("HOST_UNKNOWN",
+                   "the host name '" + address.host + "' has no address: " + gai_strerror(failure));
   }
   if (failure != 0) return absl::DeadlineExceededError(gai_strerror(failure));
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> addresses(found, freeaddrinfo);
@@ -200,8 +199,8 @@ absl::Status Probe::Connect(const Address& address) {
     fd_ = -1;
   }
   if (!all_refuse) return absl::DeadlineExceededError("no address answers");
-  return Refused("CONNECTION_REFUSED", "expected a server at " + Shown(address) +
-                                           ", found none: the connection is refused");
+  return Refused("CONNECTION_REFUSED",
+                 "nobody listens at " + Shown(address) + ": the connection is refused");
 }
 
 Probe::Handshake Probe::Shake(const ChannelOptions& options, const Address& address) {
