@@ -262,12 +262,6 @@ int RunChosen(Parser& parser, const std::vector<std::string>& arguments, const S
   return code.ok() ? *code : Report(code.status(), options->format, streams);
 }
 
-absl::Status OutputUnwritable() {
-  return base::MakeError(
-      absl::StatusCode::kResourceExhausted, "OUTPUT_UNWRITABLE",
-      "standard output could not be written to its end; is the disk full, or did its reader end?");
-}
-
 }  // namespace
 
 int RunCli(const std::vector<std::string>& arguments, const Streams& streams,
@@ -276,7 +270,7 @@ int RunCli(const std::vector<std::string>& arguments, const Streams& streams,
   int code = ParseArguments(parser, arguments, streams);
   if (code < 0) code = RunChosen(parser, arguments, streams, interrupt);
   streams.out.flush();
-  if (streams.out) return code;
+  if (streams.out || code == kExitExhausted) return code;
   // Whoever only looks at the exit code must not take half an output for the whole.
   const int unwritten = Report(OutputUnwritable(), GuessFormat(arguments), streams);
   return code == kExitDone ? unwritten : code;

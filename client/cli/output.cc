@@ -112,9 +112,11 @@ void Table::Print(std::ostream& out, const Terminal& terminal) const {
     for (const auto& row : rows) out << fmt::format("{}\n", fmt::join(row, "\t"));
     return;
   }
+  std::vector<std::string> titles;
   std::vector<int> widths;
   for (size_t i = 0; i < columns_.size(); ++i) {
-    int width = Columns(columns_[i].title);
+    titles.push_back(Cell(columns_[i].title, terminal));
+    int width = Columns(titles[i]);
     for (const auto& row : rows) width = std::max(width, Columns(row[i]));
     widths.push_back(width);
   }
@@ -127,7 +129,7 @@ void Table::Print(std::ostream& out, const Terminal& terminal) const {
     text.erase(text.find_last_not_of(' ') + 1);
     return text;
   };
-  out << Styled(terminal, "1", line([&](size_t i) { return columns_[i].title; })) << "\n";
+  out << Styled(terminal, "1", line([&](size_t i) { return titles[i]; })) << "\n";
   for (const auto& row : rows) out << line([&](size_t i) { return row[i]; }) << "\n";
 }
 

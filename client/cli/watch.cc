@@ -107,7 +107,7 @@ absl::StatusOr<v1::Job> FollowJob(Context& context, client::Client& client, cons
   const std::stop_callback forward(context.stop(), [&] { ended_early.request_stop(); });
   const auto on_event = [&](const v1::JobEvent& event) {
     if (options.events_as_json) PrintEvent(context, event);
-    // Nobody gets what follows; the end of the command says so.
+    // Nobody gets what follows.
     if (!context.out) ended_early.request_stop();
     if (options.show_progress) progress.OnEvent(event);
   };
@@ -118,6 +118,7 @@ absl::StatusOr<v1::Job> FollowJob(Context& context, client::Client& client, cons
                           {on_event, [&](const std::string& text) { progress.Note(text); }},
                           ended_early.get_token(), deadline);
   progress.Finish();
+  if (!context.out) return OutputUnwritable();
   if (ended.status().code() == absl::StatusCode::kCancelled) return Interrupted(job.name());
   return ended;
 }

@@ -194,9 +194,11 @@ struct Client::Impl {
       // The last attempt ran into the deadline: what was in the way before says more.
       const bool late = error.code() == absl::StatusCode::kDeadlineExceeded;
       if (late && base::ReasonOf(error).empty() && !cause.ok()) return Told(cause);
-      if (!MayPass(error) || absl::Now() + pause >= deadline) return Told(error);
+      // After half of what is left another attempt has as much time again.
+      const absl::Duration left = deadline - absl::Now();
+      if (!MayPass(error) || left < kFirstBackoff) return Told(error);
       cause = error;
-      if (!SleepFor(pause, stop)) return Stopped();
+      if (!SleepFor(std::min(pause, left / 2), stop)) return Stopped();
       pause = std::min(pause * 2, kLongestBackoff);
     }
   }
