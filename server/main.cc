@@ -19,6 +19,7 @@
 #include "common/base/executor.h"
 #include "common/base/flags.h"
 #include "common/base/limits.h"
+#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/log/log.h"
 #include "common/rpc/health.h"
@@ -175,7 +176,7 @@ int HealthCheck(const Flags& flags) {
     options.tls_key_file = flags.tls_key;
   }
   const absl::Status health = rpc::CheckHealth(options);
-  if (!health.ok()) std::fprintf(stderr, "%s\n", base::MessageOf(health).c_str());
+  if (!health.ok()) std::fprintf(stderr, "%s\n", base::Printable(base::MessageOf(health)).c_str());
   return health.ok() ? kExitOk : kExitUnavailable;
 }
 

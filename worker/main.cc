@@ -11,16 +11,19 @@
 #include <cstdlib>
 #include <filesystem>
 #include <mutex>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "common/base/flags.h"
+#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/channel.h"
+#include "common/rpc/connection_check.h"
 #include "worker/data/load.h"
 #include "worker/engine/onednn/onednn_backend.h"
 #include "worker/language/generate_text.h"
@@ -130,11 +133,17 @@ int Generate(const Flags& flags) {
   options.threads = flags.threads;
   const auto text = language::GenerateText(options);
   if (!text.ok()) {
-    std::fprintf(stderr, "%s\n", base::MessageOf(text.status()).c_str());
+    std::fprintf(stderr, "%s\n", base::Printable(base::MessageOf(text.status())).c_str());
     return kExitConfig;
   }
-  std::printf("%s\n", text->c_str());
-  return kExitOk;
+  // A model may have learnt what steers a terminal; into a file its text goes as it is.
+  const std::string shown =
+      isatty(STDOUT_FILENO) != 0 ? base::Printable(*text, {.keep = "\n\t"}) : *text;
+  const bool written = std::fwrite(shown.data(), 1, shown.size(), stdout) == shown.size() &&
+                       std::fputc('\n', stdout) != EOF && std::fflush(stdout) == 0;
+  if (written) return kExitOk;
+  std::fprintf(stderr, "standard output could not be written; is the disk full?\n");
+  return kExitUnavailable;
 }
 
 // Stops the session when the process is told to, also one that has yet to begin.
@@ -150,6 +159,7 @@ class Stopper {
   Stopper& operator=(const Stopper&) = delete;
 
   const std::atomic<bool>& stopped() const { return stopped_; }
+  std::stop_token token() const { return stop_.get_token(); }
   // From now on `session` is what stops; null: nothing.
   void Watch(session::Session* session) {
     const std::lock_guard lock(mutex_);
@@ -163,6 +173,7 @@ class Stopper {
     sigwait(&signals_, &signal);
     const std::lock_guard lock(mutex_);
     stopped_ = true;
+    stop_.request_stop();
     // A second signal ends the process at once.
     pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
     if (session_ == nullptr) return;
@@ -173,6 +184,7 @@ class Stopper {
   sigset_t signals_;
   std::mutex mutex_;
   std::atomic<bool> stopped_{false};
+  std::stop_source stop_;
   session::Session* session_ = nullptr;
   std::thread thread_;
 };
@@ -244,6 +256,9 @@ int Run(Flags flags) {
                                {"datasets", options.datasets.size()},
                                {"metrics", *metrics_address},
                                {"version", ESPALIER_VERSION}});
+  options.explain = [&flags, token = stopper.token()](const absl::Status& status) {
+    return rpc::ExplainFailure(flags.coordinator, status, rpc::kExplainLimit, token);
+  };
   session::Session session(std::move(options), *channel, metrics);
   stopper.Watch(&session);
   const absl::Status ended = session.Run();

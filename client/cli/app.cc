@@ -4,12 +4,12 @@
 #include <map>
 
 #include "client/cli/commands/commands.h"
+#include "client/cli/error_text.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/help.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
 #include "fmt/format.h"
-#include "nlohmann/json.hpp"
 
 namespace espalier::cli {
 namespace {
@@ -223,8 +223,9 @@ int ReportUsage(const CLI::ParseError& error, CLI::App& app,
     message = fmt::format("{}: expected a command after it", FullName(command));
   }
   if (message.empty()) message = fmt::format("{}: {}", FullName(command), error.what());
-  message += fmt::format("\nSee: {} --help", FullName(command));
-  return Report(base::InvalidArgument("USAGE", message), GuessFormat(arguments), streams);
+  return Report(WithFurtherLines(base::InvalidArgument("USAGE", message),
+                                 {fmt::format("See: {} --help", FullName(command))}),
+                GuessFormat(arguments), streams);
 }
 
 // CLI11 reports everything by exceptions; they end here. Returns -1 when a command is to be run.
@@ -251,50 +252,28 @@ int ParseArguments(Parser& parser, const std::vector<std::string>& arguments,
   return -1;
 }
 
-}  // namespace
-
-std::string ErrorText(const absl::Status& status, Format format, const Terminal& terminal) {
-  const auto violations = client::ViolationsOf(status);
-  if (format == Format::kTable) {
-    // An interruption is what the user wanted.
-    std::string text = status.code() == absl::StatusCode::kCancelled
-                           ? std::string()
-                           : Styled(terminal, "31", "error:") + " ";
-    text += base::MessageOf(status) + "\n";
-    constexpr size_t kShown = 50;
-    for (size_t i = 0; i < std::min(violations.size(), kShown); ++i) {
-      text += fmt::format("  {}{}{}\n", violations[i].field,
-                          violations[i].field.empty() ? "" : ": ", violations[i].description);
-    }
-    if (violations.size() > kShown) {
-      text += fmt::format("  … and {} more\n", violations.size() - kShown);
-    }
-    return text;
-  }
-  nlohmann::ordered_json json;
-  json["code"] = absl::StatusCodeToString(status.code());
-  json["reason"] = base::ReasonOf(status);
-  json["message"] = base::MessageOf(status);
-  json["violations"] = nlohmann::ordered_json::array();
-  for (const config::Violation& violation : violations) {
-    json["violations"].push_back(
-        {{"field", violation.field}, {"description", violation.description}});
-  }
-  // Text that came from elsewhere may hold any bytes; they are replaced instead of thrown at.
-  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-}
-
-int RunCli(const std::vector<std::string>& arguments, const Streams& streams,
-           Interrupt* interrupt) {
-  Parser parser;
-  if (const int code = ParseArguments(parser, arguments, streams); code >= 0) return code;
+int RunChosen(Parser& parser, const std::vector<std::string>& arguments, const Streams& streams,
+              Interrupt* interrupt) {
   const absl::StatusOr<GlobalOptions> options = parser.Options();
   if (!options.ok()) return Report(options.status(), GuessFormat(arguments), streams);
   Context context{*options, streams.out, streams.err, streams.out_terminal, streams.err_terminal,
                   interrupt};
   const absl::StatusOr<int> code = parser.chosen()(context);
-  streams.out << std::flush;
   return code.ok() ? *code : Report(code.status(), options->format, streams);
+}
+
+}  // namespace
+
+int RunCli(const std::vector<std::string>& arguments, const Streams& streams,
+           Interrupt* interrupt) {
+  Parser parser;
+  int code = ParseArguments(parser, arguments, streams);
+  if (code < 0) code = RunChosen(parser, arguments, streams, interrupt);
+  streams.out.flush();
+  if (streams.out || code == kExitExhausted) return code;
+  // Whoever only looks at the exit code must not take half an output for the whole.
+  const int unwritten = Report(OutputUnwritable(), GuessFormat(arguments), streams);
+  return code == kExitDone ? unwritten : code;
 }
 
 std::string ResourceName(const std::string& collection, const std::string& name) {

@@ -5,10 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/output.h"
-#include "common/config/parameters.h"
 
 namespace espalier::cli {
 
@@ -19,10 +17,8 @@ struct Streams {
   Terminal err_terminal;
 };
 
-// `arguments` without the program's name. Returns the exit code.
+// `arguments` without the program's name. Returns the exit code, which is not 0 when standard
+// output could not be written.
 int RunCli(const std::vector<std::string>& arguments, const Streams& streams, Interrupt* interrupt);
-
-// An error as text for people, or as a JSON object for programs (kJson, kYaml).
-std::string ErrorText(const absl::Status& status, Format format, const Terminal& terminal);
 
 }  // namespace espalier::cli

@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "client/cli/format.h"
 #include "client/lib/client.h"
+#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/config/job_file.h"
 #include "common/config/text.h"
@@ -77,31 +78,66 @@ Json ParametersTree(const v1::MethodSpec& method) {
   return tree;
 }
 
-// A field's value, or that of its list's item `index`.
-Json FieldTree(const Message& message, const FieldDescriptor& field, int index) {
+// The word of an enum's value; the number of one that this program does not know yet.
+Json EnumTree(const FieldDescriptor& field, int number) {
+  const auto* value = field.enum_type()->FindValueByNumber(number);
+  return value == nullptr ? Json(number) : Json(config::EnumWord(*value));
+}
+
+// The value of item `index` of a list.
+Json ItemTree(const Message& message, const FieldDescriptor& field, int index) {
   const auto& reflection = *message.GetReflection();
-  const bool list = field.is_repeated();
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return reflection.GetRepeatedBool(message, &field, index);
+    case FieldDescriptor::CPPTYPE_INT32:
+      return reflection.GetRepeatedInt32(message, &field, index);
+    case FieldDescriptor::CPPTYPE_INT64:
+      return reflection.GetRepeatedInt64(message, &field, index);
+    case FieldDescriptor::CPPTYPE_UINT32:
+      return reflection.GetRepeatedUInt32(message, &field, index);
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return reflection.GetRepeatedUInt64(message, &field, index);
+    case FieldDescriptor::CPPTYPE_FLOAT:
+      return reflection.GetRepeatedFloat(message, &field, index);
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return reflection.GetRepeatedDouble(message, &field, index);
+    case FieldDescriptor::CPPTYPE_STRING:
+      return reflection.GetRepeatedString(message, &field, index);
+    case FieldDescriptor::CPPTYPE_ENUM:
+      return EnumTree(field, reflection.GetRepeatedEnumValue(message, &field, index));
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      return MessageTree(reflection.GetRepeatedMessage(message, &field, index));
+  }
+  return nullptr;
+}
+
+// The value of a field that is no list.
+Json FieldTree(const Message& message, const FieldDescriptor& field) {
+  const auto& reflection = *message.GetReflection();
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_BOOL:
       return reflection.GetBool(message, &field);
     case FieldDescriptor::CPPTYPE_INT32:
-      return list ? reflection.GetRepeatedInt32(message, &field, index)
-                  : reflection.GetInt32(message, &field);
+      return reflection.GetInt32(message, &field);
     case FieldDescriptor::CPPTYPE_INT64:
-      return list ? reflection.GetRepeatedInt64(message, &field, index)
-                  : reflection.GetInt64(message, &field);
+      return reflection.GetInt64(message, &field);
+    case FieldDescriptor::CPPTYPE_UINT32:
+      return reflection.GetUInt32(message, &field);
     case FieldDescriptor::CPPTYPE_UINT64:
       return reflection.GetUInt64(message, &field);
+    case FieldDescriptor::CPPTYPE_FLOAT:
+      return reflection.GetFloat(message, &field);
     case FieldDescriptor::CPPTYPE_DOUBLE:
       return reflection.GetDouble(message, &field);
     case FieldDescriptor::CPPTYPE_STRING:
       return reflection.GetString(message, &field);
     case FieldDescriptor::CPPTYPE_ENUM:
-      return config::EnumWord(*reflection.GetEnum(message, &field));
-    default:
-      return MessageTree(list ? reflection.GetRepeatedMessage(message, &field, index)
-                              : reflection.GetMessage(message, &field));
+      return EnumTree(field, reflection.GetEnumValue(message, &field));
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      return MessageTree(reflection.GetMessage(message, &field));
   }
+  return nullptr;
 }
 
 Json MessageTree(const Message& message) {
@@ -117,10 +153,10 @@ Json MessageTree(const Message& message) {
       value = ParametersTree(dynamic_cast<const v1::MethodSpec&>(message));
     } else if (field->is_repeated()) {
       for (int i = 0; i < message.GetReflection()->FieldSize(message, field); ++i) {
-        value.push_back(FieldTree(message, *field, i));
+        value.push_back(ItemTree(message, *field, i));
       }
     } else {
-      value = FieldTree(message, *field, 0);
+      value = FieldTree(message, *field);
     }
   }
   return tree;
@@ -129,7 +165,10 @@ Json MessageTree(const Message& message) {
 }  // namespace
 
 std::string WriteJob(const v1::JobSpec& spec) {
-  return MessageTree(spec).dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return base::PrintableQuoted(
+             MessageTree(spec).dump(2, ' ', false, Json::error_handler_t::replace),
+             base::Notation::kJson) +
+         "\n";
 }
 
 JobText ParseJob(const std::string& text, const std::vector<std::string>& overrides) {
@@ -147,9 +186,11 @@ JobText ParseJob(const std::string& text, const std::vector<std::string>& overri
   return result;
 }
 
-absl::Status JobFileError(const std::string& file, const std::vector<Violation>& violations) {
-  return client::WithViolations(
-      base::InvalidArgument("JOB_FILE_INVALID", Summary(file, violations.size())), violations);
+absl::Status JobFileError(const std::string& file, const std::vector<Violation>& violations,
+                          int left_out) {
+  const size_t count = violations.size() + static_cast<size_t>(left_out);
+  return client::WithViolations(base::InvalidArgument("JOB_FILE_INVALID", Summary(file, count)),
+                                violations, left_out);
 }
 
 absl::StatusOr<v1::JobSpec> ReadJob(const std::string& text, const std::string& file,
@@ -165,9 +206,11 @@ absl::Status WithLines(const absl::Status& status, const std::string& text, cons
   if (violations.empty()) return status;
   std::vector<Violation> ignored;
   AddOrigins(config::ParseJobFile(text, ignored), overrides, violations);
+  const int left_out = client::ViolationsLeftOut(status);
+  const size_t count = violations.size() + static_cast<size_t>(left_out);
   return client::WithViolations(
-      base::MakeError(status.code(), base::ReasonOf(status), Summary(file, violations.size())),
-      violations);
+      base::MakeError(status.code(), base::ReasonOf(status), Summary(file, count)), violations,
+      left_out);
 }
 
 }  // namespace espalier::cli

@@ -17,8 +17,9 @@ struct JobText {
   std::vector<config::Violation> violations;
 };
 JobText ParseJob(const std::string& text, const std::vector<std::string>& overrides);
-absl::Status JobFileError(const std::string& file,
-                          const std::vector<config::Violation>& violations);
+// `left_out`: how many more there are.
+absl::Status JobFileError(const std::string& file, const std::vector<config::Violation>& violations,
+                          int left_out = 0);
 
 // Parses, applies `overrides`, and checks what can be checked without a server. `file` is for
 // messages. Errors: InvalidArgument JOB_FILE_INVALID with every violation.

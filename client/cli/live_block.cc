@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "client/cli/format.h"
+#include "common/base/printable.h"
 #include "fmt/format.h"
 #include "fmt/ranges.h"
 
@@ -13,6 +14,8 @@ namespace {
 // Both from the first column of the line.
 constexpr char kEmptyLine[] = "\r\x1b[K";
 constexpr char kEmptyBelow[] = "\r\x1b[J";
+// What stays above the block may be wrapped, but ends.
+constexpr size_t kMaxNoteBytes = 4096;
 
 }  // namespace
 
@@ -23,7 +26,7 @@ std::string LiveBlock::ToFirstLine() const {
 void LiveBlock::Show(std::vector<std::string> lines) {
   if (lines.size() != lines_.size()) Clear();
   // The last column stays free: a full row would wrap on some terminals.
-  for (std::string& line : lines) line = FitTo(line, std::max(columns_ - 1, 1));
+  for (std::string& line : lines) line = FitTo(base::Printable(line), std::max(columns_ - 1, 1));
   std::string frame = ToFirstLine();
   for (size_t i = 0; i < lines.size(); ++i) {
     frame += fmt::format("{}{}{}", i == 0 ? "" : "\n", kEmptyLine, lines[i]);
@@ -34,7 +37,9 @@ void LiveBlock::Show(std::vector<std::string> lines) {
 
 void LiveBlock::Print(const std::string& text) {
   const std::string taken_away = lines_.empty() ? "" : ToFirstLine() + kEmptyBelow;
-  out_ << fmt::format("{}{}\n{}", taken_away, text, fmt::join(lines_, "\n")) << std::flush;
+  out_ << fmt::format("{}{}\n{}", taken_away, base::PrintablePrefix(text, kMaxNoteBytes),
+                      fmt::join(lines_, "\n"))
+       << std::flush;
 }
 
 void LiveBlock::Clear() {

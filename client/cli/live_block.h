@@ -21,9 +21,10 @@ class LiveBlock {
   LiveBlock(const LiveBlock&) = delete;
   LiveBlock& operator=(const LiveBlock&) = delete;
 
-  // Replaces the block. Lines are plain text; what does not fit in a row is cut.
+  // Replaces the block. Lines are plain text, of which nothing reaches the terminal as a control
+  // (base::Printable); what does not fit in a row is cut.
   void Show(std::vector<std::string> lines);
-  // A line that stays, above the block.
+  // A line that stays, above the block; text as in Show().
   void Print(const std::string& text);
   // Takes the block away: further output starts where it was.
   void Clear();

@@ -13,6 +13,7 @@
 #include <thread>
 #include <utility>
 
+#include "client/cli/error_text.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -88,9 +89,9 @@ std::string WordValue(const std::string& line, const std::string& key) {
 
 absl::Status LocalCluster::Ended(const std::string& name) const {
   const std::string log = log_dir_ + "/" + name + ".log";
-  return base::MakeError(
-      absl::StatusCode::kUnavailable, "PROCESS_ENDED",
-      fmt::format("{} ended; its last words:\n  {}\n(all of them: {})", name, LastLine(log), log));
+  return WithFurtherLines(base::MakeError(absl::StatusCode::kUnavailable, "PROCESS_ENDED",
+                                          fmt::format("{} ended; its last words:", name)),
+                          {LastLine(log), fmt::format("(all of them: {})", log)});
 }
 
 absl::StatusOr<std::string> LocalCluster::Spawn(const std::string& name, const std::string& program,

@@ -3,16 +3,23 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
+#include <cctype>
+#include <set>
 
 #include "client/cli/format.h"
-#include "common/base/check.h"
+#include "common/base/printable.h"
 #include "fmt/format.h"
+#include "fmt/ranges.h"
 #include "nlohmann/json.hpp"
 
 namespace espalier::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+// Longer than any name and any sentence of ours; what is longer came from elsewhere.
+constexpr size_t kMaxCellBytes = 4096;
+constexpr int kMaxCellColumns = 300;
 
 Json ToTree(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
@@ -25,12 +32,21 @@ Json ToTree(const google::protobuf::Message& message) {
   return Json::parse(text, nullptr, /*allow_exceptions=*/false);
 }
 
+// Words that readers of YAML take for something else than text when they stand as a key alone.
+bool IsPlainKey(const std::string& key) {
+  static const std::set<std::string> kOtherwise = {"y",  "n",   "yes",  "no",   "true",
+                                                   "on", "off", "null", "false"};
+  const auto plain = [](unsigned char c) { return std::islower(c) || std::isdigit(c) || c == '_'; };
+  return !key.empty() && std::islower(static_cast<unsigned char>(key.front())) &&
+         std::all_of(key.begin(), key.end(), plain) && !kOtherwise.contains(key);
+}
+
 // JSON scalars and quoted strings are valid YAML, so only the nesting has to be written.
 void WriteYaml(const Json& node, const std::string& indent, std::string& out) {
   const auto is_nested = [](const Json& value) { return value.is_structured() && !value.empty(); };
   if (node.is_object()) {
     for (const auto& [key, value] : node.items()) {
-      out += fmt::format("{}{}:", indent, key);
+      out += fmt::format("{}{}:", indent, IsPlainKey(key) ? key : Json(key).dump());
       if (is_nested(value)) {
         out += "\n";
         WriteYaml(value, indent + "  ", out);
@@ -57,30 +73,30 @@ std::string Padded(const std::string& text, int width, bool right) {
   return right ? space + text : text + space;
 }
 
-// One value of a tab-separated line: a value cannot contain the separators.
-std::string Flat(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(), [](char c) { return c == '\t' || c == '\n'; }, ' ');
-  return text;
+// A value without separators, controls or an end that nobody waits for.
+std::string Cell(const std::string& text, const Terminal& terminal) {
+  const std::string cell = base::PrintablePrefix(text, kMaxCellBytes);
+  return terminal.is_tty ? FitTo(cell, kMaxCellColumns) : cell;
 }
 
 }  // namespace
 
 std::string ToJson(const google::protobuf::Message& message, bool compact) {
-  return ToTree(message).dump(compact ? -1 : 2) + "\n";
+  return base::PrintableQuoted(ToTree(message).dump(compact ? -1 : 2), base::Notation::kJson) +
+         "\n";
 }
 
 std::string ToYaml(const google::protobuf::Message& message) {
   std::string text;
   WriteYaml(ToTree(message), "", text);
-  return text;
+  return base::PrintableQuoted(text, base::Notation::kYaml);
 }
 
 std::string JsonToYaml(const std::string& json) {
   std::string text;
   const Json tree = Json::parse(json, nullptr, /*allow_exceptions=*/false);
   if (!tree.is_discarded()) WriteYaml(tree, "", text);
-  return text;
+  return base::PrintableQuoted(text, base::Notation::kYaml);
 }
 
 void PrintMessage(std::ostream& out, Format format, const google::protobuf::Message& message) {
@@ -88,17 +104,20 @@ void PrintMessage(std::ostream& out, Format format, const google::protobuf::Mess
 }
 
 void Table::Print(std::ostream& out, const Terminal& terminal) const {
+  std::vector<std::vector<std::string>> rows = rows_;
+  for (auto& row : rows) {
+    for (std::string& value : row) value = Cell(value, terminal);
+  }
   if (!terminal.is_tty) {
-    for (const auto& row : rows_) {
-      for (size_t i = 0; i < row.size(); ++i) out << (i == 0 ? "" : "\t") << Flat(row[i]);
-      out << "\n";
-    }
+    for (const auto& row : rows) out << fmt::format("{}\n", fmt::join(row, "\t"));
     return;
   }
+  std::vector<std::string> titles;
   std::vector<int> widths;
   for (size_t i = 0; i < columns_.size(); ++i) {
-    int width = Columns(columns_[i].title);
-    for (const auto& row : rows_) width = std::max(width, Columns(row[i]));
+    titles.push_back(Cell(columns_[i].title, terminal));
+    int width = Columns(titles[i]);
+    for (const auto& row : rows) width = std::max(width, Columns(row[i]));
     widths.push_back(width);
   }
   const auto line = [&](const auto& value_of) {
@@ -110,18 +129,21 @@ void Table::Print(std::ostream& out, const Terminal& terminal) const {
     text.erase(text.find_last_not_of(' ') + 1);
     return text;
   };
-  out << Styled(terminal, "1", line([&](size_t i) { return columns_[i].title; })) << "\n";
-  for (const auto& row : rows_) out << line([&](size_t i) { return row[i]; }) << "\n";
+  out << Styled(terminal, "1", line([&](size_t i) { return titles[i]; })) << "\n";
+  for (const auto& row : rows) out << line([&](size_t i) { return row[i]; }) << "\n";
 }
 
 void PrintFields(std::ostream& out, const Terminal& terminal, const Fields& fields) {
   int width = 0;
-  for (const auto& [name, value] : fields) width = std::max(width, Columns(name));
+  for (const auto& [name, value] : fields) width = std::max(width, Columns(Cell(name, terminal)));
   for (const auto& [name, value] : fields) {
+    const std::string shown_name = Cell(name, terminal);
+    // A message may be long: it is the last thing in its line.
+    const std::string shown_value = base::PrintablePrefix(value, kMaxCellBytes);
     if (terminal.is_tty) {
-      out << Padded(name, width, false) << "  " << value << "\n";
+      out << Padded(shown_name, width, false) << "  " << shown_value << "\n";
     } else {
-      out << name << "\t" << Flat(value) << "\n";
+      out << shown_name << "\t" << shown_value << "\n";
     }
   }
 }

@@ -2,6 +2,8 @@
 //
 // JSON is a stable contract: the API's messages with proto field names, primitive fields always
 // present, 64-bit integers as strings (the proto JSON mapping). Table text may change at any time.
+// In every format, values appear as base::Printable() writes them, so that no value can steer a
+// terminal or begin a line; in tables they are cut when they are very long.
 #pragma once
 
 #include <google/protobuf/message.h>

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "client/cli/format.h"
+#include "common/base/printable.h"
 #include "fmt/format.h"
 
 namespace espalier::cli {
@@ -89,7 +90,7 @@ void Progress::OnRound(const v1::RoundSummary& summary) {
   if (terminal_.is_tty) {
     live_.Show({line});
   } else {
-    err_ << line << "\n" << std::flush;
+    err_ << base::Printable(line) << "\n" << std::flush;
   }
 }
 

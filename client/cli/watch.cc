@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "client/cli/error_text.h"
 #include "client/cli/format.h"
 #include "client/cli/progress.h"
 #include "common/base/status.h"
@@ -34,12 +35,12 @@ class WaitExplainer {
     while (!stop.stop_requested()) {
       const int64_t before = events_;
       wake.wait_for(lock, stop, kQuiet, [] { return false; });
-      if (!stop.stop_requested() && events_ == before) Ask();
+      if (!stop.stop_requested() && events_ == before) Ask(stop);
     }
   }
 
-  void Ask() {
-    const auto job = client_.GetJob(name_);
+  void Ask(const std::stop_token& stop) {
+    const auto job = client_.GetJob(name_, stop);
     if (!job.ok() || job->conditions().empty()) return;
     std::string text;
     for (const v1::Condition& condition : job->conditions()) {
@@ -62,12 +63,10 @@ void PrintEvent(const Context& context, const v1::JobEvent& event) {
 }
 
 absl::Status Interrupted(const std::string& name) {
-  return base::MakeError(
-      absl::StatusCode::kCancelled, "INTERRUPTED",
-      fmt::format(
-          "stopped watching; {} goes on.\n  Watch again:  espalier job watch {}\n  Cancel it:   "
-          " espalier job cancel {}",
-          name, name, name));
+  return WithFurtherLines(base::MakeError(absl::StatusCode::kCancelled, "INTERRUPTED",
+                                          fmt::format("stopped watching; {} goes on.", name)),
+                          {fmt::format("Watch again:  espalier job watch {}", name),
+                           fmt::format("Cancel it:    espalier job cancel {}", name)});
 }
 
 }  // namespace
@@ -98,14 +97,18 @@ absl::StatusOr<v1::Job> ObserveJob(client::Client& client, const std::string& na
         },
         stop, deadline));
   }
-  return client.GetJob(name);
+  return client.GetJob(name, stop);
 }
 
 absl::StatusOr<v1::Job> FollowJob(Context& context, client::Client& client, const v1::Job& job,
                                   const WatchOptions& options) {
   Progress progress(context.err, context.err_terminal, job);
+  std::stop_source ended_early;
+  const std::stop_callback forward(context.stop(), [&] { ended_early.request_stop(); });
   const auto on_event = [&](const v1::JobEvent& event) {
     if (options.events_as_json) PrintEvent(context, event);
+    // Nobody gets what follows.
+    if (!context.out) ended_early.request_stop();
     if (options.show_progress) progress.OnEvent(event);
   };
   const absl::Time deadline = context.options.timeout_given
@@ -113,8 +116,9 @@ absl::StatusOr<v1::Job> FollowJob(Context& context, client::Client& client, cons
                                   : absl::InfiniteFuture();
   auto ended = ObserveJob(client, job.name(), options.after_sequence,
                           {on_event, [&](const std::string& text) { progress.Note(text); }},
-                          context.stop(), deadline);
+                          ended_early.get_token(), deadline);
   progress.Finish();
+  if (!context.out) return OutputUnwritable();
   if (ended.status().code() == absl::StatusCode::kCancelled) return Interrupted(job.name());
   return ended;
 }

@@ -6,12 +6,14 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <random>
 #include <string_view>
 #include <utility>
 
 #include "client/lib/download.h"
 #include "common/base/status.h"
 #include "common/rpc/channel.h"
+#include "common/rpc/connection_check.h"
 #include "common/rpc/status.h"
 #include "espalier/v1/checkpoint.grpc.pb.h"
 #include "espalier/v1/cluster.grpc.pb.h"
@@ -77,6 +79,29 @@ class Reconnector {
   absl::Duration backoff_ = kFirstBackoff;
 };
 
+// Whether a call that ended like this is worth another attempt: no connection came about, or the
+// coordinator's buffers are full, and nothing is known that would stay.
+bool MayPass(const absl::Status& status) {
+  const std::string reason = base::ReasonOf(status);
+  return status.code() == absl::StatusCode::kUnavailable &&
+         (reason.empty() || reason == "COORDINATOR_BUSY");
+}
+
+// Text in a request must be UTF-8; gRPC would send other bytes, and the server could not say what
+// is wrong with them.
+absl::Status CheckText(const google::protobuf::MessageLite& request) {
+  const std::unique_ptr<google::protobuf::MessageLite> copy(request.New());
+  if (copy->ParseFromString(request.SerializeAsString())) return absl::OkStatus();
+  return base::InvalidArgument(
+      "TEXT_INVALID", "expected all names and texts of a request in UTF-8, found other bytes");
+}
+
+// A request id makes another attempt safe: a second call returns the first call's job.
+std::string FreshRequestId() {
+  std::random_device device;
+  return fmt::format("{:08x}{:08x}{:08x}{:08x}", device(), device(), device(), device());
+}
+
 // "spec.federation.rounds" → "federation.rounds": requests wrap what a job file has at its root.
 std::string WithoutPrefix(const std::string& field) {
   constexpr std::string_view kPrefix = "spec.";
@@ -94,39 +119,42 @@ std::vector<config::Violation> ViolationsOf(const absl::Status& status) {
 }
 
 absl::Status WithViolations(const absl::Status& status,
-                            const std::vector<config::Violation>& violations) {
+                            const std::vector<config::Violation>& violations, int left_out) {
   std::vector<v1::FieldViolation> wire;
   for (const config::Violation& violation : violations) {
     v1::FieldViolation& item = wire.emplace_back();
     item.set_field(violation.field);
     item.set_description(violation.description);
   }
-  return rpc::WithViolations(status, wire);
+  return rpc::WithViolations(status, wire, left_out);
 }
 
+int ViolationsLeftOut(const absl::Status& status) { return rpc::ViolationsLeftOut(status); }
+
 struct Client::Impl {
-  Impl(ClientOptions client_options, const std::shared_ptr<grpc::Channel>& channel)
+  Impl(ClientOptions client_options, rpc::ChannelOptions how,
+       const std::shared_ptr<grpc::Channel>& channel)
       : options(std::move(client_options)),
+        connection(std::move(how)),
         jobs(v1::JobService::NewStub(channel)),
         methods(v1::MethodService::NewStub(channel)),
         cluster(v1::ClusterService::NewStub(channel)),
         checkpoints(v1::CheckpointService::NewStub(channel)) {}
 
-  absl::Status Translate(const grpc::Status& status) const {
-    const absl::Status error = rpc::FromGrpc(status);
-    // An answer from the server has a reason; without one the transport is speaking.
-    if (!base::ReasonOf(error).empty()) return error;
-    if (error.code() == absl::StatusCode::kUnavailable) {
+  // What the transport says when there is no answer of the server, in words that help.
+  absl::Status Told(const absl::Status& error) const {
+    const std::string reason = base::ReasonOf(error);
+    if (error.code() == absl::StatusCode::kUnavailable &&
+        (reason.empty() || reason == "CONNECTION_REFUSED" || reason == "HOST_UNKNOWN")) {
       return base::MakeError(
           error.code(), "COORDINATOR_UNREACHABLE",
           fmt::format(
               "expected a coordinator at {}, found none ({}); start one with `espalier up`, "
-              "or name its address with --server or ESPALIER_SERVER; a coordinator with TLS also "
-              "needs "
-              "--ca, and where it asks for certificates --cert and --key",
+              "or name its address with --server or ESPALIER_SERVER; a coordinator with "
+              "TLS also needs --ca, and where it asks for certificates --cert and --key",
               options.server, base::MessageOf(error)));
     }
-    if (error.code() == absl::StatusCode::kDeadlineExceeded) {
+    if (error.code() == absl::StatusCode::kDeadlineExceeded && reason.empty()) {
       return base::MakeError(
           error.code(), "DEADLINE_EXCEEDED",
           fmt::format("{} did not answer within {}; raise --timeout, or check the "
@@ -136,17 +164,43 @@ struct Client::Impl {
     return error;
   }
 
+  // The error of a call, and why no connection came about where that is so.
+  absl::Status Explained(const grpc::Status& status, absl::Duration limit,
+                         const std::stop_token& stop) const {
+    return rpc::ExplainFailure(connection, rpc::FromGrpc(status),
+                               std::min(limit, rpc::kExplainLimit), stop);
+  }
+
   static std::string Text(absl::Duration duration) { return absl::FormatDuration(duration); }
 
-  // A unary call with the client's deadline.
+  // A unary call with the client's deadline. While nothing but the connection is in its way it is
+  // tried again until then: every call of the API may be repeated (CreateJob by its request id).
   template <typename Response, typename Stub, typename Method, typename Request>
-  absl::StatusOr<Response> Call(Stub& stub, Method method, const Request& request) const {
-    grpc::ClientContext context;
-    context.set_deadline(absl::ToChronoTime(absl::Now() + options.timeout));
-    Response response;
-    const grpc::Status status = (stub.*method)(&context, request, &response);
-    if (!status.ok()) return Translate(status);
-    return response;
+  absl::StatusOr<Response> Call(Stub& stub, Method method, const Request& request,
+                                const std::stop_token& stop = {}) const {
+    ESPALIER_RETURN_IF_ERROR(CheckText(request));
+    const absl::Time deadline = absl::Now() + options.timeout;
+    absl::Duration pause = kFirstBackoff;
+    absl::Status cause;
+    for (;;) {
+      grpc::ClientContext context;
+      context.set_deadline(absl::ToChronoTime(deadline));
+      const std::stop_callback cancel(stop, [&] { context.TryCancel(); });
+      Response response;
+      const grpc::Status status = (stub.*method)(&context, request, &response);
+      if (status.ok()) return response;
+      if (stop.stop_requested()) return Stopped();
+      const absl::Status error = Explained(status, deadline - absl::Now(), stop);
+      // The last attempt ran into the deadline: what was in the way before says more.
+      const bool late = error.code() == absl::StatusCode::kDeadlineExceeded;
+      if (late && base::ReasonOf(error).empty() && !cause.ok()) return Told(cause);
+      // After half of what is left another attempt has as much time again.
+      const absl::Duration left = deadline - absl::Now();
+      if (!MayPass(error) || left < kFirstBackoff) return Told(error);
+      cause = error;
+      if (!SleepFor(std::min(pause, left / 2), stop)) return Stopped();
+      pause = std::min(pause * 2, kLongestBackoff);
+    }
   }
 
   // All pages of a list, merged into the first response.
@@ -181,10 +235,11 @@ struct Client::Impl {
     const grpc::Status status = reader->Finish();
     if (stop.stop_requested()) return Stopped();
     if (!refused.ok()) return refused;
-    return status.ok() ? absl::OkStatus() : Translate(status);
+    return status.ok() ? absl::OkStatus() : Told(Explained(status, rpc::kExplainLimit, stop));
   }
 
   ClientOptions options;
+  rpc::ChannelOptions connection;
   std::unique_ptr<v1::JobService::Stub> jobs;
   std::unique_ptr<v1::MethodService::Stub> methods;
   std::unique_ptr<v1::ClusterService::Stub> cluster;
@@ -195,33 +250,31 @@ Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Client::~Client() = default;
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
-  if (options.server.find(':') == std::string::npos) {
-    return base::InvalidArgument(
-        "SERVER_ADDRESS",
-        fmt::format("expected a server as host:port, found '{}'", options.server));
+  rpc::ChannelOptions connection;
+  connection.target = options.server;
+  connection.tls_ca_file = options.tls_ca_file;
+  connection.tls_cert_file = options.tls_cert_file;
+  connection.tls_key_file = options.tls_key_file;
+  connection.tls_flag_prefix = "--";
+  auto channel = rpc::MakeChannel(connection);
+  if (base::ReasonOf(channel.status()) == "INVALID_ADDRESS") {
+    return base::InvalidArgument("SERVER_ADDRESS",
+                                 "--server: " + base::MessageOf(channel.status()));
   }
-  if (options.tls_cert_file.empty() != options.tls_key_file.empty()) {
-    return base::InvalidArgument("TLS_PAIR_INCOMPLETE",
-                                 "a client certificate needs both --cert and --key");
-  }
-  rpc::ChannelOptions channel_options;
-  channel_options.target = options.server;
-  channel_options.tls_ca_file = options.tls_ca_file;
-  channel_options.tls_cert_file = options.tls_cert_file;
-  channel_options.tls_key_file = options.tls_key_file;
-  ESPALIER_ASSIGN_OR_RETURN(auto channel, rpc::MakeChannel(channel_options));
-  return std::unique_ptr<Client>(
-      new Client(std::make_unique<Impl>(std::move(options), std::move(channel))));
+  ESPALIER_RETURN_IF_ERROR(channel.status());
+  return std::unique_ptr<Client>(new Client(
+      std::make_unique<Impl>(std::move(options), std::move(connection), *std::move(channel))));
 }
 
-absl::StatusOr<v1::Job> Client::CreateJob(const v1::CreateJobRequest& request) {
+absl::StatusOr<v1::Job> Client::CreateJob(v1::CreateJobRequest request) {
+  if (request.request_id().empty()) request.set_request_id(FreshRequestId());
   return impl_->Call<v1::Job>(*impl_->jobs, &v1::JobService::Stub::CreateJob, request);
 }
 
-absl::StatusOr<v1::Job> Client::GetJob(const std::string& name) {
+absl::StatusOr<v1::Job> Client::GetJob(const std::string& name, const std::stop_token& stop) {
   v1::GetJobRequest request;
   request.set_name(name);
-  return impl_->Call<v1::Job>(*impl_->jobs, &v1::JobService::Stub::GetJob, request);
+  return impl_->Call<v1::Job>(*impl_->jobs, &v1::JobService::Stub::GetJob, request, stop);
 }
 
 absl::StatusOr<v1::Job> Client::CancelJob(const std::string& name) {

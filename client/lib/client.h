@@ -4,8 +4,10 @@
 // violations
 //            (ViolationsOf). Paths of violations have no "spec." in front, as in a job file.
 //            A server that cannot be reached, or is too busy, is Unavailable; the message says what
-//            to check.
-// Deadlines: every unary call ends within `timeout`; streams reconnect, see below.
+//            to check. Messages hold what the server said; escape them before you print them.
+// Deadlines: every unary call ends within `timeout`. Until then it is tried again while no
+//            connection comes about, unless the reason will stay: nobody listens, or TLS does not
+//            fit. Streams reconnect, see below.
 // Threading: thread-safe; one Client may serve several threads.
 #pragma once
 
@@ -40,19 +42,23 @@ struct ClientOptions {
 
 // Field violations that came with an error.
 std::vector<config::Violation> ViolationsOf(const absl::Status& status);
+// How many more there were than an answer has room for.
+int ViolationsLeftOut(const absl::Status& status);
 // The same error with these violations; for errors that are found before a request is sent.
 absl::Status WithViolations(const absl::Status& status,
-                            const std::vector<config::Violation>& violations);
+                            const std::vector<config::Violation>& violations, int left_out = 0);
 
 class Client {
  public:
-  // Makes no connection yet. Errors: InvalidArgument for unreadable TLS files or an address without
-  // port.
+  // Makes no connection yet. Errors: InvalidArgument SERVER_ADDRESS for what is no host:port, and
+  // TLS_… for files that cannot be used.
   static absl::StatusOr<std::unique_ptr<Client>> Create(ClientOptions options);
   ~Client();
 
-  absl::StatusOr<v1::Job> CreateJob(const v1::CreateJobRequest& request);
-  absl::StatusOr<v1::Job> GetJob(const std::string& name);
+  // A request without a request_id gets one, so that it may be sent again.
+  absl::StatusOr<v1::Job> CreateJob(v1::CreateJobRequest request);
+  // Cancelled when `stop` is requested.
+  absl::StatusOr<v1::Job> GetJob(const std::string& name, const std::stop_token& stop = {});
   absl::StatusOr<v1::Job> CancelJob(const std::string& name);
   // All pages, at most `limit` jobs.
   absl::StatusOr<v1::ListJobsResponse> ListJobs(size_t limit);

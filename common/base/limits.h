@@ -2,6 +2,7 @@
 // workers out at the handshake (v1::Welcome), so that clients have no constants of their own.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/time/time.h"
@@ -14,6 +15,14 @@ constexpr uint32_t kProtocolMax = 1;
 // A coordinator without --memory-budget takes this share of what the machine or its control group
 // has: the rest is for the file cache, for what libraries keep and for what no price knows.
 constexpr double kMemoryBudgetShare = 0.8;
+// What gRPC takes in one message, on all sides.
+constexpr size_t kMaxMessageBytes = 4 * 1024 * 1024;
+// An answer of the API ends its lists early, so that it stays below that with all its other fields.
+constexpr size_t kMaxAnswerBytes = kMaxMessageBytes - 512 * 1024;
+// A job's spec, encoded. Answers repeat it, with defaults filled in; job files have as much text.
+constexpr size_t kMaxSpecBytes = 1024 * 1024;
+// An error in the metadata of a call, of which receivers take 8 KiB with all other headers.
+constexpr size_t kMaxStatusBytes = 7 * 1024;
 
 struct Limits {
   // An upload moves about one chunk in each round trip.

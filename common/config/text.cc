@@ -1,5 +1,6 @@
 #include "common/config/text.h"
 
+#include "common/base/printable.h"
 #include "common/config/parameters.h"
 #include "fmt/format.h"
 
@@ -7,18 +8,7 @@ namespace espalier::config {
 
 std::string Shortened(std::string_view text) {
   constexpr size_t kMaxBytes = 60;
-  size_t end = text.size();
-  if (end > kMaxBytes) {
-    end = kMaxBytes;
-    // Never cut inside a character: continuation bytes are 10xxxxxx.
-    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  }
-  std::string shortened(text.substr(0, end));
-  for (char& c : shortened) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = '?';
-  }
-  if (end < text.size()) shortened += "…";
-  return shortened;
+  return base::PrintablePrefix(text, kMaxBytes);
 }
 
 std::string Quoted(std::string_view text) { return fmt::format("\"{}\"", Shortened(text)); }

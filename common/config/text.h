@@ -1,6 +1,6 @@
 // Words for error messages about configuration: quoting, lists, "did you mean".
 //
-// User text is shortened and control characters are replaced, so that a message stays one readable
+// User text is shortened and what is not printable is escaped, so that a message stays one readable
 // line.
 #pragma once
 
@@ -11,8 +11,8 @@
 
 namespace espalier::config {
 
-// At most 60 bytes of `text` (cut between UTF-8 characters, "…" appended); control characters
-// become '?'.
+// At most 60 bytes of `text` (cut between UTF-8 characters, "…" appended), as base::Printable()
+// writes them.
 std::string Shortened(std::string_view text);
 
 // Shortened() in double quotes.

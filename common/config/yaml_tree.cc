@@ -6,6 +6,7 @@
 #include <streambuf>
 #include <utility>
 
+#include "common/base/printable.h"
 #include "common/config/text.h"
 #include "fmt/format.h"
 #include "yaml-cpp/eventhandler.h"
@@ -146,28 +147,12 @@ class Builder : public YAML::EventHandler {
   int nodes_ = 0;
 };
 
-// Length of the UTF-8 character at the front of `text`, or 0 when the bytes are not UTF-8.
-size_t Utf8Length(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) return lead == 0 ? 0 : 1;
-  const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  if (lead < 0xC2 || lead > 0xF4 || text.size() < length) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) return 0;
-  }
-  const bool overlong = (lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xF0 && byte(1) < 0x90);
-  const bool surrogate = lead == 0xED && byte(1) >= 0xA0;
-  const bool beyond = lead == 0xF4 && byte(1) >= 0x90;
-  return overlong || surrogate || beyond ? 0 : length;
-}
-
 // 1-based line of the first byte that is not UTF-8 text, or 0.
 int FirstBinaryLine(std::string_view text) {
   int line = 1;
   while (!text.empty()) {
-    const size_t length = Utf8Length(text);
-    if (length == 0) return line;
+    const size_t length = base::Utf8Length(text);
+    if (length == 0 || text.front() == '\0') return line;
     if (text.front() == '\n') ++line;
     text.remove_prefix(length);
   }

@@ -7,6 +7,8 @@
 #include <cctype>
 #include <memory>
 
+#include "common/base/printable.h"
+
 namespace espalier::log {
 namespace {
 
@@ -40,26 +42,12 @@ spdlog::level::level_enum ToSpdlog(Level level) {
   return spdlog::level::err;
 }
 
+// A longer value is cut: whoever writes to the log for others cannot fill a disk with one line.
+constexpr size_t kMaxValueBytes = 2048;
+
 bool IsPlain(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) ||
          std::string_view("-_./:+%,").find(c) != std::string_view::npos;
-}
-
-void AppendQuoted(std::string_view value, std::string& line) {
-  line += '"';
-  for (const char c : value) {
-    if (c == '"' || c == '\\') {
-      line += '\\';
-      line += c;
-    } else if (c == '\n') {
-      line += "\\n";
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      line += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    } else {
-      line += c;
-    }
-  }
-  line += '"';
 }
 
 }  // namespace
@@ -71,10 +59,13 @@ std::string FormatLine(std::string_view event, std::initializer_list<Field> fiel
     line += field.key();
     line += '=';
     const std::string_view value = field.value();
-    if (!value.empty() && std::all_of(value.begin(), value.end(), IsPlain)) {
+    if (!value.empty() && value.size() <= kMaxValueBytes &&
+        std::all_of(value.begin(), value.end(), IsPlain)) {
       line += value;
     } else {
-      AppendQuoted(value, line);
+      line += '"';
+      line += base::PrintablePrefix(value, kMaxValueBytes, {.with_backslash = "\"\\"});
+      line += '"';
     }
   }
   return line;

@@ -2,8 +2,8 @@
 // loss=0.25`.
 //
 // Event names are lower_snake_case constants; whatever comes from outside goes into field values,
-// which are quoted and escaped (control characters, quotes, backslashes) when they need it.
-// Threading: thread-safe. Lines go to stderr.
+// which are quoted and escaped (as base::Printable does, quotes and backslashes, too) when they
+// need it, and cut after 2,048 bytes. Threading: thread-safe. Lines go to stderr.
 #pragma once
 
 #include <fmt/format.h>

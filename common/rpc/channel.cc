@@ -4,10 +4,10 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
-#include <fstream>
-#include <sstream>
-
+#include "absl/strings/str_replace.h"
 #include "common/base/status.h"
+#include "common/rpc/address.h"
+#include "common/rpc/tls.h"
 
 namespace espalier::rpc {
 namespace {
@@ -15,46 +15,57 @@ namespace {
 // Pings only while calls are open; a worker's session always is.
 constexpr int kKeepaliveTimeMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
-constexpr int kMinReconnectBackoffMs = 200;
+constexpr int kFirstReconnectBackoffMs = 200;
 constexpr int kMaxReconnectBackoffMs = 5'000;
+// By its name gRPC's least time between two attempts; it is also the most that an attempt may take.
+// Attempts that fail sooner are followed by the next one after the back-off alone.
+constexpr int kConnectTimeoutMs = 20'000;
 
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(
     const ChannelOptions& options) {
-  if (options.tls_ca_file.empty()) return grpc::InsecureChannelCredentials();
+  const std::string& prefix = options.tls_flag_prefix;
+  if (options.tls_cert_file.empty() != options.tls_key_file.empty()) {
+    return base::InvalidArgument("TLS_PAIR_INCOMPLETE", "expected both " + prefix + "cert and " +
+                                                            prefix + "key, found only one of them");
+  }
+  if (options.tls_ca_file.empty()) {
+    if (options.tls_cert_file.empty()) return grpc::InsecureChannelCredentials();
+    return base::InvalidArgument("TLS_PAIR_INCOMPLETE",
+                                 "expected " + prefix +
+                                     "ca, which turns TLS on, beside the client certificate, found "
+                                     "none");
+  }
   grpc::SslCredentialsOptions ssl;
-  ESPALIER_ASSIGN_OR_RETURN(ssl.pem_root_certs, ReadPem(options.tls_ca_file));
+  ESPALIER_ASSIGN_OR_RETURN(ssl.pem_root_certs, ReadAuthorities(options.tls_ca_file));
   if (!options.tls_cert_file.empty()) {
-    ESPALIER_ASSIGN_OR_RETURN(ssl.pem_cert_chain, ReadPem(options.tls_cert_file));
-    ESPALIER_ASSIGN_OR_RETURN(ssl.pem_private_key, ReadPem(options.tls_key_file));
+    ESPALIER_ASSIGN_OR_RETURN(KeyPair pair,
+                              ReadKeyPair(options.tls_cert_file, options.tls_key_file));
+    ssl.pem_cert_chain = std::move(pair.certificate);
+    ssl.pem_private_key = std::move(pair.key);
   }
   return grpc::SslCredentials(ssl);
 }
 
-}  // namespace
-
-absl::StatusOr<std::string> ReadPem(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (file) text << file.rdbuf();
-  if (!file || text.str().find("-----BEGIN ") == std::string::npos) {
-    return base::InvalidArgument("TLS_FILE_UNREADABLE",
-                                 "expected a readable PEM file at '" + path +
-                                     "', found none; check the path and its permissions");
-  }
-  return text.str();
+// With the scheme said, so that a host named like one ("dns", "unix") is a host.
+std::string TargetUri(const std::string& target) {
+  return "dns:///" + absl::StrReplaceAll(target, {{"%", "%25"}, {"[", "%5B"}, {"]", "%5D"}});
 }
 
+}  // namespace
+
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const ChannelOptions& options) {
+  ESPALIER_ASSIGN_OR_RETURN(const Address address, ParseAddress(options.target));
   ESPALIER_ASSIGN_OR_RETURN(auto credentials, MakeCredentials(options));
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kMinReconnectBackoffMs);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kMinReconnectBackoffMs);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectTimeoutMs);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectBackoffMs);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectBackoffMs);
+  if (IsLoopback(address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // A connection of its own per channel: workers in one process must not share flow control.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(options.target, credentials, arguments);
+  return grpc::CreateCustomChannel(TargetUri(options.target), credentials, arguments);
 }
 
 }  // namespace espalier::rpc

@@ -3,9 +3,11 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "common/base/status.h"
+#include "common/rpc/connection_check.h"
 
 namespace espalier::rpc {
 namespace {
@@ -22,10 +24,10 @@ absl::Status NotServing(const std::string& target, const std::string& found) {
 }  // namespace
 
 absl::Status CheckHealth(ChannelOptions options) {
-  const size_t colon = options.target.rfind(':');
-  if (options.target.substr(0, colon) == "0.0.0.0") {
-    options.target = "127.0.0.1" + options.target.substr(colon);
-  }
+  const size_t colon = std::min(options.target.rfind(':'), options.target.size());
+  const std::string host = options.target.substr(0, colon);
+  if (host == "0.0.0.0") options.target.replace(0, colon, "127.0.0.1");
+  if (host == "[::]") options.target.replace(0, colon, "[::1]");
   ESPALIER_ASSIGN_OR_RETURN(auto channel, MakeChannel(options));
   // The health proto is not packaged, and its one-field answer needs no generated code.
   grpc::GenericStub stub(channel);
@@ -43,7 +45,11 @@ absl::Status CheckHealth(ChannelOptions options) {
   void* tag = nullptr;
   bool ok = false;
   queue.Next(&tag, &ok);
-  if (!status.ok()) return NotServing(options.target, status.error_message());
+  if (!status.ok()) {
+    const absl::Status found = ExplainFailure(
+        options, absl::UnavailableError(status.error_message()), kExplainLimit, std::stop_token());
+    return NotServing(options.target, base::MessageOf(found));
+  }
   grpc::Slice slice;
   response.DumpToSingleSlice(&slice);
   const std::string bytes(reinterpret_cast<const char*>(slice.begin()), slice.size());

@@ -8,8 +8,8 @@
 
 namespace espalier::rpc {
 
-// OK when the server answers SERVING within 3 s. A wildcard host (0.0.0.0) is asked on loopback.
-// Errors: Unavailable NOT_SERVING.
+// OK when the server answers SERVING within 3 s. A wildcard host (0.0.0.0, [::]) is asked on
+// loopback. Errors: Unavailable NOT_SERVING; those of MakeChannel().
 absl::Status CheckHealth(ChannelOptions options);
 
 }  // namespace espalier::rpc

@@ -5,11 +5,9 @@
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
 
 #include "common/base/status.h"
-#include "common/rpc/channel.h"
+#include "common/rpc/tls.h"
 
 namespace espalier::rpc {
 namespace {
@@ -38,21 +36,6 @@ absl::Status TlsError(const std::string& found) {
                                    found);
 }
 
-template <typename T, auto Free>
-using OpenSsl = std::unique_ptr<T, decltype([](T* object) { Free(object); })>;
-
-// Whether the key belongs to the certificate; gRPC itself would only fail to listen.
-bool IsKeyPair(const std::string& cert_pem, const std::string& key_pem) {
-  const OpenSsl<BIO, BIO_free_all> cert_bio(
-      BIO_new_mem_buf(cert_pem.data(), static_cast<int>(cert_pem.size())));
-  const OpenSsl<BIO, BIO_free_all> key_bio(
-      BIO_new_mem_buf(key_pem.data(), static_cast<int>(key_pem.size())));
-  const OpenSsl<X509, X509_free> cert(PEM_read_bio_X509(cert_bio.get(), nullptr, nullptr, nullptr));
-  const OpenSsl<EVP_PKEY, EVP_PKEY_free> key(
-      PEM_read_bio_PrivateKey(key_bio.get(), nullptr, nullptr, nullptr));
-  return cert != nullptr && key != nullptr && X509_check_private_key(cert.get(), key.get()) == 1;
-}
-
 absl::Status CheckAddress(const std::string& listen) {
   const size_t colon = listen.rfind(':');
   const std::string port = colon == std::string::npos ? "" : listen.substr(colon + 1);
@@ -77,17 +60,11 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(
       options.tls_client_ca_file.empty()
           ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
           : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  grpc::SslServerCredentialsOptions::PemKeyCertPair pair;
-  auto cert = ReadPem(options.tls_cert_file);
-  if (!cert.ok()) return base::Annotate(cert.status(), "--tls-cert");
-  auto key = ReadPem(options.tls_key_file);
-  if (!key.ok()) return base::Annotate(key.status(), "--tls-key");
-  if (!IsKeyPair(*cert, *key)) return TlsError("a key that does not belong to the certificate");
-  pair.cert_chain = *std::move(cert);
-  pair.private_key = *std::move(key);
-  ssl.pem_key_cert_pairs.push_back(pair);
+  auto pair = ReadKeyPair(options.tls_cert_file, options.tls_key_file);
+  if (!pair.ok()) return base::Annotate(pair.status(), "--tls-cert and --tls-key");
+  ssl.pem_key_cert_pairs.push_back({std::move(pair->key), std::move(pair->certificate)});
   if (!options.tls_client_ca_file.empty()) {
-    auto authority = ReadPem(options.tls_client_ca_file);
+    auto authority = ReadAuthorities(options.tls_client_ca_file);
     if (!authority.ok()) return base::Annotate(authority.status(), "--tls-client-ca");
     ssl.pem_root_certs = *std::move(authority);
   }

@@ -2,7 +2,7 @@
 // port.
 //
 // Limits:   receive limit stays at gRPC's 4 MiB; larger things are chunked.
-// Errors:   InvalidArgument TLS_FILE_UNREADABLE, TLS_CONFIG_INVALID, INVALID_ADDRESS; Unavailable
+// Errors:   InvalidArgument TLS_CONFIG_INVALID, INVALID_ADDRESS and those of tls.h; Unavailable
 // PORT_IN_USE.
 #pragma once
 

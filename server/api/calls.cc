@@ -71,4 +71,17 @@ absl::StatusOr<Page> MakePage(int page_size, const std::string& page_token, size
   return page;
 }
 
+v1::Job Fitting(v1::Job job) {
+  const auto& history = job.history();
+  constexpr size_t kFramingBytes = 8;
+  size_t bytes = job.ByteSizeLong() + kFramingBytes;
+  int left_out = 0;
+  while (bytes > base::kMaxAnswerBytes && left_out + 1 < history.size()) {
+    bytes -= history[left_out++].ByteSizeLong();
+  }
+  job.mutable_history()->DeleteSubrange(0, left_out);
+  if (job.history_size() > 0) job.set_history_left_out(job.history(0).round() - 1);
+  return job;
+}
+
 }  // namespace espalier::server::api

@@ -7,8 +7,11 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
+#include "common/base/limits.h"
+#include "espalier/v1/job.pb.h"
 #include "server/api/context.h"
 
 namespace espalier::server::api {
@@ -33,5 +36,29 @@ struct Page {
   std::string next_page_token;
 };
 absl::StatusOr<Page> MakePage(int page_size, const std::string& page_token, size_t total);
+
+// Fills a list of an answer with what `item(i)` gives for the page's range. The page ends early,
+// after at least one item, where the answer would be larger than base::kMaxAnswerBytes: its token
+// then leads on from there.
+template <typename Response, typename List, typename Item>
+void FillPage(const Page& page, const Item& item, List* list, Response* response) {
+  size_t bytes = 0;
+  response->set_next_page_token(page.next_page_token);
+  for (size_t i = page.first; i < page.last; ++i) {
+    auto next = item(i);
+    // A tag and a length stand before each item.
+    constexpr size_t kFramingBytes = 8;
+    bytes += next.ByteSizeLong() + kFramingBytes;
+    if (bytes > base::kMaxAnswerBytes && i > page.first) {
+      response->set_next_page_token(std::to_string(i));
+      return;
+    }
+    *list->Add() = std::move(next);
+  }
+}
+
+// A job as it may be answered: its oldest rounds are left out, and counted, where it would be
+// larger than base::kMaxAnswerBytes. The newest round stays.
+v1::Job Fitting(v1::Job job);
 
 }  // namespace espalier::server::api

@@ -70,9 +70,9 @@ grpc::ServerUnaryReactor* CheckpointService::ListCheckpoints(
         const auto all = context_.checkpoints.List(job);
         ESPALIER_ASSIGN_OR_RETURN(
             const Page page, MakePage(request->page_size(), request->page_token(), all.size()));
-        for (size_t i = page.first; i < page.last; ++i)
-          *response->add_checkpoints() = ToProto(all[i]);
-        response->set_next_page_token(page.next_page_token);
+        FillPage(
+            page, [&](size_t i) { return ToProto(all[i]); }, response->mutable_checkpoints(),
+            response);
         return absl::OkStatus();
       });
 }

@@ -40,8 +40,8 @@ grpc::ServerUnaryReactor* ClusterService::ListWorkers(grpc::CallbackServerContex
     const auto workers = context_.fleet.List();
     ESPALIER_ASSIGN_OR_RETURN(
         const Page page, MakePage(request->page_size(), request->page_token(), workers.size()));
-    for (size_t i = page.first; i < page.last; ++i) *response->add_workers() = workers[i];
-    response->set_next_page_token(page.next_page_token);
+    FillPage(
+        page, [&](size_t i) { return workers[i]; }, response->mutable_workers(), response);
     return absl::OkStatus();
   });
 }

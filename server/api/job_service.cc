@@ -21,6 +21,30 @@ absl::Status WithFields(const absl::Status& status,
   return rpc::WithViolations(status, fields);
 }
 
+// Answers repeat a job's spec.
+absl::Status CheckSize(const v1::JobSpec& spec) {
+  const size_t bytes = spec.ByteSizeLong();
+  if (bytes <= base::kMaxSpecBytes) return absl::OkStatus();
+  return base::InvalidArgument("SPEC_TOO_LARGE", "expected a job of at most " +
+                                                     std::to_string(base::kMaxSpecBytes) +
+                                                     " bytes, found " + std::to_string(bytes) +
+                                                     "; describe the model with fewer layers");
+}
+
+absl::Status CheckSequence(const std::string& job, int64_t after, const events::EventLog& log) {
+  if (after < 0) {
+    return base::InvalidArgument("INVALID_SEQUENCE",
+                                 "expected after_sequence ≥ 0, found " + std::to_string(after));
+  }
+  const int64_t last = log.last_sequence();
+  if (after <= last) return absl::OkStatus();
+  return base::MakeError(absl::StatusCode::kOutOfRange, "INVALID_SEQUENCE",
+                         "expected after_sequence of at most " + std::to_string(last) +
+                             ", the newest event of '" + job + "', found " + std::to_string(after) +
+                             "; the number is of another job or of an earlier life of the "
+                             "coordinator: begin with 0");
+}
+
 // One watcher of one job. Lives until gRPC is done with it.
 class JobWatch : public WriteStream<v1::WatchJobResponse> {
  public:
@@ -69,10 +93,11 @@ grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* cal
                                                 const v1::CreateJobRequest* request,
                                                 v1::Job* response) {
   return AnswerOnCore(context_, call, "CreateJob", [this, request, response]() -> absl::Status {
+    ESPALIER_RETURN_IF_ERROR(CheckSize(request->spec()));
     std::vector<config::Violation> violations;
     auto job = context_.jobs.Create(*request, violations);
     if (!job.ok()) return WithFields(job.status(), violations);
-    *response = *std::move(job);
+    *response = Fitting(*std::move(job));
     return absl::OkStatus();
   });
 }
@@ -80,7 +105,8 @@ grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* cal
 grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* call,
                                              const v1::GetJobRequest* request, v1::Job* response) {
   return AnswerOnCore(context_, call, "GetJob", [this, request, response]() -> absl::Status {
-    ESPALIER_ASSIGN_OR_RETURN(*response, context_.jobs.Get(request->name()));
+    ESPALIER_ASSIGN_OR_RETURN(v1::Job job, context_.jobs.Get(request->name()));
+    *response = Fitting(std::move(job));
     return absl::OkStatus();
   });
 }
@@ -92,8 +118,8 @@ grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* call
     const auto jobs = context_.jobs.List();
     ESPALIER_ASSIGN_OR_RETURN(const Page page,
                               MakePage(request->page_size(), request->page_token(), jobs.size()));
-    for (size_t i = page.first; i < page.last; ++i) *response->add_jobs() = jobs[i];
-    response->set_next_page_token(page.next_page_token);
+    FillPage(
+        page, [&](size_t i) { return jobs[i]; }, response->mutable_jobs(), response);
     return absl::OkStatus();
   });
 }
@@ -102,7 +128,8 @@ grpc::ServerUnaryReactor* JobService::CancelJob(grpc::CallbackServerContext* cal
                                                 const v1::CancelJobRequest* request,
                                                 v1::Job* response) {
   return AnswerOnCore(context_, call, "CancelJob", [this, request, response]() -> absl::Status {
-    ESPALIER_ASSIGN_OR_RETURN(*response, context_.jobs.Cancel(request->name()));
+    ESPALIER_ASSIGN_OR_RETURN(v1::Job job, context_.jobs.Cancel(request->name()));
+    *response = Fitting(std::move(job));
     return absl::OkStatus();
   });
 }
@@ -116,9 +143,11 @@ grpc::ServerWriteReactor<v1::WatchJobResponse>* JobService::WatchJob(
   context_.core.Post(
       [this, request, &promise] { promise.set_value(context_.jobs.Events(request->name())); });
   auto log = found.get();
-  if (!log.ok()) {
-    CountCall(context_.metrics, "WatchJob", log.status());
-    return new FailedWatch(log.status());
+  const absl::Status usable =
+      log.ok() ? CheckSequence(request->name(), request->after_sequence(), **log) : log.status();
+  if (!usable.ok()) {
+    CountCall(context_.metrics, "WatchJob", usable);
+    return new FailedWatch(usable);
   }
   auto* watch = new JobWatch(context_, *std::move(log), request->after_sequence());
   watch->Pump();

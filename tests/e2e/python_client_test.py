@@ -96,6 +96,49 @@ class PythonClientTest(unittest.TestCase):
         done = jobs.GetJob(job.GetJobRequest(name=created.name), timeout=DEADLINE_S)
         self.assertEqual(job.Job.STATE_SUCCEEDED, done.state)
 
+    def test_watch_from_an_event_that_cannot_be(self):
+        job, jobs = self.api["job"], self.stub("job", "JobServiceStub")
+        created = jobs.CreateJob(job.CreateJobRequest(spec=self.spec(1)), timeout=DEADLINE_S)
+        events = list(jobs.WatchJob(job.WatchJobRequest(name=created.name), timeout=DEADLINE_S))
+
+        def watch(after):
+            request = job.WatchJobRequest(name=created.name, after_sequence=after)
+            return list(jobs.WatchJob(request, timeout=DEADLINE_S))
+
+        self.assertEqual([], watch(len(events)))
+        for after, code in (
+            (-1, grpc.StatusCode.INVALID_ARGUMENT),
+            (len(events) + 1, grpc.StatusCode.OUT_OF_RANGE),
+            (2**62, grpc.StatusCode.OUT_OF_RANGE),
+        ):
+            with self.assertRaises(grpc.RpcError) as caught:
+                watch(after)
+            self.assertEqual(code, caught.exception.code())
+            self.assertIn(str(after), caught.exception.details())
+            self.assertEqual("INVALID_SEQUENCE", self.detail(caught.exception).reason)
+        refused = self.cluster.cli("job", "watch", created.name, "--after", 999, "-o", "json")
+        self.assertEqual((2, "INVALID_SEQUENCE"), (refused.code, refused.error["reason"]))
+
+    def test_more_mistakes_than_an_answer_holds(self):
+        job, jobs = self.api["job"], self.stub("job", "JobServiceStub")
+        spec = self.spec()
+        for _ in range(1000):
+            spec.model.layers.add().linear.units = -1
+        with self.assertRaises(grpc.RpcError) as caught:
+            jobs.CreateJob(job.CreateJobRequest(spec=spec), timeout=DEADLINE_S)
+        self.assertEqual(grpc.StatusCode.INVALID_ARGUMENT, caught.exception.code())
+        detail = self.detail(caught.exception)
+        self.assertEqual("INVALID_JOB", detail.reason)
+        self.assertGreater(len(detail.field_violations), 0)
+
+    def test_spec_that_answers_could_not_repeat(self):
+        job, jobs = self.api["job"], self.stub("job", "JobServiceStub")
+        spec = self.spec()
+        spec.display_name = "x" * 2_000_000
+        with self.assertRaises(grpc.RpcError) as caught:
+            jobs.CreateJob(job.CreateJobRequest(spec=spec), timeout=DEADLINE_S)
+        self.assertEqual("SPEC_TOO_LARGE", self.detail(caught.exception).reason)
+
     def test_download(self):
         job, jobs = self.api["job"], self.stub("job", "JobServiceStub")
         checkpoint, checkpoints = self.api["checkpoint"], self.stub(

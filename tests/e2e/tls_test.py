@@ -1,14 +1,21 @@
 """TLS in both directions: who has the right certificates works, who has not gets a clear answer."""
 
+import contextlib
 import pathlib
+import signal
+import socket
+import ssl
 import subprocess
 import tempfile
+import threading
+import time
 import unittest
 
 import cluster
+import terminal
 from cluster import digits_job, espalier, eventually
 
-DENIED, UNAVAILABLE = 4, 6
+USAGE, UNAVAILABLE, CONFIG = 2, 6, 78
 
 
 def openssl(folder, *arguments):
@@ -74,6 +81,52 @@ def make_certificate(folder, authority, name, names, days="2"):
     )
 
 
+def make_dated_certificate(folder, name, begin, end):
+    """Like make_certificate(), by "ca" and for this machine, from one time to another."""
+    make_certificate(folder, "ca", name, "DNS:localhost,IP:127.0.0.1")
+    (folder / "index").write_text("")
+    (folder / "ca.cnf").write_text(
+        "[ca]\ndefault_ca=own\n[own]\ndatabase=index\nnew_certs_dir=.\nrand_serial=yes\n"
+        "default_md=sha256\npolicy=any\n[any]\ncommonName=supplied\n"
+    )
+    openssl(
+        folder,
+        *("ca", "-batch", "-notext", "-config", "ca.cnf", "-cert", "ca.crt", "-keyfile", "ca.key"),
+        *("-in", f"{name}.csr", "-extfile", f"{name}.ext", "-startdate", begin, "-enddate", end),
+        *("-out", f"{name}.crt"),
+    )
+
+
+class TlsServer(contextlib.ExitStack):
+    """A server that does handshakes with a certificate, whatever its dates; gives its address."""
+
+    def __init__(self, folder, name):
+        super().__init__()
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
+        self._context.set_alpn_protocols(["h2"])
+        self._socket = self.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self.callback(self._thread.join)
+        self.callback(self._socket.shutdown, socket.SHUT_RDWR)
+
+    def __enter__(self):
+        super().__enter__()
+        self._thread.start()
+        return "%s:%d" % self._socket.getsockname()
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            connection.settimeout(5)
+            with contextlib.suppress(OSError), connection:
+                with self._context.wrap_socket(connection, server_side=True) as secure:
+                    secure.recv(1)
+
+
 class TlsTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -84,6 +137,17 @@ class TlsTest(unittest.TestCase):
         make_certificate(cls.folder, "ca", "elsewhere", "DNS:elsewhere.invalid")
         make_certificate(cls.folder, "ca", "client", "DNS:worker-1")
         make_certificate(cls.folder, "other-ca", "stranger", "DNS:worker-1")
+        make_dated_certificate(cls.folder, "expired", "20200101000000Z", "20200201000000Z")
+        make_dated_certificate(cls.folder, "future", "20900101000000Z", "20910101000000Z")
+        openssl(
+            cls.folder,
+            *("pkey", "-in", "client.key", "-aes256", "-passout", "pass:secret"),
+            *("-out", "encrypted.key"),
+        )
+        openssl(
+            cls.folder, "x509", "-in", "client.crt", "-outform", "der", "-out", "client.der"
+        )
+        (cls.folder / "empty").touch()
         cls.cluster = cls.enterClassContext(
             cluster.Cluster(coordinator=cls.server("server"), worker=cls.worker())
         )
@@ -149,34 +213,163 @@ class TlsTest(unittest.TestCase):
         )
         self.assertEqual(1, int(result.ok().json["workers_active"]))
 
-    def refused(self, *arguments):
-        result = self.cluster.cli(*arguments, "cluster", "status", "-o", "json", "--timeout", "5s")
-        self.assertIn(result.code, (DENIED, UNAVAILABLE), result.err)
+    def refused(self, reason, *arguments, server=None):
+        """The message of a command that gets no connection, at once although it has 20 s."""
+        begin = time.monotonic()
+        result = espalier(
+            *arguments,
+            "cluster",
+            "status",
+            "-o",
+            "json",
+            "--timeout",
+            "20s",
+            server=server or self.cluster.address,
+        )
+        self.assertEqual(UNAVAILABLE, result.code, result.err)
+        self.assertEqual(reason, result.error["reason"], result.error)
+        self.assertLess(time.monotonic() - begin, 10)
         return result.error["message"]
 
     def test_client_without_certificate(self):
-        self.assertIn("--cert", self.refused(*self.client(name=None)))
+        message = self.refused("TLS_CLIENT_REFUSED", *self.client(name=None))
+        self.assertIn("--cert and --key", message)
+        self.assertIn("CN = ca", message)
 
     def test_client_of_another_authority(self):
-        self.assertIn("--cert", self.refused(*self.client(name="stranger")))
+        message = self.refused("TLS_CLIENT_REFUSED", *self.client(name="stranger"))
+        self.assertIn(self.path("stranger.crt"), message)
+        self.assertIn("CN = ca", message)
+        self.assertIn("--cert", message)
 
     def test_server_of_another_authority(self):
-        self.assertIn("--ca", self.refused(*self.client(ca="other-ca")))
+        message = self.refused("TLS_SERVER_REFUSED", *self.client(ca="other-ca"))
+        self.assertIn("--ca '" + self.path("other-ca.crt"), message)
+        self.assertIn("signed by CN = ca", message)
 
     def test_client_without_tls(self):
-        self.assertIn("--ca", self.refused())
+        self.assertIn("--ca", self.refused("TLS_EXPECTED"))
 
     def test_client_with_tls_at_a_server_without(self):
         with cluster.Cluster() as plain:
-            result = plain.cli(*self.client(), "cluster", "status", "-o", "json", "--timeout", "5s")
-        self.assertIn(result.code, (DENIED, UNAVAILABLE), result.err)
-        self.assertIn("--ca", result.error["message"])
+            message = self.refused("TLS_NOT_SPOKEN", *self.client(), server=plain.address)
+        self.assertIn("--ca", message)
 
     def test_certificate_for_another_host(self):
         with cluster.Cluster(coordinator=self.server("elsewhere")) as own:
-            result = own.cli(*self.client(), "cluster", "status", "-o", "json", "--timeout", "5s")
-        self.assertIn(result.code, (DENIED, UNAVAILABLE), result.err)
-        self.assertIn("--ca", result.error["message"])
+            message = self.refused("TLS_SERVER_REFUSED", *self.client(), server=own.address)
+        self.assertIn("is for elsewhere.invalid, not for 127.0.0.1", message)
+        self.assertIn("--ca", message)
+
+    def test_server_certificates_of_another_time(self):
+        for name, words in (
+            ("expired", "expired on 2020-02-01 00:00:00 UTC"),
+            ("future", "not valid before 2090-01-01 00:00:00 UTC"),
+        ):
+            with self.subTest(name), TlsServer(self.folder, name) as address:
+                message = self.refused("TLS_SERVER_REFUSED", *self.client(), server=address)
+                self.assertIn(words, message)
+                self.assertNotIn("signed by", message)
+
+    def test_worker_says_the_same_at_each_attempt(self):
+        with TlsServer(self.folder, "expired") as address:
+            worker = self.start_worker(*self.worker(), coordinator=address)
+            eventually(
+                "the worker names the date", lambda: "expired on 2020-02-01" in worker.errors()
+            )
+        worker = self.start_worker()
+        eventually("the worker names its flag", lambda: "--tls-ca" in worker.errors())
+        worker.send(signal.SIGTERM)
+        self.assertEqual(0, worker.wait(10))
+
+    def start_worker(self, *arguments, coordinator=None):
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        return self.enterContext(
+            cluster.Process(
+                "espalier-worker",
+                [
+                    "--coordinator",
+                    coordinator or self.cluster.address,
+                    "--data-root",
+                    cluster.DATA,
+                    *arguments,
+                ],
+                pathlib.Path(folder) / "log",
+            )
+        )
+
+    def start_coordinator(self, *arguments):
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        return self.enterContext(
+            cluster.Process(
+                "espalier-coordinator",
+                [
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--metrics-listen",
+                    "127.0.0.1:0",
+                    "--data-dir",
+                    folder,
+                    *arguments,
+                ],
+                pathlib.Path(folder) / "log",
+            )
+        )
+
+    # certificate, key, reason, words of the message
+    UNUSABLE = [
+        ("client.crt", "encrypted.key", "TLS_KEY_ENCRYPTED", ["encrypted.key", "openssl pkey"]),
+        ("client.crt", "server.key", "TLS_KEY_MISMATCH", ["client.crt", "server.key"]),
+        ("client.crt", "client.crt", "TLS_FILE_UNREADABLE", ["found a certificate"]),
+        ("client.key", "client.key", "TLS_FILE_UNREADABLE", ["found a private key"]),
+        ("client.der", "client.key", "TLS_FILE_UNREADABLE", ["client.der", "DER"]),
+        ("empty", "client.key", "TLS_FILE_UNREADABLE", ["empty"]),
+        ("missing", "client.key", "TLS_FILE_UNREADABLE", ["missing", "No such file"]),
+        ("expired.crt", "expired.key", "TLS_CERT_OUT_OF_DATE", ["expired.crt", "2020-02-01"]),
+        ("future.crt", "future.key", "TLS_CERT_OUT_OF_DATE", ["future.crt", "2090-01-01"]),
+    ]
+
+    def test_files_that_cannot_be_used_end_every_program_by_name(self):
+        for certificate, key, reason, words in self.UNUSABLE:
+            with self.subTest(certificate=certificate, key=key):
+                pair = (self.path(certificate), self.path(key))
+                result = espalier(
+                    "--ca",
+                    self.path("ca.crt"),
+                    "--cert",
+                    pair[0],
+                    "--key",
+                    pair[1],
+                    "cluster",
+                    "status",
+                    "-o",
+                    "json",
+                )
+                self.assertEqual((USAGE, reason), (result.code, result.error["reason"]))
+                worker = self.start_worker(
+                    "--tls-ca", self.path("ca.crt"), "--tls-cert", pair[0], "--tls-key", pair[1]
+                )
+                coordinator = self.start_coordinator("--tls-cert", pair[0], "--tls-key", pair[1])
+                self.assertEqual(CONFIG, worker.wait(10), worker.errors())
+                self.assertEqual(CONFIG, coordinator.wait(10), coordinator.errors())
+                for text in (result.error["message"], worker.errors(), coordinator.errors()):
+                    for word in words:
+                        self.assertIn(word, text)
+
+    def test_encrypted_key_asks_no_terminal_for_its_passphrase(self):
+        with terminal.Terminal(
+            "--ca",
+            self.path("ca.crt"),
+            "--cert",
+            self.path("client.crt"),
+            "--key",
+            self.path("encrypted.key"),
+            "cluster",
+            "status",
+            columns=400,
+        ) as person:
+            self.assertEqual(USAGE, person.read_to_end(10))
+            self.assertIn("found an encrypted one", person.screen)
 
     def test_files_that_are_not_there(self):
         missing = self.cluster.cli("--ca", "/nonexistent.crt", "cluster", "status", "-o", "json")
@@ -216,6 +409,7 @@ class TlsTest(unittest.TestCase):
             )
         )
         eventually("the worker is refused", lambda: "coordinator_unreachable" in stranger.errors())
+        self.assertIn(self.path("stranger.crt"), stranger.errors())
         workers = self.cluster.cli(*self.client(), "worker", "list").ok().out
         self.assertNotIn("stranger", workers)
         self.assertIn("w1", workers)

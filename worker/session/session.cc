@@ -97,7 +97,7 @@ absl::Status Session::Run() {
   absl::Time exists_since = absl::InfiniteFuture();
   for (;;) {
     registered_ = false;
-    const absl::Status status = RunOnce();
+    const absl::Status status = options_.explain(RunOnce());
     metrics_.Set(Metric::kWorkerConnected, 0);
     {
       const std::lock_guard lock(mutex_);
@@ -175,6 +175,9 @@ absl::Status Session::RunOnce() {
   const absl::Status status = rpc::FromGrpc(stream->Finish());
   const std::lock_guard lock(mutex_);
   context_ = nullptr;
+  if (status.code() == absl::StatusCode::kCancelled && !registered_) {
+    return absl::UnavailableError("the coordinator did not answer within 10 s");
+  }
   return status.ok() ? absl::UnavailableError("the coordinator ended the session") : status;
 }
 

@@ -13,6 +13,7 @@
 #include <grpcpp/channel.h>
 
 #include <condition_variable>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -41,6 +42,10 @@ struct SessionOptions {
   int64_t max_dataset_bytes = std::numeric_limits<int64_t>::max();
   tasks::MemoryLimit memory_limit;  // what there is
   std::vector<v1::DatasetInfo> datasets;
+  // Makes of an error of the connection one that says what is behind it.
+  std::function<absl::Status(const absl::Status&)> explain = [](const absl::Status& status) {
+    return status;
+  };
 };
 
 class Session {

@@ -5,6 +5,7 @@
 #include "client/cli/format.h"
 #include "client/lib/language_export.h"
 #include "common/base/flags.h"
+#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -77,7 +78,7 @@ absl::StatusOr<int> Get(Context& context, const std::string& name, const std::st
   ESPALIER_RETURN_IF_ERROR(status);
   if (hugging_face) ESPALIER_RETURN_IF_ERROR(client::ExportHuggingFace(path, target));
   if (context.PrintAsData(checkpoint)) return kExitDone;
-  context.out << target << "\n";
+  context.out << base::Printable(target) << "\n";
   context.err << fmt::format("{}, SHA-256 verified\n", HumanBytes(checkpoint.size_bytes()));
   return kExitDone;
 }

@@ -2,7 +2,6 @@
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
 #include "common/base/status.h"
-#include "fmt/format.h"
 
 namespace espalier::cli {
 namespace {
@@ -18,7 +17,9 @@ absl::StatusOr<int> Cancel(Context& context, const std::string& name) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
   ESPALIER_ASSIGN_OR_RETURN(const v1::Job job, client->CancelJob(ResourceName("jobs", name)));
   if (context.PrintAsData(job)) return kExitDone;
-  context.out << fmt::format("{}\t{}\n", job.name(), StateWord(job.state()));
+  Table table({{"NAME"}, {"STATE"}});
+  table.Add({job.name(), StateWord(job.state())});
+  table.Print(context.out, context.out_terminal);
   return kExitDone;
 }
 

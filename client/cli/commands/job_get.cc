@@ -129,6 +129,11 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   totals.bytes = job.prelude_bytes_sent() + job.prelude_bytes_received();
   if (totals.bytes > 0) fields.emplace_back("bytes before round 1", HumanBytes(totals.bytes));
   for (const v1::RoundSummary& round : job.history()) totals.Add(round);
+  if (job.history_left_out() > 0) {
+    fields.emplace_back("rounds not shown", fmt::format("the first {}; `espalier job watch {}` "
+                                                        "has them",
+                                                        job.history_left_out(), job.name()));
+  }
   if (totals.rounds > 0) fields.emplace_back("bytes saved", Percent(totals.saved()));
   const bool trained =
       job.history_size() > 0 && job.history(job.history_size() - 1).dense_train_flops() > 0;

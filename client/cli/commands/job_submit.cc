@@ -5,13 +5,13 @@
 #include <iostream>
 #include <iterator>
 #include <optional>
-#include <random>
 
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
 #include "client/cli/job_text.h"
 #include "client/cli/watch.h"
+#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
 #include "fmt/format.h"
@@ -61,18 +61,6 @@ absl::StatusOr<std::string> ReadJobText(const std::string& path) {
   return read(file);
 }
 
-// A request id makes the one retry below safe: a second call returns the first call's job.
-std::string FreshRequestId() {
-  std::random_device device;
-  return fmt::format("{:08x}{:08x}{:08x}{:08x}", device(), device(), device(), device());
-}
-
-absl::StatusOr<v1::Job> Create(client::Client& client, const v1::CreateJobRequest& request) {
-  auto job = client.CreateJob(request);
-  if (job.status().code() == absl::StatusCode::kUnavailable) job = client.CreateJob(request);
-  return job;
-}
-
 int ReportDryRun(const Context& context, const v1::Job& job) {
   if (context.PrintAsData(job)) return kExitDone;
   context.out << "valid\n";
@@ -84,24 +72,23 @@ int ReportDryRun(const Context& context, const v1::Job& job) {
 
 int ReportSubmitted(const Context& context, const v1::Job& job) {
   if (context.PrintAsData(job)) return kExitDone;
-  context.out << job.name() << "\n" << std::flush;
+  const std::string name = base::Printable(job.name());
+  context.out << name << "\n" << std::flush;
   context.err << fmt::format(
       "Submitted.\n  Watch it:    espalier job watch {0}\n  Its state:   espalier job get {0}\n  "
       "Cancel it:   espalier job cancel {0}\n",
-      job.name());
+      name);
   return kExitDone;
 }
 
 // A file with mistakes is shown to the server as well, so that all of them are told at once.
 // Without a server the file's own mistakes have to do.
-std::vector<config::Violation> WithServerViolations(const Context& context,
-                                                    v1::CreateJobRequest request,
-                                                    const std::string& text,
-                                                    const SubmitOptions& options,
-                                                    std::vector<config::Violation> violations) {
+absl::Status WithServerViolations(const Context& context, v1::CreateJobRequest request,
+                                  const std::string& text, const SubmitOptions& options,
+                                  std::vector<config::Violation> violations) {
   request.set_validate_only(true);
   auto client = context.Connect();
-  if (!client.ok()) return violations;
+  if (!client.ok()) return JobFileError(options.file, violations);
   const absl::Status answer = (*client)->CreateJob(request).status();
   const absl::Status located = WithLines(answer, text, options.file, options.overrides);
   for (config::Violation& found : client::ViolationsOf(located)) {
@@ -109,7 +96,7 @@ std::vector<config::Violation> WithServerViolations(const Context& context,
                                    [&](const auto& one) { return one.field == found.field; });
     if (!known) violations.push_back(std::move(found));
   }
-  return violations;
+  return JobFileError(options.file, violations, client::ViolationsLeftOut(answer));
 }
 
 absl::StatusOr<int> Submit(Context& context, const SubmitOptions& options) {
@@ -118,19 +105,18 @@ absl::StatusOr<int> Submit(Context& context, const SubmitOptions& options) {
   JobText job_text = ParseJob(text, options.overrides);
   *request.mutable_spec() = std::move(job_text.spec);
   if (!job_text.violations.empty()) {
-    return JobFileError(options.file, WithServerViolations(context, request, text, options,
-                                                           std::move(job_text.violations)));
+    return WithServerViolations(context, request, text, options, std::move(job_text.violations));
   }
   request.set_job_id(options.id);
-  request.set_request_id(options.request_id.empty() ? FreshRequestId() : options.request_id);
+  request.set_request_id(options.request_id);
   request.set_validate_only(options.dry_run);
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
-  auto created = Create(*client, request);
+  auto created = client->CreateJob(request);
   if (!created.ok()) return WithLines(created.status(), text, options.file, options.overrides);
   if (options.dry_run) return ReportDryRun(context, *created);
   if (!options.wait && !options.watch) return ReportSubmitted(context, *created);
 
-  context.err << "Submitted " << created->name() << "\n";
+  context.err << "Submitted " << base::Printable(created->name()) << "\n";
   WatchOptions watch;
   watch.show_progress = options.watch || context.err_terminal.is_tty;
   ESPALIER_ASSIGN_OR_RETURN(const v1::Job job, FollowJob(context, *client, *created, watch));

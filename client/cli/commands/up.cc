@@ -2,6 +2,7 @@
 #include <thread>
 
 #include "client/cli/commands/commands.h"
+#include "client/cli/error_text.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/local_cluster.h"
 #include "common/base/flags.h"
@@ -52,7 +53,7 @@ absl::StatusOr<int> Up(Context& context, UpOptions options) {
     if (const auto ended = cluster->Check()) {
       // A worker may be killed on purpose; without its coordinator the cluster is nothing.
       if (base::MessageOf(*ended).starts_with("coordinator")) return *ended;
-      context.err << base::MessageOf(*ended) << "\n" << std::flush;
+      context.err << ErrorText(*ended, Format::kTable, context.err_terminal) << std::flush;
     }
   }
   context.err << "stopping\n" << std::flush;

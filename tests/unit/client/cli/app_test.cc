@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <sstream>
 
+#include "client/cli/error_text.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
 #include "client/cli/local_cluster.h"
@@ -214,6 +215,46 @@ TEST(ErrorTextTest, ViolationsAreListed) {
   ]
 }
 )");
+}
+
+TEST(ErrorTextTest, ViolationsThatDidNotFitAreCounted) {
+  const absl::Status status =
+      client::WithViolations(base::InvalidArgument("X", "y"), {{"a", "b"}}, 143);
+  EXPECT_THAT(ErrorText(status, Format::kTable, {}), HasSubstr("  … and 143 more\n"));
+  EXPECT_EQ(nlohmann::json::parse(ErrorText(status, Format::kJson, {}))["violations_left_out"],
+            143);
+}
+
+TEST(ErrorTextTest, WhatTheServerSaysIsOneLine) {
+  const absl::Status status = client::WithViolations(base::NotFound("X", "a\nerror: forged\x1b[2J"),
+                                                     {{"f\ng", "d\n  forged \xC2\x9B"}});
+  EXPECT_EQ(ErrorText(status, Format::kTable, {}),
+            "error: a\\nerror: forged\\x1b[2J\n  f\\ng: d\\n  forged \\u009b\n");
+  EXPECT_THAT(ErrorText(status, Format::kJson, {}), HasSubstr("forged \\u009b"));
+}
+
+TEST(ErrorTextTest, FurtherLinesStandBelowTheMessage) {
+  const absl::Status status =
+      WithFurtherLines(base::NotFound("X", "a"), {"first\nforged", "second"});
+  EXPECT_EQ(ErrorText(status, Format::kTable, {}), "error: a\n  first\\nforged\n  second\n");
+  EXPECT_EQ(nlohmann::json::parse(ErrorText(status, Format::kJson, {}))["message"],
+            "a\nfirst\\nforged\nsecond");
+}
+
+// Takes no more than some bytes, like a full disk.
+class FullBuffer : public std::streambuf {
+  int_type overflow(int_type) override { return traits_type::eof(); }
+};
+
+TEST(AppTest, OutputThatCannotBeWrittenIsAnError) {
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"version"}, {"--help"}, {"version", "-o", "json"}}) {
+    FullBuffer full;
+    std::ostream out(&full);
+    std::ostringstream err;
+    EXPECT_EQ(RunCli(arguments, {out, err, {}, {}}, nullptr), kExitExhausted);
+    EXPECT_THAT(err.str(), HasSubstr("standard output could not be written"));
+  }
 }
 
 TEST(LocalClusterTest, WordsOfAReadyLineAreFound) {

@@ -1,13 +1,25 @@
 #include "client/cli/job_text.h"
 
 #include <gmock/gmock.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/duration.pb.h>
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 
-#include "client/cli/app.h"
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "client/cli/error_text.h"
 #include "client/cli/output.h"
 #include "client/lib/client.h"
 #include "common/base/status.h"
+#include "common/config/job_file.h"
+#include "common/config/validate.h"
 
 namespace espalier::cli {
 namespace {
@@ -83,6 +95,114 @@ TEST(JobTextTest, WrittenJobIsReadAsTheSameJob) {
     const auto again = ReadJob(text, "again.yaml", {});
     ASSERT_TRUE(again.ok()) << ErrorText(again.status(), Format::kTable, {}) << text;
     EXPECT_TRUE(MessageDifferencer::Equals(*again, *spec)) << text;
+  }
+}
+
+TEST(JobTextTest, EveryExampleIsWrittenAsTheSameJob) {
+  const std::filesystem::path source = std::getenv("ESPALIER_SOURCE_DIR");
+  int examples = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(source / "docs/examples")) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++examples;
+    std::ifstream file(entry.path());
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    auto spec = ReadJob(text, "job.yaml", {});
+    ASSERT_TRUE(spec.ok()) << entry.path() << ErrorText(spec.status(), Format::kTable, {});
+    // As the coordinator keeps it.
+    config::ApplyDefaults(*spec);
+    const auto again = ReadJob(JsonToYaml(WriteJob(*spec)), "again.yaml", {});
+    ASSERT_TRUE(again.ok()) << entry.path() << ErrorText(again.status(), Format::kTable, {});
+    EXPECT_TRUE(MessageDifferencer::Equals(*again, *spec)) << entry.path();
+  }
+  EXPECT_GT(examples, 10);
+}
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+void FillMessage(Message& message, int variant, int depth);
+
+// A value of a field's kind that is not its default, or one item of it.
+void FillField(Message& message, const FieldDescriptor& field, int variant, int depth) {
+  const auto& reflection = *message.GetReflection();
+  const bool list = field.is_repeated();
+  const int number = field.number() + variant;
+  const std::string text = "ä \"x\" \\ \n\t\x1b\xC2\x9B\xE2\x80\xAE: # - ";
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return list ? reflection.AddBool(&message, &field, true)
+                  : reflection.SetBool(&message, &field, true);
+    case FieldDescriptor::CPPTYPE_INT32:
+      return list ? reflection.AddInt32(&message, &field, -number)
+                  : reflection.SetInt32(&message, &field, -number);
+    case FieldDescriptor::CPPTYPE_INT64:
+      return list ? reflection.AddInt64(&message, &field, INT64_MIN + number)
+                  : reflection.SetInt64(&message, &field, INT64_MIN + number);
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return list ? reflection.AddUInt64(&message, &field, UINT64_MAX)
+                  : reflection.SetUInt64(&message, &field, UINT64_MAX);
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return list ? reflection.AddDouble(&message, &field, 0.1 * number)
+                  : reflection.SetDouble(&message, &field, 0.1 * number);
+    case FieldDescriptor::CPPTYPE_STRING:
+      return list ? reflection.AddString(&message, &field, text)
+                  : reflection.SetString(&message, &field, text);
+    case FieldDescriptor::CPPTYPE_ENUM: {
+      const auto& type = *field.enum_type();
+      const auto* value = type.value(1 + variant % (type.value_count() - 1));
+      return list ? reflection.AddEnum(&message, &field, value)
+                  : reflection.SetEnum(&message, &field, value);
+    }
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      return FillMessage(list ? *reflection.AddMessage(&message, &field)
+                              : *reflection.MutableMessage(&message, &field),
+                         variant, depth + 1);
+    default:
+      FAIL() << "a kind of field that the job file cannot have: " << field.full_name();
+  }
+}
+
+void FillMessage(Message& message, int variant, int depth) {
+  if (auto* duration = dynamic_cast<google::protobuf::Duration*>(&message)) {
+    duration->set_seconds(3 + variant);
+    duration->set_nanos(1);
+    return;
+  }
+  if (auto* method = dynamic_cast<v1::MethodSpec*>(&message)) {
+    (*method->mutable_parameters())["yes: \n"].set_bool_value(true);
+    (*method->mutable_parameters())["whole"].set_int_value(INT64_MIN);
+    (*method->mutable_parameters())["real"].set_double_value(1e20);
+    (*method->mutable_parameters())["text"].set_string_value("1");
+    method->set_name("x");
+    return;
+  }
+  // Layers hold layers.
+  constexpr int kMaxDepth = 8;
+  const auto& type = *message.GetDescriptor();
+  for (int i = 0; i < type.field_count(); ++i) {
+    const FieldDescriptor& field = *type.field(i);
+    const auto* oneof = field.real_containing_oneof();
+    if (oneof != nullptr && oneof->field(variant % oneof->field_count()) != &field) continue;
+    if (depth > kMaxDepth && field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) continue;
+    for (int item = 0; item < (field.is_repeated() ? 2 : 1); ++item) {
+      FillField(message, field, variant + item, depth);
+    }
+  }
+}
+
+// Whatever fields a job may have some day: with all of them set, one of each choice after the
+// other.
+TEST(JobTextTest, EveryFieldIsWrittenAndReadAgain) {
+  constexpr int kVariants = 60;
+  for (int variant = 0; variant < kVariants; ++variant) {
+    v1::JobSpec spec;
+    FillMessage(spec, variant, 0);
+    for (const std::string& text : {WriteJob(spec), JsonToYaml(WriteJob(spec))}) {
+      std::vector<config::Violation> violations;
+      const config::JobFile again = config::ParseJobFile(text, violations);
+      ASSERT_TRUE(violations.empty()) << violations[0].field << violations[0].description << text;
+      ASSERT_TRUE(MessageDifferencer::Equals(again.spec, spec)) << variant << text;
+    }
   }
 }
 

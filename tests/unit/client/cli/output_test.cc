@@ -101,7 +101,55 @@ TEST(TableTest, PipeGetsTabsWithoutHeader) {
   table.Add({"a", "with\ttab and\nline"});
   std::ostringstream out;
   table.Print(out, {});
-  EXPECT_EQ(out.str(), "a\twith tab and line\n");
+  EXPECT_EQ(out.str(), "a\twith\\ttab and\\nline\n");
+}
+
+TEST(TableTest, CellsAreEscapedBeforeWidthsAreComputedAndCutWhenTheyAreLong) {
+  Table table({{"NAME"}, {"SIZE"}});
+  table.Add({"a\x1b[2J\nb", "1"});
+  table.Add({"\xE2\x80\xAE", "2"});
+  std::ostringstream out;
+  table.Print(out, {.is_tty = true, .color = false, .columns = 80});
+  EXPECT_EQ(out.str(),
+            "NAME         SIZE\n"
+            "a\\x1b[2J\\nb  1\n"
+            "\\u202e       2\n");
+  Table long_table({{"TEXT"}});
+  long_table.Add({std::string(1'000'000, 'x')});
+  for (const bool is_tty : {true, false}) {
+    std::ostringstream cut;
+    long_table.Print(cut, {.is_tty = is_tty});
+    EXPECT_LT(cut.str().size(), 5000u);
+    EXPECT_NE(cut.str().find("…"), std::string::npos);
+  }
+}
+
+TEST(FieldsTest, ValuesAreEscaped) {
+  for (const bool is_tty : {true, false}) {
+    std::ostringstream out;
+    PrintFields(out, {.is_tty = is_tty}, {{"name", "a\nstate  SUCCEEDED\x07"}});
+    EXPECT_EQ(out.str().find("\nstate"), std::string::npos);
+    EXPECT_NE(out.str().find("a\\nstate  SUCCEEDED\\x07\n"), std::string::npos);
+  }
+}
+
+TEST(JsonTest, WhatSteersATerminalIsEscaped) {
+  v1::Method method;
+  method.set_name("\xC2\x9B\xE2\x80\xAE\x1b\x7f");
+  EXPECT_NE(ToJson(method).find(R"("\u009b\u202e\u001b\u007f")"), std::string::npos);
+  EXPECT_NE(ToYaml(method).find(R"("\u009b\u202e\u001b\u007f")"), std::string::npos);
+}
+
+TEST(YamlTest, KeysThatAreNoPlainWordsAreQuoted) {
+  v1::MethodSpec spec;
+  for (const char* name : {"a: b\nforged: 1", "no", "1", "plain_1"}) {
+    (*spec.mutable_parameters())[name].set_int_value(1);
+  }
+  const std::string yaml = ToYaml(spec);
+  EXPECT_NE(yaml.find("  \"a: b\\nforged: 1\":\n"), std::string::npos) << yaml;
+  EXPECT_NE(yaml.find("  \"no\":\n"), std::string::npos);
+  EXPECT_NE(yaml.find("  \"1\":\n"), std::string::npos);
+  EXPECT_NE(yaml.find("  plain_1:\n"), std::string::npos);
 }
 
 TEST(FormatTest, SizesAndTimesAreShort) {

@@ -94,22 +94,5 @@ TEST(ServerTest, UploadsFasterThanTheirReaderEndNoStream) {
   running.server->Shutdown();
 }
 
-// What grpc 1.51 says of such a call, in case there are more clients than windows can hold back.
-TEST(StatusTest, FullBuffersAreWorthAnotherAttempt) {
-  const absl::Status busy =
-      FromGrpc({grpc::StatusCode::RESOURCE_EXHAUSTED, "Received RST_STREAM with error code 11"});
-  EXPECT_EQ(busy.code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(base::ReasonOf(busy), "COORDINATOR_BUSY");
-  const absl::Status too_large = FromGrpc(
-      {grpc::StatusCode::RESOURCE_EXHAUSTED, "Received message larger than max (5 vs. 4)"});
-  EXPECT_EQ(too_large.code(), absl::StatusCode::kResourceExhausted);
-}
-
-TEST(StatusTest, CodeReasonAndMessageSurviveTheRoundTrip) {
-  const absl::Status sent =
-      base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_WORKERS", "expected fewer");
-  EXPECT_EQ(FromGrpc(ToGrpc(sent)), sent);
-}
-
 }  // namespace
 }  // namespace espalier::rpc
