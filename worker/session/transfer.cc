@@ -29,6 +29,23 @@ constexpr auto kEndTimeout = std::chrono::seconds(5);
 // 128 random bits in hexadecimal digits: unique among all workers and restarts.
 std::string NewUpdateId() { return absl::BytesToHexString(base::SystemEntropy().Bytes(16)); }
 
+// Ends the call of `context` unless it is gone within kEndTimeout. Reading stops at a message that
+// cannot be parsed, too; then nobody takes what still comes, and the end might never arrive.
+class EndsSoon {
+ public:
+  explicit EndsSoon(grpc::ClientContext& context)
+      : thread_([&context](const std::stop_token& stop) {
+          std::mutex mutex;
+          std::unique_lock lock(mutex);
+          std::condition_variable_any stopped;
+          stopped.wait_for(lock, stop, kEndTimeout, [] { return false; });
+          if (!stop.stop_requested()) context.TryCancel();
+        }) {}
+
+ private:
+  std::jthread thread_;
+};
+
 }  // namespace
 
 class Transfer::Call {
