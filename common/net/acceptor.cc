@@ -75,8 +75,8 @@ bool Acceptor::AcceptFrom(int listener) {
   for (int i = 0; i < kAtOnce; ++i) {
     sockaddr_storage peer{};
     socklen_t size = sizeof(peer);
-    const int fd = accept4(listener, reinterpret_cast<sockaddr*>(&peer), &size,
-                           SOCK_NONBLOCK | SOCK_CLOEXEC);
+    const int fd =
+        accept4(listener, reinterpret_cast<sockaddr*>(&peer), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
       if (errno == EAGAIN || errno == EWOULDBLOCK) return true;
       if (IsGone(errno)) continue;

@@ -18,7 +18,7 @@ constexpr int kMostReserve = 256;
 
 DescriptorBudget DivideDescriptors(int limit) {
   const int reserve = std::clamp(limit / 4, kLeastReserve, kMostReserve);
-  return {limit, limit - reserve, reserve / 4};
+  return {limit, limit - reserve, reserve / 4, limit - reserve / 2};
 }
 
 absl::StatusOr<DescriptorBudget> RaiseDescriptorLimit(int least) {

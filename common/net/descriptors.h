@@ -10,9 +10,10 @@
 namespace espalier::net {
 
 struct DescriptorBudget {
-  int limit = 0;        // of the process, after it was raised
-  int connections = 0;  // a connection with this number or a higher one is refused
-  int metrics = 0;      // connections to /metrics, among those refused nothing else
+  int limit = 0;          // of the process, after it was raised
+  int connections = 0;    // a connection with this number or a higher one is refused
+  int metrics = 0;        // connections to /metrics at once
+  int metrics_below = 0;  // one to /metrics with this number or a higher one is refused
 };
 
 // A limit of open files that is divided: a quarter of it, at least 8 and at most 256, is kept for

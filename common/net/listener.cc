@@ -78,14 +78,16 @@ absl::StatusOr<Address> ParseAddress(const std::string& text, const std::string&
                       address.port.find_first_not_of("0123456789") == std::string::npos;
   int port = -1;
   if (digits && absl::SimpleAtoi(address.port, &port) && port <= kMaxPort &&
-      !address.host.empty() && (bracketed || address.host.find_first_of(":/[]") == std::string::npos)) {
+      !address.host.empty() &&
+      (bracketed || address.host.find_first_of(":/[]") == std::string::npos)) {
     return address;
   }
   return base::InvalidArgument(
       "INVALID_ADDRESS",
-      fmt::format("expected {} HOST:PORT with a port from 0 to 65535 (an IPv6 address in brackets), "
-                  "found '{}'",
-                  flag, text));
+      fmt::format(
+          "expected {} HOST:PORT with a port from 0 to 65535 (an IPv6 address in brackets), "
+          "found '{}'",
+          flag, text));
 }
 
 absl::StatusOr<Listener> Listener::Open(const std::string& address, const std::string& flag) {
