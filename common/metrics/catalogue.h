@@ -35,6 +35,8 @@ enum class Metric {
   kRpcDuration,
   kRpcHandled,
   kExecutorQueueLength,
+  kConnectionsRefused,
+  kCallsLimited,
   kWorkerConnected,
   kWorkerTasks,
   kWorkerTaskDuration,

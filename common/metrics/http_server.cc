@@ -85,7 +85,8 @@ void HttpServer::Impl::HandOver(int fd) {
   // Closes `fd` when it fails. The address is only for access lists, which there are none of.
   sockaddr_storage peer{};
   peer.ss_family = AF_INET;
-  MHD_add_connection(daemon.get(), fd, reinterpret_cast<sockaddr*>(&peer), sizeof(sockaddr_storage));
+  MHD_add_connection(daemon.get(), fd, reinterpret_cast<sockaddr*>(&peer),
+                     sizeof(sockaddr_storage));
   std::unique_lock lock(mutex);
   begun.wait_for(lock, kHandOver, [this] { return handed_over == 0; });
   handed_over = 0;
@@ -143,8 +144,8 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const std::string&
     *upload_size = 0;  // a body is read and forgotten
     return static_cast<Impl*>(context)->Answer(connection, url, method);
   };
-  const MHD_NotifyConnectionCallback changed = [](void* context, MHD_Connection* connection,
-                                                  void**, MHD_ConnectionNotificationCode code) {
+  const MHD_NotifyConnectionCallback changed = [](void* context, MHD_Connection* connection, void**,
+                                                  MHD_ConnectionNotificationCode code) {
     auto* const server = static_cast<Impl*>(context);
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
       server->Begin(SocketOf(connection));
@@ -164,9 +165,9 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const std::string&
                            "descriptors or memory for them; raise the process's limits");
   }
   impl->acceptor = std::make_unique<net::Acceptor>(
-      std::move(listener), net::AcceptorOptions{limits.below,
-                                                [self](int, int fd) { self->HandOver(fd); },
-                                                [](bool, const std::string&) {}});
+      std::move(listener),
+      net::AcceptorOptions{limits.below, [self](int, int fd) { self->HandOver(fd); },
+                           [](bool, const std::string&) {}});
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 

@@ -76,9 +76,18 @@ class FlakyCheckpoints : public v1::CheckpointService::Service {
  public:
   static constexpr char kBytes[] = "0123456789";
 
+  // A ticket is good for one attempt here, as if the coordinator was started anew in between.
+  grpc::Status GetCheckpoint(grpc::ServerContext*, const v1::GetCheckpointRequest*,
+                             v1::Checkpoint* checkpoint) override {
+    ticket_ += "x";
+    checkpoint->set_download_ticket(ticket_);
+    return grpc::Status::OK;
+  }
+
   grpc::Status DownloadCheckpoint(grpc::ServerContext*,
                                   const v1::DownloadCheckpointRequest* request,
                                   grpc::ServerWriter<v1::Chunk>* writer) override {
+    if (request->ticket() != ticket_) return {grpc::StatusCode::PERMISSION_DENIED, "old ticket"};
     constexpr size_t kChunk = 3;
     const std::string bytes(kBytes);
     v1::Chunk chunk;
@@ -89,6 +98,9 @@ class FlakyCheckpoints : public v1::CheckpointService::Service {
     if (request->offset() + kChunk >= bytes.size()) return grpc::Status::OK;
     return grpc::Status(grpc::StatusCode::UNAVAILABLE, "lost");
   }
+
+ private:
+  std::string ticket_;
 };
 
 class ClientTest : public ::testing::Test {
