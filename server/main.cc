@@ -139,6 +139,31 @@ absl::Status EmptyDirectory(const std::string& directory) {
   return absl::OkStatus();
 }
 
+// What a crash left of models in work and of uploads.
+absl::Status EmptyWorkFolders(const Flags& flags) {
+  ESPALIER_RETURN_IF_ERROR(EmptyDirectory(flags.data_dir + "/parts"));
+  return EmptyDirectory(flags.data_dir + "/spool");
+}
+
+absl::StatusOr<std::unique_ptr<checkpoint::CheckpointStore>> OpenCheckpoints(const Flags& flags) {
+  ESPALIER_ASSIGN_OR_RETURN(
+      auto checkpoints,
+      checkpoint::CheckpointStore::Open(io::PosixFileSystem(), flags.data_dir + "/checkpoints"));
+  for (const auto& damaged : checkpoints->damaged()) {
+    log::Warning("checkpoint_unusable",
+                 {{"file", damaged.file}, {"message", base::MessageOf(damaged.reason)}});
+  }
+  return checkpoints;
+}
+
+base::Limits LimitsFrom(const Flags& flags) {
+  base::Limits limits;
+  limits.heartbeat_timeout = absl::Seconds(flags.heartbeat_timeout_s);
+  limits.heartbeat_interval = std::min(limits.heartbeat_interval, limits.heartbeat_timeout / 4);
+  limits.transfer_stall = limits.watch_stall = absl::Seconds(flags.stall_timeout_s);
+  return limits;
+}
+
 int ExitWith(const absl::Status& status, int code) {
   log::Error("cannot_start",
              {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
@@ -200,6 +225,24 @@ void RunUntilSignal(base::ThreadExecutor& core, base::ThreadExecutor& pool,
   while (ticking) std::this_thread::yield();
 }
 
+// Ends all calls and waits for them.
+void StopServing(rpc::RunningServer& running, base::Executor& core, scheduler::Fleet& fleet,
+                 const sigset_t& signals) {
+  log::Info("coordinator_stops");
+  // A second signal ends the process at once.
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  // Sessions would stay open for ever: they are ended, and workers come back when there is a
+  // coordinator.
+  core.Post([&fleet] { fleet.CloseAll(); });
+  running.acceptor.reset();
+  running.server->Shutdown(std::chrono::system_clock::now() + kDrain);
+  running.server->Wait();
+  // What ended calls left for the core to do needs the services, which go before the core does.
+  std::promise<void> done;
+  core.Post([&done] { done.set_value(); });
+  done.get_future().wait();
+}
+
 // With TLS the coordinator's own certificate serves as the caller's.
 int HealthCheck(const Flags& flags) {
   rpc::ChannelOptions options{flags.listen, "", "", ""};
@@ -232,13 +275,8 @@ int Run(const Flags& flags) {
     return ExitWith(locked,
                     base::ReasonOf(locked) == "DATA_DIR_LOCKED" ? kExitTemporary : kExitConfig);
   }
-  auto checkpoints =
-      checkpoint::CheckpointStore::Open(io::PosixFileSystem(), flags.data_dir + "/checkpoints");
+  const auto checkpoints = OpenCheckpoints(flags);
   if (!checkpoints.ok()) return ExitWith(checkpoints.status(), kExitConfig);
-  for (const auto& damaged : (*checkpoints)->damaged()) {
-    log::Warning("checkpoint_unusable",
-                 {{"file", damaged.file}, {"message", base::MessageOf(damaged.reason)}});
-  }
 
   metrics::Metrics metrics(metrics::Role::kCoordinator);
   log::SetCounter([&metrics](log::Level level) {
@@ -250,19 +288,13 @@ int Run(const Flags& flags) {
                     {.connections = descriptors->metrics, .below = descriptors->metrics_below});
   if (!metrics_address.ok()) return ExitWith(metrics_address.status(), kExitUnavailable);
 
-  base::Limits limits;
-  limits.heartbeat_timeout = absl::Seconds(flags.heartbeat_timeout_s);
-  limits.heartbeat_interval = std::min(limits.heartbeat_interval, limits.heartbeat_timeout / 4);
-  limits.transfer_stall = limits.watch_stall = absl::Seconds(flags.stall_timeout_s);
+  const base::Limits limits = LimitsFrom(flags);
   const base::RealClock clock;
-  const std::string parts = flags.data_dir + "/parts";
-  const std::string spool = flags.data_dir + "/spool";
-  for (const std::string& folder : {parts, spool}) {
-    const absl::Status emptied = EmptyDirectory(folder);
-    if (!emptied.ok()) return ExitWith(emptied, kExitConfig);
+  if (const absl::Status emptied = EmptyWorkFolders(flags); !emptied.ok()) {
+    return ExitWith(emptied, kExitConfig);
   }
   const auto library = std::make_shared<const pretrained::ModelLibrary>(
-      io::PosixFileSystem(), flags.models, parts, **checkpoints);
+      io::PosixFileSystem(), flags.models, flags.data_dir + "/parts", **checkpoints);
   const auto methods = methods::MethodRegistry::Builtin(library);
   round::BlobStore blobs;
   scheduler::Fleet fleet(clock, limits);
@@ -272,13 +304,20 @@ int Run(const Flags& flags) {
   api::Deadlines deadlines(clock);
   base::SystemEntropy entropy;
   base::Pacer limit_log(kLogLimitsEvery);
-  const api::Context context{core,      clock,
-                             manager,   fleet,
-                             methods,   **checkpoints,
-                             blobs,     metrics,
-                             deadlines, entropy,
-                             limit_log, limits,
-                             spool,     MakeInfo(clock, *metrics_address)};
+  const api::Context context{core,
+                             clock,
+                             manager,
+                             fleet,
+                             methods,
+                             **checkpoints,
+                             blobs,
+                             metrics,
+                             deadlines,
+                             entropy,
+                             limit_log,
+                             limits,
+                             flags.data_dir + "/spool",
+                             MakeInfo(clock, *metrics_address)};
   api::WorkerService workers(context);
   api::JobService job_service(context);
   api::MethodService method_service(context);
@@ -303,19 +342,7 @@ int Run(const Flags& flags) {
                                     {"data_dir", flags.data_dir},
                                     {"descriptors", descriptors->limit}});
   RunUntilSignal(core, pool, manager, deadlines, clock, metrics, signals);
-  log::Info("coordinator_stops");
-  // A second signal ends the process at once.
-  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-  // Sessions would stay open for ever: they are ended, and workers come back when there is a
-  // coordinator.
-  core.Post([&fleet] { fleet.CloseAll(); });
-  running->acceptor.reset();
-  running->server->Shutdown(std::chrono::system_clock::now() + kDrain);
-  running->server->Wait();
-  // What ended calls left for the core to do needs the services, which go before the core does.
-  std::promise<void> done;
-  core.Post([&done] { done.set_value(); });
-  done.get_future().wait();
+  StopServing(*running, core, fleet, signals);
   return kExitOk;
 }
 

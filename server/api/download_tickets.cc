@@ -45,8 +45,8 @@ void DownloadTickets::DropExpired() {
   while (!by_expiry_.empty() && by_expiry_.begin()->first <= now) Drop(by_expiry_.begin()->second);
 }
 
-void DownloadTickets::Drop(const std::string& name) {
-  const std::string ticket = name;
+// By value: the caller's may be inside what is erased.
+void DownloadTickets::Drop(std::string ticket) {  // NOLINT(performance-unnecessary-value-param)
   const auto found = tickets_.find(ticket);
   const auto newest = newest_.find(found->second.holder);
   if (newest != newest_.end() && newest->second == ticket) newest_.erase(newest);

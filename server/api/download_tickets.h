@@ -40,7 +40,7 @@ class DownloadTickets {
   };
 
   void DropExpired();
-  void Drop(const std::string& ticket);
+  void Drop(std::string ticket);
 
   const base::Clock& clock_;
   base::Entropy& entropy_;

@@ -68,7 +68,7 @@ def change_field(message, field, rng, depth):
     if is_map(field) or rng.random() < 0.1:
         message.ClearField(field.name)
         return
-    repeated = field.label == field.LABEL_REPEATED
+    repeated = field.is_repeated
     value = getattr(message, field.name)
     if field.message_type is not None:
         if not repeated:

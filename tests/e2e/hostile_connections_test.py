@@ -1,6 +1,7 @@
 """Peers that connect and then do nothing, or too little: none of them may stop the others.
 
-ESPALIER_STALLED=10000 makes it ten thousand idle connections instead of a few hundred.
+ESPALIER_STALLED=10000 makes it ten thousand idle connections instead of a few hundred, ESPALIER_RESETS=300000 as many
+calls that are reset.
 """
 
 import os
@@ -22,9 +23,22 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
 
 # pylint: disable=wrong-import-position
 from chaos_proxy import ChaosProxy, Link  # noqa: E402
-from raw_grpc import HEADERS, Connection, FakeWorker, encode, frame, grpc_message, headers_block  # noqa: E402
+from raw_grpc import (  # noqa: E402
+    END_HEADERS,
+    HEADERS,
+    RST_STREAM,
+    Connection,
+    FakeWorker,
+    decode,
+    encode,
+    frame,
+    grpc_message,
+    headers_block,
+)
 
 STALLED = int(os.environ.get("ESPALIER_STALLED", "400"))
+RESETS = int(os.environ.get("ESPALIER_RESETS", "20000"))
+MOST_KEPT_MB = 32
 STALL_S = 3
 # Time limits end what stalls a little later than they say, and the machine may be slow.
 GRACE_S = 12
@@ -161,6 +175,8 @@ class StalledTest(unittest.TestCase):
                 connection.call(WORKER + "Submit")
         unread = [self.raw(own, reading=False) for _ in range(10)]
         with Drip(preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+            # Ten thousand connections at once take it a second or two.
+            eventually("new clients are heard", lambda: own.cli("worker", "list").code == 0)
             name = own.submit(LONG)["name"]
             for connection in unread:  # watchers that never read, beside one that does
                 connection.call("/espalier.v1.JobService/WatchJob", encode((1, name)), half_close=True)
@@ -183,6 +199,51 @@ class StalledTest(unittest.TestCase):
               f"{resident_mb(own.coordinator.pid):.0f} MB after", file=sys.stderr)
         own.coordinator.send(signal.SIGTERM)
         self.assertEqual(0, own.coordinator.wait())
+
+    def test_watcher_that_was_dropped_goes_on_without_a_gap(self):
+        own = self.start(1)
+        name = own.run(LONG)["name"]
+        last = len(own.events(name))
+
+        def watch(connection, after):
+            request = encode((1, name), (2, after))
+            return connection.call("/espalier.v1.JobService/WatchJob", request, half_close=True)
+
+        slow = self.raw(own, reading=False)
+        stream = watch(slow, 0)
+        self.ends_with(slow, stream, b"after_sequence")
+        heard = [decode(m[1][0])[1][0] for m in slow.messages(stream)]
+        self.assertLess(len(heard), last)
+        again = self.raw(own)
+        stream = watch(again, heard[-1])
+        eventually("the rest comes", lambda: again.pump(0.1) and stream in again.ended)
+        heard += [decode(m[1][0])[1][0] for m in again.messages(stream)]
+        self.assertEqual(list(range(1, last + 1)), heard)
+
+    def test_memory_of_calls_that_were_reset_is_given_back(self):
+        own = self.start(0)
+        before = resident_mb(own.coordinator.pid)
+        block = headers_block("/espalier.v1.JobService/ListJobs")
+        connection = self.raw(own)
+        for first in range(1, 2 * RESETS, 200):
+            connection.socket.setblocking(True)
+            connection.socket.sendall(
+                b"".join(
+                    frame(HEADERS, END_HEADERS, stream, block)
+                    + frame(RST_STREAM, 0, stream, b"\0\0\0\x08")
+                    for stream in range(first, first + 200, 2)
+                )
+            )
+            while connection.pump(0) and connection.arrived:
+                pass
+        connection.socket.close()
+        self.assertGreater(resident_mb(own.coordinator.pid), before)
+        eventually(
+            "memory is as before",
+            lambda: resident_mb(own.coordinator.pid) < before + MOST_KEPT_MB,
+            60,
+        )
+        self.assertEqual(0, own.cli("worker", "list").code)
 
     def fakes_with_tasks(self, own):
         """Four workers that hold a task of a wide job each, and send heartbeats."""

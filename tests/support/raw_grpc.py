@@ -101,6 +101,7 @@ class Connection:
         self.closed = False
         self.heard = {}  # stream -> bytes of messages
         self.ended = {}  # stream -> raw trailers: headers of streams that ended
+        self.arrived = 0  # bytes of the last pump
         self._next = 1
         self._bytes = b""
 
@@ -125,6 +126,7 @@ class Connection:
 
     def pump(self, seconds):
         """Reads what comes within so many seconds, until something came; False at the end."""
+        self.arrived = 0
         self.socket.settimeout(seconds)
         try:
             data = self.socket.recv(1 << 16)
@@ -135,6 +137,7 @@ class Connection:
         if not data:
             self.closed = True
             return False
+        self.arrived = len(data)
         self._bytes += data
         while len(self._bytes) >= 9:
             size = int.from_bytes(self._bytes[:3], "big")

@@ -22,7 +22,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// A job with six events; the stream breaks after every second one.
+// A job with six events; the stream breaks after every second one, by the connection or because the
+// watcher was too slow.
 class FlakyJobs : public v1::JobService::Service {
  public:
   grpc::Status CreateJob(grpc::ServerContext*, const v1::CreateJobRequest*, v1::Job*) override {
@@ -42,7 +43,10 @@ class FlakyJobs : public v1::JobService::Service {
     }
     int sent = 0;
     for (int64_t i = request->after_sequence() + 1; i <= kEvents; ++i) {
-      if (sent++ == 2) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "lost");
+      if (sent++ == 2) {
+        return i == 3 ? grpc::Status(grpc::StatusCode::UNAVAILABLE, "lost")
+                      : grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "too slow");
+      }
       v1::WatchJobResponse response;
       response.mutable_event()->set_sequence(i);
       writer->Write(response);
@@ -132,7 +136,7 @@ TEST_F(ClientTest, BrokenWatchIsResumedAfterTheLastEvent) {
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_THAT(seen, ElementsAre(1, 2, 3, 4, 5, 6));
   EXPECT_THAT(jobs_.resumed_after(), ElementsAre(0, 2, 4));
-  EXPECT_EQ(broken, 2);
+  EXPECT_EQ(broken, 1);  // a watcher that was too slow lost no connection
 }
 
 TEST_F(ClientTest, WatchEndsWhenStopIsRequested) {
