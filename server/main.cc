@@ -11,6 +11,8 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
+#include <future>
 #include <memory>
 #include <string>
 
@@ -19,14 +21,18 @@
 #include "common/base/executor.h"
 #include "common/base/flags.h"
 #include "common/base/limits.h"
+#include "common/base/pacer.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/log/log.h"
+#include "common/net/descriptors.h"
 #include "common/rpc/health.h"
+#include "common/rpc/process.h"
 #include "common/rpc/server.h"
 #include "common/wire/proto_time.h"
 #include "server/admission/host_memory.h"
 #include "server/api/client_services.h"
+#include "server/api/deadlines.h"
 #include "server/api/worker_service.h"
 #include "server/pretrained/model_library.h"
 
@@ -40,7 +46,12 @@ constexpr int kExitUnavailable = 69;
 constexpr int kExitTemporary = 75;
 constexpr int kExitConfig = 78;
 
+// Descriptors that a coordinator needs to work at all: its own, and a handful of connections.
+constexpr int kLeastDescriptors = 32;
 constexpr auto kTick = std::chrono::milliseconds(50);
+constexpr absl::Duration kTrimEvery = absl::Seconds(10);
+constexpr size_t kTrimFrom = 16 * 1024 * 1024;
+constexpr absl::Duration kLogLimitsEvery = absl::Seconds(10);
 constexpr auto kDrain = std::chrono::seconds(5);
 
 struct Flags {
@@ -54,6 +65,7 @@ struct Flags {
   std::string tls_client_ca;
   double heartbeat_timeout_s = 10;
   uint64_t memory_budget = 0;  // bytes; 0: by what the system allows
+  double stall_timeout_s = 60;
   bool reflection = false;
   bool health_check = false;
   bool describe_metrics = false;
@@ -85,6 +97,11 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "refused, and wait while others take it; default: 80 % of what the machine or its "
                  "control group has")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
+  app.add_option("--stall-timeout", flags.stall_timeout_s,
+                 "seconds in which a transfer must move a chunk of 512 KiB, and a watcher take an "
+                 "event, or the call is ended, 0.5 to 3600")
+      ->check(base::Between(0.5, 3600.0))
+      ->capture_default_str();
   app.add_flag("--debug-reflection", flags.reflection, "serve gRPC reflection");
   app.add_flag("--health-check", flags.health_check,
                "ask the coordinator at --listen for its health and exit 0 or 69");
@@ -113,7 +130,8 @@ absl::Status LockDataDir(const std::string& directory) {
   return absl::OkStatus();
 }
 
-// Creates it if need be; what a crash left there goes.
+// Creates it if need be; what a crash left there goes. What cannot be removed, such as a folder,
+// is not ours and stays.
 absl::Status EmptyDirectory(const std::string& directory) {
   io::FileSystem& files = io::PosixFileSystem();
   ESPALIER_RETURN_IF_ERROR(files.CreateDirectories(directory));
@@ -121,7 +139,10 @@ absl::Status EmptyDirectory(const std::string& directory) {
   for (const std::string& name : names) {
     std::string path = directory;
     path += "/" + name;
-    ESPALIER_RETURN_IF_ERROR(files.Remove(path));
+    const absl::Status removed = files.Remove(path);
+    if (!removed.ok()) {
+      log::Warning("leftover_stays", {{"file", path}, {"message", base::MessageOf(removed)}});
+    }
   }
   return absl::OkStatus();
 }
@@ -130,6 +151,31 @@ uint64_t MemoryBudget(const Flags& flags) {
   if (flags.memory_budget > 0) return flags.memory_budget;
   const auto host = static_cast<double>(admission::HostMemoryBytes());
   return static_cast<uint64_t>(host * base::kMemoryBudgetShare);
+}
+
+// What a crash left of models in work and of uploads.
+absl::Status EmptyWorkFolders(const Flags& flags) {
+  ESPALIER_RETURN_IF_ERROR(EmptyDirectory(flags.data_dir + "/parts"));
+  return EmptyDirectory(flags.data_dir + "/spool");
+}
+
+absl::StatusOr<std::unique_ptr<checkpoint::CheckpointStore>> OpenCheckpoints(const Flags& flags) {
+  ESPALIER_ASSIGN_OR_RETURN(
+      auto checkpoints,
+      checkpoint::CheckpointStore::Open(io::PosixFileSystem(), flags.data_dir + "/checkpoints"));
+  for (const auto& damaged : checkpoints->damaged()) {
+    log::Warning("checkpoint_unusable",
+                 {{"file", damaged.file}, {"message", base::MessageOf(damaged.reason)}});
+  }
+  return checkpoints;
+}
+
+base::Limits LimitsFrom(const Flags& flags) {
+  base::Limits limits;
+  limits.heartbeat_timeout = absl::Seconds(flags.heartbeat_timeout_s);
+  limits.heartbeat_interval = std::min(limits.heartbeat_interval, limits.heartbeat_timeout / 4);
+  limits.transfer_stall = limits.watch_stall = absl::Seconds(flags.stall_timeout_s);
+  return limits;
 }
 
 int ExitWith(const absl::Status& status, int code) {
@@ -148,15 +194,41 @@ v1::ClusterInfo MakeInfo(const base::Clock& clock, const std::string& metrics_ad
   return info;
 }
 
+// A burst of calls leaves the heap with free memory between what lives on, which glibc keeps for
+// good. It is given back when there is much of it.
+void GiveBackMemory() {
+  if (mallinfo2().fordblks >= kTrimFrom) malloc_trim(0);
+}
+
+// Tells of connections that were not taken.
+std::function<void(bool, const std::string&)> RefusalTeller(const base::Clock& clock,
+                                                            metrics::Metrics& metrics) {
+  return [&clock, &metrics, pacer = std::make_shared<base::Pacer>(kLogLimitsEvery)](
+             bool at_limit, const std::string& peer) {
+    const char* reason = at_limit ? "limit" : "exhausted";
+    metrics.Add(metrics::Metric::kConnectionsRefused, 1, reason);
+    if (const auto times = pacer->Take(clock.Elapsed())) {
+      log::Warning("connections_refused", {{"reason", reason}, {"peer", peer}, {"times", *times}});
+    }
+  };
+}
+
 // Until SIGTERM or SIGINT, lets time pass for the state machines.
 void RunUntilSignal(base::ThreadExecutor& core, base::ThreadExecutor& pool,
-                    jobs::JobManager& manager, metrics::Metrics& metrics, const sigset_t& signals) {
+                    jobs::JobManager& manager, api::Deadlines& deadlines, const base::Clock& clock,
+                    metrics::Metrics& metrics, const sigset_t& signals) {
   using metrics::Metric;
+  absl::Duration trimmed = clock.Elapsed();
   std::atomic<bool> ticking{false};
   const timespec timeout{0, std::chrono::nanoseconds(kTick).count()};
   while (sigtimedwait(&signals, nullptr, &timeout) < 0) {
     metrics.Set(Metric::kExecutorQueueLength, static_cast<double>(core.queue_length()), "core");
     metrics.Set(Metric::kExecutorQueueLength, static_cast<double>(pool.queue_length()), "pool");
+    deadlines.Expire();
+    if (clock.Elapsed() - trimmed >= kTrimEvery) {
+      trimmed = clock.Elapsed();
+      GiveBackMemory();
+    }
     // Ticks do not pile up behind a busy core.
     if (ticking.exchange(true)) continue;
     core.Post([&manager, &ticking] {
@@ -165,6 +237,24 @@ void RunUntilSignal(base::ThreadExecutor& core, base::ThreadExecutor& pool,
     });
   }
   while (ticking) std::this_thread::yield();
+}
+
+// Ends all calls and waits for them.
+void StopServing(rpc::RunningServer& running, base::Executor& core, scheduler::Fleet& fleet,
+                 const sigset_t& signals) {
+  log::Info("coordinator_stops");
+  // A second signal ends the process at once.
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  // Sessions would stay open for ever: they are ended, and workers come back when there is a
+  // coordinator.
+  core.Post([&fleet] { fleet.CloseAll(); });
+  running.acceptor.reset();
+  running.server->Shutdown(std::chrono::system_clock::now() + kDrain);
+  running.server->Wait();
+  // What ended calls left for the core to do needs the services, which go before the core does.
+  std::promise<void> done;
+  core.Post([&done] { done.set_value(); });
+  done.get_future().wait();
 }
 
 // With TLS the coordinator's own certificate serves as the caller's.
@@ -193,36 +283,32 @@ int Run(const Flags& flags) {
   // heap.
   mallopt(M_MMAP_THRESHOLD, 128 * 1024);
 
+  const auto descriptors = net::RaiseDescriptorLimit(kLeastDescriptors);
+  if (!descriptors.ok()) return ExitWith(descriptors.status(), kExitConfig);
   if (const absl::Status locked = LockDataDir(flags.data_dir); !locked.ok()) {
     return ExitWith(locked,
                     base::ReasonOf(locked) == "DATA_DIR_LOCKED" ? kExitTemporary : kExitConfig);
   }
-  auto checkpoints =
-      checkpoint::CheckpointStore::Open(io::PosixFileSystem(), flags.data_dir + "/checkpoints");
+  const auto checkpoints = OpenCheckpoints(flags);
   if (!checkpoints.ok()) return ExitWith(checkpoints.status(), kExitConfig);
-  for (const auto& damaged : (*checkpoints)->damaged()) {
-    log::Warning("checkpoint_unusable",
-                 {{"file", damaged.file}, {"message", base::MessageOf(damaged.reason)}});
-  }
 
   metrics::Metrics metrics(metrics::Role::kCoordinator);
   log::SetCounter([&metrics](log::Level level) {
     constexpr const char* kWords[] = {"debug", "info", "warning", "error"};
     metrics.Add(metrics::Metric::kLogMessages, 1, kWords[static_cast<int>(level)]);
   });
-  const auto metrics_address = metrics.Serve(flags.metrics_listen);
+  const auto metrics_address =
+      metrics.Serve(flags.metrics_listen,
+                    {.connections = descriptors->metrics, .below = descriptors->metrics_below});
   if (!metrics_address.ok()) return ExitWith(metrics_address.status(), kExitUnavailable);
 
-  base::Limits limits;
-  limits.heartbeat_timeout = absl::Seconds(flags.heartbeat_timeout_s);
-  limits.heartbeat_interval = std::min(limits.heartbeat_interval, limits.heartbeat_timeout / 4);
+  const base::Limits limits = LimitsFrom(flags);
   const base::RealClock clock;
-  const std::string parts = flags.data_dir + "/parts";
-  if (const absl::Status emptied = EmptyDirectory(parts); !emptied.ok()) {
+  if (const absl::Status emptied = EmptyWorkFolders(flags); !emptied.ok()) {
     return ExitWith(emptied, kExitConfig);
   }
   const auto library = std::make_shared<const pretrained::ModelLibrary>(
-      io::PosixFileSystem(), flags.models, parts, **checkpoints);
+      io::PosixFileSystem(), flags.models, flags.data_dir + "/parts", **checkpoints);
   const auto methods = methods::MethodRegistry::Builtin(library);
   round::BlobStore blobs;
   base::SystemEntropy entropy;
@@ -238,6 +324,8 @@ int Run(const Flags& flags) {
   const uint64_t memory_budget = MemoryBudget(flags);
   jobs::JobManager manager({fleet, core, pool, clock, blobs, **checkpoints, metrics}, methods,
                            memory_budget);
+  api::Deadlines deadlines(clock);
+  base::Pacer limit_log(kLogLimitsEvery);
   const api::Context context{core,
                              clock,
                              manager,
@@ -246,6 +334,9 @@ int Run(const Flags& flags) {
                              **checkpoints,
                              blobs,
                              metrics,
+                             deadlines,
+                             entropy,
+                             limit_log,
                              limits,
                              flags.data_dir + "/spool",
                              MakeInfo(clock, *metrics_address)};
@@ -255,7 +346,8 @@ int Run(const Flags& flags) {
   api::ClusterService cluster_service(context);
   api::CheckpointService checkpoint_service(context);
   auto running = rpc::StartServer(
-      {flags.listen, flags.tls_cert, flags.tls_key, flags.tls_client_ca, flags.reflection},
+      {flags.listen, flags.tls_cert, flags.tls_key, flags.tls_client_ca, flags.reflection,
+       descriptors->connections, RefusalTeller(clock, metrics)},
       {&workers, &job_service, &method_service, &cluster_service, &checkpoint_service});
   if (!running.ok()) {
     return ExitWith(running.status(), base::ReasonOf(running.status()) == "PORT_IN_USE"
@@ -270,24 +362,17 @@ int Run(const Flags& flags) {
                                     {"metrics", *metrics_address},
                                     {"version", ESPALIER_VERSION},
                                     {"data_dir", flags.data_dir},
-                                    {"memory_budget", memory_budget}});
-  RunUntilSignal(core, pool, manager, metrics, signals);
-  log::Info("coordinator_stops");
-  // A second signal ends the process at once.
-  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-  // Sessions would stay open for ever: they are ended, and workers come back when there is a
-  // coordinator.
-  core.Post([&fleet] { fleet.CloseAll(); });
-  running->server->Shutdown(std::chrono::system_clock::now() + kDrain);
-  running->server->Wait();
+                                    {"memory_budget", memory_budget},
+                                    {"descriptors", descriptors->limit}});
+  RunUntilSignal(core, pool, manager, deadlines, clock, metrics, signals);
+  StopServing(*running, core, fleet, signals);
   return kExitOk;
 }
 
 }  // namespace
 
 int Main(int argc, char** argv) {
-  // gRPC's own lines on standard error say less than ours. GRPC_VERBOSITY=ERROR brings them back.
-  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
+  rpc::PrepareProcess();
   CLI::App app(
       "The coordinator of an Espalier cluster: accepts jobs, hands tasks to workers, keeps models.",
       "espalier-coordinator");

@@ -24,6 +24,7 @@
 #include "common/metrics/metrics.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/connection_check.h"
+#include "common/rpc/process.h"
 #include "worker/data/load.h"
 #include "worker/engine/onednn/onednn_backend.h"
 #include "worker/language/generate_text.h"
@@ -269,8 +270,7 @@ int Run(Flags flags) {
 }  // namespace
 
 int Main(int argc, char** argv) {
-  // gRPC's own lines on standard error say less than ours. GRPC_VERBOSITY=ERROR brings them back.
-  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
+  rpc::PrepareProcess();
   CLI::App app("A worker of an Espalier cluster: trains on its own data for a coordinator.",
                "espalier-worker");
   Flags flags;

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "client/cli/app.h"
+#include "common/rpc/process.h"
 
 namespace {
 
@@ -28,9 +29,7 @@ espalier::cli::Terminal Inspect(int descriptor) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // gRPC's own lines on standard error say less than our one paragraph. Before the first thread:
-  // setenv is not thread-safe. The processes of `up` and `demo` inherit it.
-  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
+  espalier::rpc::PrepareProcess();
   espalier::cli::Interrupt interrupt;
   const espalier::cli::Streams streams{std::cout, std::cerr, Inspect(STDOUT_FILENO),
                                        Inspect(STDERR_FILENO)};

@@ -30,9 +30,11 @@ constexpr absl::Duration kFirstBackoff = absl::Milliseconds(200);
 constexpr absl::Duration kLongestBackoff = absl::Seconds(5);
 constexpr int kPageSize = 1000;
 
-// The peer may come back: a broken connection, or the stream's own lifetime.
+// The stream can be taken up again: a broken connection, the stream's own lifetime, or a pause of
+// ours that was longer than the coordinator waits for a reader.
 bool IsTransient(const absl::Status& status) {
   return status.code() == absl::StatusCode::kUnavailable ||
+         status.code() == absl::StatusCode::kResourceExhausted ||
          status.code() == absl::StatusCode::kDeadlineExceeded;
 }
 
@@ -359,8 +361,13 @@ absl::StatusOr<v1::RecommendResponse> Client::Recommend(const v1::RecommendReque
 absl::StatusOr<v1::Checkpoint> Client::GetCheckpoint(const std::string& name) {
   v1::GetCheckpointRequest request;
   request.set_name(name);
-  return impl_->Call<v1::Checkpoint>(*impl_->checkpoints,
-                                     &v1::CheckpointService::Stub::GetCheckpoint, request);
+  ESPALIER_ASSIGN_OR_RETURN(
+      v1::Checkpoint checkpoint,
+      impl_->Call<v1::Checkpoint>(*impl_->checkpoints, &v1::CheckpointService::Stub::GetCheckpoint,
+                                  request));
+  // Whoever prints a checkpoint must not print what opens its download.
+  checkpoint.clear_download_ticket();
+  return checkpoint;
 }
 
 absl::Status Client::DownloadCheckpoint(const v1::Checkpoint& checkpoint, const std::string& path,
@@ -369,11 +376,19 @@ absl::Status Client::DownloadCheckpoint(const v1::Checkpoint& checkpoint, const 
   ESPALIER_ASSIGN_OR_RETURN(PartFile file,
                             PartFile::Open(path, static_cast<uint64_t>(checkpoint.size_bytes())));
   Reconnector reconnector(impl_->options.reconnect_for, absl::InfiniteFuture());
+  v1::GetCheckpointRequest about;
+  about.set_name(checkpoint.name());
   v1::DownloadCheckpointRequest request;
   request.set_name(checkpoint.name());
-  for (;;) {
+  const auto download = [&]() -> absl::Status {
+    // Another one for each attempt: a coordinator that was started anew knows none of the old ones.
+    ESPALIER_ASSIGN_OR_RETURN(
+        const v1::Checkpoint found,
+        impl_->Call<v1::Checkpoint>(*impl_->checkpoints,
+                                    &v1::CheckpointService::Stub::GetCheckpoint, about));
+    request.set_ticket(found.download_ticket());
     request.set_offset(file.offset());
-    const absl::Status status = impl_->ReadStream<v1::Chunk>(
+    return impl_->ReadStream<v1::Chunk>(
         [&](grpc::ClientContext* context) {
           return impl_->checkpoints->DownloadCheckpoint(context, request);
         },
@@ -384,6 +399,9 @@ absl::Status Client::DownloadCheckpoint(const v1::Checkpoint& checkpoint, const 
           on_progress(static_cast<int64_t>(file.offset()));
           return absl::OkStatus();
         });
+  };
+  for (;;) {
+    const absl::Status status = download();
     if (status.ok()) return file.Finish(checkpoint.sha256());
     if (!reconnector.MayRetry(status, stop)) return stop.stop_requested() ? Stopped() : status;
   }

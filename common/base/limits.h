@@ -34,9 +34,28 @@ struct Limits {
   uint64_t spool_threshold_bytes = 256 * 1024;
   absl::Duration heartbeat_interval = absl::Seconds(2);
   absl::Duration heartbeat_timeout = absl::Seconds(10);
+  // An upload or a model's download, the wait for its turn included.
   absl::Duration transfer_timeout = absl::Minutes(5);
+  // A transfer of which no chunk arrives or leaves for so long is ended. One chunk in that time is
+  // 70 kbit/s, half of the slowest link that training is meant for.
+  absl::Duration transfer_stall = absl::Minutes(1);
   int concurrent_uploads = 4;
   int concurrent_downloads = 4;
+  // Of one worker in each direction. It does one task at a time; others wait behind it.
+  int transfers_per_session = 1;
+  int waiting_transfers_per_session = 4;
+  // A session must begin with Register, an upload with its header.
+  absl::Duration first_message_timeout = absl::Seconds(10);
+  // How long an ended stream may take to leave; then its call is cancelled.
+  absl::Duration stream_end_timeout = absl::Seconds(10);
+  // A reader of WatchJob that takes no event for so long is dropped; it can resume.
+  absl::Duration watch_stall = absl::Minutes(1);
+  int concurrent_checkpoint_downloads = 8;
+  int waiting_checkpoint_downloads = 64;
+  absl::Duration checkpoint_download_timeout = absl::Hours(1);
+  // How long GetCheckpoint's ticket opens DownloadCheckpoint, and how many are good at once.
+  absl::Duration ticket_lifetime = absl::Minutes(10);
+  int max_tickets = 10'000;
   int max_jobs = 10'000;
   int max_workers = 10'000;
   // Workers that are gone and still listed, the newest ones.

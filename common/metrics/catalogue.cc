@@ -42,9 +42,9 @@ std::vector<Definition> MakeCatalogue() {
                       "GetClusterInfo", "ListCheckpoints", "GetCheckpoint",  "DownloadCheckpoint",
                       "Recommend",      "Session",         "Fetch",          "Submit",
                       "other"};
-  const Words codes{"ok",          "cancelled",      "invalid_argument",    "not_found",
-                    "aborted",     "already_exists", "failed_precondition", "resource_exhausted",
-                    "unavailable", "other"};
+  const Words codes{"ok",          "cancelled",         "invalid_argument",    "not_found",
+                    "aborted",     "already_exists",    "failed_precondition", "resource_exhausted",
+                    "unavailable", "deadline_exceeded", "permission_denied",   "other"};
   return {
       {Metric::kBuildInfo,
        "espalier_build_info",
@@ -256,6 +256,30 @@ std::vector<Definition> MakeCatalogue() {
        "Functions waiting for an executor.",
        "executor",
        {"core", "pool"},
+       "",
+       {},
+       {}},
+      {Metric::kConnectionsRefused,
+       "espalier_connections_refused_total",
+       Type::kCounter,
+       Role::kCoordinator,
+       "Connections to the API's port that were not taken: closed because there are too many "
+       "(limit), "
+       "or left waiting because the process or the machine has no descriptors (exhausted; one is "
+       "counted each time it is tried).",
+       "reason",
+       {"limit", "exhausted"},
+       "",
+       {},
+       {}},
+      {Metric::kCallsLimited,
+       "espalier_calls_limited_total",
+       Type::kCounter,
+       Role::kCoordinator,
+       "Calls that were ended or refused because they passed a limit of time or number.",
+       "reason",
+       {"register_timeout", "header_timeout", "transfer_stalled", "transfer_timeout",
+        "transfers_full", "watch_stalled", "other"},
        "",
        {},
        {}},

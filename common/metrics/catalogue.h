@@ -36,6 +36,8 @@ enum class Metric {
   kRpcHandled,
   kExecutorQueueLength,
   kExecutorTaskDuration,
+  kConnectionsRefused,
+  kCallsLimited,
   kWorkerConnected,
   kWorkerTasks,
   kWorkerTaskDuration,

@@ -1,13 +1,12 @@
 #include "common/metrics/metrics.h"
 
 #include <prometheus/counter.h>
-#include <prometheus/exposer.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
 
 #include <algorithm>
-#include <exception>
 #include <map>
 #include <utility>
 
@@ -23,7 +22,7 @@ struct Metrics::Impl {
   std::map<Key, prometheus::Counter*> counters;
   std::map<Key, prometheus::Gauge*> gauges;
   std::map<Key, prometheus::Histogram*> histograms;
-  std::unique_ptr<prometheus::Exposer> exposer;
+  std::unique_ptr<HttpServer> server;  // last: it reads the registry
 
   void AddSeries(const Definition& d, const prometheus::Labels& labels, const Key& key);
   void Create(const Definition& d);
@@ -111,18 +110,12 @@ void Metrics::Observe(Metric metric, double value, std::string_view label) {
   it->second->Observe(value);
 }
 
-absl::StatusOr<std::string> Metrics::Serve(const std::string& listen) {
-  try {
-    impl_->exposer = std::make_unique<prometheus::Exposer>(listen);
-    impl_->exposer->RegisterCollectable(impl_->registry);
-    const auto ports = impl_->exposer->GetListeningPorts();
-    return listen.substr(0, listen.rfind(':')) + ":" + std::to_string(ports.at(0));
-  } catch (const std::exception& error) {
-    return base::MakeError(absl::StatusCode::kUnavailable, "PORT_IN_USE",
-                           "expected to serve metrics on " + listen +
-                               ", found the address in use or not ours; choose another with "
-                               "--metrics-listen");
-  }
+absl::StatusOr<std::string> Metrics::Serve(const std::string& listen, const HttpLimits& limits) {
+  const auto page = [registry = impl_->registry] {
+    return prometheus::TextSerializer().Serialize(registry->Collect());
+  };
+  ESPALIER_ASSIGN_OR_RETURN(impl_->server, HttpServer::Start(listen, page, limits));
+  return impl_->server->address();
 }
 
 }  // namespace espalier::metrics

@@ -1,7 +1,8 @@
 // Metrics of one process, exported over HTTP for Prometheus.
 //
 // Threading: all members are thread-safe. Label values outside a metric's closed set are counted as
-// "other". Errors:    Serve(): Unavailable PORT_IN_USE.
+// "other".
+// Errors:    Serve(): those of HttpServer::Start().
 #pragma once
 
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/metrics/catalogue.h"
+#include "common/metrics/http_server.h"
 
 namespace espalier::metrics {
 
@@ -27,7 +29,7 @@ class Metrics {
   void Observe(Metric metric, double value, std::string_view label = "");
 
   // Serves /metrics on "host:port" (0 = a free port); returns the address that was bound.
-  absl::StatusOr<std::string> Serve(const std::string& listen);
+  absl::StatusOr<std::string> Serve(const std::string& listen, const HttpLimits& limits = {});
 
  private:
   struct Impl;

@@ -6,6 +6,8 @@
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
 
+#include <utility>
+
 #include "common/base/status.h"
 #include "common/rpc/tls.h"
 
@@ -18,6 +20,11 @@ constexpr int kMaxStreamsPerConnection = 64;
 // The most that all calls together may hold. A last resort: beyond it gRPC ends calls at random.
 constexpr size_t kBufferBytes = 32 * 1024 * 1024;
 constexpr int kHandshakeTimeoutMs = 10'000;
+// A connection without a call; clients connect again by themselves when they have one.
+constexpr int kIdleMs = 5 * 60'000;
+// A peer that is frozen or unreachable keeps its calls and their memory no longer than this.
+constexpr int kKeepaliveTimeMs = 60'000;
+constexpr int kKeepaliveTimeoutMs = 20'000;
 
 // Linking gRPC's reflection library is enough to switch it on; this switches it off again.
 class WithoutReflection : public grpc::ServerBuilderOption {
@@ -34,17 +41,6 @@ absl::Status TlsError(const std::string& found) {
                                "expected --tls-cert and --tls-key to name a certificate and its "
                                "private key (and --tls-client-ca an authority), found " +
                                    found);
-}
-
-absl::Status CheckAddress(const std::string& listen) {
-  const size_t colon = listen.rfind(':');
-  const std::string port = colon == std::string::npos ? "" : listen.substr(colon + 1);
-  const bool digits = !port.empty() && port.size() <= 5 &&
-                      port.find_first_not_of("0123456789") == std::string::npos;
-  if (digits && colon > 0 && std::stoi(port) <= 65535) return absl::OkStatus();
-  return base::InvalidArgument(
-      "INVALID_ADDRESS",
-      "expected --listen HOST:PORT with a port from 0 to 65535, found '" + listen + "'");
 }
 
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(
@@ -75,36 +71,51 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(
 
 absl::StatusOr<RunningServer> StartServer(const ServerOptions& options,
                                           const std::vector<grpc::Service*>& services) {
-  ESPALIER_RETURN_IF_ERROR(CheckAddress(options.listen));
+  ESPALIER_ASSIGN_OR_RETURN(net::Listener listener,
+                            net::Listener::Open(options.listen, "--listen"));
   ESPALIER_ASSIGN_OR_RETURN(auto credentials, MakeCredentials(options));
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   if (!options.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
-  int port = 0;
-  builder.AddListeningPort(options.listen, credentials, &port);
+  // gRPC's own listener stops listening for good when descriptors run out, and has no limit.
+  std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> connections =
+      builder.experimental().AddExternalConnectionAcceptor(
+          grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
   for (grpc::Service* service : services) builder.RegisterService(service);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kMinPingIntervalMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   // How far a client may send ahead of our reading: 64 KiB and one message. gRPC's own estimate
   // grows beyond any bound with clients that are faster than we are.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.SetResourceQuota(grpc::ResourceQuota("server").Resize(kBufferBytes));
-  // A second coordinator on the same port must fail instead of sharing it.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  RunningServer running{builder.BuildAndStart(), ""};
-  if (running.server == nullptr || port == 0) {
-    return base::MakeError(
-        absl::StatusCode::kUnavailable, "PORT_IN_USE",
-        "expected to listen on " + options.listen +
-            ", found the address in use or not ours; choose another with --listen "
-            "or stop the process that holds it");
+  RunningServer running;
+  running.address = listener.address();
+  running.server = builder.BuildAndStart();
+  if (running.server == nullptr) {
+    return base::MakeError(absl::StatusCode::kUnavailable, "SERVER_UNAVAILABLE",
+                           "expected gRPC to start with the certificates at hand, found that it "
+                           "does not; see its own lines with GRPC_VERBOSITY=ERROR");
   }
-  running.address =
-      options.listen.substr(0, options.listen.rfind(':')) + ":" + std::to_string(port);
+  running.acceptor = std::make_unique<net::Acceptor>(
+      std::move(listener),
+      net::AcceptorOptions{
+          options.connections_below,
+          [connections](int listening, int fd) {
+            grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+            connection.listener_fd = listening;
+            connection.fd = fd;
+            connections->HandleNewConnection(&connection);
+          },
+          [on_refused = options.on_refused](bool at_limit, const std::string& peer) {
+            if (on_refused) on_refused(at_limit, peer);
+          }});
   return running;
 }
 

@@ -1,18 +1,24 @@
 // Server side of every gRPC connection: credentials, limits and keepalive of the coordinator's
 // port.
 //
-// Limits:   receive limit stays at gRPC's 4 MiB; larger things are chunked.
+// Limits:   receive limit stays at gRPC's 4 MiB; larger things are chunked. A connection must bring
+//           its handshake and HTTP/2 settings within 10 s, is ended after 5 min without a call, and
+//           when it does not answer a ping for 20 s, 60 s after the last sign of life. Connections
+//           with a descriptor from `connections_below` on are refused (net/acceptor.h).
 // Errors:   InvalidArgument TLS_CONFIG_INVALID, INVALID_ADDRESS and those of tls.h; Unavailable
 // PORT_IN_USE.
 #pragma once
 
 #include <grpcpp/server.h>
 
+#include <climits>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/net/acceptor.h"
 
 namespace espalier::rpc {
 
@@ -22,11 +28,16 @@ struct ServerOptions {
   std::string tls_key_file;
   std::string tls_client_ca_file;  // set: clients must present a certificate signed by it
   bool reflection = false;
+  int connections_below = INT_MAX;
+  // Told of refused connections, see net::AcceptorOptions. May be empty.
+  std::function<void(bool at_limit, const std::string& peer)> on_refused;
 };
 
 struct RunningServer {
   std::unique_ptr<grpc::Server> server;
   std::string address;  // with the port that was bound
+  // Taken down before the server is shut down, which does not close connections that come later.
+  std::unique_ptr<net::Acceptor> acceptor;
 };
 
 // Starts a server with the given services (borrowed; they must outlive it) and the standard health

@@ -1,11 +1,16 @@
 #include "server/api/calls.h"
 
+#include <grpc/grpc.h>
+#include <grpcpp/security/auth_context.h>
+
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <utility>
 
 #include "absl/time/time.h"
 #include "common/base/status.h"
+#include "common/log/log.h"
 #include "common/rpc/status.h"
 
 namespace espalier::server::api {
@@ -16,8 +21,7 @@ using metrics::Metric;
 constexpr int kDefaultPageSize = 50;
 constexpr int kMaxPageSize = 1000;
 
-std::string CodeWord(absl::StatusCode code) {
-  std::string word = absl::StatusCodeToString(code);
+std::string LowerCase(std::string word) {
   std::transform(word.begin(), word.end(), word.begin(),
                  [](unsigned char c) { return std::tolower(c); });
   return word;
@@ -26,7 +30,39 @@ std::string CodeWord(absl::StatusCode code) {
 }  // namespace
 
 void CountCall(metrics::Metrics& metrics, const char* method, const absl::Status& status) {
-  metrics.Add(Metric::kRpcHandled, 1, method, CodeWord(status.code()));
+  metrics.Add(Metric::kRpcHandled, 1, method, LowerCase(absl::StatusCodeToString(status.code())));
+}
+
+absl::Status LimitError(std::string_view reason, std::string_view what, absl::Duration within,
+                        std::string_view advice, absl::StatusCode code) {
+  return base::MakeError(code, reason,
+                         "expected " + std::string(what) + " within " +
+                             absl::FormatDuration(within) + ", found that it did not come; " +
+                             std::string(advice));
+}
+
+void CountLimit(const Context& context, const char* method, const absl::Status& status) {
+  const std::string reason = base::ReasonOf(status);
+  context.metrics.Add(Metric::kCallsLimited, 1, LowerCase(reason));
+  if (const auto calls = context.limit_log.Take(context.clock.Elapsed())) {
+    log::Warning("call_limited", {{"method", method}, {"reason", reason}, {"calls", *calls}});
+  }
+}
+
+void AbortCall(grpc::CallbackServerContext& call, const absl::Status& status) {
+  grpc_call_cancel_with_status(call.c_call(), static_cast<grpc_status_code>(status.code()),
+                               base::MessageOf(status).c_str(), nullptr);
+}
+
+std::string CallerOf(const grpc::CallbackServerContext& call) {
+  std::string caller;
+  const auto context = call.auth_context();
+  if (context == nullptr || !context->IsPeerAuthenticated()) return caller;
+  for (const grpc::string_ref& name : context->GetPeerIdentity()) {
+    caller.append(name.data(), name.size());
+    caller += '\0';
+  }
+  return caller;
 }
 
 grpc::ServerUnaryReactor* AnswerLater(

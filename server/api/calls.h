@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -18,6 +19,23 @@ namespace espalier::server::api {
 
 // Counts a finished call.
 void CountCall(metrics::Metrics& metrics, const char* method, const absl::Status& status);
+
+// The error of a call in which something did not happen in time: "expected {what} within {time},
+// found that it did not come; {advice}". DeadlineExceeded unless another code is given.
+absl::Status LimitError(std::string_view reason, std::string_view what, absl::Duration within,
+                        std::string_view advice,
+                        absl::StatusCode code = absl::StatusCode::kDeadlineExceeded);
+
+// Counts and logs a call that was ended or refused because it passed a limit.
+void CountLimit(const Context& context, const char* method, const absl::Status& status);
+
+// Ends a call without waiting for its peer: what is under way fails, and the peer is told code and
+// message of `status` if it ever reads on.
+void AbortCall(grpc::CallbackServerContext& call, const absl::Status& status);
+
+// Whom a call comes from, as far as that is proved: the names in its client certificate, "" without
+// one.
+std::string CallerOf(const grpc::CallbackServerContext& call);
 
 // Answers with what `work`, run on the core executor, returns.
 grpc::ServerUnaryReactor* AnswerOnCore(const Context& context, grpc::CallbackServerContext* call,

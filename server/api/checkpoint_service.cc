@@ -1,3 +1,7 @@
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <string>
 #include <utility>
 
 #include "common/base/status.h"
@@ -26,10 +30,36 @@ v1::Checkpoint ToProto(const checkpoint::CheckpointInfo& info) {
 // One checkpoint on its way to a client.
 class CheckpointDownload : public WriteStream<v1::Chunk> {
  public:
-  CheckpointDownload(const Context& context, absl::StatusOr<std::unique_ptr<io::ReadableFile>> file,
-                     uint64_t offset)
-      : context_(context), file_(std::move(file)), offset_(offset) {}
-  void OnDone() override { delete this; }
+  CheckpointDownload(const Context& context, grpc::CallbackServerContext* call,
+                     TransferSlots<std::string>& slots, std::string name, uint64_t offset)
+      : WriteStream(context, "DownloadCheckpoint", call,
+                    {context.limits.transfer_stall,
+                     LimitError("TRANSFER_STALLED", "a chunk of a checkpoint to be read",
+                                context.limits.transfer_stall,
+                                "continue from the offset that has arrived")}),
+        slots_(slots),
+        name_(std::move(name)),
+        offset_(offset),
+        slot_(slots.NewId()) {}
+
+  // Waits for a turn.
+  void Queue(const std::string& caller) {
+    LimitWhole({context().limits.checkpoint_download_timeout,
+                LimitError("TRANSFER_TIMEOUT", "the end of a download",
+                           context().limits.checkpoint_download_timeout,
+                           "continue from the offset that has arrived")});
+    const auto self = std::static_pointer_cast<CheckpointDownload>(shared_from_this());
+    const absl::Status waits = slots_.Acquire(slot_, caller, [self] {
+      self->file_ = self->context().checkpoints.OpenFile(self->name_);
+      self->Pump();
+      // The stream may have ended while it waited.
+      if (self->ended_) self->GiveBack();
+    });
+    if (!waits.ok()) {
+      CountLimit(context(), "DownloadCheckpoint", waits);
+      End(waits);
+    }
+  }
 
  protected:
   bool Produce(v1::Chunk& message, bool& at_end, absl::Status& end) override {
@@ -40,7 +70,7 @@ class CheckpointDownload : public WriteStream<v1::Chunk> {
     }
     const uint64_t size = (*file_)->size();
     if (offset_ >= size) return false;
-    std::string data(std::min<uint64_t>(context_.limits.chunk_bytes, size - offset_), '\0');
+    std::string data(std::min<uint64_t>(context().limits.chunk_bytes, size - offset_), '\0');
     end = (*file_)->ReadAt(offset_, data.data(), data.size());
     if (!end.ok()) return false;
     message = wire::MakeChunk(offset_, data);
@@ -48,17 +78,34 @@ class CheckpointDownload : public WriteStream<v1::Chunk> {
     return true;
   }
 
-  void Ended(const absl::Status& status) override {
-    CountCall(context_.metrics, "DownloadCheckpoint", status);
+  void Ended() override {
+    ended_ = true;
+    const auto self = std::static_pointer_cast<CheckpointDownload>(shared_from_this());
+    context().core.Post([self] { self->GiveBack(); });
   }
 
  private:
-  const Context& context_;
-  absl::StatusOr<std::unique_ptr<io::ReadableFile>> file_;
+  void GiveBack() { slots_.Release(slot_); }
+
+  TransferSlots<std::string>& slots_;
+  const std::string name_;
+  absl::StatusOr<std::unique_ptr<io::ReadableFile>> file_{absl::UnknownError("not opened yet")};
   uint64_t offset_;
+  const uint64_t slot_;
+  std::atomic<bool> ended_{false};
 };
 
 }  // namespace
+
+CheckpointService::CheckpointService(const Context& context)
+    : context_(context),
+      tickets_(context.clock, context.entropy, context.limits.ticket_lifetime,
+               static_cast<size_t>(context.limits.max_tickets)),
+      // Without certificates all callers are one.
+      downloads_({context.limits.concurrent_checkpoint_downloads,
+                  context.limits.concurrent_checkpoint_downloads,
+                  context.limits.waiting_checkpoint_downloads,
+                  context.limits.waiting_checkpoint_downloads}) {}
 
 grpc::ServerUnaryReactor* CheckpointService::ListCheckpoints(
     grpc::CallbackServerContext* call, const v1::ListCheckpointsRequest* request,
@@ -80,11 +127,14 @@ grpc::ServerUnaryReactor* CheckpointService::ListCheckpoints(
 grpc::ServerUnaryReactor* CheckpointService::GetCheckpoint(grpc::CallbackServerContext* call,
                                                            const v1::GetCheckpointRequest* request,
                                                            v1::Checkpoint* response) {
-  return AnswerOnCore(context_, call, "GetCheckpoint", [this, request, response]() -> absl::Status {
-    ESPALIER_ASSIGN_OR_RETURN(const auto info, context_.checkpoints.Get(request->name()));
-    *response = ToProto(info);
-    return absl::OkStatus();
-  });
+  return AnswerOnCore(context_, call, "GetCheckpoint",
+                      [this, request, response, caller = CallerOf(*call)]() -> absl::Status {
+                        ESPALIER_ASSIGN_OR_RETURN(const auto info,
+                                                  context_.checkpoints.Get(request->name()));
+                        *response = ToProto(info);
+                        response->set_download_ticket(tickets_.Issue(info.name, caller));
+                        return absl::OkStatus();
+                      });
 }
 
 grpc::ServerUnaryReactor* CheckpointService::Recommend(grpc::CallbackServerContext* call,
@@ -103,10 +153,17 @@ grpc::ServerUnaryReactor* CheckpointService::Recommend(grpc::CallbackServerConte
 
 grpc::ServerWriteReactor<v1::Chunk>* CheckpointService::DownloadCheckpoint(
     grpc::CallbackServerContext* call, const v1::DownloadCheckpointRequest* request) {
-  auto* download = new CheckpointDownload(context_, context_.checkpoints.OpenFile(request->name()),
-                                          request->offset());
-  download->Pump();
-  return download;
+  const std::string caller = CallerOf(*call);
+  const auto download = std::make_shared<CheckpointDownload>(context_, call, downloads_,
+                                                             request->name(), request->offset());
+  auto* reactor = CheckpointDownload::Start(download);
+  const absl::Status allowed = tickets_.Check(request->ticket(), request->name(), caller);
+  if (allowed.ok()) {
+    download->Queue(caller);
+  } else {
+    download->End(allowed);
+  }
+  return reactor;
 }
 
 }  // namespace espalier::server::api

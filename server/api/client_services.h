@@ -4,11 +4,15 @@
 // Threading: gRPC's callback threads; everything that touches the core runs on its executor.
 #pragma once
 
+#include <string>
+
 #include "espalier/v1/checkpoint.grpc.pb.h"
 #include "espalier/v1/cluster.grpc.pb.h"
 #include "espalier/v1/job.grpc.pb.h"
 #include "espalier/v1/method.grpc.pb.h"
 #include "server/api/context.h"
+#include "server/api/download_tickets.h"
+#include "server/api/transfer_slots.h"
 
 namespace espalier::server::api {
 
@@ -63,7 +67,7 @@ class ClusterService : public v1::ClusterService::CallbackService {
 
 class CheckpointService : public v1::CheckpointService::CallbackService {
  public:
-  explicit CheckpointService(const Context& context) : context_(context) {}
+  explicit CheckpointService(const Context& context);
   grpc::ServerUnaryReactor* ListCheckpoints(grpc::CallbackServerContext* call,
                                             const v1::ListCheckpointsRequest* request,
                                             v1::ListCheckpointsResponse* response) override;
@@ -78,6 +82,8 @@ class CheckpointService : public v1::CheckpointService::CallbackService {
 
  private:
   const Context& context_;
+  DownloadTickets tickets_;
+  TransferSlots<std::string> downloads_;  // by caller
 };
 
 }  // namespace espalier::server::api

@@ -5,10 +5,13 @@
 #include <utility>
 
 #include "common/base/clock.h"
+#include "common/base/entropy.h"
 #include "common/base/executor.h"
 #include "common/base/limits.h"
+#include "common/base/pacer.h"
 #include "common/metrics/metrics.h"
 #include "espalier/v1/cluster.pb.h"
+#include "server/api/deadlines.h"
 #include "server/checkpoint/checkpoint_store.h"
 #include "server/jobs/job_manager.h"
 #include "server/methods/program.h"
@@ -26,6 +29,9 @@ struct Context {
   checkpoint::CheckpointStore& checkpoints;
   round::BlobStore& blobs;
   metrics::Metrics& metrics;
+  Deadlines& deadlines;
+  base::Entropy& entropy;
+  base::Pacer& limit_log;  // of lines about calls that pass a limit
   base::Limits limits;
   std::string spool_directory;
   v1::ClusterInfo info;  // version, protocol, addresses

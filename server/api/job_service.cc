@@ -1,4 +1,5 @@
-#include <future>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "common/base/status.h"
@@ -45,17 +46,28 @@ absl::Status CheckSequence(const std::string& job, int64_t after, const events::
                              "coordinator: begin with 0");
 }
 
-// One watcher of one job. Lives until gRPC is done with it.
+// One watcher of one job.
 class JobWatch : public WriteStream<v1::WatchJobResponse> {
  public:
-  JobWatch(const Context& context, std::shared_ptr<events::EventLog> log, int64_t after)
-      : context_(context), log_(std::move(log)), sequence_(after) {
-    listener_ = log_->Listen([this] { Pump(); });
-  }
+  JobWatch(const Context& context, grpc::CallbackServerContext* call, int64_t after)
+      : WriteStream(context, "WatchJob", call,
+                    {context.limits.watch_stall,
+                     LimitError("WATCH_STALLED", "an event to be read", context.limits.watch_stall,
+                                "watch again with after_sequence set to the last event that "
+                                "arrived",
+                                absl::StatusCode::kResourceExhausted)}),
+        sequence_(after) {}
 
-  void OnDone() override {
-    log_->Unlisten(listener_);
-    delete this;
+  // On the core.
+  void Attach(const std::string& job, absl::StatusOr<std::shared_ptr<events::EventLog>> log) {
+    const absl::Status usable = log.ok() ? CheckSequence(job, sequence_, **log) : log.status();
+    if (!usable.ok()) {
+      End(usable);
+      return;
+    }
+    log_ = *std::move(log);
+    listener_ = log_->Listen([this] { Pump(); });
+    Pump();
   }
 
  protected:
@@ -69,22 +81,14 @@ class JobWatch : public WriteStream<v1::WatchJobResponse> {
     return true;
   }
 
-  void Ended(const absl::Status& status) override {
-    CountCall(context_.metrics, "WatchJob", status);
+  void Released() override {
+    if (log_ != nullptr) log_->Unlisten(listener_);
   }
 
  private:
-  const Context& context_;
   std::shared_ptr<events::EventLog> log_;
   int64_t sequence_;
   uint64_t listener_ = 0;
-};
-
-// Answers with an error alone.
-class FailedWatch : public grpc::ServerWriteReactor<v1::WatchJobResponse> {
- public:
-  explicit FailedWatch(const absl::Status& status) { Finish(rpc::ToGrpc(status)); }
-  void OnDone() override { delete this; }
 };
 
 }  // namespace
@@ -136,22 +140,11 @@ grpc::ServerUnaryReactor* JobService::CancelJob(grpc::CallbackServerContext* cal
 
 grpc::ServerWriteReactor<v1::WatchJobResponse>* JobService::WatchJob(
     grpc::CallbackServerContext* call, const v1::WatchJobRequest* request) {
-  // The event log is found on the core executor; the reactor must exist before, so it waits for it
-  // here. The core answers in microseconds and never blocks.
-  std::promise<absl::StatusOr<std::shared_ptr<events::EventLog>>> promise;
-  auto found = promise.get_future();
+  const auto watch = std::make_shared<JobWatch>(context_, call, request->after_sequence());
+  auto* reactor = JobWatch::Start(watch);
   context_.core.Post(
-      [this, request, &promise] { promise.set_value(context_.jobs.Events(request->name())); });
-  auto log = found.get();
-  const absl::Status usable =
-      log.ok() ? CheckSequence(request->name(), request->after_sequence(), **log) : log.status();
-  if (!usable.ok()) {
-    CountCall(context_.metrics, "WatchJob", usable);
-    return new FailedWatch(usable);
-  }
-  auto* watch = new JobWatch(context_, *std::move(log), request->after_sequence());
-  watch->Pump();
-  return watch;
+      [this, watch, name = request->name()] { watch->Attach(name, context_.jobs.Events(name)); });
+  return reactor;
 }
 
 }  // namespace espalier::server::api

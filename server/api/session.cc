@@ -9,9 +9,13 @@
 
 namespace espalier::server::api {
 
-SessionReactor* SessionReactor::Start(const Context& context) {
-  auto* reactor = new SessionReactor(context);
+SessionReactor* SessionReactor::Start(const Context& context, grpc::CallbackServerContext* call) {
+  auto* reactor = new SessionReactor(context, call);
   reactor->self_ = std::shared_ptr<SessionReactor>(reactor);
+  reactor->deadline_.emplace(context.deadlines, [weak = reactor->weak_from_this()] {
+    if (const auto self = weak.lock()) self->DeadlinePassed();
+  });
+  reactor->deadline_->Within(context.limits.first_message_timeout);
   reactor->StartRead(&reactor->incoming_);
   return reactor;
 }
@@ -35,11 +39,16 @@ void SessionReactor::ReadNext() {
 }
 
 absl::Status SessionReactor::HandleRegister(const v1::Register& hello) {
-  if (!session_.empty()) {
+  if (registered_) {
     return base::FailedPrecondition("ALREADY_REGISTERED",
                                     "expected one Register message per session, found a second");
   }
   ESPALIER_ASSIGN_OR_RETURN(session_, context_.fleet.Register(hello, shared_from_this()));
+  registered_ = true;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!finished_ && !pending_end_.has_value()) deadline_->Clear();
+  }
   log::Info("worker_registered", {{"worker", hello.worker_id()},
                                   {"version", hello.version()},
                                   {"datasets", hello.datasets_size()}});
@@ -56,7 +65,7 @@ void SessionReactor::Handle(const v1::WorkerMessage& message) {
     }
     return;
   }
-  if (session_.empty()) {
+  if (!registered_) {
     Close(base::FailedPrecondition("NOT_REGISTERED",
                                    "expected Register as the first message of a session"));
     return;
@@ -105,8 +114,22 @@ void SessionReactor::OnCancel() {
   FinishLocked(absl::CancelledError("the worker went away"));
 }
 
+void SessionReactor::DeadlinePassed() {
+  const std::lock_guard lock(mutex_);
+  if (finished_ || pending_end_.has_value()) {
+    if (call_ != nullptr) AbortCall(*call_, pending_end_.value_or(absl::CancelledError()));
+    return;
+  }
+  const absl::Status late =
+      LimitError("REGISTER_TIMEOUT", "Register as the first message of a session",
+                 context_.limits.first_message_timeout, "send it first");
+  CountLimit(context_, "Session", late);
+  FinishLocked(late);
+}
+
 void SessionReactor::FinishLocked(const absl::Status& status) {
   if (finished_) return;
+  deadline_->Within(context_.limits.stream_end_timeout);
   if (writing_) {
     if (!pending_end_.has_value()) pending_end_ = status;
     return;
@@ -117,8 +140,13 @@ void SessionReactor::FinishLocked(const absl::Status& status) {
 }
 
 void SessionReactor::OnDone() {
+  {
+    const std::lock_guard lock(mutex_);
+    call_ = nullptr;
+    deadline_->Clear();
+  }
   context_.core.Post([self = std::move(self_)] {
-    if (self->session_.empty()) return;
+    if (!self->registered_) return;
     const std::string worker = self->context_.fleet.worker_of(self->session_);
     if (!worker.empty()) log::Warning("worker_disconnected", {{"worker", worker}});
     self->context_.fleet.Disconnected(self->session_);

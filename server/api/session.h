@@ -1,9 +1,10 @@
 // Session: the stream of one worker, as the fleet's WorkerLink.
 //
 // Ownership: the reactor keeps itself alive until gRPC and the core are both done with it.
-// Limits:    at most limits.max_session_queue messages wait; a worker that reads slower is
-// disconnected.
-//            The next message is read only after the core has handled the last one.
+// Limits:    Register must arrive within limits.first_message_timeout. At most
+//            limits.max_session_queue messages wait; a worker that reads slower is disconnected.
+//            The next message is read only after the core has handled the last one. A stream that
+//            ended but does not leave is cancelled after limits.stream_end_timeout.
 #pragma once
 
 #include <grpcpp/support/server_callback.h>
@@ -15,6 +16,8 @@
 
 #include "espalier/v1/worker.pb.h"
 #include "server/api/context.h"
+#include "server/api/deadlines.h"
+#include "server/api/session_key.h"
 
 namespace espalier::server::api {
 
@@ -22,7 +25,7 @@ class SessionReactor : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coo
                        public scheduler::WorkerLink,
                        public std::enable_shared_from_this<SessionReactor> {
  public:
-  static SessionReactor* Start(const Context& context);
+  static SessionReactor* Start(const Context& context, grpc::CallbackServerContext* call);
 
   // From the core.
   void Send(const v1::CoordinatorMessage& message) override;
@@ -35,13 +38,17 @@ class SessionReactor : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coo
   void OnDone() override;
 
  private:
-  explicit SessionReactor(const Context& context) : context_(context) {}
+  SessionReactor(const Context& context, grpc::CallbackServerContext* call)
+      : context_(context), call_(call) {}
   void Handle(const v1::WorkerMessage& message);
   absl::Status HandleRegister(const v1::Register& hello);
   void ReadNext();
   void FinishLocked(const absl::Status& status);
+  // Register has not come in time, or the ended stream does not leave.
+  void DeadlinePassed();
 
   const Context& context_;
+  grpc::CallbackServerContext* call_;  // null when gRPC is done
   std::shared_ptr<SessionReactor> self_;
   std::mutex mutex_;
   v1::WorkerMessage incoming_;
@@ -49,7 +56,9 @@ class SessionReactor : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coo
   bool writing_ = false;
   bool finished_ = false;
   std::optional<absl::Status> pending_end_;
-  scheduler::SessionKey session_;  // core only; empty until the worker has registered
+  std::optional<Deadline> deadline_;
+  SessionKey session_;       // core only
+  bool registered_ = false;  // core only
 };
 
 }  // namespace espalier::server::api

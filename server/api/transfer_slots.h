@@ -1,51 +1,141 @@
 // TransferSlots: how many transfers may be under way at once; the others wait in order of arrival.
 // Keeps what the coordinator holds of transfers independent of the number of workers.
 //
-// Threading: thread-safe. Callbacks run on the thread that frees the slot.
+// Fairness:  an owner (a session, or a caller) has at most `per_owner` slots; whoever is behind it
+//            in the queue is not held up by it.
+// Limits:    so many wait at most, of all and of one owner; others are refused with Unavailable
+//            TRANSFERS_FULL, which is worth another attempt.
+// Threading: thread-safe. `begin` runs on the thread that frees the slot, without a lock held.
 #pragma once
 
+#include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <utility>
 
+#include "absl/status/status.h"
+#include "common/base/status.h"
+
 namespace espalier::server::api {
 
+struct SlotLimits {
+  int slots = 1;
+  int per_owner = 1;
+  int waiting = 1;
+  int waiting_per_owner = 1;
+};
+
+template <typename Owner>
 class TransferSlots {
  public:
-  explicit TransferSlots(int slots) : free_(slots) {}
+  explicit TransferSlots(const SlotLimits& limits) : limits_(limits) {}
 
-  // Calls `begin` as soon as there is a slot; it belongs to the caller until Release().
-  void Acquire(std::function<void()> begin) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (free_ == 0) {
-        waiting_.push_back(std::move(begin));
-        return;
-      }
-      --free_;
-    }
-    begin();
+  // A name for one transfer.
+  uint64_t NewId() {
+    const std::lock_guard lock(mutex_);
+    return next_++;
   }
 
-  void Release() {
-    std::function<void()> next;
+  // Calls `begin` as soon as there is a slot; it belongs to the transfer until Release(). To be
+  // called once for an id.
+  absl::Status Acquire(uint64_t id, const Owner& owner, std::function<void()> begin) {
     {
       const std::lock_guard lock(mutex_);
-      if (waiting_.empty()) {
-        ++free_;
-        return;
+      Counts& counts = owners_[owner];
+      if (!MayBegin(counts)) {
+        if (static_cast<int>(waiting_.size()) >= limits_.waiting ||
+            counts.waiting >= limits_.waiting_per_owner) {
+          Forget(owner);
+          return base::MakeError(absl::StatusCode::kUnavailable, "TRANSFERS_FULL",
+                                 "more transfers wait than the coordinator keeps; try again in a "
+                                 "second");
+        }
+        ++counts.waiting;
+        waiting_.push_back({id, owner, std::move(begin)});
+        return absl::OkStatus();
       }
-      next = std::move(waiting_.front());
-      waiting_.pop_front();
+      Hold(id, owner, counts);
     }
-    next();
+    begin();
+    return absl::OkStatus();
+  }
+
+  // Gives the slot back, or the place in the queue. Does nothing when the transfer has neither.
+  void Release(uint64_t id) {
+    std::deque<std::function<void()>> begins;
+    {
+      const std::lock_guard lock(mutex_);
+      Drop(id);
+      while (auto begin = Next()) begins.push_back(std::move(begin));
+    }
+    for (const auto& begin : begins) begin();
   }
 
  private:
+  struct Counts {
+    int held = 0;
+    int waiting = 0;
+  };
+  struct Waiting {
+    uint64_t id;
+    Owner owner;
+    std::function<void()> begin;
+  };
+
+  bool MayBegin(const Counts& counts) const {
+    return static_cast<int>(holders_.size()) < limits_.slots && counts.held < limits_.per_owner;
+  }
+
+  void Hold(uint64_t id, const Owner& owner, Counts& counts) {
+    ++counts.held;
+    holders_.emplace(id, owner);
+  }
+
+  void Forget(const Owner& owner) {
+    const auto found = owners_.find(owner);
+    if (found->second.held == 0 && found->second.waiting == 0) owners_.erase(found);
+  }
+
+  void Drop(uint64_t id) {
+    if (const auto holder = holders_.find(id); holder != holders_.end()) {
+      const Owner owner = holder->second;
+      holders_.erase(holder);
+      --owners_[owner].held;
+      Forget(owner);
+      return;
+    }
+    for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
+      if (it->id != id) continue;
+      const Owner owner = it->owner;
+      waiting_.erase(it);
+      --owners_[owner].waiting;
+      Forget(owner);
+      return;
+    }
+  }
+
+  // Takes the first out of the queue that may begin; null when there is none.
+  std::function<void()> Next() {
+    for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
+      Counts& counts = owners_[it->owner];
+      if (!MayBegin(counts)) continue;
+      --counts.waiting;
+      Hold(it->id, it->owner, counts);
+      std::function<void()> begin = std::move(it->begin);
+      waiting_.erase(it);
+      return begin;
+    }
+    return nullptr;
+  }
+
+  const SlotLimits limits_;
   std::mutex mutex_;
-  int free_;
-  std::deque<std::function<void()>> waiting_;
+  uint64_t next_ = 1;
+  std::map<uint64_t, Owner> holders_;
+  std::map<Owner, Counts> owners_;
+  std::deque<Waiting> waiting_;
 };
 
 }  // namespace espalier::server::api

@@ -27,10 +27,19 @@ std::string LowerCase(std::string word) {
 
 }  // namespace
 
-UploadReactor* UploadReactor::Start(const Context& context, TransferSlots& slots,
-                                    Transfers& transfers, v1::SubmitResponse* response) {
-  auto* reactor = new UploadReactor(context, slots, transfers, response);
+UploadReactor* UploadReactor::Start(const Context& context, grpc::CallbackServerContext* call,
+                                    TransferSlots<SessionKey>& slots, Transfers& transfers,
+                                    v1::SubmitResponse* response) {
+  auto* reactor = new UploadReactor(context, call, slots, transfers, response);
   reactor->self_ = std::shared_ptr<UploadReactor>(reactor);
+  const std::weak_ptr<UploadReactor> weak = reactor->self_;
+  reactor->step_.emplace(context.deadlines, [weak] {
+    if (const auto self = weak.lock()) self->StepPassed();
+  });
+  reactor->whole_.emplace(context.deadlines, [weak] {
+    if (const auto self = weak.lock()) self->WholePassed();
+  });
+  reactor->step_->Within(context.limits.first_message_timeout);
   reactor->StartRead(&reactor->request_);
   return reactor;
 }
@@ -51,6 +60,12 @@ void UploadReactor::OnReadDone(bool ok) {
     }
     header_ = request_.header();
     has_header_ = true;
+    {
+      const std::lock_guard lock(mutex_);
+      if (finished_) return;
+      step_->Clear();
+      whole_->Within(context_.limits.transfer_timeout);
+    }
     context_.core.Post([self = shared_from_this()] { self->OnHeader(); });
     return;
   }
@@ -60,7 +75,9 @@ void UploadReactor::OnReadDone(bool ok) {
     return;
   }
   const std::lock_guard lock(mutex_);
-  if (!finished_) StartRead(&request_);
+  if (finished_) return;
+  step_->Within(context_.limits.transfer_stall);
+  StartRead(&request_);
 }
 
 void UploadReactor::OnHeader() {
@@ -79,7 +96,9 @@ void UploadReactor::OnHeader() {
       self->End(base::MakeError(absl::StatusCode::kAborted, "LEASE_EXPIRED", "the session ended"));
     }
   });
-  slots_.Acquire([self = shared_from_this()] { self->BeginBody(); });
+  const absl::Status waits =
+      slots_.Acquire(slot_, header_.session(), [self = shared_from_this()] { self->BeginBody(); });
+  if (!waits.ok()) EndAtLimit(waits);
 }
 
 // Runs once there is a slot.
@@ -88,12 +107,12 @@ void UploadReactor::BeginBody() {
   {
     const std::lock_guard lock(mutex_);
     if (finished_) {
-      slots_.Release();
+      GiveBackSlot();
       return;
     }
-    holds_slot_ = true;
     if (opened.ok()) {
       has_body_ = true;
+      step_->Within(context_.limits.transfer_stall);
       // Workers send a large body once they see this, so that waiting uploads are not buffered
       // here.
       StartSendInitialMetadata();
@@ -130,6 +149,12 @@ absl::Status UploadReactor::AddChunk() {
 }
 
 void UploadReactor::OnBodyComplete() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (finished_) return;
+    step_->Clear();
+    whole_->Clear();
+  }
   absl::StatusOr<round::Upload> upload = MakeUpload();
   if (!upload.ok()) {
     End(upload.status());
@@ -183,20 +208,53 @@ void UploadReactor::CountResult(const absl::Status& status) {
                                   {"message", base::MessageOf(status)}});
 }
 
-void UploadReactor::End(const absl::Status& status) {
-  bool release = false;
+void UploadReactor::StepPassed() {
   {
     const std::lock_guard lock(mutex_);
-    if (finished_) return;
-    finished_ = true;
-    release = holds_slot_;
-    CountResult(status);
-    Finish(rpc::ToGrpc(status));
+    if (finished_) {
+      if (call_ != nullptr) AbortCall(*call_, absl::CancelledError());
+      return;
+    }
   }
-  if (release) slots_.Release();
+  EndAtLimit(has_body_ ? LimitError("TRANSFER_STALLED", "the next chunk of an update",
+                                    context_.limits.transfer_stall, "send the update again")
+                       : LimitError("HEADER_TIMEOUT", "the header of an update",
+                                    context_.limits.first_message_timeout, "send it first"));
+}
+
+void UploadReactor::WholePassed() {
+  EndAtLimit(LimitError("TRANSFER_TIMEOUT", "the end of an update",
+                        context_.limits.transfer_timeout,
+                        "send it again over a faster connection"));
+}
+
+void UploadReactor::EndAtLimit(const absl::Status& status) {
+  CountLimit(context_, "Submit", status);
+  End(status);
+}
+
+void UploadReactor::End(const absl::Status& status) {
+  const std::lock_guard lock(mutex_);
+  if (finished_) return;
+  finished_ = true;
+  whole_->Clear();
+  step_->Within(context_.limits.stream_end_timeout);
+  CountResult(status);
+  Finish(rpc::ToGrpc(status));
+  GiveBackSlot();
+}
+
+// On the core, since whoever is next begins there and then.
+void UploadReactor::GiveBackSlot() {
+  context_.core.Post([self = shared_from_this()] { self->slots_.Release(self->slot_); });
 }
 
 void UploadReactor::OnDone() {
+  {
+    const std::lock_guard lock(mutex_);
+    call_ = nullptr;
+    step_->Clear();
+  }
   // On the core, so that it comes after whatever the core still does with this object.
   context_.core.Post([self = std::move(self_)] { self->transfers_.Remove(self->transfer_); });
 }

@@ -1,10 +1,15 @@
 // Upload: one Submit call. The header is checked by the core before a byte of the body is read; the
 // body goes to memory when it is small and to a file when not; then the core merges it and the call
 // is answered.
+//
+// Limits: the header must arrive within limits.first_message_timeout, each chunk within
+// limits.transfer_stall of the last, and all of it, the wait for a slot included, within
+// limits.transfer_timeout.
 #pragma once
 
 #include <grpcpp/support/server_callback.h>
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -14,6 +19,8 @@
 #include "common/wire/blob.h"
 #include "espalier/v1/worker.pb.h"
 #include "server/api/context.h"
+#include "server/api/deadlines.h"
+#include "server/api/session_key.h"
 #include "server/api/transfer_slots.h"
 #include "server/api/worker_service.h"
 
@@ -22,7 +29,8 @@ namespace espalier::server::api {
 class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
                       public std::enable_shared_from_this<UploadReactor> {
  public:
-  static UploadReactor* Start(const Context& context, TransferSlots& slots, Transfers& transfers,
+  static UploadReactor* Start(const Context& context, grpc::CallbackServerContext* call,
+                              TransferSlots<SessionKey>& slots, Transfers& transfers,
                               v1::SubmitResponse* response);
 
   void OnReadDone(bool ok) override;
@@ -30,9 +38,15 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
   void OnDone() override;
 
  private:
-  UploadReactor(const Context& context, TransferSlots& slots, Transfers& transfers,
+  UploadReactor(const Context& context, grpc::CallbackServerContext* call,
+                TransferSlots<SessionKey>& slots, Transfers& transfers,
                 v1::SubmitResponse* response)
-      : context_(context), slots_(slots), transfers_(transfers), response_(response) {}
+      : context_(context),
+        call_(call),
+        slots_(slots),
+        transfers_(transfers),
+        response_(response),
+        slot_(slots.NewId()) {}
 
   void OnHeader();
   void BeginBody();
@@ -41,10 +55,16 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
   void OnBodyComplete();
   absl::StatusOr<round::Upload> MakeUpload();
   void End(const absl::Status& status);
+  // Nothing came in time, or the ended call does not leave.
+  void StepPassed();
+  void WholePassed();
+  void EndAtLimit(const absl::Status& status);
+  void GiveBackSlot();
   void CountResult(const absl::Status& status);
 
   const Context& context_;
-  TransferSlots& slots_;
+  grpc::CallbackServerContext* call_;  // null when gRPC is done; guarded by mutex_
+  TransferSlots<SessionKey>& slots_;
   Transfers& transfers_;
   v1::SubmitResponse* response_;
   std::shared_ptr<UploadReactor> self_;
@@ -52,15 +72,17 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
   v1::SubmitRequest request_;
   v1::PartialHeader header_;
   bool has_header_ = false;
-  bool has_body_ = false;
+  std::atomic<bool> has_body_{false};
   std::optional<wire::BlobAssembler> assembler_;
   std::shared_ptr<std::string> memory_;
   std::shared_ptr<io::SpoolFile> spool_;
   uint64_t transfer_ = 0;
 
+  const uint64_t slot_;
+  std::optional<Deadline> step_;  // header, then each chunk, then the end
+  std::optional<Deadline> whole_;
   std::mutex mutex_;
   bool finished_ = false;
-  bool holds_slot_ = false;
 };
 
 }  // namespace espalier::server::api

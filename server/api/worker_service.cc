@@ -1,5 +1,6 @@
 #include "server/api/worker_service.h"
 
+#include <atomic>
 #include <utility>
 #include <vector>
 
@@ -16,39 +17,49 @@ namespace {
 using metrics::Metric;
 
 // One blob on its way to a worker.
-class Download : public WriteStream<v1::Chunk>, public std::enable_shared_from_this<Download> {
+class Download : public WriteStream<v1::Chunk> {
  public:
-  Download(const Context& context, TransferSlots& slots, Transfers& transfers,
-           std::shared_ptr<const round::Blob> blob, uint64_t offset)
-      : context_(context),
+  Download(const Context& context, grpc::CallbackServerContext* call,
+           TransferSlots<SessionKey>& slots, Transfers& transfers, const v1::FetchRequest& request)
+      : WriteStream(context, "Fetch", call,
+                    {context.limits.transfer_stall,
+                     LimitError("TRANSFER_STALLED", "a chunk of a model to be read",
+                                context.limits.transfer_stall, "ask for the rest")}),
         slots_(slots),
         transfers_(transfers),
-        blob_(std::move(blob)),
-        offset_(offset) {}
+        request_(request),
+        slot_(slots.NewId()) {}
 
-  // The object lives until gRPC is done with it and the slot has been given back.
-  static Download* Start(const std::shared_ptr<Download>& download,
-                         const scheduler::SessionKey& session) {
-    download->self_ = download;
-    download->transfer_ = download->transfers_.Add(session, [weak = download->weak_from_this()] {
+  // On the core: lets the download wait for its turn if its session is one.
+  void Admit() {
+    if (!context().fleet.known_session(request_.session())) {
+      End(base::MakeError(absl::StatusCode::kAborted, "SESSION_ENDED",
+                          "expected the session of a connected worker, found another or one that "
+                          "ended; register again"));
+      return;
+    }
+    const auto weak = weak_from_this();
+    transfer_ = transfers_.Add(request_.session(), [weak] {
       if (const auto self = weak.lock()) {
         self->End(
             base::MakeError(absl::StatusCode::kAborted, "SESSION_ENDED", "the session ended"));
       }
     });
-    download->slots_.Acquire([download] {
-      download->holds_slot_ = true;
-      download->Pump();
-      if (download->done_) download->GiveBack();
+    LimitWhole({context().limits.transfer_timeout,
+                LimitError("TRANSFER_TIMEOUT", "the end of a model's download",
+                           context().limits.transfer_timeout, "ask for the rest")});
+    const auto self = std::static_pointer_cast<Download>(shared_from_this());
+    const absl::Status waits = slots_.Acquire(slot_, request_.session(), [self] {
+      self->blob_ = self->context().blobs.Get(self->request_.digest(), self->request_.job());
+      self->offset_ = self->request_.offset();
+      self->Pump();
+      // The stream may have ended while it waited.
+      if (self->ended_) self->GiveBack();
     });
-    return download.get();
-  }
-
-  void OnDone() override {
-    transfers_.Remove(transfer_);
-    const auto self = std::move(self_);
-    done_ = true;
-    if (holds_slot_) GiveBack();
+    if (!waits.ok()) {
+      CountLimit(context(), "Fetch", waits);
+      End(waits);
+    }
   }
 
  protected:
@@ -64,35 +75,42 @@ class Download : public WriteStream<v1::Chunk>, public std::enable_shared_from_t
       at_end = true;
       return false;
     }
-    message = wire::ChunkAt(blob_->bytes(), offset_, context_.limits.chunk_bytes);
+    message = wire::ChunkAt(blob_->bytes(), offset_, context().limits.chunk_bytes);
     offset_ += message.data().size();
     blob_->Charge(static_cast<int64_t>(message.ByteSizeLong()));
-    context_.metrics.Add(Metric::kBlobBytes, static_cast<double>(message.data().size()));
+    context().metrics.Add(Metric::kBlobBytes, static_cast<double>(message.data().size()));
     return true;
   }
 
-  void Ended(const absl::Status& status) override { CountCall(context_.metrics, "Fetch", status); }
-
- private:
-  void GiveBack() {
-    if (!given_back_.exchange(true)) slots_.Release();
+  void Ended() override {
+    ended_ = true;
+    const auto self = std::static_pointer_cast<Download>(shared_from_this());
+    context().core.Post([self] { self->GiveBack(); });
   }
 
-  const Context& context_;
-  TransferSlots& slots_;
+  void Released() override { transfers_.Remove(transfer_); }
+
+ private:
+  void GiveBack() { slots_.Release(slot_); }
+
+  TransferSlots<SessionKey>& slots_;
   Transfers& transfers_;
-  std::shared_ptr<Download> self_;
+  const v1::FetchRequest request_;
+  const uint64_t slot_;
   std::shared_ptr<const round::Blob> blob_;
-  uint64_t offset_;
-  uint64_t transfer_ = 0;
-  std::atomic<bool> holds_slot_{false};
-  std::atomic<bool> done_{false};
-  std::atomic<bool> given_back_{false};
+  uint64_t offset_ = 0;
+  uint64_t transfer_ = 0;  // core only
+  std::atomic<bool> ended_{false};
 };
+
+SlotLimits LimitsOf(const base::Limits& limits, int slots) {
+  return {slots, limits.transfers_per_session, limits.max_workers,
+          limits.waiting_transfers_per_session};
+}
 
 }  // namespace
 
-uint64_t Transfers::Add(const scheduler::SessionKey& session, std::function<void()> end) {
+uint64_t Transfers::Add(const SessionKey& session, std::function<void()> end) {
   const std::lock_guard lock(mutex_);
   entries_[next_] = {session, std::move(end)};
   return next_++;
@@ -103,7 +121,7 @@ void Transfers::Remove(uint64_t id) {
   entries_.erase(id);
 }
 
-void Transfers::EndSession(const scheduler::SessionKey& session) {
+void Transfers::EndSession(const SessionKey& session) {
   std::vector<std::function<void()>> ends;
   {
     const std::lock_guard lock(mutex_);
@@ -116,30 +134,30 @@ void Transfers::EndSession(const scheduler::SessionKey& session) {
 
 WorkerService::WorkerService(const Context& context)
     : context_(context),
-      downloads_(context.limits.concurrent_downloads),
-      uploads_(context.limits.concurrent_uploads) {
-  context_.fleet.on_session_lost = [this](const scheduler::SessionKey& session) {
+      downloads_(LimitsOf(context.limits, context.limits.concurrent_downloads)),
+      uploads_(LimitsOf(context.limits, context.limits.concurrent_uploads)) {
+  context_.fleet.on_session_lost = [this](const SessionKey& session) {
     transfers_.EndSession(session);
   };
 }
 
 grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* WorkerService::Session(
     grpc::CallbackServerContext* call) {
-  return SessionReactor::Start(context_);
+  return SessionReactor::Start(context_, call);
 }
 
 grpc::ServerWriteReactor<v1::Chunk>* WorkerService::Fetch(grpc::CallbackServerContext* call,
                                                           const v1::FetchRequest* request) {
-  return Download::Start(
-      std::make_shared<Download>(context_, downloads_, transfers_,
-                                 context_.blobs.Get(request->digest(), request->job()),
-                                 request->offset()),
-      request->session());
+  const auto download =
+      std::make_shared<Download>(context_, call, downloads_, transfers_, *request);
+  auto* reactor = Download::Start(download);
+  context_.core.Post([download] { download->Admit(); });
+  return reactor;
 }
 
 grpc::ServerReadReactor<v1::SubmitRequest>* WorkerService::Submit(grpc::CallbackServerContext* call,
                                                                   v1::SubmitResponse* response) {
-  return UploadReactor::Start(context_, uploads_, transfers_, response);
+  return UploadReactor::Start(context_, call, uploads_, transfers_, response);
 }
 
 }  // namespace espalier::server::api

@@ -1,9 +1,10 @@
 // The service that workers call: session, fetch, submit.
 //
 // Threading: gRPC's callback threads; everything that touches the core runs on its executor.
-// Limits:    at most limits.concurrent_downloads / concurrent_uploads transfers at once, the others
-// wait; a
-//            transfer ends with its worker's session.
+// Limits:    at most limits.concurrent_downloads / concurrent_uploads transfers at once, of one
+//            session limits.transfers_per_session; the others wait. A transfer ends with its
+//            worker's session, when nothing of it moves for limits.transfer_stall, and after
+//            limits.transfer_timeout in any case. Models are given to sessions only.
 #pragma once
 
 #include <functional>
@@ -13,6 +14,7 @@
 
 #include "espalier/v1/worker.grpc.pb.h"
 #include "server/api/context.h"
+#include "server/api/session_key.h"
 #include "server/api/transfer_slots.h"
 
 namespace espalier::server::api {
@@ -22,13 +24,13 @@ class Transfers {
  public:
   // `end` is called at most once, when the session ends before Remove(). It must not call back into
   // here.
-  uint64_t Add(const scheduler::SessionKey& session, std::function<void()> end);
+  uint64_t Add(const SessionKey& session, std::function<void()> end);
   void Remove(uint64_t id);
-  void EndSession(const scheduler::SessionKey& session);
+  void EndSession(const SessionKey& session);
 
  private:
   struct Entry {
-    scheduler::SessionKey session;
+    SessionKey session;
     std::function<void()> end;
   };
   std::mutex mutex_;
@@ -48,8 +50,8 @@ class WorkerService : public v1::WorkerService::CallbackService {
 
  private:
   const Context& context_;
-  TransferSlots downloads_;
-  TransferSlots uploads_;
+  TransferSlots<SessionKey> downloads_;
+  TransferSlots<SessionKey> uploads_;
   Transfers transfers_;
 };
 

@@ -1,7 +1,14 @@
 // WriteStream: a server stream whose messages are produced one at a time, when the last one has
 // left. A slow reader therefore costs one message of memory.
 //
-// Threading: Pump() may be called from any thread; Produce() is never called concurrently.
+// Limits:    a message that has not left within the stall limit ends the stream, as does a limit
+//            for the whole stream. The call is then cancelled with the limit's status, because
+//            nothing else reaches a peer that does not read. So is one that ended but does not
+//            leave within limits.stream_end_timeout.
+// Ownership: made by std::make_shared and given to Start(); lives until gRPC and the core are done
+//            with it.
+// Threading: Pump() and End() may be called from any thread; Produce() is never called
+//            concurrently.
 #pragma once
 
 #include <grpcpp/server_context.h>
@@ -10,81 +17,164 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "common/rpc/status.h"
+#include "server/api/calls.h"
+#include "server/api/deadlines.h"
 
 namespace espalier::server::api {
 
 template <typename Message>
-class WriteStream : public grpc::ServerWriteReactor<Message> {
+class WriteStream : public grpc::ServerWriteReactor<Message>,
+                    public std::enable_shared_from_this<WriteStream<Message>> {
  public:
+  // A limit, and the status of a stream that passes it.
+  struct Limit {
+    absl::Duration within;
+    absl::Status status;
+  };
+
+  WriteStream(const Context& context, const char* method, grpc::CallbackServerContext* call,
+              Limit stall)
+      : context_(context), method_(method), call_(call), stall_(std::move(stall)) {}
+
+  // Gives the object to gRPC. The stream is silent until Pump() or End().
+  template <typename Stream>
+  static Stream* Start(std::shared_ptr<Stream> stream) {
+    WriteStream& base = *stream;
+    base.self_ = stream;
+    const std::weak_ptr<WriteStream> weak = base.weak_from_this();
+    base.stall_deadline_.emplace(base.context_.deadlines, [weak] {
+      if (const auto self = weak.lock()) self->Stalled();
+    });
+    base.whole_deadline_.emplace(base.context_.deadlines, [weak] {
+      if (const auto self = weak.lock()) self->Pass(*self->whole_);
+    });
+    return stream.get();
+  }
+
   // Sends what there is. Call once to begin, and whenever there may be something new.
   void Pump() {
     const std::lock_guard lock(mutex_);
-    if (writing_ || finished_) return;
+    if (writing_ || decided_.has_value()) return;
     absl::Status end;
     bool at_end = false;
     message_.Clear();
     if (Produce(message_, at_end, end)) {
       writing_ = true;
+      stall_deadline_->Within(stall_.within);
       this->StartWrite(&message_);
     } else if (at_end) {
-      FinishLocked(end);
+      DecideLocked(end);
     }
   }
 
-  // Ends the stream early.
+  // Ends the stream early, without waiting for a message that has not left.
   void End(const absl::Status& status) {
     const std::lock_guard lock(mutex_);
-    FinishLocked(status);
+    DecideLocked(status);
   }
 
   void OnWriteDone(bool ok) override {
     {
       const std::lock_guard lock(mutex_);
       writing_ = false;
-      if (!ok) {
-        FinishLocked(absl::CancelledError("the reader went away"));
+      stall_deadline_->Clear();
+      if (decided_.has_value()) {
+        FinishLocked();
         return;
       }
-      if (pending_end_.has_value()) {
-        FinishLocked(*pending_end_);
+      if (!ok) {
+        DecideLocked(absl::CancelledError("the reader went away"));
         return;
       }
     }
     Pump();
   }
 
-  void OnCancel() override {
-    const std::lock_guard lock(mutex_);
-    FinishLocked(absl::CancelledError("the reader went away"));
+  void OnCancel() override { End(absl::CancelledError("the reader went away")); }
+
+  void OnDone() override {
+    {
+      const std::lock_guard lock(mutex_);
+      call_ = nullptr;
+      stall_deadline_->Clear();
+    }
+    // On the core, so that it comes after whatever the core still does with this object.
+    context_.core.Post([self = std::move(self_)] { self->Released(); });
   }
 
  protected:
   // Fills `message` and returns true, or returns false: `at_end` then says whether the stream is
   // over, with `end` as its status.
   virtual bool Produce(Message& message, bool& at_end, absl::Status& end) = 0;
-  // Called once, when the stream's status is decided.
-  virtual void Ended(const absl::Status& status) {}
+  // Called once, when the stream's status is decided; must not call back into the stream.
+  virtual void Ended() {}
+  // Called once, on the core, when gRPC is done with the stream.
+  virtual void Released() {}
 
- private:
-  void FinishLocked(const absl::Status& status) {
-    if (finished_) return;
-    if (writing_) {
-      if (!pending_end_.has_value()) pending_end_ = status;
-      return;
-    }
-    finished_ = true;
-    Ended(status);
-    this->Finish(rpc::ToGrpc(status));
+  // Limits the whole stream from now on. Once at most.
+  void LimitWhole(Limit limit) {
+    const std::lock_guard lock(mutex_);
+    whole_ = std::move(limit);
+    whole_deadline_->Within(whole_->within);
   }
 
+  const Context& context() const { return context_; }
+
+ private:
+  // A message has not left in time, or the end has not.
+  void Stalled() {
+    {
+      const std::lock_guard lock(mutex_);
+      if (decided_.has_value()) {
+        if (call_ != nullptr) AbortCall(*call_, *decided_);
+        return;
+      }
+    }
+    Pass(stall_);
+  }
+
+  void Pass(const Limit& limit) {
+    const std::lock_guard lock(mutex_);
+    if (decided_.has_value()) return;
+    CountLimit(context_, method_, limit.status);
+    DecideLocked(limit.status);
+  }
+
+  void DecideLocked(const absl::Status& status) {
+    if (decided_.has_value()) return;
+    decided_ = status;
+    whole_deadline_->Clear();
+    CountCall(context_.metrics, method_, status);
+    Ended();
+    if (!writing_) {
+      FinishLocked();
+    } else if (call_ != nullptr) {
+      // OnWriteDone follows, and finishes.
+      AbortCall(*call_, status);
+    }
+  }
+
+  void FinishLocked() {
+    stall_deadline_->Within(context_.limits.stream_end_timeout);
+    this->Finish(rpc::ToGrpc(*decided_));
+  }
+
+  const Context& context_;
+  const char* const method_;
   std::mutex mutex_;
+  grpc::CallbackServerContext* call_;  // null when gRPC is done
+  const Limit stall_;
+  std::optional<Limit> whole_;
+  std::optional<Deadline> stall_deadline_;
+  std::optional<Deadline> whole_deadline_;
+  std::shared_ptr<WriteStream> self_;
   Message message_;
   bool writing_ = false;
-  bool finished_ = false;
-  std::optional<absl::Status> pending_end_;
+  std::optional<absl::Status> decided_;
 };
 
 }  // namespace espalier::server::api

@@ -85,7 +85,9 @@ absl::Status CheckpointStore::Scan() {
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> names, files_.List(directory_));
   for (const std::string& name : names) {
     if (name.ends_with(io::AtomicFile::kTemporarySuffix)) {
-      ESPALIER_RETURN_IF_ERROR(files_.Remove(directory_ + "/" + name));
+      // A folder of that name, for instance, is nothing that a crash left.
+      const absl::Status removed = files_.Remove(directory_ + "/" + name);
+      if (!removed.ok()) damaged_.push_back({name, removed});
     } else if (name.ends_with(kFileSuffix)) {
       AddFile(name);
     }

@@ -150,19 +150,26 @@ class PythonClientTest(unittest.TestCase):
         about = checkpoints.GetCheckpoint(
             checkpoint.GetCheckpointRequest(name=latest), timeout=DEADLINE_S
         )
-        chunks = list(
-            checkpoints.DownloadCheckpoint(
-                checkpoint.DownloadCheckpointRequest(name=latest), timeout=DEADLINE_S
-            )
-        )
+
+        def download(**fields):
+            request = checkpoint.DownloadCheckpointRequest(name=latest, **fields)
+            return list(checkpoints.DownloadCheckpoint(request, timeout=DEADLINE_S))
+
+        chunks = download(ticket=about.download_ticket)
         self.assertEqual(about.size_bytes, sum(len(chunk.data) for chunk in chunks))
-        rest = list(
-            checkpoints.DownloadCheckpoint(
-                checkpoint.DownloadCheckpointRequest(name=latest, offset=100), timeout=DEADLINE_S
-            )
-        )
+        # The same ticket again: a download that is continued.
+        rest = download(ticket=about.download_ticket, offset=100)
         whole = b"".join(chunk.data for chunk in chunks)
         self.assertEqual(whole[100:], b"".join(chunk.data for chunk in rest))
+        for ticket in (b"", b"0" * 16, about.download_ticket[:-1]):
+            with self.assertRaises(grpc.RpcError) as refused:
+                download(ticket=ticket)
+            self.assertEqual(grpc.StatusCode.PERMISSION_DENIED, refused.exception.code())
+            self.assertEqual("TICKET_INVALID", self.detail(refused.exception).reason)
+        listed = checkpoints.ListCheckpoints(
+            checkpoint.ListCheckpointsRequest(job=name), timeout=DEADLINE_S
+        )
+        self.assertEqual({b""}, {one.download_ticket for one in listed.checkpoints})
 
     def test_lists_come_in_pages(self):
         job, jobs = self.api["job"], self.stub("job", "JobServiceStub")

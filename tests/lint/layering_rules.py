@@ -15,7 +15,8 @@ KINDS = {
               re.compile(r"protobuf::|Espalier::proto$")),
     "YAML": (re.compile(r"yaml-cpp/"), re.compile(r"yaml-cpp(::.*)?$")),
     "SQLite": (re.compile(r"sqlite3(ext)?\.h$"), re.compile(r"(?i)(sqlite::|sqlite3$)")),
-    "HTTP": (re.compile(r"(civetweb|CivetServer)\.h$|prometheus/exposer\.h$"), None),
+    "HTTP": (re.compile(r"microhttpd\.h$|(civetweb|CivetServer)\.h$|prometheus/exposer\.h$"),
+             re.compile(r"PkgConfig::microhttpd$|prometheus-cpp::pull$")),
     "sockets": (re.compile(r"(sys/(socket|un|epoll|select)|netinet/.*|arpa/inet|netdb|poll)\.h$"), None),
     "CLI11": (re.compile(r"CLI/"), re.compile(r"CLI11::")),
 }
@@ -41,6 +42,7 @@ NEVER_INCLUDED = {folder: ["sockets", "HTTP", "YAML"] for folder in SERVER_CORE}
 
 # kind -> the only folders that include its headers, tests apart.
 ONLY_IN = {
+    "HTTP": ["common/metrics"],
     "oneDNN": ["worker/engine/onednn"],
     "YAML": ["common/config"],
     "SQLite": ["server/store"],
@@ -61,9 +63,10 @@ MAY_USE = {
     # Which layers fit each other is known where the tensors are derived from them.
     "common/config": _PURE + ["common/wire/model_spec", "proto"],
     "common/log": ["common/base", "common/io"],
-    "common/metrics": ["common/base", "common/io", "common/log"],
+    "common/net": ["common/base"],
+    "common/metrics": ["common/base", "common/io", "common/log", "common/net"],
     "common/rpc": ["common/base", "common/io", "common/config", "common/log", "common/metrics",
-                   "common/wire", "proto"],
+                   "common/net", "common/wire", "proto"],
     **{folder: _CORE_MAY + SERVER_CORE + ["server/store/store.h", "proto"] for folder in SERVER_CORE},
     "server/api": ["common", "proto"] + SERVER_CORE,
     "server/store": ["common", "proto"] + SERVER_CORE,

@@ -1,0 +1,98 @@
+#include "common/net/acceptor.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+#include <vector>
+
+#include "common/base/check.h"
+#include "fmt/format.h"
+
+namespace espalier::net {
+namespace {
+
+constexpr int kPauseMs = 100;
+// So many connections are taken from one socket before the next has its turn.
+constexpr int kAtOnce = 64;
+
+std::string TextOf(const sockaddr_storage& peer) {
+  char text[INET6_ADDRSTRLEN] = "";
+  if (peer.ss_family == AF_INET6) {
+    const auto& address = reinterpret_cast<const sockaddr_in6&>(peer);
+    inet_ntop(AF_INET6, &address.sin6_addr, text, sizeof(text));
+    return fmt::format("[{}]:{}", text, ntohs(address.sin6_port));
+  }
+  const auto& address = reinterpret_cast<const sockaddr_in&>(peer);
+  inet_ntop(AF_INET, &address.sin_addr, text, sizeof(text));
+  return fmt::format("{}:{}", text, ntohs(address.sin_port));
+}
+
+// Errors of accept() that concern this one connection, which is gone.
+bool IsGone(int error) {
+  return error == ECONNABORTED || error == EINTR || error == EPROTO || error == EPERM;
+}
+
+}  // namespace
+
+Acceptor::Acceptor(Listener listener, AcceptorOptions options)
+    : listener_(std::move(listener)),
+      options_(std::move(options)),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  ESPALIER_CHECK(wake_ >= 0, "the limit of open files is checked before");
+  thread_ = std::thread([this] { Run(); });
+}
+
+Acceptor::~Acceptor() {
+  const uint64_t one = 1;
+  ESPALIER_CHECK(write(wake_, &one, sizeof(one)) == sizeof(one), "an eventfd takes a number");
+  thread_.join();
+  close(wake_);
+}
+
+void Acceptor::Run() {
+  std::vector<pollfd> waiting{{wake_, POLLIN, 0}};
+  for (const int fd : listener_.sockets()) waiting.push_back({fd, POLLIN, 0});
+  for (;;) {
+    poll(waiting.data(), waiting.size(), -1);
+    bool out_of_descriptors = false;
+    for (size_t i = 1; i < waiting.size(); ++i) {
+      if (waiting[i].revents != 0 && !AcceptFrom(waiting[i].fd)) out_of_descriptors = true;
+    }
+    // The connection stays in the kernel's queue, so poll() would return at once.
+    if (out_of_descriptors) poll(waiting.data(), 1, kPauseMs);
+    if (waiting[0].revents != 0) return;
+  }
+}
+
+bool Acceptor::AcceptFrom(int listener) {
+  for (int i = 0; i < kAtOnce; ++i) {
+    sockaddr_storage peer{};
+    socklen_t size = sizeof(peer);
+    const int fd =
+        accept4(listener, reinterpret_cast<sockaddr*>(&peer), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+      if (errno == EAGAIN || errno == EWOULDBLOCK) return true;
+      if (IsGone(errno)) continue;
+      options_.refused(/*at_limit=*/false, "");
+      return false;
+    }
+    if (fd >= options_.below) {
+      close(fd);
+      options_.refused(/*at_limit=*/true, TextOf(peer));
+      continue;
+    }
+    const int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    options_.accepted(listener, fd);
+  }
+  return true;
+}
+
+}  // namespace espalier::net
