@@ -186,7 +186,7 @@ class FullDiskTest(unittest.TestCase):
                 ("job", "list"),
                 ("job", "get", "done"),
                 ("job", "get", "done", "--spec"),
-                ("job", "watch", "done", "-o", "json"),
+                ("job", "watch", "done"),
                 ("job", "submit", own.file(digits_job(rounds=1))),
                 ("worker", "list"),
                 ("method", "list"),
