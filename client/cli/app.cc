@@ -4,9 +4,9 @@
 #include <map>
 
 #include "client/cli/commands/commands.h"
-#include "client/cli/error_text.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/help.h"
+#include "client/cli/output.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
 #include "fmt/format.h"

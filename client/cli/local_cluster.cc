@@ -13,7 +13,7 @@
 #include <thread>
 #include <utility>
 
-#include "client/cli/error_text.h"
+#include "client/cli/output.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 

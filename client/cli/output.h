@@ -1,4 +1,5 @@
-// Results on standard output: tables for people, JSON and YAML for programs.
+// Results on standard output: tables for people, JSON and YAML for programs; and errors as they are
+// printed.
 //
 // JSON is a stable contract: the API's messages with proto field names, primitive fields always
 // present, 64-bit integers as strings (the proto JSON mapping). Table text may change at any time.
@@ -10,7 +11,10 @@
 
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "absl/status/status.h"
 
 namespace espalier::cli {
 
@@ -57,5 +61,17 @@ void PrintFields(std::ostream& out, const Terminal& terminal, const Fields& fiel
 
 // `text` in bold or in a colour (an ANSI code such as "31") when the terminal shows colours.
 std::string Styled(const Terminal& terminal, const std::string& code, const std::string& text);
+
+// Errors. What one quotes may come from another machine, so its message and its violations are one
+// line each; further lines exist only where a command adds them.
+
+// The same error with lines below its message, such as what to type next.
+absl::Status WithFurtherLines(const absl::Status& status, const std::vector<std::string>& lines);
+
+// What a command ends with whose standard output could not be written.
+absl::Status OutputUnwritable();
+
+// An error as text for people, or as a JSON object for programs (kJson, kYaml).
+std::string ErrorText(const absl::Status& status, Format format, const Terminal& terminal);
 
 }  // namespace espalier::cli

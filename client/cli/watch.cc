@@ -6,8 +6,8 @@
 #include <thread>
 #include <utility>
 
-#include "client/cli/error_text.h"
 #include "client/cli/format.h"
+#include "client/cli/output.h"
 #include "client/cli/progress.h"
 #include "common/base/status.h"
 #include "fmt/format.h"

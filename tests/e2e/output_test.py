@@ -2,128 +2,22 @@
 cannot be written is an error, and a printed job file can be submitted again.
 """
 
-import concurrent.futures
 import pathlib
 import subprocess
-import tempfile
+import sys
 import unittest
-
-import grpc
-from google.protobuf import descriptor as descriptors
 
 import cluster
 import terminal
 from cluster import digits_job, espalier
-from python_client_test import generate_stubs
+
+SUPPORT = pathlib.Path(__file__).parents[1] / "support"
+sys.path.insert(0, str(SUPPORT))
+from hostile_text import HOSTILE  # noqa: E402  # pylint: disable=wrong-import-position
 
 EXHAUSTED = 8
 
-# A line at line start, controls of terminals (C0, C1), of direction and of lines, invisible characters.
-HOSTILE = (
-    "x\nforged  SUCCEEDED\r\tforged\x1b[2J\x1b]0;title\x07\x7f\x9b2J\u202e\u2066\u061c\u2028forged\u2029"
-    "\u200b\ufeff\U000e0041y"
-)
 FORBIDDEN = set(HOSTILE) - set("x forged  SUCCEEDED[2J]0;titley")
-
-
-def fill(message, depth=0):
-    """Sets every field: texts are hostile."""
-    for field in message.DESCRIPTOR.fields:
-        is_list = hasattr(getattr(message, field.name), "append") or hasattr(
-            getattr(message, field.name), "add"
-        )
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            getattr(message, field.name)[HOSTILE].string_value = HOSTILE
-        elif field.message_type is not None:
-            if depth < 6:
-                target = getattr(message, field.name)
-                fill(target.add() if is_list else target, depth + 1)
-                if not is_list:
-                    target.SetInParent()
-        else:
-            value = 1
-            if field.cpp_type == descriptors.FieldDescriptor.CPPTYPE_STRING:
-                value = HOSTILE
-            elif field.cpp_type == descriptors.FieldDescriptor.CPPTYPE_ENUM:
-                value = field.enum_type.values[-1].number
-            if is_list:
-                getattr(message, field.name).append(value)
-            else:
-                setattr(message, field.name, value)
-    return message
-
-
-class HostileCoordinator:
-    """Answers every call with texts that a terminal would obey."""
-
-    def __init__(self, api):
-        self._api = api
-        self.fails = False
-        self._server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
-        for name, service in (
-            ("job", "JobService"),
-            ("method", "MethodService"),
-            ("cluster", "ClusterService"),
-            ("checkpoint", "CheckpointService"),
-        ):
-            self._add(api[name].DESCRIPTOR.services_by_name[service])
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
-
-    def __enter__(self):
-        self._server.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.stop(None).wait()
-
-    def _add(self, service):
-        handlers = {}
-        for method in service.methods:
-            answer, request = method.output_type._concrete_class, method.input_type._concrete_class
-            make = (
-                grpc.unary_stream_rpc_method_handler
-                if method.name in ("WatchJob", "DownloadCheckpoint")
-                else grpc.unary_unary_rpc_method_handler
-            )
-            handlers[method.name] = make(
-                self._events if method.name == "WatchJob" else self._answer(answer),
-                request.FromString,
-                answer.SerializeToString,
-            )
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service.full_name, handlers),)
-        )
-
-    def _answer(self, kind):
-        def handler(_, context):
-            if self.fails:
-                self._abort(context)
-            answer = fill(kind())
-            for name in ("next_page_token", "state"):
-                if name in kind.DESCRIPTOR.fields_by_name:
-                    answer.ClearField(name)
-            if "state" in kind.DESCRIPTOR.fields_by_name:
-                answer.state = self._api["job"].Job.STATE_FAILED
-            return answer
-
-        return handler
-
-    def _events(self, _, context):
-        if self.fails:
-            self._abort(context)
-        kinds = self._api["job"].JobEvent.DESCRIPTOR.oneofs_by_name["kind"].fields
-        for number, kind in enumerate(kinds, 1):
-            answer = self._api["job"].WatchJobResponse()
-            answer.event.sequence = number
-            fill(getattr(answer.event, kind.name))
-            yield answer
-
-    def _abort(self, context):
-        detail = fill(self._api["types"].ErrorDetail())
-        status = self._api["types"].RpcStatus(code=9, message=HOSTILE)
-        status.details.add().Pack(detail)
-        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-        context.abort(grpc.StatusCode.FAILED_PRECONDITION, HOSTILE)
 
 
 COMMANDS = [
@@ -149,8 +43,21 @@ COMMANDS = [
 class HostileTextTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        api = generate_stubs(cls.enterClassContext(tempfile.TemporaryDirectory()))
-        cls.coordinator = cls.enterClassContext(HostileCoordinator(api))
+        cls.addresses = {fails: cls.start(*(["--fails"] if fails else [])) for fails in (False, True)}
+
+    @classmethod
+    def start(cls, *arguments):
+        """The address of a hostile coordinator."""
+        process = subprocess.Popen(
+            [sys.executable, SUPPORT / "hostile_coordinator.py", *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=cluster.die_with_parent,
+        )
+        cls.addClassCleanup(process.stdout.close)
+        cls.addClassCleanup(process.wait)
+        cls.addClassCleanup(process.kill)
+        return cluster.words(process.stdout.readline())["address"]
 
     def check(self, text, what):
         self.assertFalse((FORBIDDEN - set("\n\t")) & set(text), (what, text))
@@ -158,21 +65,21 @@ class HostileTextTest(unittest.TestCase):
             self.assertFalse(line.lstrip().startswith("forged"), (what, text))
 
     def test_pipes_and_data_formats(self):
-        for self.coordinator.fails in (False, True):
+        for fails, address in self.addresses.items():
             for command in COMMANDS:
                 for form in ((), ("-o", "json"), ("-o", "yaml")):
-                    with self.subTest(command=command, form=form, fails=self.coordinator.fails):
-                        result = espalier(*command, *form, server=self.coordinator.address)
+                    with self.subTest(command=command, form=form, fails=fails):
+                        result = espalier(*command, *form, server=address)
                         self.check(result.out, command)
                         self.check(result.err, command)
                         self.assertNotEqual("", result.out + result.err)
 
     def test_terminals(self):
-        for self.coordinator.fails in (False, True):
+        for fails, address in self.addresses.items():
             for command in COMMANDS:
-                with self.subTest(command=command, fails=self.coordinator.fails):
+                with self.subTest(command=command, fails=fails):
                     with terminal.Terminal(
-                        *command, columns=100, ESPALIER_SERVER=self.coordinator.address
+                        *command, columns=100, ESPALIER_SERVER=address
                     ) as person:
                         person.read_to_end()
                         self.check(person.screen, command)
@@ -186,7 +93,7 @@ class FullDiskTest(unittest.TestCase):
                 ("job", "list"),
                 ("job", "get", "done"),
                 ("job", "get", "done", "--spec"),
-                ("job", "watch", "done", "-o", "json"),
+                ("job", "watch", "done"),
                 ("job", "submit", own.file(digits_job(rounds=1))),
                 ("worker", "list"),
                 ("method", "list"),

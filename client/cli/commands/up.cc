@@ -2,9 +2,9 @@
 #include <thread>
 
 #include "client/cli/commands/commands.h"
-#include "client/cli/error_text.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/local_cluster.h"
+#include "client/cli/output.h"
 #include "common/base/flags.h"
 #include "common/base/status.h"
 #include "fmt/format.h"

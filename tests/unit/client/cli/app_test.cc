@@ -7,10 +7,10 @@
 #include <filesystem>
 #include <sstream>
 
-#include "client/cli/error_text.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
 #include "client/cli/local_cluster.h"
+#include "client/cli/output.h"
 #include "client/lib/client.h"
 #include "common/base/status.h"
 #include "nlohmann/json.hpp"

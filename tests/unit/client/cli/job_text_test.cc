@@ -14,7 +14,6 @@
 #include <string>
 #include <vector>
 
-#include "client/cli/error_text.h"
 #include "client/cli/output.h"
 #include "client/lib/client.h"
 #include "common/base/status.h"
