@@ -12,8 +12,12 @@ import pathlib
 import select
 import signal
 import subprocess
+import sys
 import tempfile
 import time
+
+# What tests share with other kinds of tests.
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
 
 SOURCE = pathlib.Path(os.environ.get("ESPALIER_SOURCE_DIR", pathlib.Path(__file__).parents[2]))
 BIN = pathlib.Path(os.environ.get("ESPALIER_BIN_DIR", SOURCE / "build/release/bin"))
