@@ -44,7 +44,8 @@ TEST(JsonTest, GoldenMethod) {
       ]
     }
   ],
-  "dense_capable_workers": false
+  "dense_capable_workers": false,
+  "families": []
 }
 )");
 }
@@ -81,6 +82,7 @@ parameters:
     choices:
       - "x"
 dense_capable_workers: false
+families: []
 )");
 }
 

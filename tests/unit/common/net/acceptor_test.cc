@@ -77,10 +77,13 @@ TEST(AcceptorTest, ConnectionsBeyondTheLimitAreClosedAndOthersStay) {
   Told told;
   std::vector<int> clients;
   {
-    // Each connection takes two numbers here, since both ends are in this process.
+    // Each connection takes two numbers here, since both ends are in this process: one after the
+    // other, so that those of the first ones are below the limit.
     const Acceptor acceptor(std::move(listener), told.Options(next + 10));
-    for (int i = 0; i < 12; ++i) clients.push_back(ConnectTo(address));
-    EXPECT_TRUE(told.Within10s([&] { return told.accepted() + told.at_limit() == 12; }));
+    for (size_t i = 1; i <= 12; ++i) {
+      clients.push_back(ConnectTo(address));
+      EXPECT_TRUE(told.Within10s([&] { return told.accepted() + told.at_limit() == i; }));
+    }
   }
   EXPECT_GT(told.accepted(), 0u);
   EXPECT_GT(told.at_limit(), 0);
