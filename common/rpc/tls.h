@@ -21,7 +21,11 @@ namespace espalier::rpc {
 
 // Owns an object of OpenSSL.
 template <typename T, auto Free>
-using OpenSsl = std::unique_ptr<T, decltype([](T* object) { Free(object); })>;
+struct OpenSslDeleter {
+  void operator()(T* object) const { Free(object); }
+};
+template <typename T, auto Free>
+using OpenSsl = std::unique_ptr<T, OpenSslDeleter<T, Free>>;
 
 // The text of a file of certificates that are trusted.
 absl::StatusOr<std::string> ReadAuthorities(const std::string& path);

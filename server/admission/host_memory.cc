@@ -23,7 +23,9 @@ uint64_t LimitIn(const std::string& path) {
 uint64_t LeastLimit(const std::string& top, std::string group, const std::string& name) {
   uint64_t least = kUnlimited;
   while (true) {
-    least = std::min(least, LimitIn(top + group + "/" + name));
+    std::string path = top;
+    path.append(group).append("/").append(name);
+    least = std::min(least, LimitIn(path));
     const size_t slash = group.rfind('/');
     if (slash == std::string::npos) return least;
     group.resize(slash);
