@@ -8,6 +8,7 @@
 #include "common/wire/proto_time.h"
 #include "server/round/claims.h"
 #include "server/round/extras.h"
+#include "server/scheduler/worker_words.h"
 
 namespace espalier::server::round {
 namespace {
@@ -144,7 +145,9 @@ void StepRunner::Report(size_t index, const scheduler::TaskLoss& loss) {
 void StepRunner::OnFailed(size_t index, const scheduler::TaskLoss& loss, bool refused) {
   Participant& participant = participants_[index];
   participant.failed_workers.insert(loss.worker);
-  if (loss.proven) participant.proven_failures.insert(loss.worker);
+  if (loss.proven && !scheduler::IsTooSmall(loss.reason)) {
+    participant.proven_failures.insert(loss.worker);
+  }
   const bool exhausted =
       static_cast<int>(participant.proven_failures.size()) > plan_.federation.max_retries() ||
       !HasEligibleWorker(index);

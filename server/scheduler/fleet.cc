@@ -180,7 +180,7 @@ void Fleet::TaskFailed(const SessionKey& session, const v1::TaskFailed& failure)
   const std::string id = lease.worker;
   Group& group = *groups_.at(lease.group);
   ++group.strikes[id];
-  if (failure.reason() == "OUT_OF_MEMORY") group.spec.pool->ExcludeTooSmall(id);
+  if (IsTooSmall(failure.reason())) group.spec.pool->ExcludeTooSmall(id);
   worker->view.set_tasks_failed(worker->view.tasks_failed() + 1);
   worker->last_job.clear();
   const TaskLoss loss{true, id, IsProven(*worker), CleanReason(failure.reason()),

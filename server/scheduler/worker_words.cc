@@ -94,6 +94,10 @@ std::string CleanReason(const std::string& reason) {
   return clean ? reason : "WORKER_FAILED";
 }
 
+bool IsTooSmall(const std::string& reason) {
+  return reason == "OUT_OF_MEMORY" || reason == "DATASET_TOO_LARGE";
+}
+
 std::string CutMessage(const std::string& message) {
   if (message.size() <= kMaxMessageBytes) return message;
   size_t end = kMaxMessageBytes;

@@ -17,6 +17,10 @@ absl::Status CheckRegistration(const v1::Register& hello);
 // A stable reason as it was given, or WORKER_FAILED when it is none.
 std::string CleanReason(const std::string& reason);
 
+// Whether a failure of this reason says that the worker is too small for the job, and not that
+// something is wrong with the task.
+bool IsTooSmall(const std::string& reason);
+
 // The beginning of a message that is too long, cut between two characters.
 std::string CutMessage(const std::string& message);
 

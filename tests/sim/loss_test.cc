@@ -12,7 +12,6 @@ namespace {
 
 using testing::HasSubstr;
 using testing::IsEmpty;
-using testing::Not;
 using testing::SizeIs;
 
 std::string UndisturbedHash(const v1::JobSpec& spec) {
@@ -251,6 +250,28 @@ TEST(LossSimTest, WorkerThatRanOutOfMemoryIsNotAskedAgain) {
   sim.Run(name);
   EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
   EXPECT_THAT(small.received(), SizeIs(1));
+}
+
+TEST(LossSimTest, WorkersThatAreTooSmallDoNotCountAgainstTheJob) {
+  Simulation sim;
+  sim.AddWorkers(7);
+  const std::string first = sim.Start(SmallSpec());
+  sim.Run(first);  // all of them have completed a task
+  v1::JobSpec spec = SmallSpec();
+  spec.mutable_data()->mutable_partition()->set_shards(1);
+  const std::string name = sim.Start(spec);
+  for (int i = 0; i < 200 && sim.State(name) == v1::Job::STATE_RUNNING; ++i) {
+    for (FakeWorker* worker : sim.busy()) {
+      if (worker->id() == "w6") {
+        worker->Finish();
+      } else {
+        worker->Fail("OUT_OF_MEMORY", "expected 1 GB, found less");
+      }
+      sim.Settle();
+    }
+    sim.Tick();
+  }
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED) << sim.Job(name).failure_message();
 }
 
 TEST(LossSimTest, ReportedFailureIsRetriedOnOtherWorkersOnly) {

@@ -244,6 +244,14 @@ void UseTraining(v1::JobSpec& spec) {
   spec.set_seed(3);
 }
 
+// What is tried, for messages of failures.
+std::string Description(const v1::JobSpec& family, const std::string& one,
+                        const std::string& other) {
+  std::string text = FamilyWord(FamilyOf(family.model()));
+  if (family.model().recommender().private_users()) text.append(" with private users");
+  return text.append(", ").append(one).append(", ").append(other);
+}
+
 class MethodFamilyTest : public testing::TestWithParam<std::string> {
  protected:
   MethodFamilyTest() {
@@ -287,7 +295,7 @@ class MethodFamilyTest : public testing::TestWithParam<std::string> {
       EXPECT_FALSE(violations.empty()) << job.status();
       for (const config::Violation& violation : violations) {
         EXPECT_FALSE(violation.description.empty()) << violation.field;
-        reasons_ += violation.field + ": " + violation.description + "\n";
+        reasons_.append(violation.field).append(": ").append(violation.description).append("\n");
       }
       return false;
     }
@@ -333,10 +341,7 @@ TEST_P(MethodFamilyTest, IsRefusedWithTheReasonOrDoesWhatItSays) {
     const std::string why_not = MethodRegistry::WhyNotOn(method(), FamilyOf(family.model()));
     for (const auto& [optimizer, set_optimizer] : Optimizers()) {
       for (const auto& [option, set_option] : Options()) {
-        SCOPED_TRACE(
-            std::string(FamilyWord(FamilyOf(family.model()))) +
-            (family.model().recommender().private_users() ? " with private users, " : ", ") +
-            optimizer + ", " + option);
+        SCOPED_TRACE(Description(family, optimizer, option));
         v1::JobSpec spec = family;
         UseTraining(spec);
         UseMethod(method(), spec);
@@ -392,8 +397,7 @@ TEST_P(MethodFamilyTest, OtherParametersAreRefusedWithTheReasonOrDoWhatTheySay) 
       const auto choice = choices.find(parameter.name);
       if (choice == choices.end() || method().prunes) continue;
       if (std::ranges::find(parameter.choices, choice->second) == parameter.choices.end()) continue;
-      SCOPED_TRACE(std::string(FamilyWord(FamilyOf(family.model()))) + ", " + choice->first + ": " +
-                   choice->second);
+      SCOPED_TRACE(Description(family, choice->first, choice->second));
       v1::JobSpec spec = family;
       UseTraining(spec);
       UseMethod(method(), spec);
