@@ -102,7 +102,7 @@ TEST(StatusTest, LongMessagesAreCutBetweenCharacters) {
     const absl::Status received = OverAConnection(base::FailedPrecondition("REASON", message));
     EXPECT_EQ(received.code(), absl::StatusCode::kFailedPrecondition) << unit;
     EXPECT_EQ(base::ReasonOf(received), "REASON");
-    EXPECT_THAT(base::MessageOf(received), StartsWith(unit + unit + unit));
+    EXPECT_THAT(base::MessageOf(received), StartsWith(message.substr(0, 3 * unit.size())));
     EXPECT_THAT(base::MessageOf(received), HasSubstr("…"));
   }
 }

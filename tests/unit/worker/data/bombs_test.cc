@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "common/base/status.h"
@@ -68,41 +69,45 @@ struct Bomb {
 
 std::string Digits(int64_t value) { return std::to_string(value); }
 
-std::vector<Bomb> Bombs() {
-  constexpr int64_t kLong = 200 * kMegabyte;
+constexpr int64_t kLong = 200 * kMegabyte;
+
+std::vector<Bomb> CsvBombs() {
+  return {{"CsvRows",
+           [] {
+             return std::vector<File>{{"train.csv.gz", GzipOf("", "1,0\n", kLong)}};
+           },
+           "x/train.csv.gz"},
+          {"CsvFloatRows",
+           [] {
+             return std::vector<File>{{"train.csv.gz", GzipOf("", "0.5,2,0\n", kLong)}};
+           },
+           "x/train.csv.gz"},
+          {"CsvColumns",
+           [] {
+             return std::vector<File>{{"train.csv.gz", GzipOf("", "1,", kLong)}};
+           },
+           "x/train.csv.gz", "DATASET_INVALID"},
+          {"CsvOneLine",
+           [] {
+             return std::vector<File>{{"train.csv.gz", GzipOf("", "1", kLong)}};
+           },
+           "x/train.csv.gz", "DATASET_INVALID"},
+          {"CsvBlankLines",
+           [] {
+             return std::vector<File>{{"train.csv.gz", GzipOf("", "\n", kLong)}};
+           },
+           "x/train.csv.gz", "DATASET_INVALID"},
+          {"CsvLongLabels",
+           [] {
+             std::string text;
+             for (int i = 0; i < 4; ++i) text += "1," + std::string(1 << 20, 'a' + i) + "\n";
+             return std::vector<File>{{"train.csv.gz", GzipOf("", text, kLong)}};
+           },
+           "x/train.csv.gz", "DATASET_INVALID"}};
+}
+
+std::vector<Bomb> ArrayBombs() {
   return {
-      {"CsvRows",
-       [] {
-         return std::vector<File>{{"train.csv.gz", GzipOf("", "1,0\n", kLong)}};
-       },
-       "x/train.csv.gz"},
-      {"CsvFloatRows",
-       [] {
-         return std::vector<File>{{"train.csv.gz", GzipOf("", "0.5,2,0\n", kLong)}};
-       },
-       "x/train.csv.gz"},
-      {"CsvColumns",
-       [] {
-         return std::vector<File>{{"train.csv.gz", GzipOf("", "1,", kLong)}};
-       },
-       "x/train.csv.gz", "DATASET_INVALID"},
-      {"CsvOneLine",
-       [] {
-         return std::vector<File>{{"train.csv.gz", GzipOf("", "1", kLong)}};
-       },
-       "x/train.csv.gz", "DATASET_INVALID"},
-      {"CsvBlankLines",
-       [] {
-         return std::vector<File>{{"train.csv.gz", GzipOf("", "\n", kLong)}};
-       },
-       "x/train.csv.gz", "DATASET_INVALID"},
-      {"CsvLongLabels",
-       [] {
-         std::string text;
-         for (int i = 0; i < 4; ++i) text += "1," + std::string(1 << 20, 'a' + i) + "\n";
-         return std::vector<File>{{"train.csv.gz", GzipOf("", text, kLong)}};
-       },
-       "x/train.csv.gz", "DATASET_INVALID"},
       {"IdxLabels",
        [] {
          const std::string head = Idx(8, {200 << 20}, "");
@@ -160,7 +165,11 @@ std::vector<Bomb> Bombs() {
          return std::vector<File>{
              {"cifar10-mini-train.bin.gz", GzipOf("", CifarRecord(0, 0), kLong)}};
        },
-       "x/cifar10-mini-train.bin.gz"},
+       "x/cifar10-mini-train.bin.gz"}};
+}
+
+std::vector<Bomb> InteractionAndTextBombs() {
+  return {
       {"LightGcn",
        [] {
          return std::vector<File>{{"train.txt.gz", GzipOf("", "1 2 3\n", kLong)}};
@@ -191,6 +200,14 @@ std::vector<Bomb> Bombs() {
        },
        "x/train.txt.gz", "DATASET_TOO_LARGE", false, true},
   };
+}
+
+std::vector<Bomb> Bombs() {
+  std::vector<Bomb> all = CsvBombs();
+  for (auto* part : {&ArrayBombs, &InteractionAndTextBombs}) {
+    for (Bomb& bomb : part()) all.push_back(std::move(bomb));
+  }
+  return all;
 }
 
 class BombTest : public ::testing::TestWithParam<Bomb> {
