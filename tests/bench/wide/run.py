@@ -2,6 +2,7 @@
 """A job of many participants beside an idle worker that can do none of its tasks.
 
     tests/bench/wide/run.py [SHARDS ...]      default: 10000 100000; prints a Markdown table
+    tests/bench/wide/run.py jobs              1,000 jobs that wait, and one that runs, instead
 
 One worker has the data set, of one example for each shard; the other has none of it. Measured for 20 s of the first
 round: the coordinator's peak memory, how long the core was held at most and at the 99.9th percentile (upper bounds of the
@@ -75,7 +76,26 @@ def measure(shards):
                     f"| {upper_bound(buckets, 1)} s | {max(answers):.2f} s | {done / SECONDS:.0f} |")
 
 
+def measure_jobs(count=1000):
+    """Creates jobs that wait for workers, runs one beside them, and lists them all."""
+    with cluster.Cluster(2) as own:
+        waiting = cluster.digits_job(1)
+        waiting["federation"] = waiting.get("federation", {}) | {"min_workers": 50}
+        path = own.file(waiting)
+        for _ in range(count):
+            own.cli("job", "submit", path).ok()
+        own.run(cluster.digits_job(20))
+        own.cli("job", "list").ok()
+        buckets = core_buckets(f"http://{own.metrics}/metrics")
+        return (f"| {count:,} jobs wait | {peak_mb(own.coordinator.pid):.0f} MB "
+                f"| {upper_bound(buckets, 0.99)} s | {upper_bound(buckets, 1)} s |")
+
+
 def main():
+    if sys.argv[1:] == ["jobs"]:
+        print("| | peak | core held, 99 % | core held, all |\n| --- | --- | --- | --- |")
+        print(measure_jobs())
+        return
     print("| shards | memory before | peak | core held, 99.9 % | core held, all | `worker list`, slowest | tasks/s |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for shards in [int(word) for word in sys.argv[1:]] or [10_000, 100_000]:
