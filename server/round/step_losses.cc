@@ -77,11 +77,13 @@ void StepRunner::CountIncident(const std::string& worker, absl::Duration now) {
 void StepRunner::TrySuspects() {
   const absl::Duration now = clock_.Elapsed();
   // One that was handed to the fleet may still wait there for a worker, or for the step's width.
-  const bool is_queued =
+  // While no worker is there for it, it holds no other up.
+  const bool is_waiting =
       suspect_out_.has_value() && participants_[*suspect_out_].state == State::kWaiting;
-  if ((suspect_out_.has_value() && !is_queued) || now < next_try_) return;
+  const bool is_queued = is_waiting && HasEligibleWorker(*suspect_out_);
+  if ((suspect_out_.has_value() && !is_waiting) || now < next_try_) return;
   const auto due = std::find_if(suspects_.begin(), suspects_.end(), [&](size_t index) {
-    return participants_[index].not_before <= now;
+    return participants_[index].not_before <= now && HasEligibleWorker(index);
   });
   if (!is_queued && due != suspects_.end()) {
     suspect_out_ = *due;

@@ -433,7 +433,7 @@ void Fleet::Close(GroupId group_id, const std::string& reason) {
     v1::CoordinatorMessage message;
     message.mutable_cancel_task()->set_task_id(task_id);
     message.mutable_cancel_task()->set_reason(reason);
-    worker.link->Send(message);
+    if (worker.link != nullptr) worker.link->Send(message);
     freed.push_back(id);
   }
   for (const std::string& id : freed) OfferWorker(id);
@@ -506,6 +506,12 @@ void Fleet::Tick() {
     link->Close(base::MakeError(absl::StatusCode::kAborted, "HEARTBEAT_TIMEOUT",
                                 message + "; register again"));
   }
+  // Tasks that waited for a worker of more trust may go to others when that one has left.
+  std::vector<GroupId> waiting;
+  for (const auto& [group_id, group] : groups_) {
+    if (!group->again.empty()) waiting.push_back(group_id);
+  }
+  for (const GroupId group_id : waiting) OfferIfOpen(group_id);
 }
 
 int Fleet::LostBetween(absl::Duration from, absl::Duration to) const {

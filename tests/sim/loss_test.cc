@@ -217,6 +217,31 @@ TEST(LossSimTest, OneParticipantThatIsLostAgainAndAgainDoesNotHoldTheOthersUp) {
   EXPECT_GE(waiting, 1);
 }
 
+TEST(LossSimTest, RetriedTaskDoesNotWaitForABetterWorkerThatHasLeft) {
+  for (const bool drains : {false, true}) {
+    Simulation sim;
+    FakeWorker& proven = sim.Add("proven");
+    const std::string first = sim.Start(SmallSpec());
+    sim.Run(first);
+    const std::string other = sim.Start(SmallSpec());  // keeps the proven worker busy
+    v1::JobSpec spec = SmallSpec();
+    spec.mutable_data()->mutable_partition()->set_shards(1);
+    const std::string name = sim.Start(spec);
+    FakeWorker& fresh = sim.Add("fresh");
+    while (fresh.busy() && fresh.task().job() != name) fresh.Finish();
+    if (!fresh.busy()) continue;
+    fresh.Vanish();
+    ASSERT_TRUE(fresh.Connect().ok());
+    if (drains) {
+      proven.Drain();
+    } else {
+      proven.Vanish();
+    }
+    sim.Pass(absl::Seconds(5));
+    EXPECT_TRUE(fresh.busy());
+  }
+}
+
 // Strangers that fail whatever they are given.
 TEST(LossSimTest, FreshWorkersThatReportFailuresDoNotEndAJob) {
   Simulation sim;
