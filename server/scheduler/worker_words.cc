@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 
+#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/config/validate.h"
 
@@ -99,11 +101,8 @@ bool IsTooSmall(const std::string& reason) {
 }
 
 std::string CutMessage(const std::string& message) {
-  if (message.size() <= kMaxMessageBytes) return message;
-  size_t end = kMaxMessageBytes;
-  // Continuation bytes of UTF-8 begin with the bits 10.
-  while (end > 0 && (static_cast<unsigned char>(message[end]) & 0xC0U) == 0x80U) --end;
-  return message.substr(0, end) + "…";
+  const std::string_view kept = base::Utf8Prefix(message, kMaxMessageBytes);
+  return std::string(kept) + (kept.size() < message.size() ? "…" : "");
 }
 
 }  // namespace espalier::server::scheduler

@@ -223,15 +223,18 @@ TEST(LossSimTest, RetriedTaskDoesNotWaitForABetterWorkerThatHasLeft) {
     FakeWorker& proven = sim.Add("proven");
     const std::string first = sim.Start(SmallSpec());
     sim.Run(first);
-    const std::string other = sim.Start(SmallSpec());  // keeps the proven worker busy
     v1::JobSpec spec = SmallSpec();
     spec.mutable_data()->mutable_partition()->set_shards(1);
-    const std::string name = sim.Start(spec);
+    sim.Start(spec);  // keeps the proven worker busy
+    ASSERT_TRUE(proven.busy());
     FakeWorker& fresh = sim.Add("fresh");
-    while (fresh.busy() && fresh.task().job() != name) fresh.Finish();
-    if (!fresh.busy()) continue;
+    const std::string name = sim.Start(spec);
+    ASSERT_TRUE(fresh.busy());
+    ASSERT_EQ(fresh.task().job(), name);
     fresh.Vanish();
     ASSERT_TRUE(fresh.Connect().ok());
+    sim.Pass(absl::Seconds(5));
+    EXPECT_FALSE(fresh.busy());  // waits for the proven one
     if (drains) {
       proven.Drain();
     } else {
