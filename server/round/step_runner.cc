@@ -114,7 +114,7 @@ void StepRunner::OnLeased(size_t index, const v1::Task& task, const std::string&
   participant.task_id = task.task_id();
   participant.worker = worker;
   participant.leased_at = clock_.Elapsed();
-  participant.alone = suspect_out_ == index;
+  participant.alone = suspect_out_ == index && (!careful_ || leased_ == 1);
   by_task_[task.task_id()] = index;
   if (listener_.on_sent) listener_.on_sent(task);
 }

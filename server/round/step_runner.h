@@ -115,7 +115,8 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
     std::string task_id;
     std::string worker;
     absl::Duration leased_at;
-    bool alone = false;  // the lease was given while no other suspect of the step was out
+    // The lease was given while no other suspect of the step was out, and in careful mode nothing.
+    bool alone = false;
     int losses = 0;
     std::set<std::string> lost_workers;
     absl::Duration not_before;  // of a suspect

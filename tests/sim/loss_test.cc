@@ -416,5 +416,29 @@ TEST(LossSimTest, LocalJobWithoutAnyWorkerAtTheStartOfARoundWaitsForOne) {
   EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
 }
 
+// Both lost their worker twice and are tried alone; only one of the workers comes back.
+TEST(LossSimTest, ParticipantWhoseWorkerStaysAwayDoesNotHoldAnotherUp) {
+  Simulation sim;
+  sim.AddWorkers(3);
+  const std::string name = sim.Start(LocalSpec());
+  sim.worker("w2").Finish();
+  for (const char* id : {"w0", "w1"}) {
+    FakeWorker& worker = sim.worker(id);
+    worker.Vanish();
+    ASSERT_TRUE(worker.Connect().ok());
+    ASSERT_TRUE(worker.busy());
+    worker.Vanish();
+  }
+  ASSERT_TRUE(sim.worker("w1").Connect().ok());
+  sim.Pass(absl::Seconds(10));
+  EXPECT_TRUE(sim.worker("w1").busy());
+  sim.worker("w1").Finish();
+  ASSERT_TRUE(sim.worker("w0").Connect().ok());
+  sim.Pass(absl::Seconds(10));
+  EXPECT_TRUE(sim.worker("w0").busy());
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+}
+
 }  // namespace
 }  // namespace espalier::test
