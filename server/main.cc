@@ -24,13 +24,13 @@
 #include "common/base/pacer.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
+#include "common/io/host_memory.h"
 #include "common/log/log.h"
 #include "common/net/descriptors.h"
 #include "common/rpc/health.h"
 #include "common/rpc/process.h"
 #include "common/rpc/server.h"
 #include "common/wire/proto_time.h"
-#include "server/admission/host_memory.h"
 #include "server/api/client_services.h"
 #include "server/api/deadlines.h"
 #include "server/api/worker_service.h"
@@ -149,7 +149,7 @@ absl::Status EmptyDirectory(const std::string& directory) {
 
 uint64_t MemoryBudget(const Flags& flags) {
   if (flags.memory_budget > 0) return flags.memory_budget;
-  const auto host = static_cast<double>(admission::HostMemoryBytes());
+  const auto host = static_cast<double>(io::HostMemoryBytes());
   return static_cast<uint64_t>(host * base::kMemoryBudgetShare);
 }
 

@@ -64,24 +64,26 @@ int ListenOn(const addrinfo& address) {
 
 }  // namespace
 
-absl::StatusOr<Address> ParseAddress(const std::string& text, const std::string& flag) {
+std::optional<Address> SplitAddress(std::string_view text) {
   const size_t colon = text.rfind(':');
-  Address address;
-  if (colon != std::string::npos) {
-    address.host = text.substr(0, colon);
-    address.port = text.substr(colon + 1);
-  }
-  const std::string& host = address.host;
+  if (colon == std::string_view::npos) return std::nullopt;
+  std::string_view host = text.substr(0, colon);
+  const std::string_view port = text.substr(colon + 1);
   const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
-  if (bracketed) address.host = host.substr(1, host.size() - 2);
-  const bool digits = !address.port.empty() && address.port.size() <= 5 &&
-                      address.port.find_first_not_of("0123456789") == std::string::npos;
-  int port = -1;
-  if (digits && absl::SimpleAtoi(address.port, &port) && port <= kMaxPort &&
-      !address.host.empty() &&
-      (bracketed || address.host.find_first_of(":/[]") == std::string::npos)) {
-    return address;
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  int number = -1;
+  const bool digits = port.find_first_not_of("0123456789") == std::string_view::npos;
+  if (!digits || !absl::SimpleAtoi(std::string(port), &number) || number > kMaxPort) {
+    return std::nullopt;
   }
+  if (host.empty() || (!bracketed && host.find_first_of(":/[]") != std::string_view::npos)) {
+    return std::nullopt;
+  }
+  return Address{std::string(host), std::string(port)};
+}
+
+absl::StatusOr<Address> ParseAddress(const std::string& text, const std::string& flag) {
+  if (std::optional<Address> address = SplitAddress(text)) return *std::move(address);
   return base::InvalidArgument(
       "INVALID_ADDRESS",
       fmt::format(

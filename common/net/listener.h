@@ -8,7 +8,9 @@
 //            nothing can be listened to. `flag` is the flag that the messages tell to change.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -20,6 +22,9 @@ struct Address {
   std::string port;  // "0" to "65535"
 };
 
+// HOST:PORT in its two parts; nothing when the form is another. What a host may be called is not
+// looked at, but for IPv6 addresses, which stand in brackets.
+std::optional<Address> SplitAddress(std::string_view text);
 absl::StatusOr<Address> ParseAddress(const std::string& text, const std::string& flag);
 
 class Listener {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_split.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
+#include "common/net/listener.h"
 
 namespace espalier::rpc {
 namespace {
@@ -40,20 +41,11 @@ std::string Variable(const char* name) {
 }  // namespace
 
 absl::StatusOr<Address> ParseAddress(std::string_view text) {
-  const size_t colon = text.rfind(':');
-  Address address;
-  if (colon != std::string_view::npos) {
-    std::string_view host = text.substr(0, colon);
-    const std::string_view port = text.substr(colon + 1);
-    const bool brackets = host.size() > 2 && host.front() == '[' && host.back() == ']';
-    if (brackets) host = host.substr(1, host.size() - 2);
-    const bool digits = port.find_first_not_of("0123456789") == std::string_view::npos;
-    const bool number = digits && absl::SimpleAtoi(std::string(port), &address.port) &&
-                        address.port >= 1 && address.port <= 65535;
-    if (number && (brackets ? IsIpv6(host) : IsName(host))) {
-      address.host = host;
-      return address;
-    }
+  if (const auto split = net::SplitAddress(text)) {
+    Address address{split->host, 0};
+    // Only an IPv6 address has colons, and only such a one may stand in brackets.
+    const bool is_host = text.front() == '[' ? IsIpv6(address.host) : IsName(address.host);
+    if (is_host && absl::SimpleAtoi(split->port, &address.port) && address.port > 0) return address;
   }
   return base::InvalidArgument(
       "INVALID_ADDRESS",

@@ -421,22 +421,9 @@ class TlsTest(unittest.TestCase):
             ["--tls-cert", "/nonexistent.crt", "--tls-key", self.path("server.key")],
         ):
             with self.subTest(arguments):
-                folder = self.enterContext(tempfile.TemporaryDirectory())
-                with cluster.Process(
-                    "espalier-coordinator",
-                    [
-                        "--listen",
-                        "127.0.0.1:0",
-                        "--metrics-listen",
-                        "127.0.0.1:0",
-                        "--data-dir",
-                        folder,
-                        *arguments,
-                    ],
-                    pathlib.Path(folder) / "log",
-                ) as process:
-                    self.assertEqual(78, process.wait(10), process.errors())
-                    self.assertIn("--tls-", process.errors())
+                process = self.start_coordinator(*arguments)
+                self.assertEqual(78, process.wait(10), process.errors())
+                self.assertIn("--tls-", process.errors())
 
     def test_health_check_goes_through_tls(self):
         checked = subprocess.run(

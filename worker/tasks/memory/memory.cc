@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/io/host_memory.h"
 #include "common/wire/model_spec/cost.h"
 #include "common/wire/model_spec/model_spec.h"
 
@@ -27,42 +28,6 @@ constexpr int64_t kEstimateSlack = 64'000'000;
 
 void Lower(int64_t bytes, std::string_view source, MemoryLimit& limit) {
   if (bytes > 0 && bytes < limit.bytes) limit = {bytes, std::string(source)};
-}
-
-// The number in a file; 0 when there is none, as in "max".
-int64_t NumberIn(const std::string& path) {
-  std::ifstream file(path);
-  int64_t number = 0;
-  return file >> number ? number : 0;
-}
-
-// The limits of the control group `path` and of those above it.
-void LowerByGroups(const std::string& hierarchy, std::string path, const char* file,
-                   MemoryLimit& limit) {
-  for (;;) {
-    Lower(NumberIn(hierarchy + path + "/" + file), kControlGroup, limit);
-    if (path.empty() || path == "/") return;
-    path.resize(path.rfind('/'));
-  }
-}
-
-// Lines are "number:controllers:path"; version 2 has no controllers.
-void LowerByControlGroups(const std::string& root, MemoryLimit& limit) {
-  std::ifstream groups(root + "/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    const size_t first = line.find(':');
-    const size_t second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const std::string path = line.substr(second + 1);
-    if (controllers.empty()) {
-      LowerByGroups(root + "/sys/fs/cgroup", path, "memory.max", limit);
-    } else if (("," + controllers + ",").find(",memory,") != std::string::npos) {
-      LowerByGroups(root + "/sys/fs/cgroup/memory", path, "memory.limit_in_bytes", limit);
-      // Inside a container the path may be the host's, and the root is the container's group.
-      LowerByGroups(root + "/sys/fs/cgroup/memory", "", "memory.limit_in_bytes", limit);
-    }
-  }
 }
 
 int64_t ResidentBytes() {
@@ -139,7 +104,8 @@ absl::Status OutOfMemory(const v1::Task& task, const MemoryLimit& limit, int64_t
 
 MemoryLimit FindMemoryLimit(const std::string& root) {
   MemoryLimit limit = {int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE), "this machine"};
-  LowerByControlGroups(root, limit);
+  const uint64_t group = std::min<uint64_t>(io::ControlGroupMemoryBytes(root), INT64_MAX);
+  Lower(static_cast<int64_t>(group), kControlGroup, limit);
   for (const auto& [resource, name] :
        {std::pair(RLIMIT_AS, "RLIMIT_AS"), std::pair(RLIMIT_DATA, "RLIMIT_DATA")}) {
     rlimit found{};

@@ -1,4 +1,4 @@
-#include "server/admission/host_memory.h"
+#include "common/io/host_memory.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <map>
 #include <string>
 
-namespace espalier::server::admission {
+namespace espalier::io {
 namespace {
 
 // A /proc and a /sys of these files, in a folder of their own.
@@ -68,4 +68,4 @@ TEST(HostMemoryTest, WhatCannotBeReadLimitsNothing) { EXPECT_EQ(HostMemoryBytes(
 TEST(HostMemoryTest, ThisMachineHasMemory) { EXPECT_GT(HostMemoryBytes(), 100u << 20); }
 
 }  // namespace
-}  // namespace espalier::server::admission
+}  // namespace espalier::io

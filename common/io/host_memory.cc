@@ -1,4 +1,4 @@
-#include "server/admission/host_memory.h"
+#include "common/io/host_memory.h"
 
 #include <algorithm>
 #include <fstream>
@@ -6,7 +6,7 @@
 #include <sstream>
 #include <vector>
 
-namespace espalier::server::admission {
+namespace espalier::io {
 namespace {
 
 constexpr uint64_t kUnlimited = std::numeric_limits<uint64_t>::max();
@@ -76,9 +76,14 @@ uint64_t MachineMemory(const std::string& root) {
 
 }  // namespace
 
+uint64_t ControlGroupMemoryBytes(const std::string& root) {
+  const uint64_t least = ControlGroupLimit(root);
+  return least == kUnlimited ? 0 : least;
+}
+
 uint64_t HostMemoryBytes(const std::string& root) {
   const uint64_t least = std::min(MachineMemory(root), ControlGroupLimit(root));
   return least == kUnlimited ? 0 : least;
 }
 
-}  // namespace espalier::server::admission
+}  // namespace espalier::io
