@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <new>
 #include <utility>
 
 #include "absl/time/time.h"
@@ -25,6 +26,17 @@ std::string LowerCase(std::string word) {
   std::transform(word.begin(), word.end(), word.begin(),
                  [](unsigned char c) { return std::tolower(c); });
   return word;
+}
+
+// Without memory for an answer the caller gets an error, and the coordinator goes on.
+absl::Status Guarded(const std::function<absl::Status()>& work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                           "the coordinator has not enough memory left to answer; ask again when "
+                           "fewer jobs run, or give it more memory");
+  }
 }
 
 }  // namespace
@@ -83,7 +95,7 @@ grpc::ServerUnaryReactor* AnswerLater(
 grpc::ServerUnaryReactor* AnswerOnCore(const Context& context, grpc::CallbackServerContext* call,
                                        const char* method, std::function<absl::Status()> work) {
   return AnswerLater(context, call, method,
-                     [work = std::move(work)](const auto& answer) { answer(work()); });
+                     [work = std::move(work)](const auto& answer) { answer(Guarded(work)); });
 }
 
 absl::StatusOr<Page> MakePage(int page_size, const std::string& page_token, size_t total) {

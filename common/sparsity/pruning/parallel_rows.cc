@@ -1,6 +1,8 @@
 #include "common/sparsity/pruning/parallel_rows.h"
 
 #include <algorithm>
+#include <exception>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -8,12 +10,22 @@ namespace espalier::sparsity {
 
 void ParallelRows(int64_t rows, int threads, const std::function<void(int64_t, int64_t)>& work) {
   const int64_t parts = std::clamp<int64_t>(threads, 1, std::max<int64_t>(1, rows));
-  std::vector<std::jthread> others;
-  for (int64_t part = 1; part < parts; ++part) {
-    others.emplace_back(
-        [&work, rows, part, parts] { work(rows * part / parts, rows * (part + 1) / parts); });
+  std::mutex mutex;
+  std::exception_ptr thrown;
+  const auto run = [&](int64_t part) {
+    try {
+      work(rows * part / parts, rows * (part + 1) / parts);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      thrown = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> others;
+    for (int64_t part = 1; part < parts; ++part) others.emplace_back([&run, part] { run(part); });
+    run(0);
   }
-  work(0, rows / parts);
+  if (thrown != nullptr) std::rethrow_exception(thrown);
 }
 
 }  // namespace espalier::sparsity

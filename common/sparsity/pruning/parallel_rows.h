@@ -1,7 +1,7 @@
 // Rows of a matrix on several threads.
 //
 // Determinism: each row is worked on alone; the result does not depend on `threads`.
-// Errors:      none; `work` must not throw.
+// Errors:      what `work` throws, on whichever thread, reaches the caller once all are done.
 #pragma once
 
 #include <cstdint>
