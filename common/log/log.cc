@@ -1,11 +1,13 @@
 #include "common/log/log.h"
 
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cctype>
-#include <memory>
+#include <cstdio>
+#include <ctime>
 
 #include "common/base/printable.h"
 
@@ -17,29 +19,20 @@ std::function<void(Level)>& Counter() {
   return *counter;
 }
 
-spdlog::logger& Logger() {
-  static auto* logger = [] {
-    auto* created =
-        new spdlog::logger("espalier", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-    created->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
-    created->flush_on(spdlog::level::debug);
-    return created;
-  }();
-  return *logger;
-}
+// Sorted as the enumerators are.
+constexpr std::array<std::string_view, 4> kWords = {"debug", "info", "warning", "error"};
 
-spdlog::level::level_enum ToSpdlog(Level level) {
-  switch (level) {
-    case Level::kDebug:
-      return spdlog::level::debug;
-    case Level::kInfo:
-      return spdlog::level::info;
-    case Level::kWarning:
-      return spdlog::level::warn;
-    case Level::kError:
-      return spdlog::level::err;
-  }
-  return spdlog::level::err;
+std::atomic<Level> least_level = Level::kInfo;
+
+// `2026-01-31T12:00:00.123Z`.
+std::string Now() {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  tm parts{};
+  gmtime_r(&now.tv_sec, &parts);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", parts.tm_year + 1900,
+                     parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
+                     now.tv_nsec / 1'000'000);
 }
 
 // A longer value is cut: whoever writes to the log for others cannot fill a disk with one line.
@@ -73,14 +66,17 @@ std::string FormatLine(std::string_view event, std::initializer_list<Field> fiel
 
 void Write(Level level, std::string_view event, std::initializer_list<Field> fields) {
   if (Counter()) Counter()(level);
-  const auto spd_level = ToSpdlog(level);
-  if (Logger().should_log(spd_level)) Logger().log(spd_level, "{}", FormatLine(event, fields));
+  if (level < least_level) return;
+  const std::string line = fmt::format("{} {} {}\n", Now(), kWords[static_cast<size_t>(level)],
+                                       FormatLine(event, fields));
+  // One call writes one line: stdio locks the stream, and stderr has no buffer to be flushed.
+  std::fwrite(line.data(), 1, line.size(), stderr);
 }
 
 bool SetLevel(std::string_view word) {
-  if (word != "debug" && word != "info" && word != "warning" && word != "error") return false;
-  Logger().set_level(word == "error" ? spdlog::level::err
-                                     : spdlog::level::from_str(std::string(word)));
+  const auto found = std::find(kWords.begin(), kWords.end(), word);
+  if (found == kWords.end()) return false;
+  least_level = static_cast<Level>(found - kWords.begin());
   return true;
 }
 
