@@ -8,7 +8,7 @@ BIN_DIR := $(BUILD_DIR)/bin
 TEST_JOBS ?= 2
 FUZZ_SECONDS ?= 60
 
-.PHONY: help deps build demo up test bench fuzz lint format clean cluster cluster-down test-cluster
+.PHONY: help deps programs build configured demo up test bench fuzz lint format clean cluster cluster-down test-cluster
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,22 +16,31 @@ help: ## List the targets
 deps: ## Install what is missing to build, test and lint (Debian 12 and 13)
 	@cmake/deps/install.sh
 
-build: deps ## Build the three programs and the tests into build/release
-	@test -f $(BUILD_DIR)/build.ninja || cmake --preset release
+programs: ## Build the coordinator, the worker and the CLI into build/release/bin, and nothing else
+	@cmake/deps/install.sh --build
+	@test -f $(BUILD_DIR)/build.ninja || cmake --preset release -DESPALIER_BUILD_TESTS=OFF
+	@cmake --build --preset release --target espalier_coordinator espalier_worker espalier_cli
+
+build: configured ## Build the three programs and the tests into build/release
 	@cmake --build --preset release
 
-demo: build ## Train a sparse network over 3 worker processes, next to its dense twin
+# A folder that `make programs` has configured knows no tests yet.
+configured: deps
+	@{ test -f $(BUILD_DIR)/build.ninja && grep -q '^ESPALIER_BUILD_TESTS:BOOL=ON' $(BUILD_DIR)/CMakeCache.txt; } || \
+	  cmake --preset release -DESPALIER_BUILD_TESTS=ON
+
+demo: programs ## Train a sparse network over 3 worker processes, next to its dense twin
 	@$(BIN_DIR)/espalier demo --workers 3
 
-up: build ## Run a coordinator and 4 workers in the foreground (data root: $ESPALIER_DATA or data/)
+up: programs ## Run a coordinator and 4 workers in the foreground (data root: $ESPALIER_DATA or data/)
 	@$(BIN_DIR)/espalier up --workers 4
 
 test: build ## Run every test
 	@ctest --preset release --parallel $(TEST_JOBS)
 
-bench: ## Run the benchmarks
+bench: deps ## Run the benchmarks
 	@cmake/deps/install.sh --bench
-	@cmake --preset release -DESPALIER_BUILD_BENCH=ON
+	@cmake --preset release -DESPALIER_BUILD_TESTS=ON -DESPALIER_BUILD_BENCH=ON
 	@cmake --build --preset release
 	@tests/bench/run.sh
 
@@ -39,8 +48,7 @@ fuzz: ## Run each fuzz target for FUZZ_SECONDS (default 60); crashes are left in
 	@cmake/deps/install.sh --build --test --fuzz
 	@tests/fuzz/run.sh $(FUZZ_SECONDS)
 
-lint: deps ## Check format, layering, protocol, scripts and clang-tidy
-	@test -f $(BUILD_DIR)/build.ninja || cmake --preset release
+lint: configured ## Check format, layering, protocol, scripts and clang-tidy
 	@tests/lint/run.sh $(BUILD_DIR)
 
 format: ## Apply clang-format to every C++ file
