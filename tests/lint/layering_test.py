@@ -124,8 +124,10 @@ class Targets:
         for word in words:
             if word in _CMAKE_KEYWORDS:
                 linking = command == "target_link_libraries" or word in ("DEPS", "PRIVATE_DEPS")
-            elif "$" not in word:
-                (linked if linking else sources).append(word)
+            elif "$" not in word and linking:
+                linked.append(word)
+            elif word.endswith(rules.CODE_SUFFIXES):
+                sources.append(word)
         return sources, linked
 
     @staticmethod

@@ -23,6 +23,7 @@ CACHE = os.path.join(ROOT, "build", "lint-cache")
 TIDY = "clang-tidy-14"
 _INCLUDE = re.compile(rb'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 _IMPORT = re.compile(rb'^\s*import\s*"([^"]+)"', re.MULTILINE)
+_PRECOMPILED = re.compile(r" -Winvalid-pch| -fpch-preprocess| -include \S*/cmake_pch\.hxx")
 _COMMENT = re.compile(rb"\s*//[^\n]*")
 # What GCC knows and clang does not must not fail the check.
 _EXTRA = ["--extra-arg=-Wno-unknown-warning-option", "--extra-arg=-Wno-ignored-optimization-argument"]
@@ -69,15 +70,24 @@ class Fingerprints:
 
 
 def compile_commands(build_dir):
-    """Returns {relative path: command} of the project's own files."""
+    """Returns {relative path: command} of the project's own files, and writes them to a database of their own.
+
+    The precompiled headers are left out: GCC's are none to clang, and a source has to include what it uses.
+    """
     with open(os.path.join(build_dir, "compile_commands.json"), encoding="utf-8") as stream:
         entries = json.load(stream)
-    commands, own = {}, set(project_files())
+    commands, kept, own = {}, [], set(project_files())
     for entry in entries:
         path = os.path.relpath(os.path.join(entry["directory"], entry["file"]), ROOT)
         if path in own:
+            entry["command"] = _PRECOMPILED.sub("", entry["command"])
+            kept.append(entry)
             commands[path] = entry["command"].replace(ROOT, "")
-    return commands
+    database = os.path.join(CACHE, "commands")
+    os.makedirs(database, exist_ok=True)
+    with open(os.path.join(database, "compile_commands.json"), "w", encoding="utf-8") as stream:
+        json.dump(kept, stream)
+    return commands, database
 
 
 def generate_headers(build_dir):
@@ -89,9 +99,9 @@ def generate_headers(build_dir):
         subprocess.run(["ninja", "-C", build_dir, *headers], check=True, stdout=subprocess.DEVNULL)
 
 
-def check(build_dir, path):
+def check(database, path):
     """Returns clang-tidy's findings for one file, empty when it is clean."""
-    result = subprocess.run([TIDY, "--quiet", "-p", build_dir, *_EXTRA, path], cwd=ROOT, check=False,
+    result = subprocess.run([TIDY, "--quiet", "-p", database, *_EXTRA, path], cwd=ROOT, check=False,
                             capture_output=True, text=True)
     if result.returncode == 0:
         return ""
@@ -101,7 +111,7 @@ def check(build_dir, path):
 def main():
     build_dir = os.path.abspath(sys.argv[1])
     generate_headers(build_dir)
-    commands = compile_commands(build_dir)
+    commands, database = compile_commands(build_dir)
     if not commands:
         print(f"tidy: {build_dir}/compile_commands.json names no file of this project")
         return 1
@@ -117,7 +127,7 @@ def main():
     print(f"tidy: {len(changed)} of {len(chosen)} files to check", flush=True)
     dirty, started = 0, time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 2) as pool:
-        runs = {pool.submit(check, build_dir, path): path for path in changed}
+        runs = {pool.submit(check, database, path): path for path in changed}
         for number, run in enumerate(concurrent.futures.as_completed(runs), 1):
             path, findings = runs[run], run.result()
             if findings:
