@@ -105,7 +105,7 @@ void ApplyDataDefaults(v1::DataSpec& data) {
   }
   if (data.scale() == 0) data.set_scale(1);
   if (data.std() == 0) data.set_std(1);
-  if (!data.has_label_column()) data.set_label_column(-1);
+  if (data.label_column().empty()) data.set_label_column("-1");
 }
 
 // What a recommender needs of data and evaluation.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -75,6 +76,35 @@ void ValidatePartition(const v1::Partition& partition, const Checker& at) {
   }
 }
 
+// How CSV files are read.
+void ValidateTable(const v1::DataSpec& data, const Checker& at) {
+  constexpr size_t kMaxColumnName = 256;
+  const std::string& label = data.label_column();
+  at.Check(label.size() <= kMaxColumnName, "label_column",
+           fmt::format("must be a name of at most {} bytes, found {}", kMaxColumnName,
+                       Grouped(static_cast<int64_t>(label.size()))));
+  int64_t place = 0;
+  const auto [end, error] = std::from_chars(label.data(), label.data() + label.size(), place);
+  const bool number = error != std::errc::invalid_argument && end == label.data() + label.size();
+  at.Check(!number || (error == std::errc() && place >= -1 && place <= kMaxColumn), "label_column",
+           fmt::format("must be the name of a column, −1 (the last column) or 0..{}, found {}",
+                       Grouped(kMaxColumn), Quoted(label)));
+  at.Enum("format", v1::DataSpec::Format_IsValid(data.format()), data.format());
+  at.Enum("delimiter", v1::DataSpec::Delimiter_IsValid(data.delimiter()), data.delimiter());
+  at.Enum("header", v1::DataSpec::Header_IsValid(data.header()), data.header());
+  at.Enum("missing", v1::DataSpec::Missing_IsValid(data.missing()), data.missing());
+  at.Enum("words", v1::DataSpec::Words_IsValid(data.words()), data.words());
+  const bool is_table = data.format() == v1::DataSpec::FORMAT_UNSPECIFIED ||
+                        data.format() == v1::DataSpec::FORMAT_CSV;
+  const auto only_tables = [&](bool given, const char* field) {
+    at.Check(!given || is_table, field, "applies to format: csv only; remove it");
+  };
+  only_tables(data.delimiter() != 0, "delimiter");
+  only_tables(data.header() != 0, "header");
+  only_tables(data.missing() != 0, "missing");
+  only_tables(data.words() != 0, "words");
+}
+
 void ValidateData(const v1::DataSpec& data, const Checker& at) {
   at.Check(IsDatasetName(data.dataset()), "dataset",
            fmt::format("expected the name of a folder under the workers' data root (lower-case "
@@ -91,9 +121,7 @@ void ValidateData(const v1::DataSpec& data, const Checker& at) {
         fmt::format("must be 0 (all) or 1..{}, found {}", Grouped(kMaxExamples), Grouped(limit)));
   }
   at.Probability("test_fraction", data.test_fraction());
-  at.Check(data.label_column() >= -1 && data.label_column() <= kMaxColumn, "label_column",
-           fmt::format("must be −1 (the last column) or 0..{}, found {}", Grouped(kMaxColumn),
-                       data.label_column()));
+  ValidateTable(data, at);
   const int32_t shards = data.partition().shards();
   at.Check(data.train_limit() <= 0 || data.train_limit() >= shards, "train_limit",
            fmt::format("{} examples cannot be divided into {} shards; raise it or use fewer shards",

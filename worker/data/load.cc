@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "absl/strings/numbers.h"
 #include "common/base/check.h"
 #include "common/base/status.h"
 #include "common/log/log.h"
@@ -90,13 +91,14 @@ absl::StatusOr<std::vector<int64_t>> ReadGroups(const Source& source, const std:
 }
 
 absl::StatusOr<int> LabelColumn(const v1::DataSpec& spec) {
-  const int column = spec.has_label_column() ? spec.label_column() : -1;
-  if (column >= -1) return column;
+  if (spec.label_column().empty()) return -1;
+  int column = -2;
+  if (absl::SimpleAtoi(spec.label_column(), &column) && column >= -1) return column;
   return base::InvalidArgument(
       kDataSpecInvalid,
       fmt::format(
           "data.label_column: expected a column counted from 0, or -1 for the last; found {}",
-          column));
+          Quote(spec.label_column())));
 }
 
 bool ByGroups(const v1::DataSpec& spec) {

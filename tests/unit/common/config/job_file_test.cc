@@ -68,7 +68,7 @@ TEST(JobFileTest, EveryKindOfFieldIsRead) {
   EXPECT_EQ(spec.model().layers(1).linear().units(), 10);
   EXPECT_EQ(spec.model().loss(), v1::LOSS_MEAN_SQUARED_ERROR);
   EXPECT_EQ(spec.data().partition().kind(), v1::Partition::KIND_DIRICHLET);
-  EXPECT_EQ(spec.data().label_column(), -1);
+  EXPECT_EQ(spec.data().label_column(), "-1");
   EXPECT_EQ(spec.training().optimizer().learning_rate(), 1e-3);
   EXPECT_THAT(spec.training().schedule().milestones(), ElementsAre(5, 8));
   EXPECT_EQ(spec.federation().round_deadline().seconds(), 90);

@@ -328,7 +328,7 @@ TEST(DefaultsTest, DocumentedDefaultsAreWrittenIn) {
   EXPECT_EQ(spec.model().layers(1).linear().activation(), v1::ACTIVATION_LINEAR);
   EXPECT_EQ(spec.data().scale(), 1);
   EXPECT_EQ(spec.data().std(), 1);
-  EXPECT_EQ(spec.data().label_column(), -1);
+  EXPECT_EQ(spec.data().label_column(), "-1");
   EXPECT_EQ(spec.training().batch_size(), 32);
   EXPECT_EQ(spec.training().local_epochs(), 1);
   EXPECT_EQ(spec.training().optimizer().kind(), v1::Optimizer::KIND_SGD);
