@@ -322,8 +322,9 @@ int Run(const Flags& flags) {
   base::ThreadExecutor pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency()) - 1),
                             observe("pool"));
   const uint64_t memory_budget = MemoryBudget(flags);
-  jobs::JobManager manager({fleet, core, pool, clock, blobs, **checkpoints, metrics}, methods,
-                           memory_budget);
+  datasets::DatasetViews datasets(fleet, core, clock, limits);
+  jobs::JobManager manager({fleet, core, pool, clock, blobs, **checkpoints, metrics, datasets},
+                           methods, memory_budget);
   api::Deadlines deadlines(clock);
   base::Pacer limit_log(kLogLimitsEvery);
   const api::Context context{core,

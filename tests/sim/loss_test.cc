@@ -426,6 +426,7 @@ TEST(LossSimTest, ParticipantWhoseWorkerStaysAwayDoesNotHoldAnotherUp) {
     FakeWorker& worker = sim.worker(id);
     worker.Vanish();
     ASSERT_TRUE(worker.Connect().ok());
+    sim.Settle();
     ASSERT_TRUE(worker.busy());
     worker.Vanish();
   }

@@ -20,6 +20,13 @@ void FakeWorker::Link::Send(const v1::CoordinatorMessage& message) {
     task = message.task();
     worker.received_.push_back(message.task());
   }
+  if (message.has_describe_dataset()) {
+    const v1::DescribeDataset& ask = message.describe_dataset();
+    v1::DatasetDescription description;
+    description.set_request_id(ask.request_id());
+    *description.mutable_info() = worker.Describe(ask.data());
+    worker.jobs_.Describe(worker.fleet_.SessionOf(worker.id_), std::move(description));
+  }
   if (message.has_cancel_task()) {
     worker.cancelled_.push_back(message.cancel_task());
     if (task.has_value() && task->task_id() == message.cancel_task().task_id()) task.reset();
@@ -40,6 +47,15 @@ FakeWorker::FakeWorker(std::string id, std::vector<std::string> datasets,
     info.set_name(name);
     datasets_.push_back(info);
   }
+}
+
+v1::DatasetInfo FakeWorker::Describe(const v1::DataSpec& view) {
+  for (const v1::DatasetInfo& info : datasets_) {
+    if (info.name() == view.dataset()) return info;
+  }
+  v1::DatasetInfo none;
+  none.set_problem("there is no such data set");
+  return none;
 }
 
 absl::Status FakeWorker::Connect() {

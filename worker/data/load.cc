@@ -10,6 +10,7 @@
 #include "common/base/status.h"
 #include "common/log/log.h"
 #include "worker/data/byte_stream.h"
+#include "worker/data/describe.h"
 #include "worker/data/errors.h"
 #include "worker/data/interactions/interactions.h"
 #include "worker/data/layout.h"
@@ -289,6 +290,11 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const std::string& ro
                                                            const LoadOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(const DataRoot opened, DataRoot::Open(root));
   return LoadDataset(opened, spec, options);
+}
+
+absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::DataSpec& view,
+                                                const LoadOptions& options) {
+  return Describe(root, view.dataset(), options);
 }
 
 std::vector<v1::DatasetInfo> ScanDataRoot(const std::string& root,
