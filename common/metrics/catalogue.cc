@@ -276,10 +276,11 @@ std::vector<Definition> MakeCatalogue() {
        "espalier_calls_limited_total",
        Type::kCounter,
        Role::kCoordinator,
-       "Calls that were ended or refused because they passed a limit of time or number.",
+       "Calls that were ended or refused because they passed a limit of time or number; for "
+       "request_timeout, connections that were ended because no call came of what they sent.",
        "reason",
        {"register_timeout", "header_timeout", "transfer_stalled", "transfer_timeout",
-        "transfers_full", "watch_stalled", "other"},
+        "transfers_full", "watch_stalled", "request_timeout", "other"},
        "",
        {},
        {}},
