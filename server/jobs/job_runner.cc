@@ -145,13 +145,17 @@ void JobRunner::Guard(const std::function<void()>& work) {
 void JobRunner::Proceed() {
   if (job_.state() == v1::Job::STATE_PENDING) {
     const std::string missing = MissingWorkers();
-    const std::string memory = may_begin_ ? may_begin_(missing.empty()) : "";
+    const absl::StatusOr<std::string> memory = may_begin_ ? may_begin_(missing.empty()) : "";
+    if (!memory.ok()) {
+      Fail(memory.status());
+      return;
+    }
     if (missing.empty()) {
-      SetCondition("WAITING_MEMORY", memory);
+      SetCondition("WAITING_MEMORY", *memory);
     } else {
       SetWaiting(missing);
     }
-    if (missing.empty() && memory.empty()) Begin();
+    if (missing.empty() && memory->empty()) Begin();
     return;
   }
   if (stalled_.has_value()) {
