@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -28,6 +29,7 @@
 #include "common/log/log.h"
 #include "common/net/connections.h"
 #include "common/net/descriptors.h"
+#include "common/rpc/handshakes.h"
 #include "common/rpc/health.h"
 #include "common/rpc/process.h"
 #include "common/rpc/server.h"
@@ -229,6 +231,21 @@ std::function<void(const std::string&)> UnansweredTeller(const base::Clock& cloc
   };
 }
 
+// Tells of clients that get no connection because their TLS handshake fails.
+std::function<void(const rpc::HandshakeFailure&)> HandshakeTeller(const base::Clock& clock,
+                                                                  metrics::Metrics& metrics) {
+  // One for each kind, so that a scanner does not hide a worker whose certificate has expired.
+  auto pacers = std::make_shared<std::map<std::string, base::Pacer, std::less<>>>();
+  for (const char* kind : rpc::kHandshakeFailureKinds) pacers->try_emplace(kind, kLogLimitsEvery);
+  return [&clock, &metrics, pacers](const rpc::HandshakeFailure& failure) {
+    metrics.Add(metrics::Metric::kHandshakesFailed, 1, failure.kind);
+    if (const auto times = pacers->find(failure.kind)->second.Take(clock.Elapsed())) {
+      log::Warning("tls_handshake_failed",
+                   {{"reason", failure.kind}, {"message", failure.message}, {"times", *times}});
+    }
+  };
+}
+
 // Until SIGTERM or SIGINT, lets time pass for the state machines.
 void RunUntilSignal(base::ThreadExecutor& core, base::ThreadExecutor& pool,
                     jobs::JobManager& manager, api::Deadlines& deadlines,
@@ -363,6 +380,7 @@ int Run(const Flags& flags) {
   api::MethodService method_service(context);
   api::ClusterService cluster_service(context);
   api::CheckpointService checkpoint_service(context);
+  if (!flags.tls_cert.empty()) rpc::TellOfFailedHandshakes(HandshakeTeller(clock, metrics));
   net::Connections connections(clock, limits.transfer_stall, UnansweredTeller(clock, metrics));
   auto running = rpc::StartServer(
       {flags.listen, flags.tls_cert, flags.tls_key, flags.tls_client_ca, flags.reflection,
