@@ -10,6 +10,7 @@ import pathlib
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -40,6 +41,9 @@ from raw_grpc import (  # noqa: E402
 STALLED = int(os.environ.get("ESPALIER_STALLED", "400"))
 RESETS = int(os.environ.get("ESPALIER_RESETS", "20000"))
 MOST_KEPT_MB = 32
+CROWD = 300
+# Each command starts a process and connects; two cores do some 50 of them a second.
+CROWD_S = 90
 STALL_S = 3
 # Time limits end what stalls a little later than they say, and the machine may be slow.
 GRACE_S = 12
@@ -464,6 +468,42 @@ class DescriptorsTest(unittest.TestCase):
 
     def test_few_descriptors_are_enough_for_a_small_cluster(self):
         self.hears_again(40, 60)
+
+
+class CrowdTest(unittest.TestCase):
+    """Hundreds of people at once: every command is answered, and a job beside them does not notice."""
+
+    def test_three_hundred_commands_at_once_are_all_answered(self):
+        with cluster.Cluster(1) as other:
+            undisturbed = other.run(LONG)["model_hash"]
+        own = self.enterContext(cluster.Cluster(2))
+        name = own.submit(LONG)["name"]
+        file = own.file(digits_job(1))
+        kinds = (("job", "list"), ("job", "get", name), ("job", "submit", file, "--dry-run"))
+        with contextlib.ExitStack() as stack:
+            begin = time.monotonic()
+            crowd = []
+            for i in range(CROWD):
+                errors = stack.enter_context(tempfile.TemporaryFile())
+                process = subprocess.Popen(
+                    [cluster.BIN / "espalier", *map(str, kinds[i % len(kinds)])],
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    env=os.environ | {"ESPALIER_SERVER": own.address},
+                    preexec_fn=cluster.die_with_parent,
+                )
+                stack.callback(process.wait)
+                stack.callback(process.kill)
+                crowd.append((process, errors))
+            for process, errors in crowd:
+                code = process.wait(max(1, begin + CROWD_S - time.monotonic()))
+                errors.seek(0)
+                self.assertEqual(0, code, errors.read())
+            print(f"{CROWD} commands: {time.monotonic() - begin:.1f} s", file=sys.stderr)
+        job = own.wait_state(name, "SUCCEEDED", seconds=120)
+        self.assertEqual(undisturbed, job["model_hash"])
+        self.assertEqual({"w1": "ACTIVE", "w2": "ACTIVE"}, own.worker_states())
+        own.cli("worker", "list").ok()
 
 
 if __name__ == "__main__":
