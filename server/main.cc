@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -26,7 +27,9 @@
 #include "common/base/status.h"
 #include "common/io/host_memory.h"
 #include "common/log/log.h"
+#include "common/net/connections.h"
 #include "common/net/descriptors.h"
+#include "common/rpc/handshakes.h"
 #include "common/rpc/health.h"
 #include "common/rpc/process.h"
 #include "common/rpc/server.h"
@@ -97,9 +100,11 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "refused, and wait while others take it; default: 80 % of what the machine or its "
                  "control group has")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
-  app.add_option("--stall-timeout", flags.stall_timeout_s,
-                 "seconds in which a transfer must move a chunk of 512 KiB, and a watcher take an "
-                 "event, or the call is ended, 0.5 to 3600")
+  app.add_option(
+         "--stall-timeout", flags.stall_timeout_s,
+         "seconds in which a transfer must move a chunk of 512 KiB, a watcher take an event, "
+         "and a call that a peer begins to send be whole; otherwise it is ended, 0.5 to "
+         "3600")
       ->check(base::Between(0.5, 3600.0))
       ->capture_default_str();
   app.add_flag("--debug-reflection", flags.reflection, "serve gRPC reflection");
@@ -213,9 +218,38 @@ std::function<void(bool, const std::string&)> RefusalTeller(const base::Clock& c
   };
 }
 
+// Tells of connections that were ended because no call came of what they sent.
+std::function<void(const std::string&)> UnansweredTeller(const base::Clock& clock,
+                                                         metrics::Metrics& metrics) {
+  return [&clock, &metrics,
+          pacer = std::make_shared<base::Pacer>(kLogLimitsEvery)](const std::string& peer) {
+    metrics.Add(metrics::Metric::kCallsLimited, 1, "request_timeout");
+    if (const auto times = pacer->Take(clock.Elapsed())) {
+      log::Warning("connections_ended",
+                   {{"reason", "request_timeout"}, {"peer", peer}, {"times", *times}});
+    }
+  };
+}
+
+// Tells of clients that get no connection because their TLS handshake fails.
+std::function<void(const rpc::HandshakeFailure&)> HandshakeTeller(const base::Clock& clock,
+                                                                  metrics::Metrics& metrics) {
+  // One for each kind, so that a scanner does not hide a worker whose certificate has expired.
+  auto pacers = std::make_shared<std::map<std::string, base::Pacer, std::less<>>>();
+  for (const char* kind : rpc::kHandshakeFailureKinds) pacers->try_emplace(kind, kLogLimitsEvery);
+  return [&clock, &metrics, pacers](const rpc::HandshakeFailure& failure) {
+    metrics.Add(metrics::Metric::kHandshakesFailed, 1, failure.kind);
+    if (const auto times = pacers->find(failure.kind)->second.Take(clock.Elapsed())) {
+      log::Warning("tls_handshake_failed",
+                   {{"reason", failure.kind}, {"message", failure.message}, {"times", *times}});
+    }
+  };
+}
+
 // Until SIGTERM or SIGINT, lets time pass for the state machines.
 void RunUntilSignal(base::ThreadExecutor& core, base::ThreadExecutor& pool,
-                    jobs::JobManager& manager, api::Deadlines& deadlines, const base::Clock& clock,
+                    jobs::JobManager& manager, api::Deadlines& deadlines,
+                    net::Connections& connections, const base::Clock& clock,
                     metrics::Metrics& metrics, const sigset_t& signals) {
   using metrics::Metric;
   absl::Duration trimmed = clock.Elapsed();
@@ -225,6 +259,7 @@ void RunUntilSignal(base::ThreadExecutor& core, base::ThreadExecutor& pool,
     metrics.Set(Metric::kExecutorQueueLength, static_cast<double>(core.queue_length()), "core");
     metrics.Set(Metric::kExecutorQueueLength, static_cast<double>(pool.queue_length()), "pool");
     deadlines.Expire();
+    connections.Expire();
     if (clock.Elapsed() - trimmed >= kTrimEvery) {
       trimmed = clock.Elapsed();
       GiveBackMemory();
@@ -346,9 +381,11 @@ int Run(const Flags& flags) {
   api::MethodService method_service(context);
   api::ClusterService cluster_service(context);
   api::CheckpointService checkpoint_service(context);
+  if (!flags.tls_cert.empty()) rpc::TellOfFailedHandshakes(HandshakeTeller(clock, metrics));
+  net::Connections connections(clock, limits.transfer_stall, UnansweredTeller(clock, metrics));
   auto running = rpc::StartServer(
       {flags.listen, flags.tls_cert, flags.tls_key, flags.tls_client_ca, flags.reflection,
-       descriptors->connections, RefusalTeller(clock, metrics)},
+       descriptors->connections, RefusalTeller(clock, metrics), &connections},
       {&workers, &job_service, &method_service, &cluster_service, &checkpoint_service});
   if (!running.ok()) {
     return ExitWith(running.status(), base::ReasonOf(running.status()) == "PORT_IN_USE"
@@ -365,7 +402,7 @@ int Run(const Flags& flags) {
                                     {"data_dir", flags.data_dir},
                                     {"memory_budget", memory_budget},
                                     {"descriptors", descriptors->limit}});
-  RunUntilSignal(core, pool, manager, deadlines, clock, metrics, signals);
+  RunUntilSignal(core, pool, manager, deadlines, connections, clock, metrics, signals);
   StopServing(*running, core, fleet, signals);
   return kExitOk;
 }

@@ -163,13 +163,17 @@ void JobRunner::Proceed() {
       AgreeOnData();
       if (!agreed_ || ended()) return;
     }
-    const std::string memory = may_begin_ ? may_begin_(missing.empty()) : "";
+    const absl::StatusOr<std::string> memory = may_begin_ ? may_begin_(missing.empty()) : "";
+    if (!memory.ok()) {
+      Fail(memory.status());
+      return;
+    }
     if (missing.empty()) {
-      SetCondition("WAITING_MEMORY", memory);
+      SetCondition("WAITING_MEMORY", *memory);
     } else {
       SetWaiting(missing);
     }
-    if (missing.empty() && memory.empty()) Begin();
+    if (missing.empty() && memory->empty()) Begin();
     return;
   }
   if (stalled_.has_value()) {

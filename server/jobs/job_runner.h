@@ -40,8 +40,8 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
             std::shared_ptr<datasets::JobView> view, std::unique_ptr<methods::Program> program);
 
   // Asked before the job begins, with whether its workers are there: "" when it may, else what it
-  // waits for. To be set at once.
-  void BeginWhen(std::function<std::string(bool ready)> may_begin) {
+  // waits for, or an error when it never may, with which the job fails. To be set at once.
+  void BeginWhen(std::function<absl::StatusOr<std::string>(bool ready)> may_begin) {
     may_begin_ = std::move(may_begin);
   }
   // Starts when the workers are there and it may; lets the step's deadlines pass.
@@ -120,7 +120,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   v1::JobEvent NewEvent() const;
 
   Services services_;
-  std::function<std::string(bool ready)> may_begin_;
+  std::function<absl::StatusOr<std::string>(bool ready)> may_begin_;
   v1::Job job_;                                  // without the history
   std::deque<v1::RoundSummary> history_;         // the newest rounds, oldest first
   std::shared_ptr<scheduler::WorkerPool> pool_;  // of workers that can do its tasks
