@@ -9,6 +9,7 @@
 #include "client/cli/output.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
+#include "common/io/standard_output.h"
 #include "fmt/format.h"
 
 namespace espalier::cli {
@@ -210,6 +211,7 @@ Format GuessFormat(const std::vector<std::string>& arguments) {
 }
 
 int Report(const absl::Status& status, Format format, const Streams& streams) {
+  if (io::ReaderGone(status)) return kExitReaderGone;
   streams.err << ErrorText(status, format, streams.err_terminal) << std::flush;
   return ExitCodeOf(status);
 }
@@ -270,9 +272,9 @@ int RunCli(const std::vector<std::string>& arguments, const Streams& streams,
   int code = ParseArguments(parser, arguments, streams);
   if (code < 0) code = RunChosen(parser, arguments, streams, interrupt);
   streams.out.flush();
-  if (streams.out || code == kExitExhausted) return code;
-  // Whoever only looks at the exit code must not take half an output for the whole.
-  const int unwritten = Report(OutputUnwritable(), GuessFormat(arguments), streams);
+  // Commands that print for long have noticed it themselves, and said so.
+  if (streams.out || code == kExitExhausted || code == kExitReaderGone) return code;
+  const int unwritten = Report(io::Unwritten(), GuessFormat(arguments), streams);
   return code == kExitDone ? unwritten : code;
 }
 

@@ -195,12 +195,6 @@ absl::Status WithFurtherLines(const absl::Status& status, const std::vector<std:
   return result;
 }
 
-absl::Status OutputUnwritable() {
-  return base::MakeError(
-      absl::StatusCode::kResourceExhausted, "OUTPUT_UNWRITABLE",
-      "standard output could not be written to its end; is the disk full, or did its reader end?");
-}
-
 std::string ErrorText(const absl::Status& status, Format format, const Terminal& terminal) {
   if (format == Format::kTable) return TextForPeople(status, terminal);
   Json json;

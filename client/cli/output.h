@@ -68,9 +68,6 @@ std::string Styled(const Terminal& terminal, const std::string& code, const std:
 // The same error with lines below its message, such as what to type next.
 absl::Status WithFurtherLines(const absl::Status& status, const std::vector<std::string>& lines);
 
-// What a command ends with whose standard output could not be written.
-absl::Status OutputUnwritable();
-
 // An error as text for people, or as a JSON object for programs (kJson, kYaml).
 std::string ErrorText(const absl::Status& status, Format format, const Terminal& terminal);
 

@@ -10,6 +10,7 @@
 #include "client/cli/output.h"
 #include "client/cli/progress.h"
 #include "common/base/status.h"
+#include "common/io/standard_output.h"
 #include "fmt/format.h"
 
 namespace espalier::cli {
@@ -118,7 +119,7 @@ absl::StatusOr<v1::Job> FollowJob(Context& context, client::Client& client, cons
                           {on_event, [&](const std::string& text) { progress.Note(text); }},
                           ended_early.get_token(), deadline);
   progress.Finish();
-  if (!context.out) return OutputUnwritable();
+  if (!context.out) return io::Unwritten();
   if (ended.status().code() == absl::StatusCode::kCancelled) return Interrupted(job.name());
   return ended;
 }

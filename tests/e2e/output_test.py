@@ -2,9 +2,11 @@
 cannot be written is an error, and a printed job file can be submitted again.
 """
 
+import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import unittest
 
 import cluster
@@ -16,6 +18,7 @@ sys.path.insert(0, str(SUPPORT))
 from hostile_text import HOSTILE  # noqa: E402  # pylint: disable=wrong-import-position
 
 EXHAUSTED = 8
+IO_ERROR = 74
 
 FORBIDDEN = set(HOSTILE) - set("x forged  SUCCEEDED[2J]0;titley")
 
@@ -38,6 +41,19 @@ COMMANDS = [
     ("generate", "x", "--tokenizer", "bytes", "--prompt", "x"),
     ("cluster", "status"),
 ]
+
+
+def run_program(words, out, **options):
+    """One of the programs with `out` as its standard output."""
+    return subprocess.run(
+        [cluster.BIN / words[0], *map(str, words[1:])],
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+        **options,
+    )
 
 
 class HostileTextTest(unittest.TestCase):
@@ -119,6 +135,57 @@ class FullDiskTest(unittest.TestCase):
                         self.assertEqual(EXHAUSTED, result.returncode, result.stderr)
                         self.assertIn(b"could not be written", result.stderr)
 
+    def test_questions_to_every_program(self):
+        questions = [
+            ("espalier-coordinator", "--help"),
+            ("espalier-coordinator", "--version"),
+            ("espalier-coordinator", "--describe-metrics"),
+            ("espalier-worker", "--help"),
+            ("espalier-worker", "--version"),
+        ]
+        for question in questions:
+            with self.subTest(question=question), open("/dev/full", "wb") as full:
+                result = run_program(question, full)
+                self.assertEqual(IO_ERROR, result.returncode, result.stderr)
+                self.assertIn("could not be written", result.stderr)
+                self.assertEqual(1, len(result.stderr.splitlines()))
+
+    def test_programs_that_would_run_for_long(self):
+        with tempfile.TemporaryDirectory() as folder:
+            local = ("--data-root", cluster.DATA)
+            ports = ("--port", "0", "--metrics-port", "0", "--data-dir", f"{folder}/up")
+            listen = ("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0")
+            programs = [
+                (EXHAUSTED, ("espalier", "up", "--workers", "1", *local, *ports)),
+                (EXHAUSTED, ("espalier", "demo", "--workers", "1", *local)),
+                (IO_ERROR, ("espalier-coordinator", *listen, "--data-dir", f"{folder}/c")),
+                (IO_ERROR, ("espalier-worker", "--coordinator", "127.0.0.1:1", *local)),
+            ]
+            for code, program in programs:
+                with self.subTest(program=program), open("/dev/full", "wb") as full:
+                    result = run_program(program, full)
+                    self.assertEqual(code, result.returncode, result.stderr)
+                    self.assertIn("could not be written", result.stderr)
+
+    def test_output_that_is_closed(self):
+        for program in ("espalier", "espalier-coordinator", "espalier-worker"):
+            with self.subTest(program=program):
+                result = run_program((program, "--version"), None, preexec_fn=lambda: os.close(1))
+                self.assertNotEqual(0, result.returncode)
+                self.assertIn("could not be written", result.stderr)
+
+    def test_readers_that_end_are_nobodys_fault(self):
+        """Whether SIGPIPE ends the program or, as under many supervisors, is ignored."""
+        for ignored in (False, True):
+            for program in (("espalier", "--help"), ("espalier-coordinator", "--help"), ("espalier-worker", "--help")):
+                with self.subTest(program=program, ignored=ignored):
+                    reader, writer = os.pipe()
+                    os.close(reader)
+                    result = run_program(program, writer, restore_signals=not ignored)
+                    os.close(writer)
+                    self.assertNotEqual(0, result.returncode)
+                    self.assertEqual("", result.stderr)
+
     def test_closed_pipe_ends_quietly(self):
         with cluster.Cluster(workers=1) as own:
             own.submit(digits_job(rounds=cluster.ENDLESS), "--name", "endless")
@@ -126,6 +193,7 @@ class FullDiskTest(unittest.TestCase):
             watcher.line()
             watcher._popen.stdout.close()
             self.assertNotEqual(0, watcher.wait())
+            self.assertEqual("", watcher.errors())
 
 
 class SpecTest(unittest.TestCase):

@@ -17,6 +17,7 @@
 #include "client/cli/watch.h"
 #include "common/base/flags.h"
 #include "common/base/status.h"
+#include "common/io/standard_output.h"
 #include "fmt/format.h"
 
 namespace espalier::cli {
@@ -118,6 +119,7 @@ absl::Status Race::WaitForBoth(LocalCluster& cluster) {
     std::this_thread::sleep_for(kCheckEvery);
     if (const auto gone = cluster.Check()) return *gone;
     const std::lock_guard lock(mutex_);
+    if (!context_.out) return io::Unwritten();
     if (twins_[0].over && twins_[1].over) return absl::OkStatus();
   }
 }
@@ -181,11 +183,14 @@ absl::StatusOr<int> Demo(Context& context, LocalClusterOptions options) {
   const TemporaryFolder folder;
   options.data_dir = folder.path();
   ESPALIER_ASSIGN_OR_RETURN(auto cluster, LocalCluster::Start(options));
-  context.out << fmt::format(
-      "Espalier {}: a coordinator at {} and {} worker process{},\n"
-      "each with a share of 1,437 handwritten digits that it never sends. They train\n"
-      "two networks at the same time:\n",
-      ESPALIER_VERSION, cluster->address(), options.workers, options.workers == 1 ? "" : "es");
+  context.out
+      << fmt::format(
+             "Espalier {}: a coordinator at {} and {} worker process{},\n"
+             "each with a share of 1,437 handwritten digits that it never sends. They train\n"
+             "two networks at the same time:\n",
+             ESPALIER_VERSION, cluster->address(), options.workers,
+             options.workers == 1 ? "" : "es")
+      << std::flush;
   context.options.client.server = cluster->address();
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
   Race race(context, *client);

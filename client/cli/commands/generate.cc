@@ -1,6 +1,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <vector>
 
@@ -35,6 +37,28 @@ struct GenerateOptions {
   int threads = 1;
 };
 
+// What the child returns when the program could not be started.
+constexpr int kNotRun = 127;
+
+// The worker's own codes follow sysexits.h; it has said why.
+int ExitCodeOfWorker(int code) {
+  constexpr int kUsage = 64;
+  constexpr int kOutput = 74;
+  constexpr int kConfig = 78;
+  switch (code) {
+    case 0:
+      return kExitDone;
+    case kUsage:
+      return kExitUsage;
+    case kOutput:
+      return kExitExhausted;
+    case kConfig:
+      return kExitPrecondition;
+    default:
+      return kExitUnexpected;
+  }
+}
+
 // Runs a program beside this one with this one's output, and waits for it.
 absl::StatusOr<int> RunBeside(const std::string& program,
                               const std::vector<std::string>& arguments) {
@@ -45,16 +69,23 @@ absl::StatusOr<int> RunBeside(const std::string& program,
   const pid_t child = fork();
   if (child == 0) {
     execv(path.c_str(), argv.data());
-    _exit(kExitUnavailable);
+    _exit(kNotRun);
   }
   int state = 0;
-  if (child < 0 || waitpid(child, &state, 0) != child || !WIFEXITED(state)) {
+  if (child < 0 || waitpid(child, &state, 0) != child ||
+      (WIFEXITED(state) && WEXITSTATUS(state) == kNotRun)) {
     return base::MakeError(absl::StatusCode::kUnavailable, "PROGRAM_FAILED",
                            fmt::format("expected {} beside this program to run, found that it did "
                                        "not; install it there",
                                        program));
   }
-  return WEXITSTATUS(state);
+  if (WIFSIGNALED(state)) {
+    if (WTERMSIG(state) == SIGPIPE) return kExitReaderGone;
+    return base::MakeError(absl::StatusCode::kInternal, "PROGRAM_FAILED",
+                           fmt::format("{} was ended by signal {} ({})", program, WTERMSIG(state),
+                                       strsignal(WTERMSIG(state))));
+  }
+  return ExitCodeOfWorker(WEXITSTATUS(state));
 }
 
 // A folder that goes when this does.

@@ -7,6 +7,7 @@
 #include "client/cli/output.h"
 #include "common/base/flags.h"
 #include "common/base/status.h"
+#include "common/io/standard_output.h"
 #include "fmt/format.h"
 
 namespace espalier::cli {
@@ -38,6 +39,8 @@ absl::StatusOr<int> Up(Context& context, UpOptions options) {
   context.out << fmt::format("listening address={} metrics={}\n", cluster->address(),
                              cluster->metrics_address())
               << std::flush;
+  // Whoever waits for the line would wait for ever.
+  if (!context.out) return io::Unwritten();
   context.err << fmt::format(
       "A coordinator and {} workers are running; logs: {}\n"
       "  Submit a job:  espalier --server {} job submit docs/examples/digits-set.yaml --watch\n"
