@@ -15,11 +15,9 @@ struct Requirements {
   std::string dataset;  // "" = none
   // Whether the job can be done on the data set as a worker describes it. Absent: on any.
   std::function<bool(const v1::DatasetInfo&)> fits = {};
-  int64_t memory_bytes = 0;      // beside the data set; 0 = not known
-  double flops_per_example = 0;  // of training
-  int64_t examples = 0;          // that one task trains on, or, where that depends on the data:
-  double passes = 0;             // × the worker's training examples (at most `train_limit`)
-  int64_t train_limit = 0;       // 0 = none
+  int64_t memory_bytes = 0;  // beside the data set; 0 = not known
+  // Of one task, where the worker's data set has so many training examples. Absent: not counted.
+  std::function<double(int64_t)> flops = {};
 };
 
 // What a task would take on this worker, by its description of the data set.
