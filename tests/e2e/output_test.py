@@ -2,6 +2,7 @@
 cannot be written is an error, and a printed job file can be submitted again.
 """
 
+import json
 import os
 import pathlib
 import subprocess
@@ -194,6 +195,70 @@ class FullDiskTest(unittest.TestCase):
             watcher._popen.stdout.close()
             self.assertNotEqual(0, watcher.wait())
             self.assertEqual("", watcher.errors())
+
+
+class NarrowTerminalTest(unittest.TestCase):
+    def test_tables_fit_sixty_columns(self):
+        with cluster.Cluster(workers=2) as own:
+            done = own.run(digits_job(rounds=2), "--name", "a-job-with-a-name-of-some-length")
+            commands = [
+                ("job", "list"),
+                ("job", "get", done["name"]),
+                ("worker", "list"),
+                ("method", "list"),
+                ("method", "describe", "fedmef"),
+                ("checkpoint", "list"),
+                ("cluster", "status"),
+            ]
+            for command in commands:
+                for width in (60, 200):
+                    with self.subTest(command=command, width=width):
+                        with terminal.Terminal(*command, columns=width, ESPALIER_SERVER=own.address) as person:
+                            person.read_to_end()
+                            rows = person.screen.split("\n")
+                        self.assertLessEqual(max(map(len, rows)), width, person.screen)
+                        self.assertNotIn("…", person.screen)
+            with terminal.Terminal("job", "list", columns=60, ESPALIER_SERVER=own.address) as person:
+                person.read_to_end()
+                self.assertRegex(person.screen, "NAME +STATE")
+                self.assertIn(f"{done['name']}  SUCCEEDED", person.screen)
+
+    def test_columns_is_heard(self):
+        with cluster.Cluster(workers=1) as own:
+            with terminal.Terminal(
+                "method", "list", columns=200, COLUMNS="60", ESPALIER_SERVER=own.address
+            ) as person:
+                person.read_to_end()
+                self.assertLessEqual(max(map(len, person.screen.split("\n"))), 60)
+
+    def test_states_choose_jobs(self):
+        with cluster.Cluster(workers=1) as own:
+            own.run(digits_job(rounds=1), "--name", "done")
+            own.submit(digits_job(rounds=cluster.ENDLESS), "--name", "jobs/endless")
+            own.wait_state("endless", "RUNNING")
+            for states, expected in (
+                (["running"], ["jobs/endless"]),
+                (["SUCCEEDED"], ["jobs/done"]),
+                (["failed"], []),
+                (["running", "succeeded"], ["jobs/endless", "jobs/done"]),
+            ):
+                arguments = [word for state in states for word in ("--state", state)]
+                listed = own.cli("job", "list", *arguments, "-o", "json").ok().json["jobs"]
+                self.assertEqual(expected, [job["name"] for job in listed])
+
+
+class LocalClusterDataTest(unittest.TestCase):
+    """`up` and `demo` as data for programs."""
+
+    def test_up(self):
+        with tempfile.TemporaryDirectory() as folder:
+            options = ["--workers", "1", "--port", "0", "--metrics-port", "0", "--data-root", cluster.DATA]
+            with cluster.Process(
+                "espalier", ["up", *options, "--data-dir", f"{folder}/up", "-o", "json"], f"{folder}/log"
+            ) as up:
+                said = json.loads(up.line())
+                self.assertEqual(1, len(said["worker_metrics_addresses"]))
+                espalier("worker", "list", server=said["address"]).ok()
 
 
 class SpecTest(unittest.TestCase):
