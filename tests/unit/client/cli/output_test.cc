@@ -160,6 +160,15 @@ TEST(FieldsTest, LongValuesAreWrapped) {
             "         data set digits\n");
 }
 
+TEST(FieldsTest, NoPartOfAForeignValueLooksLikeALine) {
+  std::ostringstream out;
+  PrintFields(out, {.is_tty = true, .columns = 30},
+              {{"message", "an error\nstate FAILED state FAILED"}});
+  EXPECT_EQ(out.str(),
+            "message  an error\\nstate\n"
+            "         > FAILED state FAILED\n");
+}
+
 TEST(TableTest, PipeGetsTabsWithoutHeader) {
   Table table({{"NAME"}, {"TEXT"}});
   table.Add({"a", "with\ttab and\nline"});
