@@ -26,6 +26,7 @@
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/io/host_memory.h"
+#include "common/io/standard_output.h"
 #include "common/log/log.h"
 #include "common/net/connections.h"
 #include "common/net/descriptors.h"
@@ -46,6 +47,7 @@ namespace {
 constexpr int kExitOk = 0;
 constexpr int kExitUsage = 64;
 constexpr int kExitUnavailable = 69;
+constexpr int kExitOutput = 74;
 constexpr int kExitTemporary = 75;
 constexpr int kExitConfig = 78;
 
@@ -181,6 +183,16 @@ base::Limits LimitsFrom(const Flags& flags) {
   limits.heartbeat_interval = std::min(limits.heartbeat_interval, limits.heartbeat_timeout / 4);
   limits.transfer_stall = limits.watch_stall = absl::Seconds(flags.stall_timeout_s);
   return limits;
+}
+
+// For what answers a question on standard output and ends.
+int ExitAfterPrinting() {
+  const absl::Status written = io::FlushStandardOutput();
+  if (written.ok()) return kExitOk;
+  if (!io::ReaderGone(written)) {
+    std::fprintf(stderr, "error: %s\n", base::MessageOf(written).c_str());
+  }
+  return kExitOutput;
 }
 
 int ExitWith(const absl::Status& status, int code) {
@@ -395,7 +407,9 @@ int Run(const Flags& flags) {
 
   std::printf("listening address=%s metrics=%s\n", running->address.c_str(),
               metrics_address->c_str());
-  std::fflush(stdout);
+  if (const absl::Status told = io::FlushStandardOutput(); !told.ok() && !io::ReaderGone(told)) {
+    return ExitWith(told, kExitOutput);
+  }
   log::Info("coordinator_started", {{"address", running->address},
                                     {"metrics", *metrics_address},
                                     {"version", ESPALIER_VERSION},
@@ -419,13 +433,12 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    return code == 0 ? kExitOk : kExitUsage;
+    return app.exit(error) == 0 ? ExitAfterPrinting() : kExitUsage;
   }
   log::SetLevel(flags.log_level);
   if (flags.describe_metrics) {
     std::fputs(metrics::CatalogueAsMarkdown().c_str(), stdout);
-    return kExitOk;
+    return ExitAfterPrinting();
   }
   if (flags.health_check) return HealthCheck(flags);
   return Run(flags);

@@ -36,9 +36,12 @@ std::string Joined(const std::set<std::string>& words) {
 absl::Status JobNotFound(const std::string& name, const std::vector<std::string>& known) {
   const std::string nearest =
       config::Nearest(name.starts_with("jobs/") ? name : "jobs/" + name, known);
-  return base::NotFound("JOB_NOT_FOUND", "expected the name of a job, found '" + name + "'; " +
-                                             (nearest.empty() ? "see `espalier job list`"
-                                                              : "did you mean '" + nearest + "'?"));
+  return base::NotFound("JOB_NOT_FOUND",
+                        "expected the name of a job, found '" + name + "'; " +
+                            (nearest.empty() ? "see `espalier job list`; jobs end with the "
+                                               "coordinator that they were given to, "
+                                               "checkpoints stay"
+                                             : "did you mean '" + nearest + "'?"));
 }
 
 bool TouchesData(const v1::JobSpec& spec) { return spec.method().name() != "echo"; }

@@ -12,6 +12,7 @@
 #include "common/base/status.h"
 #include "common/log/log.h"
 #include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/result_layout.h"
 #include "common/wire/proto_time.h"
 #include "server/datasets/agreement.h"
 #include "server/datasets/dataset_fit.h"
@@ -492,16 +493,17 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
   }
   plan.topology = state_.model.topology;
   plan.pool = pool_;
-  plan.values_count = wire::ResultValues(plan.task, *state_.model.topology);
-  plan.reducer = MakeReducerFor(step, plan.values_count);
+  const wire::ResultLayout layout = wire::ResultLayoutOf(plan.task, *state_.model.topology);
+  plan.values_count = layout.values;
+  plan.reducer = MakeReducerFor(step, layout);
   return plan;
 }
 
 std::unique_ptr<reduce::Reducer> JobRunner::MakeReducerFor(const methods::Step& step,
-                                                           int64_t values_count) const {
+                                                           const wire::ResultLayout& layout) const {
   if (step.reducer != reduce::ReducerKind::kStatistics) {
-    return reduce::MakeReducer(step.reducer, state_.model.topology, values_count, step.aggregation,
-                               state_.model.values, wire::HasSecondMoments(step.task));
+    return reduce::MakeReducer(step.reducer, state_.model.topology, layout, step.aggregation,
+                               state_.model.values);
   }
   std::vector<reduce::StatisticsInput> inputs;
   for (const auto& input : step.task.activation_statistics().inputs()) {

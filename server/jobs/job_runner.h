@@ -101,7 +101,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   absl::StatusOr<checkpoint::CheckpointInfo> WriteModel(
       const methods::Transition& transition, const checkpoint::CheckpointMetadata& metadata) const;
   std::unique_ptr<reduce::Reducer> MakeReducerFor(const methods::Step& step,
-                                                  int64_t values_count) const;
+                                                  const wire::ResultLayout& layout) const;
   void Apply(absl::StatusOr<Prepared> prepared);
   void CommitRound(Prepared& prepared);
   // Counts and tells of a step before the first round.

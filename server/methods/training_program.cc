@@ -71,7 +71,7 @@ void NotePeakMemory(const reduce::Reduced& reduced, v1::RoundSummary& summary) {
 
 TrainingProgram::TrainingProgram(const v1::JobSpec& spec) : spec_(spec) {
   config::ApplyDefaults(spec_);
-  if (auto cost = wire::ModelCost::Create(spec_.model()); cost.ok()) cost_ = *std::move(cost);
+  if (auto cost = wire::ModelCost::Create(spec_); cost.ok()) cost_ = *std::move(cost);
 }
 
 v1::Task TrainingProgram::MakeTask(const ProgramState& state) const {

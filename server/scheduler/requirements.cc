@@ -33,14 +33,9 @@ const v1::DatasetInfo* FindDataset(const v1::Worker& worker, const std::string& 
 
 Demand DemandOn(const v1::Worker& worker, const Requirements& needs) {
   Demand demand{.memory_bytes = needs.memory_bytes};
-  auto examples = static_cast<double>(needs.examples);
-  if (const v1::DatasetInfo* info = DatasetOf(worker, needs); info != nullptr) {
-    demand.memory_bytes += MemoryOf(*info);
-    int64_t train = info->train_examples();
-    if (needs.train_limit > 0) train = std::min(train, needs.train_limit);
-    examples += needs.passes * static_cast<double>(train);
-  }
-  demand.flops = needs.flops_per_example * examples;
+  const v1::DatasetInfo* info = DatasetOf(worker, needs);
+  if (info != nullptr) demand.memory_bytes += MemoryOf(*info);
+  if (needs.flops) demand.flops = needs.flops(info == nullptr ? 0 : info->train_examples());
   return demand;
 }
 

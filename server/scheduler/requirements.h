@@ -16,11 +16,9 @@ struct Requirements {
   // The data set as the worker has it in the job's view; null when it cannot do the job with it.
   // Absent: any folder of that name, as the worker described it when it registered.
   std::function<const v1::DatasetInfo*(const v1::Worker&)> describe = {};
-  int64_t memory_bytes = 0;      // beside the data set; 0 = not known
-  double flops_per_example = 0;  // of training
-  int64_t examples = 0;          // that one task trains on, or, where that depends on the data:
-  double passes = 0;             // × the worker's training examples (at most `train_limit`)
-  int64_t train_limit = 0;       // 0 = none
+  int64_t memory_bytes = 0;  // beside the data set; 0 = not known
+  // Of one task, where the worker's data set has so many training examples. Absent: not counted.
+  std::function<double(int64_t)> flops = {};
 };
 
 // What a task would take on this worker, by its description of the data set.

@@ -70,6 +70,9 @@ class Scorer {
                      float* scores) = 0;
   // scores[j] of one user and items[j].
   virtual void ScoreItems(int32_t user, std::span<const int32_t> items, float* scores) = 0;
+  // What those scores are multiplied with to be the model's, as recommender.proto defines them. It
+  // is more than 0, so that it matters to nobody who ranks.
+  virtual float scale() const { return 1; }
 };
 
 // What every model is made from, checked by RecommenderModel::Create().

@@ -100,7 +100,7 @@ config::ParameterSchema PruningParameters(const std::string& method) {
                           "sparsity."));
   schema.push_back(Choice("skip", "none", {"none", "attention", "mlp"},
                           "Half of a transformer's blocks that stays dense."));
-  schema.push_back(Switch("layer_errors", true,
+  schema.push_back(Switch("layer_errors", false,
                           "Report each layer's output error. Needs the products of all pairs of "
                           "inputs: 8 bytes for each on coordinator and workers."));
   if (method == "sparsegpt" || method == "dsnot") AddSparseGpt(schema);

@@ -18,7 +18,7 @@ enum class BlockHalf { kNone, kAttention, kFeedForward, kBoth };
 struct PruningSettings {
   PruningCriterion criterion = PruningCriterion::kWanda;
   sparsity::Pattern pattern;
-  bool layer_errors = true;
+  bool layer_errors = false;
   BlockHalf skipped = BlockHalf::kNone;  // stays dense
   // SparseGPT.
   double damping = 0.01;

@@ -140,7 +140,8 @@ def train(name, results):
 def prune(name, results, pretrained, split, method, parameters):
     data = MODELS[name]["data"] | {"dataset": f"{name}-{split}"} | MODELS[name].get("limits", {"train_limit": 128})
     return results.run({"model": {"pretrained": pretrained}, "data": data, "seed": 1,
-                        "method": {"name": method, "parameters": parameters}}, summary_of_pruning)
+                        "method": {"name": method,
+                                   "parameters": parameters | {"layer_errors": True}}}, summary_of_pruning)
 
 
 def choose(name, results, pretrained):

@@ -175,7 +175,7 @@ TEST(FedTinyTest, MergesListsByExamplesAndPrunesAmongTheOld) {
   layout->push_back({.name = "b", .shape = {2}, .rows = 2, .cols = 1});
   const tensor::ModelState model{OneLayer(layout, {0, 1, 2, 4, 5}),
                                  {.2F, -.05F, .4F, .01F, -.3F, 0, 0}};
-  auto reducer = reduce::MakeReducer(reduce::ReducerKind::kMean, model.topology, 7);
+  auto reducer = reduce::MakeReducer(reduce::ReducerKind::kMean, model.topology, {.values = 7});
   const std::vector<std::pair<int64_t, reduce::ScoreList>> lists = {
       {50, {{3, 7}, {.9F, -.5F}}}, {30, {{3, 8}, {-1.0F, .6F}}}, {20, {{7, 9}, {-.8F, 1.5F}}}};
   for (const auto& [examples, list] : lists) {

@@ -132,8 +132,8 @@ Partial Sends(const std::string& participant, std::vector<float> values,
 
 absl::StatusOr<Reduced> Fold(const Aggregation& aggregation, const std::vector<Partial>& partials) {
   const auto topology = WithBuffer();
-  auto reducer = MakeReducer(ReducerKind::kMean, topology, partials[0].values_count, aggregation,
-                             std::vector<float>{1, 1, 1, 1});
+  auto reducer = MakeReducer(ReducerKind::kMean, topology, {.values = partials[0].values_count},
+                             aggregation, std::vector<float>{1, 1, 1, 1});
   for (const Partial& partial : partials) ESPALIER_RETURN_IF_ERROR(reducer->Merge(partial));
   return reducer->Finish();
 }

@@ -48,6 +48,7 @@ PrunedLayer Prune(const PruningSettings& settings) {
 TEST(PruneLayerTest, CriteriaOrderAsTheyShould) {
   PruningSettings settings;
   settings.pattern.sparsity = .6;
+  settings.layer_errors = true;
   settings.criterion = PruningCriterion::kMagnitude;
   const double magnitude = Prune(settings).error->output;
   settings.criterion = PruningCriterion::kWanda;
@@ -62,6 +63,7 @@ TEST(PruneLayerTest, DsnotLowersTheErrorOfMagnitudeAndOfWanda) {
   for (const auto criterion : {PruningCriterion::kMagnitude, PruningCriterion::kWanda}) {
     PruningSettings settings;
     settings.pattern.sparsity = .7;
+    settings.layer_errors = true;
     settings.criterion = criterion;
     settings.refine = true;
     settings.dsnot.sign_check = true;
