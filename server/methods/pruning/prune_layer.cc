@@ -73,6 +73,12 @@ class LayerPruner {
     Initial initial;
     if (settings_.criterion == PruningCriterion::kMagnitude) {
       initial.factors.assign(weights_.columns, 1.0F);
+      // DSnoT exchanges weights within rows, and begins with rows of equal size, as its authors do.
+      if (settings_.refine) {
+        ESPALIER_ASSIGN_OR_RETURN(initial.mask, sparsity::MaskByRows(weights_, initial.factors,
+                                                                     settings_.pattern, threads_));
+        return initial;
+      }
       ESPALIER_ASSIGN_OR_RETURN(initial.mask,
                                 sparsity::MagnitudeMask(weights_, settings_.pattern, threads_));
       return initial;

@@ -47,7 +47,10 @@ void AddDsnot(config::ParameterSchema& schema) {
   schema.push_back(Choice("refine", "attention", {"attention", "mlp", "all"},
                           "Which layers of a transformer's blocks are refined; the others keep "
                           "their initial mask. Of other networks all are."));
-  schema.push_back(Number("max_cycles", int64_t{50}, 0, 100'000, "Most exchanges in a row."));
+  schema.push_back(
+      Number("max_cycles", int64_t{0}, 0, 100'000,
+             "Most exchanges in a row. 0: max(1, 50 · inputs / 4096, rounded), as many "
+             "for the row's width as the authors' 50 in rows of 4096."));
   schema.push_back(Number("threshold", 0.1, 0, 1e9,
                           "Expected output error of a row at which it is left alone, for sequences "
                           "of 2048 tokens; scaled with their length."));
