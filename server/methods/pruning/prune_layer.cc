@@ -85,6 +85,11 @@ class LayerPruner {
     }
     if (settings_.criterion == PruningCriterion::kWanda) {
       initial.factors = sparsity::WandaFactors(moments_.sum_squares);
+      if (settings_.cumulative) {
+        initial.mask = sparsity::WandaCumulativeMask(weights_, moments_.sum_squares,
+                                                     settings_.pattern.sparsity, threads_);
+        return initial;
+      }
     } else {
       ESPALIER_ASSIGN_OR_RETURN(const sparsity::InverseFactor factor, Factor());
       initial.factors = sparsity::SparseGptFactors(factor);

@@ -111,6 +111,12 @@ config::ParameterSchema PruningParameters(const std::string& method) {
     schema.push_back(Number("block", int64_t{128}, 1, 65'536,
                             "Columns whose pruned weights are chosen together."));
   }
+  if (method == "wanda") {
+    schema.push_back(
+        Switch("cumulative", false,
+               "Rows lose as many weights as hold the same share of their scores' sum, "
+               "instead of equally many (the authors' variant). Not with a pattern."));
+  }
   if (method == "dsnot") AddDsnot(schema);
   return schema;
 }
@@ -122,6 +128,7 @@ PruningSettings PruningSettingsOf(const std::string& method, const config::Param
   settings.layer_errors = parameters.Bool("layer_errors");
   settings.criterion = CriterionOf(method == "dsnot" ? parameters.Choice("init") : method);
   if (method == "sparsegpt" || method == "dsnot") settings.damping = parameters.Double("damping");
+  if (method == "wanda") settings.cumulative = parameters.Bool("cumulative");
   if (method == "sparsegpt") settings.block = parameters.Int("block");
   if (method != "dsnot") return settings;
   settings.refine = true;

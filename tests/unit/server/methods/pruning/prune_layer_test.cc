@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "common/base/rng.h"
 #include "common/base/status.h"
@@ -88,6 +89,21 @@ TEST(PruneLayerTest, MagnitudeAloneTakesTheSmallestOfTheWholeLayer) {
   EXPECT_EQ(layer.mask.KeptCount(), 768 - 537);
   const auto first = layer.mask.row(0);
   EXPECT_NE(std::count(first.begin(), first.end(), uint8_t{1}), kColumns - 22);
+}
+
+TEST(PruneLayerTest, CumulativeWandaPrunesTheAskedShareUnevenly) {
+  PruningSettings settings;
+  settings.pattern.sparsity = .5;
+  settings.criterion = PruningCriterion::kWanda;
+  settings.cumulative = true;
+  const PrunedLayer layer = Prune(settings);
+  EXPECT_NEAR(static_cast<double>(layer.mask.KeptCount()) / (kRows * kColumns), .5, .005);
+  std::set<int64_t> kept;
+  for (int64_t i = 0; i < kRows; ++i) {
+    const auto row = layer.mask.row(i);
+    kept.insert(std::count(row.begin(), row.end(), uint8_t{1}));
+  }
+  EXPECT_GT(kept.size(), 1u);
 }
 
 TEST(PruneLayerTest, NoCalibrationExamplesIsAnError) {
