@@ -50,6 +50,7 @@ struct Partial {
   int64_t examples = 0;
   double loss_sum = 0;
   int64_t correct = 0;
+  int64_t steps = 0;  // of the optimizer; training only
   int64_t peak_memory_bytes = 0;
   double compute_seconds = 0;
   std::map<std::string, double> metric_sums;  // over `examples`
@@ -63,7 +64,7 @@ struct Partial {
 // What one participant sent, where a step keeps it (Aggregation::keep_updates).
 struct Update {
   std::string participant;
-  int64_t examples = 0;
+  int64_t steps = 0;          // of the optimizer
   std::vector<float> values;  // of the stored weights
 };
 

@@ -1,5 +1,6 @@
 #include "tests/support/fake_worker.h"
 
+#include <algorithm>
 #include <numeric>
 #include <span>
 #include <utility>
@@ -146,6 +147,7 @@ Update FakeWorker::Compute() {
   header.set_examples(10 * (task().shard() + 1));
   header.set_loss_sum(0.1 * static_cast<double>(header.examples()));
   header.set_correct(header.examples() / 2);
+  header.set_steps(std::max(1, task().train().training().local_steps()));
   if (task().has_recommend()) {
     header.set_examples(1);
     header.set_correct(0);

@@ -18,6 +18,7 @@ enum class BlockHalf { kNone, kAttention, kFeedForward, kBoth };
 struct PruningSettings {
   PruningCriterion criterion = PruningCriterion::kWanda;
   sparsity::Pattern pattern;
+  bool cumulative = false;  // Wanda: rows lose different numbers, see WandaCumulativeMask()
   bool layer_errors = false;
   BlockHalf skipped = BlockHalf::kNone;  // stays dense
   // SparseGPT.

@@ -33,7 +33,7 @@ HALVES = ("attention", "all")
 MONOTONE = {"sign_check": "on", "max_cycles": 50, "monotone": True}
 CHOICES = {
     "60 %": [{"refine": refine, "sign_check": check, "max_cycles": cycles}
-             for refine in HALVES for check in ("on", "off") for cycles in (5, 50)],
+             for refine in HALVES for check in ("on", "off") for cycles in (0, 5, 50)],
     "2:4": [{"refine": refine, "sign_check": "on", "max_cycles": cycles} for refine in HALVES for cycles in (1, 5, 50)]
            + [{"refine": refine, **MONOTONE} for refine in HALVES],
 }

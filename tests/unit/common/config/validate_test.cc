@@ -138,6 +138,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadSpec{"training.optimizer={kind: adam, learning_rate: 0.1, across_rounds: average}",
                 "training.optimizer.across_rounds", "local_steps"},
         BadSpec{"model.loss=binary_cross_entropy", "model.loss", "needs sigmoid"},
+        BadSpec{"training.optimizer.lazy_rows=true", "training.optimizer.lazy_rows",
+                "model.recommender only"},
         BadSpec{"training.optimizer.beta1=.5", "training.optimizer.beta1", "adam only"},
         BadSpec{"training.optimizer.weight_decay=-1", "training.optimizer.weight_decay", "x ≥ 0"},
         BadSpec{"training.optimizer.weight_decay=1;training.optimizer.decoupled_weight_decay=true",

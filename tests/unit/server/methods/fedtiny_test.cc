@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "common/wire/model_spec/model_spec.h"
@@ -166,6 +167,28 @@ TEST(FedTinyTest, LayersTakeTurnsFromTheOutputBackwards) {
   EXPECT_THAT(Adjusted(spec)[0], ElementsAre(0, 6));
   SetWord(spec, "progressive", "entire");
   EXPECT_THAT(Adjusted(spec)[0], ElementsAre(0, 6, 8));
+}
+
+// 0.15 · (1 + cos(π r/16)) of each layer's weights, rounded up, with stop_round 16 of 20 rounds.
+TEST(FedTinyTest, AdjustsTheShareOfTheCosineRoundedUp) {
+  v1::JobSpec spec = FedTinyJob();
+  SetDouble(spec, "density", 0.05);
+  SetWord(spec, "progressive", "entire");
+  const std::map<int, double> shares = {{2, .2885819},  {4, .2560660},  {6, .2074025}, {8, .15},
+                                        {10, .0925975}, {12, .0439340}, {14, .0114181}};
+  const auto trace = test::RunJob(*Make(spec), test::FakeFleet(2)).value();
+  std::set<int> rounds;
+  for (const Transition& transition : trace.transitions) {
+    if (!transition.step || !transition.step->task.has_train()) continue;
+    const auto& candidates = transition.step->task.train().growth_candidates();
+    if (candidates.empty()) continue;
+    rounds.insert(transition.step->round);
+    for (const int i : {0, 6, 8}) {
+      const double stored = static_cast<double>(transition.state.model.topology->stored(i));
+      EXPECT_EQ(candidates[i], std::ceil(shares.at(transition.step->round) * stored)) << i;
+    }
+  }
+  EXPECT_EQ(rounds, (std::set<int>{2, 4, 6, 8, 10, 12, 14}));
 }
 
 // Computed by hand.
