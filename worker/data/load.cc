@@ -221,16 +221,11 @@ absl::Status Count(const Source& source, const std::vector<FileEntry>& files, co
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string& name,
-                                         const LoadOptions& options) {
-  ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(name));
-  const auto interactions = DescribeInteractions(root, name, files, options);
+// As labelled examples, or as text.
+absl::StatusOr<v1::DatasetInfo> DescribeExamples(const DataRoot& root, const std::string& name,
+                                                 const std::vector<FileEntry>& files,
+                                                 const LoadOptions& options) {
   const bool is_text = DetectTextLayout(name, files).ok();
-  // The files of a text and of LightGCN's interactions have the same names.
-  if (!interactions.ok() && !is_text) return interactions.status();
-  if (interactions.ok() && interactions->has_value()) {
-    if (!is_text || (*interactions)->interactions() > 0) return **interactions;
-  }
   v1::DatasetInfo info;
   info.set_name(name);
   const absl::StatusOr<Layout> detected = DetectLayout(name, files);
@@ -249,6 +244,26 @@ absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string
   }
   ESPALIER_RETURN_IF_ERROR(status);
   return counted;
+}
+
+absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string& name,
+                                         const LoadOptions& options) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(name));
+  const auto interactions = DescribeInteractions(root, name, files, options);
+  const bool is_text = DetectTextLayout(name, files).ok();
+  // The files of a text and of LightGCN's interactions have the same names.
+  if (!interactions.ok() && !is_text) return interactions.status();
+  if (!interactions.ok() || !interactions->has_value())
+    return DescribeExamples(root, name, files, options);
+  const InteractionReading& reading = **interactions;
+  if (reading.certain && (!is_text || reading.info.interactions() > 0)) return reading.info;
+  auto examples = DescribeExamples(root, name, files, options);
+  if (reading.certain) return examples;
+  if (!examples.ok()) return reading.info;
+  examples->set_users(reading.info.users());
+  examples->set_items(reading.info.items());
+  examples->set_interactions(reading.info.interactions());
+  return examples;
 }
 
 }  // namespace
