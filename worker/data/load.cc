@@ -242,8 +242,7 @@ absl::StatusOr<std::string> ImagesKey(const DataRoot& root, const v1::DataSpec& 
                                       const LoadOptions& options) {
   const auto layout = FindLayout(root, spec.dataset(), files, spec.format(), options);
   if (!layout.ok() || layout->format != Format::kImages) return "";
-  ESPALIER_ASSIGN_OR_RETURN(const ImageFolder folder, ListImages(root, spec.dataset(), options));
-  return FingerprintOf(folder);
+  return FingerprintOfImages(root, spec.dataset(), options);
 }
 
 absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string& name,

@@ -212,6 +212,39 @@ std::string TestFolder(const std::vector<std::string>& names) {
   return "";
 }
 
+// Both parts, files by name.
+struct Parts {
+  std::vector<Class> train;
+  std::vector<Class> test;
+};
+
+absl::StatusOr<Parts> ListParts(const DataRoot& root, const std::string& dataset,
+                                const LoadOptions& options) {
+  Lister lister(root, dataset, options);
+  ESPALIER_ASSIGN_OR_RETURN(const FolderListing top, lister.List(""));
+  FolderListing train;
+  if (Contains(top.folders, "train")) {
+    ESPALIER_ASSIGN_OR_RETURN(train, lister.List("train"));
+  }
+  // A class may be called "train"; then its images are there, beside those of other classes.
+  const bool divided = !train.folders.empty();
+  if (!divided && Contains(top.folders, "train") &&
+      (top.folders.size() == 1 || !TestFolder(top.folders).empty())) {
+    return DatasetInvalid(dataset + "/train",
+                          {"", "a folder for each class, with PNG or JPEG images in it",
+                           "no folders", "put the images into train/CLASS/"});
+  }
+  Parts parts;
+  ESPALIER_ASSIGN_OR_RETURN(parts.train,
+                            lister.Classes(divided ? "train" : "", divided ? train : top));
+  const std::string test = divided ? TestFolder(top.folders) : "";
+  if (!test.empty()) {
+    ESPALIER_ASSIGN_OR_RETURN(const FolderListing listing, lister.List(test));
+    ESPALIER_ASSIGN_OR_RETURN(parts.test, lister.Classes(test, listing));
+  }
+  return parts;
+}
+
 }  // namespace
 
 bool HoldsImageFolders(const DataRoot& root, const std::string& dataset,
@@ -234,33 +267,11 @@ bool HoldsImageFolders(const DataRoot& root, const std::string& dataset,
 
 absl::StatusOr<ImageFolder> ListImages(const DataRoot& root, const std::string& dataset,
                                        const LoadOptions& options) {
-  Lister lister(root, dataset, options);
-  ESPALIER_ASSIGN_OR_RETURN(const FolderListing top, lister.List(""));
-  FolderListing train;
-  if (Contains(top.folders, "train")) {
-    ESPALIER_ASSIGN_OR_RETURN(train, lister.List("train"));
-  }
-  // A class may be called "train"; then its images are there, beside those of other classes.
-  const bool divided = !train.folders.empty();
-  if (!divided && Contains(top.folders, "train") &&
-      (top.folders.size() == 1 || !TestFolder(top.folders).empty())) {
-    return DatasetInvalid(dataset + "/train",
-                          {"", "a folder for each class, with PNG or JPEG images in it",
-                           "no folders", "put the images into train/CLASS/"});
-  }
-  std::vector<Class> train_classes;
-  std::vector<Class> test_classes;
-  ESPALIER_ASSIGN_OR_RETURN(train_classes,
-                            lister.Classes(divided ? "train" : "", divided ? train : top));
-  const std::string test = divided ? TestFolder(top.folders) : "";
-  if (!test.empty()) {
-    ESPALIER_ASSIGN_OR_RETURN(const FolderListing listing, lister.List(test));
-    ESPALIER_ASSIGN_OR_RETURN(test_classes, lister.Classes(test, listing));
-  }
+  ESPALIER_ASSIGN_OR_RETURN(Parts parts, ListParts(root, dataset, options));
   ImageFolder folder;
-  NumberClasses(train_classes, test_classes, folder);
-  ESPALIER_ASSIGN_OR_RETURN(folder.train, Interleaved(std::move(train_classes), options));
-  ESPALIER_ASSIGN_OR_RETURN(folder.test, Interleaved(std::move(test_classes), options));
+  NumberClasses(parts.train, parts.test, folder);
+  ESPALIER_ASSIGN_OR_RETURN(folder.train, Interleaved(std::move(parts.train), options));
+  ESPALIER_ASSIGN_OR_RETURN(folder.test, Interleaved(std::move(parts.test), options));
   return folder;
 }
 
@@ -268,11 +279,15 @@ int64_t ListingBytes(const ImageFolder& folder) {
   return static_cast<int64_t>(folder.train.size() + folder.test.size()) * kBytesPerFile;
 }
 
-std::string FingerprintOf(const ImageFolder& folder) {
+absl::StatusOr<std::string> FingerprintOfImages(const DataRoot& root, const std::string& dataset,
+                                                const LoadOptions& options) {
+  ESPALIER_ASSIGN_OR_RETURN(const Parts parts, ListParts(root, dataset, options));
   io::Sha256 digest;
-  for (const std::vector<ImageFile>* part : {&folder.train, &folder.test}) {
-    for (const ImageFile& file : *part) {
-      digest.Update(fmt::format("{}\n{} {}\n", file.path, file.bytes, file.modified_ns));
+  for (const std::vector<Class>* part : {&parts.train, &parts.test}) {
+    for (const Class& one : *part) {
+      for (const ImageFile& file : one.files) {
+        digest.Update(fmt::format("{}\n{} {}\n", file.path, file.bytes, file.modified_ns));
+      }
     }
   }
   return digest.HexDigest();

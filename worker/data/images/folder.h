@@ -50,7 +50,8 @@ absl::StatusOr<ImageFolder> ListImages(const DataRoot& root, const std::string& 
 // What ListImages() holds in memory.
 int64_t ListingBytes(const ImageFolder& folder);
 
-// Differs when a file came, went or changed.
-std::string FingerprintOf(const ImageFolder& folder);
+// Differs when a file came, went or changed, as its size and time say; nothing is opened.
+absl::StatusOr<std::string> FingerprintOfImages(const DataRoot& root, const std::string& dataset,
+                                                const LoadOptions& options);
 
 }  // namespace espalier::worker::data
