@@ -105,6 +105,31 @@ void ValidateTable(const v1::DataSpec& data, const Checker& at) {
   only_tables(data.words() != 0, "words");
 }
 
+// The size that images in folders are brought to.
+void ValidateImageSize(const v1::DataSpec& data, const v1::ModelSpec& model, const Checker& at) {
+  constexpr int64_t kMaxSide = 4096;
+  if (!data.has_image_size()) return;
+  const v1::ImageSize& size = data.image_size();
+  const Checker in = at.In("image_size");
+  in.Whole("height", size.height(), 1, kMaxSide);
+  in.Whole("width", size.width(), 1, kMaxSide);
+  in.Check(size.channels() == 0 || size.channels() == 1 || size.channels() == 3, "channels",
+           fmt::format("expected 1 (grey), 3 (colours) or nothing, found {}", size.channels()));
+  const bool is_images = data.format() == v1::DataSpec::FORMAT_UNSPECIFIED ||
+                         data.format() == v1::DataSpec::FORMAT_IMAGES;
+  at.Check(is_images && !data.has_text() && !data.has_interactions(), "image_size",
+           "applies to images in folders (format: images) only; remove it");
+  if (!model.has_input_image()) return;
+  const v1::ImageShape& image = model.input_image();
+  const auto same = [&](const char* field, int64_t value, int64_t expected) {
+    in.Check(value == expected, field,
+             fmt::format("expected {}, as in model.input_image, found {}", expected, value));
+  };
+  same("height", size.height(), image.height());
+  same("width", size.width(), image.width());
+  if (size.channels() != 0) same("channels", size.channels(), image.channels());
+}
+
 void ValidateData(const v1::DataSpec& data, const Checker& at) {
   at.Check(IsDatasetName(data.dataset()), "dataset",
            fmt::format("expected the name of a folder under the workers' data root (lower-case "
@@ -145,6 +170,10 @@ void ValidateText(const v1::DataSpec& data, const v1::ModelSpec& model, const Ch
       kind.empty() || kind == "bytes" || kind == "file" || kind == "uint16" || kind == "uint32";
   in.Check(known, "tokenizer",
            fmt::format("expected bytes, file, uint16 or uint32, found {}", Quoted(kind)));
+  constexpr size_t kMaxField = 256;
+  in.Check(text.field().size() <= kMaxField, "field",
+           fmt::format("must be a name of at most {} bytes, found {}", kMaxField,
+                       Grouped(static_cast<int64_t>(text.field().size()))));
   at.Check((data.scale() == 0 || data.scale() == 1) && data.mean() == 0 &&
                (data.std() == 0 || data.std() == 1),
            "scale", "tokens are not scaled; remove scale, mean and std");
@@ -367,6 +396,7 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   ValidateData(spec.data(), root.In("data"));
   const v1::ModelSpec model = wire::ExplicitModel(spec.model());
   ValidateText(spec.data(), model, root.In("data"));
+  ValidateImageSize(spec.data(), model, root.In("data"));
   if (!IsLeftToPretrained(spec.model())) ValidateChannels(spec.data(), model, root.In("data"));
   if (has_shapes) {
     ValidateAugmentation(spec.data().augmentation(), model, root.In("data.augmentation"));

@@ -37,6 +37,10 @@ v1::DataSpec ViewOf(const v1::JobSpec& spec) {
   view.set_header(data.header());
   view.set_missing(data.missing());
   view.set_words(data.words());
+  if (data.has_image_size()) *view.mutable_image_size() = data.image_size();
+  if (data.partition().kind() == v1::Partition::KIND_LOCAL) {
+    view.mutable_partition()->set_kind(v1::Partition::KIND_LOCAL);
+  }
   if (data.has_interactions()) *view.mutable_interactions() = data.interactions();
   if (data.has_text()) *view.mutable_text() = data.text();
   return view;

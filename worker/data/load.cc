@@ -12,6 +12,7 @@
 #include "worker/data/byte_stream.h"
 #include "worker/data/describe.h"
 #include "worker/data/errors.h"
+#include "worker/data/images/images.h"
 #include "worker/data/interactions/interactions.h"
 #include "worker/data/layout.h"
 #include "worker/data/readers.h"
@@ -60,6 +61,8 @@ absl::Status ReadPart(const Source& source, Format format, const std::vector<std
       return ReadPair(source, files, ReadNpy, builder);
     case Format::kCifar10:
       return ReadBatches(source, files, builder);
+    case Format::kImages:
+      break;  // LoadImages() reads both parts
     case Format::kCsv:
       ESPALIER_ASSIGN_OR_RETURN(ByteStream stream, source.Open(files[0]));
       return csv.ReadFile(stream);
@@ -104,6 +107,15 @@ absl::StatusOr<int> LabelColumn(const v1::DataSpec& spec) {
 
 bool ByGroups(const v1::DataSpec& spec) {
   return spec.partition().kind() == v1::Partition::KIND_GROUPS;
+}
+
+// What the files are: as the job says, or by their names.
+absl::StatusOr<Layout> FindLayout(const DataRoot& root, const std::string& dataset,
+                                  const std::vector<FileEntry>& files, v1::DataSpec::Format format,
+                                  const LoadOptions& options) {
+  if (format == v1::DataSpec::FORMAT_IMAGES) return Layout{Format::kImages, {}, {}};
+  const bool may_be_images = format == v1::DataSpec::FORMAT_UNSPECIFIED;
+  return DetectLayout(dataset, files, may_be_images && HoldsImageFolders(root, dataset, options));
 }
 
 absl::StatusOr<Dataset> Load(const Source& source, const Layout& layout, const v1::DataSpec& spec) {
@@ -206,6 +218,7 @@ absl::Status DescribeCsv(const Source& source, const Layout& layout, v1::Dataset
 constexpr int64_t kMostCountedOfFile = int64_t{64} << 20;
 constexpr int64_t kMostCounted = int64_t{1} << 30;
 constexpr int64_t kMostMemoryOfCounting = int64_t{256} << 20;
+constexpr size_t kMostNamesDescribed = 64;
 
 absl::Status Count(const Source& source, const std::vector<FileEntry>& files, const Layout& layout,
                    v1::DatasetInfo& info) {
@@ -217,8 +230,20 @@ absl::Status Count(const Source& source, const std::vector<FileEntry>& files, co
       return DescribeCifar(source, files, layout, info);
     case Format::kCsv:
       return DescribeCsv(source, layout, info);
+    case Format::kImages:
+      ESPALIER_ASSIGN_OR_RETURN(
+          info, DescribeImages(source.root, source.dataset, kMostNamesDescribed, source.options));
   }
   return absl::OkStatus();
+}
+
+// What changes with the images of a data set; "" for others.
+absl::StatusOr<std::string> ImagesKey(const DataRoot& root, const v1::DataSpec& spec,
+                                      const std::vector<FileEntry>& files,
+                                      const LoadOptions& options) {
+  const auto layout = FindLayout(root, spec.dataset(), files, spec.format(), options);
+  if (!layout.ok() || layout->format != Format::kImages) return "";
+  return FingerprintOfImages(root, spec.dataset(), options);
 }
 
 // As labelled examples, or as text.
@@ -228,7 +253,8 @@ absl::StatusOr<v1::DatasetInfo> DescribeExamples(const DataRoot& root, const std
   const bool is_text = DetectTextLayout(name, files).ok();
   v1::DatasetInfo info;
   info.set_name(name);
-  const absl::StatusOr<Layout> detected = DetectLayout(name, files);
+  const absl::StatusOr<Layout> detected =
+      FindLayout(root, name, files, v1::DataSpec::FORMAT_UNSPECIFIED, options);
   if (!detected.ok()) {
     // How many examples a text gives depends on the job's context.
     if (!is_text) return detected.status();
@@ -294,7 +320,19 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const DataRoot& root,
     return std::make_shared<const Dataset>(std::move(text));
   }
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(spec.dataset()));
-  ESPALIER_ASSIGN_OR_RETURN(const Layout layout, DetectLayout(spec.dataset(), files));
+  ESPALIER_ASSIGN_OR_RETURN(const Layout layout,
+                            FindLayout(root, spec.dataset(), files, spec.format(), options));
+  if (layout.format == Format::kImages) {
+    ESPALIER_ASSIGN_OR_RETURN(Dataset images, LoadImages(root, spec, options));
+    return std::make_shared<const Dataset>(std::move(images));
+  }
+  if (spec.has_image_size()) {
+    return base::InvalidArgument(
+        kDataSpecInvalid,
+        fmt::format("data.image_size: applies to images in folders, and {} is {}; "
+                    "remove it",
+                    spec.dataset(), FormatName(layout.format)));
+  }
   const Source source{root, spec.dataset(), options};
   ESPALIER_ASSIGN_OR_RETURN(Dataset dataset, Load(source, layout, spec));
   return std::make_shared<const Dataset>(std::move(dataset));
@@ -349,9 +387,15 @@ absl::StatusOr<std::shared_ptr<const Dataset>> DatasetCache::Get(const v1::DataS
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(spec.dataset()));
   ESPALIER_ASSIGN_OR_RETURN(const int label_column, LabelColumn(spec));
   std::string key =
-      fmt::format("{}\n{}\n{}\n{} {} {}\n", spec.dataset(), label_column,
+      fmt::format("{}\n{}\n{}\n{} {} {} {}\n{}\n{}\n", spec.dataset(), label_column,
                   ByGroups(spec) ? spec.partition().groups_file() : "", spec.text().tokenizer(),
-                  spec.text().context(), spec.text().stride());
+                  spec.text().context(), spec.text().stride(), spec.text().field(),
+                  static_cast<int>(spec.format()), spec.image_size().SerializeAsString());
+  for (const std::string& name : spec.agreement().classes()) key += name + "\n";
+  if (!spec.has_text()) {
+    ESPALIER_ASSIGN_OR_RETURN(const std::string images, ImagesKey(root, spec, files, options_));
+    key += images;
+  }
   for (const FileEntry& file : files) {
     key += fmt::format("{} {} {}\n", file.name, file.bytes, file.modified_ns);
   }

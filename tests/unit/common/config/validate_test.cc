@@ -294,6 +294,30 @@ TEST(ValidateImageTest, ConvolutionWithoutAnImageIsRefused) {
                                 HasSubstr("set model.input_image"))));
 }
 
+TEST(ValidateTest, SizesOfImagesHaveBoundsAndAgreeWithTheModel) {
+  v1::JobSpec spec = ValidSpec();
+  v1::ImageSize& size = *spec.mutable_data()->mutable_image_size();
+  size.set_height(8);
+  size.set_width(8);
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)), IsEmpty());
+  size.set_width(4097);
+  size.set_channels(2);
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)), ElementsAre(StartsWith("data.image_size.width: "),
+                                                        StartsWith("data.image_size.channels: ")));
+  size.set_width(4);
+  size.set_channels(1);
+  v1::ImageShape& image = *spec.mutable_model()->mutable_input_image();
+  image.set_channels(1);
+  image.set_height(8);
+  image.set_width(8);
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)),
+              ElementsAre(AllOf(StartsWith("data.image_size.width: expected 8"),
+                                HasSubstr("model.input_image, found 4"))));
+  size.set_width(8);
+  spec.mutable_data()->set_format(v1::DataSpec::FORMAT_CSV);
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)), ElementsAre(StartsWith("data.image_size: ")));
+}
+
 TEST(ValidateTest, AllMistakesAreReportedAtOnce) {
   const auto lines = Lines(ValidateJobSpec(v1::JobSpec()));
   EXPECT_THAT(lines, Contains(StartsWith("model.input_features: ")));
