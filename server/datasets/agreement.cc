@@ -180,12 +180,14 @@ void Merge(const v1::DataSpec& data, const Descriptions& all,
   if (first.header()) agreement.set_label_column(first.label_column());
   const auto classes = Union(all, workers, [](const auto& info) { return info.class_names(); });
   agreement.mutable_classes()->Assign(classes.begin(), classes.end());
+  // Equal files have one order of columns; what stands for words and gaps is told anyway.
+  const bool filled = OneHot(data) || data.missing() == v1::DataSpec::MISSING_MEAN;
+  if ((IsLocal(data) || filled) && first.columns_size() <= kMaxNamedColumns) {
+    AgreeOnColumns(data, all, workers, agreement);
+  }
   if (!IsLocal(data)) {
     agreement.set_digest(first.digest());
     return;
-  }
-  if (first.columns_size() <= kMaxNamedColumns) {
-    AgreeOnColumns(data, all, workers, agreement);
   }
   agreed.info.set_features(FeaturesOf(data, agreement, first));
   agreed.info.mutable_class_names()->Assign(classes.begin(), classes.end());

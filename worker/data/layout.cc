@@ -127,4 +127,26 @@ absl::StatusOr<Layout> DetectLayout(const std::string& dataset, const std::vecto
   return folder.SingleCsv();
 }
 
+absl::StatusOr<Layout> TableLayout(const std::string& dataset,
+                                   const std::vector<FileEntry>& files) {
+  const Folder folder(dataset, files);
+  std::vector<std::string> tables;
+  for (const char* ending : {".csv", ".tsv", ".txt"}) {
+    const Part train{{std::string("train") + ending}};
+    if (folder.HasAnyOf(train)) {
+      return folder.Make(Format::kCsv, train, Part{{std::string("test") + ending}});
+    }
+    for (const FileEntry& file : files) {
+      const bool is_table =
+          file.name.ends_with(ending) || file.name.ends_with(std::string(ending) + ".gz");
+      if (is_table) tables.push_back(file.name);
+    }
+  }
+  if (tables.size() == 1) return Layout{Format::kCsv, tables, {}};
+  return DatasetInvalid(
+      dataset, {"", "train.csv, train.tsv or train.txt, or one single file of these kinds",
+                tables.empty() ? "none" : fmt::format("several ({})", fmt::join(tables, ", ")),
+                "name the one to train on train.csv (see docs/data-sets.md)"});
+}
+
 }  // namespace espalier::worker::data

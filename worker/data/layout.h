@@ -27,4 +27,8 @@ const char* FormatName(Format format);
 absl::StatusOr<Layout> DetectLayout(const std::string& dataset, const std::vector<FileEntry>& files,
                                     bool holds_images);
 
+// The files of examples in tables, where the job says that they are: train.csv, .tsv or .txt and
+// perhaps a test file, or one single file of these kinds. Errors: DATASET_INVALID.
+absl::StatusOr<Layout> TableLayout(const std::string& dataset, const std::vector<FileEntry>& files);
+
 }  // namespace espalier::worker::data
