@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -25,8 +26,11 @@
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/io/host_memory.h"
+#include "common/io/standard_output.h"
 #include "common/log/log.h"
+#include "common/net/connections.h"
 #include "common/net/descriptors.h"
+#include "common/rpc/handshakes.h"
 #include "common/rpc/health.h"
 #include "common/rpc/process.h"
 #include "common/rpc/server.h"
@@ -43,6 +47,7 @@ namespace {
 constexpr int kExitOk = 0;
 constexpr int kExitUsage = 64;
 constexpr int kExitUnavailable = 69;
+constexpr int kExitOutput = 74;
 constexpr int kExitTemporary = 75;
 constexpr int kExitConfig = 78;
 
@@ -97,9 +102,11 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "refused, and wait while others take it; default: 80 % of what the machine or its "
                  "control group has")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
-  app.add_option("--stall-timeout", flags.stall_timeout_s,
-                 "seconds in which a transfer must move a chunk of 512 KiB, and a watcher take an "
-                 "event, or the call is ended, 0.5 to 3600")
+  app.add_option(
+         "--stall-timeout", flags.stall_timeout_s,
+         "seconds in which a transfer must move a chunk of 512 KiB, a watcher take an event, "
+         "and a call that a peer begins to send be whole; otherwise it is ended, 0.5 to "
+         "3600")
       ->check(base::Between(0.5, 3600.0))
       ->capture_default_str();
   app.add_flag("--debug-reflection", flags.reflection, "serve gRPC reflection");
@@ -178,6 +185,16 @@ base::Limits LimitsFrom(const Flags& flags) {
   return limits;
 }
 
+// For what answers a question on standard output and ends.
+int ExitAfterPrinting() {
+  const absl::Status written = io::FlushStandardOutput();
+  if (written.ok()) return kExitOk;
+  if (!io::ReaderGone(written)) {
+    std::fprintf(stderr, "error: %s\n", base::MessageOf(written).c_str());
+  }
+  return kExitOutput;
+}
+
 int ExitWith(const absl::Status& status, int code) {
   log::Error("cannot_start",
              {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
@@ -213,9 +230,38 @@ std::function<void(bool, const std::string&)> RefusalTeller(const base::Clock& c
   };
 }
 
+// Tells of connections that were ended because no call came of what they sent.
+std::function<void(const std::string&)> UnansweredTeller(const base::Clock& clock,
+                                                         metrics::Metrics& metrics) {
+  return [&clock, &metrics,
+          pacer = std::make_shared<base::Pacer>(kLogLimitsEvery)](const std::string& peer) {
+    metrics.Add(metrics::Metric::kCallsLimited, 1, "request_timeout");
+    if (const auto times = pacer->Take(clock.Elapsed())) {
+      log::Warning("connections_ended",
+                   {{"reason", "request_timeout"}, {"peer", peer}, {"times", *times}});
+    }
+  };
+}
+
+// Tells of clients that get no connection because their TLS handshake fails.
+std::function<void(const rpc::HandshakeFailure&)> HandshakeTeller(const base::Clock& clock,
+                                                                  metrics::Metrics& metrics) {
+  // One for each kind, so that a scanner does not hide a worker whose certificate has expired.
+  auto pacers = std::make_shared<std::map<std::string, base::Pacer, std::less<>>>();
+  for (const char* kind : rpc::kHandshakeFailureKinds) pacers->try_emplace(kind, kLogLimitsEvery);
+  return [&clock, &metrics, pacers](const rpc::HandshakeFailure& failure) {
+    metrics.Add(metrics::Metric::kHandshakesFailed, 1, failure.kind);
+    if (const auto times = pacers->find(failure.kind)->second.Take(clock.Elapsed())) {
+      log::Warning("tls_handshake_failed",
+                   {{"reason", failure.kind}, {"message", failure.message}, {"times", *times}});
+    }
+  };
+}
+
 // Until SIGTERM or SIGINT, lets time pass for the state machines.
 void RunUntilSignal(base::ThreadExecutor& core, base::ThreadExecutor& pool,
-                    jobs::JobManager& manager, api::Deadlines& deadlines, const base::Clock& clock,
+                    jobs::JobManager& manager, api::Deadlines& deadlines,
+                    net::Connections& connections, const base::Clock& clock,
                     metrics::Metrics& metrics, const sigset_t& signals) {
   using metrics::Metric;
   absl::Duration trimmed = clock.Elapsed();
@@ -225,6 +271,7 @@ void RunUntilSignal(base::ThreadExecutor& core, base::ThreadExecutor& pool,
     metrics.Set(Metric::kExecutorQueueLength, static_cast<double>(core.queue_length()), "core");
     metrics.Set(Metric::kExecutorQueueLength, static_cast<double>(pool.queue_length()), "pool");
     deadlines.Expire();
+    connections.Expire();
     if (clock.Elapsed() - trimmed >= kTrimEvery) {
       trimmed = clock.Elapsed();
       GiveBackMemory();
@@ -322,8 +369,9 @@ int Run(const Flags& flags) {
   base::ThreadExecutor pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency()) - 1),
                             observe("pool"));
   const uint64_t memory_budget = MemoryBudget(flags);
-  jobs::JobManager manager({fleet, core, pool, clock, blobs, **checkpoints, metrics}, methods,
-                           memory_budget);
+  datasets::DatasetViews datasets(fleet, core, clock, limits);
+  jobs::JobManager manager({fleet, core, pool, clock, blobs, **checkpoints, metrics, datasets},
+                           methods, memory_budget);
   api::Deadlines deadlines(clock);
   base::Pacer limit_log(kLogLimitsEvery);
   const api::Context context{core,
@@ -345,9 +393,11 @@ int Run(const Flags& flags) {
   api::MethodService method_service(context);
   api::ClusterService cluster_service(context);
   api::CheckpointService checkpoint_service(context);
+  if (!flags.tls_cert.empty()) rpc::TellOfFailedHandshakes(HandshakeTeller(clock, metrics));
+  net::Connections connections(clock, limits.transfer_stall, UnansweredTeller(clock, metrics));
   auto running = rpc::StartServer(
       {flags.listen, flags.tls_cert, flags.tls_key, flags.tls_client_ca, flags.reflection,
-       descriptors->connections, RefusalTeller(clock, metrics)},
+       descriptors->connections, RefusalTeller(clock, metrics), &connections},
       {&workers, &job_service, &method_service, &cluster_service, &checkpoint_service});
   if (!running.ok()) {
     return ExitWith(running.status(), base::ReasonOf(running.status()) == "PORT_IN_USE"
@@ -357,14 +407,16 @@ int Run(const Flags& flags) {
 
   std::printf("listening address=%s metrics=%s\n", running->address.c_str(),
               metrics_address->c_str());
-  std::fflush(stdout);
+  if (const absl::Status told = io::FlushStandardOutput(); !told.ok() && !io::ReaderGone(told)) {
+    return ExitWith(told, kExitOutput);
+  }
   log::Info("coordinator_started", {{"address", running->address},
                                     {"metrics", *metrics_address},
                                     {"version", ESPALIER_VERSION},
                                     {"data_dir", flags.data_dir},
                                     {"memory_budget", memory_budget},
                                     {"descriptors", descriptors->limit}});
-  RunUntilSignal(core, pool, manager, deadlines, clock, metrics, signals);
+  RunUntilSignal(core, pool, manager, deadlines, connections, clock, metrics, signals);
   StopServing(*running, core, fleet, signals);
   return kExitOk;
 }
@@ -381,13 +433,12 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    return code == 0 ? kExitOk : kExitUsage;
+    return app.exit(error) == 0 ? ExitAfterPrinting() : kExitUsage;
   }
   log::SetLevel(flags.log_level);
   if (flags.describe_metrics) {
     std::fputs(metrics::CatalogueAsMarkdown().c_str(), stdout);
-    return kExitOk;
+    return ExitAfterPrinting();
   }
   if (flags.health_check) return HealthCheck(flags);
   return Run(flags);

@@ -20,6 +20,7 @@
 #include "common/base/flags.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
+#include "common/io/standard_output.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/channel.h"
@@ -38,6 +39,7 @@ namespace {
 constexpr int kExitOk = 0;
 constexpr int kExitUsage = 64;
 constexpr int kExitUnavailable = 69;
+constexpr int kExitOutput = 74;
 constexpr int kExitConfig = 78;
 
 struct Flags {
@@ -123,6 +125,16 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.set_version_flag("--version", std::string("espalier-worker " ESPALIER_VERSION));
 }
 
+// For what answers a question on standard output and ends.
+int ExitAfterPrinting() {
+  const absl::Status written = io::FlushStandardOutput();
+  if (written.ok()) return kExitOk;
+  if (!io::ReaderGone(written)) {
+    std::fprintf(stderr, "error: %s\n", base::MessageOf(written).c_str());
+  }
+  return kExitOutput;
+}
+
 int ExitWith(const absl::Status& status, int code) {
   log::Error("cannot_start",
              {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
@@ -140,11 +152,9 @@ int Generate(const Flags& flags) {
   // A model may have learnt what steers a terminal; into a file its text goes as it is.
   const std::string shown =
       isatty(STDOUT_FILENO) != 0 ? base::Printable(*text, {.keep = "\n\t"}) : *text;
-  const bool written = std::fwrite(shown.data(), 1, shown.size(), stdout) == shown.size() &&
-                       std::fputc('\n', stdout) != EOF && std::fflush(stdout) == 0;
-  if (written) return kExitOk;
-  std::fprintf(stderr, "standard output could not be written; is the disk full?\n");
-  return kExitUnavailable;
+  std::fwrite(shown.data(), 1, shown.size(), stdout);
+  std::fputc('\n', stdout);
+  return ExitAfterPrinting();
 }
 
 // Stops the session when the process is told to, also one that has yet to begin.
@@ -251,7 +261,9 @@ int Run(Flags flags) {
   if (!channel.ok()) return ExitWith(channel.status(), kExitConfig);
 
   std::printf("worker id=%s metrics=%s\n", options.worker_id.c_str(), metrics_address->c_str());
-  std::fflush(stdout);
+  if (const absl::Status told = io::FlushStandardOutput(); !told.ok() && !io::ReaderGone(told)) {
+    return ExitWith(told, kExitOutput);
+  }
   log::Info("worker_started", {{"worker", options.worker_id},
                                {"coordinator", flags.coordinator.target},
                                {"datasets", options.datasets.size()},
@@ -278,8 +290,7 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    return code == 0 ? kExitOk : kExitUsage;
+    return app.exit(error) == 0 ? ExitAfterPrinting() : kExitUsage;
   }
   log::SetLevel(flags.log_level);
   if (flags.health_check) {

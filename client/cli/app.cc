@@ -9,6 +9,7 @@
 #include "client/cli/output.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
+#include "common/io/standard_output.h"
 #include "fmt/format.h"
 
 namespace espalier::cli {
@@ -32,6 +33,7 @@ Environment:
   ESPALIER_CA, _CERT, _KEY    PEM files for TLS
   ESPALIER_DATA               Data root of `espalier up`
   NO_COLOR                    No colours when set
+  COLUMNS                     Width of tables, in place of the terminal's
   GRPC_VERBOSITY              ERROR or DEBUG: gRPC's own messages, too
 
 Exit codes: 0 done, 1 unexpected, 2 usage or invalid argument, 3 not found,
@@ -129,6 +131,9 @@ void Parser::AddCommands() {
   AddGenerate(app_, chosen_);
   AddClusterStatus(*AddGroup(app_, "cluster", "The cluster as a whole"), chosen_);
   AddVersion(app_, chosen_);
+  // Carried out while arguments are parsed; here it is listed.
+  app_.add_subcommand("help", "Show the help of a command: espalier help job submit")
+      ->allow_extras();
 }
 
 absl::StatusOr<GlobalOptions> Parser::Options() {
@@ -184,6 +189,22 @@ std::string UnknownCommand(const CLI::App& root, const std::vector<std::string>&
   return "";
 }
 
+// `espalier help job submit` is `espalier job submit --help`.
+std::vector<std::string> HelpAsOption(const CLI::App& root, std::vector<std::string> arguments) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& word = arguments[i];
+    if (word.size() > 1 && word.front() == '-') {
+      if (word.find('=') == std::string::npos && TakesNextArgument(root, word)) ++i;
+      continue;
+    }
+    if (word != "help") break;
+    arguments.erase(arguments.begin() + static_cast<int64_t>(i));
+    arguments.emplace_back("--help");
+    break;
+  }
+  return arguments;
+}
+
 // The deepest command that the arguments name: the one whose help fits.
 const CLI::App& NamedCommand(const CLI::App& root, const std::vector<std::string>& arguments) {
   const CLI::App* app = &root;
@@ -210,6 +231,7 @@ Format GuessFormat(const std::vector<std::string>& arguments) {
 }
 
 int Report(const absl::Status& status, Format format, const Streams& streams) {
+  if (io::ReaderGone(status)) return kExitReaderGone;
   streams.err << ErrorText(status, format, streams.err_terminal) << std::flush;
   return ExitCodeOf(status);
 }
@@ -229,16 +251,18 @@ int ReportUsage(const CLI::ParseError& error, CLI::App& app,
 }
 
 // CLI11 reports everything by exceptions; they end here. Returns -1 when a command is to be run.
-int ParseArguments(Parser& parser, const std::vector<std::string>& arguments,
-                   const Streams& streams) {
+int ParseArguments(Parser& parser, const std::vector<std::string>& given, const Streams& streams) {
   CLI::App& app = parser.app();
+  const std::vector<std::string> arguments = HelpAsOption(app, given);
   if (arguments.empty()) {
     streams.out << app.help();
     return kExitDone;
   }
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
-  } catch (const CLI::CallForHelp&) {
+  } catch (const CLI::CallForHelp& help) {
+    // There is no help on a command that does not exist.
+    if (!UnknownCommand(app, arguments).empty()) return ReportUsage(help, app, arguments, streams);
     const CLI::App& command = NamedCommand(app, arguments);
     // CLI11 adds the command's own name itself.
     streams.out << command.help(command.get_parent() ? FullName(*command.get_parent()) : "");
@@ -270,9 +294,9 @@ int RunCli(const std::vector<std::string>& arguments, const Streams& streams,
   int code = ParseArguments(parser, arguments, streams);
   if (code < 0) code = RunChosen(parser, arguments, streams, interrupt);
   streams.out.flush();
-  if (streams.out || code == kExitExhausted) return code;
-  // Whoever only looks at the exit code must not take half an output for the whole.
-  const int unwritten = Report(OutputUnwritable(), GuessFormat(arguments), streams);
+  // Commands that print for long have noticed it themselves, and said so.
+  if (streams.out || code == kExitExhausted || code == kExitReaderGone) return code;
+  const int unwritten = Report(io::Unwritten(), GuessFormat(arguments), streams);
   return code == kExitDone ? unwritten : code;
 }
 

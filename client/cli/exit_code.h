@@ -17,6 +17,8 @@ enum ExitCode {
   kExitJobNotSucceeded = 7,
   kExitExhausted = 8,
   kExitInterrupted = 130,
+  // What a shell shows of a program that SIGPIPE ended; here where the signal is ignored.
+  kExitReaderGone = 141,
 };
 
 int ExitCodeOf(const absl::Status& status);

@@ -90,6 +90,21 @@ std::optional<double> AccuracyOf(const v1::RoundSummary& summary) {
   return std::nullopt;
 }
 
+std::optional<Judgement> JudgementOf(const v1::JobSpec& spec, const v1::RoundSummary& summary) {
+  if (summary.has_perplexity()) {
+    return Judgement{"perplexity", fmt::format("{:.4f}", summary.perplexity())};
+  }
+  const std::optional<double> accuracy = AccuracyOf(summary);
+  if (!accuracy) return std::nullopt;
+  return Judgement{ScoreName(spec), ScoreText(spec, *accuracy)};
+}
+
+bool HasBest(const v1::Job& job) { return job.best_round() > 0 && !job.spec().data().has_text(); }
+
+bool TrainsSparse(const v1::RoundSummary& summary) {
+  return summary.has_train_loss() && summary.dense_bytes() > 0 && summary.density() < 1;
+}
+
 int Columns(const std::string& text) {
   int columns = 0;
   for (const char c : text) columns += IsContinuation(c) ? 0 : 1;

@@ -39,6 +39,21 @@ std::string ScoreText(const v1::JobSpec& spec, double value);
 // Central test accuracy, else the federated one.
 std::optional<double> AccuracyOf(const v1::RoundSummary& summary);
 
+// What a round is judged by, with its value as people write it: a language model's perplexity, a
+// recommender's main metric, accuracy. Absent where the round was not evaluated.
+struct Judgement {
+  std::string name;
+  std::string text;
+};
+std::optional<Judgement> JudgementOf(const v1::JobSpec& spec, const v1::RoundSummary& summary);
+
+// Whether a job's best accuracy says something: of text it would be that of guessing the next
+// token.
+bool HasBest(const v1::Job& job);
+
+// Whether a round sent fewer bytes because weights are absent: it trained, and a sparse model.
+bool TrainsSparse(const v1::RoundSummary& summary);
+
 // `text` cut to `columns` characters (UTF-8 counted once), with "…" when something was cut.
 std::string FitTo(const std::string& text, int columns);
 // Columns that `text` takes on a terminal: its characters; all of ours are one column wide.

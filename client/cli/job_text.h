@@ -15,8 +15,18 @@ namespace espalier::cli {
 struct JobText {
   v1::JobSpec spec;
   std::vector<config::Violation> violations;
+  // False when it is no YAML, or no map: nothing else can be said of it then.
+  bool readable = false;
 };
 JobText ParseJob(const std::string& text, const std::vector<std::string>& overrides);
+
+// `mistakes` of a file and those of `answer`, the server's about what was understood of it, without
+// those that follow from a mistake of the file: what the server says of a field that was not
+// understood, or misses where an unknown name stands.
+std::vector<config::Violation> WithServerMistakes(std::vector<config::Violation> mistakes,
+                                                  const absl::Status& answer,
+                                                  const std::string& text,
+                                                  const std::vector<std::string>& overrides);
 // `left_out`: how many more there are.
 absl::Status JobFileError(const std::string& file, const std::vector<config::Violation>& violations,
                           int left_out = 0);

@@ -2,6 +2,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <cstdlib>
 #include <iostream>
 #include <string_view>
@@ -22,6 +23,14 @@ espalier::cli::Terminal Inspect(int descriptor) {
   if (ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 && size.ws_row > 0) {
     terminal.columns = size.ws_col;
     terminal.rows = size.ws_row;
+  }
+  // As for other programs, the variable has the last word.
+  const char* columns = std::getenv("COLUMNS");
+  const std::string_view word = columns == nullptr ? std::string_view() : columns;
+  int number = 0;
+  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), number);
+  if (error == std::errc() && end == word.data() + word.size() && number > 0) {
+    terminal.columns = number;
   }
   return terminal;
 }

@@ -77,6 +77,44 @@ std::string Padded(const std::string& text, int width, bool right) {
   return right ? space + text : text + space;
 }
 
+// Between columns.
+constexpr int kGap = 2;
+// A column of text is not narrower.
+constexpr int kLeastWrapped = 16;
+
+// The first `columns` characters of `text`.
+std::string FrontOf(const std::string& text, int columns) {
+  std::string front = text;
+  while (Columns(front) > columns) front = base::Utf8Prefix(front, front.size() - 1);
+  return front;
+}
+
+// `text` in lines of at most `columns` characters, broken at spaces and after commas, and inside of
+// a word only where it is longer than a line. What had to be escaped came from elsewhere: its
+// further lines have a mark in front, so that no part of it looks like a line of ours.
+std::vector<std::string> Wrapped(const std::string& text, int columns) {
+  const std::string mark = text.find('\\') == std::string::npos ? "" : "> ";
+  std::vector<std::string> lines;
+  std::string rest = text;
+  while (Columns(rest) > columns) {
+    const std::string front = FrontOf(rest, columns);
+    // A space behind the line ends it as well.
+    const size_t space = rest.substr(0, front.size() + 1).rfind(' ');
+    const size_t comma = front.rfind(',');
+    size_t end = front.size();
+    if (space != std::string::npos && space > mark.size()) end = space;
+    if (comma != std::string::npos && (space == std::string::npos || comma > space)) {
+      end = comma + 1;
+    }
+    lines.push_back(rest.substr(0, end));
+    rest.erase(0, std::max<size_t>(end, 1));
+    rest.erase(0, rest.find_first_not_of(' '));
+    rest.insert(0, mark);
+  }
+  lines.push_back(rest);
+  return lines;
+}
+
 // A value without separators, controls or an end that nobody waits for.
 std::string Cell(const std::string& text, const Terminal& terminal) {
   const std::string cell = base::PrintablePrefix(text, kMaxCellBytes);
@@ -136,8 +174,44 @@ void PrintMessage(std::ostream& out, Format format, const google::protobuf::Mess
   out << (format == Format::kYaml ? ToYaml(message) : ToJson(message));
 }
 
+bool Table::SaysNothing(const Rows& rows, size_t column) const {
+  return columns_[column].drop > 0 && !rows.empty() &&
+         std::all_of(rows.begin(), rows.end(),
+                     [column](const auto& row) { return row[column] == "-"; });
+}
+
+std::vector<size_t> Table::Shown(const Rows& rows, std::vector<int>& widths, int columns) const {
+  std::vector<size_t> shown;
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    if (!SaysNothing(rows, i)) shown.push_back(i);
+  }
+  const auto total = [&] {
+    int sum = static_cast<int>(shown.size() - 1) * kGap;
+    for (const size_t i : shown) {
+      sum += columns_[i].wrap ? std::min(widths[i], kLeastWrapped) : widths[i];
+    }
+    return sum;
+  };
+  while (total() > columns) {
+    const auto least = std::max_element(shown.begin(), shown.end(), [&](size_t a, size_t b) {
+      return columns_[a].drop < columns_[b].drop;
+    });
+    if (columns_[*least].drop == 0) break;
+    shown.erase(least);
+  }
+  // What is left over is for text, one column after the other.
+  int left = std::max(0, columns - total());
+  for (const size_t i : shown) {
+    if (!columns_[i].wrap || widths[i] <= kLeastWrapped) continue;
+    const int more = std::min(left, widths[i] - kLeastWrapped);
+    widths[i] = kLeastWrapped + more;
+    left -= more;
+  }
+  return shown;
+}
+
 void Table::Print(std::ostream& out, const Terminal& terminal) const {
-  std::vector<std::vector<std::string>> rows = rows_;
+  Rows rows = rows_;
   for (auto& row : rows) {
     for (std::string& value : row) value = Cell(value, terminal);
   }
@@ -153,17 +227,27 @@ void Table::Print(std::ostream& out, const Terminal& terminal) const {
     for (const auto& row : rows) width = std::max(width, Columns(row[i]));
     widths.push_back(width);
   }
-  const auto line = [&](const auto& value_of) {
-    std::string text;
-    for (size_t i = 0; i < columns_.size(); ++i) {
-      text += i == 0 ? "" : "  ";
-      text += Padded(value_of(i), widths[i], columns_[i].right);
+  const std::vector<size_t> shown = Shown(rows, widths, terminal.columns);
+  const auto print = [&](const std::vector<std::string>& row, bool header) {
+    std::vector<std::vector<std::string>> cells;
+    size_t lines = 1;
+    for (const size_t i : shown) {
+      cells.push_back(Wrapped(row[i], widths[i]));
+      lines = std::max(lines, cells.back().size());
     }
-    text.erase(text.find_last_not_of(' ') + 1);
-    return text;
+    for (size_t l = 0; l < lines; ++l) {
+      std::string text;
+      for (size_t k = 0; k < shown.size(); ++k) {
+        text += std::string(k == 0 ? 0 : kGap, ' ');
+        text += Padded(l < cells[k].size() ? cells[k][l] : "", widths[shown[k]],
+                       columns_[shown[k]].right);
+      }
+      text.erase(text.find_last_not_of(' ') + 1);
+      out << (header ? Styled(terminal, "1", text) : text) << "\n";
+    }
   };
-  out << Styled(terminal, "1", line([&](size_t i) { return titles[i]; })) << "\n";
-  for (const auto& row : rows) out << line([&](size_t i) { return row[i]; }) << "\n";
+  print(titles, true);
+  for (const auto& row : rows) print(row, false);
 }
 
 void PrintFields(std::ostream& out, const Terminal& terminal, const Fields& fields) {
@@ -171,12 +255,16 @@ void PrintFields(std::ostream& out, const Terminal& terminal, const Fields& fiel
   for (const auto& [name, value] : fields) width = std::max(width, Columns(Cell(name, terminal)));
   for (const auto& [name, value] : fields) {
     const std::string shown_name = Cell(name, terminal);
-    // A message may be long: it is the last thing in its line.
     const std::string shown_value = base::PrintablePrefix(value, kMaxCellBytes);
-    if (terminal.is_tty) {
-      out << Padded(shown_name, width, false) << "  " << shown_value << "\n";
-    } else {
+    if (!terminal.is_tty) {
       out << shown_name << "\t" << shown_value << "\n";
+      continue;
+    }
+    std::string left = shown_name;
+    for (const std::string& line :
+         Wrapped(shown_value, std::max(kLeastWrapped, terminal.columns - width - kGap))) {
+      out << Padded(left, width, false) << "  " << line << "\n";
+      left.clear();
     }
   }
 }
@@ -193,12 +281,6 @@ absl::Status WithFurtherLines(const absl::Status& status, const std::vector<std:
   absl::Status result = status;
   result.SetPayload(kLinesUrl, absl::Cord(fmt::format("{}", fmt::join(printable, "\n"))));
   return result;
-}
-
-absl::Status OutputUnwritable() {
-  return base::MakeError(
-      absl::StatusCode::kResourceExhausted, "OUTPUT_UNWRITABLE",
-      "standard output could not be written to its end; is the disk full, or did its reader end?");
 }
 
 std::string ErrorText(const absl::Status& status, Format format, const Terminal& terminal) {

@@ -38,24 +38,34 @@ std::string JsonToYaml(const std::string& json);
 // `message` in a format other than kTable.
 void PrintMessage(std::ostream& out, Format format, const google::protobuf::Message& message);
 
-// Rows under a header. On a terminal columns are aligned (numbers to the right); in a pipe values
-// are separated by tabs, without header.
+// Rows under a header. On a terminal columns are aligned (numbers to the right) and fit its width:
+// columns that say nothing or that matter least are left out, text is wrapped between words. In a
+// pipe values are separated by tabs, without header, and nothing is left out.
 class Table {
  public:
   struct Column {
     std::string title;
     bool right = false;
+    // Whether it may be left out: the largest number goes first, 0 never; and where every row has
+    // a "-".
+    int drop = 0;
+    bool wrap = false;  // text of many words
   };
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
   void Add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
   void Print(std::ostream& out, const Terminal& terminal) const;
 
  private:
+  using Rows = std::vector<std::vector<std::string>>;
+  // Of the columns that are shown; widths of all.
+  std::vector<size_t> Shown(const Rows& rows, std::vector<int>& widths, int columns) const;
+  bool SaysNothing(const Rows& rows, size_t column) const;
+
   std::vector<Column> columns_;
   std::vector<std::vector<std::string>> rows_;
 };
 
-// "name: value" lines, aligned on a terminal, tab-separated in a pipe.
+// "name: value" lines: aligned on a terminal, with long values wrapped; tab-separated in a pipe.
 using Fields = std::vector<std::pair<std::string, std::string>>;
 void PrintFields(std::ostream& out, const Terminal& terminal, const Fields& fields);
 
@@ -67,9 +77,6 @@ std::string Styled(const Terminal& terminal, const std::string& code, const std:
 
 // The same error with lines below its message, such as what to type next.
 absl::Status WithFurtherLines(const absl::Status& status, const std::vector<std::string>& lines);
-
-// What a command ends with whose standard output could not be written.
-absl::Status OutputUnwritable();
 
 // An error as text for people, or as a JSON object for programs (kJson, kYaml).
 std::string ErrorText(const absl::Status& status, Format format, const Terminal& terminal);

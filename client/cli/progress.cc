@@ -1,6 +1,7 @@
 #include "client/cli/progress.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "client/cli/format.h"
 #include "common/base/printable.h"
@@ -72,6 +73,8 @@ void Progress::OnEvent(const v1::JobEvent& event) {
     std::string text = StateWord(change.state());
     if (!change.reason().empty()) text += " " + change.reason();
     if (!change.message().empty()) text += ": " + change.message();
+    // The end stands below the last round.
+    if (HasEnded(change.state())) live_.Finish();
     Note(text);
   } else if (event.has_prelude_step()) {
     totals_.bytes += event.prelude_step().bytes_sent() + event.prelude_step().bytes_received();
@@ -85,7 +88,8 @@ void Progress::OnEvent(const v1::JobEvent& event) {
 
 void Progress::OnRound(const v1::RoundSummary& summary) {
   totals_.Add(summary);
-  if (const auto accuracy = AccuracyOf(summary)) accuracy_ = *accuracy;
+  if (auto judgement = JudgementOf(spec_, summary)) judgement_ = std::move(judgement);
+  saves_ = saves_ || TrainsSparse(summary);
   const std::string line = name_ + "  " + RoundLine(summary);
   if (terminal_.is_tty) {
     live_.Show({line});
@@ -95,11 +99,11 @@ void Progress::OnRound(const v1::RoundSummary& summary) {
 }
 
 std::string Progress::RoundLine(const v1::RoundSummary& summary) const {
-  std::string line =
-      fmt::format("round {} of {}  loss {:.4f}", summary.round(), rounds_, summary.train_loss());
-  if (accuracy_ >= 0) line += "  " + ScoreName(spec_) + " " + ScoreText(spec_, accuracy_);
+  std::string line = fmt::format("round {} of {}", summary.round(), rounds_);
+  if (summary.has_train_loss()) line += fmt::format("  loss {:.4f}", summary.train_loss());
+  if (judgement_) line += fmt::format("  {} {}", judgement_->name, judgement_->text);
   line += fmt::format("  density {:.3g}", summary.density());
-  line += "  bytes saved " + Percent(totals_.saved());
+  if (saves_) line += "  bytes saved " + Percent(totals_.saved());
   const int left = rounds_ - summary.round();
   if (left > 0) {
     line += "  left " + HumanDuration(totals_.Left(left));

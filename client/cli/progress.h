@@ -5,10 +5,12 @@
 // left is computed from the rounds' durations), so tests can feed recorded events.
 #pragma once
 
+#include <optional>
 #include <ostream>
 #include <string>
 
 #include "absl/time/time.h"
+#include "client/cli/format.h"
 #include "client/cli/live_block.h"
 #include "client/cli/output.h"
 #include "espalier/v1/job.pb.h"
@@ -63,7 +65,8 @@ class Progress {
   int rounds_;
   RunTotals totals_;
   v1::Job::State state_;
-  double accuracy_ = -1;  // newest known, < 0 before the first evaluation
+  std::optional<Judgement> judgement_;  // newest known
+  bool saves_ = false;                  // a round trained a sparse model
   LiveBlock live_;
 };
 

@@ -20,7 +20,7 @@ constexpr char kUnknown[] = "-";
 // fmt pads by columns, so that "×" and "━" count once.
 std::string Row(const std::string& name, const std::string& sparse, const std::string& dense,
                 const std::string& less = "") {
-  std::string row = fmt::format("  {:<28} {:>12} {:>12} {:>8}", name, sparse, dense, less);
+  std::string row = fmt::format("  {:<26} {:>11} {:>11} {:>7}", name, sparse, dense, less);
   row.erase(row.find_last_not_of(' ') + 1);
   return row;
 }
@@ -179,12 +179,12 @@ void TwinView::Compare(const std::array<v1::Job, 2>& jobs) {
         Row("training FLOPs, a round", fmt::format("{:.3g}", s.train_flops()),
             fmt::format("{:.3g}", d.train_flops()),
             Times(static_cast<int64_t>(d.train_flops()), static_cast<int64_t>(s.train_flops()))),
-        Row("memory for weights, a worker", HumanBytes(sparse_memory), HumanBytes(dense_memory),
+        Row("weights' memory, a worker", HumanBytes(sparse_memory), HumanBytes(dense_memory),
             Times(dense_memory, sparse_memory)),
-        Row("time, a round (both at once)", HumanDuration(sparse.Left(1)),
+        Row("time a round, both at once", HumanDuration(sparse.Left(1)),
             HumanDuration(dense.Left(1)),
             sparse.seconds > 0 ? fmt::format("{:.1f}×", dense.seconds / sparse.seconds) : kUnknown),
-        Row("positions ever active", Percent(s.explored()), Percent(d.explored()))}) {
+        Row("weights ever active", Percent(s.explored()), Percent(d.explored()))}) {
     out_ << row << "\n";
   }
 }

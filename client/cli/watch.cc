@@ -10,6 +10,7 @@
 #include "client/cli/output.h"
 #include "client/cli/progress.h"
 #include "common/base/status.h"
+#include "common/io/standard_output.h"
 #include "fmt/format.h"
 
 namespace espalier::cli {
@@ -62,9 +63,17 @@ void PrintEvent(const Context& context, const v1::JobEvent& event) {
   context.out << ToJson(event, /*compact=*/true) << std::flush;
 }
 
-absl::Status Interrupted(const std::string& name) {
-  return WithFurtherLines(base::MakeError(absl::StatusCode::kCancelled, "INTERRUPTED",
-                                          fmt::format("stopped watching; {} goes on.", name)),
+constexpr char kStoppedWhileLost[] = "STOPPED_WHILE_LOST";
+
+// `lost`: without a connection to the coordinator, which may have ended.
+absl::Status Interrupted(const std::string& name, bool lost) {
+  const std::string text =
+      lost ? fmt::format(
+                 "stopped watching; the coordinator cannot be reached, and if it has ended, "
+                 "so has {}.",
+                 name)
+           : fmt::format("stopped watching; {} goes on.", name);
+  return WithFurtherLines(base::MakeError(absl::StatusCode::kCancelled, "INTERRUPTED", text),
                           {fmt::format("Watch again:  espalier job watch {}", name),
                            fmt::format("Cancel it:    espalier job cancel {}", name)});
 }
@@ -79,10 +88,10 @@ absl::StatusOr<v1::Job> ObserveJob(client::Client& client, const std::string& na
     const std::lock_guard lock(mutex);
     observer.on_note(text);
   };
+  bool lost = false;  // said once, however many attempts follow
   {
     WaitExplainer explainer(client, name, note);
-    bool lost = false;  // said once, however many attempts follow
-    ESPALIER_RETURN_IF_ERROR(client.WatchJob(
+    const absl::Status watched = client.WatchJob(
         name, after_sequence,
         [&](const v1::JobEvent& event) {
           explainer.EventSeen();
@@ -95,7 +104,11 @@ absl::StatusOr<v1::Job> ObserveJob(client::Client& client, const std::string& na
             note("connection lost, trying again: " + base::MessageOf(broken));
           }
         },
-        stop, deadline));
+        stop, deadline);
+    if (watched.code() == absl::StatusCode::kCancelled && lost) {
+      return base::MakeError(watched.code(), kStoppedWhileLost, base::MessageOf(watched));
+    }
+    ESPALIER_RETURN_IF_ERROR(watched);
   }
   return client.GetJob(name, stop);
 }
@@ -118,8 +131,10 @@ absl::StatusOr<v1::Job> FollowJob(Context& context, client::Client& client, cons
                           {on_event, [&](const std::string& text) { progress.Note(text); }},
                           ended_early.get_token(), deadline);
   progress.Finish();
-  if (!context.out) return OutputUnwritable();
-  if (ended.status().code() == absl::StatusCode::kCancelled) return Interrupted(job.name());
+  if (!context.out) return io::Unwritten();
+  if (ended.status().code() == absl::StatusCode::kCancelled) {
+    return Interrupted(job.name(), base::ReasonOf(ended.status()) == kStoppedWhileLost);
+  }
   return ended;
 }
 
@@ -131,7 +146,8 @@ void PrintOutcome(const Context& context, const v1::Job& job) {
   }
   fields.emplace_back("round",
                       fmt::format("{} of {}", job.round(), job.spec().federation().rounds()));
-  if (job.best_round() > 0) {
+  const bool pruned = job.history_size() > 0 && job.history().rbegin()->has_dense_test_accuracy();
+  if (HasBest(job) && !pruned) {
     fields.emplace_back(
         "best " + ScoreName(job.spec()),
         fmt::format("{} (round {})", ScoreText(job.spec(), job.best_accuracy()), job.best_round()));
@@ -142,6 +158,9 @@ void PrintOutcome(const Context& context, const v1::Job& job) {
         last.test_metrics().empty() ? last.federated_test_metrics() : last.test_metrics();
     for (const v1::Metric& metric : metrics) {
       fields.emplace_back(metric.name(), fmt::format("{:.4f}", metric.value()));
+    }
+    if (pruned && !last.has_perplexity() && AccuracyOf(last)) {
+      fields.emplace_back("accuracy", Percent(*AccuracyOf(last)));
     }
     if (last.has_perplexity()) {
       fields.emplace_back("perplexity", fmt::format("{:.4f}", last.perplexity()));

@@ -166,6 +166,32 @@ struct Client::Impl {
     return error;
   }
 
+  // Ends of a wait for a job. What became of the job is said only as far as it is known.
+  absl::Status WaitedTooLong(const std::string& name, bool lost) const {
+    return base::MakeError(
+        absl::StatusCode::kDeadlineExceeded, "WAIT_TIMEOUT",
+        lost ? fmt::format("{} has not ended within --timeout, and the coordinator at {} cannot be "
+                           "reached: if it has ended, so has the job",
+                           name, options.server)
+             : fmt::format("{} has not ended within --timeout; it goes on", name));
+  }
+  absl::Status CoordinatorLost(const std::string& name, const absl::Status& cause) const {
+    return base::MakeError(
+        absl::StatusCode::kUnavailable, "COORDINATOR_LOST",
+        fmt::format("the coordinator at {} was lost while {} was watched, and did not come back "
+                    "within {} ({}); if it has ended, so has the job, and its checkpoints stay; if "
+                    "only the connection is broken, watch again: espalier job watch {}",
+                    options.server, name, Text(options.reconnect_for), base::MessageOf(cause),
+                    name));
+  }
+  absl::Status JobGone(const std::string& name) const {
+    return base::NotFound(
+        "JOB_LOST",
+        fmt::format("the coordinator at {} was started again and does not know {}: jobs end with "
+                    "the coordinator; checkpoints stay: espalier checkpoint list --job {}",
+                    options.server, name, name));
+  }
+
   // The error of a call, and why no connection came about where that is so.
   absl::Status Explained(const grpc::Status& status, absl::Duration limit,
                          const std::stop_token& stop) const {
@@ -299,6 +325,7 @@ absl::Status Client::WatchJob(const std::string& name, int64_t after_sequence,
   v1::WatchJobRequest request;
   request.set_name(name);
   request.set_after_sequence(after_sequence);
+  bool was_lost = false;
   for (;;) {
     const absl::Status status = impl_->ReadStream<v1::WatchJobResponse>(
         [&](grpc::ClientContext* context) { return impl_->jobs->WatchJob(context, request); },
@@ -312,12 +339,17 @@ absl::Status Client::WatchJob(const std::string& name, int64_t after_sequence,
           return absl::OkStatus();
         });
     if (status.ok() || status.code() == absl::StatusCode::kCancelled) return status;
-    if (absl::Now() >= deadline) {
-      return base::MakeError(absl::StatusCode::kDeadlineExceeded, "WAIT_TIMEOUT",
-                             fmt::format("{} has not ended within --timeout; it goes on", name));
+    const bool lost = status.code() == absl::StatusCode::kUnavailable;
+    if (absl::Now() >= deadline) return impl_->WaitedTooLong(name, lost);
+    if (status.code() == absl::StatusCode::kNotFound && was_lost) return impl_->JobGone(name);
+    was_lost = was_lost || lost;
+    if (lost) on_reconnect(status);
+    if (!reconnector.MayRetry(status, stop)) {
+      if (stop.stop_requested()) return Stopped();
+      // At the deadline of the wait a pause ends, too.
+      if (absl::Now() >= deadline) return impl_->WaitedTooLong(name, lost);
+      return lost ? impl_->CoordinatorLost(name, status) : status;
     }
-    if (status.code() == absl::StatusCode::kUnavailable) on_reconnect(status);
-    if (!reconnector.MayRetry(status, stop)) return stop.stop_requested() ? Stopped() : status;
   }
 }
 

@@ -13,7 +13,7 @@ list_packages() {
       printf '%s\n' build-essential cmake ninja-build ccache mold pkg-config \
         libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev prometheus-cpp-dev libmicrohttpd-dev \
         libyaml-cpp-dev libpcre2-dev libcli11-dev libfmt-dev nlohmann-json3-dev \
-        libeigen3-dev zlib1g-dev libssl-dev libsqlite3-dev libbenchmark-dev \
+        libeigen3-dev zlib1g-dev libpng-dev libjpeg62-turbo-dev libssl-dev libsqlite3-dev libbenchmark-dev \
         ca-certificates curl debian-archive-keyring patch xz-utils
       ;;
     test)
@@ -80,7 +80,7 @@ is_supported_debian() (
 
 explain_other_system() {
   die "this script knows Debian 12 and newer only. On this system install by hand: a C++20 compiler, CMake >= 3.25,
-Ninja, gRPC and Protobuf for C++, Abseil, prometheus-cpp, libmicrohttpd, GoogleTest, yaml-cpp, PCRE2, CLI11, fmt, nlohmann-json, zlib,
+Ninja, gRPC and Protobuf for C++, Abseil, prometheus-cpp, libmicrohttpd, GoogleTest, yaml-cpp, PCRE2, CLI11, fmt, nlohmann-json, zlib, libpng, libjpeg-turbo,
 OpenSSL, SQLite, Google Benchmark, and Python 3 with yaml and numpy; and oneDNN >= 3.4 with the OpenMP runtime and
 its sparse API (cmake -DONEDNN_EXPERIMENTAL_SPARSE=ON -DONEDNN_CPU_RUNTIME=OMP). Put oneDNN's install prefix on
 CMAKE_PREFIX_PATH, then build as usual."

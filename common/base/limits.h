@@ -44,6 +44,8 @@ struct Limits {
   // Of one worker in each direction. It does one task at a time; others wait behind it.
   int transfers_per_session = 1;
   int waiting_transfers_per_session = 4;
+  // How long CreateJob waits for workers to describe the job's data set.
+  absl::Duration describe_timeout = absl::Seconds(20);
   // A session must begin with Register, an upload with its header.
   absl::Duration first_message_timeout = absl::Seconds(10);
   // How long an ended stream may take to leave; then its call is cancelled.

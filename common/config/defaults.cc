@@ -102,10 +102,11 @@ void ApplyDataDefaults(v1::DataSpec& data) {
     v1::TextData& text = *data.mutable_text();
     if (text.stride() == 0) text.set_stride(text.context());
     if (text.tokenizer().empty()) text.set_tokenizer("bytes");
+    if (text.field().empty()) text.set_field("text");
   }
   if (data.scale() == 0) data.set_scale(1);
   if (data.std() == 0) data.set_std(1);
-  if (!data.has_label_column()) data.set_label_column(-1);
+  if (data.label_column().empty()) data.set_label_column("-1");
 }
 
 // What a recommender needs of data and evaluation.

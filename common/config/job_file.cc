@@ -158,6 +158,7 @@ JobFile ParseJobFile(std::string_view yaml, std::vector<Violation>& violations) 
     }
     return file;
   }
+  file.readable = true;
   MessageReader(&file.lines, violations).Read(root, "", file.spec);
   return file;
 }
@@ -174,13 +175,31 @@ void ApplyOverride(std::string_view assignment, v1::JobSpec& spec,
   const std::string_view text = assignment.substr(equals + 1);
   const size_t before = violations.size();
   YamlNode value = ParseYaml(text, violations);
-  if (violations.size() != before) return;
+  if (violations.size() != before) {
+    for (size_t i = before; i < violations.size(); ++i) violations[i].field = std::string(path);
+    return;
+  }
   if (value.kind == YamlNode::Kind::kNothing && text != kNull) {
     violations.push_back(
         {std::string(path), "expected a value, or null to leave the field out, found nothing"});
     return;
   }
   OverrideTarget(path, violations).Assign(spec, std::move(value));
+}
+
+bool IsJobField(std::string_view path) {
+  const google::protobuf::Descriptor* message = v1::JobSpec::descriptor();
+  while (message != nullptr) {
+    const size_t dot = path.find('.');
+    PathStep step;
+    if (!ParseStep(path.substr(0, dot), step)) return false;
+    const FieldDescriptor* field = message->FindFieldByName(step.name);
+    if (field == nullptr) return false;
+    if (dot == std::string_view::npos || field->is_map()) return true;
+    path.remove_prefix(dot + 1);
+    message = field->message_type();
+  }
+  return false;
 }
 
 }  // namespace espalier::config

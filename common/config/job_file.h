@@ -23,6 +23,9 @@ namespace espalier::config {
 
 struct JobFile {
   v1::JobSpec spec;  // complete only when no violation was appended
+  // False when the text is not YAML of one map: nothing of `spec` is set then, and whatever else
+  // could be said of it would be a consequence.
+  bool readable = false;
   // 1-based line of each field that is present, by its path ("model.layers[0].linear.units").
   std::map<std::string, int> lines;
 
@@ -37,6 +40,9 @@ JobFile ParseJobFile(std::string_view yaml, std::vector<Violation>& violations);
 // exist.
 void ApplyOverride(std::string_view assignment, v1::JobSpec& spec,
                    std::vector<Violation>& violations);
+
+// Whether `path` ("model.layers[0].linear.units") names a field of a job. Keys of maps do.
+bool IsJobField(std::string_view path);
 
 // The job-file words of an enum, without "unspecified"; and the word of one value ("" if
 // unspecified).

@@ -2,6 +2,7 @@
 
 #include <google/protobuf/duration.pb.h>
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cmath>
@@ -40,7 +41,7 @@ std::string Found(const YamlNode& node) {
     case YamlNode::Kind::kNothing:
       return "nothing";
     case YamlNode::Kind::kScalar:
-      return Quoted(node.scalar);
+      return node.quoted ? Quoted(node.scalar) + " in quotes" : Quoted(node.scalar);
     case YamlNode::Kind::kList:
       return "a list";
     case YamlNode::Kind::kMap:
@@ -58,6 +59,68 @@ std::optional<T> ParseNumber(std::string_view text) {
   return value;
 }
 
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+
+bool IsDigits(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), IsDigit);
+}
+
+// 0x1f and 0o17, as in YAML 1.2; without a sign.
+template <typename T>
+std::optional<T> ParsePrefixed(std::string_view text) {
+  const int base = text.starts_with("0x") ? 16 : 8;
+  text.remove_prefix(2);
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  const bool whole = error == std::errc() && end == text.data() + text.size();
+  return whole && text.front() != '-' ? std::optional<T>(value) : std::nullopt;
+}
+
+// 010, which is 8 for YAML 1.1 and 10 for YAML 1.2.
+bool IsAmbiguousOctal(std::string_view text) {
+  if (!text.empty() && (text.front() == '+' || text.front() == '-')) text.remove_prefix(1);
+  return text.size() > 1 && text.front() == '0' && IsDigits(text);
+}
+
+template <typename T>
+std::optional<T> ParseWhole(const std::string& text) {
+  if (IsAmbiguousOctal(text)) return std::nullopt;
+  if (text.starts_with("0x") || text.starts_with("0o")) return ParsePrefixed<T>(text);
+  return ParseNumber<T>(text);
+}
+
+// How a number that people write in another way is written here; "" for everything else.
+std::string NumberHint(const YamlNode& node) {
+  std::string text = node.scalar;
+  if (node.kind != YamlNode::Kind::kScalar) return "";
+  if (IsAmbiguousOctal(text)) {
+    return fmt::format(
+        "; programs read it as {} or as an octal number, so write it without the "
+        "leading 0",
+        text.erase(0, text.find_first_not_of("+-0")));
+  }
+  if (node.quoted && ParseNumber<double>(text)) return "; leave the quotes out";
+  if (text.empty() || !IsDigit(text.back())) return "";
+  std::string plain = text;
+  std::erase(plain, '_');
+  if (plain != text && ParseNumber<double>(plain)) return "; write " + plain;
+  const size_t comma = text.find(',');
+  if (comma == std::string::npos || comma != text.rfind(',')) return "";
+  plain = text;
+  plain[comma] = '.';
+  return ParseNumber<double>(plain) ? "; write a decimal point: " + plain : "";
+}
+
+std::string BoolHint(const std::string& word) {
+  for (const char* yes : {"yes", "Yes", "YES", "y", "Y", "on", "On", "ON"}) {
+    if (word == yes) return "; write true";
+  }
+  for (const char* no : {"no", "No", "NO", "n", "N", "off", "Off", "OFF"}) {
+    if (word == no) return "; write false";
+  }
+  return "";
+}
+
 std::optional<double> ParseDouble(const std::string& text) {
   // YAML's own words for what is not a finite number; the validator refuses them with the field's
   // range.
@@ -68,13 +131,16 @@ std::optional<double> ParseDouble(const std::string& text) {
     return std::numeric_limits<double>::infinity();
   }
   if (text == "-.inf" || text == "-.Inf") return -std::numeric_limits<double>::infinity();
+  // "inf" and "nan" are words in YAML.
+  const size_t sign = text.find_first_not_of("+-");
+  if (sign == std::string::npos || !(IsDigit(text[sign]) || text[sign] == '.')) return std::nullopt;
   return ParseNumber<double>(text);
 }
 
 std::optional<bool> ParseBool(const YamlNode& node) {
   if (node.quoted) return std::nullopt;
-  if (node.scalar == "true") return true;
-  if (node.scalar == "false") return false;
+  if (node.scalar == "true" || node.scalar == "True" || node.scalar == "TRUE") return true;
+  if (node.scalar == "false" || node.scalar == "False" || node.scalar == "FALSE") return false;
   return std::nullopt;
 }
 
@@ -91,7 +157,7 @@ v1::Value ToValue(const YamlNode& node) {
     value.set_string_value(node.scalar);
   } else if (const auto flag = ParseBool(node)) {
     value.set_bool_value(*flag);
-  } else if (const auto whole = ParseNumber<int64_t>(node.scalar)) {
+  } else if (const auto whole = ParseWhole<int64_t>(node.scalar)) {
     value.set_int_value(*whole);
   } else if (const auto real = ParseDouble(node.scalar)) {
     value.set_double_value(*real);
@@ -132,18 +198,39 @@ void MessageReader::Fail(const YamlNode& node, const std::string& path, const st
 }
 
 void MessageReader::FailExpected(const YamlNode& node, const std::string& path,
-                                 const std::string& expected) {
-  Fail(node, path, fmt::format("expected {}, found {}", expected, Found(node)));
+                                 const std::string& expected, const std::string& hint) {
+  Fail(node, path, fmt::format("expected {}, found {}{}", expected, Found(node), hint));
+}
+
+void MessageReader::FailUnknown(const YamlNode& map, const YamlEntry& entry,
+                                const std::string& path, const google::protobuf::Descriptor& type) {
+  const size_t index = static_cast<size_t>(&entry - map.entries.data());
+  const bool nothing = entry.value.kind == YamlNode::Kind::kNothing;
+  if (nothing && index > 0 && IsDigits(entry.name)) {
+    // Inside braces "learning_rate: 0,1" is the field learning_rate and a field named 1.
+    const YamlEntry& before = map.entries[index - 1];
+    const std::string written = before.value.scalar + "," + entry.name;
+    return Fail(before.value, Join(path, Shortened(before.name)),
+                fmt::format("expected a number, found {}; write a decimal point: {}.{}",
+                            Quoted(written), before.value.scalar, entry.name));
+  }
+  const size_t colon = entry.name.find(':');
+  const bool glued = nothing && colon != std::string::npos;
+  Fail(entry.value, Join(path, Shortened(entry.name)),
+       glued
+           ? fmt::format("unknown field {}; a space is missing after the colon", Quoted(entry.name))
+           : UnknownName("field", entry.name, FieldNames(type)));
 }
 
 void MessageReader::Read(const YamlNode& node, const std::string& path, Message& message) {
   const auto& type = *message.GetDescriptor();
   std::map<const google::protobuf::OneofDescriptor*, std::string> chosen;
-  for (const auto& [name, value] : node.entries) {
+  for (const YamlEntry& entry : node.entries) {
+    const auto& [name, value] = entry;
     const std::string field_path = Join(path, Shortened(name));
     const Field* field = type.FindFieldByName(name);
     if (field == nullptr) {
-      Fail(value, field_path, UnknownName("field", name, FieldNames(type)));
+      FailUnknown(node, entry, path, type);
       continue;
     }
     if (lines_ != nullptr) (*lines_)[field_path] = value.line;
@@ -218,7 +305,10 @@ void MessageReader::ReadDuration(const YamlNode& node, const std::string& path, 
   if (node.kind != YamlNode::Kind::kScalar ||
       !absl::ParseDuration(absl::string_view(node.scalar.data(), node.scalar.size()), &duration) ||
       duration == absl::InfiniteDuration() || duration == -absl::InfiniteDuration()) {
-    return FailExpected(node, path, "a duration such as 30s, 10m or 1h30m");
+    const bool number = node.kind == YamlNode::Kind::kScalar && ParseNumber<double>(node.scalar);
+    return FailExpected(
+        node, path, "a duration such as 30s, 10m or 1h30m",
+        number ? fmt::format("; with its unit {0} seconds are {0}s", node.scalar) : "");
   }
   auto& proto = static_cast<google::protobuf::Duration&>(message);
   const int64_t seconds = absl::IDivDuration(duration, absl::Seconds(1), &duration);
@@ -238,30 +328,30 @@ void MessageReader::ReadScalar(const YamlNode& node, const std::string& path, co
       if (const auto value = scalar ? ParseBool(node) : std::nullopt) {
         return reflection.SetBool(&message, &field, *value);
       }
-      return FailExpected(node, path, "true or false");
+      return FailExpected(node, path, "true or false", BoolHint(node.scalar));
     case Field::CPPTYPE_INT32:
-      if (const auto value = plain ? ParseNumber<int32_t>(node.scalar) : std::nullopt) {
+      if (const auto value = plain ? ParseWhole<int32_t>(node.scalar) : std::nullopt) {
         if (list) return reflection.AddInt32(&message, &field, *value);
         return reflection.SetInt32(&message, &field, *value);
       }
-      return FailExpected(node, path, WholeNumber<int32_t>());
+      return FailExpected(node, path, WholeNumber<int32_t>(), NumberHint(node));
     case Field::CPPTYPE_INT64:
-      if (const auto value = plain ? ParseNumber<int64_t>(node.scalar) : std::nullopt) {
+      if (const auto value = plain ? ParseWhole<int64_t>(node.scalar) : std::nullopt) {
         if (list) return reflection.AddInt64(&message, &field, *value);
         return reflection.SetInt64(&message, &field, *value);
       }
-      return FailExpected(node, path, WholeNumber<int64_t>());
+      return FailExpected(node, path, WholeNumber<int64_t>(), NumberHint(node));
     case Field::CPPTYPE_UINT64:
-      if (const auto value = plain ? ParseNumber<uint64_t>(node.scalar) : std::nullopt) {
+      if (const auto value = plain ? ParseWhole<uint64_t>(node.scalar) : std::nullopt) {
         return reflection.SetUInt64(&message, &field, *value);
       }
-      return FailExpected(node, path, WholeNumber<uint64_t>());
+      return FailExpected(node, path, WholeNumber<uint64_t>(), NumberHint(node));
     case Field::CPPTYPE_DOUBLE:
       if (const auto value = plain ? ParseDouble(node.scalar) : std::nullopt) {
         if (list) return reflection.AddDouble(&message, &field, *value);
         return reflection.SetDouble(&message, &field, *value);
       }
-      return FailExpected(node, path, "a number");
+      return FailExpected(node, path, "a number", NumberHint(node));
     case Field::CPPTYPE_STRING:
       if (scalar) return reflection.SetString(&message, &field, node.scalar);
       return FailExpected(node, path, "text");

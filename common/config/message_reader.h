@@ -44,7 +44,12 @@ class MessageReader {
                 Message& message);
 
   void Fail(const YamlNode& node, const std::string& path, const std::string& why);
-  void FailExpected(const YamlNode& node, const std::string& path, const std::string& expected);
+  // `hint` follows what was found: "" or "; " and what to write.
+  void FailExpected(const YamlNode& node, const std::string& path, const std::string& expected,
+                    const std::string& hint = "");
+  // For an entry of `map` that is no field of `type`.
+  void FailUnknown(const YamlNode& map, const YamlEntry& entry, const std::string& path,
+                   const google::protobuf::Descriptor& type);
 
   std::map<std::string, int>* lines_;
   std::vector<Violation>& violations_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -75,6 +76,60 @@ void ValidatePartition(const v1::Partition& partition, const Checker& at) {
   }
 }
 
+// How CSV files are read.
+void ValidateTable(const v1::DataSpec& data, const Checker& at) {
+  constexpr size_t kMaxColumnName = 256;
+  const std::string& label = data.label_column();
+  at.Check(label.size() <= kMaxColumnName, "label_column",
+           fmt::format("must be a name of at most {} bytes, found {}", kMaxColumnName,
+                       Grouped(static_cast<int64_t>(label.size()))));
+  int64_t place = 0;
+  const auto [end, error] = std::from_chars(label.data(), label.data() + label.size(), place);
+  const bool number = error != std::errc::invalid_argument && end == label.data() + label.size();
+  at.Check(!number || (error == std::errc() && place >= -1 && place <= kMaxColumn), "label_column",
+           fmt::format("must be the name of a column, −1 (the last column) or 0..{}, found {}",
+                       Grouped(kMaxColumn), Quoted(label)));
+  at.Enum("format", v1::DataSpec::Format_IsValid(data.format()), data.format());
+  at.Enum("delimiter", v1::DataSpec::Delimiter_IsValid(data.delimiter()), data.delimiter());
+  at.Enum("header", v1::DataSpec::Header_IsValid(data.header()), data.header());
+  at.Enum("missing", v1::DataSpec::Missing_IsValid(data.missing()), data.missing());
+  at.Enum("words", v1::DataSpec::Words_IsValid(data.words()), data.words());
+  const bool is_table = data.format() == v1::DataSpec::FORMAT_UNSPECIFIED ||
+                        data.format() == v1::DataSpec::FORMAT_CSV;
+  const auto only_tables = [&](bool given, const char* field) {
+    at.Check(!given || is_table, field, "applies to format: csv only; remove it");
+  };
+  only_tables(data.delimiter() != 0, "delimiter");
+  only_tables(data.header() != 0, "header");
+  only_tables(data.missing() != 0, "missing");
+  only_tables(data.words() != 0, "words");
+}
+
+// The size that images in folders are brought to.
+void ValidateImageSize(const v1::DataSpec& data, const v1::ModelSpec& model, const Checker& at) {
+  constexpr int64_t kMaxSide = 4096;
+  if (!data.has_image_size()) return;
+  const v1::ImageSize& size = data.image_size();
+  const Checker in = at.In("image_size");
+  in.Whole("height", size.height(), 1, kMaxSide);
+  in.Whole("width", size.width(), 1, kMaxSide);
+  in.Check(size.channels() == 0 || size.channels() == 1 || size.channels() == 3, "channels",
+           fmt::format("expected 1 (grey), 3 (colours) or nothing, found {}", size.channels()));
+  const bool is_images = data.format() == v1::DataSpec::FORMAT_UNSPECIFIED ||
+                         data.format() == v1::DataSpec::FORMAT_IMAGES;
+  at.Check(is_images && !data.has_text() && !data.has_interactions(), "image_size",
+           "applies to images in folders (format: images) only; remove it");
+  if (!model.has_input_image()) return;
+  const v1::ImageShape& image = model.input_image();
+  const auto same = [&](const char* field, int64_t value, int64_t expected) {
+    in.Check(value == expected, field,
+             fmt::format("expected {}, as in model.input_image, found {}", expected, value));
+  };
+  same("height", size.height(), image.height());
+  same("width", size.width(), image.width());
+  if (size.channels() != 0) same("channels", size.channels(), image.channels());
+}
+
 void ValidateData(const v1::DataSpec& data, const Checker& at) {
   at.Check(IsDatasetName(data.dataset()), "dataset",
            fmt::format("expected the name of a folder under the workers' data root (lower-case "
@@ -91,9 +146,7 @@ void ValidateData(const v1::DataSpec& data, const Checker& at) {
         fmt::format("must be 0 (all) or 1..{}, found {}", Grouped(kMaxExamples), Grouped(limit)));
   }
   at.Probability("test_fraction", data.test_fraction());
-  at.Check(data.label_column() >= -1 && data.label_column() <= kMaxColumn, "label_column",
-           fmt::format("must be −1 (the last column) or 0..{}, found {}", Grouped(kMaxColumn),
-                       data.label_column()));
+  ValidateTable(data, at);
   const int32_t shards = data.partition().shards();
   at.Check(data.train_limit() <= 0 || data.train_limit() >= shards, "train_limit",
            fmt::format("{} examples cannot be divided into {} shards; raise it or use fewer shards",
@@ -117,6 +170,10 @@ void ValidateText(const v1::DataSpec& data, const v1::ModelSpec& model, const Ch
       kind.empty() || kind == "bytes" || kind == "file" || kind == "uint16" || kind == "uint32";
   in.Check(known, "tokenizer",
            fmt::format("expected bytes, file, uint16 or uint32, found {}", Quoted(kind)));
+  constexpr size_t kMaxField = 256;
+  in.Check(text.field().size() <= kMaxField, "field",
+           fmt::format("must be a name of at most {} bytes, found {}", kMaxField,
+                       Grouped(static_cast<int64_t>(text.field().size()))));
   at.Check((data.scale() == 0 || data.scale() == 1) && data.mean() == 0 &&
                (data.std() == 0 || data.std() == 1),
            "scale", "tokens are not scaled; remove scale, mean and std");
@@ -339,6 +396,7 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   ValidateData(spec.data(), root.In("data"));
   const v1::ModelSpec model = wire::ExplicitModel(spec.model());
   ValidateText(spec.data(), model, root.In("data"));
+  ValidateImageSize(spec.data(), model, root.In("data"));
   if (!IsLeftToPretrained(spec.model())) ValidateChannels(spec.data(), model, root.In("data"));
   if (has_shapes) {
     ValidateAugmentation(spec.data().augmentation(), model, root.In("data.augmentation"));

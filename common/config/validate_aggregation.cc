@@ -76,6 +76,10 @@ void ValidateRule(const v1::JobSpec& spec, const Checker& at) {
            "applies to rule: multi_krum only; remove it");
   const double clip = aggregation.clip_norm();
   at.Number("clip_norm", clip, clip >= 0, "x > 0, or 0 for none");
+  at.Check(!aggregation.pooled_variance() || !IsRobust(aggregation), "pooled_variance",
+           "is a mean of squares: use rule: mean, or remove it");
+  at.Check(!aggregation.pooled_variance() || clip == 0, "pooled_variance",
+           "does not go with clip_norm, which would scale the squares: remove one of them");
   at.Check(clip == 0 ||
                spec.training().optimizer().across_rounds() != v1::Optimizer::ACROSS_ROUNDS_AVERAGE,
            "clip_norm",

@@ -1,10 +1,12 @@
 // YamlTree: a YAML document as a plain tree with line numbers. The only place that sees the YAML
 // library and its exceptions.
 //
-// Limits:  1 MiB of text, 32 levels, 100,000 nodes; aliases are refused, so a small file cannot
-// grow. Errors:  ParseYaml() reports one violation for a document that cannot be read, and one for
-// each
-//          repeated key, alias or key that is not a word.
+// Words are read as in YAML 1.2's core schema: null, ~ and nothing are nothing.
+// Limits:  1 MiB of text, 32 levels, 100,000 nodes. Aliases are refused, so a small file cannot
+//          grow; so are merge keys and tags, which programs read differently.
+// Errors:  one violation, with line and column, for a document that cannot be read; else one for
+//          each repeated key, alias, merge key, tag, key that is not a word, and word with a space
+//          or quote that only looks like one.
 #pragma once
 
 #include <string>
@@ -34,8 +36,7 @@ struct YamlEntry {
   YamlNode value;
 };
 
-// The single document in `text`. Returns a kNothing node after a violation about the whole
-// document.
+// The single document in `text`; a kNothing node when a violation was appended.
 YamlNode ParseYaml(std::string_view text, std::vector<Violation>& violations);
 
 }  // namespace espalier::config

@@ -10,9 +10,11 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/io/file_system.h"
 #include "common/language/float_formats.h"
 #include "common/language/sparse_form.h"
 #include "common/language/strict_json.h"
+#include "common/language/tokenizer.h"
 #include "common/language/trained_config.h"
 
 namespace espalier::language {
@@ -111,7 +113,72 @@ absl::Status ReadConfig(const std::string& directory, TransformerConfig& config)
 
 }  // namespace
 
+bool IsCompanion(std::string_view name) {
+  constexpr std::string_view kNames[] = {"tokenizer.json",
+                                         "tokenizer.model",
+                                         "tokenizer_config.json",
+                                         "special_tokens_map.json",
+                                         "added_tokens.json",
+                                         "vocab.json",
+                                         "merges.txt",
+                                         "chat_template.jinja",
+                                         "generation_config.json"};
+  if (std::ranges::find(kNames, name) != std::end(kNames)) return true;
+  const std::string word(name);
+  return word.find('/') == std::string::npos && TokenizerFileAmong(std::span(&word, 1)) == word;
+}
+
 CheckpointReader::~CheckpointReader() = default;
+
+absl::Status CheckpointReader::AddCompanion(std::string name, std::string_view bytes) {
+  uint64_t all = bytes.size();
+  for (const CompanionFile& other : companions_) all += other.bytes.size();
+  if (bytes.size() > kMaxCompanionBytes || all > kMaxCompanionsBytes) {
+    return base::InvalidArgument(
+        "COMPANION_TOO_LARGE",
+        fmt::format("expected files beside the weights of at most {} bytes, and {} in all, found "
+                    "{} of {}",
+                    kMaxCompanionBytes, kMaxCompanionsBytes, name, bytes.size()));
+  }
+  companions_.push_back({std::move(name), bytes});
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointReader::AddCompanionsIn(const std::string& directory) {
+  ESPALIER_ASSIGN_OR_RETURN(std::vector<std::string> names, io::PosixFileSystem().List(directory));
+  std::ranges::sort(names);
+  for (const std::string& name : names) {
+    if (!IsCompanion(name)) continue;
+    // What cannot be read is not needed for the weights; a folder of that name is none.
+    auto file = io::MappedFile::Open(directory + "/" + name);
+    if (!file.ok()) continue;
+    ESPALIER_RETURN_IF_ERROR(AddCompanion(name, (*file)->bytes()));
+    companion_files_.push_back(*std::move(file));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointReader::AddStoredCompanions() {
+  for (const auto& [stored, place] : tensors_) {
+    if (!stored.starts_with(kCompanionPrefix)) continue;
+    const std::string name = stored.substr(std::string_view(kCompanionPrefix).size());
+    if (!IsCompanion(name) || place.info.type != wire::DataType::kU8) continue;
+    ESPALIER_RETURN_IF_ERROR(AddCompanion(name, BytesOf(stored)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointReader::TakeCompanionsFrom(const std::string& directory) {
+  companions_.clear();
+  companion_files_.clear();
+  ESPALIER_RETURN_IF_ERROR(AddCompanionsIn(directory));
+  if (!companions_.empty()) return absl::OkStatus();
+  return base::NotFound("COMPANIONS_NOT_FOUND",
+                        fmt::format("expected a folder with a tokenizer (tokenizer.json, "
+                                    "tokenizer.model, tokenizer.bin, tok<N>.bin) at '{}', found "
+                                    "none of these files",
+                                    directory));
+}
 
 absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::Open(
     const std::string& directory) {
@@ -126,6 +193,7 @@ absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::Open(
     return single.status();
   }
   ESPALIER_RETURN_IF_ERROR(reader->CheckTensors());
+  ESPALIER_RETURN_IF_ERROR(reader->AddCompanionsIn(directory));
   return reader;
 }
 
@@ -139,6 +207,7 @@ absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::OpenFile(
                             reader->AddFile(bare ? path : path.substr(slash + 1)));
   ESPALIER_ASSIGN_OR_RETURN(reader->config_, ConfigOfCheckpoint(metadata));
   ESPALIER_RETURN_IF_ERROR(reader->CheckTensors());
+  ESPALIER_RETURN_IF_ERROR(reader->AddStoredCompanions());
   return reader;
 }
 

@@ -11,8 +11,9 @@
 // Errors:      Open() checks every header, name, type and shape against config.json before any
 //              data is read. NotFound CHECKPOINT_NOT_FOUND; InvalidArgument CONFIG_INVALID,
 //              MODEL_UNSUPPORTED, SAFETENSORS_INVALID, TENSOR_MISSING, TENSOR_SHAPE, TENSOR_TYPE,
-//              INDEX_INVALID; reading: WEIGHT_NOT_FINITE, TENSOR_SPARSE_INVALID. Messages name
-//              file and tensor, expected, found and what to do.
+//              INDEX_INVALID, COMPANION_TOO_LARGE; reading: WEIGHT_NOT_FINITE,
+//              TENSOR_SPARSE_INVALID. Messages name file and tensor, expected, found and what to
+//              do.
 #pragma once
 
 #include <cstdint>
@@ -56,6 +57,25 @@ struct OuterWeights {
   std::vector<float> output;  // vocabulary × hidden; empty: tied, the embedding
 };
 
+// A file that belongs to a model beside its weights: how text becomes tokens, how text is
+// generated.
+struct CompanionFile {
+  std::string name;
+  std::string_view bytes;
+};
+
+// Whether a file of this name may accompany a model: tokenizer.json, tokenizer.model,
+// tokenizer.bin, tok<N>.bin, tokenizer_config.json, special_tokens_map.json, added_tokens.json,
+// vocab.json, merges.txt, chat_template.jinja, generation_config.json. Nothing else is ever
+// written for a model, whatever a checkpoint says.
+bool IsCompanion(std::string_view name);
+
+// Of each, and of all of a model's together.
+inline constexpr uint64_t kMaxCompanionBytes = uint64_t{64} << 20;
+inline constexpr uint64_t kMaxCompanionsBytes = uint64_t{128} << 20;
+// In a checkpoint of Espalier they are tensors of bytes with this before their names.
+inline constexpr char kCompanionPrefix[] = "files/";
+
 // Sets to sparse what has zeros: `values` shrinks to the nonzeros and `topology` says where they
 // are. A layer that is sparse already stays as it is.
 absl::Status MakeSparse(LinearWeights& linear);
@@ -76,6 +96,11 @@ class CheckpointReader {
 
   const TransformerConfig& config() const { return config_; }
   const std::string& directory() const { return directory_; }
+  // By name; their bytes live as long as the reader.
+  const std::vector<CompanionFile>& companions() const { return companions_; }
+  // Those of another folder, in place of the model's own. Errors: InvalidArgument
+  // COMPANION_TOO_LARGE; NotFound COMPANIONS_NOT_FOUND where there is none.
+  absl::Status TakeCompanionsFrom(const std::string& directory);
 
   // `block` in [0, config().blocks).
   absl::StatusOr<BlockWeights> ReadBlock(int64_t block) const;
@@ -95,6 +120,10 @@ class CheckpointReader {
   };
   explicit CheckpointReader(std::string directory) : directory_(std::move(directory)) {}
 
+  // The companion files of a folder, or those in a checkpoint.
+  absl::Status AddCompanionsIn(const std::string& directory);
+  absl::Status AddStoredCompanions();
+  absl::Status AddCompanion(std::string name, std::string_view bytes);
   // Returns the file's metadata.
   absl::StatusOr<std::map<std::string, std::string>> AddFile(const std::string& name);
   absl::Status AddIndexedFiles();
@@ -118,6 +147,8 @@ class CheckpointReader {
   std::vector<std::string> file_names_;
   std::vector<std::unique_ptr<io::MappedFile>> files_;
   std::map<std::string, Place, std::less<>> tensors_;
+  std::vector<CompanionFile> companions_;
+  std::vector<std::unique_ptr<io::MappedFile>> companion_files_;
 };
 
 }  // namespace espalier::language

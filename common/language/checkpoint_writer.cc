@@ -203,6 +203,24 @@ absl::Status CheckpointWriter::WriteBlock(const BlockWeights& block) {
   return absl::OkStatus();
 }
 
+absl::Status CheckpointWriter::WriteCompanion(const CompanionFile& file) {
+  if (!IsCompanion(file.name)) {
+    return base::InvalidArgument(
+        "COMPANION_NAME",
+        fmt::format("expected a file that belongs to a model, found '{}'", file.name));
+  }
+  if (options_.format == CheckpointFormat::kHuggingFace) {
+    return io::WriteAtomically(*files_, directory_ + "/" + file.name, file.bytes);
+  }
+  ESPALIER_RETURN_IF_ERROR(data_->Append(file.bytes));
+  tensors_.push_back({kCompanionPrefix + file.name,
+                      wire::DataType::kU8,
+                      {static_cast<int64_t>(file.bytes.size())},
+                      0,
+                      0});
+  return absl::OkStatus();
+}
+
 absl::Status CheckpointWriter::Finish() {
   if (!outer_written_ || blocks_written_ != config_.blocks) {
     return base::InvalidArgument(

@@ -44,9 +44,11 @@ class CheckpointWriter {
                                                                   Options options = {});
   ~CheckpointWriter();
 
-  // First the outer weights, then all blocks in order, then Finish().
+  // First the outer weights, then all blocks in order, then Finish(). Companion files at any time
+  // before it: kHuggingFace has them beside the weights, kSparse as tensors of bytes.
   absl::Status WriteOuter(const OuterWeights& outer);
   absl::Status WriteBlock(const BlockWeights& block);
+  absl::Status WriteCompanion(const CompanionFile& file);
   absl::Status Finish();
 
  private:

@@ -1,4 +1,4 @@
-// JSON from files that nobody vouches for. Internal to this folder.
+// JSON from files that nobody vouches for. Include it in .cc files only: it brings a whole parser.
 #pragma once
 
 #include <nlohmann/json.hpp>

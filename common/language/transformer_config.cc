@@ -109,6 +109,16 @@ class Keys {
     return token.get<int64_t>();
   }
 
+  // An object, or null when there is none.
+  const Json* Object(const char* key) {
+    const auto [name, value] = Find({key});
+    if (value != nullptr && !value->is_object()) {
+      Fail(fmt::format("'{}' must be an object, found {}", name, Text(*value)));
+      return nullptr;
+    }
+    return value;
+  }
+
   bool Has(const char* key) const { return Find({key}).second != nullptr; }
 
   // A value as text for messages, cut when long.
@@ -161,7 +171,122 @@ absl::StatusOr<FeedForward> ActivationOf(const std::string& name) {
       "expected activation relu, gelu or gelu_new, found '{}'; this one is not computed", name));
 }
 
-absl::StatusOr<TransformerConfig> ParseLlama(Keys& keys) {
+// The two spellings of how rotary positions are computed: transformers 4 has rope_theta at the top
+// and, where positions are scaled, rope_scaling; transformers 5 has both in rope_parameters.
+constexpr const char* kRopeObjects[] = {"rope_parameters", "rope_scaling"};
+
+// What `rope`, the object `name`, says of the base; nullopt when it says nothing. Refuses whatever
+// turns positions in another way.
+absl::StatusOr<std::optional<double>> ThetaOf(const Json& rope, const std::string& name) {
+  if (rope.size() == 1 && rope.begin()->is_object()) {
+    if (rope.begin().key() == "full_attention") {
+      return ThetaOf(*rope.begin(), name + ".full_attention");
+    }
+  }
+  Keys keys(rope);
+  for (const auto& [key, value] : rope.items()) {
+    if (value.is_object()) {
+      return Unsupported(
+          fmt::format("expected the same rotary positions in all layers, found '{}' in {}; "
+                      "positions by kind of "
+                      "layer are not computed",
+                      key.substr(0, 60), name));
+    }
+  }
+  const std::string kind = keys.Word("rope_type", keys.Word("type", "default"));
+  const double part = keys.Positive("partial_rotary_factor", 1);
+  std::optional<double> theta;
+  if (keys.Has("rope_theta")) theta = keys.Positive("rope_theta", 1);
+  if (!keys.status().ok()) return base::Annotate(keys.status(), name);
+  if (kind != "default") {
+    return Unsupported(fmt::format(
+        "expected rotary positions that are not scaled, found rope_type '{}' in {}; models whose "
+        "context was extended in this way are not computed",
+        kind.substr(0, 60), name));
+  }
+  if (part != 1) {
+    return Unsupported(
+        fmt::format("expected rotary positions in whole heads, found partial_rotary_factor {} in "
+                    "{}; this is not computed",
+                    part, name));
+  }
+  for (const auto& [key, value] : rope.items()) {
+    const bool known = key == "rope_type" || key == "type" || key == "rope_theta" ||
+                       key == "partial_rotary_factor";
+    if (known || value.is_null()) continue;
+    return Unsupported(fmt::format(
+        "expected {} without '{}' where the rope_type is default, found {}; its meaning "
+        "is not known here",
+        name, key.substr(0, 60), Keys::Text(value)));
+  }
+  return theta;
+}
+
+// The base of rotary positions, from wherever the config says it.
+absl::StatusOr<double> RopeTheta(Keys& keys) {
+  constexpr double kDefault = 10000;
+  std::optional<double> theta;
+  if (keys.Has("rope_theta")) theta = keys.Positive("rope_theta", kDefault);
+  for (const char* name : kRopeObjects) {
+    const Json* rope = keys.Object(name);
+    if (rope == nullptr) continue;
+    ESPALIER_ASSIGN_OR_RETURN(const std::optional<double> other, ThetaOf(*rope, name));
+    if (theta && other && *theta != *other) {
+      return Invalid(
+          fmt::format("expected one rope_theta, found {} and, in {}, {}", *theta, name, *other));
+    }
+    if (other) theta = other;
+  }
+  ESPALIER_RETURN_IF_ERROR(keys.status());
+  return theta.value_or(kDefault);
+}
+
+// Options of relatives of LLaMA that would change what is computed. Each may be there when it says
+// that nothing changes.
+absl::Status CheckVariants(const Json& json) {
+  const std::pair<const char*, Json> plain[] = {
+      {"partial_rotary_factor", 1.0},
+      {"rotary_pct", 1.0},
+      {"embedding_multiplier", 1.0},
+      {"residual_multiplier", 1.0},
+      {"logits_scaling", 1.0},
+      {"attn_logit_softcapping", nullptr},
+      {"final_logit_softcapping", nullptr},
+      {"use_qk_norm", false},
+      {"qk_norm", false},
+      {"no_rope_layers", nullptr},
+      {"num_local_experts", nullptr},
+      {"quantization_config", nullptr},
+  };
+  for (const auto& [key, value] : plain) {
+    const auto found = json.find(key);
+    if (found == json.end() || found->is_null() || *found == value) continue;
+    return Unsupported(
+        fmt::format("expected no {}, found {}; this is not computed", key, Keys::Text(*found)));
+  }
+  return absl::OkStatus();
+}
+
+// Whether all layers attend to all positions.
+absl::Status CheckAttention(const Json& json, Keys& keys, int64_t context) {
+  const bool windowed = keys.Has("sliding_window") && keys.Flag("use_sliding_window", true) &&
+                        keys.Whole({"sliding_window"}, 1, kMaxContext) < context;
+  ESPALIER_RETURN_IF_ERROR(keys.status());
+  const auto types = json.find("layer_types");
+  const bool listed = types != json.end() && types->is_array();
+  for (const Json& type : listed ? *types : Json::array()) {
+    if (type == "full_attention" || (type == "sliding_attention" && !windowed)) continue;
+    return Unsupported(fmt::format("expected full_attention in all layers, found {} in layer_types",
+                                   Keys::Text(type)));
+  }
+  if (!windowed || listed) return absl::OkStatus();
+  return Unsupported(fmt::format(
+      "expected attention to all {} positions, found sliding_window {}; remove the key when "
+      "contexts are shorter than the window",
+      context, keys.TextOf("sliding_window")));
+}
+
+absl::StatusOr<TransformerConfig> ParseLlama(const Json& json, Keys& keys) {
   TransformerConfig config;
   config.family = ModelFamily::kLlama;
   config.hidden = keys.Whole({"hidden_size"}, 1, kMaxWidth);
@@ -172,7 +297,6 @@ absl::StatusOr<TransformerConfig> ParseLlama(Keys& keys) {
   config.vocabulary = keys.Whole({"vocab_size"}, 1, kMaxVocabulary);
   config.context = keys.Whole({"max_position_embeddings"}, 1, kMaxContext, 2048);
   config.norm_epsilon = keys.Positive("rms_norm_eps", 1e-6);
-  config.rope_theta = keys.Positive("rope_theta", 10000);
   config.attention_bias = keys.Flag("attention_bias", false);
   config.mlp_bias = keys.Flag("mlp_bias", false);
   config.head_size = keys.Whole({"head_dim"}, 1, kMaxWidth, config.hidden / config.heads);
@@ -184,19 +308,9 @@ absl::StatusOr<TransformerConfig> ParseLlama(Keys& keys) {
     return Unsupported(
         fmt::format("expected hidden_act silu in a LLaMA model, found '{}'", activation));
   }
-  if (keys.Has("rope_scaling")) {
-    return Unsupported(
-        fmt::format("expected no rope_scaling, found {}; models whose context was "
-                    "extended by it are not computed",
-                    keys.TextOf("rope_scaling")));
-  }
-  if (keys.Has("sliding_window") &&
-      keys.Whole({"sliding_window"}, 1, kMaxContext) < config.context) {
-    return Unsupported(fmt::format(
-        "expected attention to all {} positions, found sliding_window {}; remove the key when "
-        "contexts are shorter than the window",
-        config.context, keys.TextOf("sliding_window")));
-  }
+  ESPALIER_ASSIGN_OR_RETURN(config.rope_theta, RopeTheta(keys));
+  ESPALIER_RETURN_IF_ERROR(CheckVariants(json));
+  ESPALIER_RETURN_IF_ERROR(CheckAttention(json, keys, config.context));
   return config;
 }
 
@@ -298,8 +412,9 @@ std::string ArchitectureOf(const Json& json) {
   return name;
 }
 
-absl::StatusOr<TransformerConfig> ParseFamily(const std::string& architecture, Keys& keys) {
-  if (architecture == "llama" || architecture == "mistral") return ParseLlama(keys);
+absl::StatusOr<TransformerConfig> ParseFamily(const std::string& architecture, const Json& json,
+                                              Keys& keys) {
+  if (architecture == "llama" || architecture == "mistral") return ParseLlama(json, keys);
   if (architecture == "gpt2") return ParseGpt2(keys);
   if (architecture == "opt") return ParseOpt(keys);
   return Unsupported(
@@ -331,7 +446,8 @@ std::string_view ModelPrefix(ModelFamily family) {
 absl::StatusOr<TransformerConfig> ParseTransformerConfig(std::string_view json) {
   ESPALIER_ASSIGN_OR_RETURN(const Json parsed, ParseJson(json));
   Keys keys(parsed);
-  ESPALIER_ASSIGN_OR_RETURN(TransformerConfig config, ParseFamily(ArchitectureOf(parsed), keys));
+  ESPALIER_ASSIGN_OR_RETURN(TransformerConfig config,
+                            ParseFamily(ArchitectureOf(parsed), parsed, keys));
   config.bos_token = keys.Token("bos_token_id", config.vocabulary);
   config.eos_token = keys.Token("eos_token_id", config.vocabulary);
   ESPALIER_RETURN_IF_ERROR(keys.status());

@@ -38,6 +38,7 @@ enum class Metric {
   kExecutorTaskDuration,
   kConnectionsRefused,
   kCallsLimited,
+  kHandshakesFailed,
   kWorkerConnected,
   kWorkerTasks,
   kWorkerTaskDuration,

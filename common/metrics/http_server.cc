@@ -166,7 +166,8 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const std::string&
   }
   impl->acceptor = std::make_unique<net::Acceptor>(
       std::move(listener),
-      net::AcceptorOptions{limits.below, [self](int, int fd) { self->HandOver(fd); },
+      net::AcceptorOptions{limits.below,
+                           [self](int, int fd, const std::string&) { self->HandOver(fd); },
                            [](bool, const std::string&) {}});
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }

@@ -23,9 +23,15 @@ constexpr int kPauseMs = 100;
 constexpr int kAtOnce = 64;
 
 std::string TextOf(const sockaddr_storage& peer) {
+  // What stands before an IPv4 address in an IPv6 one.
+  constexpr int kMappedPrefix = 12;
   char text[INET6_ADDRSTRLEN] = "";
   if (peer.ss_family == AF_INET6) {
     const auto& address = reinterpret_cast<const sockaddr_in6&>(peer);
+    if (IN6_IS_ADDR_V4MAPPED(&address.sin6_addr)) {
+      inet_ntop(AF_INET, address.sin6_addr.s6_addr + kMappedPrefix, text, sizeof(text));
+      return fmt::format("{}:{}", text, ntohs(address.sin6_port));
+    }
     inet_ntop(AF_INET6, &address.sin6_addr, text, sizeof(text));
     return fmt::format("[{}]:{}", text, ntohs(address.sin6_port));
   }
@@ -90,7 +96,7 @@ bool Acceptor::AcceptFrom(int listener) {
     }
     const int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    options_.accepted(listener, fd);
+    options_.accepted(listener, fd, TextOf(peer));
   }
   return true;
 }

@@ -19,8 +19,9 @@ namespace espalier::net {
 
 struct AcceptorOptions {
   int below = 0;
-  // A new connection: non-blocking, without Nagle's delay. The callee owns `fd`.
-  std::function<void(int listener, int fd)> accepted;
+  // A new connection: non-blocking, without Nagle's delay. The callee owns `fd`. `peer` is
+  // "1.2.3.4:5" or "[::1]:5"; an IPv4 address that came through an IPv6 socket is an IPv4 address.
+  std::function<void(int listener, int fd, const std::string& peer)> accepted;
   // `at_limit`: the connection was closed. Otherwise the process or the machine had nothing left
   // for it, and it waits in the kernel. `peer` is "" when it is not known.
   std::function<void(bool at_limit, const std::string& peer)> refused;

@@ -11,4 +11,7 @@ namespace espalier::rpc {
 // of locks that it does not like.
 void PrepareProcess();
 
+// Whether GRPC_VERBOSITY asks for lines of gRPC, as whoever started the process wanted it.
+bool GrpcVerbosityWasSet();
+
 }  // namespace espalier::rpc

@@ -5,9 +5,11 @@
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
+#include <grpcpp/support/server_interceptor.h>
 
 #include <utility>
 
+#include "absl/strings/str_replace.h"
 #include "common/base/status.h"
 #include "common/rpc/tls.h"
 
@@ -35,6 +37,59 @@ class WithoutReflection : public grpc::ServerBuilderOption {
                   [](const auto& plugin) { return plugin->name() == "proto_server_reflection"; });
   }
 };
+
+// gRPC's "ipv4:1.2.3.4:5" or "ipv6:%5B::1%5D:5" as net::AcceptorOptions has it.
+std::string PeerOf(const grpc::ServerContextBase& call) {
+  const std::string uri = call.peer();
+  std::string peer =
+      absl::StrReplaceAll(uri.substr(uri.find(':') + 1), {{"%5B", "["}, {"%5D", "]"}});
+  // The interface that a link-local address belongs to: "[fe80::1%25eth0]:5".
+  const size_t scope = peer.find('%');
+  if (scope != std::string::npos) peer.erase(scope, peer.find(']') - scope);
+  return peer;
+}
+
+// Tells when a call began and when it is over. gRPC makes one for each call and keeps it as long.
+class CallTeller : public grpc::experimental::Interceptor {
+ public:
+  CallTeller(net::Connections& connections, const grpc::ServerContextBase& call)
+      : connections_(connections), call_(call) {}
+  ~CallTeller() override {
+    if (!peer_.empty()) connections_.CallEnded(peer_);
+  }
+  void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
+    using grpc::experimental::InterceptionHookPoints;
+    if (peer_.empty() &&
+        methods->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_INITIAL_METADATA)) {
+      peer_ = PeerOf(call_);
+      connections_.CallBegan(peer_);
+    }
+    methods->Proceed();
+  }
+
+ private:
+  net::Connections& connections_;
+  const grpc::ServerContextBase& call_;
+  std::string peer_;
+};
+
+class CallTellers : public grpc::experimental::ServerInterceptorFactoryInterface {
+ public:
+  explicit CallTellers(net::Connections& connections) : connections_(connections) {}
+  grpc::experimental::Interceptor* CreateServerInterceptor(
+      grpc::experimental::ServerRpcInfo* info) override {
+    return new CallTeller(connections_, *info->server_context());
+  }
+
+ private:
+  net::Connections& connections_;
+};
+
+void TellOfCalls(net::Connections& connections, grpc::ServerBuilder& builder) {
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> tellers;
+  tellers.push_back(std::make_unique<CallTellers>(connections));
+  builder.experimental().SetInterceptorCreators(std::move(tellers));
+}
 
 absl::Status TlsError(const std::string& found) {
   return base::InvalidArgument("TLS_CONFIG_INVALID",
@@ -95,6 +150,7 @@ absl::StatusOr<RunningServer> StartServer(const ServerOptions& options,
   // grows beyond any bound with clients that are faster than we are.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.SetResourceQuota(grpc::ResourceQuota("server").Resize(kBufferBytes));
+  if (options.connections != nullptr) TellOfCalls(*options.connections, builder);
   RunningServer running;
   running.address = listener.address();
   running.server = builder.BuildAndStart();
@@ -107,7 +163,9 @@ absl::StatusOr<RunningServer> StartServer(const ServerOptions& options,
       std::move(listener),
       net::AcceptorOptions{
           options.connections_below,
-          [connections](int listening, int fd) {
+          [connections, watch = options.connections](int listening, int fd,
+                                                     const std::string& peer) {
+            if (watch != nullptr) watch->Accepted(fd, peer);
             grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
             connection.listener_fd = listening;
             connection.fd = fd;

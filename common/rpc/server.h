@@ -19,6 +19,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/net/acceptor.h"
+#include "common/net/connections.h"
 
 namespace espalier::rpc {
 
@@ -31,6 +32,8 @@ struct ServerOptions {
   int connections_below = INT_MAX;
   // Told of refused connections, see net::AcceptorOptions. May be empty.
   std::function<void(bool at_limit, const std::string& peer)> on_refused;
+  // Told of connections and of the calls on them. Borrowed, outlives the server; may be null.
+  net::Connections* connections = nullptr;
 };
 
 struct RunningServer {

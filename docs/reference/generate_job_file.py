@@ -151,7 +151,7 @@ def meaning_cell(parser, field):
         if explained:
             parts.append("; ".join(explained) + ".")
     if not comment and field.type in parser.messages:
-        parts.append(parser.messages[field.type].comment or "See there.")
+        parts.append(parser.messages[field.type].comment)
     elif not comment and field.type in SCALARS:
         parts.append("See above.")  # fields that share the comment of the one before
     elif not comment and field.type.startswith("map<"):

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/base/check.h"
+#include "common/base/status.h"
 #include "common/config/text.h"
 
 namespace espalier::server::admission {
@@ -117,7 +118,7 @@ void Admission::Enter(const std::string& job, const Price& price) {
   records_ += price.record_bytes;
 }
 
-std::string Admission::MayBegin(const std::string& job, bool ready) {
+absl::StatusOr<std::string> Admission::MayBegin(const std::string& job, bool ready) {
   const auto it = jobs_.find(job);
   ESPALIER_CHECK(it != jobs_.end(), "a job enters before it asks");
   Entry& entry = it->second;
@@ -132,6 +133,16 @@ std::string Admission::MayBegin(const std::string& job, bool ready) {
     entry.running = true;
     running_ += needed;
     return "";
+  }
+  if (needed > Room()) {
+    return base::FailedPrecondition(
+        "MEMORY_BUDGET_EXCEEDED",
+        fmt::format(
+            "the job fitted when it was submitted and waited for memory; it needs about {}, "
+            "and what is kept of other jobs has grown to {} and leaves {} of the budget of "
+            "{}, also when no job runs. Submit it again to a coordinator that was "
+            "restarted, or that has a larger --memory-budget",
+            Amount(needed), Amount(records_), Amount(std::max(0.0, Room())), Amount(budget_)));
   }
   waiting_.insert(entry.order);
   if (!first) {

@@ -15,6 +15,7 @@
 #include <set>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "common/config/parameters.h"
 #include "server/admission/memory_price.h"
 
@@ -33,8 +34,9 @@ class Admission {
   void Enter(const std::string& job, const Price& price);
   // Asked again and again before a job begins: "" when it may, and then it takes its part of the
   // budget; else what it waits for. A job that is not `ready`, since it waits for something else,
-  // is in nobody's way; it gets "", too.
-  std::string MayBegin(const std::string& job, bool ready);
+  // is in nobody's way; it gets "", too. Errors: FailedPrecondition MEMORY_BUDGET_EXCEEDED when it
+  // fitted once, and never will again, as what is kept of other jobs has grown.
+  absl::StatusOr<std::string> MayBegin(const std::string& job, bool ready);
   // A job that has entered committed so many rounds.
   void Progress(const std::string& job, int32_t rounds);
   // It has ended.

@@ -22,7 +22,7 @@ v1::Checkpoint ToProto(const checkpoint::CheckpointInfo& info) {
   proto.set_size_bytes(static_cast<int64_t>(info.size_bytes));
   proto.set_sha256(info.sha256);
   wire::SetTimestamp(info.create_time, proto.mutable_create_time());
-  proto.set_test_accuracy(info.test_accuracy.value_or(0));
+  if (info.test_accuracy.has_value()) proto.set_test_accuracy(*info.test_accuracy);
   proto.set_density(info.density);
   return proto;
 }

@@ -96,14 +96,17 @@ class JobWatch : public WriteStream<v1::WatchJobResponse> {
 grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* call,
                                                 const v1::CreateJobRequest* request,
                                                 v1::Job* response) {
-  return AnswerOnCore(context_, call, "CreateJob", [this, request, response]() -> absl::Status {
-    ESPALIER_RETURN_IF_ERROR(CheckSize(request->spec()));
-    std::vector<config::Violation> violations;
-    auto job = context_.jobs.Create(*request, violations);
-    if (!job.ok()) return WithFields(job.status(), violations);
-    *response = Fitting(*std::move(job));
-    return absl::OkStatus();
-  });
+  return AnswerLater(
+      context_, call, "CreateJob", [this, request, response](const auto& answer) {
+        if (const absl::Status size = CheckSize(request->spec()); !size.ok()) {
+          answer(size);
+          return;
+        }
+        context_.jobs.Create(*request, [response, answer](jobs::JobManager::Created created) {
+          if (created.job.ok()) *response = Fitting(*std::move(created.job));
+          answer(WithFields(created.job.status(), created.violations));
+        });
+      });
 }
 
 grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* call,

@@ -73,6 +73,7 @@ void SessionReactor::Handle(const v1::WorkerMessage& message) {
   if (message.has_heartbeat()) context_.fleet.Heartbeat(session_, message.heartbeat());
   if (message.has_task_failed()) context_.fleet.TaskFailed(session_, message.task_failed());
   if (message.has_drain()) context_.fleet.Drain(session_);
+  if (message.has_description()) context_.jobs.Describe(session_, message.description());
 }
 
 void SessionReactor::Send(const v1::CoordinatorMessage& message) {

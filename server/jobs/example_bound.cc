@@ -1,36 +1,8 @@
 #include "server/jobs/example_bound.h"
 
 #include <algorithm>
-#include <map>
-#include <tuple>
-
-#include "server/scheduler/requirements.h"
 
 namespace espalier::server::jobs {
-
-const v1::DatasetInfo* CommonDataset(const scheduler::Fleet& fleet,
-                                     const std::set<std::string>& workers,
-                                     const std::string& dataset) {
-  using Sizes = std::tuple<int64_t, int64_t, int64_t, int64_t>;
-  std::map<Sizes, int> votes;
-  const v1::DatasetInfo* common = nullptr;
-  int most = 0;
-  const auto sizes = [](const v1::DatasetInfo& info) {
-    return Sizes{info.train_examples(), info.test_examples(), info.users(), info.interactions()};
-  };
-  const auto of = [&](const std::string& id) {
-    const v1::Worker* worker = fleet.Find(id);
-    return worker == nullptr ? nullptr : scheduler::FindDataset(*worker, dataset);
-  };
-  for (const std::string& id : workers) {
-    if (const v1::DatasetInfo* info = of(id)) most = std::max(most, ++votes[sizes(*info)]);
-  }
-  for (const std::string& id : workers) {
-    const v1::DatasetInfo* info = of(id);
-    if (common == nullptr && info != nullptr && votes[sizes(*info)] == most) common = info;
-  }
-  return common;
-}
 
 int64_t MostExamples(const v1::JobSpec& spec, const v1::Task& task, const v1::DatasetInfo& info) {
   if (task.has_echo() || task.has_recommend()) return 1;

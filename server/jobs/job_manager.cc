@@ -8,8 +8,8 @@
 #include "common/base/status.h"
 #include "common/config/validate.h"
 #include "common/log/log.h"
-#include "server/jobs/dataset_fit.h"
-#include "server/jobs/example_bound.h"
+#include "server/datasets/agreement.h"
+#include "server/datasets/dataset_fit.h"
 #include "server/jobs/pretrained.h"
 #include "server/jobs/resources.h"
 
@@ -36,33 +36,42 @@ std::string Joined(const std::set<std::string>& words) {
 absl::Status JobNotFound(const std::string& name, const std::vector<std::string>& known) {
   const std::string nearest =
       config::Nearest(name.starts_with("jobs/") ? name : "jobs/" + name, known);
-  return base::NotFound("JOB_NOT_FOUND", "expected the name of a job, found '" + name + "'; " +
-                                             (nearest.empty() ? "see `espalier job list`"
-                                                              : "did you mean '" + nearest + "'?"));
+  return base::NotFound("JOB_NOT_FOUND",
+                        "expected the name of a job, found '" + name + "'; " +
+                            (nearest.empty() ? "see `espalier job list`; jobs end with the "
+                                               "coordinator that they were given to, "
+                                               "checkpoints stay"
+                                             : "did you mean '" + nearest + "'?"));
+}
+
+bool TouchesData(const v1::JobSpec& spec) { return spec.method().name() != "echo"; }
+
+absl::Status Invalid(const std::vector<config::Violation>& violations) {
+  return base::InvalidArgument("INVALID_JOB",
+                               "the job has " + std::to_string(violations.size()) +
+                                   (violations.size() == 1 ? " error" : " errors"));
+}
+
+absl::Status OutOfMemory() {
+  return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                         "the coordinator has not enough memory left to look at this job; use a "
+                         "smaller model or fewer shards, or give the coordinator more memory");
 }
 
 }  // namespace
 
-void JobManager::CheckDataset(const v1::JobSpec& spec,
-                              std::vector<config::Violation>& violations) const {
+absl::Status JobManager::CheckAnswer(const v1::JobSpec& spec, const Answer& answer,
+                                     std::vector<config::Violation>& violations) const {
   // Without workers nobody can tell; the job then waits for one that offers the data set.
-  if (services_.fleet.active() == 0 || spec.method().name() == "echo") return;
-  const std::string& name = spec.data().dataset();
-  std::set<std::string> workers;
-  for (const v1::Worker& worker : services_.fleet.List()) {
-    const v1::DatasetInfo* info =
-        worker.state() == v1::Worker::STATE_LOST ? nullptr : scheduler::FindDataset(worker, name);
-    if (info == nullptr) continue;
-    // One that fits is enough; workers whose data set is another one are given no tasks.
-    if (Misfits(spec, *info).empty()) return;
-    workers.insert(worker.name().substr(sizeof("workers/") - 1));
+  if (services_.fleet.active() == 0 || !TouchesData(spec) || !answer.described.empty()) {
+    return absl::OkStatus();
   }
-  if (!workers.empty()) {
-    const v1::DatasetInfo* common = CommonDataset(services_.fleet, workers, name);
-    for (config::Violation& misfit : Misfits(spec, *common)) {
-      violations.push_back(std::move(misfit));
-    }
-    return;
+  const std::string& name = spec.data().dataset();
+  if (!answer.silent.empty()) {
+    return base::MakeError(
+        absl::StatusCode::kUnavailable, "DATASET_BEING_READ",
+        "expected a worker that has read data set '" + name + "', found that these are still at " +
+            "it: " + Joined(answer.silent) + "; submit the job again in a moment");
   }
   const std::set<std::string> offered = services_.fleet.Datasets();
   const std::string nearest = config::Nearest(name, {offered.begin(), offered.end()});
@@ -71,6 +80,7 @@ void JobManager::CheckDataset(const v1::JobSpec& spec,
                            "), found '" + name + "'" +
                            (nearest.empty() ? "; put it under a worker's --data-root"
                                             : "; did you mean '" + nearest + "'?")});
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& request) const {
@@ -99,38 +109,75 @@ absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& req
   return id;
 }
 
-absl::StatusOr<v1::Job> JobManager::Create(const v1::CreateJobRequest& request,
-                                           std::vector<config::Violation>& violations) {
-  try {
-    return TryCreate(request, violations);
-  } catch (const std::bad_alloc&) {
-  } catch (const std::length_error&) {
-  }
-  return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
-                         "the coordinator has not enough memory left to look at this job; use a "
-                         "smaller model or fewer shards, or give the coordinator more memory");
-}
-
-absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& request,
-                                              std::vector<config::Violation>& violations) {
+std::optional<JobManager::Created> JobManager::BeforeAsking(
+    const v1::CreateJobRequest& request) const {
   if (request.request_id().size() > kMaxRequestIdBytes) {
-    return base::InvalidArgument("INVALID_REQUEST_ID",
-                                 "expected a request id of at most " +
-                                     std::to_string(kMaxRequestIdBytes) + " bytes, found " +
-                                     std::to_string(request.request_id().size()));
+    return Created{base::InvalidArgument("INVALID_REQUEST_ID",
+                                         "expected a request id of at most " +
+                                             std::to_string(kMaxRequestIdBytes) +
+                                             " bytes, found " +
+                                             std::to_string(request.request_id().size())),
+                   {}};
   }
   if (const auto it = by_request_id_.find(request.request_id());
       !request.request_id().empty() && it != by_request_id_.end()) {
-    return jobs_.at(it->second)->View(true);
+    return Created{jobs_.at(it->second)->View(true), {}};
   }
-  const auto invalid = [&violations] {
-    return base::InvalidArgument("INVALID_JOB",
-                                 "the job has " + std::to_string(violations.size()) +
-                                     (violations.size() == 1 ? " error" : " errors"));
-  };
-  violations = config::CheckSizes(request.spec());
-  if (!violations.empty()) return invalid();
+  std::vector<config::Violation> violations = config::CheckSizes(request.spec());
+  if (violations.empty()) return std::nullopt;
+  absl::Status invalid = Invalid(violations);
+  return Created{std::move(invalid), std::move(violations)};
+}
+
+void JobManager::Create(const v1::CreateJobRequest& request, std::function<void(Created)> done) {
+  try {
+    if (auto early = BeforeAsking(request)) {
+      done(*std::move(early));
+      return;
+    }
+    const auto finish = [this, request, done](const Answer& answer) {
+      Created created{OutOfMemory(), {}};
+      try {
+        created.job = TryCreate(request, answer, created.violations);
+      } catch (const std::bad_alloc&) {
+      } catch (const std::length_error&) {
+      }
+      done(std::move(created));
+    };
+    if (!TouchesData(request.spec()) || request.spec().data().dataset().empty()) {
+      finish({});
+      return;
+    }
+    if (services_.datasets.Ask(datasets::ViewOf(request.spec()), finish)) return;
+    done({base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_QUESTIONS",
+                          "expected fewer jobs whose data sets are being read at once; submit the "
+                          "job again in a moment"),
+          {}});
+    return;
+  } catch (const std::bad_alloc&) {
+  } catch (const std::length_error&) {
+  }
+  done({OutOfMemory(), {}});
+}
+
+absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& request,
+                                              const Answer& answer,
+                                              std::vector<config::Violation>& violations) {
+  // Another call of the same id may have been first while the workers were asked.
+  if (auto early = BeforeAsking(request)) {
+    violations = std::move(early->violations);
+    return early->job;
+  }
+  const auto invalid = [&violations] { return Invalid(violations); };
+  std::optional<datasets::Agreed> agreed;
   v1::JobSpec spec = request.spec();
+  spec.mutable_data()->clear_agreement();
+  if (!answer.described.empty()) {
+    agreed = datasets::Agree(spec.data(), answer.described, violations);
+    // What does not fit the data is said only once it is known what the data is.
+    if (!agreed.has_value()) return invalid();
+    datasets::FillIn(agreed->info, spec);
+  }
   ResolvePretrained(services_.checkpoints, config::IsPruningMethod(spec.method().name()),
                     *spec.mutable_model(), violations);
   config::ApplyDefaults(spec);
@@ -143,11 +190,21 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   if (!config::IsPruningMethod(spec.method().name())) {
     CheckPretrainedNetwork(services_.checkpoints, spec.model(), violations);
   }
-  CheckDataset(spec, violations);
+  ESPALIER_RETURN_IF_ERROR(CheckAnswer(spec, answer, violations));
+  if (agreed.has_value()) {
+    for (config::Violation& misfit : datasets::Misfits(spec, agreed->info)) {
+      violations.push_back(std::move(misfit));
+    }
+  }
   if (!violations.empty()) return invalid();
   ESPALIER_ASSIGN_OR_RETURN(scheduler::Requirements needs, RequirementsOf(spec, methods_));
+  std::shared_ptr<datasets::JobView> view;
   if (!needs.dataset.empty()) {
-    needs.fits = [spec](const v1::DatasetInfo& info) { return Misfits(spec, info).empty(); };
+    view = services_.datasets.Follow(datasets::ViewOf(spec), datasets::FitJudge(spec),
+                                     answer.described);
+    needs.describe = [view](const v1::Worker& worker) {
+      return view->Find(worker.name().substr(sizeof("workers/") - 1));
+    };
   }
   CheckBudgets(spec, needs, services_.fleet.List(), violations);
   const auto pool = services_.fleet.MakePool(std::move(needs));
@@ -170,7 +227,7 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   ESPALIER_ASSIGN_OR_RETURN(const std::string id, ChooseId(request));
   if (request.validate_only()) return job;
   job.set_name("jobs/" + id);
-  auto runner = std::make_shared<JobRunner>(services_, job, pool, std::move(program));
+  auto runner = std::make_shared<JobRunner>(services_, job, pool, view, std::move(program));
   jobs_[job.name()] = runner;
   admission_.Enter(job.name(), price);
   priced_.insert(job.name());
@@ -273,6 +330,7 @@ void JobManager::CountMemory() {
 
 void JobManager::Tick() {
   services_.fleet.Tick();
+  services_.datasets.Tick();
   recommendations_.Tick();
   CountMemory();
   // A copy: a job may end, and its callbacks may look jobs up, while others are visited.

@@ -7,11 +7,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "server/admission/admission.h"
+#include "server/datasets/dataset_views.h"
 #include "server/jobs/job_runner.h"
 #include "server/jobs/recommendations.h"
 #include "server/jobs/update_ledger.h"
@@ -27,11 +29,17 @@ class JobManager {
         recommendations_(services),
         admission_(memory_budget) {}
 
-  // Validates, fills defaults in and accepts a job. A repeated request_id returns the first job.
-  // Errors: InvalidArgument INVALID_JOB with `violations`; AlreadyExists JOB_EXISTS;
-  // ResourceExhausted TOO_MANY_JOBS, or OUT_OF_MEMORY when the system gives no more memory.
-  absl::StatusOr<v1::Job> Create(const v1::CreateJobRequest& request,
-                                 std::vector<config::Violation>& violations);
+  struct Created {
+    absl::StatusOr<v1::Job> job;
+    std::vector<config::Violation> violations;  // of INVALID_JOB
+  };
+  // Asks the workers that have the job's data set what it is in the job's view; then fills in what
+  // the job leaves out, validates it, and accepts it. `done` is called once, on the core, at once
+  // where there is nobody to ask. A repeated request_id returns the first job. Errors:
+  // InvalidArgument INVALID_JOB with violations; AlreadyExists JOB_EXISTS; Unavailable
+  // DATASET_BEING_READ; ResourceExhausted TOO_MANY_JOBS, TOO_MANY_QUESTIONS, or OUT_OF_MEMORY when
+  // the system gives no more memory.
+  void Create(const v1::CreateJobRequest& request, std::function<void(Created)> done);
   // Errors: NotFound JOB_NOT_FOUND (here and below), naming jobs with similar names.
   absl::StatusOr<v1::Job> Get(const std::string& name) const;
   absl::StatusOr<v1::Job> Cancel(const std::string& name);
@@ -45,6 +53,11 @@ class JobManager {
   absl::StatusOr<bool> Admit(const v1::PartialHeader& header) const;
   void Accept(round::Upload upload, std::function<void(absl::Status)> done);
 
+  // A worker says what a data set is that it was asked about.
+  void Describe(const scheduler::SessionKey& session, v1::DatasetDescription description) {
+    services_.datasets.Take(session, std::move(description));
+  }
+
   // The best items for a user by a checkpoint; see recommendations.h.
   void Recommend(const v1::RecommendRequest& request, Recommendations::Done done) {
     recommendations_.Ask(request, std::move(done));
@@ -54,11 +67,17 @@ class JobManager {
   void Tick();
 
  private:
-  absl::StatusOr<v1::Job> TryCreate(const v1::CreateJobRequest& request,
+  using Answer = datasets::DatasetViews::Answer;
+
+  // What can be said without the workers; nullopt: they are to be asked.
+  std::optional<Created> BeforeAsking(const v1::CreateJobRequest& request) const;
+  absl::StatusOr<v1::Job> TryCreate(const v1::CreateJobRequest& request, const Answer& answer,
                                     std::vector<config::Violation>& violations);
   JobRunner* Find(const std::string& name) const;
   std::shared_ptr<JobRunner> OwnerOf(const std::string& task_id) const;
-  void CheckDataset(const v1::JobSpec& spec, std::vector<config::Violation>& violations) const;
+  // That somebody has the data set, and that somebody has read it.
+  absl::Status CheckAnswer(const v1::JobSpec& spec, const Answer& answer,
+                           std::vector<config::Violation>& violations) const;
   absl::StatusOr<std::string> ChooseId(const v1::CreateJobRequest& request) const;
   void ExportGauges() const;
   // Tells admission how far jobs have come and which have ended.

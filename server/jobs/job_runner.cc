@@ -12,7 +12,10 @@
 #include "common/base/status.h"
 #include "common/log/log.h"
 #include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/result_layout.h"
 #include "common/wire/proto_time.h"
+#include "server/datasets/agreement.h"
+#include "server/datasets/dataset_fit.h"
 #include "server/jobs/example_bound.h"
 #include "server/reduce/statistics_reducer.h"
 
@@ -62,10 +65,13 @@ int64_t DenseParameters(const methods::LanguageModel& model) {
 }  // namespace
 
 JobRunner::JobRunner(Services services, v1::Job job, std::shared_ptr<scheduler::WorkerPool> pool,
+                     std::shared_ptr<datasets::JobView> view,
                      std::unique_ptr<methods::Program> program)
     : services_(services),
       job_(std::move(job)),
       pool_(std::move(pool)),
+      view_(std::move(view)),
+      agreed_(view_ == nullptr),
       program_(std::move(program)) {
   wire::SetTimestamp(services_.clock.Wall(), job_.mutable_create_time());
   SetState(v1::Job::STATE_PENDING, "", "");
@@ -125,9 +131,18 @@ std::string JobRunner::MissingWorkers() const {
   const size_t needed = job_.spec().federation().min_workers();
   const size_t there = pool_->able().size();
   if (there >= needed) return "";
-  return "waiting for " + std::to_string(needed) + " workers with data set '" +
-         pool_->needs().dataset + "'; connected now: " + std::to_string(there) + " of " +
-         std::to_string(services_.fleet.active()) + " workers offer it and have the budget";
+  std::string text = "waiting for " + std::to_string(needed) + " workers with data set '" +
+                     pool_->needs().dataset + "'; connected now: " + std::to_string(there) +
+                     " of " + std::to_string(services_.fleet.active()) +
+                     " workers offer it and have the budget";
+  if (view_ == nullptr) return text;
+  constexpr size_t kShown = 3;
+  size_t shown = 0;
+  for (const auto& [worker, reason] : view_->LeftOut()) {
+    if (shown++ == kShown) break;
+    text += "; " + worker + ": " + reason;
+  }
+  return text;
 }
 
 void JobRunner::Tick() {
@@ -145,13 +160,21 @@ void JobRunner::Guard(const std::function<void()>& work) {
 void JobRunner::Proceed() {
   if (job_.state() == v1::Job::STATE_PENDING) {
     const std::string missing = MissingWorkers();
-    const std::string memory = may_begin_ ? may_begin_(missing.empty()) : "";
+    if (missing.empty() && !agreed_) {
+      AgreeOnData();
+      if (!agreed_ || ended()) return;
+    }
+    const absl::StatusOr<std::string> memory = may_begin_ ? may_begin_(missing.empty()) : "";
+    if (!memory.ok()) {
+      Fail(memory.status());
+      return;
+    }
     if (missing.empty()) {
-      SetCondition("WAITING_MEMORY", memory);
+      SetCondition("WAITING_MEMORY", *memory);
     } else {
       SetWaiting(missing);
     }
-    if (missing.empty() && memory.empty()) Begin();
+    if (missing.empty() && memory->empty()) Begin();
     return;
   }
   if (stalled_.has_value()) {
@@ -169,6 +192,56 @@ void JobRunner::Proceed() {
   } else {
     SetCondition("TASKS_HELD_BACK", step->held_back());
   }
+}
+
+void JobRunner::AgreeOnData() {
+  if (agreeing_ || services_.clock.Elapsed() < agree_again_) return;
+  constexpr absl::Duration kBetweenQuestions = absl::Seconds(1);
+  agree_again_ = services_.clock.Elapsed() + kBetweenQuestions;
+  agreeing_ = true;
+  const auto weak = weak_from_this();
+  const bool asked = services_.datasets.Ask(
+      datasets::ViewOf(job_.spec()), [weak](const datasets::DatasetViews::Answer& answer) {
+        const auto self = weak.lock();
+        if (self != nullptr && !self->ended()) self->Guard([&] { self->TakeAnswer(answer); });
+      });
+  if (!asked) agreeing_ = false;
+}
+
+void JobRunner::TakeAnswer(const datasets::DatasetViews::Answer& answer) {
+  agreeing_ = false;
+  if (answer.described.empty()) return;
+  std::vector<config::Violation> violations;
+  auto agreed = std::make_shared<std::optional<datasets::Agreed>>(
+      datasets::Agree(job_.spec().data(), answer.described, violations));
+  if (agreed->has_value()) {
+    for (config::Violation& misfit : datasets::Misfits(job_.spec(), (*agreed)->info)) {
+      violations.push_back(std::move(misfit));
+    }
+  }
+  if (!violations.empty()) {
+    Fail(base::FailedPrecondition("DATASETS_DIFFER",
+                                  violations[0].field + ": " + violations[0].description));
+    return;
+  }
+  v1::DataSpec& data = *job_.mutable_spec()->mutable_data();
+  *data.mutable_agreement() = (*agreed)->agreement;
+  const auto fits = datasets::FitJudge(job_.spec());
+  services_.datasets.Rejudge(
+      *view_,
+      [data, agreed, fits](const v1::DatasetInfo& info) {
+        const std::string deviation = datasets::Deviation(data, **agreed, info);
+        return deviation.empty() ? fits(info) : deviation;
+      },
+      answer.described);
+  for (const auto& [worker, reason] : view_->LeftOut()) {
+    v1::LeftOutWorker& out = *job_.add_left_out_workers();
+    out.set_worker("workers/" + worker);
+    out.set_reason(reason);
+    log::Warning("worker_left_out",
+                 {{"job", job_.name()}, {"worker", worker}, {"reason", reason}});
+  }
+  agreed_ = true;
 }
 
 void JobRunner::Begin() {
@@ -369,15 +442,13 @@ std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(const methods:
 void JobRunner::BoundExamples(const v1::Task& task,
                               std::vector<round::ParticipantSpec>& participants) const {
   const v1::JobSpec& spec = job_.spec();
-  const std::string& dataset = spec.data().dataset();
-  const bool local = spec.data().partition().kind() == v1::Partition::KIND_LOCAL;
-  const v1::DatasetInfo* common = CommonDataset(services_.fleet, pool_->able(), dataset);
+  if (view_ == nullptr) return;
+  const std::set<std::string>& able = pool_->able();
+  // Divided data is the same at all workers that can do the job.
+  const v1::DatasetInfo* common = able.empty() ? nullptr : view_->Find(*able.begin());
   for (round::ParticipantSpec& participant : participants) {
-    const v1::DatasetInfo* info = common;
-    if (local && !participant.only_worker.empty()) {
-      const v1::Worker* worker = services_.fleet.Find(participant.only_worker);
-      info = worker == nullptr ? nullptr : scheduler::FindDataset(*worker, dataset);
-    }
+    const v1::DatasetInfo* info =
+        participant.only_worker.empty() ? common : view_->Find(participant.only_worker);
     if (info != nullptr) participant.most_examples = MostExamples(spec, task, *info);
   }
 }
@@ -422,16 +493,17 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
   }
   plan.topology = state_.model.topology;
   plan.pool = pool_;
-  plan.values_count = wire::ResultValues(plan.task, *state_.model.topology);
-  plan.reducer = MakeReducerFor(step, plan.values_count);
+  const wire::ResultLayout layout = wire::ResultLayoutOf(plan.task, *state_.model.topology);
+  plan.values_count = layout.values;
+  plan.reducer = MakeReducerFor(step, layout);
   return plan;
 }
 
 std::unique_ptr<reduce::Reducer> JobRunner::MakeReducerFor(const methods::Step& step,
-                                                           int64_t values_count) const {
+                                                           const wire::ResultLayout& layout) const {
   if (step.reducer != reduce::ReducerKind::kStatistics) {
-    return reduce::MakeReducer(step.reducer, state_.model.topology, values_count, step.aggregation,
-                               state_.model.values, wire::HasSecondMoments(step.task));
+    return reduce::MakeReducer(step.reducer, state_.model.topology, layout, step.aggregation,
+                               state_.model.values);
   }
   std::vector<reduce::StatisticsInput> inputs;
   for (const auto& input : step.task.activation_statistics().inputs()) {
@@ -565,6 +637,9 @@ void JobRunner::ReleaseModel() {
   values_ = optimizer_state_ = topology_ = update_ = nullptr;
   corrections_.clear();
   language_ = nullptr;
+  // New workers need not describe what nobody will train on any more.
+  view_ = nullptr;
+  pool_ = nullptr;
 }
 
 v1::Job JobRunner::View(bool with_history) const {

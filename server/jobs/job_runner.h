@@ -34,13 +34,14 @@ namespace espalier::server::jobs {
 
 class JobRunner : public std::enable_shared_from_this<JobRunner> {
  public:
-  // `job` has name and a complete, validated spec; `pool` the workers that can do its tasks.
+  // `job` has name and a complete, validated spec; `pool` the workers that can do its tasks, and
+  // `view` what they have; null for jobs that touch no data.
   JobRunner(Services services, v1::Job job, std::shared_ptr<scheduler::WorkerPool> pool,
-            std::unique_ptr<methods::Program> program);
+            std::shared_ptr<datasets::JobView> view, std::unique_ptr<methods::Program> program);
 
   // Asked before the job begins, with whether its workers are there: "" when it may, else what it
-  // waits for. To be set at once.
-  void BeginWhen(std::function<std::string(bool ready)> may_begin) {
+  // waits for, or an error when it never may, with which the job fails. To be set at once.
+  void BeginWhen(std::function<absl::StatusOr<std::string>(bool ready)> may_begin) {
     may_begin_ = std::move(may_begin);
   }
   // Starts when the workers are there and it may; lets the step's deadlines pass.
@@ -85,6 +86,9 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void Guard(const std::function<void()>& work);
   void Proceed();
   std::string MissingWorkers() const;
+  // Before the first step: what the data set is to all sites that are there now.
+  void AgreeOnData();
+  void TakeAnswer(const datasets::DatasetViews::Answer& answer);
   void Begin();
   void Advance(std::function<absl::StatusOr<methods::Transition>()> next, bool large);
   absl::StatusOr<Prepared> PrepareOrFail(
@@ -97,7 +101,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   absl::StatusOr<checkpoint::CheckpointInfo> WriteModel(
       const methods::Transition& transition, const checkpoint::CheckpointMetadata& metadata) const;
   std::unique_ptr<reduce::Reducer> MakeReducerFor(const methods::Step& step,
-                                                  int64_t values_count) const;
+                                                  const wire::ResultLayout& layout) const;
   void Apply(absl::StatusOr<Prepared> prepared);
   void CommitRound(Prepared& prepared);
   // Counts and tells of a step before the first round.
@@ -116,10 +120,14 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   v1::JobEvent NewEvent() const;
 
   Services services_;
-  std::function<std::string(bool ready)> may_begin_;
+  std::function<absl::StatusOr<std::string>(bool ready)> may_begin_;
   v1::Job job_;                                  // without the history
   std::deque<v1::RoundSummary> history_;         // the newest rounds, oldest first
   std::shared_ptr<scheduler::WorkerPool> pool_;  // of workers that can do its tasks
+  std::shared_ptr<datasets::JobView> view_;      // what they have; null: no data
+  bool agreed_ = false;                          // on the data
+  bool agreeing_ = false;                        // they are being asked
+  absl::Duration agree_again_;                   // not before
   std::shared_ptr<const methods::Program> program_;
   std::shared_ptr<events::EventLog> events_ = std::make_shared<events::EventLog>();
   std::shared_ptr<round::Traffic> traffic_ = std::make_shared<round::Traffic>(job_.name());

@@ -68,6 +68,9 @@ absl::StatusOr<checkpoint::CheckpointInfo> WriteLanguageCheckpoint(
                                 language::DecodeBlock(part.bytes(), model.config));
       ESPALIER_RETURN_IF_ERROR(writer->WriteBlock(block));
     }
+    for (const auto& [name, part] : model.companions) {
+      ESPALIER_RETURN_IF_ERROR(writer->WriteCompanion({name, part.bytes()}));
+    }
     return writer->Finish();
   };
   return checkpoints.WriteLanguageModel(metadata, density, write);

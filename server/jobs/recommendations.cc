@@ -159,7 +159,7 @@ void Recommendations::Begin(const std::shared_ptr<Question>& question,
   // Only the workers know who has the user's row: all of them may have to be asked.
   plan.federation.set_max_retries(is_private ? std::max(kRetries, workers) : kRetries);
   plan.topology = model->topology;
-  plan.reducer = reduce::MakeReducer(reduce::ReducerKind::kMetrics, nullptr, 0);
+  plan.reducer = reduce::MakeReducer(reduce::ReducerKind::kMetrics, nullptr, {});
   round::StepListener listener;
   const std::weak_ptr<Question> weak = question;
   // `model` is held until the answer is there, so that workers can fetch it.

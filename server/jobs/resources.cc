@@ -36,25 +36,25 @@ std::string Excess(const v1::Worker& worker, const scheduler::Requirements& need
 absl::StatusOr<scheduler::Requirements> RequirementsOf(const v1::JobSpec& spec,
                                                        const methods::MethodRegistry& methods) {
   if (spec.method().name() == "echo") return scheduler::Requirements{};  // touches no data
-  scheduler::Requirements needs{.dataset = spec.data().dataset(),
-                                .train_limit = spec.data().train_limit()};
+  scheduler::Requirements needs{.dataset = spec.data().dataset()};
   // A pretrained language model goes through a worker block by block.
   if (!spec.model().pretrained().empty() && spec.model().layers().empty()) return needs;
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> stored, methods.StoredCounts(spec));
-  ESPALIER_ASSIGN_OR_RETURN(const wire::ModelCost cost, wire::ModelCost::Create(spec.model()));
+  ESPALIER_ASSIGN_OR_RETURN(const wire::ModelCost cost, wire::ModelCost::Create(spec));
   const v1::Training& training = spec.training();
   needs.memory_bytes = cost.WorkerBytes(stored, training);
   ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
   for (const tensor::TensorSpec& tensor : *layout) {
     needs.memory_bytes += methods.Find(spec.method().name())->bytes_per_position * tensor.size();
   }
-  needs.flops_per_example = cost.TrainFlops(stored);
-  if (training.local_steps() > 0) {
-    needs.examples = int64_t{training.local_steps()} * training.batch_size();
-  } else {
+  needs.flops = [cost, stored, spec](int64_t examples) {
+    if (spec.data().train_limit() > 0) examples = std::min(examples, spec.data().train_limit());
     const int32_t shards = std::max(1, spec.data().partition().shards());
-    needs.passes = static_cast<double>(training.local_epochs()) / shards;
-  }
+    return cost.LoadFlops(stored, {.steps = spec.training().local_steps(),
+                                   .passes = static_cast<double>(spec.training().local_epochs()),
+                                   .batch_size = spec.training().batch_size(),
+                                   .examples = static_cast<double>(examples) / shards});
+  };
   return needs;
 }
 

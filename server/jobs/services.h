@@ -5,6 +5,7 @@
 #include "common/base/executor.h"
 #include "common/metrics/metrics.h"
 #include "server/checkpoint/checkpoint_store.h"
+#include "server/datasets/dataset_views.h"
 #include "server/round/blob_store.h"
 #include "server/scheduler/fleet.h"
 
@@ -18,6 +19,7 @@ struct Services {
   round::BlobStore& blobs;
   checkpoint::CheckpointStore& checkpoints;
   metrics::Metrics& metrics;
+  datasets::DatasetViews& datasets;
 };
 
 }  // namespace espalier::server::jobs

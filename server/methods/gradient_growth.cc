@@ -48,7 +48,8 @@ absl::StatusOr<CoordinatorDemand> GrowthDemand(const v1::JobSpec& spec,
 absl::StatusOr<Evolution> PlanGradientGrowth(const tensor::ModelState& model,
                                              std::span<const int64_t> counts,
                                              std::span<const reduce::ScoreList> gradients,
-                                             std::span<const std::vector<int32_t>> marked) {
+                                             std::span<const std::vector<int32_t>> marked,
+                                             std::span<const float> active_gradients) {
   Evolution evolution;
   for (size_t i = 0; i < counts.size(); ++i) {
     if (counts[i] == 0) continue;
@@ -67,12 +68,16 @@ absl::StatusOr<Evolution> PlanGradientGrowth(const tensor::ModelState& model,
       values = protecting;
     }
     const reduce::ScoreList& list = gradients[i];
+    std::span<const float> active;
+    if (!active_gradients.empty()) {
+      active = active_gradients.subspan(model.topology->offset(i), model.topology->stored(i));
+    }
     StructureChange::Tensor change;
     change.tensor = i;
     ESPALIER_ASSIGN_OR_RETURN(
-        change.diff,
-        sparsity::RigLUpdate(model.topology->topology(i), values,
-                             {.positions = list.positions, .gradients = list.values}, counts[i]));
+        change.diff, sparsity::RigLUpdate(model.topology->topology(i), values,
+                                          {.positions = list.positions, .gradients = list.values},
+                                          counts[i], active));
     if (!change.diff.dropped.empty()) evolution.push_back(std::move(change));
   }
   return evolution;

@@ -36,10 +36,13 @@ inline constexpr double kExactSlack = 2;
 
 // Drops the smallest magnitudes of the trained model and grows the reported positions of largest
 // mean gradient. With `marked` (indices of each tensor's weights, ascending; counts[i] of them)
-// only those are dropped. Errors: FailedPrecondition (GROWTH_SCORES_MISSING).
+// only those are dropped. With `active_gradients` (one for each stored weight of the model) those
+// compete with the reported positions, see sparsity::RigLUpdate().
+// Errors: FailedPrecondition (GROWTH_SCORES_MISSING).
 absl::StatusOr<Evolution> PlanGradientGrowth(const tensor::ModelState& model,
                                              std::span<const int64_t> counts,
                                              std::span<const reduce::ScoreList> gradients,
-                                             std::span<const std::vector<int32_t>> marked = {});
+                                             std::span<const std::vector<int32_t>> marked = {},
+                                             std::span<const float> active_gradients = {});
 
 }  // namespace espalier::server::methods

@@ -91,8 +91,23 @@ config::ParameterSchema RigLParameters() {
                     .min = 1,
                     .max = 10000,
                     .choices = {}});
+  schema.push_back({.name = "regrow",
+                    .default_value = false,
+                    .doc = "Whether a weight that is dropped competes by its gradient, as in the "
+                           "paper; where it wins it stays as it is. Not with top_k: exact.",
+                    .choices = {}});
   schema.push_back(TopKParameter());
   return schema;
+}
+
+void ValidateRigL(const v1::JobSpec& spec, const config::Parameters& parameters,
+                  std::vector<config::Violation>& violations) {
+  ValidateBudget(spec, parameters, violations);
+  if (parameters.Bool("regrow") && parameters.Choice("top_k") == "exact") {
+    violations.push_back({"method.parameters.regrow",
+                          "needs the gradients of weights, and top_k: exact asks for those of "
+                          "inactive positions only; use top_k: lists, or remove regrow"});
+  }
 }
 
 }  // namespace
@@ -103,7 +118,7 @@ MethodDeclaration RigLMethod() {
       .summary = "RigL: drop the smallest weights, grow where the gradient is largest.",
       .source = "Evci et al., Rigging the lottery: making all tickets winners, ICML 2020",
       .parameters = RigLParameters(),
-      .validate = ValidateBudget,
+      .validate = ValidateRigL,
       .make =
           [](const v1::JobSpec& spec, const config::Parameters& parameters) {
             return std::make_unique<RigLProgram>(
@@ -114,7 +129,8 @@ MethodDeclaration RigLMethod() {
                             .end_fraction = parameters.Double("end_fraction")},
                 GrowthOptions{.slack = parameters.Double("candidate_slack"),
                               .batches = parameters.Int("growth_batches"),
-                              .exact = parameters.Choice("top_k") == "exact"});
+                              .exact = parameters.Choice("top_k") == "exact",
+                              .regrow = parameters.Bool("regrow")});
           },
       .stored_counts = StoredCountsOf,
       .demand =

@@ -18,6 +18,8 @@ namespace {
 
 constexpr int64_t kMaxStored = std::numeric_limits<int32_t>::max();
 constexpr char kSetEpsilon[] = "set_epsilon";
+constexpr char kSparsifiable[] = "sparsifiable";
+constexpr char kAll[] = "all";
 
 sparsity::Distribution DistributionOf(const std::string& name) {
   if (name == "uniform") return sparsity::Distribution::kUniform;
@@ -47,7 +49,8 @@ config::ParameterSchema StructureParameters(const std::string& default_distribut
        .default_value = default_distribution,
        .doc = "How weights are shared out over layers: the same density everywhere (uniform), "
               "Erdős–Rényi (er, erk; equal for linear layers), or ε·(inputs + outputs) weights per "
-              "layer (set_epsilon). If only density or only epsilon is given, one that uses it.",
+              "layer, of a convolution times kernel² (set_epsilon). If only density or only "
+              "epsilon is given, one that uses it.",
        .choices = {"uniform", "er", "erk", kSetEpsilon}},
       {.name = "density",
        .default_value = 0.1,
@@ -56,6 +59,12 @@ config::ParameterSchema StructureParameters(const std::string& default_distribut
        .max = 1,
        .min_exclusive = true,
        .choices = {}},
+      {.name = "density_over",
+       .default_value = std::string(kSparsifiable),
+       .doc = "What density is a share of: the weights of sparsifiable layers, or all parameters "
+              "(all), of which biases, norms and layers marked dense count as active. Not with "
+              "set_epsilon.",
+       .choices = {kSparsifiable, kAll}},
       {.name = "epsilon",
        .default_value = 20.0,
        .doc = "Weights of a layer per unit that it joins. Only with set_epsilon.",
@@ -66,9 +75,37 @@ config::ParameterSchema StructureParameters(const std::string& default_distribut
   };
 }
 
+namespace {
+
+// The density of sparsifiable layers that leaves `density` of all parameters active, the others
+// being dense: (density · all − exempt) / sparsifiable. Not positive where the exempt ones are too
+// many.
+double DensityOfSparsifiable(const tensor::ModelLayout& layout, double density) {
+  double all = 0;
+  double sparsifiable = 0;
+  for (const tensor::TensorSpec& tensor : layout) {
+    if (tensor.buffer) continue;  // running statistics are no parameters
+    const auto size = static_cast<double>(tensor.size());
+    all += size;
+    if (tensor.sparsifiable) sparsifiable += size;
+  }
+  if (sparsifiable == 0) return density;
+  return (density * all - (all - sparsifiable)) / sparsifiable;
+}
+
+bool IsOverAll(const config::Parameters& parameters) {
+  return parameters.Choice("density_over") == kAll;
+}
+
+}  // namespace
+
 Budget BudgetOf(const v1::JobSpec& spec, const config::Parameters& parameters) {
   Budget budget{parameters.Choice("distribution"), parameters.Double("density"),
                 parameters.Double("epsilon")};
+  if (IsOverAll(parameters)) {
+    const auto layout = wire::LayoutOf(spec.model());
+    if (layout.ok()) budget.density = DensityOfSparsifiable(**layout, budget.density);
+  }
   if (IsGiven(spec, "distribution")) return budget;
   if (IsGiven(spec, "epsilon")) {
     budget.distribution = kSetEpsilon;
@@ -83,6 +120,11 @@ void ValidateBudget(const v1::JobSpec& spec, const config::Parameters& parameter
   const Budget budget = BudgetOf(spec, parameters);
   if (budget.distribution == kSetEpsilon && IsGiven(spec, "density")) {
     violations.push_back({"method.parameters.density",
+                          "has no effect with distribution set_epsilon; leave it out, or choose "
+                          "distribution uniform, er or erk"});
+  }
+  if (budget.distribution == kSetEpsilon && IsOverAll(parameters)) {
+    violations.push_back({"method.parameters.density_over",
                           "has no effect with distribution set_epsilon; leave it out, or choose "
                           "distribution uniform, er or erk"});
   }
@@ -101,6 +143,15 @@ void ValidateBudget(const v1::JobSpec& spec, const config::Parameters& parameter
     violations.push_back({"method.name",
                           "every layer of the model is marked dense, so there is nothing to make "
                           "sparse; use method dense, or unmark a layer"});
+    return;
+  }
+  if (IsOverAll(parameters) && !(budget.density > 0)) {
+    violations.push_back(
+        {"method.parameters.density",
+         fmt::format(
+             "{} of all parameters is fewer than those that are never sparse (biases, norms, "
+             "layers marked dense); raise it, or use density_over: sparsifiable",
+             parameters.Double("density"))});
     return;
   }
   if (const auto counts = StoredCounts(**layout, budget); !counts.ok()) {

@@ -71,7 +71,7 @@ void NotePeakMemory(const reduce::Reduced& reduced, v1::RoundSummary& summary) {
 
 TrainingProgram::TrainingProgram(const v1::JobSpec& spec) : spec_(spec) {
   config::ApplyDefaults(spec_);
-  if (auto cost = wire::ModelCost::Create(spec_.model()); cost.ok()) cost_ = *std::move(cost);
+  if (auto cost = wire::ModelCost::Create(spec_); cost.ok()) cost_ = *std::move(cost);
 }
 
 v1::Task TrainingProgram::MakeTask(const ProgramState& state) const {
@@ -82,6 +82,7 @@ v1::Task TrainingProgram::MakeTask(const ProgramState& state) const {
   train.set_learning_rate(spec_.training().optimizer().learning_rate() *
                           LearningRateFactor(spec_.training().schedule(), round, rounds()));
   train.set_first_step(static_cast<int64_t>(round - 1) * spec_.training().local_steps());
+  train.set_second_moments(spec_.aggregation().pooled_variance());
   if (spec_.model().recommender().private_users()) {
     if (round > 1) *train.mutable_private_update() = PrivateRule(round - 1);
     const tensor::ModelTopology& topology = *state.model.topology;
@@ -252,6 +253,9 @@ absl::StatusOr<std::optional<StructureChange>> TrainingProgram::TakeTrained(
   trained.importance.assign(begin + of_weights, trained.values.end());
   trained.values.resize(stored);
   trained.values.shrink_to_fit();
+  if (task.train().second_moments()) {
+    VariancesFromSecondMomentsIn(*state.model.topology, trained.values);
+  }
   ESPALIER_RETURN_IF_ERROR(FinishAggregation(spec_, task, state.model, trained, state.server));
   state.model.values = std::exchange(trained.values, std::move(gradients));
   return std::nullopt;

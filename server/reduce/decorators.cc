@@ -64,7 +64,7 @@ absl::Status ClippingReducer::Merge(const Partial& partial) {
 }
 
 absl::Status KeepingReducer::Merge(const Partial& partial) {
-  Update update{partial.participant, partial.examples, {}};
+  Update update{partial.participant, partial.steps, {}};
   if (partial.values_count >= stored_) update.values.reserve(stored_);
   Partial watched = partial;
   if (partial.values) {

@@ -6,10 +6,8 @@
 
 namespace espalier::server::reduce {
 MeanReducer::MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology,
-                         int64_t values_count, bool second_moments)
-    : check_(*topology, values_count, second_moments),
-      sums_(values_count, 0),
-      scores_(std::move(topology)) {}
+                         const wire::ResultLayout& layout)
+    : check_(layout), sums_(layout.values, 0), scores_(std::move(topology)) {}
 
 absl::Status MeanReducer::Accumulate(const Partial& partial) {
   if (!partial.values) return absl::OkStatus();

@@ -25,8 +25,8 @@ namespace espalier::server::reduce {
 
 class MeanReducer : public Reducer {
  public:
-  MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology, int64_t values_count,
-              bool second_moments = true);
+  MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology,
+              const wire::ResultLayout& layout);
   absl::Status Merge(const Partial& partial) override;
   absl::StatusOr<Reduced> Finish() override;
 

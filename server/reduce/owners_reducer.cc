@@ -9,9 +9,9 @@
 namespace espalier::server::reduce {
 
 OwnersReducer::OwnersReducer(std::shared_ptr<const tensor::ModelTopology> topology,
-                             int64_t values_count)
+                             const wire::ResultLayout& layout)
     : topology_(std::move(topology)),
-      check_(*topology_, values_count),
+      check_(layout),
       sums_(topology_->total_stored(), 0),
       weights_(topology_->total_stored(), 0),
       grown_(topology_->num_tensors()) {}

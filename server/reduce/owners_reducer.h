@@ -24,8 +24,9 @@ namespace espalier::server::reduce {
 
 class OwnersReducer : public Reducer {
  public:
-  // One value per stored weight.
-  OwnersReducer(std::shared_ptr<const tensor::ModelTopology> topology, int64_t values_count);
+  // `layout`: one value per stored weight.
+  OwnersReducer(std::shared_ptr<const tensor::ModelTopology> topology,
+                const wire::ResultLayout& layout);
   absl::Status Merge(const Partial& partial) override;
   absl::StatusOr<Reduced> Finish() override;
 

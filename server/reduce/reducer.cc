@@ -39,18 +39,19 @@ class MetricsReducer : public Reducer {
 
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
                                      std::shared_ptr<const tensor::ModelTopology> topology,
-                                     int64_t values_count, const Aggregation& aggregation,
-                                     std::span<const float> reference, bool second_moments) {
+                                     const wire::ResultLayout& layout,
+                                     const Aggregation& aggregation,
+                                     std::span<const float> reference) {
   if (kind == ReducerKind::kMetrics) return std::make_unique<MetricsReducer>();
   ESPALIER_CHECK(topology != nullptr, "values are folded with the topology they are of");
   if (kind == ReducerKind::kOwnersMean) {
-    return std::make_unique<OwnersReducer>(std::move(topology), values_count);
+    return std::make_unique<OwnersReducer>(std::move(topology), layout);
   }
   std::unique_ptr<Reducer> reducer;
   if (aggregation.rule == Rule::kMean) {
-    reducer = std::make_unique<MeanReducer>(topology, values_count, second_moments);
+    reducer = std::make_unique<MeanReducer>(topology, layout);
   } else {
-    reducer = std::make_unique<RobustReducer>(aggregation, topology, values_count, second_moments);
+    reducer = std::make_unique<RobustReducer>(aggregation, topology, layout);
   }
   if (aggregation.keep_updates) {
     reducer = std::make_unique<KeepingReducer>(std::move(reducer), topology->total_stored());

@@ -1,8 +1,7 @@
 // Reducer folds the partials of one step into one result.
 //
-// Shapes:      values of a partial are in layout order; how many a step expects
-//              is wire::ResultValues(): weights, weights and optimizer state, or running
-//              statistics.
+// Shapes:      values of a partial are in layout order; what a step expects is
+//              wire::ResultLayout: weights, weights and optimizer state, or running statistics.
 // Units:       `examples` counts training samples; losses are sums over examples.
 // Ownership:   Merge() borrows the partial for the call. Finish() leaves this object spent.
 // Memory:      the mean O(model) + O(1) per participant for scalars; rules that compare updates,
@@ -27,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "common/sparsity/pruning/activation_statistics.h"
 #include "common/tensor/model.h"
+#include "common/wire/model_spec/result_layout.h"
 #include "server/reduce/aggregation.h"
 
 namespace espalier::server::reduce {
@@ -50,6 +50,7 @@ struct Partial {
   int64_t examples = 0;
   double loss_sum = 0;
   int64_t correct = 0;
+  int64_t steps = 0;  // of the optimizer; training only
   int64_t peak_memory_bytes = 0;
   double compute_seconds = 0;
   std::map<std::string, double> metric_sums;  // over `examples`
@@ -63,7 +64,7 @@ struct Partial {
 // What one participant sent, where a step keeps it (Aggregation::keep_updates).
 struct Update {
   std::string participant;
-  int64_t examples = 0;
+  int64_t steps = 0;          // of the optimizer
   std::vector<float> values;  // of the stored weights
 };
 
@@ -102,11 +103,11 @@ enum class ReducerKind { kMean, kMetrics, kOwnersMean, kStatistics };
 
 // All but a StatisticsReducer, which needs the inputs of its task.
 // `aggregation` is how kMean folds; `reference` the step's model, which clip_norm needs.
-// `second_moments`: the third set of values holds means of squares.
+// `layout`: the values of a partial, as its task says (wire::ResultLayoutOf()).
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
                                      std::shared_ptr<const tensor::ModelTopology> topology,
-                                     int64_t values_count, const Aggregation& aggregation = {},
-                                     std::span<const float> reference = {},
-                                     bool second_moments = true);
+                                     const wire::ResultLayout& layout,
+                                     const Aggregation& aggregation = {},
+                                     std::span<const float> reference = {});
 
 }  // namespace espalier::server::reduce

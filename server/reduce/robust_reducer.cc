@@ -32,10 +32,8 @@ double Median(std::vector<double> values) {
 
 RobustReducer::RobustReducer(const Aggregation& aggregation,
                              std::shared_ptr<const tensor::ModelTopology> topology,
-                             int64_t values_count, bool second_moments)
-    : aggregation_(aggregation),
-      topology_(std::move(topology)),
-      check_(*topology_, values_count, second_moments) {}
+                             const wire::ResultLayout& layout)
+    : aggregation_(aggregation), topology_(std::move(topology)), check_(layout) {}
 
 absl::Status RobustReducer::Merge(const Partial& partial) {
   ESPALIER_RETURN_IF_ERROR(ledger_.Check(partial));

@@ -40,8 +40,8 @@ namespace espalier::server::reduce {
 class RobustReducer : public Reducer {
  public:
   RobustReducer(const Aggregation& aggregation,
-                std::shared_ptr<const tensor::ModelTopology> topology, int64_t values_count,
-                bool second_moments);
+                std::shared_ptr<const tensor::ModelTopology> topology,
+                const wire::ResultLayout& layout);
   absl::Status Merge(const Partial& partial) override;
   void Refused(int64_t participants) override { refused_ = participants; }
   absl::StatusOr<Reduced> Finish() override;

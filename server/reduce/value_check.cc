@@ -35,45 +35,17 @@ absl::Status ValueCountError(int64_t expected, int64_t found) {
                                            expected, found));
 }
 
-ValueCheck::ValueCheck(const tensor::ModelTopology& topology, int64_t values_count,
-                       bool second_moments)
-    : expected_(values_count) {
-  const int64_t stored = topology.total_stored();
-  int64_t statistics = 0;
-  std::vector<Range> in_model;
-  std::vector<Range> in_statistics;
-  bool is_variance = false;  // of each batch norm: mean, then variance
-  for (size_t i = 0; i < topology.num_tensors(); ++i) {
-    if (!topology.layout()[i].buffer) continue;
-    const int64_t size = topology.stored(i);
-    if (is_variance) {
-      in_model.push_back({topology.offset(i), topology.offset(i) + size});
-      in_statistics.push_back({statistics, statistics + size});
-    }
-    statistics += size;
-    is_variance = !is_variance;
-  }
-  if (stored > 0 && values_count >= stored && values_count % stored == 0) {
-    not_negative_ = std::move(in_model);
-    // Weights, first moments and gradients may have any sign.
-    if (second_moments && values_count > 2 * stored) {
-      not_negative_.push_back({2 * stored, 3 * stored});
-    }
-  } else if (values_count == statistics) {
-    not_negative_ = std::move(in_statistics);
-  }
-}
-
 absl::Status ValueCheck::CheckSigns(std::span<const float> piece, int64_t offset) const {
   const int64_t end = offset + static_cast<int64_t>(piece.size());
-  for (const Range& range : not_negative_) {
+  for (const wire::ResultLayout::Range& range : layout_.not_negative) {
     for (int64_t i = std::max(range.begin, offset); i < std::min(range.end, end); ++i) {
       if (piece[i - offset] >= 0) continue;
       return base::InvalidArgument(
           "VALUE_OUT_OF_RANGE",
-          fmt::format("value {} of the update is {}, expected a variance or second moment, which "
-                      "is not negative; update or replace the worker that sent it",
-                      i, piece[i - offset]));
+          fmt::format(
+              "value {} of the update is {}, expected a variance, second moment or "
+              "importance, which is not negative; update or replace the worker that sent it",
+              i, piece[i - offset]));
     }
   }
   return absl::OkStatus();
@@ -81,7 +53,8 @@ absl::Status ValueCheck::CheckSigns(std::span<const float> piece, int64_t offset
 
 absl::StatusOr<uint32_t> ValueCheck::Inspect(
     const Partial& partial, const std::function<void(std::span<const float>)>& also) const {
-  if (partial.values_count != expected_) return ValueCountError(expected_, partial.values_count);
+  if (partial.values_count != layout_.values)
+    return ValueCountError(layout_.values, partial.values_count);
   int64_t seen = 0;
   uint32_t largest = 0;
   if (partial.values) {
@@ -91,12 +64,12 @@ absl::StatusOr<uint32_t> ValueCheck::Inspect(
       ESPALIER_RETURN_IF_ERROR(CheckSigns(piece, seen));
       largest = std::max(largest, piece_largest);
       seen += static_cast<int64_t>(piece.size());
-      if (seen > expected_) return ValueCountError(expected_, seen);
+      if (seen > layout_.values) return ValueCountError(layout_.values, seen);
       if (also) also(piece);
       return absl::OkStatus();
     }));
   }
-  if (seen != expected_) return ValueCountError(expected_, seen);
+  if (seen != layout_.values) return ValueCountError(layout_.values, seen);
   const uint32_t largest_score = ScoreSums::LargestMagnitude(partial.scores);
   if (largest_score >= kInfinityBits) {
     return base::InvalidArgument("NON_FINITE", "a score of the update is not a finite number");

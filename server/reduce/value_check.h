@@ -1,7 +1,7 @@
 // ValueCheck: the first reading of what a participant sent, before anything of it is added.
 //
 // Checks:      the number of values; that none is infinite or NaN; that none of those which cannot
-//              be negative is: second moments of Adam and running variances.
+//              be negative is: second moments of Adam, variances, importance.
 // Threading:   immutable.
 // Errors:      InvalidArgument (SHAPE_MISMATCH, NON_FINITE, VALUE_OUT_OF_RANGE), or what the source
 //              of values returns.
@@ -10,10 +10,10 @@
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <vector>
+#include <utility>
 
 #include "absl/status/statusor.h"
-#include "common/tensor/model.h"
+#include "common/wire/model_spec/result_layout.h"
 #include "server/reduce/fixed_point.h"
 #include "server/reduce/reducer.h"
 
@@ -21,28 +21,20 @@ namespace espalier::server::reduce {
 
 class ValueCheck {
  public:
-  // `values_count` is a multiple of the model's stored values (weights, then optimizer state), or
-  // the number of its running statistics, or neither: then any value may be negative.
-  // `second_moments`: the third set of stored values holds means of squares.
-  ValueCheck(const tensor::ModelTopology& topology, int64_t values_count,
-             bool second_moments = true);
+  // `layout`: what the task's result consists of.
+  explicit ValueCheck(wire::ResultLayout layout) : layout_(std::move(layout)) {}
 
-  int64_t values_count() const { return expected_; }
+  int64_t values_count() const { return layout_.values; }
   // Returns the bits of the largest magnitude among values and scores. `also` sees every piece of
   // the values that is good.
   absl::StatusOr<uint32_t> Inspect(
       const Partial& partial, const std::function<void(std::span<const float>)>& also = {}) const;
 
  private:
-  struct Range {
-    int64_t begin;
-    int64_t end;
-  };
   // `piece` begins at value `offset` of the update.
   absl::Status CheckSigns(std::span<const float> piece, int64_t offset) const;
 
-  int64_t expected_;
-  std::vector<Range> not_negative_;  // ascending
+  wire::ResultLayout layout_;
 };
 
 // The error of an update with another number of values.

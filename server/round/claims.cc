@@ -43,6 +43,16 @@ absl::Status CheckExamples(int64_t examples, int64_t most_examples) {
                   most, examples));
 }
 
+// Control variates divide by the steps: too few of them would make a variate as large as one likes.
+absl::Status CheckSteps(const v1::PartialHeader& header, const v1::Task& task) {
+  const v1::Training& training = task.train().training();
+  if (!training.control_variates()) return absl::OkStatus();
+  const int64_t asked = training.local_steps();
+  if (asked > 0 ? header.steps() == asked : header.steps() >= 1) return absl::OkStatus();
+  return OutOfRange("local steps", asked > 0 ? std::to_string(asked) : "at least 1",
+                    std::to_string(header.steps()));
+}
+
 absl::Status CheckMetrics(const v1::PartialHeader& header) {
   if (header.metric_sums_size() > kMaxMetrics) {
     return OutOfRange("metrics", fmt::format("at most {}", kMaxMetrics),
@@ -97,6 +107,7 @@ absl::Status CheckClaims(const v1::PartialHeader& header, const v1::Task& task,
     return OutOfRange("hits", fmt::format("0 to {}, one for each example", header.examples()),
                       std::to_string(header.correct()));
   }
+  ESPALIER_RETURN_IF_ERROR(CheckSteps(header, task));
   if (header.peak_memory_bytes() < 0) {
     return OutOfRange("peak memory", "0 or more", std::to_string(header.peak_memory_bytes()));
   }

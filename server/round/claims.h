@@ -13,7 +13,7 @@ namespace espalier::server::round {
 
 // `most_examples`: examples that the participant can have; 0 = not known.
 // Errors: InvalidArgument INVALID_UPDATE_ID, EXAMPLES_OUT_OF_RANGE, CLAIM_OUT_OF_RANGE (loss, hits,
-//         metrics, recommended items).
+//         steps, metrics, recommended items).
 absl::Status CheckClaims(const v1::PartialHeader& header, const v1::Task& task,
                          int64_t most_examples);
 

@@ -146,21 +146,49 @@ void StepRunner::OnProgress() {
   fleet_.SetWidth(*group_, kAnyWidth);
 }
 
+std::optional<size_t> StepRunner::NextSuspect() const {
+  if (suspect_out_.has_value()) return suspect_out_;
+  const auto next =
+      std::min_element(suspects_.begin(), suspects_.end(), [this](size_t a, size_t b) {
+        return participants_[a].not_before < participants_[b].not_before;
+      });
+  if (next != suspects_.end()) return *next;
+  if (!careful_) return std::nullopt;
+  const auto lost =
+      std::find_if(participants_.begin(), participants_.end(), [](const Participant& participant) {
+        return participant.state == State::kWaiting && participant.losses > 0;
+      });
+  if (lost == participants_.end()) return std::nullopt;
+  return static_cast<size_t>(lost - participants_.begin());
+}
+
 std::string StepRunner::held_back() const {
-  const absl::Duration now = clock_.Elapsed();
-  const auto seconds = [&](absl::Duration until) {
-    return std::max<int64_t>(0, absl::ToInt64Seconds(until - now));
-  };
-  if (careful_ && !suspect_out_.has_value()) {
-    return fmt::format(
-        "{} workers vanished with tasks of round {} and none brought a result; one task at a time "
-        "is tried, the next in {} s",
-        losses_since_result_, plan_.task.round(), seconds(next_try_));
+  const std::optional<size_t> suspect = NextSuspect();
+  const bool in_work =
+      suspect_out_.has_value() && participants_[*suspect_out_].state != State::kWaiting;
+  // While other tasks are in work the step goes on.
+  if (leased_ > (in_work ? 1 : 0) || (!careful_ && !suspect.has_value())) return "";
+  absl::Duration next = next_try_;
+  std::string message;
+  if (careful_) {
+    message = fmt::format(
+        "{} workers in a row vanished with tasks of round {}; one task at a time is tried",
+        losses_since_result_, plan_.task.round());
   }
-  if (suspects_.empty() || suspect_out_.has_value() || leased_ > 0) return "";
-  return fmt::format("{} was lost with {} workers; it is tried alone, next in {} s",
-                     Describe(suspects_.front()), participants_[suspects_.front()].losses,
-                     seconds(participants_[suspects_.front()].not_before));
+  if (suspect.has_value()) {
+    const Participant& participant = participants_[*suspect];
+    next = std::max(next, participant.not_before);
+    message += message.empty() ? "" : ", now ";
+    message += fmt::format(
+        "{}: workers vanished with it {} times ({} different ones), of which {} count against it, "
+        "as the worker had completed another task before",
+        Describe(*suspect), participant.losses, participant.lost_workers.size(),
+        participant.counted_losses);
+  }
+  if (in_work) return message + "; it is in work";
+  const int64_t seconds = absl::ToInt64Seconds(next - clock_.Elapsed());
+  return message + (seconds > 0 ? fmt::format("; the next try is in {} s", seconds)
+                                : "; the next try waits for a worker that is free");
 }
 
 }  // namespace espalier::server::round

@@ -243,6 +243,7 @@ void StepRunner::Merge(size_t index, Upload upload, std::function<void(absl::Sta
   partial->examples = header->examples();
   partial->loss_sum = header->loss_sum();
   partial->correct = header->correct();
+  partial->steps = header->steps();
   partial->peak_memory_bytes = header->peak_memory_bytes();
   // What a worker says of its time cannot be more than has passed since it has the task.
   partial->compute_seconds = absl::ToDoubleSeconds(

@@ -102,7 +102,8 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
   int64_t done() const { return done_; }
   bool ended() const { return finished_ || aborted_; }
   bool waiting_for_workers() const { return waiting_for_workers_; }
-  // Why tasks are held back after losses, and until when; "" when none is.
+  // Which task is held back after losses, what it asks, and when it is tried next; "" when none is
+  // or other tasks are in work.
   std::string held_back() const;
 
  private:
@@ -135,6 +136,8 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
 
   v1::Task TaskFor(size_t index) const;
   scheduler::QueuedTask QueuedFor(size_t index) const;
+  // The suspect that is being tried, otherwise the one that is tried next.
+  std::optional<size_t> NextSuspect() const;
   void OpenGroup();
   void RequestTask(size_t index);
   void OnLeased(size_t index, const v1::Task& task, const std::string& worker);

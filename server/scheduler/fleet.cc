@@ -153,6 +153,7 @@ absl::StatusOr<SessionKey> Fleet::Register(const v1::Register& hello,
     if (const auto pool = weak.lock()) pool->Forget(id);
   }
   for (auto& [group_id, group] : groups_) group->strikes.erase(id);
+  if (on_registered) on_registered(id);
   Refresh(worker);
   worker.link->Send(MakeWelcome(limits_, protocol, session));
   OfferWorker(id);
@@ -527,6 +528,18 @@ void Fleet::CloseAll() {
   }
 }
 
+void Fleet::Tell(const std::string& worker, const v1::CoordinatorMessage& message) {
+  const auto it = workers_.find(worker);
+  if (it != workers_.end() && it->second.link != nullptr) it->second.link->Send(message);
+}
+
+void Fleet::Reconsider(const std::string& worker) {
+  const auto it = workers_.find(worker);
+  if (it == workers_.end() || it->second.link == nullptr) return;
+  Refresh(it->second);
+  OfferWorker(worker);
+}
+
 // -- views --
 
 std::set<std::string> Fleet::Datasets() const {
@@ -558,6 +571,11 @@ std::map<v1::Worker::State, int> Fleet::CountByState() const {
 std::string Fleet::worker_of(const SessionKey& session) const {
   const auto it = by_session_.find(session);
   return it == by_session_.end() ? "" : it->second;
+}
+
+SessionKey Fleet::SessionOf(const std::string& worker) const {
+  const auto it = workers_.find(worker);
+  return it == workers_.end() || it->second.link == nullptr ? "" : it->second.session;
 }
 
 }  // namespace espalier::server::scheduler

@@ -123,6 +123,10 @@ class Fleet {
                           const v1::Epoch& epoch) const;
   // The job of a leased task; "" when it is not leased.
   std::string JobOf(const std::string& task_id) const;
+  // Says something to a worker that is no task. Nothing happens when it is gone.
+  void Tell(const std::string& worker, const v1::CoordinatorMessage& message);
+  // What pools know of the worker changed: it may be able to do other tasks now.
+  void Reconsider(const std::string& worker);
   // The result has arrived: the worker is free again.
   void Complete(const std::string& task_id);
   // The result of one of the group's tasks, which this worker completed, was good, or refused.
@@ -142,12 +146,16 @@ class Fleet {
   std::map<v1::Worker::State, int> CountByState() const;
   bool known_session(const SessionKey& session) const { return by_session_.contains(session); }
   std::string worker_of(const SessionKey& session) const;
+  // "" when no worker of that id is connected.
+  SessionKey SessionOf(const std::string& worker) const;
   // Workers whose sessions ended between the two times, both included; of the last minute.
   int LostBetween(absl::Duration from, absl::Duration to) const;
   uint64_t incarnation() const { return incarnation_; }
   uint64_t lease_expirations() const { return lease_expirations_; }
   uint64_t reconnects() const { return reconnects_; }
 
+  // Called when a worker registers, before it is welcomed or given any task; set once.
+  std::function<void(const std::string& worker)> on_registered;
   // Called when a session ends, so that its transfers can be ended too; set once.
   std::function<void(const SessionKey& session)> on_session_lost;
 

@@ -18,6 +18,10 @@ int64_t MemoryOf(const v1::DatasetInfo& info) {
   return static_cast<int64_t>(std::min(all, kMostBytes));
 }
 
+const v1::DatasetInfo* DatasetOf(const v1::Worker& worker, const Requirements& needs) {
+  return needs.describe ? needs.describe(worker) : FindDataset(worker, needs.dataset);
+}
+
 }  // namespace
 
 const v1::DatasetInfo* FindDataset(const v1::Worker& worker, const std::string& dataset) {
@@ -29,21 +33,15 @@ const v1::DatasetInfo* FindDataset(const v1::Worker& worker, const std::string& 
 
 Demand DemandOn(const v1::Worker& worker, const Requirements& needs) {
   Demand demand{.memory_bytes = needs.memory_bytes};
-  auto examples = static_cast<double>(needs.examples);
-  if (const v1::DatasetInfo* info = FindDataset(worker, needs.dataset); info != nullptr) {
-    demand.memory_bytes += MemoryOf(*info);
-    int64_t train = info->train_examples();
-    if (needs.train_limit > 0) train = std::min(train, needs.train_limit);
-    examples += needs.passes * static_cast<double>(train);
-  }
-  demand.flops = needs.flops_per_example * examples;
+  const v1::DatasetInfo* info = DatasetOf(worker, needs);
+  if (info != nullptr) demand.memory_bytes += MemoryOf(*info);
+  if (needs.flops) demand.flops = needs.flops(info == nullptr ? 0 : info->train_examples());
   return demand;
 }
 
 bool OffersData(const v1::Worker& worker, const Requirements& needs) {
   if (needs.dataset.empty()) return true;
-  const v1::DatasetInfo* info = FindDataset(worker, needs.dataset);
-  return info != nullptr && (!needs.fits || needs.fits(*info));
+  return DatasetOf(worker, needs) != nullptr;
 }
 
 bool HasBudget(const v1::Worker& worker, const Requirements& needs) {

@@ -13,13 +13,12 @@ namespace espalier::server::scheduler {
 
 struct Requirements {
   std::string dataset;  // "" = none
-  // Whether the job can be done on the data set as a worker describes it. Absent: on any.
-  std::function<bool(const v1::DatasetInfo&)> fits = {};
-  int64_t memory_bytes = 0;      // beside the data set; 0 = not known
-  double flops_per_example = 0;  // of training
-  int64_t examples = 0;          // that one task trains on, or, where that depends on the data:
-  double passes = 0;             // × the worker's training examples (at most `train_limit`)
-  int64_t train_limit = 0;       // 0 = none
+  // The data set as the worker has it in the job's view; null when it cannot do the job with it.
+  // Absent: any folder of that name, as the worker described it when it registered.
+  std::function<const v1::DatasetInfo*(const v1::Worker&)> describe = {};
+  int64_t memory_bytes = 0;  // beside the data set; 0 = not known
+  // Of one task, where the worker's data set has so many training examples. Absent: not counted.
+  std::function<double(int64_t)> flops = {};
 };
 
 // What a task would take on this worker, by its description of the data set.
@@ -29,7 +28,7 @@ struct Demand {
 };
 Demand DemandOn(const v1::Worker& worker, const Requirements& needs);
 
-// Has the data set, in a form that fits.
+// Has the data set, in a form that the job can use.
 bool OffersData(const v1::Worker& worker, const Requirements& needs);
 // The worker's description of a data set; null when it has none of that name.
 const v1::DatasetInfo* FindDataset(const v1::Worker& worker, const std::string& dataset);

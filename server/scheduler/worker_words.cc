@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string_view>
+#include <utility>
 
 #include "common/base/printable.h"
 #include "common/base/status.h"
@@ -17,36 +18,77 @@ constexpr size_t kMaxVersionBytes = 64;
 constexpr int kMaxDatasets = 1000;
 constexpr size_t kMaxDatasetNameBytes = 255;
 constexpr size_t kMaxFormatBytes = 64;
-constexpr size_t kMaxRegistrationBytes = size_t{256} * 1024;
+constexpr size_t kMaxProblemBytes = 4096;
+constexpr size_t kMaxNameBytes = 1024;  // of a column, class or word
+constexpr int64_t kMaxImageSide = 100'000;
+constexpr size_t kMaxRegistrationBytes = size_t{1} << 20;
 // Whole numbers up to here are exact as float64.
 constexpr int64_t kMaxCount = int64_t{1} << 53;
 constexpr uint32_t kMaxThreads = 1024;
 constexpr size_t kMaxReasonBytes = 64;
 constexpr size_t kMaxMessageBytes = 4096;
 
-absl::Status Refuse(const std::string& field, const std::string& expected,
-                    const std::string& found) {
-  return base::InvalidArgument("INVALID_REGISTRATION",
-                               fmt::format("{}: expected {}, found {}; a worker of the "
-                                           "coordinator's version does not send this",
-                                           field, expected, found));
+// Which message is looked at, and what its errors are called.
+struct Door {
+  const char* reason;
+
+  absl::Status Refuse(const std::string& field, const std::string& expected,
+                      const std::string& found) const {
+    return base::InvalidArgument(
+        reason, fmt::format("{}: expected {}, found {}; a worker of the coordinator's version does "
+                            "not send this",
+                            field, expected, found));
+  }
+  absl::Status CheckLength(const std::string& field, const std::string& text, size_t most) const {
+    if (text.size() <= most) return absl::OkStatus();
+    return Refuse(field, fmt::format("at most {} bytes", most), std::to_string(text.size()));
+  }
+  absl::Status CheckCount(const std::string& field, int64_t count, int64_t most) const {
+    if (count >= 0 && count <= most) return absl::OkStatus();
+    return Refuse(field, fmt::format("counts from 0 to {}", most), std::to_string(count));
+  }
+};
+constexpr Door kRegistration = {"INVALID_REGISTRATION"};
+constexpr Door kDescription = {"INVALID_DESCRIPTION"};
+
+absl::Status CheckColumn(const Door& door, const v1::DatasetInfo::Column& column) {
+  ESPALIER_RETURN_IF_ERROR(door.CheckLength("datasets.columns.name", column.name(), kMaxNameBytes));
+  for (const int64_t count : {column.values(), column.missing()}) {
+    ESPALIER_RETURN_IF_ERROR(door.CheckCount("datasets.columns", count, kMaxCount));
+  }
+  if (!std::isfinite(column.sum())) {
+    return door.Refuse("datasets.columns.sum", "a finite number", fmt::format("{}", column.sum()));
+  }
+  for (const std::string& word : column.words()) {
+    ESPALIER_RETURN_IF_ERROR(door.CheckLength("datasets.columns.words", word, kMaxNameBytes));
+  }
+  return absl::OkStatus();
 }
 
-absl::Status CheckLength(const std::string& field, const std::string& text, size_t most) {
-  if (text.size() <= most) return absl::OkStatus();
-  return Refuse(field, fmt::format("at most {} bytes", most), std::to_string(text.size()));
-}
-
-absl::Status CheckDataset(const v1::DatasetInfo& info) {
-  ESPALIER_RETURN_IF_ERROR(CheckLength("datasets.name", info.name(), kMaxDatasetNameBytes));
-  ESPALIER_RETURN_IF_ERROR(CheckLength("datasets.format", info.format(), kMaxFormatBytes));
+absl::Status CheckDataset(const Door& door, const v1::DatasetInfo& info) {
+  const std::pair<const char*, std::pair<const std::string&, size_t>> texts[] = {
+      {"datasets.name", {info.name(), kMaxDatasetNameBytes}},
+      {"datasets.format", {info.format(), kMaxFormatBytes}},
+      {"datasets.problem", {info.problem(), kMaxProblemBytes}},
+      {"datasets.digest", {info.digest(), kMaxFormatBytes}},
+      {"datasets.label_column", {info.label_column(), kMaxNameBytes}},
+      {"datasets.delimiter", {info.delimiter(), kMaxFormatBytes}}};
+  for (const auto& [field, text] : texts) {
+    ESPALIER_RETURN_IF_ERROR(door.CheckLength(field, text.first, text.second));
+  }
   for (const int64_t count :
        {info.features(), info.classes(), info.train_examples(), info.test_examples(), info.users(),
-        info.items(), info.interactions()}) {
-    if (count < 0 || count > kMaxCount) {
-      return Refuse("datasets", fmt::format("counts from 0 to {}", kMaxCount),
-                    std::to_string(count));
-    }
+        info.items(), info.interactions(), info.train_bytes(), info.test_bytes()}) {
+    ESPALIER_RETURN_IF_ERROR(door.CheckCount("datasets", count, kMaxCount));
+  }
+  for (const int64_t side : {info.image_channels(), info.image_height(), info.image_width()}) {
+    ESPALIER_RETURN_IF_ERROR(door.CheckCount("datasets.image", side, kMaxImageSide));
+  }
+  for (const auto& column : info.columns()) {
+    ESPALIER_RETURN_IF_ERROR(CheckColumn(door, column));
+  }
+  for (const std::string& name : info.class_names()) {
+    ESPALIER_RETURN_IF_ERROR(door.CheckLength("datasets.class_names", name, kMaxNameBytes));
   }
   return absl::OkStatus();
 }
@@ -62,29 +104,33 @@ absl::Status CheckRegistration(const v1::Register& hello) {
             hello.worker_id().substr(0, kMaxReasonBytes) + "'; start the worker with another --id");
   }
   if (hello.ByteSizeLong() > kMaxRegistrationBytes) {
-    return Refuse("registration", fmt::format("at most {} bytes", kMaxRegistrationBytes),
+    return kRegistration.Refuse("registration", fmt::format("at most {} bytes", kMaxRegistrationBytes),
                   std::to_string(hello.ByteSizeLong()));
   }
-  ESPALIER_RETURN_IF_ERROR(CheckLength("version", hello.version(), kMaxVersionBytes));
+  ESPALIER_RETURN_IF_ERROR(kRegistration.CheckLength("version", hello.version(), kMaxVersionBytes));
   if (hello.datasets_size() > kMaxDatasets) {
-    return Refuse("datasets", fmt::format("at most {}", kMaxDatasets),
+    return kRegistration.Refuse("datasets", fmt::format("at most {}", kMaxDatasets),
                   std::to_string(hello.datasets_size()));
   }
   for (const v1::DatasetInfo& info : hello.datasets()) {
-    ESPALIER_RETURN_IF_ERROR(CheckDataset(info));
+    ESPALIER_RETURN_IF_ERROR(CheckDataset(kRegistration, info));
   }
   if (hello.threads() > kMaxThreads) {
-    return Refuse("threads", fmt::format("at most {}", kMaxThreads),
+    return kRegistration.Refuse("threads", fmt::format("at most {}", kMaxThreads),
                   std::to_string(hello.threads()));
   }
   if (hello.memory_budget_bytes() < 0) {
-    return Refuse("memory_budget_bytes", "0 or more", std::to_string(hello.memory_budget_bytes()));
+    return kRegistration.Refuse("memory_budget_bytes", "0 or more", std::to_string(hello.memory_budget_bytes()));
   }
   if (!(hello.flops_budget() >= 0) || !std::isfinite(hello.flops_budget())) {
-    return Refuse("flops_budget", "a finite number, 0 or more",
+    return kRegistration.Refuse("flops_budget", "a finite number, 0 or more",
                   std::to_string(hello.flops_budget()));
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckDescription(const v1::DatasetInfo& info) {
+  return CheckDataset(kDescription, info);
 }
 
 std::string CleanReason(const std::string& reason) {

@@ -14,6 +14,9 @@ namespace espalier::server::scheduler {
 // Errors: InvalidArgument INVALID_WORKER_ID, INVALID_REGISTRATION (lengths, counts, numbers).
 absl::Status CheckRegistration(const v1::Register& hello);
 
+// Errors: InvalidArgument INVALID_DESCRIPTION (lengths, counts, numbers).
+absl::Status CheckDescription(const v1::DatasetInfo& info);
+
 // A stable reason as it was given, or WORKER_FAILED when it is none.
 std::string CleanReason(const std::string& reason);
 

@@ -113,6 +113,20 @@ class UnevenParticipantsTest(unittest.TestCase):
         with cluster.Cluster(workers=1) as other:
             self.assertEqual(done["model_hash"], other.run(job)["model_hash"])
 
+    def test_control_variates_count_minibatches_of_sequences(self):
+        # 2 × 150 sequences: a pass is 10 minibatches of 15, whatever the number of predictions in them. A pass and
+        # as many steps are the same training.
+        with tempfile.TemporaryDirectory() as root:
+            datasets.write_text(pathlib.Path(root, "counting"), numbers=1201)
+            with cluster.Cluster(workers=1, data_root=root) as own:
+                hashes = []
+                for length in ({"local_epochs": 1}, {"local_steps": 10}):
+                    training = {"batch_size": 15, "optimizer": SGD, "control_variates": True}
+                    job = datasets.text_job(3, training=training | length)
+                    job["data"]["train_limit"] = 300
+                    hashes.append(own.run(job)["model_hash"])
+        self.assertEqual(*hashes)
+
     def test_server_optimizers(self):
         for aggregation in (
             {"server_optimizer": "momentum", "server_momentum": 0.5},

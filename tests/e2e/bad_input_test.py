@@ -130,6 +130,28 @@ class JobFileTest(PhraseTest):
             {violation["field"] for violation in self.submit(job).error["violations"]},
         )
 
+    def test_one_mistake_is_one_problem(self):
+        good = cluster.EXAMPLES.joinpath("digits-set.yaml").read_text()
+        for old, new, field in (
+            ("seed:", "\tseed:", ""),
+            ("model:", "modle:", "modle"),
+            ("{kind: iid, shards: 3}", "[iid]", "data.partition"),
+            ("  layers:", "  layer:", "model.layer"),
+            ("data:", "datta:", "datta"),
+            ("  dataset:", "  datset:", "data.datset"),
+            ("  name: set", "  nam: set", "method.nam"),
+            ("  name: set", "  name: sett", "method.name"),
+            ("kind: sgd", "kind: sdg", "training.optimizer.kind"),
+            ("federation:", "federaton:", "federaton"),
+            ("\nseed: 1", "\nseed: \u00a01", ""),
+        ):
+            with self.subTest(new=new):
+                self.assertIn(old, good)
+                file = self.cluster.folder / "one-mistake.yaml"
+                file.write_text(good.replace(old, new, 1))
+                violations = self.submit(file).error["violations"]
+                self.assertEqual([field], [one["field"] for one in violations], violations)
+
     def test_unknown_dataset_names_those_there_are(self):
         result = self.submit(changed("data.dataset", "digitz"))
         self.check_field(result, "data.dataset", "digitz", "digits")

@@ -171,11 +171,11 @@ class Cluster(contextlib.ExitStack):
             self.add_worker(f"w{i + 1}")
 
     def new_coordinator(self, data_dir, *arguments):
+        listen = [] if "--listen" in arguments else ["--listen", "127.0.0.1:0"]
         return Process(
             "espalier-coordinator",
             [
-                "--listen",
-                "127.0.0.1:0",
+                *listen,
                 "--metrics-listen",
                 "127.0.0.1:0",
                 "--data-dir",

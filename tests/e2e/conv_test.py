@@ -2,9 +2,12 @@
 
 import gzip
 import math
+import pathlib
+import tempfile
 import unittest
 
 import cluster
+import datasets
 from cluster import digits_job
 
 MODEL = {
@@ -191,6 +194,27 @@ class ConvTest(unittest.TestCase):
         self.assertNotEqual(0, result.code)
         self.assertIn("model.layers[0].max_pool", result.err)
         self.assertIn("does not fit the 8 × 8 positions", result.err)
+
+    def test_folders_train_the_same_model_as_a_table_of_the_same_values(self):
+        root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        datasets.write_digits(root, cluster.DATA / "digits/digits.csv.gz")
+        running = self.enterContext(cluster.Cluster())
+        running.add_worker("one", data_root=root)
+        jobs = {}
+        for name in ("images", "table"):
+            data = digits_job()["data"] | {"dataset": name}
+            jobs[name] = running.run(digits_job(rounds=4, model=MODEL, data=data))
+        self.assertEqual(jobs["table"]["model_hash"], jobs["images"]["model_hash"])
+        accuracies = [job["history"][-1]["test_accuracy"] for job in jobs.values()]
+        self.assertEqual(accuracies[0], accuracies[1])
+        self.assertGreater(accuracies[0], 0.8)
+        data = digits_job()["data"] | {
+            "dataset": "images",
+            "image_size": {"height": 4, "width": 8},
+        }
+        refused = running.cli("job", "submit", running.file(digits_job(model=MODEL, data=data)))
+        self.assertNotEqual(0, refused.code)
+        self.assertIn("data.image_size.height", refused.err)
 
 
 if __name__ == "__main__":

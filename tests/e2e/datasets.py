@@ -1,12 +1,17 @@
 """Small data sets in the formats that workers read."""
 
+import csv
+import fractions
 import gzip
+import hashlib
 import json
 import random
 import struct
+import zlib
 
 CLASSES = 10
 SIDE = 28
+DIGIT_SIDE = 8
 
 
 def _idx(code_dims, *dims):
@@ -162,3 +167,48 @@ def write_movielens(folder, users, items, seed=1):
     pairs |= {(user, source.randrange(items)) for user in range(users) for _ in range(8)}
     lines = [f"{user + 1}\t{item + 1}\t4\t{i}" for i, (user, item) in enumerate(sorted(pairs))]
     (folder / "u.data").write_text("\n".join(lines) + "\n")
+
+
+def _png(values):
+    """A grey image of DIGIT_SIDE × DIGIT_SIDE bytes."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", DIGIT_SIDE, DIGIT_SIDE, 8, 0, 0, 0, 0)
+    rows = b"".join(b"\0" + values[i : i + DIGIT_SIDE] for i in range(0, len(values), DIGIT_SIDE))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def _in_order(files):
+    """The order of the reader: {class: {name: example}} as a list of (class, example)."""
+    places = []
+    for label in sorted(files):
+        names = sorted(files[label], key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+        for i, name in enumerate(names):
+            place = fractions.Fraction(2 * i + 1, 2 * len(names))
+            places.append((place, label, files[label][name]))
+    return [(label, values) for _, label, values in sorted(places, key=lambda item: item[:2])]
+
+
+def write_digits(root, digits):
+    """The digits as images in folders, and as CSV in the same order."""
+    files = {}
+    with gzip.open(digits, "rt") as lines:
+        for i, row in enumerate(csv.reader(lines)):
+            *values, label = map(int, row)
+            files.setdefault(label, {})[f"{i}.png"] = bytes(values)
+    for label, images in files.items():
+        folder = root / "images" / str(label)
+        folder.mkdir(parents=True)
+        for name, values in images.items():
+            (folder / name).write_bytes(_png(values))
+    (root / "table").mkdir()
+    with open(root / "table/digits.csv", "w") as out:
+        for label, values in _in_order(files):
+            out.write(",".join(map(str, values)) + f",{label}\n")

@@ -15,6 +15,7 @@ from cluster import ENDLESS, Process, digits_job, eventually
 # enough (a second or two in all) that the job is not over before a test has done its harm.
 ROUNDS = 400
 LONG_S = 100
+FILE = object()  # stands for the job file among arguments
 LONG = digits_job(ROUNDS, data=digits_job()["data"] | {"partition": {"kind": "iid", "shards": 6}})
 
 
@@ -119,6 +120,49 @@ class WorkerFaultsTest(unittest.TestCase):
         self.assertTrue(watch.running())
         self.assertEqual(1, watch.errors().count("connection lost"))
 
+    def lost(self, *arguments):
+        """A command that waits for a job whose coordinator was killed meanwhile."""
+        own = self.enterContext(cluster.Cluster(1))
+        file = own.file(digits_job(ENDLESS))
+        waiting = own.background(*(file if word is FILE else word for word in arguments), "--name", "endless")
+        eventually("it waits", lambda: "round" in waiting.errors())
+        own.coordinator.send(signal.SIGKILL)
+        own.coordinator.wait()
+        return own, waiting
+
+    def test_what_is_said_of_a_job_whose_coordinator_is_gone(self):
+        own, waiting = self.lost("job", "submit", FILE, "--watch")
+        eventually("it tells", lambda: "connection lost" in waiting.errors())
+        waiting.send(signal.SIGINT)
+        self.assertEqual(130, waiting.wait())
+        self.assertIn("if it has ended, so has jobs/endless", waiting.errors())
+        self.assertNotIn("goes on", waiting.errors())
+        result = own.cli("--timeout", "2s", "job", "get", "endless", "-o", "json")
+        self.assertEqual((6, "COORDINATOR_UNREACHABLE"), (result.code, result.error["reason"]))
+
+    def test_a_wait_that_runs_out_without_its_coordinator(self):
+        _, waiting = self.lost("--timeout", "6s", "job", "submit", FILE, "--watch")
+        self.assertEqual(6, waiting.wait())
+        self.assertIn("cannot be reached", waiting.errors())
+        self.assertNotIn("goes on", waiting.errors())
+
+    def test_jobs_end_with_the_coordinator(self):
+        own, waiting = self.lost("job", "submit", FILE, "--watch")
+        again = self.enterContext(self.second_coordinator(own))
+        again.line()
+        self.assertEqual(3, waiting.wait())
+        self.assertIn("jobs end with the coordinator", waiting.errors())
+        for command in (("job", "get"), ("job", "cancel"), ("job", "watch")):
+            result = own.cli(*command, "endless")
+            self.assertEqual(3, result.code)
+            self.assertIn("jobs end with the coordinator", " ".join(result.err.split()))
+
+    def second_coordinator(self, own):
+        listen = ["--listen", own.address, "--metrics-listen", "127.0.0.1:0"]
+        return Process(
+            "espalier-coordinator", [*listen, "--data-dir", own.folder / "data"], own.folder / "second.log"
+        )
+
     def test_worker_outlives_its_coordinator(self):
         own = self.enterContext(cluster.Cluster(1))
         own.coordinator.send(signal.SIGTERM)
@@ -126,20 +170,7 @@ class WorkerFaultsTest(unittest.TestCase):
         eventually(
             "the worker tells", lambda: "coordinator_unreachable" in own.workers["w1"].errors()
         )
-        again = self.enterContext(
-            Process(
-                "espalier-coordinator",
-                [
-                    "--listen",
-                    own.address,
-                    "--metrics-listen",
-                    "127.0.0.1:0",
-                    "--data-dir",
-                    own.folder / "data",
-                ],
-                own.folder / "second.log",
-            )
-        )
+        again = self.enterContext(self.second_coordinator(own))
         again.line()
         eventually("the worker is back", lambda: own.worker_states() == {"w1": "ACTIVE"})
         own.run(digits_job(1))

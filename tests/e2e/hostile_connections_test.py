@@ -4,11 +4,13 @@ ESPALIER_STALLED=10000 makes it ten thousand idle connections instead of a few h
 calls that are reset.
 """
 
+import contextlib
 import os
 import pathlib
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -39,6 +41,9 @@ from raw_grpc import (  # noqa: E402
 STALLED = int(os.environ.get("ESPALIER_STALLED", "400"))
 RESETS = int(os.environ.get("ESPALIER_RESETS", "20000"))
 MOST_KEPT_MB = 32
+CROWD = 300
+# Each command starts a process and connects; two cores do some 50 of them a second.
+CROWD_S = 90
 STALL_S = 3
 # Time limits end what stalls a little later than they say, and the machine may be slow.
 GRACE_S = 12
@@ -199,6 +204,50 @@ class StalledTest(unittest.TestCase):
               f"{resident_mb(own.coordinator.pid):.0f} MB after", file=sys.stderr)
         own.coordinator.send(signal.SIGTERM)
         self.assertEqual(0, own.coordinator.wait())
+
+    def test_calls_of_which_only_pieces_come_end_and_a_job_beside_is_unharmed(self):
+        with cluster.Cluster(1) as other:
+            undisturbed = other.run(LONG)["model_hash"]
+        own = self.start(2)
+        idle = self.raw(own)
+        begun = [self.raw(own) for _ in range(20)]
+        later = [self.raw(own) for _ in range(20)]
+        for connection in later:  # drips after a call that was answered
+            stream = connection.call("/espalier.v1.JobService/ListJobs", b"", half_close=True)
+            self.ends_with(connection, stream, b"grpc-status")
+        bodies = [self.raw(own) for _ in range(20)]
+        for connection in bodies:  # 64 requests each that are half there, on one connection
+            for _ in range(64):
+                stream = connection.call("/espalier.v1.JobService/CreateJob")
+                connection.socket.sendall(frame(0, 0, stream, grpc_message(bytes(100))[:50]))
+        block = headers_block("/espalier.v1.JobService/ListJobs")
+        slow = begun + later
+        one_by_one = [(c.socket, frame(HEADERS, END_HEADERS, c.next_stream, block)) for c in slow]
+        with contextlib.ExitStack() as drips:
+            for peer, data in one_by_one:
+                drips.enter_context(Drip([peer], data))
+            drips.enter_context(Drip([c.socket for c in bodies], frame(0, 0, 1, bytes(200))))
+            job = own.run(LONG)
+            for connection in slow + bodies:
+                eventually("it is ended", lambda c=connection: is_closed(c.socket), 13 + GRACE_S)
+        self.assertEqual(undisturbed, job["model_hash"])
+        self.assertGreaterEqual(limited(own, "request_timeout"), 60)
+        self.assertIn("connections_ended reason=request_timeout peer=127.0.0.1:", own.coordinator.errors())
+        # Who says nothing is idle, which has a limit of its own, and workers have a call.
+        self.assertFalse(is_closed(idle.socket))
+        self.assertEqual({"w1": "ACTIVE", "w2": "ACTIVE"}, own.worker_states())
+        for worker in own.workers.values():
+            self.assertEqual(1, worker.errors().count(" registered "))
+
+    def test_workers_over_both_families_of_addresses_have_a_call(self):
+        own = self.start(0, "--listen", "[::]:0")
+        port = own.address.rpartition(":")[2]
+        for name, host in (("six", "[::1]"), ("four", "127.0.0.1")):
+            own.address = f"{host}:{port}"
+            own.add_worker(name)
+        time.sleep(10 + 2 * STALL_S)
+        self.assertEqual(0, limited(own, "request_timeout"))
+        self.assertEqual({"six": "ACTIVE", "four": "ACTIVE"}, own.worker_states())
 
     def test_watcher_that_was_dropped_goes_on_without_a_gap(self):
         own = self.start(1)
@@ -419,6 +468,42 @@ class DescriptorsTest(unittest.TestCase):
 
     def test_few_descriptors_are_enough_for_a_small_cluster(self):
         self.hears_again(40, 60)
+
+
+class CrowdTest(unittest.TestCase):
+    """Hundreds of people at once: every command is answered, and a job beside them does not notice."""
+
+    def test_three_hundred_commands_at_once_are_all_answered(self):
+        with cluster.Cluster(1) as other:
+            undisturbed = other.run(LONG)["model_hash"]
+        own = self.enterContext(cluster.Cluster(2))
+        name = own.submit(LONG)["name"]
+        file = own.file(digits_job(1))
+        kinds = (("job", "list"), ("job", "get", name), ("job", "submit", file, "--dry-run"))
+        with contextlib.ExitStack() as stack:
+            begin = time.monotonic()
+            crowd = []
+            for i in range(CROWD):
+                errors = stack.enter_context(tempfile.TemporaryFile())
+                process = subprocess.Popen(
+                    [cluster.BIN / "espalier", *map(str, kinds[i % len(kinds)])],
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    env=os.environ | {"ESPALIER_SERVER": own.address},
+                    preexec_fn=cluster.die_with_parent,
+                )
+                stack.callback(process.wait)
+                stack.callback(process.kill)
+                crowd.append((process, errors))
+            for process, errors in crowd:
+                code = process.wait(max(1, begin + CROWD_S - time.monotonic()))
+                errors.seek(0)
+                self.assertEqual(0, code, errors.read())
+            print(f"{CROWD} commands: {time.monotonic() - begin:.1f} s", file=sys.stderr)
+        job = own.wait_state(name, "SUCCEEDED", seconds=120)
+        self.assertEqual(undisturbed, job["model_hash"])
+        self.assertEqual({"w1": "ACTIVE", "w2": "ACTIVE"}, own.worker_states())
+        own.cli("worker", "list").ok()
 
 
 if __name__ == "__main__":

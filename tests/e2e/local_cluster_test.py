@@ -164,7 +164,7 @@ class DemoTest(unittest.TestCase):
         sparse, dense = map(float, accuracy.groups())
         self.assertGreaterEqual(sparse, 95)
         self.assertGreaterEqual(dense, 95)
-        self.assertRegex(shown, r"memory for weights, a worker +574 kB +2\.3 MB +4\.0×")
+        self.assertRegex(shown, r"weights. memory, a worker +574 kB +2\.3 MB +4\.0×")
         self.assertRegex(shown, r"a worker process took \d+ MB at most")
         self.assertNotIn("\x1b", shown)
         self.assertNotIn("\r", shown)

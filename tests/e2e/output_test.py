@@ -2,9 +2,12 @@
 cannot be written is an error, and a printed job file can be submitted again.
 """
 
+import json
+import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import unittest
 
 import cluster
@@ -16,6 +19,7 @@ sys.path.insert(0, str(SUPPORT))
 from hostile_text import HOSTILE  # noqa: E402  # pylint: disable=wrong-import-position
 
 EXHAUSTED = 8
+IO_ERROR = 74
 
 FORBIDDEN = set(HOSTILE) - set("x forged  SUCCEEDED[2J]0;titley")
 
@@ -38,6 +42,19 @@ COMMANDS = [
     ("generate", "x", "--tokenizer", "bytes", "--prompt", "x"),
     ("cluster", "status"),
 ]
+
+
+def run_program(words, out, **options):
+    """One of the programs with `out` as its standard output."""
+    return subprocess.run(
+        [cluster.BIN / words[0], *map(str, words[1:])],
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+        **options,
+    )
 
 
 class HostileTextTest(unittest.TestCase):
@@ -119,6 +136,57 @@ class FullDiskTest(unittest.TestCase):
                         self.assertEqual(EXHAUSTED, result.returncode, result.stderr)
                         self.assertIn(b"could not be written", result.stderr)
 
+    def test_questions_to_every_program(self):
+        questions = [
+            ("espalier-coordinator", "--help"),
+            ("espalier-coordinator", "--version"),
+            ("espalier-coordinator", "--describe-metrics"),
+            ("espalier-worker", "--help"),
+            ("espalier-worker", "--version"),
+        ]
+        for question in questions:
+            with self.subTest(question=question), open("/dev/full", "wb") as full:
+                result = run_program(question, full)
+                self.assertEqual(IO_ERROR, result.returncode, result.stderr)
+                self.assertIn("could not be written", result.stderr)
+                self.assertEqual(1, len(result.stderr.splitlines()))
+
+    def test_programs_that_would_run_for_long(self):
+        with tempfile.TemporaryDirectory() as folder:
+            local = ("--data-root", cluster.DATA)
+            ports = ("--port", "0", "--metrics-port", "0", "--data-dir", f"{folder}/up")
+            listen = ("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0")
+            programs = [
+                (EXHAUSTED, ("espalier", "up", "--workers", "1", *local, *ports)),
+                (EXHAUSTED, ("espalier", "demo", "--workers", "1", *local)),
+                (IO_ERROR, ("espalier-coordinator", *listen, "--data-dir", f"{folder}/c")),
+                (IO_ERROR, ("espalier-worker", "--coordinator", "127.0.0.1:1", *local)),
+            ]
+            for code, program in programs:
+                with self.subTest(program=program), open("/dev/full", "wb") as full:
+                    result = run_program(program, full)
+                    self.assertEqual(code, result.returncode, result.stderr)
+                    self.assertIn("could not be written", result.stderr)
+
+    def test_output_that_is_closed(self):
+        for program in ("espalier", "espalier-coordinator", "espalier-worker"):
+            with self.subTest(program=program):
+                result = run_program((program, "--version"), None, preexec_fn=lambda: os.close(1))
+                self.assertNotEqual(0, result.returncode)
+                self.assertIn("could not be written", result.stderr)
+
+    def test_readers_that_end_are_nobodys_fault(self):
+        """Whether SIGPIPE ends the program or, as under many supervisors, is ignored."""
+        for ignored in (False, True):
+            for program in (("espalier", "--help"), ("espalier-coordinator", "--help"), ("espalier-worker", "--help")):
+                with self.subTest(program=program, ignored=ignored):
+                    reader, writer = os.pipe()
+                    os.close(reader)
+                    result = run_program(program, writer, restore_signals=not ignored)
+                    os.close(writer)
+                    self.assertNotEqual(0, result.returncode)
+                    self.assertEqual("", result.stderr)
+
     def test_closed_pipe_ends_quietly(self):
         with cluster.Cluster(workers=1) as own:
             own.submit(digits_job(rounds=cluster.ENDLESS), "--name", "endless")
@@ -126,6 +194,71 @@ class FullDiskTest(unittest.TestCase):
             watcher.line()
             watcher._popen.stdout.close()
             self.assertNotEqual(0, watcher.wait())
+            self.assertEqual("", watcher.errors())
+
+
+class NarrowTerminalTest(unittest.TestCase):
+    def test_tables_fit_sixty_columns(self):
+        with cluster.Cluster(workers=2) as own:
+            done = own.run(digits_job(rounds=2), "--name", "a-job-with-a-name-of-some-length")
+            commands = [
+                ("job", "list"),
+                ("job", "get", done["name"]),
+                ("worker", "list"),
+                ("method", "list"),
+                ("method", "describe", "fedmef"),
+                ("checkpoint", "list"),
+                ("cluster", "status"),
+            ]
+            for command in commands:
+                for width in (60, 200):
+                    with self.subTest(command=command, width=width):
+                        with terminal.Terminal(*command, columns=width, ESPALIER_SERVER=own.address) as person:
+                            person.read_to_end()
+                            rows = person.screen.split("\n")
+                        self.assertLessEqual(max(map(len, rows)), width, person.screen)
+                        self.assertNotIn("…", person.screen)
+            with terminal.Terminal("job", "list", columns=60, ESPALIER_SERVER=own.address) as person:
+                person.read_to_end()
+                self.assertRegex(person.screen, "NAME +STATE")
+                self.assertIn(f"{done['name']}  SUCCEEDED", person.screen)
+
+    def test_columns_is_heard(self):
+        with cluster.Cluster(workers=1) as own:
+            with terminal.Terminal(
+                "method", "list", columns=200, COLUMNS="60", ESPALIER_SERVER=own.address
+            ) as person:
+                person.read_to_end()
+                self.assertLessEqual(max(map(len, person.screen.split("\n"))), 60)
+
+    def test_states_choose_jobs(self):
+        with cluster.Cluster(workers=1) as own:
+            own.run(digits_job(rounds=1), "--name", "done")
+            own.submit(digits_job(rounds=cluster.ENDLESS), "--name", "jobs/endless")
+            own.wait_state("endless", "RUNNING")
+            for states, expected in (
+                (["running"], ["jobs/endless"]),
+                (["SUCCEEDED"], ["jobs/done"]),
+                (["failed"], []),
+                (["running", "succeeded"], ["jobs/endless", "jobs/done"]),
+            ):
+                arguments = [word for state in states for word in ("--state", state)]
+                listed = own.cli("job", "list", *arguments, "-o", "json").ok().json["jobs"]
+                self.assertEqual(expected, [job["name"] for job in listed])
+
+
+class LocalClusterDataTest(unittest.TestCase):
+    """`up` and `demo` as data for programs."""
+
+    def test_up(self):
+        with tempfile.TemporaryDirectory() as folder:
+            options = ["--workers", "1", "--port", "0", "--metrics-port", "0", "--data-root", cluster.DATA]
+            with cluster.Process(
+                "espalier", ["up", *options, "--data-dir", f"{folder}/up", "-o", "json"], f"{folder}/log"
+            ) as up:
+                said = json.loads(up.line())
+                self.assertEqual(1, len(said["worker_metrics_addresses"]))
+                espalier("worker", "list", server=said["address"]).ok()
 
 
 class SpecTest(unittest.TestCase):

@@ -47,7 +47,7 @@ class TrainedNetworkTest(unittest.TestCase):
         }
 
     def check(self, trained, density, delta=0.01, **job):
-        pruned = self.cluster.run(prune_job(trained, **job))
+        pruned = self.cluster.run(prune_job(trained, layer_errors=True, **job))
         last = pruned["history"][-1]
         self.assertAlmostEqual(density, last["density"], delta=delta)
         self.assertEqual(trained["history"][-1]["test_accuracy"], last["dense_test_accuracy"])

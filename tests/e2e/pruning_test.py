@@ -6,10 +6,12 @@ The model is a tiny LLaMA of random weights, the text random bytes: nothing from
 import json
 import pathlib
 import struct
+import subprocess
 import tempfile
 import unittest
 
 import cluster
+import datasets
 
 HIDDEN, INTERMEDIATE, BLOCKS, HEADS, KV_HEADS, VOCABULARY, CONTEXT = 32, 48, 2, 4, 2, 256, 32
 CONFIG = {
@@ -115,11 +117,23 @@ method:
 """
 
 
+# Beside tokenizer.json, which datasets.py writes.
+COMPANIONS = {
+    "tokenizer_config.json": '{"tokenizer_class": "PreTrainedTokenizerFast"}',
+    "generation_config.json": '{"max_new_tokens": 7}',
+}
+
+
 class PruningTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         write_model(cls.folder / "models" / "tiny")
+        tiny = cls.folder / "models" / "tiny"
+        datasets.write_tokenizer_json(tiny, [])
+        for name, content in COMPANIONS.items():
+            (tiny / name).write_text(content)
+        (tiny / "README.md").write_text("not a part of the model")
         write_text(cls.folder / "data" / "words")
         cls.cluster = cls.enterClassContext(
             cluster.Cluster(
@@ -150,7 +164,7 @@ class PruningTest(unittest.TestCase):
     def test_every_method_reports_perplexity_and_layers(self):
         for method in ("magnitude", "wanda", "sparsegpt", "dsnot"):
             with self.subTest(method):
-                job = self.prune(f"all-{method}", method, "sparsity: 0.5")
+                job = self.prune(f"all-{method}", method, "sparsity: 0.5, layer_errors: true")
                 self.assertEqual(job["state"], "STATE_SUCCEEDED")
                 last = job["history"][-1]
                 self.assertAlmostEqual(last["density"], 0.5, delta=0.01)
@@ -162,6 +176,22 @@ class PruningTest(unittest.TestCase):
                     for layer in summary["layers"]:
                         self.assertGreater(layer["output_error"], 0)
                         self.assertLess(layer["output_error"], 1)
+
+    def test_what_pruning_does_not_have_is_not_shown(self):
+        name = self.prune("plain", "wanda", "sparsity: 0.5")["name"]
+        job = self.cluster.cli("job", "get", name, "-o", "json").ok().json
+        for summary in job["history"]:
+            self.assertNotIn("train_loss", summary)
+            self.assertNotIn("output_error", summary["layers"][0])
+        text = self.cluster.cli("job", "get", name).ok().out
+        progress = self.cluster.cli("job", "watch", name).ok().err
+        for word in ("loss", "saved", "best accuracy", "FLOPs"):
+            self.assertNotIn(word, text + progress)
+        last = job["history"][-1]
+        self.assertIn(f"perplexity\t{last['perplexity']:.4f}\n", text)
+        self.assertIn(f"perplexity {last['perplexity']:.4f}", progress)
+        row = next(line for line in self.cluster.cli("job", "list").ok().out.splitlines() if name in line)
+        self.assertEqual("-", row.split("\t")[4])
 
     def test_masks_do_not_depend_on_how_text_is_divided(self):
         hashes = {
@@ -187,6 +217,43 @@ class PruningTest(unittest.TestCase):
                 self.assertEqual(sum(v != 0 for v in values[i : i + 4]), 2, name)
             kept = [(a, b) for a, b in zip(values, before[name][1]) if a != 0]
             self.assertTrue(all(a == b for a, b in kept), name)
+
+    def test_tokenizer_goes_with_the_model(self):
+        first = self.prune("with-tokenizer", "magnitude", "sparsity: 0.5")
+        self.prune_again(first)
+        for name in ("with-tokenizer", "pruned-again"):
+            with self.subTest(name):
+                folder = self.hugging_face(self.cluster.job(name))
+                files = {path.name for path in folder.iterdir()}
+                companions = {"tokenizer.json", *COMPANIONS}
+                self.assertEqual({"config.json", "model.safetensors"} | companions, files)
+                for file in companions:
+                    given = self.folder / "models" / "tiny" / file
+                    self.assertEqual(given.read_bytes(), (folder / file).read_bytes())
+                self.assertTrue(self.said_by(folder).startswith(b"abc"))
+                checkpoint = self.cluster.job(name)["latest_checkpoint"]
+                self.assertEqual(self.said_by(folder), self.said_by(checkpoint))
+        other = self.folder / "other-tokenizer"
+        other.mkdir()
+        (other / "merges.txt").write_text("x")
+        folder = self.folder / "hf-other"
+        self.cluster.cli(
+            "checkpoint", "get", first["latest_checkpoint"], "--format", "hf", "-O", folder, "--tokenizer", other
+        ).ok()
+        files = {path.name for path in folder.iterdir()}
+        self.assertEqual({"config.json", "model.safetensors", "merges.txt"}, files)
+
+    def said_by(self, model):
+        """What it writes; a model of random weights writes any bytes."""
+        command = ("--server", self.cluster.address, "generate", model, "--prompt", "abc", "--tokens", "5")
+        return subprocess.run(
+            [cluster.BIN / "espalier", *map(str, command)], stdout=subprocess.PIPE, check=True, timeout=60
+        ).stdout
+
+    def prune_again(self, job):
+        path = self.job_file("again", "magnitude", "sparsity: 0.6")
+        path.write_text(path.read_text().replace("pretrained: tiny", f"pretrained: {job['latest_checkpoint']}"))
+        self.cluster.cli("job", "submit", path, "--name", "pruned-again", "--wait").ok()
 
     def test_sweep_finds_the_curve(self):
         job = self.prune("sweep", "essential-sparsity", "from: 0.2, to: 0.8, step: 0.3")

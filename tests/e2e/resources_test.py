@@ -6,6 +6,7 @@ import tempfile
 import unittest
 
 import cluster
+import datasets
 from cluster import digits_job
 
 
@@ -39,6 +40,37 @@ class ResourcesTest(unittest.TestCase):
     def test_compute_budget_counts_one_task(self):
         self.cluster.add_worker("slow", arguments=["--flops-budget", "1000"])
         self.assertRegex(self.submit_refused(digits_job()).err, "needs .* FLOPs a task")
+
+    def test_transformers_and_recommenders_are_counted(self):
+        root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        datasets.write_text(root / "counting")
+        datasets.write_interactions(root / "likes", 90, 60, 3)
+        recommender = {
+            "data": {
+                "dataset": "likes",
+                "interactions": {"split": "ratio"},
+                "partition": {"kind": "users", "shards": 1},
+            },
+            "method": {"name": "dense"},
+            "training": {"batch_size": 64, "local_steps": 5, "optimizer": {"kind": "adam", "learning_rate": 0.02}},
+            "federation": {"rounds": 1},
+        }
+        jobs = [datasets.text_job(rounds=1)] + [
+            recommender | {"model": {"recommender": {"users": 90, "items": 60, kind: {}}}}
+            for kind in ("lightgcn", "neumf", "multvae", "autoint")
+        ]
+        for job in jobs:
+            with self.subTest(model=job["model"]), cluster.Cluster(data_root=root) as own:
+                own.add_worker("slow", arguments=["--flops-budget", "1000"])
+                refused = own.cli("job", "submit", own.file(job))
+                self.assertEqual(2, refused.code, refused.err)
+                self.assertRegex(refused.err, "needs .* FLOPs a task")
+                own.add_worker("fast")
+                name = own.run(job)["name"]
+                last = own.job(name)["history"][-1]
+                self.assertGreater(last["train_flops"], 1000)
+                self.assertGreaterEqual(last["dense_train_flops"], last["train_flops"])
+                self.assertRegex(own.cli("job", "get", name).ok().out, r"training a round\s.*FLOPs")
 
     def test_budget_that_is_no_number_is_a_usage_error(self):
         worker = self.cluster.enter_context(

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 import unittest
+import urllib.request
 
 import cluster
 import terminal
@@ -315,6 +316,57 @@ class TlsTest(unittest.TestCase):
                 pathlib.Path(folder) / "log",
             )
         )
+
+    def shake_hands(self, address, certificate=None, trust=None):
+        """A handshake that fails, as a client that does not look at its own files does it."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED if trust else ssl.CERT_NONE
+        if trust:
+            context.load_verify_locations(self.path(f"{trust}.crt"))
+        if certificate:
+            context.load_cert_chain(
+                self.path(f"{certificate}.crt"), self.path(f"{certificate}.key")
+            )
+        context.set_alpn_protocols(["h2"])
+        host, port = address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), 10) as peer:
+            with self.assertRaises(OSError), context.wrap_socket(peer) as secure:
+                secure.settimeout(10)
+                if not secure.recv(1):
+                    raise OSError("the other side has closed the connection")
+
+    def test_coordinator_says_why_handshakes_fail(self):
+        own = self.enterContext(cluster.Cluster(coordinator=self.server("server")))
+        for kind, words, attempt in (
+            ("no_certificate", "sent no certificate", {}),
+            ("certificate_out_of_date", "has expired", {"certificate": "expired"}),
+            ("certificate_refused", "--tls-client-ca", {"certificate": "stranger"}),
+            ("server_refused", "does not know the authority", {"trust": "other-ca"}),
+        ):
+            with self.subTest(kind):
+                self.shake_hands(own.address, **attempt)
+                line = eventually("a line", lambda k=kind: self.lines(own, k))[0]
+                self.assertIn(words, line)
+        for _ in range(20):  # which make one line in ten seconds
+            with socket.create_connection(("127.0.0.1", int(own.address.rpartition(":")[2]))) as peer:
+                peer.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                peer.settimeout(10)
+                with contextlib.suppress(OSError):
+                    peer.recv(100)
+        self.assertIn("does not speak TLS", eventually("a line", lambda: self.lines(own, "not_tls"))[0])
+        self.assertLessEqual(len(self.lines(own, "not_tls")), 2)
+        with urllib.request.urlopen(f"http://{own.metrics}/metrics", timeout=10) as page:
+            text = page.read().decode()
+        self.assertIn('espalier_tls_handshakes_failed_total{reason="certificate_out_of_date"} 1', text)
+        for line in own.coordinator.errors().splitlines():  # nothing in gRPC's own form
+            self.assertRegex(line, r"^\d{4}-\d\d-\d\dT")
+        own.cli(*self.client(), "cluster", "status").ok()
+
+    @staticmethod
+    def lines(own, kind):
+        mark = f"tls_handshake_failed reason={kind} "
+        return [line for line in own.coordinator.errors().splitlines() if mark in line]
 
     # certificate, key, reason, words of the message
     UNUSABLE = [

@@ -21,7 +21,7 @@ TEST(AdmissionSimTest, JobThatCanNeverFitIsRefusedWithTheSum) {
   *request.mutable_spec() = LargeSpec();
   request.mutable_spec()->mutable_model()->mutable_layers(0)->mutable_linear()->set_units(1000);
   std::vector<config::Violation> violations;
-  const auto job = sim.jobs.Create(request, violations);
+  const auto job = sim.Create(request, violations);
   EXPECT_EQ(base::ReasonOf(job.status()), "INVALID_JOB");
   ASSERT_EQ(violations.size(), 1u);
   EXPECT_EQ(violations[0].field, "model");
@@ -30,7 +30,7 @@ TEST(AdmissionSimTest, JobThatCanNeverFitIsRefusedWithTheSum) {
   EXPECT_THAT(sim.jobs.List(), IsEmpty());
   request.set_validate_only(true);
   violations.clear();
-  EXPECT_EQ(base::ReasonOf(sim.jobs.Create(request, violations).status()), "INVALID_JOB");
+  EXPECT_EQ(base::ReasonOf(sim.Create(request, violations).status()), "INVALID_JOB");
 }
 
 TEST(AdmissionSimTest, JobWaitsForTheMemoryOfTheOneBeforeIt) {

@@ -32,7 +32,7 @@ v1::CreateJobRequest Request(const v1::JobSpec& spec) {
 
 Result Create(Simulation& sim, const v1::CreateJobRequest& request) {
   Result result;
-  result.job = sim.jobs.Create(request, result.violations);
+  result.job = sim.Create(request, result.violations);
   return result;
 }
 

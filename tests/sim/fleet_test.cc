@@ -201,7 +201,7 @@ TEST(FleetSimTest, JobCancelledWhileItIsPreparedEnds) {
   v1::CreateJobRequest request;
   *request.mutable_spec() = SmallSpec();
   std::vector<config::Violation> violations;
-  const auto job = sim.jobs.Create(request, violations);
+  const auto job = sim.Create(request, violations);
   ASSERT_TRUE(job.ok());
   EXPECT_EQ(job->state(), v1::Job::STATE_RUNNING);
   ASSERT_TRUE(sim.jobs.Cancel(job->name()).ok());

@@ -167,6 +167,32 @@ TEST(LossSimTest, JobOfPoisonIsNotHandedThroughTheWholeFleet) {
   EXPECT_EQ(sim.Job(poisonous).failure_reason(), "TASK_ENDS_WORKERS");
 }
 
+// Workers that never completed anything prove nothing against a task, so it waits for better ones.
+TEST(LossSimTest, JobThatIsHeldBackSaysWhichTaskSinceWhenAndWhenItIsTriedNext) {
+  Simulation sim;
+  sim.AddWorkers(4);
+  v1::JobSpec spec = SmallSpec();
+  spec.mutable_data()->mutable_partition()->set_shards(1);
+  const std::string name = sim.Start(spec);
+  const Poison all = [](const v1::Task&) { return true; };
+  RunWithPoison(sim, name, all, absl::Seconds(20));
+  ASSERT_EQ(sim.State(name), v1::Job::STATE_RUNNING);
+  ASSERT_THAT(sim.Job(name).conditions(), SizeIs(1));
+  const v1::Condition first = sim.Job(name).conditions(0);
+  EXPECT_EQ(first.type(), "TASKS_HELD_BACK");
+  EXPECT_THAT(first.message(), HasSubstr("participant shard-0 (train, round 1, "));
+  EXPECT_THAT(first.message(), HasSubstr("data set 'toy'"));
+  EXPECT_THAT(first.message(), HasSubstr("of which 0 count against it"));
+  EXPECT_THAT(first.message(), testing::ContainsRegex("the next try is in [0-9]+ s"));
+  RunWithPoison(sim, name, all, absl::Minutes(20));
+  ASSERT_THAT(sim.Job(name).conditions(), SizeIs(1));
+  EXPECT_EQ(sim.Job(name).conditions(0).type(), "TASKS_HELD_BACK");
+  EXPECT_EQ(sim.Job(name).conditions(0).since().seconds(), first.since().seconds());
+  RunWithPoison(
+      sim, name, [](const v1::Task&) { return false; }, absl::Hours(1));
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+}
+
 TEST(LossSimTest, LossOfManyWorkersAtOnceCountsForNothing) {
   Simulation sim;
   sim.AddWorkers(4);
@@ -426,6 +452,7 @@ TEST(LossSimTest, ParticipantWhoseWorkerStaysAwayDoesNotHoldAnotherUp) {
     FakeWorker& worker = sim.worker(id);
     worker.Vanish();
     ASSERT_TRUE(worker.Connect().ok());
+    sim.Settle();
     ASSERT_TRUE(worker.busy());
     worker.Vanish();
   }

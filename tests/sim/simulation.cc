@@ -59,7 +59,8 @@ Simulation::Simulation(uint64_t memory_budget, uint64_t seed)
           std::make_shared<const server::pretrained::ModelLibrary>(
               io::PosixFileSystem(), models_folder(), Created(directory_ + "/parts"),
               *checkpoints_))),
-      jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_}, methods_, memory_budget) {
+      jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_, datasets},
+           methods_, memory_budget) {
   log::SetLevel("error");
 }
 
@@ -93,7 +94,17 @@ absl::StatusOr<v1::Job> Simulation::Create(const v1::JobSpec& spec,
                                            std::vector<config::Violation>& violations) {
   v1::CreateJobRequest request;
   *request.mutable_spec() = spec;
-  return jobs.Create(request, violations);
+  return Create(request, violations);
+}
+
+absl::StatusOr<v1::Job> Simulation::Create(const v1::CreateJobRequest& request,
+                                           std::vector<config::Violation>& violations) {
+  absl::StatusOr<v1::Job> job = absl::UnknownError("the coordinator has not answered yet");
+  jobs.Create(request, [&](server::jobs::JobManager::Created created) {
+    job = std::move(created.job);
+    violations = std::move(created.violations);
+  });
+  return job;
 }
 
 std::string Simulation::Start(const v1::JobSpec& spec) {
@@ -129,6 +140,7 @@ void Simulation::Settle() {
 }
 
 void Simulation::Pass(absl::Duration time, const std::vector<std::string>& silent) {
+  Settle();
   for (; time > absl::ZeroDuration(); time -= absl::Seconds(1)) {
     clock.Advance(absl::Seconds(1));
     for (const auto& [id, worker] : workers_) {
@@ -141,6 +153,7 @@ void Simulation::Pass(absl::Duration time, const std::vector<std::string>& silen
 }
 
 void Simulation::Run(const std::string& name, const Order& order) {
+  Settle();
   for (;;) {
     const std::vector<FakeWorker*> busy_now = busy();
     const v1::Job::State state = State(name);

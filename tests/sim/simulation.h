@@ -47,6 +47,8 @@ class Simulation {
   // As the API does.
   absl::StatusOr<v1::Job> Create(const v1::JobSpec& spec,
                                  std::vector<config::Violation>& violations);
+  absl::StatusOr<v1::Job> Create(const v1::CreateJobRequest& request,
+                                 std::vector<config::Violation>& violations);
   // Accepts a job; the test fails when it is refused. Returns its name.
   std::string Start(const v1::JobSpec& spec);
   v1::Job Job(const std::string& name) const { return jobs.Get(name).value(); }
@@ -72,6 +74,7 @@ class Simulation {
   base::Limits limits;
   SeededEntropy entropy;
   server::scheduler::Fleet fleet{clock, limits, entropy};
+  server::datasets::DatasetViews datasets{fleet, core, clock, limits};
   server::round::BlobStore blobs;
 
  private:

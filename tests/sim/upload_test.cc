@@ -223,18 +223,21 @@ TEST_F(UploadSimTest, ClaimsThatCannotBeTrueAreRefused) {
   ExpectUnharmed();
 }
 
-// A worker of two claims more examples than the shard can hold.
+// A worker claims more examples than the shard can hold; another one a larger data set.
 TEST(UploadClaimsSimTest, ExamplesAreBoundedByWhatTheShardHolds) {
   Simulation sim;
-  for (const char* id : {"w0", "w1", "liar"}) {
+  for (const char* id : {"w0", "w1", "boaster", "liar"}) {
     FakeWorker& worker = sim.Add(id);
     worker.Vanish();
-    worker.dataset(0).set_train_examples(id == std::string("liar") ? int64_t{1} << 40 : 160);
+    worker.dataset(0).set_train_examples(id == std::string("boaster") ? int64_t{1} << 40 : 160);
     worker.dataset(0).set_test_examples(40);
     worker.dataset(0).set_features(8);
     ASSERT_TRUE(worker.Connect().ok());
   }
   const std::string name = sim.Start(SmallSpec());
+  ASSERT_EQ(sim.Job(name).left_out_workers_size(), 1);
+  EXPECT_EQ(sim.Job(name).left_out_workers(0).worker(), "workers/boaster");
+  EXPECT_FALSE(sim.worker("boaster").busy());
   FakeWorker& liar = sim.worker("liar");
   ASSERT_TRUE(liar.busy());
   Update update = liar.Compute();

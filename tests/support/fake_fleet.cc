@@ -13,6 +13,7 @@
 #include "common/sparsity/top_k.h"
 #include "common/wire/index_set.h"
 #include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/result_layout.h"
 #include "server/methods/aggregation/control_variates.h"
 #include "server/methods/evolution.h"
 
@@ -210,7 +211,7 @@ Partial FakeFleet::Execute(uint64_t participant, const Step& step, const tensor:
 absl::StatusOr<Reduced> FakeFleet::Run(const Step& step, const tensor::ModelState& model,
                                        const server::methods::ServerState& server) const {
   auto reducer = server::reduce::MakeReducer(step.reducer, model.topology,
-                                             wire::ResultValues(step.task, *model.topology),
+                                             wire::ResultLayoutOf(step.task, *model.topology),
                                              step.aggregation, model.values);
   const int count = step.participants == Participants::kAnyOne ? 1 : participants_;
   for (int k = 0; k < count; ++k) {

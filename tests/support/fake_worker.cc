@@ -1,5 +1,6 @@
 #include "tests/support/fake_worker.h"
 
+#include <algorithm>
 #include <numeric>
 #include <span>
 #include <utility>
@@ -19,6 +20,13 @@ void FakeWorker::Link::Send(const v1::CoordinatorMessage& message) {
     ESPALIER_CHECK(!task.has_value(), "a busy worker was given another task");
     task = message.task();
     worker.received_.push_back(message.task());
+  }
+  if (message.has_describe_dataset()) {
+    const v1::DescribeDataset& ask = message.describe_dataset();
+    v1::DatasetDescription description;
+    description.set_request_id(ask.request_id());
+    *description.mutable_info() = worker.Describe(ask.data());
+    worker.jobs_.Describe(worker.fleet_.SessionOf(worker.id_), std::move(description));
   }
   if (message.has_cancel_task()) {
     worker.cancelled_.push_back(message.cancel_task());
@@ -40,6 +48,15 @@ FakeWorker::FakeWorker(std::string id, std::vector<std::string> datasets,
     info.set_name(name);
     datasets_.push_back(info);
   }
+}
+
+v1::DatasetInfo FakeWorker::Describe(const v1::DataSpec& view) {
+  for (const v1::DatasetInfo& info : datasets_) {
+    if (info.name() == view.dataset()) return info;
+  }
+  v1::DatasetInfo none;
+  none.set_problem("there is no such data set");
+  return none;
 }
 
 absl::Status FakeWorker::Connect() {
@@ -130,6 +147,7 @@ Update FakeWorker::Compute() {
   header.set_examples(10 * (task().shard() + 1));
   header.set_loss_sum(0.1 * static_cast<double>(header.examples()));
   header.set_correct(header.examples() / 2);
+  header.set_steps(std::max(1, task().train().training().local_steps()));
   if (task().has_recommend()) {
     header.set_examples(1);
     header.set_correct(0);

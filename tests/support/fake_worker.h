@@ -74,6 +74,8 @@ class FakeWorker {
   }
 
  protected:
+  // What it says when it is asked what a data set is in a job's view.
+  virtual v1::DatasetInfo Describe(const v1::DataSpec& view);
   // Its identity, and the digest of the body.
   void Complete(Update& update);
   std::string Fetch(const v1::BlobRef& ref);

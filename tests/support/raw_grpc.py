@@ -102,7 +102,7 @@ class Connection:
         self.heard = {}  # stream -> bytes of messages
         self.ended = {}  # stream -> raw trailers: headers of streams that ended
         self.arrived = 0  # bytes of the last pump
-        self._next = 1
+        self.next_stream = 1
         self._bytes = b""
 
     def __enter__(self):
@@ -113,7 +113,7 @@ class Connection:
 
     def call(self, path, *messages, half_close=False):
         """Opens a stream; its number."""
-        stream, self._next = self._next, self._next + 2
+        stream, self.next_stream = self.next_stream, self.next_stream + 2
         self.socket.sendall(frame(HEADERS, END_HEADERS, stream, headers_block(path)))
         for message in messages:
             self.send(stream, message)

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/status.h"
+#include "worker/data/description_cache.h"
 #include "worker/data/load.h"
 
 namespace espalier::test {
@@ -11,12 +12,17 @@ RealWorker::RealWorker(const std::string& id, const std::string& data_root,
                        const std::string& state_dir, server::scheduler::Fleet& fleet,
                        server::jobs::JobManager& jobs, server::round::BlobStore& blobs)
     : FakeWorker(id, {}, fleet, jobs, blobs),
+      data_root_(data_root),
       executor_(
           {.data_root = data_root, .state_dir = state_dir, .threads = 1},
           [this](const v1::BlobRef& ref) -> absl::StatusOr<std::string> { return Fetch(ref); }) {
   std::vector<std::string> problems;
   SetDatasets(worker::data::ScanDataRoot(data_root, problems));
   for (const std::string& problem : problems) ADD_FAILURE() << problem;
+}
+
+v1::DatasetInfo RealWorker::Describe(const v1::DataSpec& view) {
+  return worker::data::DescribeOrExplain(data_root_, view, {});
 }
 
 absl::StatusOr<Update> RealWorker::Run() {

@@ -23,8 +23,13 @@ class RealWorker : public FakeWorker {
   // The test fails when the task cannot be done.
   Update Compute() override;
 
+ protected:
+  v1::DatasetInfo Describe(const v1::DataSpec& view) override;
+
  private:
   absl::StatusOr<Update> Run();
+
+  const std::string data_root_;
 
   worker::tasks::TaskExecutor executor_;
 };

@@ -85,7 +85,7 @@ class Terminal(contextlib.ExitStack):
             stderr=slave,
             start_new_session=True,
             preexec_fn=self._own_terminal,
-            env=os.environ | {"TERM": "xterm"} | environment,
+            env=os.environ | {"TERM": "xterm", "COLUMNS": ""} | environment,
         )
         self.callback(self._kill)
 

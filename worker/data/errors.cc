@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "common/base/printable.h"
 #include "common/base/status.h"
 
 namespace espalier::worker::data {
@@ -25,11 +28,19 @@ absl::Status DatasetTooLarge(std::string_view file, const Complaint& complaint) 
                          Sentence(file, complaint));
 }
 
+std::string AtLine(int64_t line) { return fmt::format("line {}", line); }
+
 std::string Quote(std::string_view text) {
-  constexpr size_t kLongest = 40;
+  constexpr int kLongest = 40;
   std::string quoted = "'";
-  for (const char c : text.substr(0, kLongest)) quoted += (c >= ' ' && c <= '~') ? c : '?';
-  if (text.size() > kLongest) quoted += "...";
+  for (int i = 0; i < kLongest && !text.empty(); ++i) {
+    const size_t length = std::max(base::Utf8Length(text), size_t{1});
+    const std::string_view character = text.substr(0, length);
+    const bool shown = base::Utf8Length(text) > 0 && base::Printable(character) == character;
+    quoted += shown ? character : "?";
+    text.remove_prefix(length);
+  }
+  if (!text.empty()) quoted += "...";
   return quoted + "'";
 }
 

@@ -4,6 +4,7 @@
 // be sent to the coordinator without telling where a worker keeps its data.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -30,8 +31,12 @@ absl::Status DatasetInvalid(std::string_view file, const Complaint& complaint);
 // ResourceExhausted with reason DATASET_TOO_LARGE: a limit of this worker, not a fault of the data.
 absl::Status DatasetTooLarge(std::string_view file, const Complaint& complaint);
 
-// `text` from a file in single quotes, cut to 40 characters; bytes that are not printable ASCII
-// become '?', so that a file cannot put control sequences into logs and terminals.
+// "line 7", for Complaint::where.
+std::string AtLine(int64_t line);
+
+// `text` from a file in single quotes, cut to 40 characters; controls, characters that nobody sees
+// and bytes that are not UTF-8 become '?', so that a file cannot put control sequences into logs
+// and terminals.
 std::string Quote(std::string_view text);
 
 }  // namespace espalier::worker::data

@@ -80,12 +80,14 @@ class Folder {
     }
     if (names.size() == 1) return Layout{Format::kCsv, names, {}};
     return DatasetInvalid(
-        dataset_, {"", "IDX, CIFAR-10 binary, .npy or CSV files under their usual names",
+        dataset_, {"",
+                   "IDX, CIFAR-10 binary, .npy or CSV files under their usual names, or images in "
+                   "folders by class",
                    names.empty() ? "none of them"
                                  : fmt::format("several CSV files ({})", fmt::join(names, ", ")),
                    "name them train-images-idx3-ubyte, data_batch_1.bin, train_features.npy or "
-                   "train.csv (see "
-                   "the docs on data sets), or leave a single .csv file"});
+                   "train.csv, or leave a single .csv file; put images into train/CLASS/ (see "
+                   "docs/data-sets.md)"});
   }
 
  private:
@@ -105,12 +107,14 @@ const char* FormatName(Format format) {
       return "npy";
     case Format::kCsv:
       return "csv";
+    case Format::kImages:
+      return "images";
   }
   return "";
 }
 
-absl::StatusOr<Layout> DetectLayout(const std::string& dataset,
-                                    const std::vector<FileEntry>& files) {
+absl::StatusOr<Layout> DetectLayout(const std::string& dataset, const std::vector<FileEntry>& files,
+                                    bool holds_images) {
   const Folder folder(dataset, files);
   if (folder.HasAnyOf(kIdxTrain)) return folder.Make(Format::kIdx, kIdxTrain, kIdxTest);
   if (folder.HasAnyOf(kCifarTrain)) return folder.Make(Format::kCifar10, kCifarTrain, kCifarTest);
@@ -119,7 +123,30 @@ absl::StatusOr<Layout> DetectLayout(const std::string& dataset,
   }
   if (folder.HasAnyOf(kNpyTrain)) return folder.Make(Format::kNpy, kNpyTrain, kNpyTest);
   if (folder.HasAnyOf(kCsvTrain)) return folder.Make(Format::kCsv, kCsvTrain, kCsvTest);
+  if (holds_images) return Layout{Format::kImages, {}, {}};
   return folder.SingleCsv();
+}
+
+absl::StatusOr<Layout> TableLayout(const std::string& dataset,
+                                   const std::vector<FileEntry>& files) {
+  const Folder folder(dataset, files);
+  std::vector<std::string> tables;
+  for (const char* ending : {".csv", ".tsv", ".txt"}) {
+    const Part train{{std::string("train") + ending}};
+    if (folder.HasAnyOf(train)) {
+      return folder.Make(Format::kCsv, train, Part{{std::string("test") + ending}});
+    }
+    for (const FileEntry& file : files) {
+      const bool is_table =
+          file.name.ends_with(ending) || file.name.ends_with(std::string(ending) + ".gz");
+      if (is_table) tables.push_back(file.name);
+    }
+  }
+  if (tables.size() == 1) return Layout{Format::kCsv, tables, {}};
+  return DatasetInvalid(
+      dataset, {"", "train.csv, train.tsv or train.txt, or one single file of these kinds",
+                tables.empty() ? "none" : fmt::format("several ({})", fmt::join(tables, ", ")),
+                "name the one to train on train.csv (see docs/data-sets.md)"});
 }
 
 }  // namespace espalier::worker::data

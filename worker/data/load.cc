@@ -3,13 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "common/base/check.h"
 #include "common/base/status.h"
+#include "common/io/sha256.h"
 #include "common/log/log.h"
 #include "worker/data/byte_stream.h"
+#include "worker/data/csv.h"
+#include "worker/data/describe.h"
 #include "worker/data/errors.h"
+#include "worker/data/images/images.h"
 #include "worker/data/interactions/interactions.h"
 #include "worker/data/layout.h"
 #include "worker/data/readers.h"
@@ -58,6 +63,8 @@ absl::Status ReadPart(const Source& source, Format format, const std::vector<std
       return ReadPair(source, files, ReadNpy, builder);
     case Format::kCifar10:
       return ReadBatches(source, files, builder);
+    case Format::kImages:
+      break;  // LoadImages() reads both parts
     case Format::kCsv:
       ESPALIER_ASSIGN_OR_RETURN(ByteStream stream, source.Open(files[0]));
       return csv.ReadFile(stream);
@@ -65,9 +72,8 @@ absl::Status ReadPart(const Source& source, Format format, const std::vector<std
   return absl::OkStatus();
 }
 
-absl::Status ReadAll(const Source& source, const Layout& layout, int label_column,
+absl::Status ReadAll(const Source& source, const Layout& layout, CsvReader& csv,
                      DatasetBuilder& builder) {
-  CsvReader csv(label_column, builder);
   ESPALIER_RETURN_IF_ERROR(ReadPart(source, layout.format, layout.train, csv, builder));
   builder.EndTraining();
   ESPALIER_RETURN_IF_ERROR(ReadPart(source, layout.format, layout.test, csv, builder));
@@ -89,24 +95,24 @@ absl::StatusOr<std::vector<int64_t>> ReadGroups(const Source& source, const std:
   return groups;
 }
 
-absl::StatusOr<int> LabelColumn(const v1::DataSpec& spec) {
-  const int column = spec.has_label_column() ? spec.label_column() : -1;
-  if (column >= -1) return column;
-  return base::InvalidArgument(
-      kDataSpecInvalid,
-      fmt::format(
-          "data.label_column: expected a column counted from 0, or -1 for the last; found {}",
-          column));
-}
-
 bool ByGroups(const v1::DataSpec& spec) {
   return spec.partition().kind() == v1::Partition::KIND_GROUPS;
 }
 
+// What the files are: as the job says, or by their names.
+absl::StatusOr<Layout> FindLayout(const DataRoot& root, const std::string& dataset,
+                                  const std::vector<FileEntry>& files, v1::DataSpec::Format format,
+                                  const LoadOptions& options) {
+  if (format == v1::DataSpec::FORMAT_IMAGES) return Layout{Format::kImages, {}, {}};
+  if (format == v1::DataSpec::FORMAT_CSV) return TableLayout(dataset, files);
+  const bool may_be_images = format == v1::DataSpec::FORMAT_UNSPECIFIED;
+  return DetectLayout(dataset, files, may_be_images && HoldsImageFolders(root, dataset, options));
+}
+
 absl::StatusOr<Dataset> Load(const Source& source, const Layout& layout, const v1::DataSpec& spec) {
-  ESPALIER_ASSIGN_OR_RETURN(const int label_column, LabelColumn(spec));
   DatasetBuilder builder(source.options);
-  ESPALIER_RETURN_IF_ERROR(ReadAll(source, layout, label_column, builder));
+  CsvReader csv(spec, CsvReader::Purpose::kLoad, builder);
+  ESPALIER_RETURN_IF_ERROR(ReadAll(source, layout, csv, builder));
   if (ByGroups(spec)) {
     ESPALIER_ASSIGN_OR_RETURN(
         std::vector<int64_t> groups,
@@ -117,6 +123,20 @@ absl::StatusOr<Dataset> Load(const Source& source, const Layout& layout, const v
                         layout.format == Format::kCifar10 ? kCifarClasses : 0);
 }
 
+// Bytes of a file after decompression, which also go into `digest` unless it is null; "" has none.
+absl::StatusOr<int64_t> CountBytes(const Source& source, const std::string& name,
+                                   io::Sha256* digest) {
+  if (name.empty()) return 0;
+  ESPALIER_ASSIGN_OR_RETURN(ByteStream stream, source.Open(name));
+  std::vector<char> block(256 * 1024);
+  int64_t bytes = 0;
+  for (size_t got = block.size(); got == block.size(); bytes += static_cast<int64_t>(got)) {
+    ESPALIER_ASSIGN_OR_RETURN(got, stream.Read(block.data(), block.size()));
+    if (digest != nullptr) digest->Update(std::string_view(block.data(), got));
+  }
+  return bytes;
+}
+
 absl::StatusOr<int64_t> CountCifarRows(const Source& source, const std::vector<FileEntry>& files,
                                        const std::string& name) {
   const auto entry = std::find_if(files.begin(), files.end(),
@@ -124,12 +144,7 @@ absl::StatusOr<int64_t> CountCifarRows(const Source& source, const std::vector<F
   constexpr int64_t kRecordBytes = 1 + kCifarFeatures;
   if (!name.ends_with(".gz")) return entry->bytes / kRecordBytes;
   // gzip has no size in its header.
-  ESPALIER_ASSIGN_OR_RETURN(ByteStream stream, source.Open(name));
-  std::vector<uint8_t> block(256 * 1024);
-  int64_t bytes = 0;
-  for (size_t got = block.size(); got == block.size(); bytes += static_cast<int64_t>(got)) {
-    ESPALIER_ASSIGN_OR_RETURN(got, stream.Read(block.data(), block.size()));
-  }
+  ESPALIER_ASSIGN_OR_RETURN(const int64_t bytes, CountBytes(source, name, nullptr));
   return bytes / kRecordBytes;
 }
 
@@ -138,6 +153,7 @@ struct Extent {
   int64_t rows = 0;
   int64_t features = 0;
   int64_t classes = 0;
+  std::array<int64_t, 3> image = {};  // channels, height and width, where the files say
 };
 
 absl::StatusOr<Extent> PairExtent(const Source& source, Format format,
@@ -154,11 +170,12 @@ absl::StatusOr<Extent> PairExtent(const Source& source, Format format,
   if (format == Format::kIdx) {
     ESPALIER_ASSIGN_OR_RETURN(const IdxHeader header, ReadIdxHeader(values));
     ESPALIER_ASSIGN_OR_RETURN(classes, ReadIdxLabels(labels));
-    extent = {header.rows(), header.features(), 0};
+    extent = {header.rows(), header.features(), 0, {}};
+    if (header.dims.size() == 3) extent.image = {1, header.dims[1], header.dims[2]};
   } else {
     ESPALIER_ASSIGN_OR_RETURN(const NpyHeader header, ReadNpyHeader(values));
     ESPALIER_ASSIGN_OR_RETURN(classes, ReadNpyIntegers(labels));
-    extent = {header.rows(), header.features(), 0};
+    extent = {header.rows(), header.features(), 0, {}};
   }
   if (!classes.empty()) extent.classes = *std::max_element(classes.begin(), classes.end()) + 1;
   return extent;
@@ -168,6 +185,9 @@ absl::Status DescribePairs(const Source& source, const Layout& layout, v1::Datas
   ESPALIER_ASSIGN_OR_RETURN(const Extent train, PairExtent(source, layout.format, layout.train));
   ESPALIER_ASSIGN_OR_RETURN(const Extent test, PairExtent(source, layout.format, layout.test));
   info.set_features(train.features);
+  info.set_image_channels(train.image[0]);
+  info.set_image_height(train.image[1]);
+  info.set_image_width(train.image[2]);
   info.set_classes(std::max(train.classes, test.classes));
   info.set_train_examples(train.rows);
   info.set_test_examples(test.rows);
@@ -177,6 +197,9 @@ absl::Status DescribePairs(const Source& source, const Layout& layout, v1::Datas
 absl::Status DescribeCifar(const Source& source, const std::vector<FileEntry>& files,
                            const Layout& layout, v1::DatasetInfo& info) {
   info.set_features(kCifarFeatures);
+  info.set_image_channels(kCifarChannels);
+  info.set_image_height(kCifarSide);
+  info.set_image_width(kCifarSide);
   info.set_classes(kCifarClasses);
   for (const std::string& name : layout.train) {
     ESPALIER_ASSIGN_OR_RETURN(const int64_t rows, CountCifarRows(source, files, name));
@@ -189,10 +212,12 @@ absl::Status DescribeCifar(const Source& source, const std::vector<FileEntry>& f
   return absl::OkStatus();
 }
 
-absl::Status DescribeCsv(const Source& source, const Layout& layout, v1::DatasetInfo& info) {
+absl::Status DescribeCsv(const Source& source, const Layout& layout, const v1::DataSpec& view,
+                         v1::DatasetInfo& info) {
   DatasetBuilder counter(source.options, /*keep_values=*/false);
-  ESPALIER_RETURN_IF_ERROR(ReadAll(source, layout, /*label_column=*/-1, counter));
-  info.set_features(counter.features());
+  CsvReader csv(view, CsvReader::Purpose::kDescribe, counter);
+  ESPALIER_RETURN_IF_ERROR(ReadAll(source, layout, csv, counter));
+  ESPALIER_RETURN_IF_ERROR(csv.Describe(info));
   info.set_classes(counter.num_classes());
   info.set_train_examples(counter.train_rows());
   info.set_test_examples(counter.rows() - counter.train_rows());
@@ -203,9 +228,10 @@ absl::Status DescribeCsv(const Source& source, const Layout& layout, v1::Dataset
 constexpr int64_t kMostCountedOfFile = int64_t{64} << 20;
 constexpr int64_t kMostCounted = int64_t{1} << 30;
 constexpr int64_t kMostMemoryOfCounting = int64_t{256} << 20;
+constexpr int kMostNamesDescribed = 64;
 
 absl::Status Count(const Source& source, const std::vector<FileEntry>& files, const Layout& layout,
-                   v1::DatasetInfo& info) {
+                   const v1::DataSpec& view, v1::DatasetInfo& info) {
   switch (layout.format) {
     case Format::kIdx:
     case Format::kNpy:
@@ -213,9 +239,48 @@ absl::Status Count(const Source& source, const std::vector<FileEntry>& files, co
     case Format::kCifar10:
       return DescribeCifar(source, files, layout, info);
     case Format::kCsv:
-      return DescribeCsv(source, layout, info);
+      return DescribeCsv(source, layout, view, info);
+    case Format::kImages:
+      ESPALIER_ASSIGN_OR_RETURN(
+          info, DescribeImages(source.root, source.dataset, kMostNamesDescribed, source.options));
   }
   return absl::OkStatus();
+}
+
+// What changes with the images of a data set; "" for others.
+absl::StatusOr<std::string> ImagesKey(const DataRoot& root, const v1::DataSpec& spec,
+                                      const std::vector<FileEntry>& files,
+                                      const LoadOptions& options) {
+  const auto layout = FindLayout(root, spec.dataset(), files, spec.format(), options);
+  if (!layout.ok() || layout->format != Format::kImages) return "";
+  return FingerprintOfImages(root, spec.dataset(), options);
+}
+
+// As labelled examples, or as text.
+absl::StatusOr<v1::DatasetInfo> DescribeExamples(const DataRoot& root, const v1::DataSpec& view,
+                                                 const std::vector<FileEntry>& files,
+                                                 const LoadOptions& options) {
+  const std::string& name = view.dataset();
+  const bool is_text = DetectTextLayout(name, files).ok();
+  v1::DatasetInfo info;
+  info.set_name(name);
+  const absl::StatusOr<Layout> detected =
+      FindLayout(root, name, files, view.format(), options);
+  if (!detected.ok()) {
+    // How many examples a text gives depends on the job's context.
+    if (!is_text) return detected.status();
+    info.set_format("text");
+    return info;
+  }
+  info.set_format(FormatName(detected->format));
+  v1::DatasetInfo counted = info;
+  const absl::Status status = Count(Source{root, name, options}, files, *detected, view, counted);
+  if (base::ReasonOf(status) == kDatasetTooLarge) {
+    log::Info("dataset_not_counted", {{"dataset", name}, {"message", base::MessageOf(status)}});
+    return info;
+  }
+  ESPALIER_RETURN_IF_ERROR(status);
+  return counted;
 }
 
 absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string& name,
@@ -225,27 +290,83 @@ absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string
   const bool is_text = DetectTextLayout(name, files).ok();
   // The files of a text and of LightGCN's interactions have the same names.
   if (!interactions.ok() && !is_text) return interactions.status();
-  if (interactions.ok() && interactions->has_value()) {
-    if (!is_text || (*interactions)->interactions() > 0) return **interactions;
+  v1::DataSpec as_it_looks;
+  as_it_looks.set_dataset(name);
+  if (!interactions.ok() || !interactions->has_value()) {
+    return DescribeExamples(root, as_it_looks, files, options);
   }
+  const InteractionReading& reading = **interactions;
+  if (reading.certain && (!is_text || reading.info.interactions() > 0)) return reading.info;
+  auto examples = DescribeExamples(root, as_it_looks, files, options);
+  if (reading.certain) return examples;
+  if (!examples.ok()) return reading.info;
+  examples->set_users(reading.info.users());
+  examples->set_items(reading.info.items());
+  examples->set_interactions(reading.info.interactions());
+  return examples;
+}
+
+// How much text there is; how many examples it gives depends on the job's context.
+absl::StatusOr<v1::DatasetInfo> DescribeText(const DataRoot& root, const v1::DataSpec& view,
+                                             const std::vector<FileEntry>& files,
+                                             const LoadOptions& options) {
+  ESPALIER_ASSIGN_OR_RETURN(const TextLayout layout, DetectTextLayout(view.dataset(), files));
+  const Source source{root, view.dataset(), options};
   v1::DatasetInfo info;
-  info.set_name(name);
-  const absl::StatusOr<Layout> detected = DetectLayout(name, files);
-  if (!detected.ok()) {
-    // How many examples a text gives depends on the job's context.
-    if (!is_text) return detected.status();
-    info.set_format("text");
-    return info;
+  info.set_format("text");
+  ESPALIER_ASSIGN_OR_RETURN(const int64_t train, CountBytes(source, layout.train, nullptr));
+  ESPALIER_ASSIGN_OR_RETURN(const int64_t test, CountBytes(source, layout.test, nullptr));
+  info.set_train_bytes(train);
+  info.set_test_bytes(test);
+  return info;
+}
+
+// The files whose contents are what a job trains on, in a fixed order.
+std::vector<std::string> FilesOf(const v1::DataSpec& view, const std::vector<FileEntry>& files) {
+  std::vector<std::string> names;
+  if (view.has_text()) {
+    const auto layout = DetectTextLayout(view.dataset(), files);
+    if (layout.ok()) names = {layout->train, layout->test, layout->tokenizer};
+  } else if (view.has_interactions()) {
+    for (const FileEntry& file : files) names.push_back(file.name);
+    std::sort(names.begin(), names.end());
+  } else {
+    const auto layout = view.format() == v1::DataSpec::FORMAT_CSV
+                            ? TableLayout(view.dataset(), files)
+                            : DetectLayout(view.dataset(), files, false);
+    if (layout.ok()) {
+      names = layout->train;
+      names.insert(names.end(), layout->test.begin(), layout->test.end());
+    }
   }
-  info.set_format(FormatName(detected->format));
-  v1::DatasetInfo counted = info;
-  const absl::Status status = Count(Source{root, name, options}, files, *detected, counted);
-  if (base::ReasonOf(status) == kDatasetTooLarge) {
-    log::Info("dataset_not_counted", {{"dataset", name}, {"message", base::MessageOf(status)}});
-    return info;
+  std::erase(names, "");
+  return names;
+}
+
+absl::StatusOr<std::string> DigestOf(const DataRoot& root, const v1::DataSpec& view,
+                                     const std::vector<FileEntry>& files,
+                                     const v1::DatasetInfo& info, const LoadOptions& options) {
+  if (info.format() == "images") return DigestOfImages(root, view.dataset(), options);
+  io::Sha256 digest;
+  for (const std::string& name : FilesOf(view, files)) {
+    // Lengths tell where one file ends and the next begins.
+    ESPALIER_ASSIGN_OR_RETURN(const int64_t bytes,
+                              CountBytes(Source{root, view.dataset(), options}, name, &digest));
+    digest.Update(fmt::format("\n{}\n", bytes));
   }
-  ESPALIER_RETURN_IF_ERROR(status);
-  return counted;
+  return digest.HexDigest();
+}
+
+// What a registration need not carry.
+void LeaveOutNames(v1::DatasetInfo& info) {
+  if (info.columns_size() > kMostNamesDescribed) {
+    info.mutable_columns()->DeleteSubrange(kMostNamesDescribed,
+                                           info.columns_size() - kMostNamesDescribed);
+  }
+  if (info.class_names_size() > kMostNamesDescribed) {
+    info.mutable_class_names()->DeleteSubrange(kMostNamesDescribed,
+                                               info.class_names_size() - kMostNamesDescribed);
+  }
 }
 
 }  // namespace
@@ -276,7 +397,19 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const DataRoot& root,
     return std::make_shared<const Dataset>(std::move(text));
   }
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(spec.dataset()));
-  ESPALIER_ASSIGN_OR_RETURN(const Layout layout, DetectLayout(spec.dataset(), files));
+  ESPALIER_ASSIGN_OR_RETURN(const Layout layout,
+                            FindLayout(root, spec.dataset(), files, spec.format(), options));
+  if (layout.format == Format::kImages) {
+    ESPALIER_ASSIGN_OR_RETURN(Dataset images, LoadImages(root, spec, options));
+    return std::make_shared<const Dataset>(std::move(images));
+  }
+  if (spec.has_image_size()) {
+    return base::InvalidArgument(
+        kDataSpecInvalid,
+        fmt::format("data.image_size: applies to images in folders, and {} is {}; "
+                    "remove it",
+                    spec.dataset(), FormatName(layout.format)));
+  }
   const Source source{root, spec.dataset(), options};
   ESPALIER_ASSIGN_OR_RETURN(Dataset dataset, Load(source, layout, spec));
   return std::make_shared<const Dataset>(std::move(dataset));
@@ -287,6 +420,32 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const std::string& ro
                                                            const LoadOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(const DataRoot opened, DataRoot::Open(root));
   return LoadDataset(opened, spec, options);
+}
+
+absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::DataSpec& view,
+                                                const LoadOptions& options) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(view.dataset()));
+  absl::StatusOr<v1::DatasetInfo> info =
+      view.has_interactions() ? DescribeInteractions(root, view, options)
+      : view.has_text()       ? DescribeText(root, view, files, options)
+                              : DescribeExamples(root, view, files, options);
+  if (!info.ok()) {
+    // Data of another kind is no fault of the files: the job is told what there is.
+    auto looks = Describe(root, view.dataset(), options);
+    const bool other = looks.ok() && (looks->format() == "text") != view.has_text();
+    const bool interactions = looks.ok() && looks->interactions() > 0 && !view.has_interactions();
+    if (!other && !interactions) return info.status();
+    return looks;
+  }
+  info->set_name(view.dataset());
+  if (view.has_image_size() && info->format() == "images") {
+    info->set_image_channels(view.image_size().channels());
+    info->set_image_height(view.image_size().height());
+    info->set_image_width(view.image_size().width());
+    info->set_features(info->image_channels() * info->image_height() * info->image_width());
+  }
+  ESPALIER_ASSIGN_OR_RETURN(*info->mutable_digest(), DigestOf(root, view, files, *info, options));
+  return info;
 }
 
 std::vector<v1::DatasetInfo> ScanDataRoot(const std::string& root,
@@ -306,11 +465,14 @@ std::vector<v1::DatasetInfo> ScanDataRoot(const std::string& root,
   for (const std::string& name : opened->Datasets()) {
     absl::StatusOr<v1::DatasetInfo> info = Describe(*opened, name, scan);
     if (scan.is_cancelled()) break;
-    if (info.ok()) {
-      found.push_back(*std::move(info));
-    } else {
+    if (!info.ok()) {
       problems.push_back(base::MessageOf(info.status()));
+      info.emplace();
+      info->set_name(name);
+      info->set_problem(problems.back());
     }
+    LeaveOutNames(*info);
+    found.push_back(*std::move(info));
   }
   return found;
 }
@@ -324,11 +486,19 @@ absl::StatusOr<std::shared_ptr<const Dataset>> DatasetCache::Get(const v1::DataS
   const std::lock_guard<std::mutex> lock(mutex_);
   ESPALIER_ASSIGN_OR_RETURN(const DataRoot root, DataRoot::Open(root_));
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(spec.dataset()));
-  ESPALIER_ASSIGN_OR_RETURN(const int label_column, LabelColumn(spec));
   std::string key =
-      fmt::format("{}\n{}\n{}\n{} {} {}\n", spec.dataset(), label_column,
+      fmt::format("{}\n{}\n{}\n{} {} {} {}\n{}\n{}\n", spec.dataset(), spec.label_column(),
                   ByGroups(spec) ? spec.partition().groups_file() : "", spec.text().tokenizer(),
-                  spec.text().context(), spec.text().stride());
+                  spec.text().context(), spec.text().stride(), spec.text().field(),
+                  static_cast<int>(spec.format()), spec.image_size().SerializeAsString());
+  key += fmt::format("{} {} {} {}\n", static_cast<int>(spec.delimiter()),
+                     static_cast<int>(spec.header()), static_cast<int>(spec.missing()),
+                     static_cast<int>(spec.words()));
+  key += spec.agreement().SerializeAsString();
+  if (!spec.has_text()) {
+    ESPALIER_ASSIGN_OR_RETURN(const std::string images, ImagesKey(root, spec, files, options_));
+    key += images;
+  }
   for (const FileEntry& file : files) {
     key += fmt::format("{} {} {}\n", file.name, file.bytes, file.modified_ns);
   }

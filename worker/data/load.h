@@ -7,6 +7,7 @@
 //            or cifar10-mini-train.bin + optional cifar10-mini-test.bin
 //   npy      train_features.npy + train_labels.npy, optionally test_features.npy + test_labels.npy
 //   csv      train.csv + optional test.csv, or one single *.csv
+//   images   train/CLASS/*.png or *.jpg, optionally test/CLASS/*, or CLASS/*; see images/folder.h
 //   text     see text.h; read as such when the spec has `text`
 //
 // Errors:      NotFound DATASET_NOT_FOUND, FailedPrecondition DATASET_INVALID, InvalidArgument

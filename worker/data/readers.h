@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -47,6 +46,8 @@ absl::StatusOr<std::vector<int64_t>> ReadIdxLabels(ByteStream& stream);
 absl::StatusOr<std::vector<int64_t>> ReadIdxGroups(ByteStream& stream);
 
 // --- CIFAR-10 binary: records of one label and 3072 pixels.
+inline constexpr int64_t kCifarChannels = 3;
+inline constexpr int64_t kCifarSide = 32;
 inline constexpr int64_t kCifarFeatures = 3072;
 inline constexpr int32_t kCifarClasses = 10;
 absl::Status ReadCifar10(ByteStream& stream, DatasetBuilder& builder);
@@ -64,39 +65,6 @@ absl::StatusOr<NpyHeader> ReadNpyHeader(ByteStream& stream);
 absl::Status ReadNpy(ByteStream& features, ByteStream& labels, DatasetBuilder& builder);
 // A vector of integers (u1, i4 or i8).
 absl::StatusOr<std::vector<int64_t>> ReadNpyIntegers(ByteStream& stream);
-
-// --- CSV: training file first, then the test file, if any, with the same object.
-class CsvReader {
- public:
-  // `label_column` counts from 0; −1 is the last one.
-  CsvReader(int label_column, DatasetBuilder& builder)
-      : label_column_(label_column), builder_(builder) {}
-
-  // Labels have at most 256 characters.
-  absl::Status ReadFile(ByteStream& stream);
-  // Turns the labels met into classes; call once, after the last file.
-  absl::Status FinishLabels();
-
- private:
-  struct Label {
-    std::string text;
-    std::string file;
-    int64_t line = 0;  // where it was first met
-  };
-
-  absl::Status CheckColumns(const std::string& file);
-  bool LooksLikeHeader() const;
-  absl::Status AddRow(const std::string& file, int64_t line);
-  absl::Status AddLabel(std::string_view text, const std::string& file, int64_t line);
-
-  int label_column_;
-  DatasetBuilder& builder_;
-  size_t columns_ = 0;
-  std::vector<std::string_view> cells_;
-  std::vector<float> row_;
-  std::vector<Label> labels_;
-  std::unordered_map<std::string, int32_t> label_ids_;
-};
 
 // --- Group ids, one integer a line.
 absl::StatusOr<std::vector<int64_t>> ReadTextGroups(ByteStream& stream);

@@ -97,15 +97,31 @@ struct DirCloser {
   void operator()(DIR* dir) const { closedir(dir); }
 };
 
-// Visits the names in the folder `fd`, which is consumed; hidden ones are left out.
+// Visits the names in the folder `fd`, which is consumed, until one gives false; hidden ones are
+// left out.
 template <typename Visit>
 void ForEachName(UniqueFd fd, Visit visit) {
   const std::unique_ptr<DIR, DirCloser> dir(fdopendir(fd.get()));
   if (dir == nullptr) return;
   fd.Release();
   while (const dirent* entry = readdir(dir.get())) {
-    if (entry->d_name[0] != '.') visit(*entry);
+    if (entry->d_name[0] != '.' && !visit(*entry)) return;
   }
+}
+
+// What one name takes in a listing, about.
+constexpr int64_t kBytesPerEntry = sizeof(FileEntry) + 64;
+
+// Whether a listing may have `entries` names.
+absl::Status CheckEntries(const std::string& folder, int64_t entries, const LoadOptions& options) {
+  if (entries > DataRoot::kMostFiles) {
+    return DatasetTooLarge(folder, {"", fmt::format("at most {} files", DataRoot::kMostFiles),
+                                    "more", "divide the data set into several"});
+  }
+  constexpr int64_t kStep = 1024;
+  if (entries % kStep != 0) return absl::OkStatus();
+  ESPALIER_RETURN_IF_ERROR(options.CheckGoesOn());
+  return options.CheckMemory(folder, entries * kBytesPerEntry);
 }
 
 }  // namespace
@@ -175,46 +191,73 @@ std::vector<std::string> DataRoot::Datasets() const {
     const bool folder =
         entry.d_type == DT_DIR || entry.d_type == DT_LNK || entry.d_type == DT_UNKNOWN;
     if (folder && CheckDatasetName(entry.d_name).ok()) names.emplace_back(entry.d_name);
+    return true;
   });
   std::sort(names.begin(), names.end());
   return names;
 }
 
-absl::StatusOr<std::vector<FileEntry>> DataRoot::Files(const std::string& dataset) const {
+absl::StatusOr<UniqueFd> DataRoot::OpenFolder(const std::string& dataset,
+                                              const std::string& folder) const {
   ESPALIER_RETURN_IF_ERROR(CheckDatasetName(dataset));
-  absl::StatusOr<UniqueFd> folder = OpenBeneath(fd_.get(), dataset, true);
-  if (!folder.ok() && absl::IsNotFound(folder.status())) {
-    std::vector<std::string> names = Datasets();
-    const size_t count = names.size();
-    names.resize(std::min(count, kMostNamesListed));
-    return base::NotFound(
-        kDatasetNotFound,
-        fmt::format(
-            "data set {} is not under this worker's data root; there {}: {}{}. Use one of them, "
-            "or add a folder of that name",
-            Quote(dataset), count == 1 ? "is" : "are",
-            count == 0 ? "none" : fmt::format("{}", fmt::join(names, ", ")),
-            count > kMostNamesListed ? ", ..." : ""));
-  }
-  if (!folder.ok()) return folder.status();
-  const int folder_fd = folder->get();
-  std::vector<FileEntry> files;
-  ForEachName(*std::move(folder), [&](const dirent& entry) {
+  if (!folder.empty()) return OpenBeneath(fd_.get(), dataset + "/" + folder, true);
+  absl::StatusOr<UniqueFd> opened = OpenBeneath(fd_.get(), dataset, true);
+  if (opened.ok() || !absl::IsNotFound(opened.status())) return opened;
+  std::vector<std::string> names = Datasets();
+  const size_t count = names.size();
+  names.resize(std::min(count, kMostNamesListed));
+  return base::NotFound(
+      kDatasetNotFound,
+      fmt::format("data set {} is not under this worker's data root; there {}: {}{}. Use one of "
+                  "them, or add a folder of that name",
+                  Quote(dataset), count == 1 ? "is" : "are",
+                  count == 0 ? "none" : fmt::format("{}", fmt::join(names, ", ")),
+                  count > kMostNamesListed ? ", ..." : ""));
+}
+
+absl::StatusOr<FolderListing> DataRoot::List(const std::string& dataset, const std::string& folder,
+                                             const LoadOptions& options) const {
+  ESPALIER_ASSIGN_OR_RETURN(UniqueFd opened, OpenFolder(dataset, folder));
+  const int folder_fd = opened.get();
+  const std::string name = folder.empty() ? dataset : dataset + "/" + folder;
+  FolderListing listing;
+  absl::Status status;
+  ForEachName(std::move(opened), [&](const dirent& entry) {
     struct stat info {};
-    if (fstatat(folder_fd, entry.d_name, &info, 0) != 0 || !S_ISREG(info.st_mode)) return;
-    files.push_back({entry.d_name, info.st_size,
-                     info.st_mtim.tv_sec * int64_t{1'000'000'000} + info.st_mtim.tv_nsec});
+    if (fstatat(folder_fd, entry.d_name, &info, 0) != 0) return true;
+    if (S_ISDIR(info.st_mode)) listing.folders.emplace_back(entry.d_name);
+    if (S_ISREG(info.st_mode)) {
+      listing.files.push_back(
+          {entry.d_name, info.st_size,
+           info.st_mtim.tv_sec * int64_t{1'000'000'000} + info.st_mtim.tv_nsec});
+    }
+    status = CheckEntries(name, static_cast<int64_t>(listing.files.size() + listing.folders.size()),
+                          options);
+    return status.ok();
   });
-  std::sort(files.begin(), files.end(),
+  ESPALIER_RETURN_IF_ERROR(status);
+  std::sort(listing.files.begin(), listing.files.end(),
             [](const FileEntry& a, const FileEntry& b) { return a.name < b.name; });
-  return files;
+  std::sort(listing.folders.begin(), listing.folders.end());
+  return listing;
+}
+
+absl::StatusOr<std::vector<FileEntry>> DataRoot::Files(const std::string& dataset) const {
+  ESPALIER_ASSIGN_OR_RETURN(FolderListing listing, List(dataset, "", LoadOptions{}));
+  return std::move(listing.files);
 }
 
 absl::StatusOr<UniqueFd> DataRoot::OpenFile(const std::string& dataset,
                                             const std::string& file) const {
   ESPALIER_RETURN_IF_ERROR(CheckDatasetName(dataset));
   ESPALIER_RETURN_IF_ERROR(CheckFileName(file));
-  const std::string relative = dataset + "/" + file;
+  return OpenPath(dataset, file);
+}
+
+absl::StatusOr<UniqueFd> DataRoot::OpenPath(const std::string& dataset,
+                                            const std::string& path) const {
+  ESPALIER_RETURN_IF_ERROR(CheckDatasetName(dataset));
+  const std::string relative = dataset + "/" + path;
   ESPALIER_ASSIGN_OR_RETURN(UniqueFd fd, OpenBeneath(fd_.get(), relative, false));
   struct stat info {};
   if (fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) {

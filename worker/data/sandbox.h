@@ -19,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "worker/data/load_options.h"
 
 namespace espalier::worker::data {
 
@@ -47,6 +48,13 @@ struct FileEntry {
   int64_t modified_ns = 0;  // since the epoch
 };
 
+// What is in one folder: regular files and sub-folders, by name ascending; hidden ones are left
+// out.
+struct FolderListing {
+  std::vector<FileEntry> files;
+  std::vector<std::string> folders;
+};
+
 // ^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$ without "..".
 absl::Status CheckDatasetName(std::string_view name);
 
@@ -73,11 +81,25 @@ class DataRoot {
   // The regular files of a data set, by name ascending; hidden files are left out.
   absl::StatusOr<std::vector<FileEntry>> Files(const std::string& dataset) const;
 
-  // A regular file of a data set.
+  // What is in `folder` of a data set: "" for its own folder, or names joined by '/'. Symbolic
+  // links are followed as far as they stay beneath the root. Errors: also DATASET_TOO_LARGE for
+  // more than kMostFiles entries or more memory than the options allow.
+  absl::StatusOr<FolderListing> List(const std::string& dataset, const std::string& folder,
+                                     const LoadOptions& options) const;
+
+  // A regular file in a data set's own folder.
   absl::StatusOr<UniqueFd> OpenFile(const std::string& dataset, const std::string& file) const;
+
+  // A regular file of a data set; `path` is names joined by '/', as List() gives them.
+  absl::StatusOr<UniqueFd> OpenPath(const std::string& dataset, const std::string& path) const;
+
+  // Most files of a data set that consists of folders.
+  static constexpr int64_t kMostFiles = 10'000'000;
 
  private:
   explicit DataRoot(UniqueFd fd) : fd_(std::move(fd)) {}
+
+  absl::StatusOr<UniqueFd> OpenFolder(const std::string& dataset, const std::string& folder) const;
 
   UniqueFd fd_;
 };

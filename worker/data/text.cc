@@ -11,6 +11,7 @@
 #include "common/language/tokenizer.h"
 #include "worker/data/byte_stream.h"
 #include "worker/data/errors.h"
+#include "worker/data/json_lines.h"
 
 namespace espalier::worker::data {
 namespace {
@@ -29,7 +30,7 @@ std::string_view PlainName(std::string_view name) {
 
 // The file called `stem` with one of the endings; "" when there is none.
 std::string FindPart(const std::vector<FileEntry>& files, std::string_view stem) {
-  for (const std::string_view ending : {".txt", ".bin", ".npy"}) {
+  for (const std::string_view ending : {".txt", ".jsonl", ".bin", ".npy"}) {
     for (const FileEntry& file : files) {
       if (PlainName(file.name) == fmt::format("{}{}", stem, ending)) return file.name;
     }
@@ -85,11 +86,25 @@ absl::StatusOr<std::unique_ptr<language::Tokenizer>> OpenTokenizer(const DataRoo
   return tokenizer;
 }
 
+// The tokens of a file of JSON lines.
+absl::StatusOr<std::vector<int32_t>> ReadJsonTokens(const DataRoot& root, const v1::DataSpec& spec,
+                                                    const TextLayout& layout,
+                                                    const std::string& file,
+                                                    const LoadOptions& options) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, OpenTokenizer(root, spec, layout, options));
+  ESPALIER_ASSIGN_OR_RETURN(UniqueFd fd, root.OpenFile(spec.dataset(), file));
+  ESPALIER_ASSIGN_OR_RETURN(ByteStream stream,
+                            ByteStream::Open(std::move(fd), spec.dataset() + "/" + file, options));
+  return ReadJsonLines(stream, spec.text().field().empty() ? "text" : spec.text().field(),
+                       *tokenizer);
+}
+
 // The tokens of one file.
 absl::StatusOr<std::vector<int32_t>> ReadTokens(const DataRoot& root, const v1::DataSpec& spec,
                                                 const TextLayout& layout, const std::string& file,
                                                 const LoadOptions& options) {
   if (file.empty()) return std::vector<int32_t>();
+  if (PlainName(file).ends_with(".jsonl")) return ReadJsonTokens(root, spec, layout, file, options);
   ESPALIER_ASSIGN_OR_RETURN(const std::string bytes,
                             ReadWhole(root, spec.dataset(), file, options));
   const std::string& kind = spec.text().tokenizer();
@@ -144,14 +159,17 @@ absl::StatusOr<TextLayout> DetectTextLayout(const std::string& dataset,
   std::vector<std::string> texts;
   for (const FileEntry& file : files) {
     names.push_back(file.name);
-    if (PlainName(file.name).ends_with(".txt")) texts.push_back(file.name);
+    const std::string_view plain = PlainName(file.name);
+    if (plain.ends_with(".txt") || plain.ends_with(".jsonl")) texts.push_back(file.name);
   }
   layout.tokenizer = language::TokenizerFileAmong(names);
   if (layout.train.empty() && texts.size() == 1 && layout.test.empty()) layout.train = texts[0];
   if (!layout.train.empty()) return layout;
-  return DatasetInvalid(dataset, {"", "train.txt, train.bin or train.npy, or one single .txt file",
-                                  fmt::format("{} .txt files under other names", texts.size()),
-                                  "rename the one to train on to train.txt"});
+  return DatasetInvalid(dataset, {"",
+                                  "train.txt, train.jsonl, train.bin or train.npy, or one single "
+                                  ".txt or .jsonl file",
+                                  fmt::format("{} of these two under other names", texts.size()),
+                                  "rename the one to train on to train.txt or train.jsonl"});
 }
 
 absl::StatusOr<TextTokens> LoadTextTokens(const DataRoot& root, const v1::DataSpec& spec,

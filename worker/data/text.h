@@ -1,9 +1,10 @@
 // Text as examples for language models.
 //
-// Files:       train.txt, train.bin or train.npy, optionally test.txt, test.bin or test.npy, each
-//              perhaps with .gz; or one single .txt file. .txt is tokenised as DataSpec.text says,
-//              .bin and .npy hold tokens. A tokenizer that has a begin-of-sequence token begins
-//              each file with it.
+// Files:       train.txt, train.jsonl, train.bin or train.npy, optionally test.txt, test.jsonl,
+//              test.bin or test.npy, each perhaps with .gz; or one single .txt or .jsonl file. .txt
+//              and .jsonl are tokenised as DataSpec.text says, .bin and .npy hold tokens. A
+//              tokenizer that has a begin-of-sequence token begins each .txt file with it. Each
+//              line of a .jsonl is a document; what stands between them: json_lines.h.
 // Examples:    row i holds tokens [i · stride, i · stride + context) and is labelled with the one
 //              that follows; a rest that fills no row is left out. num_classes() is the largest
 //              token + 1.

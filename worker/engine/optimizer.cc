@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include "common/base/status.h"
 #include "worker/engine/multiversion.h"
@@ -26,6 +27,12 @@ struct AdamStep {
   float shrink;         // 1 − ηλ, or 1
 };
 
+// A slot that only decays would end among the subnormal numbers, where the arithmetic of some
+// processors is many times slower, and stay there: 0.9 times the smallest of them rounds to itself.
+inline float WithoutSubnormals(float slot) {
+  return std::fabs(slot) < std::numeric_limits<float>::min() ? 0.0F : slot;
+}
+
 ESPALIER_MULTIVERSION
 void PlainSgd(SgdStep s, const float* __restrict gradient, int64_t size, float* __restrict w) {
   for (int64_t i = 0; i < size; ++i) {
@@ -47,13 +54,13 @@ void MomentumSgd(SgdStep s, bool nesterov, const float* __restrict gradient, int
   if (nesterov) {
     for (int64_t i = 0; i < size; ++i) {
       const float g = gradient[i] + s.weight_decay * w[i];
-      v[i] = s.momentum * v[i] + g;
+      v[i] = WithoutSubnormals(s.momentum * v[i] + g);
       w[i] -= s.learning_rate * (g + s.momentum * v[i]);
     }
     return;
   }
   for (int64_t i = 0; i < size; ++i) {
-    v[i] = s.momentum * v[i] + (gradient[i] + s.weight_decay * w[i]);
+    v[i] = WithoutSubnormals(s.momentum * v[i] + (gradient[i] + s.weight_decay * w[i]));
     w[i] -= s.learning_rate * v[i];
   }
 }
@@ -64,13 +71,13 @@ void MomentumDecoupledSgd(SgdStep s, bool nesterov, const float* __restrict grad
   if (nesterov) {
     for (int64_t i = 0; i < size; ++i) {
       const float step = s.learning_rate * gradient[i];
-      v[i] = s.momentum * v[i] - step;
+      v[i] = WithoutSubnormals(s.momentum * v[i] - step);
       w[i] = w[i] + (s.momentum * v[i] - step) - s.weight_decay * w[i];
     }
     return;
   }
   for (int64_t i = 0; i < size; ++i) {
-    v[i] = s.momentum * v[i] - s.learning_rate * gradient[i];
+    v[i] = WithoutSubnormals(s.momentum * v[i] - s.learning_rate * gradient[i]);
     w[i] = w[i] + v[i] - s.weight_decay * w[i];
   }
 }
@@ -80,8 +87,8 @@ void Adam(AdamStep s, const float* __restrict gradient, int64_t size, float* __r
           float* __restrict m, float* __restrict v) {
   for (int64_t i = 0; i < size; ++i) {
     const float g = gradient[i] + s.coupled_decay * w[i];
-    m[i] = s.beta1 * m[i] + (1.0F - s.beta1) * g;
-    v[i] = s.beta2 * v[i] + (1.0F - s.beta2) * (g * g);
+    m[i] = WithoutSubnormals(s.beta1 * m[i] + (1.0F - s.beta1) * g);
+    v[i] = WithoutSubnormals(s.beta2 * v[i] + (1.0F - s.beta2) * (g * g));
     const float scale = std::sqrt(v[i] * s.second_correction) + s.epsilon;
     w[i] = s.shrink * w[i] - s.step_size * m[i] / scale;
   }

@@ -107,6 +107,9 @@ struct OptimizerSpec {
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
+  // Of recommenders, whose tensors are rows (recommender/row_parameters.h): rows whose gradient is
+  // all zero in a step keep value, momentum and moments. Networks have no such rows and ignore it.
+  bool lazy_rows = false;
 };
 
 // What is added to the gradient of each value before the update rule sees it, weight decay

@@ -64,6 +64,9 @@ class LightGcn final : public RecommenderModel {
   std::unique_ptr<Scorer> MakeScorer(const Interactions&) const override {
     DotEmbeddings embeddings;
     embeddings.stride = stride_;
+    // Sums over layers stand for their means.
+    const auto terms = static_cast<float>(layers_ + 1);
+    embeddings.scale = 1 / (terms * terms);
     for (const Side side : {Side::kUsers, Side::kItems}) {
       AlignedBuffer& target = side == Side::kUsers ? embeddings.users : embeddings.items;
       target = AlignedBuffer(graph_.nodes(side) * stride_);

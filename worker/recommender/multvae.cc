@@ -395,8 +395,8 @@ VaeDraw DrawVae(const v1::MultVaeModel& spec, const Step& step, int64_t n, int64
 
 double KlWeight(const v1::MultVaeModel& spec, const Step& step) {
   if (step.index >= spec.anneal_steps()) return spec.kl_weight();
-  return spec.kl_weight() * static_cast<double>(step.index) /
-         static_cast<double>(spec.anneal_steps());
+  return std::min(spec.kl_weight(),
+                  static_cast<double>(step.index) / static_cast<double>(spec.anneal_steps()));
 }
 
 absl::StatusOr<std::unique_ptr<RecommenderModel>> MakeMultVae(const v1::MultVaeModel& spec,

@@ -33,7 +33,8 @@ struct VaeDraw {
 // StreamKey(step.seed, "multvae", {step.index, n}), first the dropout, then the noise.
 VaeDraw DrawVae(const v1::MultVaeModel& spec, const Step& step, int64_t n, int64_t items);
 
-// Factor of the divergence in a step.
+// Factor of the divergence in a step: min(kl_weight, index / anneal_steps), as in the code of Liang
+// et al.; kl_weight from the first step on where anneal_steps is 0.
 double KlWeight(const v1::MultVaeModel& spec, const Step& step);
 
 // `spec` has its defaults filled in. Errors: those of the engine's matrices.

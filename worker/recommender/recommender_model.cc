@@ -155,7 +155,10 @@ StepResult RecommenderModel::LearnChecked(const Step& step, GradientSink& sink) 
 
 StepResult RecommenderModel::Train(const Step& step) {
   UpdateSink sink(optimizers_, step.learning_rate, ++steps_);
-  return LearnChecked(step, sink);
+  const StepResult result = LearnChecked(step, sink);
+  for (RowOptimizer& optimizer : optimizers_)
+    optimizer.EndStep(step.learning_rate, steps_, threads_);
+  return result;
 }
 
 StepResult RecommenderModel::Gradients(const Step& step, std::span<float> gradients) {

@@ -5,12 +5,14 @@
 //              in topology order, of a dense one row-major.
 // Batches:     a model draws its own: a step names a seed and its place in the job, and the same
 //              step is the same batch, negatives and dropout, whatever the values are.
-// Optimizer:   rows are updated when a batch touches them, that is gives them a gradient other than
-//              zero; others keep value and slots bit by bit (moments do not decay meanwhile), and
-//              slots exist for groups of 64 rows from the first touch on. Weight decay likewise
-//              acts on touched rows. Adam's bias correction counts the steps of the whole model, so
-//              the first update of a freshly grown weight, whose slots are 0, is up to
-//              (1 − β1)/√(1 − β2) ≈ 3.2 times the learning rate.
+// Optimizer:   a step acts on every stored value as a dense optimizer does: momentum and moments of
+//              rows that the batch does not reach decay and move them, and weight decay acts on
+//              them. It costs a pass over the stored values; groups of 64 rows that no batch has
+//              reached yet have no slots and, without weight decay, cost nothing. With `lazy_rows`
+//              rows are updated only when a batch touches them, that is gives them a gradient other
+//              than zero; others keep value and slots bit by bit. Adam's bias correction counts the
+//              steps of the whole model, so the first update of a freshly grown weight, whose slots
+//              are 0, is up to (1 − β1)/√(1 − β2) ≈ 3.2 times the learning rate.
 // Memory:      per stored value 4 bytes, 4 for each optimizer slot of touched groups, 4 for the
 //              structure. Gradients at inactive positions exist in tiles of about 1 MiB. What a
 //              model needs besides is said at its class.
@@ -70,6 +72,9 @@ class Scorer {
                      float* scores) = 0;
   // scores[j] of one user and items[j].
   virtual void ScoreItems(int32_t user, std::span<const int32_t> items, float* scores) = 0;
+  // What those scores are multiplied with to be the model's, as recommender.proto defines them. It
+  // is more than 0, so that it matters to nobody who ranks.
+  virtual float scale() const { return 1; }
 };
 
 // What every model is made from, checked by RecommenderModel::Create().

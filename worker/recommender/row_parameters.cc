@@ -1,8 +1,10 @@
 #include "worker/recommender/row_parameters.h"
 
 #include <algorithm>
+#include <array>
 
 #include "worker/engine/optimizer.h"
+#include "worker/engine/parallel.h"
 
 namespace espalier::worker::recommender {
 
@@ -30,6 +32,7 @@ RowOptimizer::RowOptimizer(const engine::OptimizerSpec& spec, const RowTensor& t
     : spec_(spec),
       tensor_(tensor),
       slots_(engine::OptimizerSlots(spec)),
+      updated_(spec.lazy_rows ? 0 : tensor.rows()),
       groups_((tensor.rows() + kRowsPerGroup - 1) / kRowsPerGroup) {}
 
 int64_t RowOptimizer::GroupBegin(int64_t group) const {
@@ -54,8 +57,8 @@ void RowOptimizer::UpdateRange(int64_t group, int64_t first, int64_t size, const
                        first_slot, second_slot);
 }
 
-void RowOptimizer::Update(int64_t first, int64_t count, const float* gradient, double learning_rate,
-                          int64_t step) {
+void RowOptimizer::UpdateTouched(int64_t first, int64_t count, const float* gradient,
+                                 double learning_rate, int64_t step) {
   const int64_t group = first / kRowsPerGroup;
   const int64_t begin = tensor_.begin(first);
   // Touched rows that follow each other are updated together.
@@ -71,6 +74,60 @@ void RowOptimizer::Update(int64_t first, int64_t count, const float* gradient, d
   }
   const int64_t end = tensor_.begin(first + count);
   UpdateRange(group, run, end - run, gradient + (run - begin), learning_rate, step);
+}
+
+bool RowOptimizer::RestsWithoutGradient(int64_t group) const {
+  return spec_.weight_decay == 0 && (slots_ == 0 || groups_[group] == nullptr);
+}
+
+void RowOptimizer::Update(int64_t first, int64_t count, const float* gradient, double learning_rate,
+                          int64_t step) {
+  if (spec_.lazy_rows) return UpdateTouched(first, count, gradient, learning_rate, step);
+  const int64_t group = first / kRowsPerGroup;
+  const int64_t begin = tensor_.begin(first);
+  const int64_t size = tensor_.begin(first + count) - begin;
+  if (RestsWithoutGradient(group) &&
+      std::all_of(gradient, gradient + size, [](float g) { return g == 0.0F; })) {
+    return;
+  }
+  UpdateRange(group, begin, size, gradient, learning_rate, step);
+  std::fill_n(updated_.begin() + first, count, uint8_t{1});
+}
+
+void RowOptimizer::UpdateAtRest(int64_t group, int64_t first, int64_t size, double learning_rate,
+                                int64_t step) {
+  static constexpr std::array<float, 1024> kZeros = {};
+  constexpr auto kPiece = static_cast<int64_t>(kZeros.size());
+  for (const int64_t end = first + size; first < end; first += kPiece) {
+    UpdateRange(group, first, std::min(kPiece, end - first), kZeros.data(), learning_rate, step);
+  }
+}
+
+void RowOptimizer::EndGroup(int64_t group, double learning_rate, int64_t step) {
+  const int64_t first = group * kRowsPerGroup;
+  const int64_t last = std::min(first + kRowsPerGroup, tensor_.rows());
+  if (!RestsWithoutGradient(group)) {
+    for (int64_t row = first; row < last;) {
+      int64_t end = row;
+      while (end < last && updated_[end] == 0) ++end;
+      const int64_t begin = tensor_.begin(row);
+      UpdateAtRest(group, begin, tensor_.begin(end) - begin, learning_rate, step);
+      row = end + 1;
+    }
+  }
+  std::fill(updated_.begin() + first, updated_.begin() + last, uint8_t{0});
+}
+
+void RowOptimizer::EndStep(double learning_rate, int64_t step, int threads) {
+  if (spec_.lazy_rows) return;
+  const auto groups = static_cast<int64_t>(groups_.size());
+  constexpr int64_t kGroupsWorthThreads = 64;
+  engine::ParallelRows(groups < kGroupsWorthThreads ? 1 : threads, groups,
+                       [&](engine::RowRange range) {
+                         for (int64_t group = range.begin; group < range.end; ++group) {
+                           EndGroup(group, learning_rate, step);
+                         }
+                       });
 }
 
 void RowOptimizer::Reset() {

@@ -1,7 +1,9 @@
 // Tensors as rows: where the values of a row are stored, and their gradients and optimizer slots.
 //
-// Memory:      a RowTensor borrows values and structure. RowOptimizer has slots for groups of
-//              kRowsPerGroup rows, from the first update of one of them on.
+// Memory:      a RowTensor borrows values and structure. RowOptimizer has one byte per row, and
+// slots
+//              for groups of kRowsPerGroup rows from the first gradient of one of them on (with
+//              weight decay from the first step on).
 // Threading:   different rows may be read at the same time; updates of different groups too.
 #pragma once
 
@@ -69,7 +71,10 @@ class GradientSink {
   virtual void AllOf(size_t tensor, int64_t row, const float* gradient) = 0;
 };
 
-// The optimizer of one tensor.
+// The optimizer of one tensor. A step is any number of Update() calls and one EndStep(). It is the
+// step of a dense optimizer on every stored value: a row that no Update() named has gradient 0, its
+// momentum or moments decay and move it, and weight decay acts on it. With `lazy_rows` of the
+// OptimizerSpec, rows whose gradient is all zero keep value and slots instead.
 class RowOptimizer {
  public:
   RowOptimizer(const engine::OptimizerSpec& spec, const RowTensor& tensor);
@@ -77,6 +82,9 @@ class RowOptimizer {
   // Applies gradients as GradientSink::StoredOf() gets them, in optimizer step `step` ≥ 1.
   void Update(int64_t first, int64_t count, const float* gradient, double learning_rate,
               int64_t step);
+  // The rest of step `step`: rows that had no Update(). Uses `threads` threads; the bits do not
+  // depend on how many. Costs a pass over the values of groups that have slots.
+  void EndStep(double learning_rate, int64_t step, int threads);
   void Reset();
   // Slots of all stored values: `state` holds `slots()` sets of `distance` floats, this tensor's
   // beginning at `offset`.
@@ -91,10 +99,17 @@ class RowOptimizer {
   float* Slots(int64_t group);
   void UpdateRange(int64_t group, int64_t first, int64_t size, const float* gradient,
                    double learning_rate, int64_t step);
+  void UpdateTouched(int64_t first, int64_t count, const float* gradient, double learning_rate,
+                     int64_t step);
+  void UpdateAtRest(int64_t group, int64_t first, int64_t size, double learning_rate, int64_t step);
+  void EndGroup(int64_t group, double learning_rate, int64_t step);
+  // Whether a gradient of 0 changes nothing in the group.
+  bool RestsWithoutGradient(int64_t group) const;
 
   engine::OptimizerSpec spec_;
   RowTensor tensor_;
   int slots_;
+  std::vector<uint8_t> updated_;                  // rows that this step's Update() calls have named
   std::vector<std::unique_ptr<float[]>> groups_;  // of each group its slots, one after the other
 };
 

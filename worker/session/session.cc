@@ -27,6 +27,10 @@ constexpr absl::Duration kLastBackoff = absl::Seconds(5);
 // An id in use is often this worker's own old connection, which the coordinator has yet to notice.
 constexpr absl::Duration kExistsPatience = absl::Seconds(30);
 constexpr auto kConnectTimeout = std::chrono::seconds(10);
+// The coordinator asks eight at a time; more are of one that does not keep to that.
+constexpr size_t kMaxQuestions = 64;
+// What travels with a registration beyond names and counts may go; jobs ask for it anyway.
+constexpr size_t kMaxRegistrationBytes = size_t{512} * 1024;
 
 int64_t PeakMemoryBytes() {
   rusage usage{};
@@ -48,6 +52,13 @@ bool IsForGood(const absl::Status& status) {
   return reason == "PROTOCOL_MISMATCH" || reason == "INVALID_WORKER_ID";
 }
 
+void LeaveOutNames(v1::Register& registration) {
+  for (v1::DatasetInfo& dataset : *registration.mutable_datasets()) {
+    dataset.clear_columns();
+    dataset.clear_class_names();
+  }
+}
+
 }  // namespace
 
 Session::Session(SessionOptions options, std::shared_ptr<grpc::Channel> channel,
@@ -62,19 +73,24 @@ Session::Session(SessionOptions options, std::shared_ptr<grpc::Channel> channel,
                  .max_dataset_bytes = options_.max_dataset_bytes,
                  .memory_limit = options_.memory_limit},
                 [this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); }),
+      descriptions_(options_.data_root,
+                    {.max_memory_bytes = options_.max_dataset_bytes, .cancelled = &stop_describing_}),
       compute_([this] { ComputeLoop(); }),
-      heartbeat_([this] { HeartbeatLoop(); }) {}
+      heartbeat_([this] { HeartbeatLoop(); }),
+      describe_([this] { DescribeLoop(); }) {}
 
 Session::~Session() {
   Stop();
   compute_.join();
   heartbeat_.join();
+  describe_.join();
 }
 
 void Session::Stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
+    stop_describing_ = true;
     if (context_ != nullptr) context_->TryCancel();
   }
   CancelCurrent();
@@ -136,7 +152,8 @@ absl::Status Session::RunOnce() {
   registration.set_threads(options_.threads);
   registration.set_memory_budget_bytes(options_.memory_budget_bytes);
   registration.set_flops_budget(options_.flops_budget);
-  for (const v1::DatasetInfo& dataset : options_.datasets) *registration.add_datasets() = dataset;
+  registration.mutable_datasets()->Assign(options_.datasets.begin(), options_.datasets.end());
+  if (registration.ByteSizeLong() > kMaxRegistrationBytes) LeaveOutNames(registration);
   // The stream itself has no deadline; its first answer has one.
   std::jthread watchdog([&context](const std::stop_token& stop) {
     std::mutex mutex;
@@ -170,6 +187,7 @@ absl::Status Session::RunOnce() {
     const std::lock_guard lock(mutex_);
     stream_ = nullptr;
     next_.reset();
+    questions_.clear();
   }
   CancelCurrent();
   const absl::Status status = rpc::FromGrpc(stream->Finish());
@@ -185,6 +203,10 @@ void Session::Handle(const v1::CoordinatorMessage& message) {
   const std::lock_guard lock(mutex_);
   if (message.has_task()) {
     next_ = message.task();
+    changed_.notify_all();
+  }
+  if (message.has_describe_dataset() && questions_.size() < kMaxQuestions) {
+    questions_.push_back(message.describe_dataset());
     changed_.notify_all();
   }
   if (message.has_cancel_task()) {
@@ -215,6 +237,22 @@ void Session::HeartbeatLoop() {
     message.mutable_heartbeat()->set_resident_bytes(ResidentBytes());
     Write(message);
     metrics_.Set(Metric::kWorkerPeakMemory, static_cast<double>(PeakMemoryBytes()));
+    lock.lock();
+  }
+}
+
+void Session::DescribeLoop() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return stopping_ || !questions_.empty(); });
+    if (stopping_) return;
+    const v1::DescribeDataset question = std::move(questions_.front());
+    questions_.pop_front();
+    lock.unlock();
+    v1::WorkerMessage message;
+    message.mutable_description()->set_request_id(question.request_id());
+    *message.mutable_description()->mutable_info() = descriptions_.Get(question.data());
+    Write(message);
     lock.lock();
   }
 }

@@ -2,9 +2,10 @@
 // in, and come back after every interruption.
 //
 // Threading: Run() reads the stream on the calling thread; a second thread computes, a third sends
-// heartbeats. Bounds:    at most one task waits while one is in work (the coordinator gives one at
-// a time); reconnecting
-//            backs off from 0.2 s to 5 s with jitter, for ever.
+//            heartbeats, a fourth describes data sets.
+// Bounds:    at most one task waits while one is in work (the coordinator gives one at a time), and
+//            kMaxQuestions data sets to be described; reconnecting backs off from 0.2 s to 5 s with
+//            jitter, for ever.
 // Errors:    Run() returns when Stop() was called (OK) or when the coordinator refuses this worker
 // for good
 //            (PROTOCOL_MISMATCH, INVALID_WORKER_ID, WORKER_EXISTS that lasts).
@@ -12,7 +13,9 @@
 
 #include <grpcpp/channel.h>
 
+#include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -26,6 +29,7 @@
 #include "absl/time/time.h"
 #include "common/metrics/metrics.h"
 #include "espalier/v1/worker.grpc.pb.h"
+#include "worker/data/description_cache.h"
 #include "worker/session/transfer.h"
 #include "worker/tasks/executor.h"
 
@@ -66,6 +70,8 @@ class Session {
   void Handle(const v1::CoordinatorMessage& message);
   bool Write(const v1::WorkerMessage& message);
   void HeartbeatLoop();
+  // Answers what data sets are, one question after the other, beside the task in work.
+  void DescribeLoop();
   void ComputeLoop();
   void Compute(const v1::Task& task);
   void ReportFailure(const v1::Task& task, const absl::Status& status);
@@ -77,12 +83,15 @@ class Session {
   metrics::Metrics& metrics_;
   Transfer transfer_;
   tasks::TaskExecutor executor_;
+  data::DescriptionCache descriptions_;
+  std::atomic<bool> stop_describing_{false};
 
   std::mutex mutex_;
   std::condition_variable changed_;
   bool stopping_ = false;
   std::optional<v1::Task> next_;  // waits for the compute thread
   std::string current_task_;      // in work
+  std::deque<v1::DescribeDataset> questions_;
   Stream* stream_ = nullptr;      // open and registered
   grpc::ClientContext* context_ = nullptr;
   absl::Duration heartbeat_interval_ = absl::Seconds(2);
@@ -90,6 +99,7 @@ class Session {
   bool registered_ = false;
   std::thread compute_;
   std::thread heartbeat_;
+  std::thread describe_;
 };
 
 }  // namespace espalier::worker::session

@@ -160,6 +160,7 @@ engine::OptimizerSpec OptimizerSpecOf(const v1::Optimizer& optimizer) {
   if (optimizer.beta1() > 0) spec.beta1 = optimizer.beta1();
   if (optimizer.beta2() > 0) spec.beta2 = optimizer.beta2();
   if (optimizer.epsilon() > 0) spec.epsilon = optimizer.epsilon();
+  spec.lazy_rows = optimizer.lazy_rows();
   return spec;
 }
 

@@ -69,6 +69,7 @@ struct TrainSummary {
   double loss_sum = 0;
   int64_t correct = 0;
   int64_t seen = 0;
+  int64_t steps = 0;
 };
 
 absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Task& task,
@@ -96,6 +97,7 @@ absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Ta
     summary.loss_sum += result.loss_sum;
     summary.correct += result.correct;
     summary.seen += batch.size;
+    ++summary.steps;
     if (readjuster.IsDue(step - first, count)) {
       // Of the same examples, but as they are.
       const engine::Batch last = buffer.Fill(*shard.dataset, order.Batch(step));
@@ -143,6 +145,27 @@ absl::StatusOr<std::vector<float>> FetchCorrection(const Surroundings& surroundi
   if (!train.has_correction()) return std::vector<float>{};
   ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, surroundings.fetch(train.correction()));
   return wire::DecodeValues(bytes, count);
+}
+
+// The trained values, with variance + mean² for each running variance. Running statistics come in
+// pairs: means, then variances.
+std::vector<float> WithSecondMoments(const engine::Network& network) {
+  std::vector<float> values(network.values().begin(), network.values().end());
+  const tensor::ModelTopology& topology = *network.topology();
+  int64_t mean = -1;
+  for (size_t i = 0; i < topology.num_tensors(); ++i) {
+    if (!topology.layout()[i].buffer) continue;
+    const int64_t begin = topology.offset(i);
+    if (mean < 0) {
+      mean = begin;
+      continue;
+    }
+    for (int64_t k = 0; k < topology.stored(i); ++k) {
+      values[begin + k] += values[mean + k] * values[mean + k];
+    }
+    mean = -1;
+  }
+  return values;
 }
 
 }  // namespace
@@ -195,9 +218,14 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
       static_cast<int64_t>(training_examples.size()) * PredictionsPerExample(task);
   const double share = static_cast<double>(examples) / static_cast<double>(summary.seen);
   partial.header.set_examples(examples);
+  partial.header.set_steps(summary.steps);
   partial.header.set_loss_sum(summary.loss_sum * share);
   partial.header.set_correct(std::llround(static_cast<double>(summary.correct) * share));
-  AppendValues(network->values(), partial);
+  if (train.second_moments()) {
+    AppendValues(WithSecondMoments(*network), partial);
+  } else {
+    AppendValues(network->values(), partial);
+  }
   if (wire::ValuesPerWeight(task) > (train.active_gradients() ? 2 : 1)) {
     AppendValues(network->optimizer_state(), partial);
   }

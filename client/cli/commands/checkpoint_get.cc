@@ -7,6 +7,7 @@
 #include "common/base/flags.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
+#include "common/config/text.h"
 #include "fmt/format.h"
 
 namespace espalier::cli {
@@ -20,7 +21,9 @@ Examples:
   espalier checkpoint get my-pruned-llm-5 --format hf -O pruned
 
 With --format hf a language model becomes a folder in Hugging Face's layout:
-config.json and model.safetensors, pruned weights being zeros.
+config.json and model.safetensors, pruned weights being zeros, with the
+tokenizer and generation files of the model that was pruned. A model that was
+trained here has none of its own: --tokenizer names a folder that has them.
 
 A download that was interrupted continues where it stopped; the file appears
 under its name only after its checksum was verified. Format and loading in
@@ -54,11 +57,28 @@ std::string DefaultFile(const v1::Checkpoint& checkpoint) {
   return checkpoint.name().substr(checkpoint.name().rfind('/') + 1) + ".safetensors";
 }
 
-absl::StatusOr<int> Get(Context& context, const std::string& name, const std::string& output,
-                        bool hugging_face) {
+struct GetOptions {
+  std::string name;
+  std::string output;
+  std::string format = "espalier";
+  std::string tokenizer;
+};
+
+// What belongs to a model was found, or has to come from elsewhere.
+std::string TellOf(const std::vector<std::string>& companions) {
+  if (!companions.empty()) return "with " + config::Joined(companions, ", ");
+  return "without a tokenizer, which the checkpoint does not have; --tokenizer FOLDER adds one";
+}
+
+absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
+  const std::string& output = options.output;
+  const bool hugging_face = options.format == "hf";
+  if (!options.tokenizer.empty() && !hugging_face) {
+    return base::InvalidArgument("USAGE", "--tokenizer belongs to --format hf; add it");
+  }
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
   ESPALIER_ASSIGN_OR_RETURN(const v1::Checkpoint checkpoint,
-                            client->GetCheckpoint(ResourceName("checkpoints", name)));
+                            client->GetCheckpoint(ResourceName("checkpoints", options.name)));
   const std::string target = !output.empty() ? output
                              : hugging_face  ? DefaultFolder(checkpoint)
                                              : DefaultFile(checkpoint);
@@ -76,22 +96,22 @@ absl::StatusOr<int> Get(Context& context, const std::string& name, const std::st
                     path));
   }
   ESPALIER_RETURN_IF_ERROR(status);
-  if (hugging_face) ESPALIER_RETURN_IF_ERROR(client::ExportHuggingFace(path, target));
+  std::vector<std::string> companions;
+  if (hugging_face) {
+    ESPALIER_ASSIGN_OR_RETURN(companions,
+                              client::ExportHuggingFace(path, target, options.tokenizer));
+  }
   if (context.PrintAsData(checkpoint)) return kExitDone;
   context.out << base::Printable(target) << "\n";
-  context.err << fmt::format("{}, SHA-256 verified\n", HumanBytes(checkpoint.size_bytes()));
+  context.err << fmt::format("{}, SHA-256 verified{}\n", HumanBytes(checkpoint.size_bytes()),
+                             hugging_face ? ", " + TellOf(companions) : "");
   return kExitDone;
 }
 
 }  // namespace
 
 void AddCheckpointGet(CLI::App& parent, Command& chosen) {
-  struct Options {
-    std::string name;
-    std::string output;
-    std::string format = "espalier";
-  };
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<GetOptions>();
   CLI::App* command = parent.add_subcommand("get", kDescription);
   command->add_option("CHECKPOINT", options->name, "checkpoints/NAME, or only NAME")->required();
   command
@@ -105,10 +125,13 @@ void AddCheckpointGet(CLI::App& parent, Command& chosen) {
                    "espalier: one file with the sparse structure; hf: Hugging Face's layout")
       ->check(base::OneOf({"espalier", "hf"}))
       ->capture_default_str();
+  command
+      ->add_option("--tokenizer", options->tokenizer,
+                   "With --format hf: folder whose tokenizer and generation files to add instead "
+                   "of the checkpoint's")
+      ->type_name("FOLDER");
   command->callback([&chosen, options] {
-    chosen = [options](Context& context) {
-      return Get(context, options->name, options->output, options->format == "hf");
-    };
+    chosen = [options](Context& context) { return Get(context, *options); };
   });
 }
 

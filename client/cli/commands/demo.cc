@@ -17,6 +17,7 @@
 #include "client/cli/watch.h"
 #include "common/base/flags.h"
 #include "common/base/status.h"
+#include "common/io/standard_output.h"
 #include "fmt/format.h"
 
 namespace espalier::cli {
@@ -30,8 +31,9 @@ Examples:
 
 Starts a coordinator and workers on this machine, trains a sparse network (SET)
 next to its dense twin, and compares them. On a terminal both are shown live, in
-a pipe every tenth round is a line. Run it in the repository, or say where
-data/ is. Everything is stopped and removed at the end.)";
+a pipe every tenth round is a line; with -o json both jobs are printed at the
+end. Run it in the repository, or say where data/ is. Everything is stopped and
+removed at the end.)";
 
 constexpr auto kCheckEvery = std::chrono::milliseconds(100);
 
@@ -62,6 +64,8 @@ class Race {
   absl::Status Submit();
   // Shows the rounds until both have ended; fails when one fails or a process of `cluster` ends.
   absl::Status Run(LocalCluster& cluster, const std::stop_token& stop);
+  // Both, after Run().
+  v1::ListJobsResponse jobs() const;
   // Largest memory that a worker process ever took, in both jobs together.
   int64_t peak_worker_memory_bytes() const;
 
@@ -118,13 +122,17 @@ absl::Status Race::WaitForBoth(LocalCluster& cluster) {
     std::this_thread::sleep_for(kCheckEvery);
     if (const auto gone = cluster.Check()) return *gone;
     const std::lock_guard lock(mutex_);
+    if (!context_.out) return io::Unwritten();
     if (twins_[0].over && twins_[1].over) return absl::OkStatus();
   }
 }
 
 absl::Status Race::Run(LocalCluster& cluster, const std::stop_token& stop) {
-  TwinView view(context_.out, context_.out_terminal, {kTitles[0], kTitles[1]},
-                twins_[0].job.spec().federation().rounds());
+  // Where data is asked for, nobody looks on.
+  std::ostream nowhere(nullptr);
+  const bool is_shown = context_.options.format == Format::kTable;
+  TwinView view(is_shown ? context_.out : nowhere, is_shown ? context_.out_terminal : Terminal(),
+                {kTitles[0], kTitles[1]}, twins_[0].job.spec().federation().rounds());
   view.Start();
   std::stop_source ended;
   const std::stop_callback forward(stop, [&ended] { ended.request_stop(); });
@@ -150,6 +158,12 @@ absl::Status Race::Run(LocalCluster& cluster, const std::stop_token& stop) {
   return absl::OkStatus();
 }
 
+v1::ListJobsResponse Race::jobs() const {
+  v1::ListJobsResponse jobs;
+  for (const Twin& twin : twins_) *jobs.add_jobs() = twin.job;
+  return jobs;
+}
+
 int64_t Race::peak_worker_memory_bytes() const {
   RunTotals totals;
   for (const Twin& twin : twins_) {
@@ -163,7 +177,8 @@ constexpr char kExplanation[] = R"(
   weight, gradient or optimizer slot. After every round the coordinator
   averaged the workers' weights, dropped the weakest 30 % of each sign and grew
   as many at random places, which it sent as a seed.
-  Memory for weights is computed: the values and their momentum, and where the
+  Weights ever active: of all that are possible, those that existed in some
+  round. Their memory is computed: the values and their momentum, and where the
   sparse ones are. Measured, a worker process took {} at most for program,
   data and both networks.
   On a network this small most of a round is messages, not arithmetic; the
@@ -176,21 +191,28 @@ constexpr char kExplanation[] = R"(
     espalier method list                                        what it can run
 )";
 
+void Introduce(const Context& context, const LocalCluster& cluster, int workers) {
+  context.out << fmt::format(
+                     "Espalier {}: a coordinator at {} and {} worker process{},\n"
+                     "each with a share of 1,437 handwritten digits that it never sends. They "
+                     "train\ntwo networks at the same time:\n",
+                     ESPALIER_VERSION, cluster.address(), workers, workers == 1 ? "" : "es")
+              << std::flush;
+}
+
 absl::StatusOr<int> Demo(Context& context, LocalClusterOptions options) {
   const std::stop_token stop = context.stop();
   const TemporaryFolder folder;
   options.data_dir = folder.path();
   ESPALIER_ASSIGN_OR_RETURN(auto cluster, LocalCluster::Start(options));
-  context.out << fmt::format(
-      "Espalier {}: a coordinator at {} and {} worker process{},\n"
-      "each with a share of 1,437 handwritten digits that it never sends. They train\n"
-      "two networks at the same time:\n",
-      ESPALIER_VERSION, cluster->address(), options.workers, options.workers == 1 ? "" : "es");
+  const bool is_data = context.options.format != Format::kTable;
+  if (!is_data) Introduce(context, *cluster, options.workers);
   context.options.client.server = cluster->address();
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
   Race race(context, *client);
   ESPALIER_RETURN_IF_ERROR(race.Submit());
   ESPALIER_RETURN_IF_ERROR(race.Run(*cluster, stop));
+  if (context.PrintAsData(race.jobs())) return kExitDone;
   context.out << fmt::format(kExplanation, HumanBytes(race.peak_worker_memory_bytes()));
   return kExitDone;
 }

@@ -1,6 +1,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <vector>
 
@@ -11,6 +13,8 @@
 #include "client/lib/language_export.h"
 #include "common/base/flags.h"
 #include "common/base/status.h"
+#include "common/io/file_system.h"
+#include "common/language/tokenizer.h"
 #include "fmt/format.h"
 
 namespace espalier::cli {
@@ -20,7 +24,7 @@ constexpr char kDescription[] = R"(Continue a text with a language model
 
 Examples:
   espalier generate models/stories260K --prompt "Once upon a time"
-  espalier generate my-pruned-llm-5 --tokenizer models/stories260K --prompt "One day"
+  espalier generate my-pruned-llm-5 --prompt "One day"
   espalier generate my-transformer-20 --tokenizer bytes --prompt "ROMEO:"
 
 MODEL is a folder in Hugging Face's layout, or a checkpoint of the coordinator.
@@ -35,6 +39,28 @@ struct GenerateOptions {
   int threads = 1;
 };
 
+// What the child returns when the program could not be started.
+constexpr int kNotRun = 127;
+
+// The worker's own codes follow sysexits.h; it has said why.
+int ExitCodeOfWorker(int code) {
+  constexpr int kUsage = 64;
+  constexpr int kOutput = 74;
+  constexpr int kConfig = 78;
+  switch (code) {
+    case 0:
+      return kExitDone;
+    case kUsage:
+      return kExitUsage;
+    case kOutput:
+      return kExitExhausted;
+    case kConfig:
+      return kExitPrecondition;
+    default:
+      return kExitUnexpected;
+  }
+}
+
 // Runs a program beside this one with this one's output, and waits for it.
 absl::StatusOr<int> RunBeside(const std::string& program,
                               const std::vector<std::string>& arguments) {
@@ -45,16 +71,23 @@ absl::StatusOr<int> RunBeside(const std::string& program,
   const pid_t child = fork();
   if (child == 0) {
     execv(path.c_str(), argv.data());
-    _exit(kExitUnavailable);
+    _exit(kNotRun);
   }
   int state = 0;
-  if (child < 0 || waitpid(child, &state, 0) != child || !WIFEXITED(state)) {
+  if (child < 0 || waitpid(child, &state, 0) != child ||
+      (WIFEXITED(state) && WEXITSTATUS(state) == kNotRun)) {
     return base::MakeError(absl::StatusCode::kUnavailable, "PROGRAM_FAILED",
                            fmt::format("expected {} beside this program to run, found that it did "
                                        "not; install it there",
                                        program));
   }
-  return WEXITSTATUS(state);
+  if (WIFSIGNALED(state)) {
+    if (WTERMSIG(state) == SIGPIPE) return kExitReaderGone;
+    return base::MakeError(absl::StatusCode::kInternal, "PROGRAM_FAILED",
+                           fmt::format("{} was ended by signal {} ({})", program, WTERMSIG(state),
+                                       strsignal(WTERMSIG(state))));
+  }
+  return ExitCodeOfWorker(WEXITSTATUS(state));
 }
 
 // A folder that goes when this does.
@@ -76,29 +109,44 @@ absl::Status Download(Context& context, const std::string& name, const std::stri
   const std::string file = folder + "/.download.safetensors";
   ESPALIER_RETURN_IF_ERROR(client->DownloadCheckpoint(
       checkpoint, file, [](int64_t) {}, context.stop()));
-  return client::ExportHuggingFace(file, folder);
+  return client::ExportHuggingFace(file, folder, "").status();
+}
+
+absl::Status CheckTokenizer(const std::string& folder, bool is_folder) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                            io::PosixFileSystem().List(folder));
+  if (!language::TokenizerFileAmong(names).empty()) return absl::OkStatus();
+  return base::InvalidArgument(
+      "TOKENIZER_NEEDED",
+      fmt::format("expected --tokenizer, since {} has no tokenizer of its own; give the folder of "
+                  "the model that was pruned, a tokenizer's file, or \"bytes\" for a model that "
+                  "reads bytes",
+                  is_folder ? "the folder" : "the checkpoint"));
 }
 
 absl::StatusOr<int> Generate(Context& context, const GenerateOptions& options) {
-  const bool is_folder = std::filesystem::is_directory(options.model);
-  if (!is_folder && options.tokenizer.empty()) {
-    return base::InvalidArgument(
-        "TOKENIZER_NEEDED",
-        "expected --tokenizer: a checkpoint has no tokenizer of its own; give the folder of the "
-        "model that was pruned, a tokenizer's file, or \"bytes\" for a model that reads bytes");
+  if (context.options.format != Format::kTable) {
+    return base::InvalidArgument("USAGE",
+                                 "generate prints the text as it is, neither json nor yaml; leave "
+                                 "-o out");
   }
+  const bool is_folder = std::filesystem::is_directory(options.model);
   std::string pattern = (std::filesystem::temp_directory_path() / "espalier-XXXXXX").string();
   if (!is_folder && mkdtemp(pattern.data()) == nullptr) {
     return base::FailedPrecondition("FOLDER_UNUSABLE", "expected a temporary folder, found none");
   }
   const TemporaryFolder temporary(is_folder ? "" : pattern);
   if (!is_folder) ESPALIER_RETURN_IF_ERROR(Download(context, options.model, temporary.path));
+  const std::string folder = is_folder ? options.model : temporary.path;
+  std::string tokenizer = options.tokenizer;
+  if (tokenizer.empty()) {
+    ESPALIER_RETURN_IF_ERROR(CheckTokenizer(folder, is_folder));
+    tokenizer = folder;
+  }
   context.out << std::flush;
-  return RunBeside(
-      "espalier-worker",
-      {"--generate", is_folder ? options.model : temporary.path, "--tokenizer",
-       options.tokenizer.empty() ? options.model : options.tokenizer, "--prompt", options.prompt,
-       "--tokens", std::to_string(options.tokens), "--threads", std::to_string(options.threads)});
+  return RunBeside("espalier-worker", {"--generate", folder, "--tokenizer", tokenizer, "--prompt",
+                                       options.prompt, "--tokens", std::to_string(options.tokens),
+                                       "--threads", std::to_string(options.threads)});
 }
 
 }  // namespace

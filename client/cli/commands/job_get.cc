@@ -28,19 +28,21 @@ struct GetOptions {
 
 void PrintRounds(const Context& context, const v1::Job& job) {
   constexpr int kShown = 10;
+  const bool text = !job.history().empty() && job.history().rbegin()->has_perplexity();
   Table table({{"ROUND", true},
-               {"LOSS", true},
-               {absl::AsciiStrToUpper(ScoreName(job.spec())), true},
+               {"LOSS", true, 2},
+               {absl::AsciiStrToUpper(text ? "perplexity" : ScoreName(job.spec())), true, 1},
                {"DENSITY", true},
-               {"CHANGED", true},
-               {"BYTES", true},
-               {"TIME", true}});
+               {"CHANGED", true, 3},
+               {"BYTES", true, 4},
+               {"TIME", true, 5}});
   for (int i = std::max(0, job.history_size() - kShown); i < job.history_size(); ++i) {
     const v1::RoundSummary& round = job.history(i);
-    const auto accuracy = AccuracyOf(round);
-    table.Add({std::to_string(round.round()), fmt::format("{:.4f}", round.train_loss()),
-               accuracy ? ScoreText(job.spec(), *accuracy) : "-",
-               fmt::format("{:.4g}", round.density()), std::to_string(round.weights_changed()),
+    const auto judgement = JudgementOf(job.spec(), round);
+    table.Add({std::to_string(round.round()),
+               round.has_train_loss() ? fmt::format("{:.4f}", round.train_loss()) : "-",
+               judgement ? judgement->text : "-", fmt::format("{:.4g}", round.density()),
+               std::to_string(round.weights_changed()),
                HumanBytes(round.bytes_sent() + round.bytes_received()),
                HumanDuration(ToDuration(round.duration()))});
   }
@@ -49,7 +51,7 @@ void PrintRounds(const Context& context, const v1::Job& job) {
 }
 
 void PrintLayers(const Context& context, const v1::RoundSummary& round) {
-  Table table({{"LAYER"}, {"ACTIVE", true}, {"OF", true}, {"DENSITY", true}});
+  Table table({{"LAYER"}, {"ACTIVE", true, 1}, {"OF", true, 2}, {"DENSITY", true}});
   for (const v1::LayerSummary& layer : round.layers()) {
     table.Add({layer.name(), std::to_string(layer.active()), std::to_string(layer.size()),
                fmt::format("{:.4g}", static_cast<double>(layer.active()) /
@@ -67,7 +69,8 @@ void AddCosts(const v1::RoundSummary& round, Fields& fields) {
                   Percent(round.train_flops() / round.dense_train_flops()),
                   HumanDuration(ToDuration(round.compute_time()))));
   fields.emplace_back("peak worker memory", HumanBytes(round.worker_peak_memory_bytes()));
-  fields.emplace_back("positions ever active", Percent(round.explored()));
+  fields.emplace_back("ever active",
+                      Percent(round.explored()) + " of all possible weights, in some round");
 }
 
 // A job file is YAML, whatever standard output is; JSON only when asked for.
@@ -77,21 +80,25 @@ int PrintSpec(const Context& context, const v1::Job& job) {
   return kExitDone;
 }
 
-// Of jobs that prune: what each layer lost.
+// Of jobs that prune: what each layer lost, as far as it was measured.
 void PrintPruned(const Context& context, const v1::Job& job) {
-  Table table(
-      {{"LAYER"}, {"DENSITY", true}, {"ERROR", true}, {"BEFORE", true}, {"EXCHANGED", true}});
+  Table table({{"LAYER"},
+               {"DENSITY", true, 1},
+               {"ERROR", true, 1},
+               {"BEFORE", true, 2},
+               {"EXCHANGED", true, 3}});
+  const auto error = [](bool measured, double value) {
+    return measured ? fmt::format("{:.4f}", value) : "-";
+  };
   bool any = false;
   for (const v1::RoundSummary& round : job.history()) {
     for (const v1::LayerSummary& layer : round.layers()) {
-      if (!layer.has_output_error()) continue;
+      if (!layer.has_output_error() && layer.exchanged() == 0) continue;
       any = true;
       const double size = std::max<double>(1, static_cast<double>(layer.size()));
       table.Add({layer.name(), fmt::format("{:.4g}", static_cast<double>(layer.active()) / size),
-                 fmt::format("{:.4f}", layer.output_error()),
-                 layer.has_initial_output_error()
-                     ? fmt::format("{:.4f}", layer.initial_output_error())
-                     : "-",
+                 error(layer.has_output_error(), layer.output_error()),
+                 error(layer.has_initial_output_error(), layer.initial_output_error()),
                  std::to_string(layer.exchanged())});
     }
   }
@@ -102,11 +109,13 @@ void PrintPruned(const Context& context, const v1::Job& job) {
 
 // Of sweeps: the curve.
 void PrintSweep(const Context& context, const v1::Job& job) {
-  Table table({{"SPARSITY", true}, {"PERPLEXITY", true}, {"ACCURACY", true}, {"LOSS", true}});
+  Table table(
+      {{"SPARSITY", true}, {"PERPLEXITY", true, 1}, {"ACCURACY", true, 1}, {"LOSS", true, 2}});
   for (const v1::RoundSummary& round : job.history()) {
     table.Add({fmt::format("{:.4g}", 1 - round.density()),
                round.has_perplexity() ? fmt::format("{:.4f}", round.perplexity()) : "-",
-               Percent(round.test_accuracy()), fmt::format("{:.4f}", round.test_loss())});
+               round.has_test_accuracy() ? Percent(round.test_accuracy()) : "-",
+               round.has_test_loss() ? fmt::format("{:.4f}", round.test_loss()) : "-"});
   }
   context.out << "\n";
   table.Print(context.out, context.out_terminal);
@@ -128,13 +137,17 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   RunTotals totals;
   totals.bytes = job.prelude_bytes_sent() + job.prelude_bytes_received();
   if (totals.bytes > 0) fields.emplace_back("bytes before round 1", HumanBytes(totals.bytes));
-  for (const v1::RoundSummary& round : job.history()) totals.Add(round);
+  bool saves = false;
+  for (const v1::RoundSummary& round : job.history()) {
+    totals.Add(round);
+    saves = saves || TrainsSparse(round);
+  }
   if (job.history_left_out() > 0) {
     fields.emplace_back("rounds not shown", fmt::format("the first {}; `espalier job watch {}` "
                                                         "has them",
                                                         job.history_left_out(), job.name()));
   }
-  if (totals.rounds > 0) fields.emplace_back("bytes saved", Percent(totals.saved()));
+  if (saves) fields.emplace_back("bytes saved", Percent(totals.saved()));
   const bool trained =
       job.history_size() > 0 && job.history(job.history_size() - 1).dense_train_flops() > 0;
   if (trained) AddCosts(job.history(job.history_size() - 1), fields);

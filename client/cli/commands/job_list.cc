@@ -1,8 +1,12 @@
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
 #include "common/base/flags.h"
 #include "common/base/status.h"
+#include "common/config/text.h"
 #include "fmt/format.h"
 
 namespace espalier::cli {
@@ -13,29 +17,63 @@ constexpr char kDescription[] = R"(List jobs, newest first
 Examples:
   espalier job list
   espalier job list --limit 5
+  espalier job list --state running --state pending
   espalier job list | cut -f1        names only
   espalier job list -o json)";
+
+constexpr size_t kMostJobs = 100'000;
 
 std::string Created(const Context& context, const v1::Job& job) {
   return context.out_terminal.is_tty ? RelativeTime(job.create_time(), absl::Now())
                                      : AbsoluteTime(job.create_time());
 }
 
-absl::StatusOr<int> List(Context& context, size_t limit) {
+struct ListOptions {
+  size_t limit = 1000;
+  std::vector<std::string> states;  // in lower case; empty = all
+};
+
+// The newest jobs in one of the states. The coordinator knows no such question, so all are asked
+// for.
+absl::StatusOr<v1::ListJobsResponse> JobsOf(client::Client& client, const ListOptions& options) {
+  if (options.states.empty()) return client.ListJobs(options.limit);
+  ESPALIER_ASSIGN_OR_RETURN(v1::ListJobsResponse all, client.ListJobs(kMostJobs));
+  v1::ListJobsResponse chosen;
+  for (v1::Job& job : *all.mutable_jobs()) {
+    const std::string state = absl::AsciiStrToLower(StateWord(job.state()));
+    const bool wanted =
+        std::find(options.states.begin(), options.states.end(), state) != options.states.end();
+    if (wanted && static_cast<size_t>(chosen.jobs_size()) < options.limit) {
+      *chosen.add_jobs() = std::move(job);
+    }
+  }
+  return chosen;
+}
+
+absl::StatusOr<int> List(Context& context, const ListOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
-  ESPALIER_ASSIGN_OR_RETURN(const auto jobs, client->ListJobs(limit));
+  ESPALIER_ASSIGN_OR_RETURN(const auto jobs, JobsOf(*client, options));
   if (context.PrintAsData(jobs)) return kExitDone;
+  if (jobs.jobs().empty() && !options.states.empty()) {
+    context.err << "No job is " << config::Joined(options.states, " or ") << ".\n";
+    return kExitDone;
+  }
   if (jobs.jobs().empty()) {
     context.err << "No jobs yet. Submit one: espalier job submit FILE (examples: docs/examples)\n";
     return kExitDone;
   }
-  Table table(
-      {{"NAME"}, {"STATE"}, {"ROUND", true}, {"METHOD"}, {"BEST ACCURACY", true}, {"CREATED"}});
+  Table table({{"NAME"},
+               {"STATE"},
+               {"ROUND", true, 1},
+               {"METHOD", false, 2},
+               {"BEST", true, 3},
+               {"CREATED", false, 4}});
   for (const v1::Job& job : jobs.jobs()) {
     table.Add({job.name(), StateWord(job.state()),
                fmt::format("{}/{}", job.round(), job.spec().federation().rounds()),
                job.spec().method().name(),
-               job.best_round() > 0 ? Percent(job.best_accuracy()) : "-", Created(context, job)});
+               HasBest(job) ? ScoreText(job.spec(), job.best_accuracy()) : "-",
+               Created(context, job)});
   }
   table.Print(context.out, context.out_terminal);
   return kExitDone;
@@ -44,13 +82,28 @@ absl::StatusOr<int> List(Context& context, size_t limit) {
 }  // namespace
 
 void AddJobList(CLI::App& parent, Command& chosen) {
-  auto limit = std::make_shared<size_t>(1000);
+  auto options = std::make_shared<ListOptions>();
   CLI::App* command = parent.add_subcommand("list", kDescription);
-  command->add_option("--limit", *limit, "At most so many jobs, 1 to 100000")
-      ->check(base::Between(1, 100'000))
+  command->add_option("--limit", options->limit, "At most so many jobs, 1 to 100000")
+      ->check(base::Between<size_t>(1, kMostJobs))
       ->capture_default_str();
-  command->callback(
-      [&chosen, limit] { chosen = [limit](Context& context) { return List(context, *limit); }; });
+  command
+      ->add_option("--state", options->states,
+                   "Only jobs in this state: pending, running, cancelling, cancelled, succeeded or "
+                   "failed; may be given several times")
+      ->transform(CLI::Validator(
+          [](std::string& word) {
+            word = absl::AsciiStrToLower(word);
+            return "";
+          },
+          ""))
+      ->check(base::OneOf({"pending", "running", "cancelling", "cancelled", "succeeded", "failed"}))
+      ->type_name("STATE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command->callback([&chosen, options] {
+    chosen = [options](Context& context) { return List(context, *options); };
+  });
 }
 
 }  // namespace espalier::cli

@@ -90,24 +90,22 @@ absl::Status WithServerViolations(const Context& context, v1::CreateJobRequest r
   auto client = context.Connect();
   if (!client.ok()) return JobFileError(options.file, violations);
   const absl::Status answer = (*client)->CreateJob(request).status();
-  const absl::Status located = WithLines(answer, text, options.file, options.overrides);
-  for (config::Violation& found : client::ViolationsOf(located)) {
-    const bool known = std::any_of(violations.begin(), violations.end(),
-                                   [&](const auto& one) { return one.field == found.field; });
-    if (!known) violations.push_back(std::move(found));
-  }
-  return JobFileError(options.file, violations, client::ViolationsLeftOut(answer));
+  return JobFileError(options.file,
+                      WithServerMistakes(std::move(violations), answer, text, options.overrides),
+                      client::ViolationsLeftOut(answer));
 }
 
 absl::StatusOr<int> Submit(Context& context, const SubmitOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadJobText(options.file));
   v1::CreateJobRequest request;
   JobText job_text = ParseJob(text, options.overrides);
+  if (!job_text.readable) return JobFileError(options.file, job_text.violations);
   *request.mutable_spec() = std::move(job_text.spec);
   if (!job_text.violations.empty()) {
     return WithServerViolations(context, request, text, options, std::move(job_text.violations));
   }
-  request.set_job_id(options.id);
+  constexpr std::string_view kJobs = "jobs/";
+  request.set_job_id(options.id.starts_with(kJobs) ? options.id.substr(kJobs.size()) : options.id);
   request.set_request_id(options.request_id);
   request.set_validate_only(options.dry_run);
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());

@@ -19,7 +19,8 @@ or was CANCELLED.)";
 
 absl::StatusOr<int> Watch(Context& context, const std::string& name, int64_t after) {
   if (context.options.format == Format::kYaml) {
-    return base::InvalidArgument("USAGE", "job watch prints a table or json, not yaml");
+    return base::InvalidArgument(
+        "USAGE", "job watch prints lines of text, or with -o json of JSON, not yaml");
   }
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
   ESPALIER_ASSIGN_OR_RETURN(const v1::Job job, client->GetJob(ResourceName("jobs", name)));

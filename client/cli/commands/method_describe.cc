@@ -40,14 +40,17 @@ absl::StatusOr<int> Describe(Context& context, const std::string& name) {
        {"workers", method.dense_capable_workers() ? "need memory for dense tensors"
                                                   : "need memory for active weights only"}});
   context.out << "\n";
-  Table families({{"FAMILY"}, {"WORKS"}, {"WHY NOT"}});
+  Table families({{"FAMILY"}, {"WORKS"}, {.title = "WHY NOT", .wrap = true}});
   for (const v1::FamilySupport& support : method.families()) {
     families.Add({support.family(), support.supported() ? "yes" : "no", support.reason()});
   }
   families.Print(context.out, context.out_terminal);
   if (method.parameters().empty()) return kExitDone;
   context.out << "\n";
-  Table table({{"PARAMETER"}, {"DEFAULT", true}, {"RANGE"}, {"MEANING"}});
+  Table table({{"PARAMETER"},
+               {"DEFAULT", true},
+               {.title = "RANGE", .drop = 1, .wrap = true},
+               {.title = "MEANING", .wrap = true}});
   for (const v1::MethodParameter& parameter : method.parameters()) {
     table.Add({parameter.name(), ValueText(parameter.default_value()), parameter.range(),
                parameter.doc()});

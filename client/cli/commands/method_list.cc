@@ -48,7 +48,7 @@ absl::StatusOr<int> List(Context& context, bool families) {
     PrintFamilies(context, methods);
     return kExitDone;
   }
-  Table table({{"NAME"}, {"SUMMARY"}});
+  Table table({{"NAME"}, {.title = "SUMMARY", .wrap = true}});
   for (const v1::Method& method : methods.methods()) table.Add({method.name(), method.summary()});
   table.Print(context.out, context.out_terminal);
   return kExitDone;

@@ -24,12 +24,18 @@ absl::StatusOr<int> Recommend(Context& context, const v1::RecommendRequest& requ
   if (context.PrintAsData(response)) return kExitDone;
   Table table({{"RANK", true}, {"ITEM"}, {"SCORE", true}});
   int rank = 0;
+  bool scored = true;
   for (const v1::RecommendedItem& item : response.items()) {
-    // Workers that keep users' rows to themselves give no scores.
+    scored = scored && item.has_score();
     table.Add({std::to_string(++rank), item.item(),
-               item.score() == 0 ? "" : fmt::format("{:.4f}", item.score())});
+               item.has_score() ? fmt::format("{:.4f}", item.score()) : "-"});
   }
   table.Print(context.out, context.out_terminal);
+  if (!scored) {
+    context.err
+        << "The user's row stays on its worker, which therefore tells no scores: they would "
+           "give the row away.\n";
+  }
   return kExitDone;
 }
 

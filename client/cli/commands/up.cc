@@ -6,8 +6,11 @@
 #include "client/cli/local_cluster.h"
 #include "client/cli/output.h"
 #include "common/base/flags.h"
+#include "common/base/printable.h"
 #include "common/base/status.h"
+#include "common/io/standard_output.h"
 #include "fmt/format.h"
+#include "nlohmann/json.hpp"
 
 namespace espalier::cli {
 namespace {
@@ -20,7 +23,8 @@ Examples:
 
 Starts a coordinator and workers as child processes; they end with this command.
 Jobs end with it, too; checkpoints and logs stay in --data-dir. A data set is a
-folder under --data-root. Only this machine can connect, without TLS.)";
+folder under --data-root. Only this machine can connect, without TLS. With
+-o json the addresses are one line of JSON.)";
 
 constexpr auto kCheckEvery = std::chrono::milliseconds(200);
 
@@ -30,14 +34,35 @@ struct UpOptions {
   int metrics_port = 7071;
 };
 
+// What scripts wait for, in one write.
+void Announce(const Context& context, const LocalCluster& cluster) {
+  if (context.options.format == Format::kTable) {
+    context.out << fmt::format("listening address={} metrics={}\n", cluster.address(),
+                               cluster.metrics_address())
+                << std::flush;
+    return;
+  }
+  nlohmann::ordered_json json;
+  json["address"] = cluster.address();
+  json["metrics_address"] = cluster.metrics_address();
+  json["worker_metrics_addresses"] = cluster.worker_metrics_addresses();
+  json["log_dir"] = cluster.log_dir();
+  // One line, which both languages read alike.
+  context.out << base::PrintableQuoted(
+                     json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
+                     base::Notation::kJson)
+              << "\n"
+              << std::flush;
+}
+
 absl::StatusOr<int> Up(Context& context, UpOptions options) {
   const std::stop_token stop = context.stop();
   options.cluster.listen = fmt::format("127.0.0.1:{}", options.port);
   options.cluster.metrics_listen = fmt::format("127.0.0.1:{}", options.metrics_port);
   ESPALIER_ASSIGN_OR_RETURN(auto cluster, LocalCluster::Start(options.cluster));
-  context.out << fmt::format("listening address={} metrics={}\n", cluster->address(),
-                             cluster->metrics_address())
-              << std::flush;
+  Announce(context, *cluster);
+  // Whoever waits for the line would wait for ever.
+  if (!context.out) return io::Unwritten();
   context.err << fmt::format(
       "A coordinator and {} workers are running; logs: {}\n"
       "  Submit a job:  espalier --server {} job submit docs/examples/digits-set.yaml --watch\n"

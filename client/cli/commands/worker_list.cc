@@ -40,14 +40,14 @@ absl::StatusOr<int> List(Context& context) {
   }
   Table table({{"NAME"},
                {"STATE"},
-               {"TASK"},
-               {"DONE", true},
-               {"FAILED", true},
-               {"MEMORY", true},
-               {"THREADS", true},
-               {"SEEN"},
-               {"VERSION"},
-               {"DATA"}});
+               {"TASK", false, 3},
+               {"DONE", true, 2},
+               {"FAILED", true, 4},
+               {"MEMORY", true, 1},
+               {"THREADS", true, 5},
+               {"SEEN", false, 1},
+               {"VERSION", false, 6},
+               {.title = "DATA", .wrap = true}});
   constexpr std::string_view kPrefix = "STATE_";
   for (const v1::Worker& worker : workers.workers()) {
     table.Add({worker.name(), v1::Worker::State_Name(worker.state()).substr(kPrefix.size()),

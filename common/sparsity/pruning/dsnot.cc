@@ -90,7 +90,8 @@ class RowRefiner {
     for (int cycle = 0; cycle < options_.max_cycles; ++cycle) {
       if (std::abs(error) <= options_.threshold) break;
       const int32_t grown = error > 0 ? largest_.Take(used_) : smallest_.Take(used_);
-      if (grown < 0) break;
+      // What is left to regrow would take the error further away.
+      if (grown < 0 || contribution_[grown] * error <= 0) break;
       const int32_t pruned = pattern_.grouped() ? PartnerInGroup(weights, kept, grown)
                              : error >= 0       ? negative_.Take(used_)
                                                 : positive_.Take(used_);
@@ -191,9 +192,18 @@ Columns MakeColumns(const ColumnMoments& moments, std::span<const float> initial
 
 }  // namespace
 
+int AutomaticCycles(int64_t columns) {
+  constexpr double kCycles = 50;
+  constexpr double kColumns = 4096;
+  const double scaled = kCycles * static_cast<double>(columns) / kColumns;
+  return static_cast<int>(std::max<int64_t>(1, std::llround(scaled)));
+}
+
 DsnotResult RefineMask(const WeightsView& weights, const ColumnMoments& moments,
                        std::span<const float> initial_factors, const Pattern& pattern,
-                       const DsnotOptions& options, int threads, Mask& mask) {
+                       const DsnotOptions& given, int threads, Mask& mask) {
+  DsnotOptions options = given;
+  if (options.max_cycles == 0) options.max_cycles = AutomaticCycles(weights.columns);
   const Columns columns = MakeColumns(moments, initial_factors, options);
   std::vector<RowOutcome> outcomes(weights.rows);
   ParallelRows(weights.rows, threads, [&](int64_t begin, int64_t end) {

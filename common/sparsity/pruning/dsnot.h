@@ -8,9 +8,10 @@
 // Threading:   `threads` threads inside; pure functions.
 // Errors:      none: shapes are the caller's.
 // Source:      Zhang et al., "Dynamic Sparse No Training: Training-Free Fine-tuning for Sparse
-//              LLMs", ICLR 2024 (arXiv 2310.08915), with three corrections: only
-//              truly pruned columns are regrown, columns that expect to contribute nothing are
-//              never pruned in exchange, and columns whose input does not vary are regrown last.
+//              LLMs", ICLR 2024 (arXiv 2310.08915), with four corrections: only truly pruned
+//              columns are regrown, and only such as bring the error closer to zero; columns that
+//              expect to contribute nothing are never pruned in exchange, and columns whose input
+//              does not vary are regrown last.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,7 @@
 namespace espalier::sparsity {
 
 struct DsnotOptions {
-  int max_cycles = 50;
+  int max_cycles = 0;       // most exchanges in a row; 0: AutomaticCycles()
   double threshold = 0.1;   // |error| at which a row is left alone
   double power = 1;         // of the variance that the regrowing key is divided by
   bool sign_check = false;  // refuse an exchange that turns the error's sign
@@ -30,6 +31,10 @@ struct DsnotOptions {
   bool monotone =
       false;  // pass over exchanges that bring |error| no closer to zero; not the paper's
 };
+
+// Exchanges in a row of so many inputs that are as fine an adjustment as the authors' 50 in the
+// rows of 4096 that they were chosen for: max(1, 50 · columns / 4096, rounded).
+int AutomaticCycles(int64_t columns);
 
 struct DsnotResult {
   int64_t exchanges = 0;

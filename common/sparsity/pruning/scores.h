@@ -20,6 +20,13 @@ absl::StatusOr<Mask> MagnitudeMask(const WeightsView& weights, const Pattern& pa
 absl::StatusOr<Mask> WandaMask(const WeightsView& weights, std::span<const double> sum_squares,
                                const Pattern& pattern, int threads);
 
+// Wanda's variant by cumulative score: each row loses its smallest scores as long as their sum is
+// at most α times the row's, with one α for the layer, so that rows lose different numbers. As in
+// the authors' code α is found by bisection from 0.4 in [0, 0.8], until the layer's share is within
+// 0.001 of `sparsity` or the interval is shorter than 0.001.
+Mask WandaCumulativeMask(const WeightsView& weights, std::span<const double> sum_squares,
+                         double sparsity, int threads);
+
 // The mask that keeps the largest |W_ij| · factor_j of every row, or of its groups.
 absl::StatusOr<Mask> MaskByRows(const WeightsView& weights, std::span<const float> factors,
                                 const Pattern& pattern, int threads);

@@ -4,6 +4,7 @@
 
 #include "common/base/status.h"
 #include "common/wire/model_spec/named_models.h"
+#include "common/wire/model_spec/recommender_layout.h"
 
 namespace espalier::wire {
 namespace {
@@ -40,54 +41,109 @@ absl::StatusOr<ModelCost> ModelCost::Create(const v1::ModelSpec& spec) {
   for (const ModelTensor& tensor : tensors) {
     cost.tensors_.push_back({.size = tensor.spec.size(),
                              .positions = tensor.positions,
+                             .looked_up = tensor.looked_up,
                              .convolution = tensor.spec.shape.size() == 4});
     // The scales of a standardised convolution come right after its weights.
     if (tensor.spec.name.ends_with(".scale")) (cost.tensors_.rbegin() + 1)->standardized = true;
   }
+  cost.AddProducts(model);
   cost.input_features_ = InputShape(model).features();
   cost.outputs_ = OutputsOf(model);
   if (HasResidual(model)) cost.deltas_ = 4;
   return cost;
 }
 
-double ModelCost::ForwardFlops(std::span<const int64_t> stored) const {
-  double flops = 0;
+absl::StatusOr<ModelCost> ModelCost::Create(const v1::JobSpec& job) {
+  ESPALIER_ASSIGN_OR_RETURN(ModelCost cost, Create(job.model()));
+  if (job.model().has_transformer())
+    cost.tokens_ = std::max<int64_t>(1, job.data().text().context());
+  cost.shards_ = std::max(1, job.data().partition().shards());
+  return cost;
+}
+
+void ModelCost::AddProducts(const v1::ModelSpec& model) {
+  if (model.has_transformer()) {
+    // A score and its part in the sum, of each hidden unit.
+    pair_products_ = 2 * kFlopsPerWeight * static_cast<double>(model.transformer().hidden()) *
+                     model.transformer().blocks();
+  }
+  if (!model.has_recommender()) return;
+  recommender_ = ExplicitRecommender(model.recommender());
+  if (recommender_.has_lightgcn()) {
+    const v1::LightGcnModel& lightgcn = recommender_.lightgcn();
+    products_ = 2 * kFlopsPerWeight * lightgcn.dimensions();
+    graph_ = 2 * kFlopsPerWeight * lightgcn.dimensions() * lightgcn.layers();
+  } else if (recommender_.has_autoint()) {
+    const v1::AutoIntModel& autoint = recommender_.autoint();
+    const double fields = autoint.fields_size() + 2;
+    products_ = (1.0 + autoint.negatives()) * autoint.layers() * 2 * kFlopsPerWeight * fields *
+                fields * autoint.units();
+  }
+}
+
+double ModelCost::Users() const {
+  return static_cast<double>(recommender_.users()) / static_cast<double>(shards_);
+}
+
+double ModelCost::Drawn(const TrainingLoad& load) const {
+  if (load.steps > 0) return static_cast<double>(load.steps * load.batch_size);
+  return load.passes * (recommender_.has_multvae() ? Users() : load.examples);
+}
+
+double ModelCost::Positions(const Tensor& tensor, const TrainingLoad& load) const {
+  if (!tensor.looked_up) return static_cast<double>(tensor.positions * tokens_);
+  const double entries = Users() * static_cast<double>(recommender_.items());
+  return entries > 0 ? load.examples / entries : 0;
+}
+
+double ModelCost::Products(const TrainingLoad& load) const {
+  const auto tokens = static_cast<double>(tokens_);
+  return products_ + pair_products_ * tokens * (tokens + 1) / 2 +
+         graph_ * load.examples / static_cast<double>(std::max<int64_t>(1, load.batch_size));
+}
+
+double ModelCost::ForwardFlops(std::span<const int64_t> stored, const TrainingLoad& load) const {
+  double flops = Products(load);
   for (size_t i = 0; i < tensors_.size(); ++i) {
-    flops += kFlopsPerWeight * static_cast<double>(stored[i]) *
-             static_cast<double>(tensors_[i].positions);
+    flops += kFlopsPerWeight * static_cast<double>(stored[i]) * Positions(tensors_[i], load);
   }
   return flops;
 }
 
-double ModelCost::DenseForwardFlops() const {
-  double flops = 0;
-  for (size_t i = 0; i < tensors_.size(); ++i) flops += FullGradientFlops(i);
+double ModelCost::DenseForwardFlops(const TrainingLoad& load) const {
+  double flops = Products(load);
+  for (size_t i = 0; i < tensors_.size(); ++i) flops += FullGradientFlops(i, load);
   return flops;
 }
 
-double ModelCost::FullGradientFlops(size_t tensor) const {
+double ModelCost::FullGradientFlops(size_t tensor, const TrainingLoad& load) const {
   return kFlopsPerWeight * static_cast<double>(tensors_[tensor].size) *
-         static_cast<double>(tensors_[tensor].positions);
+         Positions(tensors_[tensor], load);
 }
 
 ModelCost::RoundFlops ModelCost::OfRound(const v1::TrainTask& task, std::span<const int64_t> stored,
                                          int64_t participants, int64_t examples) const {
   const v1::Training& training = task.training();
-  const auto per_batch = static_cast<double>(participants) * training.batch_size();
-  const double seen = training.local_steps() > 0
-                          ? per_batch * training.local_steps()
-                          : static_cast<double>(examples) * std::max(1, training.local_epochs());
-  RoundFlops flops = {.actual = seen * TrainFlops(stored), .dense = seen * 3 * DenseForwardFlops()};
+  const auto count = static_cast<double>(participants);
+  const TrainingLoad load{.steps = training.local_steps(),
+                          .passes = static_cast<double>(std::max(1, training.local_epochs())),
+                          .batch_size = training.batch_size(),
+                          .examples = static_cast<double>(examples) / std::max(1.0, count)};
+  const double seen = count * Drawn(load);
+  RoundFlops flops = {.actual = seen * TrainFlops(stored, load),
+                      .dense = seen * (3 * DenseForwardFlops(load))};
   double growth = 0;
   for (int i = 0; i < task.growth_candidates_size(); ++i) {
-    if (task.growth_candidates(i) > 0) growth += FullGradientFlops(i);
+    if (task.growth_candidates(i) > 0) growth += FullGradientFlops(i, load);
   }
   // Before the gradients of weights come a forward pass and those of the activations.
-  if (growth > 0 || task.active_gradients()) growth += 2 * ForwardFlops(stored);
-  if (task.active_gradients()) growth += ForwardFlops(stored);
-  flops.actual += per_batch * std::max(1, task.growth_batches()) * growth;
+  const bool grows = std::any_of(task.growth_candidates().begin(), task.growth_candidates().end(),
+                                 [](int64_t wanted) { return wanted > 0; });
+  if (grows || task.active_gradients()) growth += 2 * ForwardFlops(stored, load);
+  if (task.active_gradients()) growth += ForwardFlops(stored, load);
+  flops.actual += count * training.batch_size() * std::max(1, task.growth_batches()) * growth;
   for (size_t i = 0; task.importance() && i < tensors_.size(); ++i) {
-    if (stored[i] < tensors_[i].size) flops.actual += seen * FullGradientFlops(i);
+    if (stored[i] < tensors_[i].size) flops.actual += seen * FullGradientFlops(i, load);
   }
   return flops;
 }

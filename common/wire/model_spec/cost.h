@@ -1,12 +1,24 @@
 // What training a network costs a worker: floating-point operations by count, and memory.
 //
-// Units:       FLOPs of one example; bytes. `stored` counts the stored values of each tensor, in
-//              layout order.
+// Units:       FLOPs of one example that training draws; bytes. `stored` counts the stored values
+//              of each tensor, in layout order.
 // Threading:   immutable. Determinism: exact.
 // Errors:      those of TensorsOf().
 // Source:      FLOPs by the convention of the FedTiny papers: a weight costs 2 per output position
 //              forwards and twice that backwards; biases, normalisation, activation and loss are
-//              not counted.
+//              not counted. Products without weights cost 2 per multiplication and addition, and
+//              twice that backwards, too:
+//              - transformer, T tokens an example: each weight of a projection has T output
+//                positions, the output matrix (or the embedding that serves as one) as well; a
+//                block's attention 2 · T·(T + 1) · hidden, as token t attends to t + 1 tokens;
+//                looking an embedding up costs nothing;
+//              - NeuMF and AutoInt, P = 1 + negatives pairs an interaction: each weight of a dense
+//                layer P positions, of an attention layer P · fields, whose scores and sums cost
+//                4 · fields² · units a pair; tables are looked up;
+//              - MultVAE, an example is a user: each weight 1 position, of encoder.items only the
+//                rows of the user's items;
+//              - LightGCN, dimensions d: 4 · d a triple for its two scores, and in every step, for
+//                users and items and each layer, one product of the graph: 2 · interactions · d.
 #pragma once
 
 #include <cstdint>
@@ -17,24 +29,42 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/shapes.h"
 #include "espalier/v1/job.pb.h"
+#include "espalier/v1/recommender.pb.h"
 #include "espalier/v1/worker.pb.h"
 
 namespace espalier::wire {
 
+// What one participant trains on in a round.
+struct TrainingLoad {
+  int64_t steps = 0;  // of batch_size examples; 0: passes
+  double passes = 0;  // over its examples; MultVAE: over its users
+  int64_t batch_size = 1;
+  double examples = 0;  // that it has; interactions of a recommender
+};
+
 class ModelCost {
  public:
   static absl::StatusOr<ModelCost> Create(const v1::ModelSpec& spec);
+  // With what a job says of its examples: tokens of a text, into how many shares users go.
+  static absl::StatusOr<ModelCost> Create(const v1::JobSpec& job);
 
-  double ForwardFlops(std::span<const int64_t> stored) const;
-  double DenseForwardFlops() const;
+  // `load` matters to recommenders only.
+  double ForwardFlops(std::span<const int64_t> stored, const TrainingLoad& load = {}) const;
+  double DenseForwardFlops(const TrainingLoad& load = {}) const;
   // Forward and backward.
-  double TrainFlops(std::span<const int64_t> stored) const { return 3 * ForwardFlops(stored); }
+  double TrainFlops(std::span<const int64_t> stored, const TrainingLoad& load = {}) const {
+    return 3 * ForwardFlops(stored, load);
+  }
   // The gradient of all weights of one tensor, stored or not.
-  double FullGradientFlops(size_t tensor) const;
+  double FullGradientFlops(size_t tensor, const TrainingLoad& load = {}) const;
+  // All of one participant's local training.
+  double LoadFlops(std::span<const int64_t> stored, const TrainingLoad& load) const {
+    return Drawn(load) * TrainFlops(stored, load);
+  }
 
-  // What participants did in one round: local training on `examples` examples in all (shards, each
-  // passed local_epochs times), and gradients at all positions of tensors with growth candidates,
-  // or in every minibatch of sparse ones where importance was asked for.
+  // What participants did in one round: local training on `examples` examples in all (shares of
+  // equal size, each passed local_epochs times), and gradients at all positions of tensors with
+  // growth candidates, or in every minibatch of sparse ones where importance was asked for.
   struct RoundFlops {
     double actual = 0;
     double dense = 0;  // the same training of a dense model
@@ -51,10 +81,24 @@ class ModelCost {
   struct Tensor {
     int64_t size = 0;
     int64_t positions = 0;
+    bool looked_up = false;  // encoder.items of MultVAE: a row for each item of a user
     bool convolution = false;
     bool standardized = false;
   };
+  // What belongs to a transformer or recommender beside its weights.
+  void AddProducts(const v1::ModelSpec& model);
+  double Users() const;
+  double Drawn(const TrainingLoad& load) const;
+  double Positions(const Tensor& tensor, const TrainingLoad& load) const;
+  double Products(const TrainingLoad& load) const;
+
   std::vector<Tensor> tensors_;
+  int64_t tokens_ = 1;        // of an example
+  int64_t shards_ = 1;        // that users are divided into
+  double products_ = 0;       // FLOPs without weights, of one example forwards
+  double graph_ = 0;          // FLOPs of one step for each interaction forwards
+  double pair_products_ = 0;  // of a transformer: FLOPs for each token and token it attends to
+  v1::RecommenderSpec recommender_;
   int64_t input_features_ = 0;
   Outputs outputs_;
   int deltas_ = 2;  // gradients of activations that exist at once

@@ -10,6 +10,7 @@
 #include "common/tensor/model_layout.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/recommender_layout.h"
+#include "common/wire/model_spec/result_layout.h"
 #include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/transformer.h"
 
@@ -155,13 +156,7 @@ int64_t StatisticsValues(const v1::ActivationStatisticsTask& task) {
 }
 
 int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology) {
-  if (task.has_evaluate() || task.has_growth() || task.has_recommend()) return 0;
-  if (task.has_activation_statistics()) return StatisticsValues(task.activation_statistics());
-  if (task.has_calibrate()) return BufferValues(topology);
-  if (task.has_score()) return topology.sparsifiable_size();
-  if (task.has_channel_statistics()) return 2 * task.model().spec().input_image().channels();
-  const int64_t importance = task.train().importance() ? topology.total_size() : 0;
-  return ValuesPerWeight(task) * topology.total_stored() + importance;
+  return ResultLayoutOf(task, topology).values;
 }
 
 int64_t BufferValues(const tensor::ModelTopology& topology) {

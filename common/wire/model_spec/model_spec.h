@@ -24,8 +24,10 @@ struct ModelTensor {
   tensor::TensorSpec spec;
   TensorRole role = TensorRole::kWeight;
   v1::Initializer initializer = v1::INITIALIZER_UNSPECIFIED;  // of a kWeight
-  int64_t positions = 0;   // of a kWeight: outputs of one example that each weight has a part in;
-                           // 0 where operations are not counted
+  // Of a kWeight: outputs of one example (of a transformer: of one token) that each weight has a
+  // part in; 0 where rows are looked up instead of multiplied.
+  int64_t positions = 0;
+  bool looked_up = false;  // multiplied by a row for each item that the example has
   double deviation = 0;    // of a kWeight's first values, where not 0: instead of an initializer
   double gain = 1;         // of a kScale: its first values
   bool user_rows = false;  // has a row for each user of a recommender
@@ -46,8 +48,8 @@ int ValuesPerWeight(const v1::Task& task);
 // Whether the third of these is a mean of squares.
 bool HasSecondMoments(const v1::Task& task);
 
-// Values that the result of `task` on a model of this structure carries in all: those of its
-// weights; running statistics; or saliencies. With importance, that of all positions comes last.
+// Values that the result of `task` on a model of this structure carries in all; what each of them
+// is: result_layout.h.
 int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology);
 
 // float32 that the sums of an activation_statistics task take, four bytes of them at a time.

@@ -52,28 +52,32 @@ void ApplyDefaults(v1::MultVaeModel& model) {
 class TensorList {
  public:
   absl::Status AddTable(std::string name, std::vector<int64_t> shape, bool sparsifiable,
-                        double deviation, bool user_rows = false) {
+                        double deviation, bool user_rows = false, int64_t positions = 0) {
     ESPALIER_ASSIGN_OR_RETURN(tensor::TensorSpec spec,
                               tensor::CheckedTensor(std::move(name), std::move(shape)));
     spec.sparsifiable = sparsifiable;
     tensors_.push_back({.spec = std::move(spec),
                         .role = TensorRole::kWeight,
                         .initializer = v1::INITIALIZER_GLOROT,
+                        .positions = positions,
                         .deviation = deviation,
                         .user_rows = user_rows});
     return absl::OkStatus();
   }
 
+  // `positions` as in ModelTensor, here and below.
   // <name><matrix> of outputs × inputs, and <name>.bias of `biases`.
   absl::Status AddLinear(const std::string& name, const char* matrix, int64_t rows, int64_t cols,
-                         int64_t biases, bool sparsifiable) {
-    ESPALIER_RETURN_IF_ERROR(AddTable(name + matrix, {rows, cols}, sparsifiable, 0));
+                         int64_t biases, bool sparsifiable, int64_t positions = 1) {
+    ESPALIER_RETURN_IF_ERROR(
+        AddTable(name + matrix, {rows, cols}, sparsifiable, 0, false, positions));
     ESPALIER_ASSIGN_OR_RETURN(tensor::TensorSpec spec,
                               tensor::CheckedTensor(name + ".bias", {biases}));
     tensors_.push_back({.spec = std::move(spec), .role = TensorRole::kBias});
     return absl::OkStatus();
   }
 
+  ModelTensor& last_weight() { return tensors_[tensors_.size() - 2]; }
   std::vector<ModelTensor> Take() { return std::move(tensors_); }
 
  private:
@@ -88,19 +92,21 @@ absl::Status AddShared(const v1::NeuMfModel& model, int64_t items, TensorList& l
   ESPALIER_RETURN_IF_ERROR(
       list.AddTable("mlp.item_embeddings", {items, dimensions}, true, deviation));
   int64_t inputs = 2 * dimensions;
+  const int64_t pairs = 1 + model.negatives();
   for (int i = 0; i < model.hidden_size(); ++i) {
     const int64_t units = model.hidden(i);
     ESPALIER_RETURN_IF_ERROR(
-        list.AddLinear("mlp." + std::to_string(i), ".weight", units, inputs, units, false));
+        list.AddLinear("mlp." + std::to_string(i), ".weight", units, inputs, units, false, pairs));
     inputs = units;
   }
-  return list.AddLinear("prediction", ".weight", 1, dimensions + inputs, 1, false);
+  return list.AddLinear("prediction", ".weight", 1, dimensions + inputs, 1, false, pairs);
 }
 
 absl::Status AddShared(const v1::MultVaeModel& model, int64_t items, TensorList& list) {
   const int64_t hidden = model.hidden();
   const int64_t latent = model.latent();
-  ESPALIER_RETURN_IF_ERROR(list.AddLinear("encoder.items", "", items, hidden, hidden, true));
+  ESPALIER_RETURN_IF_ERROR(list.AddLinear("encoder.items", "", items, hidden, hidden, true, 0));
+  list.last_weight().looked_up = true;
   ESPALIER_RETURN_IF_ERROR(
       list.AddLinear("encoder.latent", "", 2 * latent, hidden, 2 * latent, true));
   ESPALIER_RETURN_IF_ERROR(list.AddLinear("decoder.hidden", "", hidden, latent, hidden, true));
@@ -122,12 +128,15 @@ absl::Status AddShared(const v1::AutoIntModel& model, int64_t items, TensorList&
                                      " attention layers, found " + std::to_string(model.layers()));
   }
   int64_t inputs = model.dimensions();
+  const int64_t pairs = 1 + model.negatives();
+  const int64_t fields = model.fields_size() + 2;
   for (int l = 0; l < model.layers(); ++l) {
     ESPALIER_RETURN_IF_ERROR(list.AddTable("attention." + std::to_string(l) + ".weight",
-                                           {int64_t{4} * model.units(), inputs}, false, 0));
+                                           {int64_t{4} * model.units(), inputs}, false, 0, false,
+                                           fields * pairs));
     inputs = model.units();
   }
-  return list.AddLinear("output", ".weight", 1, (model.fields_size() + 2) * inputs, 1, false);
+  return list.AddLinear("output", ".weight", 1, fields * inputs, 1, false, pairs);
 }
 
 absl::Status AddUsers(const v1::RecommenderSpec& model, int64_t users, TensorList& list) {

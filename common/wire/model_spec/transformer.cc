@@ -15,18 +15,20 @@ constexpr int64_t kMaxWidth = int64_t{1} << 31;
 
 class TensorList {
  public:
-  absl::Status Weight(const std::string& name, int64_t outputs, int64_t inputs, bool sparsifiable) {
+  absl::Status Weight(const std::string& name, int64_t outputs, int64_t inputs, bool sparsifiable,
+                      int64_t positions = 1) {
     ESPALIER_ASSIGN_OR_RETURN(tensor::TensorSpec spec,
                               tensor::CheckedTensor(name + ".weight", {outputs, inputs}));
     spec.sparsifiable = sparsifiable;
-    tensors_.push_back({std::move(spec), TensorRole::kWeight, v1::INITIALIZER_UNSPECIFIED});
+    tensors_.push_back(
+        {.spec = std::move(spec), .role = TensorRole::kWeight, .positions = positions});
     return absl::OkStatus();
   }
 
   absl::Status Norm(const std::string& name, int64_t size) {
     ESPALIER_ASSIGN_OR_RETURN(tensor::TensorSpec spec,
                               tensor::CheckedTensor(name + ".weight", {size}));
-    tensors_.push_back({std::move(spec), TensorRole::kScale, v1::INITIALIZER_UNSPECIFIED});
+    tensors_.push_back({.spec = std::move(spec), .role = TensorRole::kScale});
     return absl::OkStatus();
   }
 
@@ -85,8 +87,9 @@ absl::StatusOr<std::vector<ModelTensor>> TransformerTensors(const v1::Transforme
         fmt::format("expected at most {} blocks, found {}", kMaxBlocks, spec.blocks()));
   }
   TensorList tensors;
-  ESPALIER_RETURN_IF_ERROR(
-      tensors.Weight("model.embed_tokens", spec.vocabulary(), spec.hidden(), false));
+  // Rows are looked up; unless there is an output matrix, they are that as well.
+  ESPALIER_RETURN_IF_ERROR(tensors.Weight("model.embed_tokens", spec.vocabulary(), spec.hidden(),
+                                          false, spec.untied() ? 0 : 1));
   for (int32_t block = 0; block < spec.blocks(); ++block) {
     ESPALIER_RETURN_IF_ERROR(AddBlock(spec, fmt::format("model.layers.{}.", block), tensors));
   }

@@ -18,10 +18,18 @@ absl::Status CheckUpdates(std::span<const reduce::Update> updates, size_t stored
                                     "control variates need each participant's update, found none");
   }
   for (const reduce::Update& update : updates) {
-    if (update.values.size() == stored) continue;
-    return base::FailedPrecondition(
-        "UPDATES_MISSING", fmt::format("expected {} values from participant {}, found {}", stored,
-                                       update.participant, update.values.size()));
+    if (update.values.size() != stored) {
+      return base::FailedPrecondition(
+          "UPDATES_MISSING", fmt::format("expected {} values from participant {}, found {}", stored,
+                                         update.participant, update.values.size()));
+    }
+    if (update.steps < 1) {
+      return base::FailedPrecondition(
+          "UPDATES_MISSING",
+          fmt::format("expected at least 1 local step of participant {}, found {}; upgrade workers "
+                      "together with the coordinator",
+                      update.participant, update.steps));
+    }
   }
   return absl::OkStatus();
 }
@@ -39,12 +47,6 @@ std::vector<float> Correction(const ServerState& state, const std::string& parti
   return correction;
 }
 
-int64_t LocalSteps(const v1::Training& training, int64_t examples) {
-  if (training.local_steps() > 0) return training.local_steps();
-  const int64_t batch = std::max(1, training.batch_size());
-  return (examples + batch - 1) / batch * std::max(1, training.local_epochs());
-}
-
 absl::Status UpdateControls(const v1::TrainTask& task, const tensor::ModelTopology& topology,
                             std::span<const float> before, std::span<const reduce::Update> updates,
                             int64_t total, ServerState& state) {
@@ -53,8 +55,7 @@ absl::Status UpdateControls(const v1::TrainTask& task, const tensor::ModelTopolo
   if (!(task.learning_rate() > 0)) return absl::OkStatus();
   std::vector<double> change(before.size(), 0.0);
   for (const reduce::Update& update : updates) {
-    const double steps =
-        static_cast<double>(LocalSteps(task.training(), update.examples)) * task.learning_rate();
+    const double steps = static_cast<double>(update.steps) * task.learning_rate();
     NumberSet& own = state.controls[update.participant];
     std::vector<float> next(before.size(), 0.0F);
     for (size_t tensor = 0; tensor < topology.num_tensors(); ++tensor) {

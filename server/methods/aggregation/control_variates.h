@@ -5,7 +5,9 @@
 // of learning rate η, with N participants in all:
 //   c_i⁺ = c_i − c + (x − y_i) / (K·η);  c ← c + 1/N · Σ (c_i⁺ − c_i) over the round's
 //   participants.
-// All control variates begin at 0; those of running statistics stay there.
+// All control variates begin at 0; those of running statistics stay there. K is what the
+// participant says it did: how many minibatches its examples make is known to the worker alone (of
+// text an example is a prediction, and a minibatch is of sequences).
 //
 // Memory:      see ServerState; while a round is trained, as much again for the corrections of its
 //              participants, and while it is reduced, for their updates.
@@ -29,11 +31,9 @@ namespace espalier::server::methods {
 // c − c_i, which `participant` adds to each of its gradients; empty when it is 0 everywhere.
 std::vector<float> Correction(const ServerState& state, const std::string& participant);
 
-// Minibatches of a round's training on so many examples.
-int64_t LocalSteps(const v1::Training& training, int64_t examples);
-
 // Takes the round's updates in. `before` is the round's model, `total` is N.
-// Errors: FailedPrecondition (UPDATES_MISSING) when `updates` do not fit the model.
+// Errors: FailedPrecondition (UPDATES_MISSING) when `updates` do not fit the model or were made in
+// no step.
 absl::Status UpdateControls(const v1::TrainTask& task, const tensor::ModelTopology& topology,
                             std::span<const float> before, std::span<const reduce::Update> updates,
                             int64_t total, ServerState& state);

@@ -29,4 +29,22 @@ void VariancesFromSecondMoments(const tensor::ModelTopology& topology,
   }
 }
 
+void VariancesFromSecondMomentsIn(const tensor::ModelTopology& topology, std::span<float> values) {
+  std::vector<float> statistics;
+  const auto for_each = [&](const auto& take) {
+    for (size_t i = 0; i < topology.num_tensors(); ++i) {
+      if (topology.layout()[i].buffer) take(values.subspan(topology.offset(i), topology.stored(i)));
+    }
+  };
+  for_each([&](std::span<float> buffer) {
+    statistics.insert(statistics.end(), buffer.begin(), buffer.end());
+  });
+  VariancesFromSecondMoments(topology, statistics);
+  auto next = statistics.begin();
+  for_each([&](std::span<float> buffer) {
+    std::copy_n(next, buffer.size(), buffer.begin());
+    next += static_cast<int64_t>(buffer.size());
+  });
+}
+
 }  // namespace espalier::server::methods

@@ -18,4 +18,7 @@ void SetStatistics(std::span<const float> statistics, tensor::ModelState& model)
 void VariancesFromSecondMoments(const tensor::ModelTopology& topology,
                                 std::vector<float>& statistics);
 
+// The same where `values` are all of a model's, with the statistics among them.
+void VariancesFromSecondMomentsIn(const tensor::ModelTopology& topology, std::span<float> values);
+
 }  // namespace espalier::server::methods

@@ -160,6 +160,11 @@ void ValidateFedDst(const v1::JobSpec& spec, const config::Parameters& parameter
                           "feddst averages each weight over those who have it; remove rule, "
                           "clip_norm and server_optimizer"});
   }
+  if (aggregation.pooled_variance()) {
+    violations.push_back({"aggregation.pooled_variance",
+                          "feddst averages each value over those who have it; use false, or "
+                          "evaluation.recalibration with pooled_variance"});
+  }
   if (spec.training().control_variates()) {
     violations.push_back({"training.control_variates",
                           "the participants of feddst train different structures, whose control "

@@ -75,6 +75,12 @@ config::ParameterSchema FedMefParameters() {
 void ValidateFedMef(const v1::JobSpec& spec, const config::Parameters& parameters,
                     std::vector<config::Violation>& violations) {
   ValidateFedTiny(spec, parameters, violations);
+  if (spec.training().control_variates()) {
+    violations.push_back({"training.control_variates",
+                          "would take fedmef's extrusion, which changes the loss and the learning "
+                          "rate of some rounds, for a participant's gradient; remove it, or use "
+                          "method fedtiny"});
+  }
   if (spec.training().activation_pruning() != 0 && IsGiven(spec, "activation_pruning")) {
     violations.push_back(
         {"method.parameters.activation_pruning",

@@ -315,7 +315,8 @@ class PruneFlProgram : public TrainingProgram {
 // A density or distribution is one of a random start.
 bool IsRandomStart(const v1::JobSpec& spec, const config::Parameters& parameters) {
   if (IsGiven(spec, "initial")) return parameters.Choice("initial") == "random";
-  return IsGiven(spec, "distribution") || IsGiven(spec, "density") || IsGiven(spec, "epsilon");
+  return IsGiven(spec, "distribution") || IsGiven(spec, "density") || IsGiven(spec, "epsilon") ||
+         IsGiven(spec, "density_over");
 }
 
 config::Parameter Whole(const char* name, int64_t value, double min, const char* doc) {
@@ -393,7 +394,7 @@ config::ParameterSchema PruneFlParameters() {
 void ValidateStart(const v1::JobSpec& spec, const config::Parameters& parameters,
                    const tensor::ModelLayout& layout, std::vector<config::Violation>& violations) {
   if (!IsRandomStart(spec, parameters)) {
-    for (const char* name : {"distribution", "density", "epsilon"}) {
+    for (const char* name : {"distribution", "density", "density_over", "epsilon"}) {
       if (!IsGiven(spec, name)) continue;
       violations.push_back(
           {fmt::format("method.parameters.{}", name),

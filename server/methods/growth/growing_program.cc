@@ -71,8 +71,10 @@ config::Parameter TopKParameter() {
 v1::Task GrowingProgram::MakeTask(const ProgramState& state) const {
   v1::Task task = TrainingProgram::MakeTask(state);
   if (growth_.exact) return task;
-  AskForCandidates(*state.model.topology, UpdateCounts(state), growth_.slack, growth_.batches,
+  const std::vector<int64_t> counts = UpdateCounts(state);
+  AskForCandidates(*state.model.topology, counts, growth_.slack, growth_.batches,
                    *task.mutable_train());
+  task.mutable_train()->set_active_gradients(growth_.regrow && !NothingToDo(counts));
   return task;
 }
 
@@ -124,7 +126,9 @@ absl::StatusOr<Evolution> GrowingProgram::PlanEvolution(const ProgramState& stat
   const std::vector<int64_t> counts = UpdateCounts(state);
   if (NothingToDo(counts)) return Evolution{};
   if (!growth_.exact && !growth_.marks) {
-    return PlanGradientGrowth(state.model, counts, trained.scores);
+    const std::span<const float> gradients =
+        growth_.regrow ? std::span(trained.values) : std::span<const float>();
+    return PlanGradientGrowth(state.model, counts, trained.scores, {}, gradients);
   }
   ESPALIER_ASSIGN_OR_RETURN(const Notes notes, Notes::Of(state));
   const std::vector<reduce::ScoreList> lists = growth_.exact ? notes.exact.lists() : trained.scores;

@@ -20,6 +20,8 @@ struct GrowthOptions {
   bool exact = false;
   // Weights to be dropped are chosen before the round's training instead of after it.
   bool marks = false;
+  // Weights that are dropped compete with inactive positions by their gradient. Not with `exact`.
+  bool regrow = false;
 };
 
 // The parameter `top_k`.

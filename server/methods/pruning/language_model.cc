@@ -36,6 +36,10 @@ absl::StatusOr<std::shared_ptr<const LanguageModel>> PublishModel(
     model->blocks.push_back(std::move(part));
     model->active.push_back(StoredWeights(block));
   }
+  for (const language::CompanionFile& file : reader.companions()) {
+    ESPALIER_ASSIGN_OR_RETURN(pretrained::Part part, parts.Put(file.bytes));
+    model->companions.emplace_back(file.name, std::move(part));
+  }
   return model;
 }
 

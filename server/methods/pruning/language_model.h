@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -17,6 +19,8 @@ struct LanguageModel {
   language::TransformerConfig config;
   pretrained::Part outer;
   std::vector<pretrained::Part> blocks;
+  // Tokenizer and what else belongs to the model, by file name: they go into its checkpoints.
+  std::vector<std::pair<std::string, pretrained::Part>> companions;
   std::vector<int64_t> active;  // stored weights of each block's linear layers
   int64_t block_weights = 0;    // weights of one block's linear layers if they were dense
   int64_t outer_weights = 0;    // everything else

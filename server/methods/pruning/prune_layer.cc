@@ -73,12 +73,23 @@ class LayerPruner {
     Initial initial;
     if (settings_.criterion == PruningCriterion::kMagnitude) {
       initial.factors.assign(weights_.columns, 1.0F);
+      // DSnoT exchanges weights within rows, and begins with rows of equal size, as its authors do.
+      if (settings_.refine) {
+        ESPALIER_ASSIGN_OR_RETURN(initial.mask, sparsity::MaskByRows(weights_, initial.factors,
+                                                                     settings_.pattern, threads_));
+        return initial;
+      }
       ESPALIER_ASSIGN_OR_RETURN(initial.mask,
                                 sparsity::MagnitudeMask(weights_, settings_.pattern, threads_));
       return initial;
     }
     if (settings_.criterion == PruningCriterion::kWanda) {
       initial.factors = sparsity::WandaFactors(moments_.sum_squares);
+      if (settings_.cumulative) {
+        initial.mask = sparsity::WandaCumulativeMask(weights_, moments_.sum_squares,
+                                                     settings_.pattern.sparsity, threads_);
+        return initial;
+      }
     } else {
       ESPALIER_ASSIGN_OR_RETURN(const sparsity::InverseFactor factor, Factor());
       initial.factors = sparsity::SparseGptFactors(factor);

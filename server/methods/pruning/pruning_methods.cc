@@ -128,6 +128,11 @@ MethodDeclaration PruningMethod(const std::string& name, const std::string& summ
                           Violations& violations) {
             const PruningSettings settings = PruningSettingsOf(name, parameters);
             CheckModel(spec, &settings, library, violations);
+            if (settings.cumulative && settings.pattern.grouped()) {
+              violations.push_back({"method.parameters.cumulative",
+                                    "lets rows lose different numbers of weights, and a pattern "
+                                    "leaves equally many in every group; remove one of them"});
+            }
             RefuseStandardizedWeights(name, spec.model(), violations);
           },
       .make = [name, library](const v1::JobSpec& spec,

@@ -47,7 +47,10 @@ void AddDsnot(config::ParameterSchema& schema) {
   schema.push_back(Choice("refine", "attention", {"attention", "mlp", "all"},
                           "Which layers of a transformer's blocks are refined; the others keep "
                           "their initial mask. Of other networks all are."));
-  schema.push_back(Number("max_cycles", int64_t{50}, 0, 100'000, "Most exchanges in a row."));
+  schema.push_back(
+      Number("max_cycles", int64_t{0}, 0, 100'000,
+             "Most exchanges in a row. 0: max(1, 50 · inputs / 4096, rounded), as many "
+             "for the row's width as the authors' 50 in rows of 4096."));
   schema.push_back(Number("threshold", 0.1, 0, 1e9,
                           "Expected output error of a row at which it is left alone, for sequences "
                           "of 2048 tokens; scaled with their length."));
@@ -100,13 +103,19 @@ config::ParameterSchema PruningParameters(const std::string& method) {
                           "sparsity."));
   schema.push_back(Choice("skip", "none", {"none", "attention", "mlp"},
                           "Half of a transformer's blocks that stays dense."));
-  schema.push_back(Switch("layer_errors", true,
+  schema.push_back(Switch("layer_errors", false,
                           "Report each layer's output error. Needs the products of all pairs of "
                           "inputs: 8 bytes for each on coordinator and workers."));
   if (method == "sparsegpt" || method == "dsnot") AddSparseGpt(schema);
   if (method == "sparsegpt") {
     schema.push_back(Number("block", int64_t{128}, 1, 65'536,
                             "Columns whose pruned weights are chosen together."));
+  }
+  if (method == "wanda") {
+    schema.push_back(
+        Switch("cumulative", false,
+               "Rows lose as many weights as hold the same share of their scores' sum, "
+               "instead of equally many (the authors' variant). Not with a pattern."));
   }
   if (method == "dsnot") AddDsnot(schema);
   return schema;
@@ -119,6 +128,7 @@ PruningSettings PruningSettingsOf(const std::string& method, const config::Param
   settings.layer_errors = parameters.Bool("layer_errors");
   settings.criterion = CriterionOf(method == "dsnot" ? parameters.Choice("init") : method);
   if (method == "sparsegpt" || method == "dsnot") settings.damping = parameters.Double("damping");
+  if (method == "wanda") settings.cumulative = parameters.Bool("cumulative");
   if (method == "sparsegpt") settings.block = parameters.Int("block");
   if (method != "dsnot") return settings;
   settings.refine = true;

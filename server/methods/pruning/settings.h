@@ -18,7 +18,8 @@ enum class BlockHalf { kNone, kAttention, kFeedForward, kBoth };
 struct PruningSettings {
   PruningCriterion criterion = PruningCriterion::kWanda;
   sparsity::Pattern pattern;
-  bool layer_errors = true;
+  bool cumulative = false;  // Wanda: rows lose different numbers, see WandaCumulativeMask()
+  bool layer_errors = false;
   BlockHalf skipped = BlockHalf::kNone;  // stays dense
   // SparseGPT.
   double damping = 0.01;

@@ -142,7 +142,7 @@ EXPERIMENTS = {
     "dsl-neumf": ("dsl-lightgcn.yaml", recommenders(ML_1M | {"lightgcn": "null", "neumf": "{}"}, {
         "data.dataset": "ml-1m", "training.batch_size": 512, "training.local_steps": 1563,
         "training.optimizer.learning_rate": 0.001, "federation.rounds": 20})),
-    "dsl-multvae": ("dsl-lightgcn.yaml", recommenders(ML_1M | {"lightgcn": "null", "multvae": "{anneal_steps: 2000}"}, {
+    "dsl-multvae": ("dsl-lightgcn.yaml", recommenders(ML_1M | {"lightgcn": "null", "multvae": "{anneal_steps: 10000}"}, {
         "data.dataset": "ml-1m", "data.interactions": "{split: held_out_users}", "evaluation.top_k": "[20, 100]",
         "evaluation.main_metric": "ndcg@100", "training.batch_size": 128, "training.local_steps": 40,
         "training.optimizer.learning_rate": 0.001, "federation.rounds": 60})),

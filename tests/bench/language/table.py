@@ -33,7 +33,7 @@ HALVES = ("attention", "all")
 MONOTONE = {"sign_check": "on", "max_cycles": 50, "monotone": True}
 CHOICES = {
     "60 %": [{"refine": refine, "sign_check": check, "max_cycles": cycles}
-             for refine in HALVES for check in ("on", "off") for cycles in (5, 50)],
+             for refine in HALVES for check in ("on", "off") for cycles in (0, 5, 50)],
     "2:4": [{"refine": refine, "sign_check": "on", "max_cycles": cycles} for refine in HALVES for cycles in (1, 5, 50)]
            + [{"refine": refine, **MONOTONE} for refine in HALVES],
 }
@@ -140,7 +140,8 @@ def train(name, results):
 def prune(name, results, pretrained, split, method, parameters):
     data = MODELS[name]["data"] | {"dataset": f"{name}-{split}"} | MODELS[name].get("limits", {"train_limit": 128})
     return results.run({"model": {"pretrained": pretrained}, "data": data, "seed": 1,
-                        "method": {"name": method, "parameters": parameters}}, summary_of_pruning)
+                        "method": {"name": method,
+                                   "parameters": parameters | {"layer_errors": True}}}, summary_of_pruning)
 
 
 def choose(name, results, pretrained):

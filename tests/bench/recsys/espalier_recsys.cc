@@ -1,8 +1,9 @@
-// espalier-bench-recsys: time, memory and quality of LightGCN in one process.
+// espalier-bench-recsys: time, memory and quality of a recommender in one process.
 //
 // Prints one JSON object for every evaluation and one at the end. Data: a folder with train.txt and
-// test.txt (or .gz) of lines `user item item …`. The tables are sparse at --density (dense at 1);
-// Adam with a cosine from --learning-rate to --final-learning-rate. Peer: pytorch_lightgcn.py.
+// test.txt (or .gz) of lines `user item item …`. Sparsifiable tensors have --density (dense at 1);
+// Adam with a cosine from --learning-rate to --final-learning-rate. Peer of LightGCN:
+// pytorch_lightgcn.py.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -36,6 +37,8 @@ constexpr uint64_t kMaxFileBytes = uint64_t{1} << 30;
 
 struct Options {
   std::string data;
+  std::string model = "lightgcn";
+  bool lazy_rows = false;
   double density = 0.2;
   int64_t dimensions = 64;
   int layers = 3;
@@ -148,11 +151,19 @@ v1::RecommenderSpec SpecOf(const Options& options, const Data& data) {
   v1::RecommenderSpec spec;
   spec.set_users(data.train->users());
   spec.set_items(data.train->items());
-  v1::LightGcnModel& model = *spec.mutable_lightgcn();
-  model.set_dimensions(options.dimensions);
-  model.set_layers(options.layers);
-  model.set_l2(options.l2);
-  model.set_initial_deviation(options.deviation);
+  if (options.model == "neumf") {
+    spec.mutable_neumf();
+  } else if (options.model == "multvae") {
+    spec.mutable_multvae();
+  } else if (options.model == "autoint") {
+    spec.mutable_autoint();
+  } else {
+    v1::LightGcnModel& model = *spec.mutable_lightgcn();
+    model.set_dimensions(options.dimensions);
+    model.set_layers(options.layers);
+    model.set_l2(options.l2);
+    model.set_initial_deviation(options.deviation);
+  }
   return wire::ExplicitRecommender(spec);
 }
 
@@ -164,6 +175,7 @@ std::shared_ptr<const tensor::ModelTopology> MakeTopology(
     layout->push_back(tensor.spec);
     const auto count = std::llround(options.density * static_cast<double>(tensor.spec.size()));
     topologies.push_back(nullptr);
+    if (!tensor.spec.sparsifiable) continue;
     if (count >= tensor.spec.size()) continue;
     topologies.back() = std::make_shared<const tensor::Topology>(ValueOrFail(
         sparsity::RandomTopology(tensor.spec.rows, tensor.spec.cols, count,
@@ -179,8 +191,15 @@ std::vector<float> InitialValues(const Options& options,
   std::vector<float> values(topology.total_stored());
   base::Rng rng(base::StreamKey(options.seed, "init", {}));
   for (size_t t = 0; t < tensors.size(); ++t) {
+    // Glorot's where the layout says no deviation; biases begin at 0.
+    const double glorot =
+        std::sqrt(2.0 / static_cast<double>(tensors[t].spec.rows + tensors[t].spec.cols));
+    const double given = tensors[t].deviation;
+    const double deviation = given > 0                                      ? given
+                             : tensors[t].role == wire::TensorRole::kWeight ? glorot
+                                                                            : 0;
     for (int64_t k = 0; k < topology.stored(t); ++k) {
-      values[topology.offset(t) + k] = static_cast<float>(rng.Normal() * tensors[t].deviation);
+      values[topology.offset(t) + k] = static_cast<float>(rng.Normal() * deviation);
     }
   }
   return values;
@@ -217,6 +236,7 @@ int Run(const Options& options) {
   const auto topology = MakeTopology(options, tensors);
   worker::engine::OptimizerSpec optimizer;
   optimizer.kind = worker::engine::OptimizerSpec::Kind::kAdam;
+  optimizer.lazy_rows = options.lazy_rows;
   auto model = ValueOrFail(RecommenderModel::Create(spec, optimizer, topology, data.train,
                                                     options.batch, options.threads));
   if (!model->SetValues(InitialValues(options, tensors, *topology)).ok()) Fail("wrong values");
@@ -254,12 +274,13 @@ int Run(const Options& options) {
     }
   }
   fmt::print(
-      "{{\"density\": {}, \"batch\": {}, \"threads\": {}, \"steps\": {}, \"stored\": {}, "
+      "{{\"model\": \"{}\", \"lazy_rows\": {}, \"density\": {}, \"batch\": {}, \"threads\": {}, "
+      "\"steps\": {}, \"stored\": {}, "
       "\"epoch_seconds_min\": {:.3f}, \"epoch_cpu_seconds_min\": {:.3f}, \"step_ms\": {:.2f}, "
       "\"peak_rss_bytes\": {}, \"rss_bytes_before_model\": {}, \"state_bytes\": {}, "
       "\"dense_state_bytes\": {}, \"loss\": {:.5f}}}\n",
-      options.density, options.batch, options.threads, steps, topology->total_stored(),
-      std::ranges::min(seconds), std::ranges::min(cpu_seconds),
+      options.model, options.lazy_rows, options.density, options.batch, options.threads, steps,
+      topology->total_stored(), std::ranges::min(seconds), std::ranges::min(cpu_seconds),
       std::ranges::min(seconds) / static_cast<double>(steps) * 1e3, peak, resident_before,
       12 * topology->total_stored() + structure, dense, loss);
   return 0;
@@ -270,17 +291,21 @@ int Run(const Options& options) {
 
 int main(int argc, char** argv) {
   espalier::Options options;
-  CLI::App app("LightGCN in one process");
+  CLI::App app("A recommender in one process");
   app.add_option("--data", options.data, "Folder with train.txt and test.txt")->required();
-  app.add_option("--density", options.density, "Of both tables; 1 = dense")
+  app.add_option("--model", options.model, "Other models than lightgcn have their defaults")
+      ->check(CLI::IsMember({"lightgcn", "neumf", "multvae", "autoint"}));
+  app.add_flag("--lazy-rows", options.lazy_rows, "As training.optimizer.lazy_rows");
+  app.add_option("--density", options.density, "Of what is sparsifiable; 1 = dense")
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--dimensions", options.dimensions)->check(CLI::PositiveNumber);
   app.add_option("--layers", options.layers)->check(CLI::Range(0, 8));
-  app.add_option("--batch", options.batch, "Triples per step")->check(CLI::PositiveNumber);
+  app.add_option("--batch", options.batch, "Triples, positives or users per step")
+      ->check(CLI::PositiveNumber);
   app.add_option("--threads", options.threads)->check(CLI::PositiveNumber);
   app.add_option("--epochs", options.epochs)->check(CLI::PositiveNumber);
   app.add_option("--steps", options.steps_per_epoch,
-                 "Steps per epoch; 0: as many triples as interactions");
+                 "Steps per epoch; 0: all interactions or users");
   app.add_option("--evaluate-every", options.evaluate_every, "Epochs; 0: never");
   app.add_option("--learning-rate", options.learning_rate);
   app.add_option("--final-learning-rate", options.final_learning_rate);

@@ -1,17 +1,16 @@
 #include "worker/data/interactions/cells.h"
 
+#include <absl/strings/ascii.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
 namespace espalier::worker::data {
 namespace {
 
 constexpr std::string_view kBlank = " \t";
-
-std::string_view Unquoted(std::string_view cell) {
-  cell = Trim(cell);
-  if (cell.size() >= 2 && cell.front() == '"' && cell.back() == '"') {
-    return cell.substr(1, cell.size() - 2);
-  }
-  return cell;
-}
+constexpr std::array<std::string_view, 7> kMissing = {"", "na", "n/a", "nan", "null", "none", "?"};
 
 }  // namespace
 
@@ -21,30 +20,25 @@ std::string_view Trim(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(kBlank) - begin + 1);
 }
 
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return lower;
-}
-
-void Split(std::string_view line, std::string_view separator,
-           std::vector<std::string_view>& cells) {
+void SplitCells(std::string_view line, std::string_view separator,
+                std::vector<std::string_view>& cells) {
   cells.clear();
   for (;;) {
     const size_t end = line.find(separator);
-    cells.push_back(Unquoted(line.substr(0, end)));
+    cells.push_back(Trim(line.substr(0, end)));
     if (end == std::string_view::npos) return;
     line.remove_prefix(end + separator.size());
   }
 }
 
-std::string_view CsvSeparator(std::string_view line) {
-  for (const std::string_view candidate : {",", ";", "\t"}) {
-    if (line.find(candidate) != std::string_view::npos) return candidate;
-  }
-  return ",";
+std::optional<double> ParseFinite(std::string_view text) {
+  const auto value = ParseNumber<double>(text);
+  return value.has_value() && std::isfinite(*value) ? value : std::nullopt;
+}
+
+bool IsMissing(std::string_view cell) {
+  const std::string lower = absl::AsciiStrToLower(std::string(cell));
+  return std::ranges::find(kMissing, lower) != kMissing.end();
 }
 
 std::optional<std::string> FindFile(const std::vector<FileEntry>& files, const std::string& name) {

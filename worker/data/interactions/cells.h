@@ -1,11 +1,11 @@
-// Lines of tables as cells, and the names that columns and files have. Internal to this folder.
+// Small things that readers of this folder share: cells of a line, numbers, files by name. Internal
+// to this folder.
 //
 // Ownership:   cells point into the line.
 // Threading:   pure functions.
 #pragma once
 
-#include <algorithm>
-#include <array>
+#include <charconv>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,32 +15,24 @@
 
 namespace espalier::worker::data {
 
-inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-inline constexpr std::array kUserNames = {"user", "user_id", "userid", "uid"};
-inline constexpr std::array kItemNames = {"item",  "item_id",  "itemid", "iid",
-                                          "movie", "movie_id", "movieid"};
-
 // Without blanks around it.
 std::string_view Trim(std::string_view text);
-// ASCII letters only.
-std::string Lower(std::string_view text);
-// The cells of a line, without blanks and quotes around them.
-void Split(std::string_view line, std::string_view separator, std::vector<std::string_view>& cells);
-// The first of ",", ";" and a tab that is in the line; "," without.
-std::string_view CsvSeparator(std::string_view line);
+// The cells of a line, without blanks around them.
+void SplitCells(std::string_view line, std::string_view separator,
+                std::vector<std::string_view>& cells);
 
-// The first column that has one of the names, in any case of letters; −1: none.
-template <size_t N>
-int FindColumn(const std::vector<std::string_view>& cells,
-               const std::array<const char*, N>& names) {
-  for (size_t i = 0; i < cells.size(); ++i) {
-    const std::string cell = Lower(cells[i]);
-    if (std::any_of(names.begin(), names.end(), [&](const char* name) { return cell == name; })) {
-      return static_cast<int>(i);
-    }
-  }
-  return -1;
+// All of `text` as a number.
+template <typename T>
+std::optional<T> ParseNumber(std::string_view text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
 }
+// Neither NaN nor infinity.
+std::optional<double> ParseFinite(std::string_view text);
+// Whether a cell stands for a value that is not there: empty, NA, N/A, NaN, null, None or ?.
+bool IsMissing(std::string_view cell);
 
 // The file of this name, plain before compressed.
 std::optional<std::string> FindFile(const std::vector<FileEntry>& files, const std::string& name);

@@ -11,6 +11,8 @@
 #include "worker/data/byte_stream.h"
 #include "worker/data/errors.h"
 #include "worker/data/interactions/cells.h"
+#include "worker/data/interactions/columns.h"
+#include "worker/data/interactions/lines.h"
 #include "worker/data/interactions/read.h"
 
 namespace espalier::worker::data {
@@ -45,6 +47,7 @@ struct Column {
   const v1::AutoIntField* spec;
   int index;                                    // in the model
   size_t cell = 0;                              // of a line
+  std::string_view between = kBetweenValues;    // several values of a cell
   Numbering values = {};                        // as they are met
   std::vector<std::vector<int32_t>> rows = {};  // of every user or item
 };
@@ -67,18 +70,16 @@ class TableReader {
 
   absl::Status Read(ByteStream& stream, std::vector<Column>& columns) {
     for (Column& column : columns) column.rows.resize(ids_.size());
-    LineReader lines(stream);
-    std::string_view line;
+    TableLines lines = table_.separator.empty() ? TableLines::Csv(stream)
+                                                : TableLines::Plain(stream, table_.separator);
     bool begun = false;
     for (;;) {
-      ESPALIER_ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
+      ESPALIER_ASSIGN_OR_RETURN(const bool more, lines.Next());
       if (!more) break;
-      if (!begun && line.starts_with(kByteOrderMark)) line.remove_prefix(kByteOrderMark.size());
-      if (Trim(line).empty()) continue;
       const bool is_header = !begun && table_.separator.empty();
-      if (!begun) ESPALIER_RETURN_IF_ERROR(Begin(line, columns));
+      if (!begun) ESPALIER_RETURN_IF_ERROR(Begin(lines, columns));
       begun = true;
-      if (!is_header) ESPALIER_RETURN_IF_ERROR(TakeLine(lines.line_number(), line, columns));
+      if (!is_header) ESPALIER_RETURN_IF_ERROR(TakeLine(lines, columns));
       ESPALIER_RETURN_IF_ERROR(stream.options().CheckMemory(file_, MemoryBytes(columns)));
     }
     if (begun) return absl::OkStatus();
@@ -98,25 +99,12 @@ class TableReader {
   }
 
   // Finds the columns by the first line.
-  absl::Status Begin(std::string_view line, std::vector<Column>& columns) {
-    separator_ = table_.separator.empty() ? CsvSeparator(line) : table_.separator;
-    Split(line, separator_, cells_);
-    count_ = cells_.size();
+  absl::Status Begin(const TableLines& lines, std::vector<Column>& columns) {
+    const Cells& cells = lines.cells();
+    count_ = cells.size();
     std::vector<std::string> names = {""};
     names.insert(names.end(), table_.columns.begin(), table_.columns.end());
-    if (table_.separator.empty()) {
-      const int id =
-          table_.of_items ? FindColumn(cells_, kItemNames) : FindColumn(cells_, kUserNames);
-      if (id < 0) {
-        return DatasetInvalid(file_, {"line 1",
-                                      fmt::format("a header that names the column {}",
-                                                  table_.of_items ? "item" : "user"),
-                                      Quote(line), "add one"});
-      }
-      id_ = static_cast<size_t>(id);
-      names.assign(cells_.begin(), cells_.end());
-      names[id_].clear();
-    }
+    if (table_.separator.empty()) ESPALIER_RETURN_IF_ERROR(TakeHeader(lines, names));
     for (Column& column : columns) {
       const auto found = std::ranges::find(names, column.spec->name());
       if (found == names.end()) {
@@ -127,36 +115,55 @@ class TableReader {
                     fmt::format("name one of them in autoint.fields[{}].name", column.index)});
       }
       column.cell = static_cast<size_t>(found - names.begin());
+      if (table_.separator.empty() && IsSequence(cells[column.cell])) column.between = " ";
     }
     return absl::OkStatus();
   }
 
-  absl::Status TakeLine(int64_t number, std::string_view line, std::vector<Column>& columns) {
-    Split(line, separator_, cells_);
+  // `names` become those of the header, "" for the ids'.
+  absl::Status TakeHeader(const TableLines& lines, std::vector<std::string>& names) {
+    const Cells& cells = lines.cells();
+    ESPALIER_ASSIGN_OR_RETURN(const int id,
+                              IdColumn(file_, lines.line_number(), cells, table_.of_items));
+    if (id < 0) {
+      return DatasetInvalid(file_, {fmt::format("line {}", lines.line_number()),
+                                    fmt::format("a header that names the column {}",
+                                                table_.of_items ? "item" : "user"),
+                                    Quote(lines.text()), "add one"});
+    }
+    id_ = static_cast<size_t>(id);
+    names.clear();
+    for (const std::string_view cell : cells) names.emplace_back(WithoutType(cell));
+    names[id_].clear();
+    return absl::OkStatus();
+  }
+
+  absl::Status TakeLine(const TableLines& lines, std::vector<Column>& columns) {
+    const Cells& cells = lines.cells();
     // What users are stays here: errors travel.
     const auto complain = [&](std::string expected, std::string fix) {
       return DatasetInvalid(
-          file_,
-          {fmt::format("line {}", number), std::move(expected),
-           table_.of_items ? Quote(line) : fmt::format("{} cells", cells_.size()), std::move(fix)});
+          file_, {fmt::format("line {}", lines.line_number()), std::move(expected),
+                  table_.of_items ? Quote(lines.text()) : fmt::format("{} cells", cells.size()),
+                  std::move(fix)});
     };
-    if (cells_.size() != count_ || count_ < table_.columns.size() + 1) {
+    if (cells.size() != count_ || count_ < table_.columns.size() + 1) {
       return complain(
           fmt::format("{} cells as in the first line", std::max(count_, table_.columns.size() + 1)),
           "use one separator in all of the file");
     }
-    const std::optional<int32_t> row = ids_.Find(cells_[id_]);
+    const std::optional<int32_t> row = ids_.Find(cells[id_]);
     if (row.has_value() && seen_[*row]) {
       return complain("each id once", "remove the line or the one before");
     }
     if (row.has_value()) seen_[*row] = true;
-    for (Column& column : columns) TakeCell(column, row);
+    for (Column& column : columns) TakeCell(cells, column, row);
     return absl::OkStatus();
   }
 
   // Values count whether or not anybody interacted with their user or item: numbers do not depend
   // on filters.
-  void TakeCell(Column& column, std::optional<int32_t> row) {
+  void TakeCell(const Cells& cells, Column& column, std::optional<int32_t> row) {
     const auto take = [&](std::string_view value) {
       if (value.empty()) return;
       const int32_t number = column.values.Of(value);
@@ -165,13 +172,13 @@ class TableReader {
       ++taken_;
     };
     if (table_.flags_from > 0 && column.cell == table_.flags_from) {
-      for (size_t cell = table_.flags_from; cell < cells_.size(); ++cell) {
+      for (size_t cell = table_.flags_from; cell < cells.size(); ++cell) {
         const std::string flag = std::to_string(cell - table_.flags_from);
-        if (cells_[cell] == "1") take(flag);
+        if (cells[cell] == "1") take(flag);
       }
       return;
     }
-    Split(cells_[column.cell], kBetweenValues, values_);
+    SplitCells(cells[column.cell], column.between, values_);
     for (const std::string_view value : values_) take(value);
   }
 
@@ -179,15 +186,13 @@ class TableReader {
   std::string file_;
   const IdMap& ids_;
   std::vector<bool> seen_;
-  std::string_view separator_;
   size_t count_ = 0;
   size_t id_ = 0;
   int64_t taken_ = 0;  // values in rows
-  std::vector<std::string_view> cells_;
   std::vector<std::string_view> values_;
 };
 
-// The values themselves, when all are whole numbers below `limit`.
+// The values themselves, when all are different whole numbers below `limit`: "07" and "7" are not.
 std::optional<std::vector<int32_t>> AsNumbers(const std::vector<std::string>& values,
                                               int64_t limit) {
   std::vector<int32_t> numbers;
@@ -198,6 +203,9 @@ std::optional<std::vector<int32_t>> AsNumbers(const std::vector<std::string>& va
     if (number < 0 || number >= limit) return std::nullopt;
     numbers.push_back(number);
   }
+  std::vector<int32_t> sorted = numbers;
+  std::ranges::sort(sorted);
+  if (std::ranges::adjacent_find(sorted) != sorted.end()) return std::nullopt;
   return numbers;
 }
 

@@ -11,6 +11,9 @@
 #include "common/base/status.h"
 #include "common/log/log.h"
 #include "worker/data/errors.h"
+#include "worker/data/interactions/cells.h"
+#include "worker/data/interactions/columns.h"
+#include "worker/data/interactions/lines.h"
 #include "worker/data/interactions/prepare.h"
 #include "worker/data/interactions/read.h"
 #include "worker/data/load.h"
@@ -48,31 +51,34 @@ absl::StatusOr<ByteStream> OpenFile(const DataRoot& root, const std::string& dat
   return ByteStream::Open(std::move(fd), dataset + "/" + file, options);
 }
 
-absl::Status ReadFiles(const DataRoot& root, const std::string& dataset,
-                       const InteractionFiles& files, const v1::Interactions& how,
-                       const LoadOptions& options, RawInteractions& raw, InteractionNotes& notes) {
-  InteractionReader reader(files.format, how.min_rating(), how.order_by_time());
+bool TestFileIsTheSplit(const v1::Interactions& how, const InteractionFiles& files) {
+  return SplitOf(how, !files.test.empty()) == v1::Interactions::SPLIT_GIVEN;
+}
+
+absl::Status ReadFiles(const DataRoot& root, const InteractionFiles& files,
+                       const v1::DataSpec& view, const LoadOptions& options, RawInteractions& raw,
+                       InteractionNotes& notes) {
+  const std::string& dataset = view.dataset();
+  InteractionReader reader(files.format, view);
   ESPALIER_ASSIGN_OR_RETURN(ByteStream train, OpenFile(root, dataset, files.train, options));
   ESPALIER_RETURN_IF_ERROR(reader.Read(train, raw.train));
   if (!files.test.empty()) {
     ESPALIER_ASSIGN_OR_RETURN(ByteStream test, OpenFile(root, dataset, files.test, options));
-    ESPALIER_RETURN_IF_ERROR(reader.Read(test, raw.test));
+    // With another split than that of the files, these are one.
+    const bool given = TestFileIsTheSplit(view.interactions(), files);
+    ESPALIER_RETURN_IF_ERROR(reader.Read(test, given ? raw.test : raw.train));
   }
-  reader.TakeIds(raw);
+  ESPALIER_RETURN_IF_ERROR(reader.Finish(train.name(), options, raw));
   notes.low_ratings = reader.low_ratings();
   return absl::OkStatus();
 }
 
-absl::Status CheckSplit(const v1::Interactions& spec, const std::string& dataset,
+absl::Status CheckSplit(const v1::Interactions& how, const std::string& dataset,
                         const InteractionFiles& files) {
-  const auto split = SplitOf(spec, !files.test.empty());
-  const bool given = split == v1::Interactions::SPLIT_GIVEN;
-  if (given && files.test.empty()) {
-    return DatasetInvalid(dataset,
-                          {"", "a test file beside the training file for split: given", "none",
-                           "add test.txt or test.csv, or use split: leave_one_out or ratio"});
-  }
-  return absl::OkStatus();
+  if (!TestFileIsTheSplit(how, files) || !files.test.empty()) return absl::OkStatus();
+  return DatasetInvalid(dataset,
+                        {"", "a test file beside the training file for split: given", "none",
+                         "add test.txt or test.csv, or use split: leave_one_out or ratio"});
 }
 
 // Workers with files of their own must agree on what an item's number means, so it is the id
@@ -140,7 +146,63 @@ void LogNotes(const InteractionData& data) {
                                   {"low_ratings", notes.low_ratings},
                                   {"below_core", notes.below_core},
                                   {"tested_in_training", notes.tested_in_training},
-                                  {"users_without_training", notes.users_without_training}});
+                                  {"users_without_training", notes.users_without_training},
+                                  {"untrained_items", notes.untrained_items}});
+}
+
+// What a data set is in the view of a job, before its split.
+struct Prepared {
+  std::string file;  // of training, with the data set's name; for messages
+  RawInteractions raw;
+  InteractionData data;  // name, format, users, items, their ids and notes
+};
+
+absl::StatusOr<Prepared> Prepare(const DataRoot& root, const v1::DataSpec& view,
+                                 const LoadOptions& options) {
+  const v1::Interactions& how = view.interactions();
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> found, root.Files(view.dataset()));
+  ESPALIER_ASSIGN_OR_RETURN(const InteractionFiles files,
+                            FindInteractionFiles(view.dataset(), found, how.format()));
+  ESPALIER_RETURN_IF_ERROR(CheckSplit(how, view.dataset(), files));
+  Prepared prepared;
+  prepared.data.name = view.dataset();
+  prepared.data.format = InteractionFormatName(files.format);
+  prepared.file = view.dataset() + "/" + files.train;
+  ESPALIER_RETURN_IF_ERROR(
+      ReadFiles(root, files, view, options, prepared.raw, prepared.data.notes));
+  ESPALIER_RETURN_IF_ERROR(Filter(how, prepared.file, options, prepared.raw, prepared.data.notes));
+  const bool local = view.partition().kind() == v1::Partition::KIND_LOCAL;
+  ESPALIER_RETURN_IF_ERROR(NumberIds(local, prepared.file, prepared.raw, prepared.data));
+  ESPALIER_RETURN_IF_ERROR(options.CheckGoesOn());
+  return prepared;
+}
+
+void SetCounts(int64_t users, int64_t items, const RawInteractions& raw, v1::DatasetInfo& info) {
+  info.set_users(users);
+  info.set_items(items);
+  info.set_train_examples(static_cast<int64_t>(raw.train.size()));
+  info.set_test_examples(static_cast<int64_t>(raw.test.size()));
+  info.set_interactions(info.train_examples() + info.test_examples());
+}
+
+// Whether ids are none, as measurements are: numbers that are not whole.
+bool LooksLikeIds(const std::vector<std::string>& ids) {
+  constexpr size_t kLookedAt = 100;
+  return std::none_of(ids.begin(), ids.begin() + std::min(ids.size(), kLookedAt),
+                      [](const std::string& id) {
+                        return ParseFinite(id).has_value() && !ParseNumber<int64_t>(id).has_value();
+                      });
+}
+
+// By the first line: whether the table's columns say that it has interactions; nothing for a table
+// that cannot have them.
+absl::StatusOr<std::optional<bool>> TableIsCertain(ByteStream& stream) {
+  TableLines lines = TableLines::Csv(stream);
+  ESPALIER_ASSIGN_OR_RETURN(const bool more, lines.Next());
+  if (!more) return std::nullopt;
+  if (NamesUserAndItem(lines.cells())) return true;
+  const bool possible = lines.cells().size() >= 2 && lines.cells().size() <= 4;
+  return possible ? std::optional(false) : std::nullopt;
 }
 
 }  // namespace
@@ -202,27 +264,10 @@ int64_t InteractionData::memory_bytes() const {
 
 absl::StatusOr<std::shared_ptr<const InteractionData>> LoadInteractions(
     const DataRoot& root, const v1::DataSpec& spec, uint64_t seed, const LoadOptions& options) {
-  const v1::Interactions& how = spec.interactions();
-  const bool local = spec.partition().kind() == v1::Partition::KIND_LOCAL;
-  ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> found, root.Files(spec.dataset()));
-  ESPALIER_ASSIGN_OR_RETURN(const InteractionFiles files,
-                            FindInteractionFiles(spec.dataset(), found, how.format()));
-  ESPALIER_RETURN_IF_ERROR(CheckSplit(how, spec.dataset(), files));
-  auto data = std::make_shared<InteractionData>();
-  data->name = spec.dataset();
-  data->format = InteractionFormatName(files.format);
-  const std::string file = spec.dataset() + "/" + files.train;
-  RawInteractions raw;
-  ESPALIER_RETURN_IF_ERROR(ReadFiles(root, spec.dataset(), files, how, options, raw, data->notes));
-  if (SplitOf(how, !files.test.empty()) != v1::Interactions::SPLIT_GIVEN) {
-    // Another split than that of the files, which are one.
-    raw.train.insert(raw.train.end(), raw.test.begin(), raw.test.end());
-    raw.test = {};
-  }
-  ESPALIER_RETURN_IF_ERROR(Filter(how, file, options, raw, data->notes));
-  ESPALIER_RETURN_IF_ERROR(NumberIds(local, file, raw, *data));
-  ESPALIER_RETURN_IF_ERROR(options.CheckGoesOn());
-  ESPALIER_RETURN_IF_ERROR(Split(how, file, options, seed, raw, *data));
+  ESPALIER_ASSIGN_OR_RETURN(Prepared prepared, Prepare(root, spec, options));
+  auto data = std::make_shared<InteractionData>(std::move(prepared.data));
+  ESPALIER_RETURN_IF_ERROR(
+      Split(spec.interactions(), prepared.file, options, seed, prepared.raw, *data));
   LogNotes(*data);
   return std::shared_ptr<const InteractionData>(std::move(data));
 }
@@ -287,38 +332,49 @@ absl::StatusOr<int> ShardOfUser(int32_t users, const v1::Partition& partition, u
   return static_cast<int>(((place + 1) * partition.shards() - 1) / users);
 }
 
-absl::StatusOr<std::optional<v1::DatasetInfo>> DescribeInteractions(
+absl::StatusOr<std::optional<InteractionReading>> DescribeInteractions(
     const DataRoot& root, const std::string& dataset, const std::vector<FileEntry>& files,
     const LoadOptions& options) {
-  auto found = FindInteractionFiles(dataset, files, v1::Interactions::FORMAT_UNSPECIFIED);
+  const auto found = FindInteractionFiles(dataset, files, v1::Interactions::FORMAT_UNSPECIFIED);
   if (!found.ok()) return std::nullopt;
+  InteractionReading reading{{}, true};
   if (found->format == v1::Interactions::FORMAT_CSV) {
     // One line, whatever was read before.
-    LoadOptions header_only = options;
-    header_only.bytes_left = nullptr;
-    header_only.max_file_bytes = std::numeric_limits<int64_t>::max();
-    ESPALIER_ASSIGN_OR_RETURN(ByteStream stream,
-                              OpenFile(root, dataset, found->train, header_only));
-    ESPALIER_ASSIGN_OR_RETURN(const bool interactions, NamesUserAndItem(stream));
-    if (!interactions) return std::nullopt;
+    LoadOptions first_line = options;
+    first_line.bytes_left = nullptr;
+    first_line.max_file_bytes = std::numeric_limits<int64_t>::max();
+    ESPALIER_ASSIGN_OR_RETURN(ByteStream stream, OpenFile(root, dataset, found->train, first_line));
+    const auto certain = TableIsCertain(stream);
+    if (!certain.ok() || !certain->has_value()) return std::nullopt;
+    reading.certain = **certain;
   }
-  v1::DatasetInfo info;
-  info.set_name(dataset);
-  info.set_format(InteractionFormatName(found->format));
+  reading.info.set_name(dataset);
+  reading.info.set_format(InteractionFormatName(found->format));
   RawInteractions raw;
   InteractionNotes notes;
-  const absl::Status read =
-      ReadFiles(root, dataset, *found, v1::Interactions(), options, raw, notes);
+  v1::DataSpec view;
+  view.set_dataset(dataset);
+  const absl::Status read = ReadFiles(root, *found, view, options, raw, notes);
+  if (!read.ok() && !reading.certain) return std::nullopt;
   if (base::ReasonOf(read) == kDatasetTooLarge) {
     log::Info("dataset_not_counted", {{"dataset", dataset}, {"message", base::MessageOf(read)}});
-    return info;
+    return reading;
   }
   ESPALIER_RETURN_IF_ERROR(read);
-  info.set_users(static_cast<int64_t>(raw.users.size()));
-  info.set_items(static_cast<int64_t>(raw.items.size()));
-  info.set_train_examples(static_cast<int64_t>(raw.train.size()));
-  info.set_test_examples(static_cast<int64_t>(raw.test.size()));
-  info.set_interactions(info.train_examples() + info.test_examples());
+  if (!reading.certain && !(LooksLikeIds(raw.users) && LooksLikeIds(raw.items))) {
+    return std::nullopt;
+  }
+  SetCounts(std::ssize(raw.users), std::ssize(raw.items), raw, reading.info);
+  return reading;
+}
+
+absl::StatusOr<v1::DatasetInfo> DescribeInteractions(const DataRoot& root, const v1::DataSpec& view,
+                                                     const LoadOptions& options) {
+  ESPALIER_ASSIGN_OR_RETURN(const Prepared prepared, Prepare(root, view, options));
+  v1::DatasetInfo info;
+  info.set_name(prepared.data.name);
+  info.set_format(prepared.data.format);
+  SetCounts(prepared.data.users, prepared.data.items, prepared.raw, info);
   return info;
 }
 

@@ -63,6 +63,8 @@ struct InteractionNotes {
   int64_t below_core = 0;          // interactions of users and items below user_core, item_core
   int64_t tested_in_training = 0;  // of a given test file that are training interactions as well
   int64_t users_without_training = 0;  // never drawn in training; still evaluated
+  // Interactions of held-out users with items that no training user had: left out.
+  int64_t untrained_items = 0;
 };
 
 struct InteractionData {
@@ -101,11 +103,31 @@ absl::StatusOr<std::vector<int32_t>> UsersOfShard(int32_t users, const v1::Parti
 absl::StatusOr<int> ShardOfUser(int32_t users, const v1::Partition& partition, uint64_t seed,
                                 int32_t user);
 
-// Counts for DatasetInfo when the folder's files are interactions by their names, or a CSV file
-// with a header that names a user and an item; nothing for other folders. Name and format alone
-// when counting takes more than `options` allow.
-absl::StatusOr<std::optional<v1::DatasetInfo>> DescribeInteractions(
+// What a worker says of a folder before a job exists.
+struct InteractionReading {
+  v1::DatasetInfo info;
+  // The names of the files, or of the columns, say that these are interactions. Otherwise they are
+  // a table of 2 to 4 columns without such names, which may as well hold labelled examples: whoever
+  // describes the folder reads it as examples, too. When that works, the description has features
+  // and classes of that reading, its format ("csv"), and `users`, `items` and `interactions` of
+  // this one; when it does not, this reading is the description. Which it is, the job decides.
+  bool certain = false;
+};
+
+// Counts before any filter, when the folder's files can be interactions; nothing for other folders.
+// Of what is certain, name and format alone when counting takes more than `options` allow.
+// Errors:      those of load.h, for what is certain.
+absl::StatusOr<std::optional<InteractionReading>> DescribeInteractions(
     const DataRoot& root, const std::string& dataset, const std::vector<FileEntry>& files,
     const LoadOptions& options);
+
+// `view.dataset` as the job sees it that has `view`, of which format, filters, partition and how
+// tables are read count: users, items and interactions are those that LoadInteractions() finds, so
+// that model.recommender.users and .items are right with them. train_examples are those of the
+// training file, test_examples those of a test file that is the split. With partition LOCAL users
+// are those of this worker, and items the largest id + 1.
+// Errors:      those of LoadInteractions().
+absl::StatusOr<v1::DatasetInfo> DescribeInteractions(const DataRoot& root, const v1::DataSpec& view,
+                                                     const LoadOptions& options);
 
 }  // namespace espalier::worker::data

@@ -160,6 +160,19 @@ std::vector<Role> HoldOut(int32_t users, int32_t held_out, uint64_t seed) {
   return roles;
 }
 
+// By item whether users of a role had it.
+std::vector<bool> ItemsOf(Role role, const std::vector<Role>& roles, int32_t items,
+                          ByUser& by_user) {
+  std::vector<bool> had(items);
+  for (size_t user = 0; user < roles.size(); ++user) {
+    if (roles[user] != role) continue;
+    for (const int32_t item : by_user.row(static_cast<int32_t>(user))) had[item] = true;
+  }
+  return had;
+}
+
+// As in the published evaluation (Liang et al. 2018, section 4.1 and their code), items that no
+// training user had are left out of what held-out users did: a model cannot know them.
 absl::Status SplitByUsers(const Interactions& spec, const std::string& file,
                           const LoadOptions& options, uint64_t seed, ByUser& by_user,
                           InteractionData& data) {
@@ -174,13 +187,18 @@ absl::Status SplitByUsers(const Interactions& spec, const std::string& file,
                fmt::format("{}", data.users), "lower data.interactions.held_out_users"});
   }
   const std::vector<Role> roles = HoldOut(data.users, held_out, seed);
+  const std::vector<bool> trained = ItemsOf(Role::kTrain, roles, data.items, by_user);
   const Role asked = spec.validate() ? Role::kValidation : Role::kTest;
   for (int32_t user = 0; user < data.users; ++user) {
     ESPALIER_RETURN_IF_ERROR(options.CheckGoesOn());
     const auto items = by_user.row(user);
     AppendRow(roles[user] == Role::kTrain ? items : std::span<int32_t>(), data.train);
     if (roles[user] == asked) {
-      SplitByRatio(1 - fold_in, "fold-in", seed, user, items, data.known, data.asked);
+      const auto unknown = std::stable_partition(items.begin(), items.end(),
+                                                 [&](int32_t item) { return trained[item]; });
+      data.notes.untrained_items += items.end() - unknown;
+      SplitByRatio(1 - fold_in, "fold-in", seed, user, {items.begin(), unknown}, data.known,
+                   data.asked);
     } else {
       AppendRow({}, data.known);
       AppendRow({}, data.asked);
@@ -231,7 +249,8 @@ absl::Status Deduplicate(const LoadOptions& options, RawInteractions& raw,
 absl::Status Filter(const Interactions& spec, const std::string& file, const LoadOptions& options,
                     RawInteractions& raw, InteractionNotes& notes) {
   ESPALIER_RETURN_IF_ERROR(Deduplicate(options, raw, notes));
-  if (spec.user_core() > 1 || spec.item_core() > 1) {
+  const bool has_cores = spec.user_core() > 0 || spec.item_core() > 0;
+  if (has_cores) {
     while (const int64_t gone = EraseBelowCore(spec, raw)) {
       notes.below_core += gone;
       ESPALIER_RETURN_IF_ERROR(options.CheckGoesOn());
@@ -247,6 +266,8 @@ absl::Status Filter(const Interactions& spec, const std::string& file, const Loa
                           {"", "interactions that pass min_rating, user_core and item_core", "none",
                            "lower data.interactions.min_rating, user_core or item_core"});
   }
+  // Without, users that a file lists with no items stay.
+  if (!has_cores) return absl::OkStatus();
   Compact({&raw.train, &raw.test}, &RawInteractions::Entry::user, raw.users);
   Compact({&raw.train, &raw.test}, &RawInteractions::Entry::item, raw.items);
   return absl::OkStatus();

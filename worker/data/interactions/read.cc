@@ -11,9 +11,12 @@
 #include <numeric>
 #include <optional>
 
+#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "worker/data/errors.h"
 #include "worker/data/interactions/cells.h"
+#include "worker/data/table/delimiter.h"
+#include "worker/data/table/encoding.h"
 
 namespace espalier::worker::data {
 namespace {
@@ -27,29 +30,30 @@ constexpr size_t kInteractionsWithOneTime = 1000;
 constexpr size_t kBytesPerInteraction = 28;
 constexpr size_t kBytesBesideName = 112;
 
-template <typename T>
-std::optional<T> Parse(std::string_view text) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
-
-std::optional<double> ParseFinite(std::string_view text) {
-  const auto value = Parse<double>(text);
-  return value.has_value() && std::isfinite(*value) ? value : std::nullopt;
-}
-
-constexpr std::array kRatingNames = {"rating", "score", "stars", "value"};
-constexpr std::array kTimeNames = {"time", "timestamp", "date", "ts", "unixtime"};
+constexpr size_t kMostWithoutNames = 4;
+constexpr size_t kLongestFound = 40;
 
 std::string Line(int64_t line) { return fmt::format("line {}", line); }
 
-const char* SeparatorWord(std::string_view separator) {
-  if (separator == "\t") return "a tab";
-  if (separator == "::") return "'::'";
-  if (separator == ";") return "';'";
-  return separator == "," ? "','" : "blanks";
+absl::Status WrongCell(const std::string& file, const TableLines& lines, int column,
+                       std::string_view expected) {
+  const std::string_view cell = lines.cells()[column];
+  return DatasetInvalid(file, {fmt::format("line {}, column {}", lines.line_number(), column + 1),
+                               std::string(expected), cell.empty() ? "an empty cell" : Quote(cell),
+                               "correct the line or remove it"});
+}
+
+char DelimiterOf(v1::DataSpec::Delimiter delimiter) {
+  switch (delimiter) {
+    case v1::DataSpec::DELIMITER_COMMA:
+      return ',';
+    case v1::DataSpec::DELIMITER_SEMICOLON:
+      return ';';
+    case v1::DataSpec::DELIMITER_TAB:
+      return '\t';
+    default:
+      return kFindDelimiter;
+  }
 }
 
 absl::Status TooMany(const std::string& file, int64_t line_number) {
@@ -70,6 +74,19 @@ std::vector<std::string> WithEnding(const std::vector<FileEntry>& files, std::st
   return names;
 }
 
+std::string NamesOf(const std::vector<FileEntry>& files) {
+  constexpr size_t kMostNames = 10;
+  std::vector<std::string> names;
+  for (const FileEntry& file : files) {
+    if (names.size() < kMostNames) names.push_back(file.name);
+  }
+  if (names.empty()) return "no file";
+  return fmt::format("{}{}", fmt::join(names, ", "),
+                     files.size() > names.size()
+                         ? fmt::format(" and {} more files", files.size() - names.size())
+                         : "");
+}
+
 std::optional<InteractionFiles> FindMovieLens(const std::vector<FileEntry>& files) {
   if (const auto data = FindFile(files, "u.data")) {
     return InteractionFiles{Format::FORMAT_MOVIELENS, *data, ""};
@@ -86,11 +103,26 @@ std::optional<InteractionFiles> FindPair(const std::vector<FileEntry>& files,
   return InteractionFiles{format, *train, FindFile(files, "test" + ending).value_or("")};
 }
 
-std::optional<InteractionFiles> FindCsv(const std::vector<FileEntry>& files) {
-  if (auto pair = FindPair(files, ".csv", Format::FORMAT_CSV)) return pair;
-  std::vector<std::string> names = WithEnding(files, "", ".csv");
+// One table, or one that says by its name that it has the interactions.
+std::optional<InteractionFiles> FindTable(const std::vector<FileEntry>& files,
+                                          const std::string& ending) {
+  if (auto pair = FindPair(files, ending, Format::FORMAT_CSV)) return pair;
+  for (const char* name : {"ratings", "interactions"}) {
+    if (const auto file = FindFile(files, name + ending)) {
+      return InteractionFiles{Format::FORMAT_CSV, *file, ""};
+    }
+  }
+  std::vector<std::string> names = WithEnding(files, "", ending);
   std::erase_if(names, [](const std::string& name) { return IsFieldTable(name); });
   if (names.size() == 1) return InteractionFiles{Format::FORMAT_CSV, names[0], ""};
+  return std::nullopt;
+}
+
+std::optional<InteractionFiles> FindCsv(const std::vector<FileEntry>& files, bool also_text) {
+  for (const char* ending : {".csv", ".tsv", ".inter", ".txt"}) {
+    if (std::string_view(ending) == ".txt" && !also_text) continue;
+    if (auto found = FindTable(files, ending)) return found;
+  }
   return std::nullopt;
 }
 
@@ -118,14 +150,16 @@ absl::StatusOr<InteractionFiles> FindInteractionFiles(const std::string& dataset
   if (!found && wanted(Format::FORMAT_LIGHTGCN)) {
     found = FindPair(files, ".txt", Format::FORMAT_LIGHTGCN);
   }
-  if (!found && wanted(Format::FORMAT_CSV)) found = FindCsv(files);
+  if (!found && wanted(Format::FORMAT_CSV)) {
+    found = FindCsv(files, /*also_text=*/format == Format::FORMAT_CSV);
+  }
   if (found) return *found;
   return DatasetInvalid(
-      dataset, {"",
-                "interactions as u.data, ratings.dat, train.txt (with test.txt), train.csv (with "
-                "test.csv) or one single .csv",
-                "no such file, or several",
-                "give the files one of these names, or set data.interactions.format"});
+      dataset,
+      {"",
+       "interactions as u.data, ratings.dat, train.txt (with test.txt), train.csv (with "
+       "test.csv), ratings.csv, or one single .csv, .tsv or .inter",
+       NamesOf(files), "give the files one of these names, or set data.interactions.format"});
 }
 
 int32_t Numbering::Of(std::string_view name) {
@@ -139,148 +173,261 @@ int32_t Numbering::Of(std::string_view name) {
   return number;
 }
 
-std::string_view InteractionReader::Separator(std::string_view line) const {
-  if (format_ == Format::FORMAT_MOVIELENS) {
-    return line.find("::") != std::string_view::npos ? "::" : "\t";
-  }
-  return CsvSeparator(line);
-}
+InteractionReader::InteractionReader(v1::Interactions::Format format, const v1::DataSpec& view)
+    : format_(format),
+      min_rating_(view.interactions().min_rating()),
+      order_by_time_(view.interactions().order_by_time()),
+      delimiter_(DelimiterOf(view.delimiter())),
+      header_(view.header()) {}
 
-absl::Status InteractionReader::WrongSeparator(const std::string& file, int64_t line_number,
-                                               std::string_view line) const {
-  const char* expected = format_ == Format::FORMAT_MOVIELENS
+absl::Status InteractionReader::CheckCount(const std::string& file, const TableLines& lines,
+                                           bool known) const {
+  const bool movielens = format_ == Format::FORMAT_MOVIELENS;
+  const size_t found = lines.cells().size();
+  if (found >= (movielens ? 3 : 2) && (!known || found == columns_.count)) return absl::OkStatus();
+  const char* expected = movielens
                              ? "user, item, rating and time separated by tabs or '::'"
                              : "user and item, then if you like rating and time, separated by ','";
   return DatasetInvalid(
       file,
-      {Line(line_number),
-       columns_.count == 0 ? expected
-                           : fmt::format("{} cells separated by {} as in the first line",
-                                         columns_.count, SeparatorWord(separator_)),
-       Quote(line),
+      {Line(lines.line_number()),
+       known ? fmt::format("{} cells separated by {} as in the first line", columns_.count,
+                           lines.separator_word())
+             : expected,
+       fmt::format("{} in {}", found, Quote(lines.text())),
        "use one separator in all of the file, or set data.interactions.format to what it is"});
 }
 
-absl::StatusOr<bool> InteractionReader::TakeHeader(const std::string& file, std::string_view line) {
-  const int user = FindColumn(cells_, kUserNames);
-  const int item = FindColumn(cells_, kItemNames);
-  columns_.count = cells_.size();
-  if (user >= 0 && item >= 0) {
-    columns_.user = user;
-    columns_.item = item;
-    columns_.rating = FindColumn(cells_, kRatingNames);
-    columns_.time = FindColumn(cells_, kTimeNames);
-    return true;
+absl::StatusOr<FirstLine> InteractionReader::KindOfFirstLine(const std::string& file,
+                                                             const TableLines& lines) {
+  if (format_ == Format::FORMAT_MOVIELENS || header_ == v1::DataSpec::HEADER_ABSENT) {
+    return FirstLine::kInteraction;
   }
-  if (cells_.size() > 4) {
-    return DatasetInvalid(file, {Line(1), "a header that names the columns user and item",
-                                 Quote(line), "add one: there are more than 4 columns"});
+  if (header_ == v1::DataSpec::HEADER_PRESENT) return FirstLine::kHeader;
+  const Cells& cells = lines.cells();
+  const bool as_before = std::ranges::equal(cells, columns_.names);
+  if (as_before || NamesUserAndItem(cells)) return FirstLine::kHeader;
+  const bool has_columns = columns_.count == cells.size();
+  if (!has_columns && cells.size() > kMostWithoutNames) {
+    // The error says what is missing.
+    return NamedColumns(file, lines.line_number(), cells).status();
   }
-  if (cells_.size() < 4) columns_.time = -1;
-  if (cells_.size() < 3) columns_.rating = -1;
-  // Names that are not known, in the usual order.
-  return cells_.size() > 2 && !ParseFinite(cells_[2]).has_value();
+  const Columns columns = has_columns ? columns_ : UsualColumns(cells.size());
+  const bool known_ids = users_.Has(cells[columns.user]) || items_.Has(cells[columns.item]);
+  return known_ids ? FirstLine::kInteraction : LookAtFirstLine(cells, columns);
 }
 
-absl::Status InteractionReader::ReadTableLine(const std::string& file, int64_t line_number,
-                                              std::string_view line,
-                                              std::vector<RawInteractions::Entry>& out) {
-  if (separator_.empty()) separator_ = Separator(line);
-  Split(line, separator_, cells_);
-  const size_t least = format_ == Format::FORMAT_MOVIELENS ? 3 : 2;
-  if (cells_.size() < least || (columns_.count != 0 && cells_.size() != columns_.count)) {
-    return WrongSeparator(file, line_number, line);
+absl::StatusOr<bool> InteractionReader::TakeFirstLine(const std::string& file,
+                                                      const TableLines& lines) {
+  const Cells& cells = lines.cells();
+  ESPALIER_ASSIGN_OR_RETURN(const FirstLine kind, KindOfFirstLine(file, lines));
+  if (kind == FirstLine::kHeader) {
+    ESPALIER_ASSIGN_OR_RETURN(columns_, NamedColumns(file, lines.line_number(), cells));
+  } else if (columns_.count != cells.size()) {
+    columns_ = UsualColumns(cells.size());
   }
-  if (columns_.count == 0) {
-    ESPALIER_ASSIGN_OR_RETURN(const bool header, TakeHeader(file, line));
-    if (header) return absl::OkStatus();
+  ESPALIER_RETURN_IF_ERROR(CheckColumns(file));
+  if (kind == FirstLine::kUnclear) {
+    const std::string_view user = cells[columns_.user];
+    const std::string_view item = cells[columns_.item];
+    unclear_ = Unclear{lines.line_number(),
+                       std::string(user),
+                       std::string(item),
+                       {cells.begin(), cells.end()},
+                       UnclearHeader(user, item)};
   }
-  const auto complain = [&](int column, std::string_view expected) {
-    const std::string_view cell = cells_[column];
+  return kind == FirstLine::kInteraction;
+}
+
+absl::Status InteractionReader::CheckColumns(const std::string& file) const {
+  if (order_by_time_ && columns_.time < 0) {
     return DatasetInvalid(
-        file, {fmt::format("line {}, column {}", line_number, column + 1), std::string(expected),
-               cell.empty() ? "an empty cell" : Quote(cell), "correct the line or remove it"});
-  };
-  bool low = false;
-  int64_t time_of_entry = 0;
-  for (const int column : {columns_.user, columns_.item}) {
-    if (cells_[column].empty()) return complain(column, "an id");
+        file,
+        {"", "a column of times, as data.interactions.order_by_time is set", Describe(columns_),
+         "name the column of times 'timestamp' in the header, or leave order_by_time out"});
   }
-  if (columns_.rating >= 0) {
-    const auto rating = ParseFinite(cells_[columns_.rating]);
-    if (!rating.has_value()) return complain(columns_.rating, "a rating, which is a number");
-    low = min_rating_ != 0 && *rating < min_rating_;
+  if (min_rating_ != 0 && columns_.rating < 0) {
+    return DatasetInvalid(
+        file,
+        {"", "a column of ratings, as data.interactions.min_rating is set", Describe(columns_),
+         "name the column of ratings 'rating' in the header, or leave min_rating out"});
   }
-  if (columns_.time >= 0) {
-    const auto time = ParseFinite(cells_[columns_.time]);
-    if (!time.has_value() || std::abs(*time) > 9e18) {
-      return complain(columns_.time, "a time, which is a number of seconds");
+  return absl::OkStatus();
+}
+
+absl::Status InteractionReader::ReadTable(ByteStream& stream, Entries& out) {
+  const std::string& file = stream.name();
+  TableLines lines = format_ == Format::FORMAT_MOVIELENS ? TableLines::Plain(stream)
+                                                         : TableLines::Csv(stream, delimiter_);
+  const size_t before = out.size();
+  bool begun = false;
+  unclear_.reset();
+  for (;;) {
+    ESPALIER_ASSIGN_OR_RETURN(const bool more, lines.Next());
+    if (!more) break;
+    ESPALIER_RETURN_IF_ERROR(CheckCount(file, lines, /*known=*/begun));
+    bool interaction = true;
+    if (!begun) {
+      ESPALIER_ASSIGN_OR_RETURN(interaction, TakeFirstLine(file, lines));
     }
-    time_of_entry = static_cast<int64_t>(*time);
+    begun = true;
+    if (interaction) ESPALIER_RETURN_IF_ERROR(TakeLine(file, lines, out));
+    ESPALIER_RETURN_IF_ERROR(stream.options().CheckMemory(file, MemoryBytes(out.size() - before)));
   }
-  if (low) {
+  return DecideOnFirstLine(file, before, out);
+}
+
+absl::Status InteractionReader::DecideOnFirstLine(const std::string& file, size_t before,
+                                                  Entries& out) {
+  if (!unclear_.has_value()) return absl::OkStatus();
+  const FirstLine kind = unclear_->header.Decide();
+  if (kind == FirstLine::kHeader) {
+    columns_.names = unclear_->names;
+    return absl::OkStatus();
+  }
+  if (kind == FirstLine::kInteraction) {
+    out.insert(out.begin() + static_cast<int64_t>(before),
+               {users_.Of(unclear_->user), items_.Of(unclear_->item)});
+    return absl::OkStatus();
+  }
+  return DatasetInvalid(
+      file,
+      {Line(unclear_->line), "a first line of which it is clear whether it names the columns",
+       fmt::format("{} and {}, which come nowhere else in their columns and look like the ids "
+                   "there",
+                   Quote(unclear_->user), Quote(unclear_->item)),
+       "set data.header: present if it names the columns, else data.header: absent"});
+}
+
+absl::StatusOr<bool> InteractionReader::TakeRating(const std::string& file,
+                                                   const TableLines& lines) const {
+  if (columns_.rating < 0 || (columns_.rating_is_named && min_rating_ == 0)) return true;
+  std::string cell(lines.cells()[columns_.rating]);
+  if (lines.has_decimal_commas()) std::ranges::replace(cell, ',', '.');
+  const auto rating = ParseFinite(cell);
+  if (!rating.has_value()) {
+    return WrongCell(file, lines, columns_.rating, "a rating, which is a number");
+  }
+  return min_rating_ == 0 || *rating >= min_rating_;
+}
+
+absl::Status InteractionReader::TakeTime(const std::string& file, const TableLines& lines) {
+  if (columns_.time < 0 || (columns_.time_is_named && !order_by_time_)) return absl::OkStatus();
+  std::string cell(lines.cells()[columns_.time]);
+  if (lines.has_decimal_commas()) std::ranges::replace(cell, ',', '.');
+  const auto time = ParseTime(cell);
+  if (!time.has_value() || (dates_.has_value() && *dates_ != time->is_date)) {
+    return WrongCell(file, lines, columns_.time,
+                     !dates_.has_value() ? "a time, which is a number or a date such as 2014-07-01 "
+                                           "12:30:00"
+                     : *dates_           ? "a time, which is a date as those before it"
+                                         : "a time, which is a number as those before it");
+  }
+  if (!dates_.has_value()) first_time_ = cell;
+  dates_ = time->is_date;
+  if (order_by_time_) times_.push_back(time->time);
+  return absl::OkStatus();
+}
+
+absl::Status InteractionReader::TakeLine(const std::string& file, const TableLines& lines,
+                                         Entries& out) {
+  const std::string_view user = lines.cells()[columns_.user];
+  const std::string_view item = lines.cells()[columns_.item];
+  for (const int column : {columns_.user, columns_.item}) {
+    if (lines.cells()[column].empty()) return WrongCell(file, lines, column, "an id");
+  }
+  if (!columns_.names.empty() && user == columns_.names[columns_.user] &&
+      item == columns_.names[columns_.item]) {
+    return DatasetInvalid(file, {Line(lines.line_number()), "the header in the first line only",
+                                 "the header again: " + Quote(lines.text()), "remove the line"});
+  }
+  if (unclear_.has_value()) unclear_->header.Compare(user, item);
+  ESPALIER_ASSIGN_OR_RETURN(const bool high, TakeRating(file, lines));
+  const size_t times = times_.size();
+  ESPALIER_RETURN_IF_ERROR(TakeTime(file, lines));
+  if (!high) {
+    times_.resize(times);
     ++low_ratings_;
     return absl::OkStatus();
   }
-  if (static_cast<int64_t>(out.size()) == kMaxInteractions) return TooMany(file, line_number);
-  out.push_back({users_.Of(cells_[columns_.user]), items_.Of(cells_[columns_.item])});
-  if (order_by_time_) times_.push_back(time_of_entry);
+  if (static_cast<int64_t>(out.size()) >= kMaxInteractions) {
+    return TooMany(file, lines.line_number());
+  }
+  out.push_back({users_.Of(user), items_.Of(item)});
   return absl::OkStatus();
 }
 
 absl::Status InteractionReader::ReadLightGcnLine(const std::string& file, int64_t line_number,
-                                                 std::string_view line,
-                                                 std::vector<RawInteractions::Entry>& out) {
+                                                 std::string_view line, char separator,
+                                                 Entries& out) {
   RawInteractions::Entry entry;
   int64_t position = 0;
   while (!line.empty()) {
-    const size_t end = std::min(line.find(' '), line.size());
+    const size_t end = std::min(line.find(separator), line.size());
     const std::string_view cell = line.substr(0, end);
     line.remove_prefix(std::min(end + 1, line.size()));
     if (cell.empty()) continue;
     ++position;
-    const auto id = Parse<int64_t>(cell);
+    const auto id = ParseNumber<int64_t>(cell);
     if (!id.has_value() || *id < 0 || *id > std::numeric_limits<int32_t>::max()) {
-      return DatasetInvalid(
-          file, {fmt::format("line {}, number {}", line_number, position),
-                 fmt::format("ids from 0 to {} separated by blanks: a user, then the items",
-                             std::numeric_limits<int32_t>::max()),
-                 Quote(cell), "write a user and the items of it on a line, with blanks between"});
+      return DatasetInvalid(file,
+                            {fmt::format("line {}, number {}", line_number, position),
+                             fmt::format("ids from 0 to {} separated by {}: a user, then the items",
+                                         std::numeric_limits<int32_t>::max(),
+                                         separator == ' ' ? "blanks" : "tabs as in the first line"),
+                             fmt::format("'{}'", base::PrintablePrefix(cell, kLongestFound)),
+                             "write a user and the items of it on a line, with blanks between"});
     }
+    // "007" and "7" are one id: they are numbers here.
+    const std::string name = std::to_string(*id);
     if (position == 1) {
-      entry.user = users_.Of(cell);
+      entry.user = users_.Of(name);
       continue;
     }
-    entry.item = items_.Of(cell);
-    if (static_cast<int64_t>(out.size()) == kMaxInteractions) return TooMany(file, line_number);
+    entry.item = items_.Of(name);
+    if (static_cast<int64_t>(out.size()) >= kMaxInteractions) {
+      return TooMany(file, line_number);
+    }
     out.push_back(entry);
   }
   return absl::OkStatus();
 }
 
-absl::Status InteractionReader::Read(ByteStream& stream, std::vector<RawInteractions::Entry>& out) {
+absl::Status InteractionReader::ReadLightGcn(ByteStream& stream, Entries& out) {
+  const std::string& file = stream.name();
+  if (order_by_time_ || min_rating_ != 0) {
+    return DatasetInvalid(
+        file,
+        {"",
+         fmt::format("{}, as data.interactions.{} is set", order_by_time_ ? "times" : "ratings",
+                     order_by_time_ ? "order_by_time" : "min_rating"),
+         "LightGCN's text, which has only ids",
+         fmt::format("leave {} out", order_by_time_ ? "order_by_time" : "min_rating")});
+  }
   LineReader lines(stream);
   const size_t before = out.size();
-  const int64_t low_before = low_ratings_;
-  times_.clear();
-  columns_ = {};
-  separator_ = {};
   std::string_view line;
+  char separator = '\0';
   for (;;) {
     ESPALIER_ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
-    if (!more) break;
-    if (lines.line_number() == 1 && line.starts_with(kByteOrderMark)) {
-      line.remove_prefix(kByteOrderMark.size());
+    if (!more) return absl::OkStatus();
+    if (lines.line_number() == 1 && line.starts_with(kUtf8ByteOrderMark)) {
+      line.remove_prefix(kUtf8ByteOrderMark.size());
     }
-    if (Trim(line).empty()) continue;
-    ESPALIER_RETURN_IF_ERROR(format_ == Format::FORMAT_LIGHTGCN
-                                 ? ReadLightGcnLine(stream.name(), lines.line_number(), line, out)
-                                 : ReadTableLine(stream.name(), lines.line_number(), line, out));
-    ESPALIER_RETURN_IF_ERROR(
-        stream.options().CheckMemory(stream.name(), MemoryBytes(out.size() - before)));
+    line = Trim(line);
+    if (line.empty()) continue;
+    if (separator == '\0') separator = line.find('\t') == std::string_view::npos ? ' ' : '\t';
+    ESPALIER_RETURN_IF_ERROR(ReadLightGcnLine(file, lines.line_number(), line, separator, out));
+    ESPALIER_RETURN_IF_ERROR(stream.options().CheckMemory(file, MemoryBytes(out.size() - before)));
   }
+}
+
+absl::Status InteractionReader::Read(ByteStream& stream, Entries& out) {
+  const size_t before = out.size();
+  const int64_t low_before = low_ratings_;
+  ESPALIER_RETURN_IF_ERROR(format_ == Format::FORMAT_LIGHTGCN ? ReadLightGcn(stream, out)
+                                                              : ReadTable(stream, out));
   earlier_entries_ += out.size() - before;
-  if (!times_.empty()) ESPALIER_RETURN_IF_ERROR(SortByTime(stream, before, out));
   if (out.size() > before || low_ratings_ > low_before) return absl::OkStatus();
   return DatasetInvalid(stream.name(), {"", "at least one interaction", "none",
                                         "write users and items into it, or remove the file"});
@@ -288,51 +435,38 @@ absl::Status InteractionReader::Read(ByteStream& stream, std::vector<RawInteract
 
 int64_t InteractionReader::MemoryBytes(size_t entries) const {
   return static_cast<int64_t>((earlier_entries_ + entries) * kBytesPerInteraction +
-                              times_.size() * sizeof(int64_t)) +
+                              times_.size() * sizeof(Time)) +
          users_.bytes() + items_.bytes();
 }
 
-absl::Status InteractionReader::SortByTime(const ByteStream& stream, size_t first,
-                                           std::vector<RawInteractions::Entry>& out) {
-  const std::string& file = stream.name();
+absl::Status InteractionReader::SortByTime(const std::string& file, const LoadOptions& options,
+                                           Entries& entries) {
   const auto [earliest, latest] = std::minmax_element(times_.begin(), times_.end());
   if (*earliest == *latest && times_.size() >= kInteractionsWithOneTime) {
     return DatasetInvalid(file, {"", "times that differ, as data.interactions.order_by_time is set",
-                                 fmt::format("{} in all {} lines", *earliest, times_.size()),
+                                 fmt::format("{} in all {} lines", first_time_, times_.size()),
                                  "leave order_by_time out, and use split: ratio unless the lines "
                                  "are in the order in which things happened"});
   }
-  std::vector<int32_t> order(times_.size());
+  std::vector<int32_t> order(entries.size());
   std::iota(order.begin(), order.end(), 0);
   ESPALIER_RETURN_IF_ERROR(SortUnlessCancelled(
-      stream.options(),
-      [&](const auto& less) { std::stable_sort(order.begin(), order.end(), less); },
+      options, [&](const auto& less) { std::stable_sort(order.begin(), order.end(), less); },
       [&](int32_t a, int32_t b) { return times_[a] < times_[b]; }));
-  std::vector<RawInteractions::Entry> sorted;
+  Entries sorted;
   sorted.reserve(order.size());
-  for (const int32_t i : order) sorted.push_back(out[first + i]);
-  std::copy(sorted.begin(), sorted.end(), out.begin() + static_cast<int64_t>(first));
+  for (const int32_t i : order) sorted.push_back(entries[i]);
+  entries = std::move(sorted);
   times_ = {};
   return absl::OkStatus();
 }
 
-void InteractionReader::TakeIds(RawInteractions& raw) {
+absl::Status InteractionReader::Finish(const std::string& file, const LoadOptions& options,
+                                       RawInteractions& raw) {
+  if (!times_.empty()) ESPALIER_RETURN_IF_ERROR(SortByTime(file, options, raw.train));
   raw.users = users_.Take();
   raw.items = items_.Take();
-}
-
-absl::StatusOr<bool> NamesUserAndItem(ByteStream& stream) {
-  LineReader lines(stream);
-  std::string_view line;
-  ESPALIER_ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
-  if (!more) return false;
-  if (line.starts_with(kByteOrderMark)) line.remove_prefix(kByteOrderMark.size());
-  for (const std::string_view separator : {",", ";", "\t"}) {
-    std::vector<std::string_view> cells;
-    Split(line, separator, cells);
-    if (FindColumn(cells, kUserNames) >= 0 && FindColumn(cells, kItemNames) >= 0) return true;
-  }
-  return false;
+  return absl::OkStatus();
 }
 
 }  // namespace espalier::worker::data

@@ -4,15 +4,20 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "espalier/v1/data.pb.h"
 #include "worker/data/byte_stream.h"
+#include "worker/data/interactions/columns.h"
+#include "worker/data/interactions/lines.h"
+#include "worker/data/interactions/times.h"
 
 namespace espalier::worker::data {
 
@@ -37,7 +42,8 @@ struct InteractionFiles {
 
 const char* InteractionFormatName(v1::Interactions::Format format);
 
-// By the names of `files`, of the asked format unless that is UNSPECIFIED.
+// By the names of `files`, of the asked format unless that is UNSPECIFIED. Of several tables the
+// one called "ratings" or "interactions" counts. Only a job that says so has CSV in .txt files.
 // Errors: DATASET_INVALID when there are none, or several.
 absl::StatusOr<InteractionFiles> FindInteractionFiles(const std::string& dataset,
                                                       const std::vector<FileEntry>& files,
@@ -47,6 +53,7 @@ absl::StatusOr<InteractionFiles> FindInteractionFiles(const std::string& dataset
 class Numbering {
  public:
   int32_t Of(std::string_view name);
+  bool Has(std::string_view name) const { return numbers_.contains(name); }
   std::vector<std::string> Take() { return std::move(names_); }
   int32_t size() const { return static_cast<int32_t>(names_.size()); }
   // Memory of the names, about.
@@ -64,57 +71,68 @@ class Numbering {
 
 class InteractionReader {
  public:
-  // Ratings below `min_rating` are left out, unless it is 0.
-  InteractionReader(v1::Interactions::Format format, double min_rating, bool order_by_time)
-      : format_(format), min_rating_(min_rating), order_by_time_(order_by_time) {}
+  // `view` says how files are read: min_rating, order_by_time, delimiter and header.
+  InteractionReader(v1::Interactions::Format format, const v1::DataSpec& view);
 
-  // Appends what the file holds to `out`, in the order of the file or of time.
+  // Appends what the file holds to `out`, in the order of the file. Files are read in the order of
+  // RawInteractions: a second one without a header has the columns of the first.
   // Errors: also DATASET_TOO_LARGE and Cancelled, by the stream's options.
   absl::Status Read(ByteStream& stream, std::vector<RawInteractions::Entry>& out);
   // What was left out so far.
   int64_t low_ratings() const { return low_ratings_; }
-  // After the last file.
-  void TakeIds(RawInteractions& raw);
+  // After the last file: puts raw.train into the order of time where that was asked, those of one
+  // time as they came, and hands out the ids. Errors: DATASET_INVALID, naming `file`, when many
+  // interactions all have the same time; Cancelled.
+  absl::Status Finish(const std::string& file, const LoadOptions& options, RawInteractions& raw);
 
  private:
-  struct Columns {
-    int user = 0;
-    int item = 1;
-    int rating = 2;  // −1: none
-    int time = 3;
-    size_t count = 0;  // cells of a line; 0: not known yet
-  };
+  using Entries = std::vector<RawInteractions::Entry>;
 
+  absl::Status ReadLightGcn(ByteStream& stream, Entries& out);
   absl::Status ReadLightGcnLine(const std::string& file, int64_t line_number, std::string_view line,
-                                std::vector<RawInteractions::Entry>& out);
-  absl::Status ReadTableLine(const std::string& file, int64_t line_number, std::string_view line,
-                             std::vector<RawInteractions::Entry>& out);
-  // Puts the entries from `first` on into the order of times_. Errors: DATASET_INVALID when many
-  // all have the same.
-  absl::Status SortByTime(const ByteStream& stream, size_t first,
-                          std::vector<RawInteractions::Entry>& out);
+                                char separator, Entries& out);
+  absl::Status ReadTable(ByteStream& stream, Entries& out);
+  // Sets columns_ by the first line. False when the line is no interaction, or may be none: then
+  // unclear_ is set.
+  absl::StatusOr<bool> TakeFirstLine(const std::string& file, const TableLines& lines);
+  absl::StatusOr<FirstLine> KindOfFirstLine(const std::string& file, const TableLines& lines);
+  // Refuses what the job asks of columns that are not there.
+  absl::Status CheckColumns(const std::string& file) const;
+  // `known`: columns_ are those of the first line.
+  absl::Status CheckCount(const std::string& file, const TableLines& lines, bool known) const;
+  absl::Status TakeLine(const std::string& file, const TableLines& lines, Entries& out);
+  absl::Status TakeTime(const std::string& file, const TableLines& lines);
+  // Whether the rating is high enough.
+  absl::StatusOr<bool> TakeRating(const std::string& file, const TableLines& lines) const;
+  // Once all lines are known: an unclear first line is a header, or the first entry of the file.
+  absl::Status DecideOnFirstLine(const std::string& file, size_t before, Entries& out);
+  absl::Status SortByTime(const std::string& file, const LoadOptions& options, Entries& entries);
   // What all files so far and their preparation take, `entries` of this file.
   int64_t MemoryBytes(size_t entries) const;
-  // Whether the first line is a header; then columns_ are those it names.
-  absl::StatusOr<bool> TakeHeader(const std::string& file, std::string_view line);
-  std::string_view Separator(std::string_view line) const;
-  absl::Status WrongSeparator(const std::string& file, int64_t line_number,
-                              std::string_view line) const;
+
+  // The first line of the file that is read, while it may be a header.
+  struct Unclear {
+    int64_t line = 0;
+    std::string user;
+    std::string item;
+    std::vector<std::string> names;
+    UnclearHeader header;
+  };
 
   v1::Interactions::Format format_;
   double min_rating_;
   bool order_by_time_;
+  char delimiter_;
+  v1::DataSpec::Header header_;
   int64_t low_ratings_ = 0;
   size_t earlier_entries_ = 0;  // of the files before this one
-  std::vector<int64_t> times_;  // of the entries of this file; only when they decide on the order
+  std::vector<Time> times_;     // of all entries; only when they decide on the order
+  std::string first_time_;      // as the file has it
+  std::optional<bool> dates_;   // whether times are dates; not known before the first
   Numbering users_;
   Numbering items_;
-  std::string_view separator_;
-  Columns columns_;
-  std::vector<std::string_view> cells_;
+  Columns columns_;  // of this file, or, as long as that is not known, of the one before
+  std::optional<Unclear> unclear_;
 };
-
-// Whether the CSV file begins with a header that names a user and an item.
-absl::StatusOr<bool> NamesUserAndItem(ByteStream& stream);
 
 }  // namespace espalier::worker::data

@@ -17,6 +17,8 @@ class DotScorer final : public Scorer {
   explicit DotScorer(std::shared_ptr<const DotEmbeddings> embeddings)
       : embeddings_(std::move(embeddings)), kernels_(engine::Kernels(engine::DetectIsa())) {}
 
+  float scale() const override { return embeddings_->scale; }
+
   std::unique_ptr<Scorer> Clone() const override {
     return std::make_unique<DotScorer>(embeddings_);
   }

@@ -13,6 +13,7 @@ namespace espalier::worker::recommender {
 
 struct DotEmbeddings {
   int64_t stride = 0;
+  float scale = 1;  // of a product of these embeddings to be the model's score
   engine::AlignedBuffer users;
   engine::AlignedBuffer items;
 };

@@ -187,7 +187,7 @@ absl::StatusOr<Partial> RunRecommend(Surroundings& surroundings, const v1::Task&
     v1::RecommendedItem& item = *partial.header.add_recommended();
     item.set_item(mine->data->item_ids.Name(ranked_item.item));
     // Scores against known items would give the user's row away.
-    if (!is_private) item.set_score(ranked_item.score);
+    if (!is_private) item.set_score(ranked_item.score * scorer->scale());
   }
   return partial;
 }

@@ -81,6 +81,7 @@ absl::Status TrainSteps(const std::atomic<bool>& cancelled, const Steps& steps,
   // Workers weigh by their interactions, however many passes they made.
   const int64_t examples = model.train().size();
   partial.header.set_examples(examples);
+  partial.header.set_steps(steps.count());
   partial.header.set_loss_sum(loss_sum * static_cast<double>(examples) /
                               static_cast<double>(std::max<int64_t>(1, seen)));
   return absl::OkStatus();

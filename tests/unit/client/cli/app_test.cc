@@ -143,6 +143,47 @@ TEST(AppTest, UnknownCommandGetsASuggestion) {
   }
 }
 
+TEST(AppTest, HelpOnNoCommandIsAnError) {
+  for (const std::vector<std::string>& arguments : {std::vector<std::string>{"nonsense", "--help"},
+                                                    {"--help", "nonsense"},
+                                                    {"help", "nonsense"}}) {
+    const Outcome outcome = RunArguments(arguments);
+    EXPECT_EQ(outcome.code, kExitUsage);
+    EXPECT_THAT(outcome.err, HasSubstr("espalier: unknown command \"nonsense\""));
+    EXPECT_THAT(outcome.out, IsEmpty());
+  }
+  EXPECT_THAT(RunArguments({"job", "nonsense", "-h"}).err,
+              HasSubstr("espalier job: unknown command \"nonsense\""));
+}
+
+TEST(AppTest, HelpIsACommandToo) {
+  EXPECT_EQ(RunArguments({"help"}).out, RunArguments({"--help"}).out);
+  EXPECT_EQ(RunArguments({"help", "job"}).out, RunArguments({"job", "--help"}).out);
+  const Outcome outcome = RunArguments({"--server", "a:1", "help", "job", "submit"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.out, RunArguments({"job", "submit", "--help"}).out);
+}
+
+// Nothing that a program reads as data is replaced by text.
+TEST(AppTest, CommandsWithoutDataRefuseDataFormats) {
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"generate", ".", "--prompt", "x", "-o", "json"},
+        {"job", "watch", "x", "-o", "yaml"}}) {
+    const Outcome outcome = RunArguments(arguments);
+    EXPECT_EQ(outcome.code, kExitUsage) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("prints"));
+  }
+}
+
+TEST(AppTest, StatesOfJobsAreWords) {
+  const Outcome outcome = RunArguments({"job", "list", "--state", "runing"});
+  EXPECT_EQ(outcome.code, kExitUsage);
+  EXPECT_THAT(outcome.err, HasSubstr("running"));
+  // Accepted, and nobody is there.
+  EXPECT_EQ(RunArguments({"--server", "127.0.0.1:1", "job", "list", "--state", "RUNNING"}).code,
+            kExitUnavailable);
+}
+
 TEST(AppTest, BadArgumentsAreUsageErrors) {
   const std::vector<std::string> cases[] = {{"job", "get"},
                                             {"job", "list", "--limit", "0"},

@@ -1,5 +1,6 @@
 #include "client/cli/output.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <sstream>
@@ -59,12 +60,12 @@ TEST(JsonTest, GoldenRound) {
   round.mutable_duration()->set_seconds(1);
   round.mutable_duration()->set_nanos(500'000'000);
   EXPECT_EQ(ToJson(round, /*compact=*/true),
-            R"({"round":3,"participants":"0","examples":"0","train_loss":0.25,"test_metrics":[],)"
+            R"({"round":3,"participants":"0","examples":"0","test_metrics":[],)"
             R"("federated_test_metrics":[],"density":0,)"
             R"("active_weights":"1234567890123","bytes_sent":"0","bytes_received":"0",)"
             R"("dense_bytes":"0","weights_changed":"0","explored":0,)"
             R"("worker_peak_memory_bytes":"0","train_flops":0,"dense_train_flops":0,"layers":[],)"
-            R"("test_accuracy":0.9,"duration":"1.500s"})"
+            R"("train_loss":0.25,"test_accuracy":0.9,"duration":"1.500s"})"
             "\n");
 }
 
@@ -96,6 +97,76 @@ TEST(TableTest, TerminalGetsAlignedColumnsUnderAHeader) {
             "NAME        SIZE\n"
             "ä          10 kB\n"
             "long name    1 B\n");
+}
+
+Table WorkersTable() {
+  Table table(
+      {{"NAME"}, {"DONE", true, 1}, {"VERSION", false, 2}, {.title = "DATA", .wrap = true}});
+  table.Add({"workers/a", "12", "0.1.0", "digits, mnist, cifar10, fashion-mnist"});
+  table.Add({"workers/b", "3", "0.1.0", "one,two"});
+  return table;
+}
+
+TEST(TableTest, TextIsWrappedBetweenWords) {
+  std::ostringstream out;
+  WorkersTable().Print(out, {.is_tty = true, .columns = 46});
+  EXPECT_EQ(out.str(),
+            "NAME       DONE  VERSION  DATA\n"
+            "workers/a    12  0.1.0    digits, mnist,\n"
+            "                          cifar10,\n"
+            "                          fashion-mnist\n"
+            "workers/b     3  0.1.0    one,two\n");
+}
+
+TEST(TableTest, WhatMattersLeastGoesFirst) {
+  std::ostringstream out;
+  WorkersTable().Print(out, {.is_tty = true, .columns = 34});
+  EXPECT_EQ(out.str(),
+            "NAME       DONE  DATA\n"
+            "workers/a    12  digits, mnist,\n"
+            "                 cifar10,\n"
+            "                 fashion-mnist\n"
+            "workers/b     3  one,two\n");
+}
+
+TEST(TableTest, NothingFitsEverywhereAndNamesStayWhole) {
+  for (int columns = 1; columns < 80; ++columns) {
+    std::ostringstream out;
+    WorkersTable().Print(out, {.is_tty = true, .columns = columns});
+    EXPECT_THAT(out.str(), testing::HasSubstr("workers/a")) << columns;
+    std::istringstream lines(out.str());
+    for (std::string line; std::getline(lines, line);) {
+      EXPECT_LE(Columns(line), std::max(columns, 27)) << line;
+    }
+  }
+}
+
+TEST(TableTest, ColumnsWithoutAValueAreLeftOut) {
+  Table table({{"ROUND", true}, {"LOSS", true, 1}, {"BYTES", true, 1}});
+  table.Add({"1", "-", "-"});
+  table.Add({"2", "-", "5 kB"});
+  std::ostringstream out;
+  table.Print(out, {.is_tty = true});
+  EXPECT_EQ(out.str(), "ROUND  BYTES\n    1      -\n    2   5 kB\n");
+}
+
+TEST(FieldsTest, LongValuesAreWrapped) {
+  std::ostringstream out;
+  PrintFields(out, {.is_tty = true, .columns = 30},
+              {{"state", "FAILED"}, {"message", "no worker offers the data set digits"}});
+  EXPECT_EQ(out.str(),
+            "state    FAILED\n"
+            "message  no worker offers the\n"
+            "         data set digits\n");
+}
+
+TEST(FieldsTest, NoPartOfAForeignValueLooksLikeALine) {
+  std::ostringstream out;
+  PrintFields(out, {.is_tty = true, .columns = 30},
+              {{"message", "an error\nstate FAILED state FAILED"}});
+  EXPECT_EQ(out.str(),
+            "message  an error\\nstate\n"
+            "         > FAILED state FAILED\n");
 }
 
 TEST(TableTest, PipeGetsTabsWithoutHeader) {

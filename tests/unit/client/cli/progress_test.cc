@@ -46,6 +46,39 @@ TEST(ProgressTest, PipeGetsOnePlainLinePerRound) {
       "jobs/a  round 4 of 4  loss 0.5000  accuracy 90.0 %  density 0.05  bytes saved 90.0 %\n");
 }
 
+TEST(ProgressTest, PruningHasNeitherLossNorSavings) {
+  std::ostringstream err;
+  Progress progress(err, {}, SomeJob());
+  v1::JobEvent event;
+  v1::RoundSummary& summary = *event.mutable_round_committed()->mutable_summary();
+  summary.set_round(4);
+  summary.set_density(0.5);
+  summary.set_dense_bytes(1000);
+  summary.set_test_accuracy(0.25);
+  summary.set_perplexity(12.5);
+  progress.OnEvent(event);
+  EXPECT_EQ(err.str(), "jobs/a  round 4 of 4  perplexity 12.5000  density 0.5\n");
+}
+
+TEST(ProgressTest, DenseTrainingSavesNothing) {
+  std::ostringstream err;
+  Progress progress(err, {}, SomeJob());
+  v1::JobEvent event = Round(4);
+  event.mutable_round_committed()->mutable_summary()->set_density(1);
+  progress.OnEvent(event);
+  EXPECT_EQ(err.str(), "jobs/a  round 4 of 4  loss 0.5000  density 1\n");
+}
+
+TEST(ProgressTest, TheEndStandsBelowTheLastRound) {
+  std::ostringstream err;
+  Progress progress(err, {.is_tty = true, .color = false, .columns = 80}, SomeJob());
+  progress.OnEvent(Round(4));
+  v1::JobEvent event;
+  event.mutable_state_changed()->set_state(v1::Job::STATE_SUCCEEDED);
+  progress.OnEvent(event);
+  EXPECT_THAT(err.str(), EndsWith("bytes saved 90.0 %\njobs/a  SUCCEEDED\n"));
+}
+
 TEST(ProgressTest, TerminalGetsOneLiveLineThatFits) {
   std::ostringstream err;
   Progress progress(err, {.is_tty = true, .color = false, .columns = 30}, SomeJob());

@@ -76,13 +76,13 @@ TEST(TwinViewTest, FinalTableTakesThePlaceOfTheLiveBlock) {
   view.Start();
   view.OnRound(0, Round(1, 100));
   view.OnRound(1, Round(1, 1000));
-  EXPECT_THAT(out.str(), EndsWith("time left                            done         done"));
+  EXPECT_THAT(out.str(), EndsWith("time left                         done        done"));
   out.str("");
   view.Compare({Ended(Round(1, 100)), Ended(Round(1, 1000))});
-  EXPECT_THAT(out.str(),
-              HasSubstr("\x1b[9A\r\x1b[J  after 1 rounds                     sparse        dense"));
-  EXPECT_THAT(out.str(),
-              HasSubstr("memory for weights, a worker       2.0 kB       8.0 kB     4.0×\n"));
+  EXPECT_THAT(
+      out.str(),
+      HasSubstr("\x1b[9A\r\x1b[J  after 1 rounds                  sparse       dense    less"));
+  EXPECT_THAT(out.str(), HasSubstr("weights' memory, a worker       2.0 kB      8.0 kB    4.0×\n"));
 }
 
 TEST(TwinViewTest, SmallTerminalGetsPlainLines) {

@@ -120,6 +120,10 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"aggregation.clip_norm=1;training.optimizer.momentum=0.9;"
             "training.optimizer.across_rounds=average",
             "aggregation.clip_norm", "across_rounds to reset"},
+        Bad{"aggregation.pooled_variance=true;aggregation.rule=median",
+            "aggregation.pooled_variance", "use rule: mean"},
+        Bad{"aggregation.pooled_variance=true;aggregation.clip_norm=1",
+            "aggregation.pooled_variance", "clip_norm"},
         Bad{"aggregation.server_learning_rate=0.1", "aggregation.server_learning_rate",
             "needs a server_optimizer"},
         Bad{"aggregation.server_optimizer=adam;aggregation.server_learning_rate=-1",

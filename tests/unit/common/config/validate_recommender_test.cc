@@ -32,10 +32,11 @@ v1::JobSpec Job(const std::string& override = "") {
 }
 
 TEST(ValidateRecommenderTest, ARecommenderIsValidBeforeAndAfterDefaults) {
-  for (const char* model : {"", "model.recommender={users: 5, items: 9, neumf: {hidden: [4]}}",
-                            "model.recommender={users: 5, items: 9, multvae: {latent: 3}}",
-                            "model.recommender={users: 5, items: 9, autoint: {}}",
-                            "model.recommender.private_users=true"}) {
+  for (const char* model :
+       {"", "model.recommender={users: 5, items: 9, neumf: {hidden: [4]}}",
+        "model.recommender={users: 5, items: 9, multvae: {latent: 3}}",
+        "model.recommender={users: 5, items: 9, autoint: {}}",
+        "model.recommender.private_users=true", "training.optimizer.lazy_rows=true"}) {
     v1::JobSpec spec = Job(model);
     EXPECT_THAT(ValidateJobSpec(spec), IsEmpty()) << model;
     ApplyDefaults(spec);

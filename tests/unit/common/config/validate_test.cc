@@ -138,6 +138,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadSpec{"training.optimizer={kind: adam, learning_rate: 0.1, across_rounds: average}",
                 "training.optimizer.across_rounds", "local_steps"},
         BadSpec{"model.loss=binary_cross_entropy", "model.loss", "needs sigmoid"},
+        BadSpec{"training.optimizer.lazy_rows=true", "training.optimizer.lazy_rows",
+                "model.recommender only"},
         BadSpec{"training.optimizer.beta1=.5", "training.optimizer.beta1", "adam only"},
         BadSpec{"training.optimizer.weight_decay=-1", "training.optimizer.weight_decay", "x ≥ 0"},
         BadSpec{"training.optimizer.weight_decay=1;training.optimizer.decoupled_weight_decay=true",
@@ -292,6 +294,30 @@ TEST(ValidateImageTest, ConvolutionWithoutAnImageIsRefused) {
                                 HasSubstr("set model.input_image"))));
 }
 
+TEST(ValidateTest, SizesOfImagesHaveBoundsAndAgreeWithTheModel) {
+  v1::JobSpec spec = ValidSpec();
+  v1::ImageSize& size = *spec.mutable_data()->mutable_image_size();
+  size.set_height(8);
+  size.set_width(8);
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)), IsEmpty());
+  size.set_width(4097);
+  size.set_channels(2);
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)), ElementsAre(StartsWith("data.image_size.width: "),
+                                                        StartsWith("data.image_size.channels: ")));
+  size.set_width(4);
+  size.set_channels(1);
+  v1::ImageShape& image = *spec.mutable_model()->mutable_input_image();
+  image.set_channels(1);
+  image.set_height(8);
+  image.set_width(8);
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)),
+              ElementsAre(AllOf(StartsWith("data.image_size.width: expected 8"),
+                                HasSubstr("model.input_image, found 4"))));
+  size.set_width(8);
+  spec.mutable_data()->set_format(v1::DataSpec::FORMAT_CSV);
+  EXPECT_THAT(Lines(ValidateJobSpec(spec)), ElementsAre(StartsWith("data.image_size: ")));
+}
+
 TEST(ValidateTest, AllMistakesAreReportedAtOnce) {
   const auto lines = Lines(ValidateJobSpec(v1::JobSpec()));
   EXPECT_THAT(lines, Contains(StartsWith("model.input_features: ")));
@@ -328,7 +354,7 @@ TEST(DefaultsTest, DocumentedDefaultsAreWrittenIn) {
   EXPECT_EQ(spec.model().layers(1).linear().activation(), v1::ACTIVATION_LINEAR);
   EXPECT_EQ(spec.data().scale(), 1);
   EXPECT_EQ(spec.data().std(), 1);
-  EXPECT_EQ(spec.data().label_column(), -1);
+  EXPECT_EQ(spec.data().label_column(), "-1");
   EXPECT_EQ(spec.training().batch_size(), 32);
   EXPECT_EQ(spec.training().local_epochs(), 1);
   EXPECT_EQ(spec.training().optimizer().kind(), v1::Optimizer::KIND_SGD);

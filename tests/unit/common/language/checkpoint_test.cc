@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -282,6 +283,70 @@ TEST(CheckpointTest, BitmapsThatContradictTheirValuesAreRefused) {
   const absl::Status status = reader->ReadLinear(0, 1).status();
   EXPECT_EQ(base::ReasonOf(status), "TENSOR_SPARSE_INVALID");
   EXPECT_THAT(base::MessageOf(status), HasSubstr("model.layers.0.self_attn.k_proj.weight"));
+}
+
+std::map<std::string, std::string> CompanionsOf(const CheckpointReader& reader) {
+  std::map<std::string, std::string> files;
+  for (const CompanionFile& file : reader.companions()) files[file.name] = file.bytes;
+  return files;
+}
+
+// From a folder into one file, and back into a folder.
+TEST(CheckpointTest, CompanionsGoWithTheModel) {
+  const LanguageModel model = RandomLanguageModel(SmallConfig("llama"), 9, 0.5);
+  const std::string directory = Directory("companions");
+  ASSERT_TRUE(SaveLanguageModel(model, directory).ok());
+  const std::map<std::string, std::string> files = {{"tokenizer.json", "{}"},
+                                                    {"tok512.bin", std::string("\0\xff\n", 3)},
+                                                    {"generation_config.json", "{\"a\": 1}"}};
+  for (const auto& [name, bytes] : files) WriteText(directory + "/" + name, bytes);
+  WriteText(directory + "/README.md", "no");
+  std::filesystem::create_directories(directory + "/merges.txt");
+  const auto reader = CheckpointReader::Open(directory).value();
+  EXPECT_EQ(CompanionsOf(*reader), files);
+  for (const auto format : {CheckpointFormat::kSparse, CheckpointFormat::kHuggingFace}) {
+    const std::string copy = Directory("companions-copy");
+    const auto writer =
+        CheckpointWriter::Create(io::PosixFileSystem(), copy, model.config,
+                                 {.format = format, .metadata = {{"config", model.config.json}}})
+            .value();
+    ASSERT_TRUE(writer->WriteOuter(model.outer).ok());
+    for (const BlockWeights& block : model.blocks) ASSERT_TRUE(writer->WriteBlock(block).ok());
+    for (const CompanionFile& file : reader->companions()) {
+      ASSERT_TRUE(writer->WriteCompanion(file).ok());
+    }
+    EXPECT_EQ(base::ReasonOf(writer->WriteCompanion({"../x", ""})), "COMPANION_NAME");
+    ASSERT_TRUE(writer->Finish().ok());
+    const bool sparse = format == CheckpointFormat::kSparse;
+    const auto again = sparse ? CheckpointReader::OpenFile(copy + "/model.safetensors")
+                              : CheckpointReader::Open(copy);
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(CompanionsOf(**again), files);
+    EXPECT_EQ((*again)->ReadOuter()->embedding, model.outer.embedding);
+  }
+}
+
+TEST(CheckpointTest, CompanionsMayComeFromAnotherFolder) {
+  const std::string directory = Directory("no-companions");
+  ASSERT_TRUE(SaveLanguageModel(RandomLanguageModel(SmallConfig("llama"), 9), directory).ok());
+  const auto reader = CheckpointReader::Open(directory).value();
+  EXPECT_TRUE(reader->companions().empty());
+  const std::string other = Directory("tokenizer");
+  std::filesystem::create_directories(other);
+  EXPECT_EQ(base::ReasonOf(reader->TakeCompanionsFrom(other)), "COMPANIONS_NOT_FOUND");
+  WriteText(other + "/tokenizer.model", "x");
+  ASSERT_TRUE(reader->TakeCompanionsFrom(other).ok());
+  EXPECT_EQ(CompanionsOf(*reader), (std::map<std::string, std::string>{{"tokenizer.model", "x"}}));
+}
+
+TEST(CheckpointTest, CompanionsHaveABound) {
+  const std::string directory = Directory("large-companion");
+  ASSERT_TRUE(SaveLanguageModel(RandomLanguageModel(SmallConfig("llama"), 9), directory).ok());
+  WriteText(directory + "/tokenizer.json", "");
+  std::filesystem::resize_file(directory + "/tokenizer.json", kMaxCompanionBytes + 1);
+  const absl::Status status = CheckpointReader::Open(directory).status();
+  EXPECT_EQ(base::ReasonOf(status), "COMPANION_TOO_LARGE");
+  EXPECT_THAT(base::MessageOf(status), HasSubstr("tokenizer.json"));
 }
 
 TEST(CheckpointTest, CsrMatricesOfTrainingJobsAreRead) {

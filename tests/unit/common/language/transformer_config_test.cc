@@ -130,6 +130,63 @@ TEST(TransformerConfigTest, UnknownArchitecturesAndOptionsAreNamed) {
             "MODEL_UNSUPPORTED");
 }
 
+double ThetaOf(const std::string& option) {
+  const auto config = ParseTransformerConfig(Llama(option));
+  EXPECT_TRUE(config.ok()) << config.status();
+  return config.ok() ? config->rope_theta : -1;
+}
+
+// transformers 4 and 5 write the same in different places.
+TEST(TransformerConfigTest, RotaryPositionsAreReadInEverySpelling) {
+  for (const char* option :
+       {R"("rope_theta":500000.0)", R"("rope_parameters":{"rope_theta":500000.0})",
+        R"("rope_parameters":{"rope_theta":500000.0,"rope_type":"default"})",
+        R"("rope_parameters":{"full_attention":{"rope_theta":500000.0,"rope_type":"default"}})",
+        R"("rope_theta":500000,"rope_parameters":{"rope_theta":500000.0,"factor":null})",
+        R"("rope_theta":500000.0,"rope_scaling":{"rope_type":"default"})",
+        R"("rope_theta":500000.0,"rope_scaling":{"type":"default"})",
+        R"("rope_scaling":{"rope_theta":500000.0,"partial_rotary_factor":1.0})",
+        R"("rope_theta":500000.0,"rope_parameters":null,"rope_scaling":null)",
+        R"("rope_theta":500000.0,"partial_rotary_factor":1.0,"layer_types":["full_attention"])",
+        R"("rope_theta":500000.0,"sliding_window":16,"use_sliding_window":false)"}) {
+    EXPECT_EQ(ThetaOf(option), 500000) << option;
+  }
+  EXPECT_EQ(ThetaOf(R"("rope_parameters":{"rope_type":"default"})"), 10000);
+}
+
+TEST(TransformerConfigTest, WhatIsComputedInAnotherWayIsRefusedByName) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"("rope_parameters":{"rope_theta":500000.0,"rope_type":"llama3","factor":8.0})", "llama3"},
+      {R"("rope_scaling":{"type":"yarn","factor":4.0})", "yarn"},
+      {R"("rope_scaling":{"rope_type":"dynamic"})", "dynamic"},
+      {R"("rope_scaling":{"factor":2.0})", "factor"},
+      {R"("rope_parameters":{"rope_theta":1.0,"mscale":2})", "mscale"},
+      {R"("rope_parameters":{"rope_theta":1.0,"partial_rotary_factor":0.5})",
+       "partial_rotary_factor"},
+      {R"("partial_rotary_factor":0.25)", "partial_rotary_factor"},
+      {R"("rope_parameters":{"full_attention":{"rope_theta":1.0},"sliding_attention":{}})",
+       "full_attention"},
+      {R"("rope_parameters":{"sliding_attention":{"rope_theta":1.0}})", "sliding_attention"},
+      {R"("rope_parameters":{"full_attention":{"rope_type":"linear"}})", "linear"},
+      {R"("sliding_window":16,"layer_types":["full_attention","sliding_attention"])",
+       "sliding_attention"},
+      {R"("layer_types":["linear_attention"])", "linear_attention"},
+      {R"("quantization_config":{"bits":4})", "quantization_config"},
+      {R"("attn_logit_softcapping":50.0)", "attn_logit_softcapping"},
+      {R"("embedding_multiplier":12.0)", "embedding_multiplier"},
+  };
+  for (const auto& [option, name] : cases) {
+    const auto config = ParseTransformerConfig(Llama(option));
+    EXPECT_EQ(base::ReasonOf(config.status()), "MODEL_UNSUPPORTED") << option;
+    EXPECT_THAT(base::MessageOf(config.status()), ::testing::HasSubstr(name));
+  }
+  for (const char* option :
+       {R"("rope_theta":1.0,"rope_parameters":{"rope_theta":2.0})", R"("rope_parameters":7)",
+        R"("rope_parameters":{"rope_theta":"x"})", R"("rope_parameters":{"rope_type":1})"}) {
+    EXPECT_EQ(ReasonOfParsing(Llama(option)), "CONFIG_INVALID") << option;
+  }
+}
+
 TEST(TransformerConfigTest, ValuesOutOfRangeAreNamed) {
   EXPECT_THAT(MessageOfParsing(R"({"model_type":"llama"})"), HasSubstr("'hidden_size'"));
   EXPECT_THAT(MessageOfParsing(Llama(R"("num_key_value_heads":3)")), HasSubstr("must divide"));

@@ -20,7 +20,7 @@ class Told {
  public:
   AcceptorOptions Options(int below) {
     return {below,
-            [this](int, int fd) {
+            [this](int, int fd, const std::string&) {
               const std::lock_guard lock(mutex_);
               accepted_.push_back(fd);
               changed_.notify_all();

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/base/status.h"
+
 namespace espalier::server::admission {
 namespace {
 
@@ -45,18 +47,18 @@ TEST(AdmissionTest, WithoutABudgetEverythingIsAdmitted) {
   EXPECT_FALSE(admission.Refusal({}, PriceOfBytes(1e18)).has_value());
   for (const char* job : {"a", "b"}) {
     admission.Enter(job, PriceOfBytes(1e18));
-    EXPECT_EQ(admission.MayBegin(job, true), "");
+    EXPECT_EQ(admission.MayBegin(job, true).value(), "");
   }
 }
 
 TEST(AdmissionTest, JobWaitsUntilOthersHaveLeft) {
   Admission admission(kProgram + 1000);
   for (const char* job : {"a", "b", "c"}) admission.Enter(job, PriceOfBytes(400));
-  EXPECT_EQ(admission.MayBegin("a", true), "");
-  EXPECT_EQ(admission.MayBegin("b", true), "");
-  EXPECT_THAT(admission.MayBegin("c", true), HasSubstr("running jobs take 0.8 kB"));
+  EXPECT_EQ(admission.MayBegin("a", true).value(), "");
+  EXPECT_EQ(admission.MayBegin("b", true).value(), "");
+  EXPECT_THAT(admission.MayBegin("c", true).value(), HasSubstr("running jobs take 0.8 kB"));
   admission.Leave("a");
-  EXPECT_EQ(admission.MayBegin("c", true), "");
+  EXPECT_EQ(admission.MayBegin("c", true).value(), "");
 }
 
 TEST(AdmissionTest, JobsThatWaitBeginInTheOrderInWhichTheyCame) {
@@ -64,27 +66,27 @@ TEST(AdmissionTest, JobsThatWaitBeginInTheOrderInWhichTheyCame) {
   admission.Enter("running", PriceOfBytes(600));
   admission.Enter("large", PriceOfBytes(800));
   admission.Enter("small", PriceOfBytes(100));
-  EXPECT_EQ(admission.MayBegin("running", true), "");
-  EXPECT_NE(admission.MayBegin("large", true), "");
+  EXPECT_EQ(admission.MayBegin("running", true).value(), "");
+  EXPECT_NE(admission.MayBegin("large", true).value(), "");
   // It would fit, but then the large one might never do.
-  EXPECT_THAT(admission.MayBegin("small", true), HasSubstr("jobs before this one"));
+  EXPECT_THAT(admission.MayBegin("small", true).value(), HasSubstr("jobs before this one"));
   admission.Leave("running");
-  EXPECT_THAT(admission.MayBegin("small", true), HasSubstr("jobs before this one"));
-  EXPECT_EQ(admission.MayBegin("large", true), "");
-  EXPECT_EQ(admission.MayBegin("small", true), "");
+  EXPECT_THAT(admission.MayBegin("small", true).value(), HasSubstr("jobs before this one"));
+  EXPECT_EQ(admission.MayBegin("large", true).value(), "");
+  EXPECT_EQ(admission.MayBegin("small", true).value(), "");
 }
 
 TEST(AdmissionTest, JobThatWaitsForWorkersIsInNobodysWay) {
   Admission admission(kProgram + 1000);
   for (const char* job : {"a", "b", "c"}) admission.Enter(job, PriceOfBytes(600));
-  EXPECT_EQ(admission.MayBegin("a", true), "");
-  EXPECT_NE(admission.MayBegin("b", true), "");
-  EXPECT_NE(admission.MayBegin("c", true), "");
-  EXPECT_EQ(admission.MayBegin("b", /*ready=*/false), "");
+  EXPECT_EQ(admission.MayBegin("a", true).value(), "");
+  EXPECT_NE(admission.MayBegin("b", true).value(), "");
+  EXPECT_NE(admission.MayBegin("c", true).value(), "");
+  EXPECT_EQ(admission.MayBegin("b", /*ready=*/false).value(), "");
   admission.Leave("a");
-  EXPECT_EQ(admission.MayBegin("c", true), "");
+  EXPECT_EQ(admission.MayBegin("c", true).value(), "");
   // A job may leave while it waits, too.
-  EXPECT_NE(admission.MayBegin("b", true), "");
+  EXPECT_NE(admission.MayBegin("b", true).value(), "");
   admission.Leave("b");
 }
 
@@ -101,12 +103,32 @@ TEST(AdmissionTest, RecordsOfJobsAreCountedAsTheyGrowAndStay) {
   EXPECT_EQ(room(), 10'000);
   admission.Enter("a", price);
   EXPECT_EQ(room(), 9000);
-  EXPECT_EQ(admission.MayBegin("a", true), "");
+  EXPECT_EQ(admission.MayBegin("a", true).value(), "");
   // In the event log, and in the history that is shown.
   admission.Progress("a", 10);
   EXPECT_EQ(room(), 9000 - 10 * 35);
   admission.Leave("a");
   EXPECT_EQ(room(), 9000 - 10 * 35);
+}
+
+// It would wait for ever, and everyone behind it.
+TEST(AdmissionTest, WaitingJobThatNoLongerFitsAloneIsToldSoAndHoldsNobodyUp) {
+  Admission admission(kProgram + 10'000);
+  Price growing = PriceOfBytes(4000);
+  growing.round_bytes = 10;
+  admission.Enter("growing", growing);
+  admission.Enter("large", PriceOfBytes(8000));
+  admission.Enter("small", PriceOfBytes(1000));
+  EXPECT_EQ(admission.MayBegin("growing", true).value(), "");
+  EXPECT_NE(admission.MayBegin("large", true).value(), "");
+  EXPECT_NE(admission.MayBegin("small", true).value(), "");
+  admission.Progress("growing", 100);
+  const absl::Status never = admission.MayBegin("large", true).status();
+  EXPECT_EQ(base::ReasonOf(never), "MEMORY_BUDGET_EXCEEDED");
+  EXPECT_THAT(base::MessageOf(never), HasSubstr("needs about 8.0 kB"));
+  EXPECT_THAT(base::MessageOf(never), HasSubstr("leaves 6.5 kB of the budget"));
+  admission.Leave("large");
+  EXPECT_EQ(admission.MayBegin("small", true).value(), "");
 }
 
 // Jobs of many rounds run beside each other: what is kept of them comes one by one.
@@ -116,7 +138,7 @@ TEST(AdmissionTest, RoundsThatAreStillToComeKeepNobodyWaiting) {
   price.history_bytes = 7000;
   for (const char* job : {"a", "b", "c"}) {
     admission.Enter(job, price);
-    EXPECT_EQ(admission.MayBegin(job, true), "");
+    EXPECT_EQ(admission.MayBegin(job, true).value(), "");
   }
 }
 

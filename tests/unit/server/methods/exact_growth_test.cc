@@ -65,7 +65,7 @@ reduce::Partial Answer(const Participants& all, size_t k, const v1::GrowthTask& 
 }
 
 reduce::Reduced Ask(const Participants& all, const v1::GrowthTask& task) {
-  auto reducer = reduce::MakeReducer(reduce::ReducerKind::kMean, Empty(), 0);
+  auto reducer = reduce::MakeReducer(reduce::ReducerKind::kMean, Empty(), {});
   for (size_t k = 0; k < all.size(); ++k) {
     const absl::Status merged = reducer->Merge(Answer(all, k, task));
     EXPECT_TRUE(merged.ok()) << merged;

@@ -1,6 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <map>
+
 #include "common/sparsity/drop.h"
 #include "tests/support/fake_fleet.h"
 #include "tests/unit/server/methods/test_jobs.h"
@@ -47,6 +50,26 @@ TEST(FedMefTest, WhatIsMarkedBeforeTheRoundIsWhatIsDroppedAfterIt) {
   }
 }
 
+// 0.2 · (1 + cos(π r/20)) of each layer's weights, rounded up.
+TEST(FedMefTest, MarksTheShareOfTheCosineRoundedUp) {
+  const std::map<int, double> shares = {{3, .3782013},  {6, .3175571},  {9, .2312869},
+                                        {12, .1381966}, {15, .0585786}, {18, .0097887}};
+  const auto program = MethodRegistry::Builtin().Make(FedMefJob()).value();
+  const auto trace = test::RunJob(*program, test::FakeFleet(2)).value();
+  size_t rounds = 0;
+  for (const Transition& transition : trace.transitions) {
+    if (!transition.step || !transition.step->task.train().has_extrusion()) continue;
+    ++rounds;
+    const v1::Extrusion& extrusion = transition.step->task.train().extrusion();
+    const tensor::ModelTopology& topology = *transition.state.model.topology;
+    for (int i = 0; i < extrusion.counts_size(); ++i) {
+      const double stored = topology.is_sparse(i) ? static_cast<double>(topology.stored(i)) : 0;
+      EXPECT_EQ(extrusion.counts(i), std::ceil(shares.at(transition.step->round) * stored));
+    }
+  }
+  EXPECT_EQ(rounds, shares.size());
+}
+
 TEST(FedMefTest, ExtrusionIsForRoundsThatAdjustAndPruningForAll) {
   const auto program = MethodRegistry::Builtin().Make(FedMefJob()).value();
   const auto trace = test::RunJob(*program, test::FakeFleet(2)).value();
@@ -84,6 +107,19 @@ TEST(FedMefTest, TwoSharesForActivationsAreRefused) {
   MethodRegistry::Builtin().Validate(spec, violations);
   ASSERT_EQ(violations.size(), 1u);
   EXPECT_EQ(violations[0].field, "method.parameters.activation_pruning");
+}
+
+TEST(FedMefTest, ControlVariatesAreRefused) {
+  v1::JobSpec spec = FedMefJob();
+  spec.mutable_training()->set_control_variates(true);
+  std::vector<config::Violation> violations;
+  MethodRegistry::Builtin().Validate(spec, violations);
+  ASSERT_EQ(violations.size(), 1u);
+  EXPECT_EQ(violations[0].field, "training.control_variates");
+  spec.mutable_method()->set_name("fedtiny");
+  violations.clear();
+  MethodRegistry::Builtin().Validate(spec, violations);
+  EXPECT_TRUE(violations.empty());
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "common/wire/model_spec/model_spec.h"
@@ -168,6 +169,28 @@ TEST(FedTinyTest, LayersTakeTurnsFromTheOutputBackwards) {
   EXPECT_THAT(Adjusted(spec)[0], ElementsAre(0, 6, 8));
 }
 
+// 0.15 · (1 + cos(π r/16)) of each layer's weights, rounded up, with stop_round 16 of 20 rounds.
+TEST(FedTinyTest, AdjustsTheShareOfTheCosineRoundedUp) {
+  v1::JobSpec spec = FedTinyJob();
+  SetDouble(spec, "density", 0.05);
+  SetWord(spec, "progressive", "entire");
+  const std::map<int, double> shares = {{2, .2885819},  {4, .2560660},  {6, .2074025}, {8, .15},
+                                        {10, .0925975}, {12, .0439340}, {14, .0114181}};
+  const auto trace = test::RunJob(*Make(spec), test::FakeFleet(2)).value();
+  std::set<int> rounds;
+  for (const Transition& transition : trace.transitions) {
+    if (!transition.step || !transition.step->task.has_train()) continue;
+    const auto& candidates = transition.step->task.train().growth_candidates();
+    if (candidates.empty()) continue;
+    rounds.insert(transition.step->round);
+    for (const int i : {0, 6, 8}) {
+      const double stored = static_cast<double>(transition.state.model.topology->stored(i));
+      EXPECT_EQ(candidates[i], std::ceil(shares.at(transition.step->round) * stored)) << i;
+    }
+  }
+  EXPECT_EQ(rounds, (std::set<int>{2, 4, 6, 8, 10, 12, 14}));
+}
+
 // Computed by hand.
 TEST(FedTinyTest, MergesListsByExamplesAndPrunesAmongTheOld) {
   auto layout = std::make_shared<tensor::ModelLayout>();
@@ -175,7 +198,7 @@ TEST(FedTinyTest, MergesListsByExamplesAndPrunesAmongTheOld) {
   layout->push_back({.name = "b", .shape = {2}, .rows = 2, .cols = 1});
   const tensor::ModelState model{OneLayer(layout, {0, 1, 2, 4, 5}),
                                  {.2F, -.05F, .4F, .01F, -.3F, 0, 0}};
-  auto reducer = reduce::MakeReducer(reduce::ReducerKind::kMean, model.topology, 7);
+  auto reducer = reduce::MakeReducer(reduce::ReducerKind::kMean, model.topology, {.values = 7});
   const std::vector<std::pair<int64_t, reduce::ScoreList>> lists = {
       {50, {{3, 7}, {.9F, -.5F}}}, {30, {{3, 8}, {-1.0F, .6F}}}, {20, {{7, 9}, {-.8F, 1.5F}}}};
   for (const auto& [examples, list] : lists) {

@@ -58,6 +58,61 @@ TEST(RigLTest, DropsTheSmallestAndGrowsWhereTheGradientIsLargest) {
   EXPECT_THAT(committed.state.model.tensor(0), ElementsAre(.9f, 0.0f, 0.0f, -.5f));
 }
 
+// As B4, where the weight at 2 (0.1) is dropped and has the second largest gradient of all that may
+// grow: it stays, with its value, and one position grows for the other.
+TEST(RigLTest, WithRegrowADroppedWeightOfLargeGradientStays) {
+  v1::JobSpec spec = RigLJob();
+  spec.clear_model();
+  spec.mutable_model()->set_input_features(4);
+  AddLayer(spec, 2, v1::ACTIVATION_LINEAR);
+  spec.mutable_federation()->set_rounds(10000);
+  SetDouble(spec, "alpha", 0.51);
+  (*spec.mutable_method()->mutable_parameters())["regrow"].set_bool_value(true);
+  SmallRound round = B4();
+  round.program = MethodRegistry::Builtin().Make(spec).value();
+  EXPECT_TRUE(round.program->Start().value().step->task.train().active_gradients());
+  // The trained weights, then the gradients at them.
+  round.trained.values = {.9f, .1f, -.5f, .05f, 0, 0, 5, -.8f, 5, .02f, 5, 5};
+  Transition evaluate = round.program->Next(round.state, round.trained).value();
+  reduce::Reduced evaluated;
+  evaluated.examples = 1;
+  const Transition committed = round.program->Next(evaluate.state, evaluated).value();
+  const auto& change = committed.structure_change->tensors.at(0);
+  EXPECT_THAT(change.diff.dropped, ElementsAre(3));
+  EXPECT_THAT(change.diff.grown, ElementsAre(3));
+  EXPECT_THAT(committed.state.model.topology->topology(0).Positions(), ElementsAre(0, 2, 3, 5));
+  EXPECT_THAT(committed.state.model.tensor(0), ElementsAre(.9f, .1f, 0.0f, -.5f));
+}
+
+TEST(RigLTest, RegrowIsRefusedWithExactLists) {
+  v1::JobSpec spec = RigLJob();
+  auto& parameters = *spec.mutable_method()->mutable_parameters();
+  parameters["regrow"].set_bool_value(true);
+  parameters["top_k"].set_string_value("exact");
+  std::vector<config::Violation> violations;
+  MethodRegistry::Builtin().Validate(spec, violations);
+  ASSERT_EQ(violations.size(), 1u);
+  EXPECT_EQ(violations[0].field, "method.parameters.regrow");
+}
+
+// α/2 · (1 + cos(π r/T)) with T = 0.75 · 20 = 15: in round 5 0.15 · 1.5 = 0.225 of each layer,
+// where a cosine over all 20 rounds would give 0.256.
+TEST(RigLTest, TheCosineEndsWhereUpdatesEnd) {
+  v1::JobSpec spec = RigLJob();
+  spec.mutable_federation()->set_rounds(20);
+  const auto trace = Trace(spec);
+  for (const Transition& transition : trace.transitions) {
+    if (!transition.committed || transition.committed->round() != 5) continue;
+    ASSERT_TRUE(transition.structure_change);
+    for (const auto& change : transition.structure_change->tensors) {
+      const double stored = transition.structure_change->base->stored(change.tensor);
+      EXPECT_EQ(change.diff.dropped.size(), static_cast<size_t>(0.225 * stored + 1e-9));
+    }
+    return;
+  }
+  FAIL() << "expected a change after round 5";
+}
+
 TEST(RigLTest, TrainingWithoutCandidatesFails) {
   SmallRound round = B4();
   round.trained.scores.clear();

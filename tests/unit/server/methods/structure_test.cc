@@ -80,6 +80,37 @@ TEST(StructureTest, DenseLayersAreExemptAndNotCounted) {
   EXPECT_THAT(WeightCounts(spec), ElementsAre(23520, 3000, 1000));
 }
 
+// 266,200 weights and 410 biases: 0.1 · 266,610 − 410 = 26,251 weights.
+TEST(StructureTest, DensityOverAllParametersCountsTheExemptOnesAsActive) {
+  v1::JobSpec spec = LeNet("static");
+  SetDouble(spec, "density", 0.1);
+  SetWord(spec, "density_over", "all");
+  const std::vector<int64_t> counts = WeightCounts(spec);
+  EXPECT_EQ(counts[0] + counts[1] + counts[2], 26251);
+  // The last layer, 1,000 weights, is dense and part of the budget: 25,251 are left for the others.
+  SetWord(spec, "distribution", "uniform");
+  spec.mutable_model()->mutable_layers(2)->mutable_linear()->set_dense(true);
+  const std::vector<int64_t> uniform = WeightCounts(spec);
+  EXPECT_EQ(uniform[0] + uniform[1], 25251);
+  EXPECT_EQ(uniform[2], 1000);
+}
+
+TEST(StructureTest, DensityOverAllParametersThatTheExemptOnesExceedIsRefused) {
+  v1::JobSpec spec = LeNet("static");
+  SetDouble(spec, "density", 0.001);
+  SetWord(spec, "density_over", "all");
+  std::vector<config::Violation> violations;
+  MethodRegistry::Builtin().Validate(spec, violations);
+  ASSERT_EQ(violations.size(), 1u);
+  EXPECT_EQ(violations[0].field, "method.parameters.density");
+  SetWord(spec, "distribution", "set_epsilon");
+  spec.mutable_method()->mutable_parameters()->erase("density");
+  violations.clear();
+  MethodRegistry::Builtin().Validate(spec, violations);
+  ASSERT_EQ(violations.size(), 1u);
+  EXPECT_EQ(violations[0].field, "method.parameters.density_over");
+}
+
 TEST(StructureTest, TensorOfTooManyValuesIsRefused) {
   v1::JobSpec spec = LeNet("static");
   spec.mutable_model()->mutable_layers(0)->mutable_linear()->set_units(10000000);

@@ -116,6 +116,47 @@ TEST(TrainingProgramTest, RecalibratedStatisticsAreKeptAndEvaluated) {
   EXPECT_EQ(pooled.transitions.back().checkpoint->tensor(5)[0], 0.0F) << "means of squares 14 / 6";
 }
 
+// n = (10, 30), means (1, 2), variances (1, 0.5): the mean of the variances is 0.625, the variance
+// of all 40 examples 0.8125.
+TEST(TrainingProgramTest, RunningVariancesOfARoundAreAveragedOrPooled) {
+  for (const bool pooled : {false, true}) {
+    v1::JobSpec spec = RecalibratedJob();
+    spec.mutable_aggregation()->set_pooled_variance(pooled);
+    const auto program = MethodRegistry::Builtin().Make(spec).value();
+    const Transition start = program->Start().value();
+    EXPECT_EQ(start.step->task.train().second_moments(), pooled);
+    const tensor::ModelState& model = start.state.model;
+    const auto reducer =
+        reduce::MakeReducer(start.step->reducer, model.topology,
+                            static_cast<int64_t>(model.values.size()), start.step->aggregation);
+    const auto send = [&](const std::string& name, int64_t examples, float mean, float variance) {
+      std::vector<float> values = model.values;
+      for (size_t i = 0; i < model.topology->num_tensors(); ++i) {
+        if (!model.topology->layout()[i].buffer) continue;
+        const bool is_mean = model.topology->layout()[i].name.ends_with("mean");
+        const float reported = is_mean ? mean : variance + (pooled ? mean * mean : 0);
+        std::fill_n(values.begin() + model.topology->offset(i), model.topology->stored(i),
+                    reported);
+      }
+      reduce::Partial partial;
+      partial.participant = name;
+      partial.examples = examples;
+      partial.values_count = static_cast<int64_t>(values.size());
+      partial.values = [values](const auto& sink) { return sink(values); };
+      EXPECT_TRUE(reducer->Merge(partial).ok());
+    };
+    send("0", 10, 1, 1);
+    send("1", 30, 2, 0.5F);
+    const Transition next = program->Next(start.state, reducer->Finish().value()).value();
+    for (size_t i = 0; i < model.topology->num_tensors(); ++i) {
+      const tensor::TensorSpec& tensor = model.topology->layout()[i];
+      if (!tensor.buffer) continue;
+      const float expected = tensor.name.ends_with("mean") ? 1.75F : pooled ? 0.8125F : 0.625F;
+      for (const float value : next.state.model.tensor(i)) EXPECT_EQ(value, expected);
+    }
+  }
+}
+
 TEST(TrainingProgramTest, ChannelsAreMeasuredBeforeAnythingElse) {
   for (const char* method : {"dense", "set", "fedtiny"}) {
     v1::JobSpec spec = RecalibratedJob();

@@ -11,6 +11,8 @@
 
 #include "common/base/rng.h"
 #include "common/base/status.h"
+#include "common/wire/model_spec/result_layout.h"
+#include "espalier/v1/worker.pb.h"
 #include "server/reduce/fixed_point.h"
 
 namespace espalier::server::reduce {
@@ -90,7 +92,8 @@ struct Case {
 };
 
 std::unique_ptr<Reducer> Make(const Case& of) {
-  return MakeReducer(of.kind, SmallTopology(), 11, of.aggregation, std::vector<float>(11, 0.0F));
+  return MakeReducer(of.kind, SmallTopology(), {.values = 11}, of.aggregation,
+                     std::vector<float>(11, 0.0F));
 }
 
 Reduced Fold(const Case& of, const std::vector<Partial>& partials) {
@@ -424,8 +427,16 @@ Partial WithState(std::vector<float> second_moments) {
   return partial;
 }
 
+wire::ResultLayout WithAdam() {
+  v1::Task task;
+  v1::Optimizer& optimizer = *task.mutable_train()->mutable_training()->mutable_optimizer();
+  optimizer.set_kind(v1::Optimizer::KIND_ADAM);
+  optimizer.set_across_rounds(v1::Optimizer::ACROSS_ROUNDS_AVERAGE);
+  return wire::ResultLayoutOf(task, *SmallTopology());
+}
+
 TEST(OptimizerStateTest, IsAveragedBesideTheWeights) {
-  auto reducer = MakeReducer(ReducerKind::kMean, SmallTopology(), 33);
+  auto reducer = MakeReducer(ReducerKind::kMean, SmallTopology(), WithAdam());
   Partial other = WithState(std::vector<float>(11, 4.0F));
   other.participant = "shard-1";
   ASSERT_TRUE(reducer->Merge(WithState(std::vector<float>(11, 1.0F))).ok());
@@ -438,8 +449,8 @@ TEST(OptimizerStateTest, IsAveragedBesideTheWeights) {
 }
 
 TEST_P(ValueReducerTest, StateThatCannotBeIsRefused) {
-  auto reducer = MakeReducer(ReducerKind::kMean, SmallTopology(), 33, GetParam().aggregation,
-                             std::vector<float>(11, 0.0F));
+  auto reducer = MakeReducer(ReducerKind::kMean, SmallTopology(), WithAdam(),
+                             GetParam().aggregation, std::vector<float>(11, 0.0F));
   std::vector<float> negative(11, 1.0F);
   negative[10] = -1e-9F;
   EXPECT_EQ(base::ReasonOf(reducer->Merge(WithState(negative))), "VALUE_OUT_OF_RANGE");
@@ -459,25 +470,58 @@ std::shared_ptr<const tensor::ModelTopology> WithStatistics() {
           .value());
 }
 
-TEST(MeanReducerTest, NegativeRunningVarianceIsRefused) {
-  const auto refused = [](int64_t count, size_t negative) {
-    Partial partial;
-    partial.participant = "a";
-    partial.examples = 1;
-    std::vector<float> values(count, 1.0F);
-    values[negative] = -1e-9F;
-    SetValues(partial, values);
-    return base::ReasonOf(MakeReducer(ReducerKind::kMean, WithStatistics(), count)->Merge(partial));
-  };
-  // The model's values, with momentum, and statistics alone: means may be negative.
-  for (const int64_t count : {10, 20}) {
-    EXPECT_EQ(refused(count, 7), "");
-    EXPECT_EQ(refused(count, 8), "VALUE_OUT_OF_RANGE");
-    EXPECT_EQ(refused(count, 9), "VALUE_OUT_OF_RANGE");
-  }
-  EXPECT_EQ(refused(20, 18), "") << "momentum has any sign";
-  EXPECT_EQ(refused(4, 1), "");
-  EXPECT_EQ(refused(4, 2), "VALUE_OUT_OF_RANGE");
+// The reason that an update of ones with one slightly negative value is refused with; "" if not.
+std::string ReasonOfNegative(const v1::Task& task, int64_t negative) {
+  const auto topology = WithStatistics();
+  const wire::ResultLayout layout = wire::ResultLayoutOf(task, *topology);
+  Partial partial;
+  partial.participant = "a";
+  partial.examples = 1;
+  std::vector<float> values(layout.values, 1.0F);
+  values.at(negative) = -1e-9F;
+  SetValues(partial, values);
+  return base::ReasonOf(MakeReducer(ReducerKind::kMean, topology, layout)->Merge(partial));
+}
+
+constexpr char kRefused[] = "VALUE_OUT_OF_RANGE";
+
+TEST(NegativeValuesTest, OfRunningVariancesAreRefusedAndMeansAreNot) {
+  v1::Task task;
+  task.mutable_train();
+  EXPECT_EQ(ReasonOfNegative(task, 7), "");
+  EXPECT_EQ(ReasonOfNegative(task, 8), kRefused);
+  EXPECT_EQ(ReasonOfNegative(task, 9), kRefused);
+  v1::Optimizer& optimizer = *task.mutable_train()->mutable_training()->mutable_optimizer();
+  optimizer.set_momentum(0.9);
+  optimizer.set_across_rounds(v1::Optimizer::ACROSS_ROUNDS_AVERAGE);
+  EXPECT_EQ(ReasonOfNegative(task, 9), kRefused);
+  EXPECT_EQ(ReasonOfNegative(task, 18), "") << "momentum has any sign";
+  v1::Task calibration;
+  calibration.mutable_calibrate();
+  EXPECT_EQ(ReasonOfNegative(calibration, 1), "");
+  EXPECT_EQ(ReasonOfNegative(calibration, 2), kRefused);
+}
+
+// Importance of all positions comes behind the values, whatever their number.
+TEST(NegativeValuesTest, AreRefusedInRoundsThatAskForImportance) {
+  v1::Task task;
+  task.mutable_train()->set_importance(true);
+  EXPECT_EQ(ReasonOfNegative(task, 0), "");
+  EXPECT_EQ(ReasonOfNegative(task, 9), kRefused);
+  EXPECT_EQ(ReasonOfNegative(task, 10), kRefused);
+  EXPECT_EQ(ReasonOfNegative(task, 19), kRefused);
+  task.mutable_train()->set_active_gradients(true);
+  EXPECT_EQ(ReasonOfNegative(task, 9), kRefused);
+  EXPECT_EQ(ReasonOfNegative(task, 10), "") << "gradients have any sign";
+  EXPECT_EQ(ReasonOfNegative(task, 20), kRefused);
+}
+
+TEST(NegativeValuesTest, OfMeanSquaresOfChannelsAreRefused) {
+  v1::Task task;
+  task.mutable_channel_statistics();
+  task.mutable_model()->mutable_spec()->mutable_input_image()->set_channels(3);
+  EXPECT_EQ(ReasonOfNegative(task, 2), "");
+  EXPECT_EQ(ReasonOfNegative(task, 3), kRefused);
 }
 
 Partial Owner(const std::string& name, int64_t examples, std::vector<int64_t> positions,
@@ -493,7 +537,7 @@ Partial Owner(const std::string& name, int64_t examples, std::vector<int64_t> po
 }
 
 TEST(OwnersReducerTest, EachPositionIsTheMeanOfThoseWhoHaveIt) {
-  auto reducer = MakeReducer(ReducerKind::kOwnersMean, OwnStructure({2, 5, 9}), 7);
+  auto reducer = MakeReducer(ReducerKind::kOwnersMean, OwnStructure({2, 5, 9}), {.values = 7});
   ASSERT_TRUE(reducer->Merge(Owner("a", 30, {2, 7, 9}, {1, 4, 10})).ok());
   ASSERT_TRUE(reducer->Merge(Owner("b", 10, {2, 7, 20}, {5, 8, -3})).ok());
   const auto reduced = reducer->Finish();
@@ -504,7 +548,7 @@ TEST(OwnersReducerTest, EachPositionIsTheMeanOfThoseWhoHaveIt) {
 }
 
 TEST(OwnersReducerTest, StructureWithAnotherNumberOfWeightsIsRefusedUnchanged) {
-  auto reducer = MakeReducer(ReducerKind::kOwnersMean, OwnStructure({2, 5, 9}), 7);
+  auto reducer = MakeReducer(ReducerKind::kOwnersMean, OwnStructure({2, 5, 9}), {.values = 7});
   Partial bad = Owner("b", 10, {2, 7}, {5, 8});
   EXPECT_EQ(base::ReasonOf(reducer->Merge(bad)), "SHAPE_MISMATCH");
   bad = Owner("b", 10, {2, 7, 9, 11}, {5, 8, 1, 1});

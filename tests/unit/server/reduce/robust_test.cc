@@ -132,8 +132,8 @@ Partial Sends(const std::string& participant, std::vector<float> values,
 
 absl::StatusOr<Reduced> Fold(const Aggregation& aggregation, const std::vector<Partial>& partials) {
   const auto topology = WithBuffer();
-  auto reducer = MakeReducer(ReducerKind::kMean, topology, partials[0].values_count, aggregation,
-                             std::vector<float>{1, 1, 1, 1});
+  auto reducer = MakeReducer(ReducerKind::kMean, topology, {.values = partials[0].values_count},
+                             aggregation, std::vector<float>{1, 1, 1, 1});
   for (const Partial& partial : partials) ESPALIER_RETURN_IF_ERROR(reducer->Merge(partial));
   return reducer->Finish();
 }
@@ -255,13 +255,14 @@ TEST(ClippingTest, ComesBeforeTheRule) {
 }
 
 TEST(KeepingTest, ResultHasWhatEachParticipantSent) {
-  const auto reduced =
-      Fold({.keep_updates = true}, {Sends("b", {4, 5, 1, 11}), Sends("a", {2, 3, 1, 1})});
+  Partial b = Sends("b", {4, 5, 1, 11});
+  b.steps = 7;
+  const auto reduced = Fold({.keep_updates = true}, {b, Sends("a", {2, 3, 1, 1})});
   EXPECT_EQ(reduced->values, (std::vector<float>{3, 4, 1, 6}));
   ASSERT_EQ(reduced->updates.size(), 2u);
   EXPECT_EQ(reduced->updates[0].participant, "a");
   EXPECT_EQ(reduced->updates[0].values, (std::vector<float>{2, 3, 1, 1}));
-  EXPECT_EQ(reduced->updates[1].examples, 10);
+  EXPECT_EQ(reduced->updates[1].steps, 7);
 }
 
 }  // namespace

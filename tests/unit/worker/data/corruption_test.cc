@@ -192,7 +192,7 @@ TEST_P(CorruptionTest, IsReportedWithFilePlaceAndFix) {
   for (const File& file : GetParam().files) folder.Write("x/" + file.name, file.bytes);
   v1::DataSpec spec;
   spec.set_dataset("x");
-  spec.set_label_column(GetParam().label_column);
+  spec.set_label_column(std::to_string(GetParam().label_column));
   if (!GetParam().groups_file.empty()) {
     spec.mutable_partition()->set_kind(v1::Partition::KIND_GROUPS);
     spec.mutable_partition()->set_groups_file(GetParam().groups_file);

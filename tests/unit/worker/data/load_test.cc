@@ -148,7 +148,7 @@ TEST(LoadTest, CsvLabelColumnCanBeTheFirst) {
   const DataFolder folder;
   folder.Write("l/a.csv", "3,10,20\n1,30,40\n");
   v1::DataSpec spec = Spec("l");
-  spec.set_label_column(0);
+  spec.set_label_column("0");
   const auto dataset = MustLoad(folder, spec);
   EXPECT_THAT(Labels(*dataset), ElementsAre(3, 1));
   EXPECT_THAT(Bytes(*dataset, 0), ElementsAre(10, 20));

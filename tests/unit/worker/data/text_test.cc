@@ -8,6 +8,7 @@
 
 #include "common/base/status.h"
 #include "tests/unit/worker/data/test_files.h"
+#include "worker/data/json_lines.h"
 
 namespace espalier::worker::data {
 namespace {
@@ -78,6 +79,93 @@ TEST(TextTest, TokenFilesAreReadInTheirWidth) {
   EXPECT_EQ(base::ReasonOf(LoadDataset(folder.path(), Spec(2, 0, "uint32")).status()),
             "TOKENS_INVALID");
   EXPECT_EQ(base::ReasonOf(LoadDataset(folder.path(), Spec(2)).status()), "DATA_SPEC_INVALID");
+}
+
+TEST(JsonLinesTest, DocumentsAreSeparatedByLineEnds) {
+  const DataFolder folder;
+  folder.Write(
+      "corpus/stories.jsonl",
+      "\xEF\xBB\xBF{\"text\": \"ab\", \"n\": 1}\r\n\n{\"n\": 2, \"text\": \"c\\u00e9\\n\"}");
+  const DataRoot root = DataRoot::Open(folder.path()).value();
+  EXPECT_THAT(LoadTextTokens(root, Spec(2))->train,
+              ElementsAre('a', 'b', '\n', 'c', 0xC3, 0xA9, '\n', '\n'));
+}
+
+TEST(JsonLinesTest, TrainAndTestMayBeCompressedAndHaveAnotherField) {
+  const DataFolder folder;
+  folder.Write("corpus/train.jsonl.gz", Gzip("{\"story\": \"abcd\"}\n"));
+  folder.Write("corpus/test.jsonl", "{\"story\": \"wxyz\"}\n");
+  v1::DataSpec spec = Spec(2);
+  spec.mutable_text()->set_field("story");
+  const auto dataset = LoadDataset(folder.path(), spec).value();
+  EXPECT_EQ(dataset->train_rows(), 2);
+  EXPECT_EQ(dataset->size(), 4);
+  EXPECT_EQ(Row(*dataset, 2), "wx");
+  const std::string message = base::MessageOf(LoadDataset(folder.path(), Spec(2)).status());
+  EXPECT_THAT(message, HasSubstr("corpus/train.jsonl.gz, line 1"));
+  EXPECT_THAT(message, HasSubstr("expected the field 'text', found 'story'"));
+  EXPECT_THAT(message, HasSubstr("data.text.field"));
+}
+
+// A tokenizer that begins or ends every document.
+class OneToken : public language::Tokenizer {
+ public:
+  OneToken(int32_t bos, int32_t eos) : bos_(bos), eos_(eos) {}
+  int64_t size() const override { return 10; }
+  std::vector<int32_t> Encode(std::string_view text) const override {
+    return std::vector<int32_t>(text.size(), 7);
+  }
+  std::string Decode(std::span<const int32_t>, bool) const override { return ""; }
+  int32_t bos() const override { return bos_; }
+  int32_t eos() const override { return eos_; }
+
+ private:
+  int32_t bos_;
+  int32_t eos_;
+};
+
+TEST(JsonLinesTest, TokenizersBeginOrEndEachDocument) {
+  const DataFolder folder;
+  folder.Write("corpus/a.jsonl", "{\"text\": \"ab\"}\n{\"text\": \"c\"}\n");
+  const DataRoot root = DataRoot::Open(folder.path()).value();
+  const auto tokens = [&](const language::Tokenizer& tokenizer) {
+    ByteStream stream =
+        ByteStream::Open(root.OpenFile("corpus", "a.jsonl").value(), "a.jsonl", {}).value();
+    return ReadJsonLines(stream, "text", tokenizer).value();
+  };
+  EXPECT_THAT(tokens(OneToken(1, 2)), ElementsAre(1, 7, 7, 1, 7));
+  EXPECT_THAT(tokens(OneToken(-1, 2)), ElementsAre(7, 7, 2, 7, 2));
+}
+
+TEST(JsonLinesTest, LinesThatAreNoDocumentsAreNamed) {
+  const std::vector<std::pair<std::string, std::string>> lines = {
+      {"{\"text\": \"a\"", "expected one JSON object"},
+      {"[\"a\"]", "expected one JSON object"},
+      {"plain words", "found 'plain words'"},
+      {"{\"text\": \"a\", \"text\": \"b\"}", "every key once"},
+      {"{\"text\": \"\xFF\"}", "UTF-8"},
+      {"{}", "no field at all"},
+      {"{\"text\": 7}", "found the number '7'"},
+      {"{\"text\": null}", "found the null 'null'"},
+      {"{\"text\": [\"a\"]}", "found the array"}};
+  for (const auto& [line, expected] : lines) {
+    const DataFolder folder;
+    folder.Write("corpus/train.jsonl", "{\"text\": \"abcdefg\"}\n" + line + "\n");
+    const absl::Status status = LoadDataset(folder.path(), Spec(4)).status();
+    EXPECT_EQ(base::ReasonOf(status), "DATASET_INVALID");
+    EXPECT_THAT(base::MessageOf(status), HasSubstr("corpus/train.jsonl, line 2: ")) << line;
+    EXPECT_THAT(base::MessageOf(status), HasSubstr(expected)) << line;
+  }
+  const DataFolder folder;
+  folder.Write("corpus/train.jsonl", "\n \n");
+  EXPECT_THAT(base::MessageOf(LoadDataset(folder.path(), Spec(4)).status()), HasSubstr("empty"));
+}
+
+TEST(JsonLinesTest, MemoryIsBounded) {
+  const DataFolder folder;
+  folder.Write("corpus/train.jsonl", "{\"text\": \"" + std::string(1 << 20, 'a') + "\"}\n");
+  const auto dataset = LoadDataset(folder.path(), Spec(4), {.max_memory_bytes = 4 << 20});
+  EXPECT_EQ(base::ReasonOf(dataset.status()), "DATASET_TOO_LARGE");
 }
 
 TEST(TextTest, WhatIsMissingIsNamed) {

@@ -249,7 +249,10 @@ inline double MultVaeLoss(const v1::MultVaeModel& spec, const Interactions& trai
     for (const double score : scores) sum += std::exp(score);
     for (const int32_t item : items) loss -= scores[item] - std::log(sum);
   }
-  return (loss + KlWeight(spec, step) * divergence) / static_cast<double>(places.size());
+  const double annealed =
+      static_cast<double>(step.index) / static_cast<double>(spec.anneal_steps());
+  return (loss + std::min(spec.kl_weight(), annealed) * divergence) /
+         static_cast<double>(places.size());
 }
 
 inline double ReferenceLoss(const v1::RecommenderSpec& spec, const Interactions& train,

@@ -4,6 +4,7 @@
 
 #include "common/base/status.h"
 #include "tests/unit/worker/recommender/fixtures.h"
+#include "worker/recommender/multvae.h"
 #include "worker/recommender/ranking.h"
 
 namespace espalier::worker::recommender {
@@ -114,6 +115,23 @@ TEST(EpochTest, StepsLookAtEveryInteractionOrUserOnce) {
   EXPECT_EQ(steps(kLightGcn, train->size()), 1);
   EXPECT_EQ(steps(kNeuMf, 32), (train->size() + 31) / 32);
   EXPECT_EQ(steps(kMultVae, 10), 7);  // 69 users have items
+}
+
+// min(0.2, t / 1000): it grows as if it went on to 1, and stays at 0.2 from step 200 on.
+TEST(AnnealingTest, DivergenceGrowsTowardsOneAndStopsAtItsLargestFactor) {
+  const v1::MultVaeModel spec =
+      SmallSpec("multvae { kl_weight: 0.2 anneal_steps: 1000 }").multvae();
+  EXPECT_EQ(KlWeight(spec, {.index = 0}), 0);
+  EXPECT_DOUBLE_EQ(KlWeight(spec, {.index = 50}), 0.05);
+  EXPECT_DOUBLE_EQ(KlWeight(spec, {.index = 199}), 0.199);
+  EXPECT_DOUBLE_EQ(KlWeight(spec, {.index = 200}), 0.2);
+  EXPECT_DOUBLE_EQ(KlWeight(spec, {.index = 5000}), 0.2);
+  // With the authors' settings the factor is full after 40,000 of their 200,000 steps.
+  const v1::MultVaeModel defaults = SmallSpec("multvae {}").multvae();
+  EXPECT_DOUBLE_EQ(KlWeight(defaults, {.index = 20'000}), 0.1);
+  EXPECT_DOUBLE_EQ(KlWeight(defaults, {.index = 40'000}), 0.2);
+  const v1::MultVaeModel at_once = SmallSpec("multvae { kl_weight: 2 anneal_steps: 0 }").multvae();
+  EXPECT_EQ(KlWeight(at_once, {.index = 0}), 2);
 }
 
 TEST(PrivateUsersTest, AWorkerTrainsWithItsOwnRowsAfterTheSharedOnes) {

@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cmath>
 #include <cstring>
+#include <map>
 #include <set>
 
 #include "common/base/rng.h"
@@ -151,6 +154,87 @@ TEST_F(RecommenderTaskTest, TrainingRanksWhatUsersLikeFirst) {
   EXPECT_EQ(base::ReasonOf(Run(ask, model).status()), "USER_NOT_FOUND");
 }
 
+// Mean embeddings over the layers of the graph, in double precision, as recommender.proto says.
+class MeanEmbeddings {
+ public:
+  MeanEmbeddings(const recommender::Interactions& train, const tensor::ModelState& model,
+                 int layers)
+      : train_(train) {
+    for (size_t side = 0; side < 2; ++side) of_[side] = Dense(model, side);
+    auto layer = of_;
+    for (int l = 0; l < layers; ++l) {
+      layer = Next(layer);
+      for (size_t side = 0; side < 2; ++side) {
+        for (size_t i = 0; i < layer[side].size(); ++i) of_[side][i] += layer[side][i];
+      }
+    }
+    for (auto& side : of_) {
+      for (double& value : side) value /= layers + 1;
+    }
+  }
+
+  double Score(int user, int item) const {
+    double score = 0;
+    for (int d = 0; d < kDimensions; ++d) {
+      score += of_[0][item * kDimensions + d] * of_[1][user * kDimensions + d];
+    }
+    return score;
+  }
+
+ private:
+  static constexpr int kDimensions = 8;
+  using Sides = std::array<std::vector<double>, 2>;  // items, users
+
+  static std::vector<double> Dense(const tensor::ModelState& model, size_t tensor) {
+    std::vector<double> dense(model.topology->layout()[tensor].size());
+    const auto values = model.tensor(tensor);
+    const auto positions = model.topology->topology(tensor).Positions();
+    for (size_t i = 0; i < positions.size(); ++i) dense[positions[i]] = values[i];
+    return dense;
+  }
+
+  Sides Next(const Sides& layer) const {
+    std::map<int, int> of_item;
+    for (int user = 0; user < kUsers; ++user) {
+      for (const int item : train_.Of(user)) ++of_item[item];
+    }
+    Sides next;
+    for (size_t side = 0; side < 2; ++side) next[side].resize(layer[side].size());
+    for (int user = 0; user < kUsers; ++user) {
+      for (const int item : train_.Of(user)) {
+        const double norm = 1 / std::sqrt(1.0 * train_.CountOf(user) * of_item[item]);
+        for (int d = 0; d < kDimensions; ++d) {
+          next[0][item * kDimensions + d] += norm * layer[1][user * kDimensions + d];
+          next[1][user * kDimensions + d] += norm * layer[0][item * kDimensions + d];
+        }
+      }
+    }
+    return next;
+  }
+
+  const recommender::Interactions& train_;
+  Sides of_;
+};
+
+TEST_F(RecommenderTaskTest, ScoresAreProductsOfMeanEmbeddings) {
+  for (const int layers : {0, 1, 3}) {
+    v1::Task ask = Task();
+    ask.mutable_model()->mutable_spec()->mutable_recommender()->mutable_lightgcn()->set_layers(
+        layers);
+    ask.mutable_recommend()->set_user("4");
+    ask.mutable_recommend()->set_k(kItems);
+    const auto model = Model(ask);
+    Recommenders recommenders(folder_.path(), "", 1);
+    const auto mine = recommenders.GetInteractions(ask).value();
+    const MeanEmbeddings expected(*mine->train, *model, layers);
+    const auto answer = Run(ask, model);
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    for (const v1::RecommendedItem& item : answer->header.recommended()) {
+      EXPECT_NEAR(item.score(), expected.Score(4, std::stoi(item.item())), 1e-7) << layers;
+    }
+  }
+}
+
 TEST_F(RecommenderTaskTest, GradientsAndCandidatesFollowTheValues) {
   v1::Task task = Train(Task());
   const auto model = Model(task);
@@ -245,7 +329,7 @@ TEST_F(RecommenderTaskTest, AQuestionBetweenTasksDoesNotChangeTraining) {
   const auto answer = RunOn(worker, ask, model);
   ASSERT_TRUE(answer.ok()) << answer.status();
   ASSERT_EQ(answer->header.recommended_size(), 3);
-  EXPECT_EQ(answer->header.recommended(0).score(), 0) << "scores tell of the user's row";
+  EXPECT_FALSE(answer->header.recommended(0).has_score()) << "scores tell of the user's row";
   EXPECT_EQ(RunOn(worker, first, model)->body, expected);
   ask.mutable_recommend()->set_k(kItems);
   EXPECT_EQ(base::ReasonOf(RunOn(worker, ask, model).status()), "INVALID_K");

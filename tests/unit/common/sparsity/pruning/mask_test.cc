@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
+#include <numeric>
 
 #include "common/base/rng.h"
 #include "common/base/status.h"
@@ -85,6 +88,49 @@ TEST(MaskTest, OutputErrorIsThatOfTheProduct) {
     }
   }
   EXPECT_NEAR(OutputError({a, 3, 5}, b, gram, 2), expected, 1e-9 * expected);
+}
+
+// 40 × 50 weights whose rows are unequally even. Expected: the authors' rule, written anew in
+// another language.
+TEST(WandaCumulativeTest, RowsLoseTheSameShareOfTheirScores) {
+  const auto uniform = [](uint32_t state, int64_t count) {
+    std::vector<double> numbers;
+    for (int64_t i = 0; i < count; ++i) {
+      state = 1664525U * state + 1013904223U;
+      numbers.push_back(((state >> 8U) + 0.5) / (1U << 24U));
+    }
+    return numbers;
+  };
+  constexpr int64_t kRows = 40;
+  constexpr int64_t kColumns = 50;
+  std::vector<float> weights;
+  for (const double u : uniform(21, kRows * kColumns)) {
+    const int power = 1 + static_cast<int>(weights.size()) / static_cast<int>(kColumns) % 4;
+    weights.push_back(static_cast<float>(std::copysign(std::pow(std::abs(u - .5), power), u - .5)));
+  }
+  std::vector<double> squares = uniform(22, kColumns);
+  for (double& square : squares) square = square * 9 + .1;
+  const auto pruned_of_rows = [&](double sparsity, int threads) {
+    const Mask mask = WandaCumulativeMask({weights, kRows, kColumns}, squares, sparsity, threads);
+    std::vector<int64_t> counts;
+    for (int64_t i = 0; i < kRows; ++i) {
+      const auto row = mask.row(i);
+      counts.push_back(std::count(row.begin(), row.end(), uint8_t{0}));
+    }
+    return counts;
+  };
+  const std::map<double, std::pair<int64_t, std::vector<int64_t>>> expected = {
+      {.3, {599, {7, 10, 17, 21, 7, 12, 17, 24}}},
+      {.5, {1000, {17, 21, 29, 30, 18, 22, 27, 35}}},
+      {.7, {1401, {29, 32, 39, 39, 30, 34, 37, 42}}},
+      {.95, {1865, {46, 46, 48, 48, 45, 47, 47, 48}}}};
+  for (const auto& [sparsity, counts] : expected) {
+    std::vector<int64_t> found = pruned_of_rows(sparsity, 1);
+    EXPECT_EQ(found, pruned_of_rows(sparsity, 3));
+    EXPECT_EQ(std::accumulate(found.begin(), found.end(), int64_t{0}), counts.first);
+    found.resize(counts.second.size());
+    EXPECT_EQ(found, counts.second) << sparsity;
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "common/base/rng.h"
 #include "common/base/status.h"
@@ -53,6 +54,71 @@ double ErrorOf(const Problem& problem, const Mask& mask) {
   std::vector<float> pruned = problem.weights;
   Apply(mask, pruned);
   return ErrorOf(problem, pruned);
+}
+
+// Numbers in (0, 1) that are the same in every language.
+std::vector<double> Uniform(uint32_t state, int64_t count) {
+  std::vector<double> numbers;
+  for (int64_t i = 0; i < count; ++i) {
+    state = 1664525U * state + 1013904223U;
+    numbers.push_back(((state >> 8U) + 0.5) / (1U << 24U));
+  }
+  return numbers;
+}
+
+// 4 × 12 weights in three blocks of four columns, with correlated inputs. Expected: the published
+// algorithm, written anew in another language in double precision; zeros are exact.
+TEST(SparseGptTest, GoldenMatricesOfThreeBlocks) {
+  constexpr int64_t kColumnsOfAll = 12;
+  constexpr int64_t kTokens = 40;
+  std::vector<float> weights;
+  for (const double u : Uniform(7, 4 * kColumnsOfAll)) {
+    weights.push_back(2 * static_cast<float>(u - .5));
+  }
+  std::vector<std::vector<double>> x(kColumnsOfAll);
+  const auto numbers = Uniform(8, kColumnsOfAll * kTokens);
+  for (int64_t j = 0; j < kColumnsOfAll; ++j) {
+    for (int64_t t = 0; t < kTokens; ++t) {
+      x[j].push_back(static_cast<float>(numbers[j * kTokens + t] - .3));
+    }
+  }
+  for (int64_t t = 0; t < kTokens; ++t) {
+    x[1][t] += x[0][t];
+    x[9][t] += x[2][t];
+    x[6][t] -= x[3][t];
+  }
+  std::vector<double> gram;
+  for (int64_t i = 0; i < kColumnsOfAll; ++i) {
+    for (int64_t j = 0; j < kColumnsOfAll; ++j) {
+      gram.push_back(std::inner_product(x[i].begin(), x[i].end(), x[j].begin(), 0.0));
+    }
+  }
+  const auto factor = FactorInverse(gram, kColumnsOfAll, .01).value();
+  const auto expect = [&](const Pattern& pattern, const std::vector<double>& expected) {
+    std::vector<float> pruned = weights;
+    const Mask mask = SparseGptPrune(pruned, 4, factor, pattern, /*block=*/4, 1).value();
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_EQ(mask.kept[i] != 0, expected[i] != 0) << i;
+      EXPECT_NEAR(pruned[i], expected[i], 2e-5) << i;
+    }
+  };
+  expect({.sparsity = .5}, {0,        0.525510,  0,         0.993461,  -0.947756, 0.739969,   //
+                            0,        -0.875078, -0.871964, 1.160492,  0.910031,  0,          //
+                            0,        0,         0,         0.613181,  0.553834,  0,          //
+                            0,        0.711969,  0,         0,         -0.892258, 0,          //
+                            0.668403, -0.283774, -0.642302, 0.963527,  -0.755868, 0,          //
+                            0,        -0.796727, -0.760286, 0,         0,         -0.342466,  //
+                            0,        0.974532,  0,         0,         0,         -0.355801,  //
+                            0,        0,         0,         -0.960458, 0.851795,  0});
+  expect({.sparsity = .5, .kept = 2, .group = 4},
+         {0,        0.525510,  0,         0.993461,  -0.947756, 0,          //
+          0,        -0.826598, 0,         1.150237,  1.102096,  0,          //
+          0,        0,         0.216946,  0.599916,  0.545844,  0,          //
+          0,        0.692071,  0,         0,         -0.905698, 0.397614,   //
+          0.668403, 0,         0,         0.766314,  -0.755177, 0,          //
+          0,        -0.850004, -0.760995, 0,         0,         -0.753801,  //
+          0,        0.974532,  -0.457693, 0,         0,         -0.349668,  //
+          0,        0.393521,  0,         -0.748695, 0.743611,  0});
 }
 
 TEST(SparseGptTest, LosesLessThanWandaWhichLosesLessThanMagnitude) {

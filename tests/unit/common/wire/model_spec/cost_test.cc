@@ -107,5 +107,130 @@ TEST(ModelCostTest, StandardisedWeightsExistTwice) {
   EXPECT_GE(bytes("standardize: true") - bytes(""), 4 * 400);
 }
 
+v1::JobSpec Job(const std::string& text) {
+  v1::JobSpec job;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &job));
+  return job;
+}
+
+std::vector<int64_t> AllOf(const v1::ModelSpec& model) {
+  std::vector<int64_t> sizes;
+  const std::vector<ModelTensor> tensors = TensorsOf(model).value();
+  for (const ModelTensor& tensor : tensors) sizes.push_back(tensor.spec.size());
+  return sizes;
+}
+
+// By hand: 2 blocks of width 8 with 2 heads (1 for keys and values, so 4 wide) and 16 inner units;
+// 11 tokens; 5 tokens an example.
+TEST(ModelCostTest, TransformerCostsItsProjectionsForEachTokenAndAttentionForEachPair) {
+  v1::JobSpec job = Job(R"pb(
+    model {
+      transformer { vocabulary: 11 hidden: 8 heads: 2 kv_heads: 1 blocks: 2 intermediate: 16 }
+    }
+    data { text { context: 5 } }
+  )pb");
+  const double block = 8 * 8 + 2 * 4 * 8 + 8 * 8 + 3 * 8 * 16;
+  // Token t attends to itself and the t before it: 1 + 2 + 3 + 4 + 5 pairs, each a product and a
+  // sum over 8 units of scores, and as many of values.
+  const double attention = 15 * (2 * 8 + 2 * 8);
+  const double tied = 2 * 5 * (2 * block + 11 * 8) + 2 * attention;
+  EXPECT_EQ(ModelCost::Create(job).value().DenseForwardFlops(), tied);
+  EXPECT_EQ(ModelCost::Create(job).value().TrainFlops(AllOf(job.model())), 3 * tied);
+  // The output is a matrix of its own; rows of the embedding are only looked up.
+  job.mutable_model()->mutable_transformer()->set_untied(true);
+  EXPECT_EQ(ModelCost::Create(job).value().DenseForwardFlops(), tied);
+  // Of stored weights only.
+  std::vector<int64_t> stored = AllOf(job.model());
+  stored[2] -= 60;
+  EXPECT_EQ(ModelCost::Create(job).value().ForwardFlops(stored), tied - 2 * 5 * 60);
+}
+
+TEST(ModelCostTest, NeuMfCostsItsLayersForEachPair) {
+  const v1::JobSpec job = Job(R"pb(
+    model {
+      recommender {
+        users: 10
+        items: 20
+        neumf {
+          dimensions: 4
+          hidden: [ 6, 3 ]
+          negatives: 2
+        }
+      }
+    }
+  )pb");
+  const ModelCost cost = ModelCost::Create(job).value();
+  // 8 → 6 → 3, and 4 + 3 → 1, for a positive and two negatives.
+  const double pair = 2 * (8 * 6 + 6 * 3 + 7);
+  EXPECT_EQ(cost.DenseForwardFlops(), 3 * pair);
+  EXPECT_EQ(cost.LoadFlops(AllOf(job.model()), {.passes = 2, .examples = 50}),
+            2 * 50 * 3 * 3 * pair);
+  EXPECT_EQ(cost.LoadFlops(AllOf(job.model()), {.steps = 5, .batch_size = 8, .examples = 50}),
+            5 * 8 * 3 * 3 * pair);
+}
+
+TEST(ModelCostTest, AutoIntCostsItsLayersForEachFieldAndAttentionForEachPairOfFields) {
+  const v1::JobSpec job = Job(R"pb(
+    model {
+      recommender {
+        users: 10
+        items: 20
+        autoint {
+          dimensions: 4
+          layers: 2
+          heads: 2
+          units: 6
+          negatives: 1
+          fields { values: 3 }
+        }
+      }
+    }
+  )pb");
+  // User, item and one field; queries, keys, values and residual of 6 units.
+  const double projections = 2 * 3 * (4 * 6 * 4 + 4 * 6 * 6);
+  const double attention = 2 * (3 * 3 * 6 * 2 + 3 * 3 * 6 * 2);
+  EXPECT_EQ(ModelCost::Create(job).value().DenseForwardFlops(),
+            2 * (projections + attention + 2 * 3 * 6));
+}
+
+TEST(ModelCostTest, MultVaeCostsRowsOfAUsersItemsAndTheRestForEachUser) {
+  const v1::JobSpec job = Job(R"pb(
+    model {
+      recommender {
+        users: 10
+        items: 20
+        multvae { hidden: 5 latent: 3 }
+      }
+    }
+    data { partition { shards: 2 } }
+  )pb");
+  const ModelCost cost = ModelCost::Create(job).value();
+  // A share of 5 users with 40 interactions: 8 items a user.
+  const double user = 2 * (8 * 5 + 5 * 6 + 3 * 5 + 5 * 20);
+  EXPECT_DOUBLE_EQ(cost.LoadFlops(AllOf(job.model()), {.passes = 2, .examples = 40}),
+                   2 * 5 * 3 * user);
+  v1::TrainTask task;
+  task.mutable_training()->set_local_epochs(2);
+  EXPECT_DOUBLE_EQ(cost.OfRound(task, AllOf(job.model()), 2, 80).actual, 2 * 2 * 5 * 3 * user);
+}
+
+TEST(ModelCostTest, LightGcnCostsAProductOfTheGraphForEachLayerAndSide) {
+  const v1::JobSpec job = Job(R"pb(
+    model {
+      recommender {
+        users: 10
+        items: 20
+        lightgcn { dimensions: 4 layers: 3 }
+      }
+    }
+  )pb");
+  // 100 interactions in 4 steps of 25: each takes 2 sides × 3 layers × 100 entries × 4 dimensions.
+  const double step = 2 * 3 * 100 * 4 * 2;
+  const double scores = 2 * 4 * 2;
+  EXPECT_DOUBLE_EQ(ModelCost::Create(job).value().LoadFlops(
+                       AllOf(job.model()), {.passes = 1, .batch_size = 25, .examples = 100}),
+                   3 * (4 * step + 100 * scores));
+}
+
 }  // namespace
 }  // namespace espalier::wire

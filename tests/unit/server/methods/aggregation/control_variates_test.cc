@@ -24,9 +24,8 @@ const tensor::ModelTopology& TwoWeightsAndAStatistic() {
   return *kTopology;
 }
 
-v1::TrainTask FourSteps(double rate) {
+v1::TrainTask AtRate(double rate) {
   v1::TrainTask task;
-  task.mutable_training()->set_local_steps(4);
   task.set_learning_rate(rate);
   return task;
 }
@@ -40,8 +39,7 @@ absl::Status Update(const v1::TrainTask& task, const std::vector<float>& before,
 TEST(ControlVariatesTest, FollowOptionTwoWithPartialCohorts) {
   ServerState state;
   ASSERT_TRUE(
-      Update(FourSteps(0.5), {1, 1, 9}, {{"a", 10, {3, -1, 5}}, {"b", 10, {-1, 1, 5}}}, state)
-          .ok());
+      Update(AtRate(0.5), {1, 1, 9}, {{"a", 4, {3, -1, 5}}, {"b", 4, {-1, 1, 5}}}, state).ok());
   EXPECT_EQ(*state.controls.at("a"), (std::vector<float>{-1, 1, 0}));
   EXPECT_EQ(*state.controls.at("b"), (std::vector<float>{1, 0, 0}));
   EXPECT_EQ(*state.control, (std::vector<float>{0, 0.25F, 0}));
@@ -49,7 +47,7 @@ TEST(ControlVariatesTest, FollowOptionTwoWithPartialCohorts) {
   EXPECT_EQ(Correction(state, "never seen"), (std::vector<float>{0, 0.25F, 0}));
 
   // Round 2, b alone: c_b⁺ = (1, 0) − (0, .25) + ((0, 0) − (−4, 2)) / 2 = (3, −1.25).
-  ASSERT_TRUE(Update(FourSteps(0.5), {0, 0, 9}, {{"b", 10, {-4, 2, 5}}}, state).ok());
+  ASSERT_TRUE(Update(AtRate(0.5), {0, 0, 9}, {{"b", 4, {-4, 2, 5}}}, state).ok());
   EXPECT_EQ(*state.controls.at("b"), (std::vector<float>{3, -1.25F, 0}));
   EXPECT_EQ(*state.controls.at("a"), (std::vector<float>{-1, 1, 0}));
   EXPECT_EQ(*state.control, (std::vector<float>{0.5F, -0.0625F, 0}));
@@ -61,26 +59,26 @@ TEST(ControlVariatesTest, NoCorrectionBeforeTheFirstRound) {
 
 TEST(ControlVariatesTest, LearningRateZeroTeachesNothing) {
   ServerState state;
-  ASSERT_TRUE(Update(FourSteps(0), {1, 1, 1}, {{"a", 10, {1, 1, 1}}}, state).ok());
+  ASSERT_TRUE(Update(AtRate(0), {1, 1, 1}, {{"a", 10, {1, 1, 1}}}, state).ok());
   EXPECT_TRUE(state.controls.empty());
 }
 
 TEST(ControlVariatesTest, MissingUpdatesAreAnError) {
   ServerState state;
-  EXPECT_EQ(base::ReasonOf(Update(FourSteps(1), {1, 1, 1}, {}, state)), "UPDATES_MISSING");
-  EXPECT_EQ(base::ReasonOf(Update(FourSteps(1), {1, 1, 1}, {{"a", 1, {1}}}, state)),
+  EXPECT_EQ(base::ReasonOf(Update(AtRate(1), {1, 1, 1}, {}, state)), "UPDATES_MISSING");
+  EXPECT_EQ(base::ReasonOf(Update(AtRate(1), {1, 1, 1}, {{"a", 1, {1}}}, state)),
             "UPDATES_MISSING");
 }
 
-TEST(ControlVariatesTest, LocalStepsAreThoseOfTheWorker) {
-  v1::Training training;
-  training.set_batch_size(32);
-  EXPECT_EQ(LocalSteps(training, 64), 2);
-  EXPECT_EQ(LocalSteps(training, 65), 3);
-  training.set_local_epochs(5);
-  EXPECT_EQ(LocalSteps(training, 65), 15);
-  training.set_local_steps(7);
-  EXPECT_EQ(LocalSteps(training, 65), 7);
+// Passes over shards of different size: each participant's slope is of the steps that it made.
+TEST(ControlVariatesTest, StepsAreThoseThatEachParticipantMade) {
+  ServerState state;
+  ASSERT_TRUE(
+      Update(AtRate(0.5), {1, 1, 9}, {{"a", 4, {3, -1, 5}}, {"b", 40, {3, -1, 5}}}, state).ok());
+  EXPECT_EQ(*state.controls.at("a"), (std::vector<float>{-1, 1, 0}));
+  EXPECT_EQ(*state.controls.at("b"), (std::vector<float>{-0.1F, 0.1F, 0}));
+  EXPECT_EQ(base::ReasonOf(Update(AtRate(0.5), {1, 1, 9}, {{"a", 0, {3, -1, 5}}}, state)),
+            "UPDATES_MISSING");
 }
 
 // Two participants with losses a·(w − t)² / 2 of different curvature: averaging after many local
@@ -92,7 +90,6 @@ TEST(ControlVariatesTest, RemoveTheDriftOfUnevenParticipants) {
   const auto train = [&](bool corrected) {
     const v1::TrainTask task = [] {
       v1::TrainTask made;
-      made.mutable_training()->set_local_steps(10);
       made.set_learning_rate(0.05);
       return made;
     }();
@@ -109,7 +106,7 @@ TEST(ControlVariatesTest, RemoveTheDriftOfUnevenParticipants) {
         for (int step = 0; step < 10; ++step) {
           w -= 0.05 * (curvature[k] * (w - target[k]) + (correction.empty() ? 0 : correction[0]));
         }
-        updates.push_back({name, 1, {static_cast<float>(w), 0, 0}});
+        updates.push_back({name, 10, {static_cast<float>(w), 0, 0}});
         mean += w / 2;
       }
       EXPECT_TRUE(UpdateControls(task, TwoWeightsAndAStatistic(), model, updates, 2, state).ok());

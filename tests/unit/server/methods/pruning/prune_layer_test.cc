@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "common/base/rng.h"
 #include "common/base/status.h"
@@ -48,6 +50,7 @@ PrunedLayer Prune(const PruningSettings& settings) {
 TEST(PruneLayerTest, CriteriaOrderAsTheyShould) {
   PruningSettings settings;
   settings.pattern.sparsity = .6;
+  settings.layer_errors = true;
   settings.criterion = PruningCriterion::kMagnitude;
   const double magnitude = Prune(settings).error->output;
   settings.criterion = PruningCriterion::kWanda;
@@ -62,18 +65,47 @@ TEST(PruneLayerTest, DsnotLowersTheErrorOfMagnitudeAndOfWanda) {
   for (const auto criterion : {PruningCriterion::kMagnitude, PruningCriterion::kWanda}) {
     PruningSettings settings;
     settings.pattern.sparsity = .7;
+    settings.layer_errors = true;
     settings.criterion = criterion;
     settings.refine = true;
+    settings.dsnot.max_cycles = 50;
     settings.dsnot.sign_check = true;
     const PrunedLayer layer = Prune(settings);
     EXPECT_GT(layer.exchanged, 0);
     EXPECT_LT(layer.error->output, layer.initial_error->output);
     EXPECT_LT(layer.error->expected, layer.initial_error->expected);
     EXPECT_LE(layer.initial_error->expected, layer.initial_error->output);
-    // Of the layer's 768 weights 70 % go, or of each row's 32.
-    EXPECT_EQ(layer.mask.KeptCount(),
-              criterion == PruningCriterion::kMagnitude ? 768 - 537 : kRows * (kColumns - 22));
+    // Of each row's 32 weights 70 % go, whichever criterion the mask begins with.
+    for (int64_t i = 0; i < kRows; ++i) {
+      const auto row = layer.mask.row(i);
+      EXPECT_EQ(std::count(row.begin(), row.end(), uint8_t{1}), kColumns - 22);
+    }
   }
+}
+
+TEST(PruneLayerTest, MagnitudeAloneTakesTheSmallestOfTheWholeLayer) {
+  PruningSettings settings;
+  settings.pattern.sparsity = .7;
+  settings.criterion = PruningCriterion::kMagnitude;
+  const PrunedLayer layer = Prune(settings);
+  EXPECT_EQ(layer.mask.KeptCount(), 768 - 537);
+  const auto first = layer.mask.row(0);
+  EXPECT_NE(std::count(first.begin(), first.end(), uint8_t{1}), kColumns - 22);
+}
+
+TEST(PruneLayerTest, CumulativeWandaPrunesTheAskedShareUnevenly) {
+  PruningSettings settings;
+  settings.pattern.sparsity = .5;
+  settings.criterion = PruningCriterion::kWanda;
+  settings.cumulative = true;
+  const PrunedLayer layer = Prune(settings);
+  EXPECT_NEAR(static_cast<double>(layer.mask.KeptCount()) / (kRows * kColumns), .5, .005);
+  std::set<int64_t> kept;
+  for (int64_t i = 0; i < kRows; ++i) {
+    const auto row = layer.mask.row(i);
+    kept.insert(std::count(row.begin(), row.end(), uint8_t{1}));
+  }
+  EXPECT_GT(kept.size(), 1u);
 }
 
 TEST(PruneLayerTest, NoCalibrationExamplesIsAnError) {

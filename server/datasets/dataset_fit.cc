@@ -1,8 +1,9 @@
-#include "server/jobs/dataset_fit.h"
+#include "server/datasets/dataset_fit.h"
 
 #include <string>
+#include <utility>
 
-namespace espalier::server::jobs {
+namespace espalier::server::datasets {
 namespace {
 
 // Before any filter: they only leave users and items out, and local files hold a part each.
@@ -71,4 +72,15 @@ std::vector<config::Violation> Misfits(const v1::JobSpec& spec, const v1::Datase
   return violations;
 }
 
-}  // namespace espalier::server::jobs
+std::function<std::string(const v1::DatasetInfo&)> FitJudge(const v1::JobSpec& spec) {
+  return [spec](const v1::DatasetInfo& info) {
+    if (!info.problem().empty()) return info.problem();
+    std::string text;
+    for (const config::Violation& misfit : Misfits(spec, info)) {
+      text += (text.empty() ? "" : "; ") + misfit.field + ": " + misfit.description;
+    }
+    return text;
+  };
+}
+
+}  // namespace espalier::server::datasets

@@ -1,0 +1,155 @@
+// Real sockets over loopback under a clock of the test.
+#include "common/net/connections.h"
+
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/support/fake_clock.h"
+
+namespace espalier::net {
+namespace {
+
+constexpr absl::Duration kLimit = absl::Seconds(60);
+constexpr absl::Duration kSecond = absl::Seconds(1);
+
+// Both ends of a TCP connection.
+struct Pair {
+  Pair() {
+    const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    EXPECT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&address), size), 0);
+    EXPECT_EQ(listen(listener, 1), 0);
+    getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
+    client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT_EQ(connect(client, reinterpret_cast<sockaddr*>(&address), size), 0);
+    server = accept(listener, nullptr, nullptr);
+    close(listener);
+  }
+  ~Pair() {
+    close(client);
+    if (server >= 0) close(server);
+  }
+  Pair(const Pair&) = delete;
+  Pair& operator=(const Pair&) = delete;
+
+  void Send() {
+    EXPECT_EQ(send(client, "x", 1, MSG_NOSIGNAL), 1);
+    char byte = 0;
+    EXPECT_EQ(recv(server, &byte, 1, 0), 1);  // it has arrived
+  }
+  bool IsOpen() const {
+    pollfd wait{client, POLLIN, 0};
+    return poll(&wait, 1, 0) == 0;
+  }
+
+  int client = -1;
+  int server = -1;
+};
+
+class ConnectionsTest : public testing::Test {
+ protected:
+  void Pass(absl::Duration time) {
+    for (absl::Duration at; at < time; at += kSecond) {
+      clock_.Advance(kSecond);
+      connections_.Expire();
+    }
+  }
+  // Sends a byte every ten seconds.
+  void Drip(Pair& pair, absl::Duration time) {
+    for (absl::Duration at; at < time && pair.IsOpen(); at += absl::Seconds(10)) {
+      pair.Send();
+      Pass(absl::Seconds(10));
+    }
+  }
+
+  test::FakeClock clock_;
+  std::vector<std::string> ended_;
+  Connections connections_{clock_, kLimit,
+                           [this](const std::string& peer) { ended_.push_back(peer); }};
+  Pair pair_;
+};
+
+TEST_F(ConnectionsTest, DripsOfWhichNoCallComesEndTheirConnection) {
+  connections_.Accepted(pair_.server, "a:1");
+  Drip(pair_, Connections::kSettle + kLimit);
+  EXPECT_TRUE(pair_.IsOpen());
+  Drip(pair_, absl::Seconds(20));
+  EXPECT_FALSE(pair_.IsOpen());
+  EXPECT_EQ(ended_, std::vector<std::string>{"a:1"});
+}
+
+TEST_F(ConnectionsTest, SilentConnectionsAndThoseWithACallStay) {
+  Pair silent;
+  connections_.Accepted(pair_.server, "a:1");
+  connections_.Accepted(silent.server, "a:2");
+  silent.Send();  // its settings
+  connections_.CallBegan("a:1");
+  Drip(pair_, 10 * kLimit);
+  EXPECT_TRUE(pair_.IsOpen());
+  EXPECT_TRUE(silent.IsOpen());
+  EXPECT_TRUE(ended_.empty());
+}
+
+TEST_F(ConnectionsTest, CallThatBeginsInTimeBeginsTheWaitAnew) {
+  connections_.Accepted(pair_.server, "a:1");
+  for (int i = 0; i < 5; ++i) {
+    Pass(absl::Seconds(100));
+    Drip(pair_, kLimit - absl::Seconds(10));
+    connections_.CallBegan("a:1");
+    connections_.CallEnded("a:1");
+    pair_.Send();  // what a client still sends
+  }
+  EXPECT_TRUE(pair_.IsOpen());
+}
+
+TEST_F(ConnectionsTest, DripsAfterACallEndTheConnection) {
+  connections_.Accepted(pair_.server, "a:1");
+  connections_.CallBegan("a:1");
+  connections_.CallBegan("a:1");
+  connections_.CallEnded("a:1");
+  Drip(pair_, 2 * kLimit);
+  EXPECT_TRUE(pair_.IsOpen());
+  connections_.CallEnded("a:1");
+  Drip(pair_, 2 * kLimit);
+  EXPECT_FALSE(pair_.IsOpen());
+}
+
+TEST_F(ConnectionsTest, ReusedNumberIsAnotherConnection) {
+  connections_.Accepted(pair_.server, "a:1");
+  Drip(pair_, kLimit);
+  Pair other;
+  // The number of the first connection is another one's now, of which nobody was told.
+  EXPECT_EQ(dup2(other.server, pair_.server), pair_.server);
+  Drip(other, 2 * kLimit);
+  EXPECT_TRUE(other.IsOpen());
+  EXPECT_TRUE(ended_.empty());
+}
+
+TEST_F(ConnectionsTest, CallsOfAConnectionThatIsGoneDoNotCountForTheNextOneOfItsPeer) {
+  connections_.Accepted(pair_.server, "a:1");
+  connections_.CallBegan("a:1");
+  close(pair_.server);
+  pair_.server = -1;
+  Pass(kSecond);
+  connections_.CallEnded("a:1");
+  Pair next;
+  connections_.Accepted(next.server, "a:1");
+  connections_.CallBegan("a:1");
+  Drip(next, 2 * kLimit);
+  EXPECT_TRUE(next.IsOpen());
+  connections_.CallEnded("a:1");
+  Drip(next, 2 * kLimit);
+  EXPECT_FALSE(next.IsOpen());
+}
+
+}  // namespace
+}  // namespace espalier::net
