@@ -417,6 +417,12 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   ValidateAggregation(spec, root);
   root.In("evaluation").Whole("every_rounds", spec.evaluation().every_rounds(), 0, kMaxRounds);
   root.In("evaluation")
+      .Check(!spec.evaluation().central() ||
+                 spec.data().partition().kind() != v1::Partition::KIND_LOCAL,
+             "central",
+             "with data.partition.kind local every site has test data of its own, and no worker "
+             "has all; use federated");
+  root.In("evaluation")
       .Enum("recalibration",
             v1::Evaluation::Recalibration_IsValid(spec.evaluation().recalibration()),
             spec.evaluation().recalibration());

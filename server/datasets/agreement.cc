@@ -327,4 +327,13 @@ void FillIn(const v1::DatasetInfo& info, v1::JobSpec& spec) {
   }
 }
 
+void TellLeftOut(const std::map<std::string, std::string>& left_out, v1::Job& job) {
+  job.clear_left_out_workers();
+  for (const auto& [worker, reason] : left_out) {
+    v1::LeftOutWorker& out = *job.add_left_out_workers();
+    out.set_worker("workers/" + worker);
+    out.set_reason(reason);
+  }
+}
+
 }  // namespace espalier::server::datasets

@@ -234,10 +234,8 @@ void JobRunner::TakeAnswer(const datasets::DatasetViews::Answer& answer) {
         return deviation.empty() ? fits(info) : deviation;
       },
       answer.described);
+  datasets::TellLeftOut(view_->LeftOut(), job_);
   for (const auto& [worker, reason] : view_->LeftOut()) {
-    v1::LeftOutWorker& out = *job_.add_left_out_workers();
-    out.set_worker("workers/" + worker);
-    out.set_reason(reason);
     log::Warning("worker_left_out",
                  {{"job", job_.name()}, {"worker", worker}, {"reason", reason}});
   }

@@ -11,9 +11,9 @@
 #include <optional>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "common/base/status.h"
 #include "worker/data/errors.h"
+#include "worker/data/interactions/cells.h"
 #include "worker/data/numbers.h"
 #include "worker/data/readers.h"
 #include "worker/data/table/records.h"
@@ -46,11 +46,17 @@ bool ParseFeature(std::string_view text, float* value) {
   return true;
 }
 
-bool IsMissing(std::string_view cell) {
+bool IsGap(std::string_view cell) {
   static constexpr std::array kWords = {"na", "n/a", "nan", "null", "none", "?"};
   return cell.empty() ||
          std::any_of(kWords.begin(), kWords.end(),
-                     [&](const char* word) { return absl::EqualsIgnoreCase(cell, word); });
+                     [&](std::string_view word) {
+                       return std::equal(cell.begin(), cell.end(), word.begin(), word.end(),
+                                         [](char a, char b) {
+                                           return absl::ascii_tolower(
+                                                      static_cast<unsigned char>(a)) == b;
+                                         });
+                     });
 }
 
 std::string Line(int64_t line) { return fmt::format("line {}", line); }
@@ -112,7 +118,7 @@ bool CsvReader::LooksLikeHeader(const Cells& cells) const {
   size_t words = 0;
   float unused = 0;
   for (size_t i = 0; i < cells.size(); ++i) {
-    if (i != label_cell_ && !ParseFeature(cells[i], &unused) && !IsMissing(cells[i])) ++words;
+    if (i != label_cell_ && !ParseFeature(cells[i], &unused) && !IsGap(cells[i])) ++words;
   }
   return words > 0 && 2 * words >= cells.size() - 1;
 }
@@ -297,7 +303,7 @@ absl::Status CsvReader::ReadFile(ByteStream& stream) {
         continue;
       }
       const bool may_be = spec_.header() == v1::DataSpec::HEADER_UNSPECIFIED &&
-                          label_cell_ < cells.size() && !IsMissing(cells[label_cell_]) &&
+                          label_cell_ < cells.size() && !IsGap(cells[label_cell_]) &&
                           !ParseWhole<double>(cells[label_cell_]).has_value();
       if (may_be) {
         held.assign(cells.begin(), cells.end());
@@ -359,7 +365,7 @@ absl::StatusOr<bool> CsvReader::TakeFeature(const Place& place, size_t column,
   const size_t width = std::max<size_t>(1, into.features.size());
   float* const values = row_.data() + next_;
   std::fill_n(values, width, 0.0F);
-  if (IsMissing(cell)) {
+  if (IsGap(cell)) {
     ++into.missing;
     if (spec_.missing() == v1::DataSpec::MISSING_DROP) return false;
     if (spec_.missing() != v1::DataSpec::MISSING_MEAN) {
@@ -410,7 +416,7 @@ absl::Status CsvReader::Take(const Place& place, const Cells& cells) {
     next_ += std::max<size_t>(1, columns_[column].features.size());
   }
   const std::string_view label = cells[label_cell_];
-  if (IsMissing(label) && spec_.missing() == v1::DataSpec::MISSING_DROP) return absl::OkStatus();
+  if (IsGap(label) && spec_.missing() == v1::DataSpec::MISSING_DROP) return absl::OkStatus();
   ESPALIER_RETURN_IF_ERROR(AddLabel(place, label));
   return builder_.AppendRow(row_);
 }
@@ -421,7 +427,7 @@ absl::Status CsvReader::AddLabel(const Place& place, std::string_view text) {
   if (is_new) {
     const std::string where = fmt::format("line {}, column {}", place.line, label_cell_ + 1);
     const bool fractional = ParseWhole<double>(text) && !ParseWhole<int64_t>(text);
-    if (IsMissing(text) || fractional) {
+    if (IsGap(text) || fractional) {
       return DatasetInvalid(place.file,
                             {where, "a label: a whole number from 0 or a word",
                              text.empty() ? "an empty cell" : Quote(text),
@@ -529,7 +535,7 @@ absl::StatusOr<std::vector<int64_t>> ReadTextGroups(ByteStream& stream) {
   for (;;) {
     ESPALIER_ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
     if (!more) break;
-    const std::string_view text = absl::StripAsciiWhitespace(line);
+    const std::string_view text = Trim(line);
     if (text.empty()) continue;
     const auto group = ParseWhole<int64_t>(text);
     if (!group.has_value()) {
