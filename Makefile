@@ -8,7 +8,7 @@ BIN_DIR := $(BUILD_DIR)/bin
 TEST_JOBS ?= 2
 FUZZ_SECONDS ?= 60
 
-.PHONY: help deps build demo up test bench fuzz lint format clean cluster cluster-down test-cluster
+.PHONY: help deps build programs demo up test bench fuzz lint format clean cluster cluster-down test-cluster
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,10 +20,15 @@ build: deps ## Build the three programs and the tests into build/release
 	@test -f $(BUILD_DIR)/build.ninja || cmake --preset release
 	@cmake --build --preset release
 
-demo: build ## Train a sparse network over 3 worker processes, next to its dense twin
+# What running a cluster takes; three quarters of the objects are tests.
+programs: deps ## Build the three programs only
+	@test -f $(BUILD_DIR)/build.ninja || cmake --preset release
+	@cmake --build --preset release --target espalier espalier_coordinator espalier_worker
+
+demo: programs ## Train a sparse network over 3 worker processes, next to its dense twin
 	@$(BIN_DIR)/espalier demo --workers 3
 
-up: build ## Run a coordinator and 4 workers in the foreground (data root: $ESPALIER_DATA or data/)
+up: programs ## Run a coordinator and 4 workers in the foreground (data root: $ESPALIER_DATA or data/)
 	@$(BIN_DIR)/espalier up --workers 4
 
 test: build ## Run every test
