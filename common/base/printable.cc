@@ -93,6 +93,23 @@ std::string_view Utf8Prefix(std::string_view text, size_t max_bytes) {
   return text.substr(0, end);
 }
 
+std::string AsUtf8(std::string_view text) {
+  std::string_view rest = text;
+  while (!rest.empty() && Utf8Length(rest) > 0) rest.remove_prefix(Utf8Length(rest));
+  if (rest.empty()) return std::string(text);
+  std::string latin1;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x80) {
+      latin1 += c;
+      continue;
+    }
+    latin1 += static_cast<char>(0xC0 | (byte >> 6));
+    latin1 += static_cast<char>(0x80 | (byte & 0x3F));
+  }
+  return latin1;
+}
+
 std::string Printable(std::string_view text, const PrintableOptions& options) {
   std::string out;
   out.reserve(text.size());
