@@ -254,8 +254,7 @@ std::optional<Agreed> Agree(const v1::DataSpec& data, const Descriptions& all,
   for (const auto& [key, workers] : groups) {
     if (key == largest->first) continue;
     for (const std::string& worker : workers) {
-      agreed.left_out[worker] =
-          Differs(data, all.at(largest->second.front()), all.at(worker));
+      agreed.left_out[worker] = Differs(data, all.at(largest->second.front()), all.at(worker));
     }
   }
   return agreed;
@@ -276,9 +275,10 @@ std::string Deviation(const v1::DataSpec& data, const Agreed& agreed, const v1::
     return Differs(data, expected, info);
   }
   const auto complain = [](const std::string& what, const std::string& name, const auto& known) {
-    return fmt::format("{} '{}' is not among those that the sites agreed on when the job began "
-                       "({}); submit the job again while this worker is connected",
-                       what, base::Printable(name), Some(known, kShownNames));
+    return fmt::format(
+        "{} '{}' is not among those that the sites agreed on when the job began "
+        "({}); submit the job again while this worker is connected",
+        what, base::Printable(name), Some(known, kShownNames));
   };
   if (const std::string name = Unknown(info.class_names(), agreement.classes()); !name.empty()) {
     return complain("the class", name, agreement.classes());
@@ -301,10 +301,9 @@ void FillIn(const v1::DatasetInfo& info, v1::JobSpec& spec) {
     return;
   }
   if (model.has_transformer() || spec.data().has_text() || !model.pretrained().empty()) return;
-  const bool convolutional =
-      !model.name().empty() ||
-      std::any_of(model.layers().begin(), model.layers().end(),
-                  [](const v1::Layer& layer) { return layer.has_conv2d(); });
+  const bool convolutional = !model.name().empty() ||
+                             std::any_of(model.layers().begin(), model.layers().end(),
+                                         [](const v1::Layer& layer) { return layer.has_conv2d(); });
   if (convolutional && !model.has_input_image() && info.image_height() > 0) {
     v1::ImageShape& image = *model.mutable_input_image();
     image.set_channels(info.image_channels());

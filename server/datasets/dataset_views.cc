@@ -16,9 +16,7 @@ bool HasFolder(const v1::Worker& worker, const std::string& dataset) {
   return scheduler::FindDataset(worker, dataset) != nullptr;
 }
 
-std::string IdOf(const v1::Worker& worker) {
-  return worker.name().substr(sizeof("workers/") - 1);
-}
+std::string IdOf(const v1::Worker& worker) { return worker.name().substr(sizeof("workers/") - 1); }
 
 }  // namespace
 
@@ -203,9 +201,8 @@ void DatasetViews::Take(const scheduler::SessionKey& session, v1::DatasetDescrip
 }
 
 void DatasetViews::Tick() {
-  std::erase_if(lines_, [this](const auto& line) {
-    return !fleet_.known_session(line.second.session);
-  });
+  std::erase_if(lines_,
+                [this](const auto& line) { return !fleet_.known_session(line.second.session); });
   std::erase_if(late_, [this](const auto& session) { return !fleet_.known_session(session); });
   const std::list<std::shared_ptr<Question>> open = questions_;
   for (const auto& question : open) {

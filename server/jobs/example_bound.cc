@@ -10,12 +10,12 @@ namespace {
 // and a begin-of-sequence token before each document, which has at least one byte.
 int64_t MostTextExamples(const v1::DataSpec& data, const v1::Task& task,
                          const v1::DatasetInfo& info) {
-  const int64_t bytes = task.has_evaluate() ? info.train_bytes() + info.test_bytes()
-                                            : info.train_bytes();
+  const int64_t bytes =
+      task.has_evaluate() ? info.train_bytes() + info.test_bytes() : info.train_bytes();
   if (bytes == 0) return 0;
   const int64_t context = std::max<int64_t>(1, data.text().context());
-  const int64_t stride = std::max<int64_t>(1, data.text().stride() > 0 ? data.text().stride()
-                                                                        : context);
+  const int64_t stride =
+      std::max<int64_t>(1, data.text().stride() > 0 ? data.text().stride() : context);
   constexpr int64_t kMostBytes = int64_t{1} << 53;
   const int64_t tokens = 2 * std::min(bytes, kMostBytes / 4) + 2;
   return (tokens / stride + 1) * context;

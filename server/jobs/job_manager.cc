@@ -47,9 +47,8 @@ absl::Status JobNotFound(const std::string& name, const std::vector<std::string>
 bool TouchesData(const v1::JobSpec& spec) { return spec.method().name() != "echo"; }
 
 absl::Status Invalid(const std::vector<config::Violation>& violations) {
-  return base::InvalidArgument("INVALID_JOB",
-                               "the job has " + std::to_string(violations.size()) +
-                                   (violations.size() == 1 ? " error" : " errors"));
+  return base::InvalidArgument("INVALID_JOB", "the job has " + std::to_string(violations.size()) +
+                                                  (violations.size() == 1 ? " error" : " errors"));
 }
 
 absl::Status OutOfMemory() {
@@ -114,8 +113,7 @@ std::optional<JobManager::Created> JobManager::BeforeAsking(
   if (request.request_id().size() > kMaxRequestIdBytes) {
     return Created{base::InvalidArgument("INVALID_REQUEST_ID",
                                          "expected a request id of at most " +
-                                             std::to_string(kMaxRequestIdBytes) +
-                                             " bytes, found " +
+                                             std::to_string(kMaxRequestIdBytes) + " bytes, found " +
                                              std::to_string(request.request_id().size())),
                    {}};
   }

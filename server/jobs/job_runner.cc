@@ -200,11 +200,12 @@ void JobRunner::AgreeOnData() {
   agree_again_ = services_.clock.Elapsed() + kBetweenQuestions;
   agreeing_ = true;
   const auto weak = weak_from_this();
-  const bool asked = services_.datasets.Ask(
-      datasets::ViewOf(job_.spec()), [weak](const datasets::DatasetViews::Answer& answer) {
-        const auto self = weak.lock();
-        if (self != nullptr && !self->ended()) self->Guard([&] { self->TakeAnswer(answer); });
-      });
+  const bool asked = services_.datasets.Ask(datasets::ViewOf(job_.spec()),
+                                            [weak](const datasets::DatasetViews::Answer& answer) {
+                                              const auto self = weak.lock();
+                                              if (self != nullptr && !self->ended())
+                                                self->Guard([&] { self->TakeAnswer(answer); });
+                                            });
   if (!asked) agreeing_ = false;
 }
 
@@ -236,8 +237,7 @@ void JobRunner::TakeAnswer(const datasets::DatasetViews::Answer& answer) {
       answer.described);
   datasets::TellLeftOut(view_->LeftOut(), job_);
   for (const auto& [worker, reason] : view_->LeftOut()) {
-    log::Warning("worker_left_out",
-                 {{"job", job_.name()}, {"worker", worker}, {"reason", reason}});
+    log::Warning("worker_left_out", {{"job", job_.name()}, {"worker", worker}, {"reason", reason}});
   }
   agreed_ = true;
 }

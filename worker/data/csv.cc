@@ -48,15 +48,12 @@ bool ParseFeature(std::string_view text, float* value) {
 
 bool IsGap(std::string_view cell) {
   static constexpr std::array kWords = {"na", "n/a", "nan", "null", "none", "?"};
-  return cell.empty() ||
-         std::any_of(kWords.begin(), kWords.end(),
-                     [&](std::string_view word) {
-                       return std::equal(cell.begin(), cell.end(), word.begin(), word.end(),
-                                         [](char a, char b) {
-                                           return absl::ascii_tolower(
-                                                      static_cast<unsigned char>(a)) == b;
-                                         });
-                     });
+  return cell.empty() || std::any_of(kWords.begin(), kWords.end(), [&](std::string_view word) {
+           return std::equal(cell.begin(), cell.end(), word.begin(), word.end(),
+                             [](char a, char b) {
+                               return absl::ascii_tolower(static_cast<unsigned char>(a)) == b;
+                             });
+         });
 }
 
 std::string Line(int64_t line) { return fmt::format("line {}", line); }
@@ -98,7 +95,8 @@ std::vector<std::string> UniqueNames(const std::vector<std::string_view>& cells)
 }
 
 constexpr char kHelpsMissing[] =
-    "put a number there, or set data.missing to mean (the column's mean) or drop (without the line)";
+    "put a number there, or set data.missing to mean (the column's mean) or drop (without the "
+    "line)";
 constexpr char kHelpsWords[] =
     "put a number there, remove the column, or set data.words to one_hot, which makes a feature of "
     "each word";
@@ -126,9 +124,9 @@ bool CsvReader::LooksLikeHeader(const Cells& cells) const {
 absl::Status CsvReader::FindLabelColumn(const std::string& file,
                                         const std::vector<std::string>& names, bool header) {
   const std::string& agreed = spec_.agreement().label_column();
-  const std::string wanted =
-      header && !agreed.empty() ? agreed
-                                : (spec_.label_column().empty() ? "-1" : spec_.label_column());
+  const std::string wanted = header && !agreed.empty()
+                                 ? agreed
+                                 : (spec_.label_column().empty() ? "-1" : spec_.label_column());
   if (header) {
     const auto named = std::find(names.begin(), names.end(), wanted);
     if (named != names.end()) {
@@ -149,12 +147,12 @@ absl::Status CsvReader::FindLabelColumn(const std::string& file,
                                  fmt::format("columns 0 to {}", count - 1),
                                  "set data.label_column to the label's place, or -1 for the last"});
   }
-  return DatasetInvalid(
-      file, {Line(1), fmt::format("a column {} for the labels", Quote(wanted)),
-             header ? "the columns " + Some(names) : "no header that names columns",
-             header ? "set data.label_column to one of them"
-                    : "set data.label_column to the label's place counted from 0, or "
-                      "data.header to present"});
+  return DatasetInvalid(file,
+                        {Line(1), fmt::format("a column {} for the labels", Quote(wanted)),
+                         header ? "the columns " + Some(names) : "no header that names columns",
+                         header ? "set data.label_column to one of them"
+                                : "set data.label_column to the label's place counted from 0, or "
+                                  "data.header to present"});
 }
 
 absl::Status CsvReader::CheckAgreement(const std::string& file) {
@@ -203,8 +201,9 @@ absl::Status CsvReader::MatchNames(const std::string& file, const std::vector<st
 absl::Status CsvReader::BeginTraining(const std::string& file, const Cells& first, bool header) {
   if (first.size() < 2) {
     return DatasetInvalid(
-        file, {Line(1), fmt::format("at least 2 columns separated by {} (features and a label)",
-                                    DelimiterWord(delimiter_)),
+        file, {Line(1),
+               fmt::format("at least 2 columns separated by {} (features and a label)",
+                           DelimiterWord(delimiter_)),
                fmt::format("{}", first.size()),
                "write one example a line, or set data.delimiter to comma, semicolon or tab"});
   }
@@ -247,9 +246,9 @@ absl::Status CsvReader::BeginTest(const std::string& file, const Cells& first, b
     ESPALIER_RETURN_IF_ERROR(MatchNames(file, names));
     const auto label = std::find(names.begin(), names.end(), label_name_);
     if (label == names.end()) {
-      return DatasetInvalid(file, {Line(1), fmt::format("a column {}", Quote(label_name_)),
-                                   "the columns " + Some(names),
-                                   "give the columns of all files the same names"});
+      return DatasetInvalid(
+          file, {Line(1), fmt::format("a column {}", Quote(label_name_)),
+                 "the columns " + Some(names), "give the columns of all files the same names"});
     }
     label_cell_ = static_cast<size_t>(label - names.begin());
     return absl::OkStatus();
@@ -293,8 +292,8 @@ absl::Status CsvReader::ReadFile(ByteStream& stream) {
         const auto named = std::find(cells.begin(), cells.end(), spec_.label_column());
         if (named != cells.end()) label_cell_ = static_cast<size_t>(named - cells.begin());
       }
-      const bool names_label = !spec_.label_column().empty() &&
-                               !ParseWhole<int64_t>(spec_.label_column()).has_value();
+      const bool names_label =
+          !spec_.label_column().empty() && !ParseWhole<int64_t>(spec_.label_column()).has_value();
       const bool header = spec_.header() == v1::DataSpec::HEADER_PRESENT ||
                           (spec_.header() != v1::DataSpec::HEADER_ABSENT &&
                            (names_label || LooksLikeHeader(cells)));
@@ -314,8 +313,8 @@ absl::Status CsvReader::ReadFile(ByteStream& stream) {
     }
     if (!held.empty()) {
       const Cells names(held.begin(), held.end());
-      const bool header = label_cell_ < cells.size() &&
-                          ParseWhole<int64_t>(cells[label_cell_]).has_value();
+      const bool header =
+          label_cell_ < cells.size() && ParseWhole<int64_t>(cells[label_cell_]).has_value();
       ESPALIER_RETURN_IF_ERROR(begin(names, header));
       if (!header) {
         ESPALIER_RETURN_IF_ERROR(Take({file, held_line}, names));
@@ -333,8 +332,8 @@ absl::Status CsvReader::ReadFile(ByteStream& stream) {
     ++rows;
   }
   if (rows > 0) return absl::OkStatus();
-  return DatasetInvalid(file, {"", "one example a line", "an empty file",
-                               "write values and label separated by ','"});
+  return DatasetInvalid(
+      file, {"", "one example a line", "an empty file", "write values and label separated by ','"});
 }
 
 absl::Status CsvReader::TakeWord(const Place& place, size_t column, std::string_view cell) {
@@ -342,10 +341,10 @@ absl::Status CsvReader::TakeWord(const Place& place, size_t column, std::string_
   if (purpose_ == Purpose::kDescribe) {
     if (into.words.find(cell) == into.words.end()) into.words.emplace(cell);
     if (into.words.size() <= kMaxWords || !into.has_words) return absl::OkStatus();
-    return DatasetInvalid(
-        place.file, {Where(place.line, column),
-                     fmt::format("at most {} different words in a column", kMaxWords), "more",
-                     "remove the column: it names examples, or holds dates or text"});
+    return DatasetInvalid(place.file,
+                          {Where(place.line, column),
+                           fmt::format("at most {} different words in a column", kMaxWords), "more",
+                           "remove the column: it names examples, or holds dates or text"});
   }
   const auto feature = into.features.find(std::string(cell));
   if (feature != into.features.end()) {
@@ -353,8 +352,9 @@ absl::Status CsvReader::TakeWord(const Place& place, size_t column, std::string_
     return absl::OkStatus();
   }
   return DatasetInvalid(place.file,
-                        {Where(place.line, column), "a word that the sites agreed on when the job "
-                                                    "began",
+                        {Where(place.line, column),
+                         "a word that the sites agreed on when the job "
+                         "began",
                          Quote(cell), "submit the job again, so that the sites agree anew"});
 }
 
@@ -442,9 +442,9 @@ absl::Status CsvReader::AddLabel(const Place& place, std::string_view text) {
            fmt::format("{}", text.size()), "set data.label_column to the column of the labels"});
     }
     if (static_cast<int64_t>(labels_.size()) == kMaxClasses) {
-      return DatasetInvalid(place.file, {where, fmt::format("at most {} classes", kMaxClasses),
-                                         "more",
-                                         "set data.label_column to the column of the labels"});
+      return DatasetInvalid(place.file,
+                            {where, fmt::format("at most {} classes", kMaxClasses), "more",
+                             "set data.label_column to the column of the labels"});
     }
     labels_.push_back({std::string(text), place.file, place.line});
   }
@@ -486,8 +486,7 @@ absl::Status CsvReader::FinishLabels() {
         {fmt::format("line {}, column {}", word->line, label_place_ + 1),
          fmt::format("labels of one kind: a whole number as {} in line {}, or words everywhere",
                      Quote(number->text), number->line),
-         Quote(word->text),
-         "correct the line; if it is a header set data.header to present"});
+         Quote(word->text), "correct the line; if it is a header set data.header to present"});
   }
   class_names_.assign(agreed.begin(), agreed.end());
   if (agreed.empty()) {
@@ -497,11 +496,10 @@ absl::Status CsvReader::FinishLabels() {
   for (size_t i = 0; i < labels_.size(); ++i) {
     const auto place = std::lower_bound(class_names_.begin(), class_names_.end(), labels_[i].text);
     if (place == class_names_.end() || *place != labels_[i].text) {
-      return DatasetInvalid(
-          labels_[i].file,
-          {fmt::format("line {}, column {}", labels_[i].line, label_place_ + 1),
-           "one of the classes that the sites agreed on: " + Some(class_names_),
-           Quote(labels_[i].text), "correct the label, or submit the job again"});
+      return DatasetInvalid(labels_[i].file,
+                            {fmt::format("line {}, column {}", labels_[i].line, label_place_ + 1),
+                             "one of the classes that the sites agreed on: " + Some(class_names_),
+                             Quote(labels_[i].text), "correct the label, or submit the job again"});
     }
     classes[i] = static_cast<int32_t>(place - class_names_.begin());
   }

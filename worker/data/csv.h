@@ -1,4 +1,5 @@
-// CsvReader: labelled examples in tables, as one job sees them. Internal to this folder; use load.h.
+// CsvReader: labelled examples in tables, as one job sees them. Internal to this folder; use
+// load.h.
 //
 // Names:       columns are matched by the names in the header: those of the test file to those of
 //              the training file, and both to those that the sites agreed on
@@ -94,10 +95,10 @@ class CsvReader {
   bool has_header_ = false;
   char delimiter_ = '\0';
   size_t cell_count_ = 0;
-  std::string label_name_;      // "" without header
-  size_t label_place_ = 0;      // in the training file
-  size_t label_cell_ = 0;       // in the present file
-  std::vector<size_t> cell_of_; // by column of features, in the present file
+  std::string label_name_;       // "" without header
+  size_t label_place_ = 0;       // in the training file
+  size_t label_cell_ = 0;        // in the present file
+  std::vector<size_t> cell_of_;  // by column of features, in the present file
   std::vector<Column> columns_;
   std::vector<float> row_;
   size_t next_ = 0;  // of row_

@@ -264,8 +264,7 @@ absl::StatusOr<v1::DatasetInfo> DescribeExamples(const DataRoot& root, const v1:
   const bool is_text = DetectTextLayout(name, files).ok();
   v1::DatasetInfo info;
   info.set_name(name);
-  const absl::StatusOr<Layout> detected =
-      FindLayout(root, name, files, view.format(), options);
+  const absl::StatusOr<Layout> detected = FindLayout(root, name, files, view.format(), options);
   if (!detected.ok()) {
     // How many examples a text gives depends on the job's context.
     if (!is_text) return detected.status();

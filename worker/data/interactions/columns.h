@@ -59,7 +59,8 @@ bool NamesUserAndItem(const Cells& cells);
 // have digits, and it has none.
 class UnclearHeader {
  public:
-  UnclearHeader(std::string_view user, std::string_view item) : first_{{Column(user), Column(item)}} {}
+  UnclearHeader(std::string_view user, std::string_view item)
+      : first_{{Column(user), Column(item)}} {}
 
   void Compare(std::string_view user, std::string_view item);
   // After the last line. A single line is an interaction.

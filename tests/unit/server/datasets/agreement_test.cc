@@ -62,9 +62,9 @@ TEST(AgreementTest, ClassesOfAllSitesAreNumberedByName) {
 
 TEST(AgreementTest, SitesWithOtherColumnsAreNamedBeforeTheJobBegins) {
   std::vector<config::Violation> violations;
-  EXPECT_FALSE(Agree(Local(), {{"a", Table({"p", "q"}, {})}, {"b", Table({"p", "r"}, {})}},
-                     violations)
-                   .has_value());
+  EXPECT_FALSE(
+      Agree(Local(), {{"a", Table({"p", "q"}, {})}, {"b", Table({"p", "r"}, {})}}, violations)
+          .has_value());
   ASSERT_THAT(violations, SizeIs(1));
   EXPECT_EQ(violations[0].field, "data.dataset");
   EXPECT_THAT(violations[0].description, AllOf(HasSubstr("on a: "), HasSubstr("on b: "),
