@@ -11,13 +11,12 @@
 #include "common/io/sha256.h"
 #include "common/log/log.h"
 #include "worker/data/byte_stream.h"
-#include "worker/data/csv.h"
-#include "worker/data/describe.h"
 #include "worker/data/errors.h"
 #include "worker/data/images/images.h"
 #include "worker/data/interactions/interactions.h"
 #include "worker/data/layout.h"
 #include "worker/data/readers.h"
+#include "worker/data/table/csv.h"
 #include "worker/data/text.h"
 
 namespace espalier::worker::data {

@@ -1,11 +1,10 @@
-#include "worker/data/csv.h"
+#include "worker/data/table/csv.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/base/status.h"
 #include "tests/unit/worker/data/test_files.h"
-#include "worker/data/describe.h"
 #include "worker/data/load.h"
 
 namespace espalier::worker::data {

@@ -1,4 +1,4 @@
-#include "worker/data/csv.h"
+#include "worker/data/table/csv.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -14,8 +14,8 @@
 #include "common/base/status.h"
 #include "worker/data/errors.h"
 #include "worker/data/interactions/cells.h"
-#include "worker/data/numbers.h"
 #include "worker/data/readers.h"
+#include "worker/data/table/numbers.h"
 #include "worker/data/table/records.h"
 
 namespace espalier::worker::data {
