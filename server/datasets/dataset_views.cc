@@ -129,6 +129,14 @@ std::shared_ptr<JobView> DatasetViews::Follow(const v1::DataSpec& view, Judge ju
   for (const auto& [worker, info] : described) Enter(*job, worker, info);
   std::erase_if(views_, [](const auto& weak) { return weak.expired(); });
   views_.push_back(job);
+  for (const v1::Worker& worker : fleet_.List()) {
+    const std::string id = IdOf(worker);
+    const bool asks = worker.state() != v1::Worker::STATE_LOST && !described.contains(id) &&
+                      HasFolder(worker, view.dataset());
+    if (!asks) continue;
+    job->asked_.insert(id);
+    Send(id, {.view = view, .job = job});
+  }
   return job;
 }
 

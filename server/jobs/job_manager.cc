@@ -46,6 +46,34 @@ absl::Status JobNotFound(const std::string& name, const std::vector<std::string>
 
 bool TouchesData(const v1::JobSpec& spec) { return spec.method().name() != "echo"; }
 
+// Of a job that nobody has described the data set of: sizes that it leaves out are not known yet.
+absl::Status ExplainSizes(const v1::JobSpec& spec, const datasets::DatasetViews::Answer& answer,
+                          std::vector<config::Violation>& violations) {
+  v1::JobSpec sized = spec;
+  config::AssumeSizes(sized);
+  if (sized.SerializeAsString() == spec.SerializeAsString() || !TouchesData(spec)) {
+    return absl::OkStatus();
+  }
+  const std::string& name = spec.data().dataset();
+  if (!answer.silent.empty()) {
+    return base::MakeError(
+        absl::StatusCode::kUnavailable, "DATASET_BEING_READ",
+        "expected a worker that has read data set '" + name + "', found that these are still at " +
+            "it: " + Joined(answer.silent) +
+            "; submit the job again in a moment, or write the sizes of its data into the job");
+  }
+  for (config::Violation& violation : violations) {
+    const bool is_size = violation.field == "model.input_features" ||
+                         violation.field.ends_with(".linear.units") ||
+                         violation.field == "model.recommender.users" ||
+                         violation.field == "model.recommender.items";
+    if (!is_size) continue;
+    violation.description += "; it may be left out while a worker that has data set '" + name +
+                             "' is connected, which says it";
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Invalid(const std::vector<config::Violation>& violations) {
   return base::InvalidArgument("INVALID_JOB", "the job has " + std::to_string(violations.size()) +
                                                   (violations.size() == 1 ? " error" : " errors"));
@@ -65,13 +93,9 @@ absl::Status JobManager::CheckAnswer(const v1::JobSpec& spec, const Answer& answ
   if (services_.fleet.active() == 0 || !TouchesData(spec) || !answer.described.empty()) {
     return absl::OkStatus();
   }
+  // It is agreed on when they have read it; until then the job waits.
+  if (!answer.silent.empty()) return absl::OkStatus();
   const std::string& name = spec.data().dataset();
-  if (!answer.silent.empty()) {
-    return base::MakeError(
-        absl::StatusCode::kUnavailable, "DATASET_BEING_READ",
-        "expected a worker that has read data set '" + name + "', found that these are still at " +
-            "it: " + Joined(answer.silent) + "; submit the job again in a moment");
-  }
   const std::set<std::string> offered = services_.fleet.Datasets();
   const std::string nearest = config::Nearest(name, {offered.begin(), offered.end()});
   violations.push_back(
@@ -184,7 +208,10 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   }
   if (!spec.method().name().empty()) methods_.Validate(spec, violations);  // else reported above
   // Nothing is computed from a job in which something is wrong so far.
-  if (!violations.empty()) return invalid();
+  if (!violations.empty()) {
+    if (!agreed.has_value()) ESPALIER_RETURN_IF_ERROR(ExplainSizes(spec, answer, violations));
+    return invalid();
+  }
   if (!config::IsPruningMethod(spec.method().name())) {
     CheckPretrainedNetwork(services_.checkpoints, spec.model(), violations);
   }

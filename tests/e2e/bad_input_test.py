@@ -442,7 +442,7 @@ class DataTest(PhraseTest):
                         "",
                         "data.dataset",
                         dataset,
-                        "expected a data set that a connected worker",
+                        "expected a worker that can use data set",
                     )
                 else:
                     self.check_failure(job, "DATASET_INVALID", *words)

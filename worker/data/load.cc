@@ -225,6 +225,7 @@ absl::Status DescribeCsv(const Source& source, const Layout& layout, const v1::D
 
 // Bounds of what is counted when a worker starts, after decompression.
 constexpr int64_t kMostCountedOfFile = int64_t{64} << 20;
+constexpr int64_t kMostDescribedOfFile = int64_t{256} << 20;  // when a job asks
 constexpr int64_t kMostCounted = int64_t{1} << 30;
 constexpr int64_t kMostMemoryOfCounting = int64_t{256} << 20;
 constexpr int kMostNamesDescribed = 64;
@@ -355,6 +356,19 @@ absl::StatusOr<std::string> DigestOf(const DataRoot& root, const v1::DataSpec& v
   return digest.HexDigest();
 }
 
+// A data set that takes too long to be read before a job that only asks about it: by name and format.
+v1::DatasetInfo NotDescribed(const v1::DataSpec& view, const std::vector<FileEntry>& files) {
+  v1::DatasetInfo info;
+  info.set_name(view.dataset());
+  const auto layout = DetectLayout(view.dataset(), files, false);
+  if (view.has_text()) {
+    info.set_format("text");
+  } else if (!view.has_interactions() && layout.ok()) {
+    info.set_format(FormatName(layout->format));
+  }
+  return info;
+}
+
 // What a registration need not carry.
 void LeaveOutNames(v1::DatasetInfo& info) {
   if (info.columns_size() > kMostNamesDescribed) {
@@ -421,12 +435,16 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const std::string& ro
 }
 
 absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::DataSpec& view,
-                                                const LoadOptions& options) {
+                                                const LoadOptions& whole) {
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(view.dataset()));
+  LoadOptions options = whole;
+  options.max_file_bytes = std::min(whole.max_file_bytes, kMostDescribedOfFile);
+  options.max_memory_bytes = std::min(whole.max_memory_bytes, kMostMemoryOfCounting);
   absl::StatusOr<v1::DatasetInfo> info =
       view.has_interactions() ? DescribeInteractions(root, view, options)
       : view.has_text()       ? DescribeText(root, view, files, options)
                               : DescribeExamples(root, view, files, options);
+  if (base::ReasonOf(info.status()) == kDatasetTooLarge) return NotDescribed(view, files);
   if (!info.ok()) {
     // Data of another kind is no fault of the files: the job is told what there is.
     auto looks = Describe(root, view.dataset(), options);
@@ -442,7 +460,10 @@ absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::
     info->set_image_width(view.image_size().width());
     info->set_features(info->image_channels() * info->image_height() * info->image_width());
   }
-  ESPALIER_ASSIGN_OR_RETURN(*info->mutable_digest(), DigestOf(root, view, files, *info, options));
+  auto digest = DigestOf(root, view, files, *info, options);
+  if (base::ReasonOf(digest.status()) == kDatasetTooLarge) return NotDescribed(view, files);
+  ESPALIER_RETURN_IF_ERROR(digest.status());
+  info->set_digest(*digest);
   return info;
 }
 

@@ -488,6 +488,15 @@ absl::Status CsvReader::FinishLabels() {
                      Quote(number->text), number->line),
          Quote(word->text), "correct the line; if it is a header set data.header to present"});
   }
+  const bool local = spec_.partition().kind() == v1::Partition::KIND_LOCAL;
+  if (agreed.empty() && local && purpose_ == Purpose::kLoad) {
+    return DatasetInvalid(
+        word->file,
+        {fmt::format("line {}, column {}", word->line, label_place_ + 1),
+         "a whole number, as the sites have not agreed on names of classes (files of more than 256 "
+         "MiB are not read for that)",
+         Quote(word->text), "number the classes in the same way at all sites"});
+  }
   class_names_.assign(agreed.begin(), agreed.end());
   if (agreed.empty()) {
     for (const Label& label : labels_) class_names_.push_back(label.text);
