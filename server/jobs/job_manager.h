@@ -37,8 +37,8 @@ class JobManager {
   // the job leaves out, validates it, and accepts it. `done` is called once, on the core, at once
   // where there is nobody to ask. A repeated request_id returns the first job. Errors:
   // InvalidArgument INVALID_JOB with violations; AlreadyExists JOB_EXISTS; Unavailable
-  // DATASET_BEING_READ, where the job leaves sizes out; ResourceExhausted TOO_MANY_JOBS, TOO_MANY_QUESTIONS, or OUT_OF_MEMORY when
-  // the system gives no more memory.
+  // DATASET_BEING_READ, where the job leaves sizes out; ResourceExhausted TOO_MANY_JOBS,
+  // TOO_MANY_QUESTIONS, or OUT_OF_MEMORY when the system gives no more memory.
   void Create(const v1::CreateJobRequest& request, std::function<void(Created)> done);
   // Errors: NotFound JOB_NOT_FOUND (here and below), naming jobs with similar names.
   absl::StatusOr<v1::Job> Get(const std::string& name) const;

@@ -356,7 +356,8 @@ absl::StatusOr<std::string> DigestOf(const DataRoot& root, const v1::DataSpec& v
   return digest.HexDigest();
 }
 
-// A data set that takes too long to be read before a job that only asks about it: by name and format.
+// A data set that takes too long to be read before a job that only asks about it: by name and
+// format.
 v1::DatasetInfo NotDescribed(const v1::DataSpec& view, const std::vector<FileEntry>& files) {
   v1::DatasetInfo info;
   info.set_name(view.dataset());

@@ -42,9 +42,9 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const std::string& ro
 // What a data set is in the view of one job. Of `view` all that changes how files are read counts:
 // format, label column, delimiter, header, missing, words, image_size, text, interactions and
 // whether the partition is LOCAL. Reads all files twice: for what they hold, and for their digest.
-// A file of more than 256 MiB after decompression is not read for that: then name and format are all
-// that is said. A data set of another kind than the view asks for (text, interactions, examples) is described as
-// what it is, without a digest.
+// A file of more than 256 MiB after decompression is not read for that: then name and format are
+// all that is said. A data set of another kind than the view asks for (text, interactions,
+// examples) is described as what it is, without a digest.
 absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::DataSpec& view,
                                                 const LoadOptions& options);
 
