@@ -317,13 +317,19 @@ int HealthCheck(const Flags& flags) {
   return health.ok() ? kExitOk : kExitUnavailable;
 }
 
-int Run(const Flags& flags) {
-  // Blocked before any thread exists, so that only RunUntilSignal sees them.
+// The signals that end the program, blocked in this thread and in those that it starts.
+sigset_t BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+int Run(const Flags& flags) {
+  // Blocked before any thread exists, so that only RunUntilSignal sees them.
+  sigset_t signals = BlockSignals();
   // gRPC's many threads would otherwise each keep an arena of their own.
   mallopt(M_ARENA_MAX, 2);
   // Models and reductions are given back to the system when they are freed instead of splitting the

@@ -137,7 +137,7 @@ std::string JobRunner::MissingWorkers() const {
   size_t shown = 0;
   for (const auto& [worker, reason] : view_->LeftOut()) {
     if (shown++ == kShown) break;
-    text += "; " + worker + ": " + reason;
+    text.append("; ").append(worker).append(": ").append(reason);
   }
   return text;
 }

@@ -46,7 +46,7 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const std::string& ro
 // all that is said. A data set of another kind than the view asks for (text, interactions,
 // examples) is described as what it is, without a digest.
 absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::DataSpec& view,
-                                                const LoadOptions& options);
+                                                const LoadOptions& whole);
 
 // What is under `root`, from headers where the format has them. Files without are counted as long
 // as they give at most 64 MiB each, and 1 GiB together, after decompression; data sets beyond that
