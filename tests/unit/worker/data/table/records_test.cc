@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "tests/unit/worker/data/test_files.h"
 #include "worker/data/sandbox.h"
@@ -64,7 +65,7 @@ std::string Error(const std::string& bytes) {
 
 TEST(RecordsTest, LineEndsOfEverySystemAreOne) {
   for (const std::string end : {"\n", "\r\n", "\r"}) {
-    EXPECT_THAT(Records("a,b" + end + end + "1,2" + end + " \t" + end + "3,4"),
+    EXPECT_THAT(Records(absl::StrCat("a,b", end, end, "1,2", end, " \t", end, "3,4")),
                 ElementsAre(Record{1, {"a", "b"}}, Record{3, {"1", "2"}}, Record{5, {"3", "4"}}))
         << testing::PrintToString(end);
   }
@@ -172,7 +173,7 @@ TEST(RecordsTest, RecordsAreWholeWhereverTheBufferEnds) {
   const std::string tail = "\"a\"\"b\r\nc\" ,d\r\ne, f \rg,h\n";
   for (size_t shift = 0; shift <= tail.size() + 2; ++shift) {
     const std::string filler(kBuffer - shift - 2, 'x');
-    const std::vector<Record> records = Records(filler + ",1\n" + tail);
+    const std::vector<Record> records = Records(absl::StrCat(filler, ",1\n", tail));
     ASSERT_EQ(records.size(), 4u) << shift;
     EXPECT_EQ(records[0].cells, (std::vector<std::string>{filler, "1"})) << shift;
     EXPECT_EQ(records[1], (Record{2, {"a\"b\r\nc", "d"}})) << shift;
