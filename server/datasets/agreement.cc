@@ -163,6 +163,22 @@ void AgreeOnColumns(const v1::DataSpec& data, const Descriptions& all,
   }
 }
 
+// The name, or place, of a column of numbers that no worker has a value of; "" if there is none.
+std::string ColumnWithoutValue(const v1::DataSpec& data, const Descriptions& all,
+                               const std::vector<std::string>& workers) {
+  if (data.missing() != v1::DataSpec::MISSING_MEAN) return "";
+  const v1::DatasetInfo& first = all.at(workers.front());
+  for (int i = 0; i < first.columns_size(); ++i) {
+    const std::string& name = first.columns(i).name();
+    const bool found = std::any_of(workers.begin(), workers.end(), [&](const std::string& worker) {
+      const auto* column = FindColumn(all.at(worker), i, name);
+      return column->values() > 0 || column->words_size() > 0;
+    });
+    if (!found) return name.empty() ? std::to_string(i) : name;
+  }
+  return "";
+}
+
 int64_t FeaturesOf(const v1::DataSpec& data, const v1::Agreement& agreement,
                    const v1::DatasetInfo& info) {
   if (agreement.columns().empty() || !OneHot(data)) return info.features();
@@ -251,6 +267,12 @@ std::optional<Agreed> Agree(const v1::DataSpec& data, const Descriptions& all,
     return std::nullopt;
   }
   Merge(data, all, largest->second, agreed);
+  if (const std::string column = ColumnWithoutValue(data, all, largest->second); !column.empty()) {
+    violations.push_back(
+        {"data.missing", "mean needs a value of every column somewhere, found none of column '" +
+                             base::Printable(column) + "'; remove the column"});
+    return std::nullopt;
+  }
   for (const auto& [key, workers] : groups) {
     if (key == largest->first) continue;
     for (const std::string& worker : workers) {

@@ -99,13 +99,11 @@ bool ByGroups(const v1::DataSpec& spec) {
 }
 
 // What the files are: as the job says, or by their names.
-absl::StatusOr<Layout> FindLayout(const DataRoot& root, const std::string& dataset,
-                                  const std::vector<FileEntry>& files, v1::DataSpec::Format format,
-                                  const LoadOptions& options) {
-  if (format == v1::DataSpec::FORMAT_IMAGES) return Layout{Format::kImages, {}, {}};
-  if (format == v1::DataSpec::FORMAT_CSV) return TableLayout(dataset, files);
-  const bool may_be_images = format == v1::DataSpec::FORMAT_UNSPECIFIED;
-  return DetectLayout(dataset, files, may_be_images && HoldsImageFolders(root, dataset, options));
+absl::StatusOr<Layout> FindLayout(const DataRoot& root, const v1::DataSpec& spec,
+                                  const std::vector<FileEntry>& files, const LoadOptions& options) {
+  const bool may_be_images = spec.format() == v1::DataSpec::FORMAT_UNSPECIFIED;
+  return DetectLayout(spec.dataset(), files, spec.format(),
+                      may_be_images && HoldsImageFolders(root, spec.dataset(), options));
 }
 
 absl::StatusOr<Dataset> Load(const Source& source, const Layout& layout, const v1::DataSpec& spec) {
@@ -216,7 +214,7 @@ absl::Status DescribeCsv(const Source& source, const Layout& layout, const v1::D
   DatasetBuilder counter(source.options, /*keep_values=*/false);
   CsvReader csv(view, CsvReader::Purpose::kDescribe, counter);
   ESPALIER_RETURN_IF_ERROR(ReadAll(source, layout, csv, counter));
-  ESPALIER_RETURN_IF_ERROR(csv.Describe(info));
+  csv.Describe(info);
   info.set_classes(counter.num_classes());
   info.set_train_examples(counter.train_rows());
   info.set_test_examples(counter.rows() - counter.train_rows());
@@ -251,7 +249,7 @@ absl::Status Count(const Source& source, const std::vector<FileEntry>& files, co
 absl::StatusOr<std::string> ImagesKey(const DataRoot& root, const v1::DataSpec& spec,
                                       const std::vector<FileEntry>& files,
                                       const LoadOptions& options) {
-  const auto layout = FindLayout(root, spec.dataset(), files, spec.format(), options);
+  const auto layout = FindLayout(root, spec, files, options);
   if (!layout.ok() || layout->format != Format::kImages) return "";
   return FingerprintOfImages(root, spec.dataset(), options);
 }
@@ -264,7 +262,7 @@ absl::StatusOr<v1::DatasetInfo> DescribeExamples(const DataRoot& root, const v1:
   const bool is_text = DetectTextLayout(name, files).ok();
   v1::DatasetInfo info;
   info.set_name(name);
-  const absl::StatusOr<Layout> detected = FindLayout(root, name, files, view.format(), options);
+  const absl::StatusOr<Layout> detected = FindLayout(root, view, files, options);
   if (!detected.ok()) {
     // How many examples a text gives depends on the job's context.
     if (!is_text) return detected.status();
@@ -327,12 +325,9 @@ std::vector<std::string> FilesOf(const v1::DataSpec& view, const std::vector<Fil
     const auto layout = DetectTextLayout(view.dataset(), files);
     if (layout.ok()) names = {layout->train, layout->test, layout->tokenizer};
   } else if (view.has_interactions()) {
-    for (const FileEntry& file : files) names.push_back(file.name);
-    std::sort(names.begin(), names.end());
+    names = InteractionFileNames(view, files);
   } else {
-    const auto layout = view.format() == v1::DataSpec::FORMAT_CSV
-                            ? TableLayout(view.dataset(), files)
-                            : DetectLayout(view.dataset(), files, false);
+    const auto layout = DetectLayout(view.dataset(), files, view.format(), false);
     if (layout.ok()) {
       names = layout->train;
       names.insert(names.end(), layout->test.begin(), layout->test.end());
@@ -356,12 +351,23 @@ absl::StatusOr<std::string> DigestOf(const DataRoot& root, const v1::DataSpec& v
   return digest.HexDigest();
 }
 
+// Whether the folder's files are of the kind that the job takes them for.
+bool CanBe(const DataRoot& root, const v1::DataSpec& view, const std::vector<FileEntry>& files,
+           const LoadOptions& options) {
+  if (view.has_text()) return DetectTextLayout(view.dataset(), files).ok();
+  if (view.has_interactions()) return !InteractionFileNames(view, files).empty();
+  const auto interactions = DescribeInteractions(root, view.dataset(), files, options);
+  const bool are_interactions =
+      interactions.ok() && interactions->has_value() && (*interactions)->certain;
+  return !are_interactions && FindLayout(root, view, files, options).ok();
+}
+
 // A data set that takes too long to be read before a job that only asks about it: by name and
 // format.
 v1::DatasetInfo NotDescribed(const v1::DataSpec& view, const std::vector<FileEntry>& files) {
   v1::DatasetInfo info;
   info.set_name(view.dataset());
-  const auto layout = DetectLayout(view.dataset(), files, false);
+  const auto layout = DetectLayout(view.dataset(), files, view.format(), false);
   if (view.has_text()) {
     info.set_format("text");
   } else if (!view.has_interactions() && layout.ok()) {
@@ -410,8 +416,7 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const DataRoot& root,
     return std::make_shared<const Dataset>(std::move(text));
   }
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(spec.dataset()));
-  ESPALIER_ASSIGN_OR_RETURN(const Layout layout,
-                            FindLayout(root, spec.dataset(), files, spec.format(), options));
+  ESPALIER_ASSIGN_OR_RETURN(const Layout layout, FindLayout(root, spec, files, options));
   if (layout.format == Format::kImages) {
     ESPALIER_ASSIGN_OR_RETURN(Dataset images, LoadImages(root, spec, options));
     return std::make_shared<const Dataset>(std::move(images));
@@ -448,11 +453,9 @@ absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::
   if (base::ReasonOf(info.status()) == kDatasetTooLarge) return NotDescribed(view, files);
   if (!info.ok()) {
     // Data of another kind is no fault of the files: the job is told what there is.
+    if (CanBe(root, view, files, options)) return info.status();
     auto looks = Describe(root, view.dataset(), options);
-    const bool other = looks.ok() && (looks->format() == "text") != view.has_text();
-    const bool interactions = looks.ok() && looks->interactions() > 0 && !view.has_interactions();
-    if (!other && !interactions) return info.status();
-    return looks;
+    return looks.ok() ? looks : info.status();
   }
   info->set_name(view.dataset());
   if (view.has_image_size() && info->format() == "images") {

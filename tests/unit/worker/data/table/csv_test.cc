@@ -89,10 +89,91 @@ TEST_F(CsvTest, HeaderOfNumbersWithAWordForTheLabelIsSeen) {
   const auto dataset = Load();
   EXPECT_EQ(dataset->size(), 2);
   EXPECT_EQ(dataset->num_classes(), 2);
-  folder_.Write("x/d.csv", "0,1,2,cat\n5,6,7,dog\n");
-  EXPECT_EQ(Load()->size(), 2) << "labels are words";
+  folder_.Write("x/d.csv", "0,1,2,label\n5,6,7,dog\n3,2,1,cat\n");
+  EXPECT_THAT(Describe().class_names(), ElementsAre("cat", "dog"));
+  folder_.Write("x/d.csv", "4,1,2,cat\n5,6,7,dog\n");
+  EXPECT_EQ(Load()->size(), 2) << "numbers that are not the places of their columns";
+}
+
+TEST_F(CsvTest, HeaderThatCannotBeToldIsAskedFor) {
+  folder_.Write("x/d.csv", "0,1,2,3\n5,6,7,0\n8,9,1,1\n");
+  EXPECT_THAT(Error(), AllOf(HasSubstr("line 1"), HasSubstr("data.header")));
   spec_.set_header(v1::DataSpec::HEADER_PRESENT);
-  EXPECT_EQ(Load()->size(), 1);
+  EXPECT_EQ(Load()->size(), 2);
+  spec_.set_header(v1::DataSpec::HEADER_UNSPECIFIED);
+  spec_.set_words(v1::DataSpec::WORDS_ONE_HOT);
+  folder_.Write("x/d.csv", "red,small,0\nblue,large,1\n");
+  const auto root = DataRoot::Open(folder_.path());
+  EXPECT_THAT(base::MessageOf(DescribeDataset(*root, spec_, {}).status()),
+              AllOf(HasSubstr("'red', 'small', '0'"), HasSubstr("data.header")));
+  folder_.Write("x/d.csv", "color,size,kind\nblue,large,1\n");
+  EXPECT_EQ(Describe().train_examples(), 1) << "its label is a word, and the second a number";
+}
+
+TEST_F(CsvTest, HeaderOfATestFileMayBeginWithTheLabel) {
+  folder_.Write("x/train.csv", "0,1,2,label\n5,6,7,0\n8,9,1,1\n");
+  folder_.Write("x/test.csv", "label,0,1,2\n1,5,6,7\n");
+  EXPECT_THAT(Row(*Load(), 2), ElementsAre(5, 6, 7));
+}
+
+TEST_F(CsvTest, NoneMayBeAClass) {
+  folder_.Write("x/d.csv", "1,2,none\n3,4,mild\n");
+  spec_.set_missing(v1::DataSpec::MISSING_DROP);
+  EXPECT_THAT(Labels(*Load()), ElementsAre(1, 0));
+}
+
+TEST_F(CsvTest, DecimalCommasAreNamed) {
+  folder_.Write("x/d.csv", "a;b;kind\n1,5;2;0\n");
+  spec_.set_words(v1::DataSpec::WORDS_ONE_HOT);
+  const auto root = DataRoot::Open(folder_.path());
+  EXPECT_THAT(base::MessageOf(DescribeDataset(*root, spec_, {}).status()),
+              AllOf(HasSubstr("line 2"), HasSubstr("decimal point"), HasSubstr("'1,5'")));
+}
+
+TEST_F(CsvTest, DroppingAllExamplesIsAnError) {
+  folder_.Write("x/d.csv", "a,b,kind\n1,,0\n2,,1\n");
+  spec_.set_missing(v1::DataSpec::MISSING_DROP);
+  EXPECT_THAT(Error(), AllOf(HasSubstr("none in 2 lines"), HasSubstr("column that is empty")));
+}
+
+TEST_F(CsvTest, DroppedRowsAreStillChecked) {
+  folder_.Write("x/d.csv", "a,b,kind\n1,2,0\n,Total: 1,0\n");
+  spec_.set_missing(v1::DataSpec::MISSING_DROP);
+  EXPECT_THAT(Error(), AllOf(HasSubstr("line 3"), HasSubstr("'Total: 1'")));
+}
+
+TEST_F(CsvTest, OtherEndingsAndFormatsAsTheJobSays) {
+  folder_.Write("x/d.tsv", "1\t2\t0\n");
+  EXPECT_EQ(Load()->size(), 1) << "one single .tsv";
+  folder_.Write("x/d.csv", "1,2,0\n3,4,1\n");
+  folder_.Write("x/README.txt", "about");
+  spec_.set_format(v1::DataSpec::FORMAT_CSV);
+  EXPECT_EQ(Load()->size(), 2);
+  spec_.set_format(v1::DataSpec::FORMAT_IDX);
+  EXPECT_THAT(Error(),
+              AllOf(HasSubstr("train-images-idx3-ubyte"), HasSubstr("data.format is idx")));
+}
+
+TEST_F(CsvTest, OldLineEndsAreReadAndUtf16IsNamed) {
+  folder_.Write("x/d.csv", "a,b,kind\r1,2,0\r3,4,1\r");
+  EXPECT_EQ(Load()->size(), 2);
+  folder_.Write("x/d.csv", std::string("\xFF\xFE\x31\0,\0\x30\0\n\0", 10));
+  EXPECT_THAT(Error(), HasSubstr("UTF-16"));
+}
+
+TEST_F(CsvTest, WordsAreBoundedAndMustBeAgreedOn) {
+  spec_.set_words(v1::DataSpec::WORDS_ONE_HOT);
+  std::string many = "name,kind\n";
+  for (int i = 0; i < 1002; ++i) many += "w" + std::to_string(i) + ",0\n";
+  folder_.Write("x/d.csv", many);
+  const auto root = DataRoot::Open(folder_.path());
+  EXPECT_THAT(base::MessageOf(DescribeDataset(*root, spec_, {}).status()),
+              AllOf(HasSubstr("at most 1000 different words"), HasSubstr("'name'")));
+  folder_.Write("x/d.csv", "color,kind\nred,0\ngreen,1\n");
+  v1::Agreement::Column& color = *spec_.mutable_agreement()->add_columns();
+  color.set_name("color");
+  color.add_words("red");
+  EXPECT_THAT(Error(), AllOf(HasSubstr("line 3"), HasSubstr("'green'"), HasSubstr("agreed on")));
 }
 
 TEST_F(CsvTest, LabelsOfTwoKindsAreAnErrorWithTheLine) {
