@@ -87,14 +87,12 @@ absl::Status OutOfMemory() {
 
 }  // namespace
 
-absl::Status JobManager::CheckAnswer(const v1::JobSpec& spec, const Answer& answer,
-                                     std::vector<config::Violation>& violations) const {
-  // Without workers nobody can tell; the job then waits for one that offers the data set.
-  if (services_.fleet.active() == 0 || !TouchesData(spec) || !answer.described.empty()) {
-    return absl::OkStatus();
-  }
-  // It is agreed on when they have read it; until then the job waits.
-  if (!answer.silent.empty()) return absl::OkStatus();
+void JobManager::CheckAnswer(const v1::JobSpec& spec, const Answer& answer,
+                             std::vector<config::Violation>& violations) const {
+  // Without workers nobody can tell; the job then waits for one that offers the data set. While
+  // workers are still reading it, the job waits for them.
+  if (services_.fleet.active() == 0 || !TouchesData(spec)) return;
+  if (!answer.described.empty() || !answer.silent.empty()) return;
   const std::string& name = spec.data().dataset();
   const std::set<std::string> offered = services_.fleet.Datasets();
   const std::string nearest = config::Nearest(name, {offered.begin(), offered.end()});
@@ -103,7 +101,6 @@ absl::Status JobManager::CheckAnswer(const v1::JobSpec& spec, const Answer& answ
                            "), found '" + name + "'" +
                            (nearest.empty() ? "; put it under a worker's --data-root"
                                             : "; did you mean '" + nearest + "'?")});
-  return absl::OkStatus();
 }
 
 absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& request) const {
@@ -215,7 +212,7 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   if (!config::IsPruningMethod(spec.method().name())) {
     CheckPretrainedNetwork(services_.checkpoints, spec.model(), violations);
   }
-  ESPALIER_RETURN_IF_ERROR(CheckAnswer(spec, answer, violations));
+  CheckAnswer(spec, answer, violations);
   if (agreed.has_value()) {
     for (config::Violation& misfit : datasets::Misfits(spec, agreed->info)) {
       violations.push_back(std::move(misfit));
@@ -228,7 +225,7 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
     view = services_.datasets.Follow(datasets::ViewOf(spec), datasets::FitJudge(spec),
                                      answer.described);
     needs.describe = [view](const v1::Worker& worker) {
-      return view->Find(worker.name().substr(sizeof("workers/") - 1));
+      return view->Find(scheduler::WorkerId(worker));
     };
   }
   CheckBudgets(spec, needs, services_.fleet.List(), violations);

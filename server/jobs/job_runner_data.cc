@@ -1,6 +1,8 @@
 // What a job knows of its data set: the agreement of its sites, and bounds that follow from it.
+#include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -32,10 +34,10 @@ void JobRunner::TakeAnswer(const datasets::DatasetViews::Answer& answer) {
   agreeing_ = false;
   if (answer.described.empty()) return;
   std::vector<config::Violation> violations;
-  auto agreed = std::make_shared<std::optional<datasets::Agreed>>(
-      datasets::Agree(job_.spec().data(), answer.described, violations));
-  if (agreed->has_value()) {
-    for (config::Violation& misfit : datasets::Misfits(job_.spec(), (*agreed)->info)) {
+  std::optional<datasets::Agreed> result =
+      datasets::Agree(job_.spec().data(), answer.described, violations);
+  if (result.has_value()) {
+    for (config::Violation& misfit : datasets::Misfits(job_.spec(), result->info)) {
       violations.push_back(std::move(misfit));
     }
   }
@@ -44,18 +46,20 @@ void JobRunner::TakeAnswer(const datasets::DatasetViews::Answer& answer) {
                                   violations[0].field + ": " + violations[0].description));
     return;
   }
+  const auto agreed = std::make_shared<const datasets::Agreed>(*std::move(result));
   v1::DataSpec& data = *job_.mutable_spec()->mutable_data();
-  *data.mutable_agreement() = (*agreed)->agreement;
+  *data.mutable_agreement() = agreed->agreement;
   const auto fits = datasets::FitJudge(job_.spec());
   services_.datasets.Rejudge(
       *view_,
       [data, agreed, fits](const v1::DatasetInfo& info) {
-        const std::string deviation = datasets::Deviation(data, **agreed, info);
+        const std::string deviation = datasets::Deviation(data, *agreed, info);
         return deviation.empty() ? fits(info) : deviation;
       },
       answer.described);
-  datasets::TellLeftOut(view_->LeftOut(), job_);
-  for (const auto& [worker, reason] : view_->LeftOut()) {
+  const std::map<std::string, std::string> left_out = view_->LeftOut();
+  datasets::TellLeftOut(left_out, job_);
+  for (const auto& [worker, reason] : left_out) {
     log::Warning("worker_left_out", {{"job", job_.name()}, {"worker", worker}, {"reason", reason}});
   }
   agreed_ = true;
