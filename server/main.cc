@@ -185,16 +185,6 @@ base::Limits LimitsFrom(const Flags& flags) {
   return limits;
 }
 
-// For what answers a question on standard output and ends.
-int ExitAfterPrinting() {
-  const absl::Status written = io::FlushStandardOutput();
-  if (written.ok()) return kExitOk;
-  if (!io::ReaderGone(written)) {
-    std::fprintf(stderr, "error: %s\n", base::MessageOf(written).c_str());
-  }
-  return kExitOutput;
-}
-
 int ExitWith(const absl::Status& status, int code) {
   log::Error("cannot_start",
              {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
@@ -439,12 +429,12 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? ExitAfterPrinting() : kExitUsage;
+    return app.exit(error) == 0 ? io::ExitAfterPrinting(kExitOk, kExitOutput) : kExitUsage;
   }
   log::SetLevel(flags.log_level);
   if (flags.describe_metrics) {
     std::fputs(metrics::CatalogueAsMarkdown().c_str(), stdout);
-    return ExitAfterPrinting();
+    return io::ExitAfterPrinting(kExitOk, kExitOutput);
   }
   if (flags.health_check) return HealthCheck(flags);
   return Run(flags);

@@ -114,6 +114,25 @@ class LocalNamesTest(unittest.TestCase):
         self.assertGreater(last["federated_test_accuracy"], 0.97)
         self.assertNotIn("test_accuracy", last)
 
+    def test_data_sets_are_shown_with_what_they_were_taken_for(self):
+        self.start()
+        (self.root / "north/notes").mkdir()
+        (self.root / "north/notes/todo.md").write_text("nothing to train on")
+        self.cluster.workers["north"].send(signal.SIGTERM)
+        self.cluster.workers["north"].wait(10)
+        self.cluster.add_worker("again", data_root=self.root / "north")
+        shown = self.cluster.cli("dataset", "describe", "animals").ok().out
+        for word in ("again", "south", "csv", "ant, bee", "commas between cells", "data.label_column"):
+            self.assertIn(word, shown)
+        rows = self.cluster.cli("dataset", "list").ok().out.splitlines()
+        (notes,) = [row for row in rows if row.startswith("notes")]
+        self.assertIn("none of them", notes)
+        listed = self.cluster.cli("dataset", "list", "-o", "json").ok().json
+        self.assertEqual({"workers/again", "workers/south"}, {w["name"] for w in listed["workers"]})
+        self.assertIn("notes (unusable)", self.cluster.cli("worker", "list").ok().out)
+        missing = self.cluster.cli("dataset", "describe", "animal", "-o", "json")
+        self.assertEqual("DATASET_NOT_FOUND", missing.error["reason"])
+
     def test_sites_without_common_columns_are_told_at_submission(self):
         self.start(south_columns=("kind", "y"))
         result = self.cluster.cli("job", "submit", self.cluster.file(self.job()), "-o", "json")

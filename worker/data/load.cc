@@ -296,7 +296,11 @@ absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string
   if (reading.certain && (!is_text || reading.info.interactions() > 0)) return reading.info;
   auto examples = DescribeExamples(root, as_it_looks, files, options);
   if (reading.certain) return examples;
-  if (!examples.ok()) return reading.info;
+  if (!examples.ok()) {
+    v1::DatasetInfo info = reading.info;
+    info.set_problem(base::MessageOf(examples.status()));
+    return info;
+  }
   examples->set_users(reading.info.users());
   examples->set_items(reading.info.items());
   examples->set_interactions(reading.info.interactions());

@@ -62,7 +62,10 @@ v1::ListWorkersResponse Only(const v1::ListWorkersResponse& workers, const std::
 }
 
 std::string Size(const v1::DatasetInfo& info) {
-  if (info.interactions() > 0) return fmt::format("{} interactions", info.interactions());
+  const bool examples = info.features() > 0;
+  if (info.interactions() > 0 && !examples) {
+    return fmt::format("{} interactions", info.interactions());
+  }
   if (info.test_examples() == 0) return Count(info.train_examples());
   return fmt::format("{} + {}", info.train_examples(), info.test_examples());
 }
@@ -128,16 +131,21 @@ void PrintRow(Context& context, const Row& row) {
   add("test examples", std::to_string(info.test_examples()));
   add("features", std::to_string(info.features()));
   add("columns", Some(ColumnNames(info)));
-  add("label column", info.label_column() == "0" ? "column 0" : info.label_column());
+  if (!info.label_column().empty()) {
+    add("label column", info.header() ? info.label_column()
+                                      : fmt::format("{}, counted from 0", info.label_column()));
+  }
   add("classes", std::to_string(info.classes()));
   add("class names", Some(info.class_names()));
   if (info.image_height() > 0) {
     add("image", fmt::format("{} × {} × {} (channels, height, width)", info.image_channels(),
                              info.image_height(), info.image_width()));
   }
-  add("users", std::to_string(info.users()));
-  add("items", std::to_string(info.items()));
-  add("interactions", std::to_string(info.interactions()));
+  if (info.interactions() > 0) {
+    add(info.features() > 0 ? "or else" : "interactions",
+        fmt::format("{} of {} users with {} items", info.interactions(), info.users(),
+                    info.items()));
+  }
   if (!info.delimiter().empty()) {
     add("read as", fmt::format("{}s between cells, {} header", info.delimiter(),
                                info.header() ? "with a" : "without"));

@@ -18,7 +18,8 @@ std::string DatasetNames(const v1::Worker& worker) {
   std::vector<std::string> names;
   // One that cannot be used is not offered; `dataset list` says why.
   for (const v1::DatasetInfo& dataset : worker.datasets()) {
-    names.push_back(dataset.problem().empty() ? dataset.name() : dataset.name() + " (unusable)");
+    names.push_back(dataset.name() +
+                    (!dataset.problem().empty() && dataset.format().empty() ? " (unusable)" : ""));
   }
   return config::Joined(names, ",");
 }

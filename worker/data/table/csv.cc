@@ -86,8 +86,9 @@ constexpr char kHelpsMissing[] =
     "put a number there, or set data.missing to mean (the column's mean) or drop (without the "
     "line)";
 constexpr char kHelpsWords[] =
-    "put a number there, remove the column, or set data.words to one_hot, which makes a feature of "
-    "each word (not for dates, and not for what names examples)";
+    "put a number there; if it is the column of the labels, set data.label_column; else remove the "
+    "column, or set data.words to one_hot, which makes a feature of each word (not for dates, and "
+    "not for what names examples)";
 
 }  // namespace
 
