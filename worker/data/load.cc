@@ -226,6 +226,8 @@ constexpr int64_t kMostCountedOfFile = int64_t{64} << 20;
 constexpr int64_t kMostDescribedOfFile = int64_t{256} << 20;  // when a job asks
 constexpr int64_t kMostCounted = int64_t{1} << 30;
 constexpr int64_t kMostMemoryOfCounting = int64_t{256} << 20;
+// Of what is said of a data set: it is one message.
+constexpr size_t kMostDescriptionBytes = size_t{2} << 20;
 constexpr int kMostNamesDescribed = 64;
 
 absl::Status Count(const Source& source, const std::vector<FileEntry>& files, const Layout& layout,
@@ -472,7 +474,13 @@ absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::
   if (base::ReasonOf(digest.status()) == kDatasetTooLarge) return NotDescribed(view, files);
   ESPALIER_RETURN_IF_ERROR(digest.status());
   info->set_digest(*digest);
-  return info;
+  if (info->ByteSizeLong() <= kMostDescriptionBytes) return info;
+  return DatasetInvalid(
+      view.dataset(),
+      {"",
+       fmt::format("names of columns, classes and words of at most {} bytes together",
+                   kMostDescriptionBytes),
+       fmt::format("{}", info->ByteSizeLong()), "leave the header out, or use shorter names"});
 }
 
 std::vector<v1::DatasetInfo> ScanDataRoot(const std::string& root,

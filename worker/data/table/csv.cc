@@ -539,9 +539,11 @@ void CsvReader::Describe(v1::DatasetInfo& info) const {
   for (const Column& column : columns_) {
     v1::DatasetInfo::Column& into = *info.add_columns();
     into.set_name(column.name);
-    into.set_sum(column.sum);
-    into.set_values(column.values);
     into.set_missing(column.missing);
+    if (spec_.missing() == v1::DataSpec::MISSING_MEAN) {
+      into.set_sum(column.sum);
+      into.set_values(column.values);
+    }
     if (column.has_words) into.mutable_words()->Assign(column.met->begin(), column.met->end());
     features += std::max(1, into.words_size());
   }

@@ -235,6 +235,21 @@ TEST_F(CsvTest, DescriptionSaysHowTheFileWasRead) {
   EXPECT_EQ(info.digest().size(), 64u);
 }
 
+TEST_F(CsvTest, DescriptionsThatDoNotFitIntoAMessageAreRefused) {
+  std::string header = "kind";
+  std::string row = "0";
+  const std::string name(200, 'n');
+  for (int i = 0; i < 12'000; ++i) {
+    header += "," + name + std::to_string(i);
+    row += ",1";
+  }
+  spec_.set_label_column("kind");
+  folder_.Write("x/d.csv", header + "\n" + row + "\n");
+  const auto root = DataRoot::Open(folder_.path());
+  EXPECT_THAT(base::MessageOf(DescribeDataset(*root, spec_, {}).status()),
+              HasSubstr("at most 2097152 bytes"));
+}
+
 TEST_F(CsvTest, DigestsAreEqualForEqualContentsOnly) {
   folder_.Write("x/d.csv", "1,2,0\n");
   const std::string plain = Describe().digest();
