@@ -185,16 +185,6 @@ base::Limits LimitsFrom(const Flags& flags) {
   return limits;
 }
 
-// For what answers a question on standard output and ends.
-int ExitAfterPrinting() {
-  const absl::Status written = io::FlushStandardOutput();
-  if (written.ok()) return kExitOk;
-  if (!io::ReaderGone(written)) {
-    std::fprintf(stderr, "error: %s\n", base::MessageOf(written).c_str());
-  }
-  return kExitOutput;
-}
-
 int ExitWith(const absl::Status& status, int code) {
   log::Error("cannot_start",
              {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
@@ -317,13 +307,19 @@ int HealthCheck(const Flags& flags) {
   return health.ok() ? kExitOk : kExitUnavailable;
 }
 
-int Run(const Flags& flags) {
-  // Blocked before any thread exists, so that only RunUntilSignal sees them.
+// The signals that end the program, blocked in this thread and in those that it starts.
+sigset_t BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+int Run(const Flags& flags) {
+  // Blocked before any thread exists, so that only RunUntilSignal sees them.
+  sigset_t signals = BlockSignals();
   // gRPC's many threads would otherwise each keep an arena of their own.
   mallopt(M_ARENA_MAX, 2);
   // Models and reductions are given back to the system when they are freed instead of splitting the
@@ -433,12 +429,12 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? ExitAfterPrinting() : kExitUsage;
+    return app.exit(error) == 0 ? io::ExitAfterPrinting(kExitOk, kExitOutput) : kExitUsage;
   }
   log::SetLevel(flags.log_level);
   if (flags.describe_metrics) {
     std::fputs(metrics::CatalogueAsMarkdown().c_str(), stdout);
-    return ExitAfterPrinting();
+    return io::ExitAfterPrinting(kExitOk, kExitOutput);
   }
   if (flags.health_check) return HealthCheck(flags);
   return Run(flags);

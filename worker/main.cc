@@ -125,16 +125,6 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.set_version_flag("--version", std::string("espalier-worker " ESPALIER_VERSION));
 }
 
-// For what answers a question on standard output and ends.
-int ExitAfterPrinting() {
-  const absl::Status written = io::FlushStandardOutput();
-  if (written.ok()) return kExitOk;
-  if (!io::ReaderGone(written)) {
-    std::fprintf(stderr, "error: %s\n", base::MessageOf(written).c_str());
-  }
-  return kExitOutput;
-}
-
 int ExitWith(const absl::Status& status, int code) {
   log::Error("cannot_start",
              {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
@@ -154,7 +144,7 @@ int Generate(const Flags& flags) {
       isatty(STDOUT_FILENO) != 0 ? base::Printable(*text, {.keep = "\n\t"}) : *text;
   std::fwrite(shown.data(), 1, shown.size(), stdout);
   std::fputc('\n', stdout);
-  return ExitAfterPrinting();
+  return io::ExitAfterPrinting(kExitOk, kExitOutput);
 }
 
 // Stops the session when the process is told to, also one that has yet to begin.
@@ -290,7 +280,7 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? ExitAfterPrinting() : kExitUsage;
+    return app.exit(error) == 0 ? io::ExitAfterPrinting(kExitOk, kExitOutput) : kExitUsage;
   }
   log::SetLevel(flags.log_level);
   if (flags.health_check) {

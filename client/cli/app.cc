@@ -121,6 +121,9 @@ void Parser::AddCommands() {
   AddJobWatch(*job, chosen_);
   AddJobCancel(*job, chosen_);
   AddWorkerList(*AddGroup(app_, "worker", "The workers of a cluster"), chosen_);
+  CLI::App* dataset = AddGroup(app_, "dataset", "The data sets of connected workers");
+  AddDatasetList(*dataset, chosen_);
+  AddDatasetDescribe(*dataset, chosen_);
   CLI::App* method = AddGroup(app_, "method", "Training methods and their parameters");
   AddMethodList(*method, chosen_);
   AddMethodDescribe(*method, chosen_);

@@ -203,7 +203,10 @@ JobText ParseJob(const std::string& text, const std::vector<std::string>& overri
   }
   // A file that was not understood would only give follow-up mistakes.
   if (result.violations.empty()) {
-    result.violations = config::ValidateJobSpec(job.spec);
+    // Sizes that the data set says are filled in by the coordinator.
+    v1::JobSpec sized = job.spec;
+    config::AssumeSizes(sized);
+    result.violations = config::ValidateJobSpec(sized);
     AddOrigins(job, overrides, result.violations);
   }
   result.spec = std::move(job.spec);

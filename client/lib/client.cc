@@ -325,7 +325,8 @@ absl::Status Client::WatchJob(const std::string& name, int64_t after_sequence,
   v1::WatchJobRequest request;
   request.set_name(name);
   request.set_after_sequence(after_sequence);
-  bool was_lost = false;
+  bool was_lost = false;  // since the beginning
+  bool is_lost = false;   // since the last event; an attempt that runs out of time says nothing
   for (;;) {
     const absl::Status status = impl_->ReadStream<v1::WatchJobResponse>(
         [&](grpc::ClientContext* context) { return impl_->jobs->WatchJob(context, request); },
@@ -333,6 +334,7 @@ absl::Status Client::WatchJob(const std::string& name, int64_t after_sequence,
         [&](const v1::WatchJobResponse& response) {
           // A server that repeats itself after a resume is heard once.
           if (response.event().sequence() <= request.after_sequence()) return absl::OkStatus();
+          is_lost = false;
           request.set_after_sequence(response.event().sequence());
           reconnector.Progress();
           on_event(response.event());
@@ -340,14 +342,15 @@ absl::Status Client::WatchJob(const std::string& name, int64_t after_sequence,
         });
     if (status.ok() || status.code() == absl::StatusCode::kCancelled) return status;
     const bool lost = status.code() == absl::StatusCode::kUnavailable;
-    if (absl::Now() >= deadline) return impl_->WaitedTooLong(name, lost);
+    is_lost = is_lost || lost;
+    if (absl::Now() >= deadline) return impl_->WaitedTooLong(name, is_lost);
     if (status.code() == absl::StatusCode::kNotFound && was_lost) return impl_->JobGone(name);
     was_lost = was_lost || lost;
     if (lost) on_reconnect(status);
     if (!reconnector.MayRetry(status, stop)) {
       if (stop.stop_requested()) return Stopped();
       // At the deadline of the wait a pause ends, too.
-      if (absl::Now() >= deadline) return impl_->WaitedTooLong(name, lost);
+      if (absl::Now() >= deadline) return impl_->WaitedTooLong(name, is_lost);
       return lost ? impl_->CoordinatorLost(name, status) : status;
     }
   }

@@ -22,6 +22,15 @@ size_t Utf8Length(std::string_view text);
 // The longest front of `text` of at most `max_bytes` that does not end inside a character.
 std::string_view Utf8Prefix(std::string_view text, size_t max_bytes);
 
+bool IsUtf8(std::string_view text);
+
+// Appends `text`, taken as ISO 8859-1 (Latin-1), to `out` as UTF-8: at most twice as many bytes.
+void AppendLatin1(std::string_view text, std::string& out);
+
+// `text` itself when it is UTF-8, else taken as ISO 8859-1 (Latin-1), whose bytes are the Unicode
+// characters of the same numbers: the rule for all text from outside.
+std::string AsUtf8(std::string_view text);
+
 struct PrintableOptions {
   std::string_view with_backslash = {};  // ASCII characters that get a backslash in front
   std::string_view keep = {};            // controls that stay, such as "\n\t" in a longer text

@@ -188,7 +188,12 @@ void ApplyDefaults(v1::JobSpec& spec) {
   ApplyAggregationDefaults(*spec.mutable_aggregation());
   v1::Evaluation& evaluation = *spec.mutable_evaluation();
   if (evaluation.every_rounds() == 0) evaluation.set_every_rounds(1);
-  if (!evaluation.federated() && !evaluation.central()) evaluation.set_central(true);
+  if (!evaluation.federated() && !evaluation.central()) {
+    // Of local data every site has a test part of its own, and nobody has all of them.
+    const bool local = spec.data().partition().kind() == v1::Partition::KIND_LOCAL;
+    evaluation.set_federated(local);
+    evaluation.set_central(!local);
+  }
   if (spec.checkpoint().keep() == 0) spec.mutable_checkpoint()->set_keep(kKeptCheckpoints);
   // Set by the coordinator to what there is to prune.
   if (IsPruningMethod(spec.method().name()) && spec.federation().rounds() == 0) {

@@ -353,6 +353,7 @@ void MessageReader::ReadScalar(const YamlNode& node, const std::string& path, co
       }
       return FailExpected(node, path, "a number", NumberHint(node));
     case Field::CPPTYPE_STRING:
+      if (scalar && list) return reflection.AddString(&message, &field, node.scalar);
       if (scalar) return reflection.SetString(&message, &field, node.scalar);
       return FailExpected(node, path, "text");
     default:

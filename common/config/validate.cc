@@ -381,6 +381,20 @@ std::vector<Violation> CheckSizes(const v1::JobSpec& spec) {
   return violations;
 }
 
+void AssumeSizes(v1::JobSpec& spec) {
+  v1::ModelSpec& model = *spec.mutable_model();
+  if (model.has_recommender()) {
+    constexpr int64_t kSome = 1000;
+    if (model.recommender().users() == 0) model.mutable_recommender()->set_users(kSome);
+    if (model.recommender().items() == 0) model.mutable_recommender()->set_items(kSome);
+    return;
+  }
+  if (model.layers().empty()) return;
+  if (model.input_features() == 0 && !model.has_input_image()) model.set_input_features(1);
+  v1::Layer& last = *model.mutable_layers(model.layers_size() - 1);
+  if (last.has_linear() && last.linear().units() == 0) last.mutable_linear()->set_units(1);
+}
+
 std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   constexpr int32_t kMaxKept = 1000;
   std::vector<Violation> violations;
@@ -416,6 +430,12 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   ValidateFederation(spec.federation(), spec.data().partition(), prunes, root.In("federation"));
   ValidateAggregation(spec, root);
   root.In("evaluation").Whole("every_rounds", spec.evaluation().every_rounds(), 0, kMaxRounds);
+  root.In("evaluation")
+      .Check(!spec.evaluation().central() ||
+                 spec.data().partition().kind() != v1::Partition::KIND_LOCAL,
+             "central",
+             "with data.partition.kind local every site has test data of its own, and no worker "
+             "has all; use federated");
   root.In("evaluation")
       .Enum("recalibration",
             v1::Evaluation::Recalibration_IsValid(spec.evaluation().recalibration()),

@@ -36,4 +36,13 @@ absl::Status Unwritten() {
 
 bool ReaderGone(const absl::Status& status) { return base::ReasonOf(status) == kReaderGone; }
 
+int ExitAfterPrinting(int done, int unwritten) {
+  const absl::Status written = FlushStandardOutput();
+  if (written.ok()) return done;
+  if (!ReaderGone(written)) {
+    std::fprintf(stderr, "error: %s\n", base::MessageOf(written).c_str());
+  }
+  return unwritten;
+}
+
 }  // namespace espalier::io

@@ -17,4 +17,8 @@ absl::Status Unwritten();
 
 bool ReaderGone(const absl::Status& status);
 
+// For a program that has answered a question on standard output and ends: `done` when the answer
+// has arrived, else `unwritten`, and the reason on standard error unless the reader has gone.
+int ExitAfterPrinting(int done, int unwritten);
+
 }  // namespace espalier::io

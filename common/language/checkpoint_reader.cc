@@ -150,7 +150,9 @@ absl::Status CheckpointReader::AddCompanionsIn(const std::string& directory) {
   for (const std::string& name : names) {
     if (!IsCompanion(name)) continue;
     // What cannot be read is not needed for the weights; a folder of that name is none.
-    auto file = io::MappedFile::Open(directory + "/" + name);
+    std::string path = directory;
+    path.append("/").append(name);
+    auto file = io::MappedFile::Open(path);
     if (!file.ok()) continue;
     ESPALIER_RETURN_IF_ERROR(AddCompanion(name, (*file)->bytes()));
     companion_files_.push_back(*std::move(file));

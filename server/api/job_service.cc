@@ -96,17 +96,16 @@ class JobWatch : public WriteStream<v1::WatchJobResponse> {
 grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* call,
                                                 const v1::CreateJobRequest* request,
                                                 v1::Job* response) {
-  return AnswerLater(
-      context_, call, "CreateJob", [this, request, response](const auto& answer) {
-        if (const absl::Status size = CheckSize(request->spec()); !size.ok()) {
-          answer(size);
-          return;
-        }
-        context_.jobs.Create(*request, [response, answer](jobs::JobManager::Created created) {
-          if (created.job.ok()) *response = Fitting(*std::move(created.job));
-          answer(WithFields(created.job.status(), created.violations));
-        });
-      });
+  return AnswerLater(context_, call, "CreateJob", [this, request, response](const auto& answer) {
+    if (const absl::Status size = CheckSize(request->spec()); !size.ok()) {
+      answer(size);
+      return;
+    }
+    context_.jobs.Create(*request, [response, answer](jobs::JobManager::Created created) {
+      if (created.job.ok()) *response = Fitting(*std::move(created.job));
+      answer(WithFields(created.job.status(), created.violations));
+    });
+  });
 }
 
 grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* call,

@@ -4,12 +4,10 @@
 //            NAME.columns (I32, nnz), a CSR matrix of rows × cols; of a dense one NAME (F32, its
 //            shape).
 // Metadata:  format "espalier.checkpoint", format_version, job, round, topology_hash, layout (JSON:
-// name,
-//            shape, sparsifiable and sparse of each tensor, in order), model_spec (JSON), of a
-//            recommender and a transformer data_spec (JSON) and seed,
-//            test_accuracy
-//            ("" when unknown), density, create_time (RFC 3339), data_sha256 (of all bytes after
-//            the header, so that a file can prove itself whole).
+//            name, shape, sparsifiable and sparse of each tensor, in order), model_spec (JSON),
+//            data_spec (JSON: the scaling of inputs, and in `agreement` names of columns and
+//            classes) and seed, test_accuracy ("" when unknown), density, create_time (RFC 3339),
+//            data_sha256 (of all bytes after the header, so that a file can prove itself whole).
 // Errors:    CHECKPOINT_INVALID (InvalidArgument) for files that are none; CHECKPOINT_CORRUPT
 // (DataLoss)
 //            for those whose content is not what was written; SAFETENSORS_INVALID; those of io.

@@ -163,6 +163,22 @@ void AgreeOnColumns(const v1::DataSpec& data, const Descriptions& all,
   }
 }
 
+// The name, or place, of a column of numbers that no worker has a value of; "" if there is none.
+std::string ColumnWithoutValue(const v1::DataSpec& data, const Descriptions& all,
+                               const std::vector<std::string>& workers) {
+  if (data.missing() != v1::DataSpec::MISSING_MEAN) return "";
+  const v1::DatasetInfo& first = all.at(workers.front());
+  for (int i = 0; i < first.columns_size(); ++i) {
+    const std::string& name = first.columns(i).name();
+    const bool found = std::any_of(workers.begin(), workers.end(), [&](const std::string& worker) {
+      const auto* column = FindColumn(all.at(worker), i, name);
+      return column->values() > 0 || column->words_size() > 0;
+    });
+    if (!found) return name.empty() ? std::to_string(i) : name;
+  }
+  return "";
+}
+
 int64_t FeaturesOf(const v1::DataSpec& data, const v1::Agreement& agreement,
                    const v1::DatasetInfo& info) {
   if (agreement.columns().empty() || !OneHot(data)) return info.features();
@@ -251,11 +267,16 @@ std::optional<Agreed> Agree(const v1::DataSpec& data, const Descriptions& all,
     return std::nullopt;
   }
   Merge(data, all, largest->second, agreed);
+  if (const std::string column = ColumnWithoutValue(data, all, largest->second); !column.empty()) {
+    violations.push_back(
+        {"data.missing", "mean needs a value of every column somewhere, found none of column '" +
+                             base::Printable(column) + "'; remove the column"});
+    return std::nullopt;
+  }
   for (const auto& [key, workers] : groups) {
     if (key == largest->first) continue;
     for (const std::string& worker : workers) {
-      agreed.left_out[worker] =
-          Differs(data, all.at(largest->second.front()), all.at(worker));
+      agreed.left_out[worker] = Differs(data, all.at(largest->second.front()), all.at(worker));
     }
   }
   return agreed;
@@ -276,9 +297,10 @@ std::string Deviation(const v1::DataSpec& data, const Agreed& agreed, const v1::
     return Differs(data, expected, info);
   }
   const auto complain = [](const std::string& what, const std::string& name, const auto& known) {
-    return fmt::format("{} '{}' is not among those that the sites agreed on when the job began "
-                       "({}); submit the job again while this worker is connected",
-                       what, base::Printable(name), Some(known, kShownNames));
+    return fmt::format(
+        "{} '{}' is not among those that the sites agreed on when the job began "
+        "({}); submit the job again while this worker is connected",
+        what, base::Printable(name), Some(known, kShownNames));
   };
   if (const std::string name = Unknown(info.class_names(), agreement.classes()); !name.empty()) {
     return complain("the class", name, agreement.classes());
@@ -301,10 +323,9 @@ void FillIn(const v1::DatasetInfo& info, v1::JobSpec& spec) {
     return;
   }
   if (model.has_transformer() || spec.data().has_text() || !model.pretrained().empty()) return;
-  const bool convolutional =
-      !model.name().empty() ||
-      std::any_of(model.layers().begin(), model.layers().end(),
-                  [](const v1::Layer& layer) { return layer.has_conv2d(); });
+  const bool convolutional = !model.name().empty() ||
+                             std::any_of(model.layers().begin(), model.layers().end(),
+                                         [](const v1::Layer& layer) { return layer.has_conv2d(); });
   if (convolutional && !model.has_input_image() && info.image_height() > 0) {
     v1::ImageShape& image = *model.mutable_input_image();
     image.set_channels(info.image_channels());
@@ -324,6 +345,15 @@ void FillIn(const v1::DatasetInfo& info, v1::JobSpec& spec) {
   v1::Layer& last = *model.mutable_layers(model.layers_size() - 1);
   if (last.has_linear() && last.linear().units() == 0) {
     last.mutable_linear()->set_units(info.classes());
+  }
+}
+
+void TellLeftOut(const std::map<std::string, std::string>& left_out, v1::Job& job) {
+  job.clear_left_out_workers();
+  for (const auto& [worker, reason] : left_out) {
+    v1::LeftOutWorker& out = *job.add_left_out_workers();
+    out.set_worker("workers/" + worker);
+    out.set_reason(reason);
   }
 }
 

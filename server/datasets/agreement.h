@@ -46,4 +46,7 @@ std::string Deviation(const v1::DataSpec& data, const Agreed& agreed, const v1::
 // the last layer, users and items. Before defaults.
 void FillIn(const v1::DatasetInfo& info, v1::JobSpec& spec);
 
+// Sets the job's list of workers that take no part.
+void TellLeftOut(const std::map<std::string, std::string>& left_out, v1::Job& job);
+
 }  // namespace espalier::server::datasets

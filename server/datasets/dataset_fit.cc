@@ -16,7 +16,10 @@ void CheckInteractions(const v1::JobSpec& spec, const v1::DatasetInfo& info,
     return;
   }
   const bool local = spec.data().partition().kind() == v1::Partition::KIND_LOCAL;
-  if (info.interactions() == 0 || local) return;
+  // Read in another way than the worker did, the files may hold another number.
+  const bool other_view = spec.data().header() != v1::DataSpec::HEADER_UNSPECIFIED ||
+                          spec.data().delimiter() != v1::DataSpec::DELIMITER_UNSPECIFIED;
+  if (info.interactions() == 0 || local || other_view) return;
   const v1::RecommenderSpec& model = spec.model().recommender();
   const v1::Interactions& how = spec.data().interactions();
   const bool filtered = how.min_rating() != 0 || how.user_core() > 1 || how.item_core() > 1;
@@ -39,7 +42,8 @@ std::vector<config::Violation> Misfits(const v1::JobSpec& spec, const v1::Datase
     CheckInteractions(spec, info, violations);
     return violations;
   }
-  if (info.interactions() > 0) {
+  // A table without known names may hold either, and has features then.
+  if (info.interactions() > 0 && info.features() == 0) {
     violations.push_back(
         {"data.dataset", "expected labelled examples for a model of layers, found '" + info.name() +
                              "', interactions of users with items; use model.recommender"});

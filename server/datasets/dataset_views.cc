@@ -16,10 +16,6 @@ bool HasFolder(const v1::Worker& worker, const std::string& dataset) {
   return scheduler::FindDataset(worker, dataset) != nullptr;
 }
 
-std::string IdOf(const v1::Worker& worker) {
-  return worker.name().substr(sizeof("workers/") - 1);
-}
-
 }  // namespace
 
 v1::DataSpec ViewOf(const v1::JobSpec& spec) {
@@ -100,7 +96,7 @@ bool DatasetViews::Ask(const v1::DataSpec& view, Done done) {
   std::vector<std::string> workers;
   for (const v1::Worker& worker : fleet_.List()) {
     if (worker.state() == v1::Worker::STATE_LOST || !HasFolder(worker, view.dataset())) continue;
-    workers.push_back(IdOf(worker));
+    workers.push_back(scheduler::WorkerId(worker));
   }
   for (const std::string& worker : workers) {
     if (late_.contains(fleet_.SessionOf(worker))) {
@@ -131,6 +127,14 @@ std::shared_ptr<JobView> DatasetViews::Follow(const v1::DataSpec& view, Judge ju
   for (const auto& [worker, info] : described) Enter(*job, worker, info);
   std::erase_if(views_, [](const auto& weak) { return weak.expired(); });
   views_.push_back(job);
+  for (const v1::Worker& worker : fleet_.List()) {
+    const std::string id = scheduler::WorkerId(worker);
+    const bool asks = worker.state() != v1::Worker::STATE_LOST && !described.contains(id) &&
+                      HasFolder(worker, view.dataset());
+    if (!asks) continue;
+    job->asked_.insert(id);
+    Send(id, {.view = view, .job = job});
+  }
   return job;
 }
 
@@ -203,9 +207,8 @@ void DatasetViews::Take(const scheduler::SessionKey& session, v1::DatasetDescrip
 }
 
 void DatasetViews::Tick() {
-  std::erase_if(lines_, [this](const auto& line) {
-    return !fleet_.known_session(line.second.session);
-  });
+  std::erase_if(lines_,
+                [this](const auto& line) { return !fleet_.known_session(line.second.session); });
   std::erase_if(late_, [this](const auto& session) { return !fleet_.known_session(session); });
   const std::list<std::shared_ptr<Question>> open = questions_;
   for (const auto& question : open) {

@@ -73,10 +73,11 @@ class DatasetViews {
                const base::Limits& limits);
 
   // Asks every connected worker that has a folder of the view's name. `done` is called once, on the
-  // core: at once when there are none. False, and nothing is done, when too many questions are open.
+  // core: at once when there are none. False, and nothing is done, when too many questions are
+  // open.
   bool Ask(const v1::DataSpec& view, Done done);
-  // Judges the workers of `described` now, and those that register while the view is held when they
-  // have answered.
+  // Judges the workers of `described` now, and asks and judges the others that are connected, and
+  // those that register while the view is held.
   std::shared_ptr<JobView> Follow(const v1::DataSpec& view, Judge judge,
                                   const Descriptions& described);
 

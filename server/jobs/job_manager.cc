@@ -46,10 +46,37 @@ absl::Status JobNotFound(const std::string& name, const std::vector<std::string>
 
 bool TouchesData(const v1::JobSpec& spec) { return spec.method().name() != "echo"; }
 
+// Of a job that nobody has described the data set of: sizes that it leaves out are not known yet.
+absl::Status ExplainSizes(const v1::JobSpec& spec, const datasets::DatasetViews::Answer& answer,
+                          std::vector<config::Violation>& violations) {
+  v1::JobSpec sized = spec;
+  config::AssumeSizes(sized);
+  if (sized.SerializeAsString() == spec.SerializeAsString() || !TouchesData(spec)) {
+    return absl::OkStatus();
+  }
+  const std::string& name = spec.data().dataset();
+  if (!answer.silent.empty()) {
+    return base::MakeError(
+        absl::StatusCode::kUnavailable, "DATASET_BEING_READ",
+        "expected a worker that has read data set '" + name + "', found that these are still at " +
+            "it: " + Joined(answer.silent) +
+            "; submit the job again in a moment, or write the sizes of its data into the job");
+  }
+  for (config::Violation& violation : violations) {
+    const bool is_size = violation.field == "model.input_features" ||
+                         violation.field.ends_with(".linear.units") ||
+                         violation.field == "model.recommender.users" ||
+                         violation.field == "model.recommender.items";
+    if (!is_size) continue;
+    violation.description += "; it may be left out while a worker that has data set '" + name +
+                             "' is connected, which says it";
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Invalid(const std::vector<config::Violation>& violations) {
-  return base::InvalidArgument("INVALID_JOB",
-                               "the job has " + std::to_string(violations.size()) +
-                                   (violations.size() == 1 ? " error" : " errors"));
+  return base::InvalidArgument("INVALID_JOB", "the job has " + std::to_string(violations.size()) +
+                                                  (violations.size() == 1 ? " error" : " errors"));
 }
 
 absl::Status OutOfMemory() {
@@ -60,19 +87,13 @@ absl::Status OutOfMemory() {
 
 }  // namespace
 
-absl::Status JobManager::CheckAnswer(const v1::JobSpec& spec, const Answer& answer,
-                                     std::vector<config::Violation>& violations) const {
-  // Without workers nobody can tell; the job then waits for one that offers the data set.
-  if (services_.fleet.active() == 0 || !TouchesData(spec) || !answer.described.empty()) {
-    return absl::OkStatus();
-  }
+void JobManager::CheckAnswer(const v1::JobSpec& spec, const Answer& answer,
+                             std::vector<config::Violation>& violations) const {
+  // Without workers nobody can tell; the job then waits for one that offers the data set. While
+  // workers are still reading it, the job waits for them.
+  if (services_.fleet.active() == 0 || !TouchesData(spec)) return;
+  if (!answer.described.empty() || !answer.silent.empty()) return;
   const std::string& name = spec.data().dataset();
-  if (!answer.silent.empty()) {
-    return base::MakeError(
-        absl::StatusCode::kUnavailable, "DATASET_BEING_READ",
-        "expected a worker that has read data set '" + name + "', found that these are still at " +
-            "it: " + Joined(answer.silent) + "; submit the job again in a moment");
-  }
   const std::set<std::string> offered = services_.fleet.Datasets();
   const std::string nearest = config::Nearest(name, {offered.begin(), offered.end()});
   violations.push_back(
@@ -80,7 +101,6 @@ absl::Status JobManager::CheckAnswer(const v1::JobSpec& spec, const Answer& answ
                            "), found '" + name + "'" +
                            (nearest.empty() ? "; put it under a worker's --data-root"
                                             : "; did you mean '" + nearest + "'?")});
-  return absl::OkStatus();
 }
 
 absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& request) const {
@@ -114,8 +134,7 @@ std::optional<JobManager::Created> JobManager::BeforeAsking(
   if (request.request_id().size() > kMaxRequestIdBytes) {
     return Created{base::InvalidArgument("INVALID_REQUEST_ID",
                                          "expected a request id of at most " +
-                                             std::to_string(kMaxRequestIdBytes) +
-                                             " bytes, found " +
+                                             std::to_string(kMaxRequestIdBytes) + " bytes, found " +
                                              std::to_string(request.request_id().size())),
                    {}};
   }
@@ -186,11 +205,14 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   }
   if (!spec.method().name().empty()) methods_.Validate(spec, violations);  // else reported above
   // Nothing is computed from a job in which something is wrong so far.
-  if (!violations.empty()) return invalid();
+  if (!violations.empty()) {
+    if (!agreed.has_value()) ESPALIER_RETURN_IF_ERROR(ExplainSizes(spec, answer, violations));
+    return invalid();
+  }
   if (!config::IsPruningMethod(spec.method().name())) {
     CheckPretrainedNetwork(services_.checkpoints, spec.model(), violations);
   }
-  ESPALIER_RETURN_IF_ERROR(CheckAnswer(spec, answer, violations));
+  CheckAnswer(spec, answer, violations);
   if (agreed.has_value()) {
     for (config::Violation& misfit : datasets::Misfits(spec, agreed->info)) {
       violations.push_back(std::move(misfit));
@@ -203,7 +225,7 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
     view = services_.datasets.Follow(datasets::ViewOf(spec), datasets::FitJudge(spec),
                                      answer.described);
     needs.describe = [view](const v1::Worker& worker) {
-      return view->Find(worker.name().substr(sizeof("workers/") - 1));
+      return view->Find(scheduler::WorkerId(worker));
     };
   }
   CheckBudgets(spec, needs, services_.fleet.List(), violations);
@@ -223,6 +245,7 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   }
   v1::Job job;
   *job.mutable_spec() = spec;
+  if (agreed.has_value()) datasets::TellLeftOut(agreed->left_out, job);
   ESPALIER_ASSIGN_OR_RETURN(auto program, methods_.Make(spec));
   ESPALIER_ASSIGN_OR_RETURN(const std::string id, ChooseId(request));
   if (request.validate_only()) return job;

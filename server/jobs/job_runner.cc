@@ -14,9 +14,6 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/result_layout.h"
 #include "common/wire/proto_time.h"
-#include "server/datasets/agreement.h"
-#include "server/datasets/dataset_fit.h"
-#include "server/jobs/example_bound.h"
 #include "server/reduce/statistics_reducer.h"
 
 namespace espalier::server::jobs {
@@ -140,7 +137,7 @@ std::string JobRunner::MissingWorkers() const {
   size_t shown = 0;
   for (const auto& [worker, reason] : view_->LeftOut()) {
     if (shown++ == kShown) break;
-    text += "; " + worker + ": " + reason;
+    text.append("; ").append(worker).append(": ").append(reason);
   }
   return text;
 }
@@ -192,56 +189,6 @@ void JobRunner::Proceed() {
   } else {
     SetCondition("TASKS_HELD_BACK", step->held_back());
   }
-}
-
-void JobRunner::AgreeOnData() {
-  if (agreeing_ || services_.clock.Elapsed() < agree_again_) return;
-  constexpr absl::Duration kBetweenQuestions = absl::Seconds(1);
-  agree_again_ = services_.clock.Elapsed() + kBetweenQuestions;
-  agreeing_ = true;
-  const auto weak = weak_from_this();
-  const bool asked = services_.datasets.Ask(
-      datasets::ViewOf(job_.spec()), [weak](const datasets::DatasetViews::Answer& answer) {
-        const auto self = weak.lock();
-        if (self != nullptr && !self->ended()) self->Guard([&] { self->TakeAnswer(answer); });
-      });
-  if (!asked) agreeing_ = false;
-}
-
-void JobRunner::TakeAnswer(const datasets::DatasetViews::Answer& answer) {
-  agreeing_ = false;
-  if (answer.described.empty()) return;
-  std::vector<config::Violation> violations;
-  auto agreed = std::make_shared<std::optional<datasets::Agreed>>(
-      datasets::Agree(job_.spec().data(), answer.described, violations));
-  if (agreed->has_value()) {
-    for (config::Violation& misfit : datasets::Misfits(job_.spec(), (*agreed)->info)) {
-      violations.push_back(std::move(misfit));
-    }
-  }
-  if (!violations.empty()) {
-    Fail(base::FailedPrecondition("DATASETS_DIFFER",
-                                  violations[0].field + ": " + violations[0].description));
-    return;
-  }
-  v1::DataSpec& data = *job_.mutable_spec()->mutable_data();
-  *data.mutable_agreement() = (*agreed)->agreement;
-  const auto fits = datasets::FitJudge(job_.spec());
-  services_.datasets.Rejudge(
-      *view_,
-      [data, agreed, fits](const v1::DatasetInfo& info) {
-        const std::string deviation = datasets::Deviation(data, **agreed, info);
-        return deviation.empty() ? fits(info) : deviation;
-      },
-      answer.described);
-  for (const auto& [worker, reason] : view_->LeftOut()) {
-    v1::LeftOutWorker& out = *job_.add_left_out_workers();
-    out.set_worker("workers/" + worker);
-    out.set_reason(reason);
-    log::Warning("worker_left_out",
-                 {{"job", job_.name()}, {"worker", worker}, {"reason", reason}});
-  }
-  agreed_ = true;
 }
 
 void JobRunner::Begin() {
@@ -437,20 +384,6 @@ std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(const methods:
   base::Shuffle(std::span(all), rng);
   all.resize(cohort);
   return all;
-}
-
-void JobRunner::BoundExamples(const v1::Task& task,
-                              std::vector<round::ParticipantSpec>& participants) const {
-  const v1::JobSpec& spec = job_.spec();
-  if (view_ == nullptr) return;
-  const std::set<std::string>& able = pool_->able();
-  // Divided data is the same at all workers that can do the job.
-  const v1::DatasetInfo* common = able.empty() ? nullptr : view_->Find(*able.begin());
-  for (round::ParticipantSpec& participant : participants) {
-    const v1::DatasetInfo* info =
-        participant.only_worker.empty() ? common : view_->Find(participant.only_worker);
-    if (info != nullptr) participant.most_examples = MostExamples(spec, task, *info);
-  }
 }
 
 round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {

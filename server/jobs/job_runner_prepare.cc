@@ -105,10 +105,8 @@ void JobRunner::WriteCheckpoint(Prepared& prepared) const {
   metadata.job = job;
   metadata.round = summary.round();
   metadata.model_spec = job_.spec().model();
-  if (job_.spec().model().has_recommender() || job_.spec().model().has_transformer()) {
-    metadata.data_spec = job_.spec().data();
-    metadata.seed = job_.spec().seed();
-  }
+  metadata.data_spec = job_.spec().data();
+  metadata.seed = job_.spec().seed();
   if (summary.has_test_accuracy()) {
     metadata.test_accuracy = summary.test_accuracy();
   } else if (summary.has_federated_test_accuracy()) {

@@ -63,17 +63,13 @@ Fleet::Fleet(const base::Clock& clock, const base::Limits& limits, base::Entropy
       incarnation_(RandomNumber(entropy)),
       everyone_(MakePool({})) {}
 
-std::string Fleet::IdOf(const WorkerEntry& worker) {
-  return worker.view.name().substr(sizeof("workers/") - 1);
-}
-
 bool Fleet::IsIdle(const WorkerEntry& worker) const {
   return worker.link != nullptr && worker.task_id.empty() &&
          worker.view.state() == v1::Worker::STATE_ACTIVE;
 }
 
 void Fleet::Refresh(const WorkerEntry& worker) {
-  const std::string id = IdOf(worker);
+  const std::string id = WorkerId(worker.view);
   std::erase_if(pools_, [&](const std::weak_ptr<WorkerPool>& weak) {
     const auto pool = weak.lock();
     if (pool != nullptr) pool->Update(worker.view, id);
@@ -218,7 +214,7 @@ void Fleet::Lose(WorkerEntry& worker, const std::string& reason, const std::stri
   if (!worker.task_id.empty()) ++lease_expirations_;
   if (worker.task_id.empty()) return;
   const GroupId group_id = leases_.at(worker.task_id).group;
-  const TaskLoss loss{false, IdOf(worker), IsProven(worker), reason, message};
+  const TaskLoss loss{false, WorkerId(worker.view), IsProven(worker), reason, message};
   Release(worker, &loss);
   OfferIfOpen(group_id);
 }

@@ -191,7 +191,6 @@ class Fleet {
     std::map<std::string, int> strikes;  // failures of a worker since it completed one of the tasks
   };
 
-  static std::string IdOf(const WorkerEntry& worker);
   static bool IsProven(const WorkerEntry& worker) { return worker.view.tasks_completed() > 0; }
   WorkerEntry* FindBySession(const SessionKey& session);
   bool IsIdle(const WorkerEntry& worker) const;

@@ -24,6 +24,10 @@ const v1::DatasetInfo* DatasetOf(const v1::Worker& worker, const Requirements& n
 
 }  // namespace
 
+std::string WorkerId(const v1::Worker& worker) {
+  return worker.name().substr(sizeof("workers/") - 1);
+}
+
 const v1::DatasetInfo* FindDataset(const v1::Worker& worker, const std::string& dataset) {
   const auto& datasets = worker.datasets();
   const auto it = std::find_if(datasets.begin(), datasets.end(),

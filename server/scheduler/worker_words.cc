@@ -104,27 +104,29 @@ absl::Status CheckRegistration(const v1::Register& hello) {
             hello.worker_id().substr(0, kMaxReasonBytes) + "'; start the worker with another --id");
   }
   if (hello.ByteSizeLong() > kMaxRegistrationBytes) {
-    return kRegistration.Refuse("registration", fmt::format("at most {} bytes", kMaxRegistrationBytes),
-                  std::to_string(hello.ByteSizeLong()));
+    return kRegistration.Refuse("registration",
+                                fmt::format("at most {} bytes", kMaxRegistrationBytes),
+                                std::to_string(hello.ByteSizeLong()));
   }
   ESPALIER_RETURN_IF_ERROR(kRegistration.CheckLength("version", hello.version(), kMaxVersionBytes));
   if (hello.datasets_size() > kMaxDatasets) {
     return kRegistration.Refuse("datasets", fmt::format("at most {}", kMaxDatasets),
-                  std::to_string(hello.datasets_size()));
+                                std::to_string(hello.datasets_size()));
   }
   for (const v1::DatasetInfo& info : hello.datasets()) {
     ESPALIER_RETURN_IF_ERROR(CheckDataset(kRegistration, info));
   }
   if (hello.threads() > kMaxThreads) {
     return kRegistration.Refuse("threads", fmt::format("at most {}", kMaxThreads),
-                  std::to_string(hello.threads()));
+                                std::to_string(hello.threads()));
   }
   if (hello.memory_budget_bytes() < 0) {
-    return kRegistration.Refuse("memory_budget_bytes", "0 or more", std::to_string(hello.memory_budget_bytes()));
+    return kRegistration.Refuse("memory_budget_bytes", "0 or more",
+                                std::to_string(hello.memory_budget_bytes()));
   }
   if (!(hello.flops_budget() >= 0) || !std::isfinite(hello.flops_budget())) {
     return kRegistration.Refuse("flops_budget", "a finite number, 0 or more",
-                  std::to_string(hello.flops_budget()));
+                                std::to_string(hello.flops_budget()));
   }
   return absl::OkStatus();
 }

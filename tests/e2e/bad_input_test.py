@@ -79,7 +79,7 @@ class JobFileTest(PhraseTest):
         ("training.optimizer.kind", "adma", "training.optimizer.kind", ["adma", "adam", "sgd"]),
         ("training.batch_size", 100000, "training.batch_size", ["65,536", "100,000"]),
         ("training.local_steps", 5, "training.local_steps", ["local_epochs"]),
-        ("model.input_features", 0, "model.input_features", ["found 0"]),
+        ("model.input_features", -1, "model.input_features", ["found -1"]),
         ("model.layers", [], "model.layers", ["at least one"]),
         ("model.layers.0.linear.units", 0, "model.layers[0].linear.units", ["found 0"]),
         ("model.layers.0.linear.units", 100000000, "model.layers[0].linear.units", ["10,000,000"]),
@@ -442,7 +442,7 @@ class DataTest(PhraseTest):
                         "",
                         "data.dataset",
                         dataset,
-                        "expected a data set that a connected worker",
+                        "expected a worker that can use data set",
                     )
                 else:
                     self.check_failure(job, "DATASET_INVALID", *words)

@@ -1,6 +1,7 @@
 """Workers that train on their own files: every worker is a participant with its own rows."""
 
 import pathlib
+import random
 import signal
 import tempfile
 import unittest
@@ -59,6 +60,94 @@ class LocalDataTest(unittest.TestCase):
             self.assertIn("test_accuracy", result.json["history"][0])
         else:
             self.assertIn("evaluation", result.err)
+
+
+class LocalNamesTest(unittest.TestCase):
+    """Sites whose files agree by the names of columns and classes, and by nothing else."""
+
+    CENTERS = {"ant": (0, 0), "bee": (8, 0), "cat": (0, 8)}
+
+    def write(self, site, part, names, columns):
+        rng = random.Random(f"{site} {part}")
+        lines = [",".join(columns)]
+        for row in range(90):
+            name = names[row % len(names)]
+            x, y = (center + rng.gauss(0, 1) for center in self.CENTERS[name])
+            cells = {"x": f"{x:.3f}", "y": f"{y:.3f}", "kind": name}
+            lines.append(",".join(cells[column] for column in columns))
+        folder = self.root / site / "animals"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{part}.csv").write_text("\n".join(lines) + "\n")
+
+    def setUp(self):
+        self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.cluster = self.enterContext(cluster.Cluster())
+
+    def start(self, south_columns=("kind", "y", "x")):
+        for part in ("train", "test"):
+            self.write("north", part, ["ant", "bee"], ["x", "y", "kind"])
+            self.write("south", part, ["bee", "cat"], list(south_columns))
+        for site in ("north", "south"):
+            self.cluster.add_worker(site, data_root=self.root / site)
+
+    def job(self):
+        """Neither inputs nor outputs of the model are typed: the data says them."""
+        return {
+            "model": {"layers": [{"linear": {"units": 16}}, {"linear": {}}]},
+            "data": {
+                "dataset": "animals",
+                "label_column": "kind",
+                "partition": {"kind": "local"},
+            },
+            "method": {"name": "dense"},
+            "training": {"optimizer": {"kind": "sgd", "learning_rate": 0.05}, "batch_size": 16},
+            "federation": {"rounds": 30, "min_workers": 2},
+        }
+
+    def test_classes_and_columns_are_matched_by_name(self):
+        self.start()
+        job = self.cluster.run(self.job())
+        self.assertEqual(["ant", "bee", "cat"], job["spec"]["data"]["agreement"]["classes"])
+        self.assertEqual("2", job["spec"]["model"]["input_features"])
+        last = job["history"][-1]
+        # Evaluation of local data happens at every site.
+        self.assertGreater(last["federated_test_accuracy"], 0.97)
+        self.assertNotIn("test_accuracy", last)
+
+    def test_data_sets_are_shown_with_what_they_were_taken_for(self):
+        self.start()
+        (self.root / "north/notes").mkdir()
+        (self.root / "north/notes/todo.md").write_text("nothing to train on")
+        self.cluster.workers["north"].send(signal.SIGTERM)
+        self.cluster.workers["north"].wait(10)
+        self.cluster.add_worker("again", data_root=self.root / "north")
+        shown = self.cluster.cli("dataset", "describe", "animals").ok().out
+        for word in ("again", "south", "csv", "ant, bee", "commas between cells", "data.label_column"):
+            self.assertIn(word, shown)
+        rows = self.cluster.cli("dataset", "list").ok().out.splitlines()
+        (notes,) = [row for row in rows if row.startswith("notes")]
+        self.assertIn("none of them", notes)
+        listed = self.cluster.cli("dataset", "list", "-o", "json").ok().json
+        self.assertEqual({"workers/again", "workers/south"}, {w["name"] for w in listed["workers"]})
+        self.assertIn("notes (unusable)", self.cluster.cli("worker", "list").ok().out)
+        missing = self.cluster.cli("dataset", "describe", "animal", "-o", "json")
+        self.assertEqual("DATASET_NOT_FOUND", missing.error["reason"])
+
+    def test_sites_without_common_columns_are_told_at_submission(self):
+        self.start(south_columns=("kind", "y"))
+        result = self.cluster.cli("job", "submit", self.cluster.file(self.job()), "-o", "json")
+        self.assertEqual(2, result.code, result.err)
+        text = result.error["violations"][0]["description"]
+        for word in ("north", "south", "(x, y)", "(y)"):
+            self.assertIn(word, text)
+
+    def test_divided_data_of_other_contents_is_told_at_submission(self):
+        self.start()
+        job = self.job()
+        job["data"]["partition"] = {"kind": "iid", "shards": 2}
+        result = self.cluster.cli("job", "submit", self.cluster.file(job), "-o", "json")
+        self.assertEqual(2, result.code, result.err)
+        self.assertIn("the same content", result.error["violations"][0]["description"])
 
 
 class LocalTextTest(unittest.TestCase):

@@ -22,7 +22,7 @@ KINDS = {
 }
 
 SERVER_CORE = ["server/jobs", "server/scheduler", "server/round", "server/reduce", "server/methods",
-               "server/events", "server/checkpoint", "server/admission", "server/pretrained"]
+               "server/events", "server/checkpoint", "server/admission", "server/datasets", "server/pretrained"]
 
 # folder -> kinds it never uses, directly or through a library it links.
 NEVER = {

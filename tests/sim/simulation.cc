@@ -59,8 +59,8 @@ Simulation::Simulation(uint64_t memory_budget, uint64_t seed)
           std::make_shared<const server::pretrained::ModelLibrary>(
               io::PosixFileSystem(), models_folder(), Created(directory_ + "/parts"),
               *checkpoints_))),
-      jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_, datasets},
-           methods_, memory_budget) {
+      jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_, datasets}, methods_,
+           memory_budget) {
   log::SetLevel("error");
 }
 

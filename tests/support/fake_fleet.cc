@@ -180,6 +180,7 @@ Partial FakeFleet::Execute(uint64_t participant, const Step& step, const tensor:
   partial.correct = partial.examples / 2;
   partial.peak_memory_bytes = static_cast<int64_t>(1000 + participant);
   if (step.task.has_train()) {
+    partial.steps = std::max(1, step.task.train().training().local_steps());
     std::vector<float> correction;
     if (step.task.train().training().control_variates()) {
       correction = server::methods::Correction(server, partial.participant);

@@ -5,6 +5,9 @@ do not. Nothing here reads unless `pump` is called, and no window is opened unle
 Messages are built and taken apart by field numbers (`encode`, `decode`), without generated code.
 """
 
+import gzip
+import hashlib
+import pathlib
 import socket
 import struct
 import threading
@@ -175,12 +178,23 @@ class Connection:
         return found
 
 
+def digits_digest():
+    """What a worker says of the content of the digits in this repository."""
+    (path,) = (pathlib.Path(__file__).parents[2] / "data/digits").glob("*.csv*")
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+    return hashlib.sha256(content + f"\n{len(content)}\n".encode()).hexdigest()
+
+
 class FakeWorker:
     """Registers as a worker that has the digits, sends heartbeats, and does nothing with its tasks."""
 
     def __init__(self, address, name, beat=0.2):
         self._connection = Connection(address)
         digits = encode((1, "digits"), (2, 64), (3, 10), (4, 1797), (6, "csv"))
+        self._description = digits + encode((11, digits_digest()))
+        self._described = 0
         register = encode((1, name), (2, encode((1, 1), (2, 1))), (3, "0.1.0"), (4, digits), (5, 1))
         self._stream = self._connection.call(
             "/espalier.v1.WorkerService/Session", encode((1, register))
@@ -203,8 +217,16 @@ class FakeWorker:
             try:
                 self._connection.send(self._stream, encode((2, b"")))
                 self._connection.pump(0.01)
+                self._describe()
             except OSError:
                 return
+
+    def _describe(self):
+        asked = self._told(4)
+        for question in asked[self._described :]:
+            answer = encode((1, decode(question)[1][0]), (2, self._description))
+            self._connection.send(self._stream, encode((5, answer)))
+        self._described = len(asked)
 
     def _told(self, kind):
         return [m[kind][0] for m in self._connection.messages(self._stream) if kind in m]

@@ -123,6 +123,8 @@ absl::StatusOr<float*> DatasetBuilder::AppendFloatRows(int64_t rows) {
 absl::Status DatasetBuilder::AppendRow(std::span<const float> values) {
   const bool fits = is_bytes() && std::all_of(values.begin(), values.end(), IsByte);
   if (!keep_values_) {
+    // Labels are kept even so.
+    ESPALIER_RETURN_IF_ERROR(CheckMemory(0));
     dataset_.is_bytes_ = fits;
     ++rows_;
     return absl::OkStatus();

@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/base/status.h"
-#include "worker/data/describe.h"
+#include "worker/data/load.h"
 #include "worker/data/sandbox.h"
 
 namespace espalier::worker::data {

@@ -73,21 +73,47 @@ class Folder {
     return layout;
   }
 
-  absl::StatusOr<Layout> SingleCsv() const {
-    std::vector<std::string> names;
-    for (const FileEntry& file : files_) {
-      if (file.name.ends_with(".csv") || file.name.ends_with(".csv.gz")) names.push_back(file.name);
+  // train.csv and perhaps test.csv, or one single .csv; else the same of .tsv, and of .txt where
+  // the job says that it is a table.
+  absl::StatusOr<Layout> Tables(bool also_text) const {
+    std::vector<std::string> several;
+    for (const std::string ending : {".csv", ".tsv", ".txt"}) {
+      if (ending == ".txt" && !also_text) continue;
+      const Part train{{"train" + ending}};
+      if (HasAnyOf(train)) return Make(Format::kCsv, train, Part{{"test" + ending}});
+      std::vector<std::string> names;
+      for (const FileEntry& file : files_) {
+        if (file.name.ends_with(ending) || file.name.ends_with(ending + ".gz")) {
+          names.push_back(file.name);
+        }
+      }
+      if (names.size() == 1) return Layout{Format::kCsv, names, {}};
+      if (several.empty()) several = names;
     }
-    if (names.size() == 1) return Layout{Format::kCsv, names, {}};
     return DatasetInvalid(
-        dataset_, {"",
-                   "IDX, CIFAR-10 binary, .npy or CSV files under their usual names, or images in "
-                   "folders by class",
-                   names.empty() ? "none of them"
-                                 : fmt::format("several CSV files ({})", fmt::join(names, ", ")),
-                   "name them train-images-idx3-ubyte, data_batch_1.bin, train_features.npy or "
-                   "train.csv, or leave a single .csv file; put images into train/CLASS/ (see "
-                   "docs/data-sets.md)"});
+        dataset_,
+        {"",
+         also_text
+             ? "train.csv, train.tsv or train.txt, or one single file of these kinds"
+             : "IDX, CIFAR-10 binary, .npy or CSV files under their usual names, or images in "
+               "folders by class",
+         several.empty() ? "none of them"
+                         : fmt::format("several CSV files ({})", fmt::join(several, ", ")),
+         "name them train-images-idx3-ubyte, data_batch_1.bin, train_features.npy or train.csv, or "
+         "leave a single .csv file; put images into train/CLASS/ (see docs/data-sets.md)"});
+  }
+
+  // The files of one format, that the job asks for; of `train` and `test` the first that is there.
+  absl::StatusOr<Layout> Only(Format format, const std::vector<Part>& train,
+                              const std::vector<Part>& test) const {
+    for (size_t i = 0; i < train.size(); ++i) {
+      if (HasAnyOf(train[i])) return Make(format, train[i], test[i]);
+    }
+    return DatasetInvalid(dataset_,
+                          {"",
+                           fmt::format("{}, as data.format is {}", fmt::join(train[0].names, ", "),
+                                       FormatName(format)),
+                           "none of them", "add the files, or leave data.format out"});
   }
 
  private:
@@ -114,8 +140,23 @@ const char* FormatName(Format format) {
 }
 
 absl::StatusOr<Layout> DetectLayout(const std::string& dataset, const std::vector<FileEntry>& files,
-                                    bool holds_images) {
+                                    v1::DataSpec::Format format, bool holds_images) {
   const Folder folder(dataset, files);
+  switch (format) {
+    case v1::DataSpec::FORMAT_IDX:
+      return folder.Only(Format::kIdx, {kIdxTrain}, {kIdxTest});
+    case v1::DataSpec::FORMAT_CIFAR10:
+      return folder.Only(Format::kCifar10, {kCifarTrain, kCifarMiniTrain},
+                         {kCifarTest, kCifarMiniTest});
+    case v1::DataSpec::FORMAT_NPY:
+      return folder.Only(Format::kNpy, {kNpyTrain}, {kNpyTest});
+    case v1::DataSpec::FORMAT_CSV:
+      return folder.Tables(/*also_text=*/true);
+    case v1::DataSpec::FORMAT_IMAGES:
+      return Layout{Format::kImages, {}, {}};
+    default:
+      break;
+  }
   if (folder.HasAnyOf(kIdxTrain)) return folder.Make(Format::kIdx, kIdxTrain, kIdxTest);
   if (folder.HasAnyOf(kCifarTrain)) return folder.Make(Format::kCifar10, kCifarTrain, kCifarTest);
   if (folder.HasAnyOf(kCifarMiniTrain)) {
@@ -124,29 +165,7 @@ absl::StatusOr<Layout> DetectLayout(const std::string& dataset, const std::vecto
   if (folder.HasAnyOf(kNpyTrain)) return folder.Make(Format::kNpy, kNpyTrain, kNpyTest);
   if (folder.HasAnyOf(kCsvTrain)) return folder.Make(Format::kCsv, kCsvTrain, kCsvTest);
   if (holds_images) return Layout{Format::kImages, {}, {}};
-  return folder.SingleCsv();
-}
-
-absl::StatusOr<Layout> TableLayout(const std::string& dataset,
-                                   const std::vector<FileEntry>& files) {
-  const Folder folder(dataset, files);
-  std::vector<std::string> tables;
-  for (const char* ending : {".csv", ".tsv", ".txt"}) {
-    const Part train{{std::string("train") + ending}};
-    if (folder.HasAnyOf(train)) {
-      return folder.Make(Format::kCsv, train, Part{{std::string("test") + ending}});
-    }
-    for (const FileEntry& file : files) {
-      const bool is_table =
-          file.name.ends_with(ending) || file.name.ends_with(std::string(ending) + ".gz");
-      if (is_table) tables.push_back(file.name);
-    }
-  }
-  if (tables.size() == 1) return Layout{Format::kCsv, tables, {}};
-  return DatasetInvalid(
-      dataset, {"", "train.csv, train.tsv or train.txt, or one single file of these kinds",
-                tables.empty() ? "none" : fmt::format("several ({})", fmt::join(tables, ", ")),
-                "name the one to train on train.csv (see docs/data-sets.md)"});
+  return folder.Tables(/*also_text=*/false);
 }
 
 }  // namespace espalier::worker::data

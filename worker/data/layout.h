@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "espalier/v1/data.pb.h"
 #include "worker/data/sandbox.h"
 
 namespace espalier::worker::data {
@@ -21,14 +22,11 @@ struct Layout {
 
 const char* FormatName(Format format);
 
-// `holds_images`: there are folders of images. They go before a CSV file of another name than
-// train.csv, and after every other format's own names.
-// Errors:      DATASET_INVALID when files are missing, incomplete or ambiguous.
+// The files of examples that `format` says, or, where it says nothing, by their names.
+// `holds_images`: there are folders of images; they go before tables of another name than
+// train.csv, and after every other format's own names. Only a job that says so has tables in .txt
+// files. Errors:      DATASET_INVALID when files are missing, incomplete or ambiguous.
 absl::StatusOr<Layout> DetectLayout(const std::string& dataset, const std::vector<FileEntry>& files,
-                                    bool holds_images);
-
-// The files of examples in tables, where the job says that they are: train.csv, .tsv or .txt and
-// perhaps a test file, or one single file of these kinds. Errors: DATASET_INVALID.
-absl::StatusOr<Layout> TableLayout(const std::string& dataset, const std::vector<FileEntry>& files);
+                                    v1::DataSpec::Format format, bool holds_images);
 
 }  // namespace espalier::worker::data

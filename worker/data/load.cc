@@ -11,13 +11,12 @@
 #include "common/io/sha256.h"
 #include "common/log/log.h"
 #include "worker/data/byte_stream.h"
-#include "worker/data/csv.h"
-#include "worker/data/describe.h"
 #include "worker/data/errors.h"
 #include "worker/data/images/images.h"
 #include "worker/data/interactions/interactions.h"
 #include "worker/data/layout.h"
 #include "worker/data/readers.h"
+#include "worker/data/table/csv.h"
 #include "worker/data/text.h"
 
 namespace espalier::worker::data {
@@ -100,13 +99,11 @@ bool ByGroups(const v1::DataSpec& spec) {
 }
 
 // What the files are: as the job says, or by their names.
-absl::StatusOr<Layout> FindLayout(const DataRoot& root, const std::string& dataset,
-                                  const std::vector<FileEntry>& files, v1::DataSpec::Format format,
-                                  const LoadOptions& options) {
-  if (format == v1::DataSpec::FORMAT_IMAGES) return Layout{Format::kImages, {}, {}};
-  if (format == v1::DataSpec::FORMAT_CSV) return TableLayout(dataset, files);
-  const bool may_be_images = format == v1::DataSpec::FORMAT_UNSPECIFIED;
-  return DetectLayout(dataset, files, may_be_images && HoldsImageFolders(root, dataset, options));
+absl::StatusOr<Layout> FindLayout(const DataRoot& root, const v1::DataSpec& spec,
+                                  const std::vector<FileEntry>& files, const LoadOptions& options) {
+  const bool may_be_images = spec.format() == v1::DataSpec::FORMAT_UNSPECIFIED;
+  return DetectLayout(spec.dataset(), files, spec.format(),
+                      may_be_images && HoldsImageFolders(root, spec.dataset(), options));
 }
 
 absl::StatusOr<Dataset> Load(const Source& source, const Layout& layout, const v1::DataSpec& spec) {
@@ -217,7 +214,7 @@ absl::Status DescribeCsv(const Source& source, const Layout& layout, const v1::D
   DatasetBuilder counter(source.options, /*keep_values=*/false);
   CsvReader csv(view, CsvReader::Purpose::kDescribe, counter);
   ESPALIER_RETURN_IF_ERROR(ReadAll(source, layout, csv, counter));
-  ESPALIER_RETURN_IF_ERROR(csv.Describe(info));
+  csv.Describe(info);
   info.set_classes(counter.num_classes());
   info.set_train_examples(counter.train_rows());
   info.set_test_examples(counter.rows() - counter.train_rows());
@@ -226,8 +223,11 @@ absl::Status DescribeCsv(const Source& source, const Layout& layout, const v1::D
 
 // Bounds of what is counted when a worker starts, after decompression.
 constexpr int64_t kMostCountedOfFile = int64_t{64} << 20;
+constexpr int64_t kMostDescribedOfFile = int64_t{256} << 20;  // when a job asks
 constexpr int64_t kMostCounted = int64_t{1} << 30;
 constexpr int64_t kMostMemoryOfCounting = int64_t{256} << 20;
+// Of what is said of a data set: it is one message.
+constexpr size_t kMostDescriptionBytes = size_t{2} << 20;
 constexpr int kMostNamesDescribed = 64;
 
 absl::Status Count(const Source& source, const std::vector<FileEntry>& files, const Layout& layout,
@@ -251,7 +251,7 @@ absl::Status Count(const Source& source, const std::vector<FileEntry>& files, co
 absl::StatusOr<std::string> ImagesKey(const DataRoot& root, const v1::DataSpec& spec,
                                       const std::vector<FileEntry>& files,
                                       const LoadOptions& options) {
-  const auto layout = FindLayout(root, spec.dataset(), files, spec.format(), options);
+  const auto layout = FindLayout(root, spec, files, options);
   if (!layout.ok() || layout->format != Format::kImages) return "";
   return FingerprintOfImages(root, spec.dataset(), options);
 }
@@ -264,8 +264,7 @@ absl::StatusOr<v1::DatasetInfo> DescribeExamples(const DataRoot& root, const v1:
   const bool is_text = DetectTextLayout(name, files).ok();
   v1::DatasetInfo info;
   info.set_name(name);
-  const absl::StatusOr<Layout> detected =
-      FindLayout(root, name, files, view.format(), options);
+  const absl::StatusOr<Layout> detected = FindLayout(root, view, files, options);
   if (!detected.ok()) {
     // How many examples a text gives depends on the job's context.
     if (!is_text) return detected.status();
@@ -299,7 +298,11 @@ absl::StatusOr<v1::DatasetInfo> Describe(const DataRoot& root, const std::string
   if (reading.certain && (!is_text || reading.info.interactions() > 0)) return reading.info;
   auto examples = DescribeExamples(root, as_it_looks, files, options);
   if (reading.certain) return examples;
-  if (!examples.ok()) return reading.info;
+  if (!examples.ok()) {
+    v1::DatasetInfo info = reading.info;
+    info.set_problem(base::MessageOf(examples.status()));
+    return info;
+  }
   examples->set_users(reading.info.users());
   examples->set_items(reading.info.items());
   examples->set_interactions(reading.info.interactions());
@@ -328,12 +331,9 @@ std::vector<std::string> FilesOf(const v1::DataSpec& view, const std::vector<Fil
     const auto layout = DetectTextLayout(view.dataset(), files);
     if (layout.ok()) names = {layout->train, layout->test, layout->tokenizer};
   } else if (view.has_interactions()) {
-    for (const FileEntry& file : files) names.push_back(file.name);
-    std::sort(names.begin(), names.end());
+    names = InteractionFileNames(view, files);
   } else {
-    const auto layout = view.format() == v1::DataSpec::FORMAT_CSV
-                            ? TableLayout(view.dataset(), files)
-                            : DetectLayout(view.dataset(), files, false);
+    const auto layout = DetectLayout(view.dataset(), files, view.format(), false);
     if (layout.ok()) {
       names = layout->train;
       names.insert(names.end(), layout->test.begin(), layout->test.end());
@@ -355,6 +355,31 @@ absl::StatusOr<std::string> DigestOf(const DataRoot& root, const v1::DataSpec& v
     digest.Update(fmt::format("\n{}\n", bytes));
   }
   return digest.HexDigest();
+}
+
+// Whether the folder's files are of the kind that the job takes them for.
+bool CanBe(const DataRoot& root, const v1::DataSpec& view, const std::vector<FileEntry>& files,
+           const LoadOptions& options) {
+  if (view.has_text()) return DetectTextLayout(view.dataset(), files).ok();
+  if (view.has_interactions()) return !InteractionFileNames(view, files).empty();
+  const auto interactions = DescribeInteractions(root, view.dataset(), files, options);
+  const bool are_interactions =
+      interactions.ok() && interactions->has_value() && (*interactions)->certain;
+  return !are_interactions && FindLayout(root, view, files, options).ok();
+}
+
+// A data set that takes too long to be read before a job that only asks about it: by name and
+// format.
+v1::DatasetInfo NotDescribed(const v1::DataSpec& view, const std::vector<FileEntry>& files) {
+  v1::DatasetInfo info;
+  info.set_name(view.dataset());
+  const auto layout = DetectLayout(view.dataset(), files, view.format(), false);
+  if (view.has_text()) {
+    info.set_format("text");
+  } else if (!view.has_interactions() && layout.ok()) {
+    info.set_format(FormatName(layout->format));
+  }
+  return info;
 }
 
 // What a registration need not carry.
@@ -397,8 +422,7 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const DataRoot& root,
     return std::make_shared<const Dataset>(std::move(text));
   }
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(spec.dataset()));
-  ESPALIER_ASSIGN_OR_RETURN(const Layout layout,
-                            FindLayout(root, spec.dataset(), files, spec.format(), options));
+  ESPALIER_ASSIGN_OR_RETURN(const Layout layout, FindLayout(root, spec, files, options));
   if (layout.format == Format::kImages) {
     ESPALIER_ASSIGN_OR_RETURN(Dataset images, LoadImages(root, spec, options));
     return std::make_shared<const Dataset>(std::move(images));
@@ -423,19 +447,21 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const std::string& ro
 }
 
 absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::DataSpec& view,
-                                                const LoadOptions& options) {
+                                                const LoadOptions& whole) {
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(view.dataset()));
+  LoadOptions options = whole;
+  options.max_file_bytes = std::min(whole.max_file_bytes, kMostDescribedOfFile);
+  options.max_memory_bytes = std::min(whole.max_memory_bytes, kMostMemoryOfCounting);
   absl::StatusOr<v1::DatasetInfo> info =
       view.has_interactions() ? DescribeInteractions(root, view, options)
       : view.has_text()       ? DescribeText(root, view, files, options)
                               : DescribeExamples(root, view, files, options);
+  if (base::ReasonOf(info.status()) == kDatasetTooLarge) return NotDescribed(view, files);
   if (!info.ok()) {
     // Data of another kind is no fault of the files: the job is told what there is.
+    if (CanBe(root, view, files, options)) return info.status();
     auto looks = Describe(root, view.dataset(), options);
-    const bool other = looks.ok() && (looks->format() == "text") != view.has_text();
-    const bool interactions = looks.ok() && looks->interactions() > 0 && !view.has_interactions();
-    if (!other && !interactions) return info.status();
-    return looks;
+    return looks.ok() ? looks : info.status();
   }
   info->set_name(view.dataset());
   if (view.has_image_size() && info->format() == "images") {
@@ -444,8 +470,17 @@ absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::
     info->set_image_width(view.image_size().width());
     info->set_features(info->image_channels() * info->image_height() * info->image_width());
   }
-  ESPALIER_ASSIGN_OR_RETURN(*info->mutable_digest(), DigestOf(root, view, files, *info, options));
-  return info;
+  auto digest = DigestOf(root, view, files, *info, options);
+  if (base::ReasonOf(digest.status()) == kDatasetTooLarge) return NotDescribed(view, files);
+  ESPALIER_RETURN_IF_ERROR(digest.status());
+  info->set_digest(*digest);
+  if (info->ByteSizeLong() <= kMostDescriptionBytes) return info;
+  return DatasetInvalid(
+      view.dataset(),
+      {"",
+       fmt::format("names of columns, classes and words of at most {} bytes together",
+                   kMostDescriptionBytes),
+       fmt::format("{}", info->ByteSizeLong()), "leave the header out, or use shorter names"});
 }
 
 std::vector<v1::DatasetInfo> ScanDataRoot(const std::string& root,

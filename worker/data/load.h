@@ -39,11 +39,20 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const std::string& ro
                                                            const v1::DataSpec& spec,
                                                            const LoadOptions& options = {});
 
+// What a data set is in the view of one job. Of `view` all that changes how files are read counts:
+// format, label column, delimiter, header, missing, words, image_size, text, interactions and
+// whether the partition is LOCAL. Reads all files twice: for what they hold, and for their digest.
+// A file of more than 256 MiB after decompression is not read for that: then name and format are
+// all that is said. A data set of another kind than the view asks for (text, interactions,
+// examples) is described as what it is, without a digest.
+absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::DataSpec& view,
+                                                const LoadOptions& whole);
+
 // What is under `root`, from headers where the format has them. Files without are counted as long
 // as they give at most 64 MiB each, and 1 GiB together, after decompression; data sets beyond that
-// are described by name and format only. Data sets that cannot be described are left out, with the
-// reason appended to `problems`. Of `options` only `cancelled` matters; then what was found so far
-// is returned.
+// are described by name and format only. Data sets that cannot be described have their `problem`
+// set, which is also appended to `problems`. Of `options` only `cancelled` matters; then what was
+// found so far is returned.
 std::vector<v1::DatasetInfo> ScanDataRoot(const std::string& root,
                                           std::vector<std::string>& problems,
                                           const LoadOptions& options = {});

@@ -92,7 +92,7 @@ class Session {
   std::optional<v1::Task> next_;  // waits for the compute thread
   std::string current_task_;      // in work
   std::deque<v1::DescribeDataset> questions_;
-  Stream* stream_ = nullptr;      // open and registered
+  Stream* stream_ = nullptr;  // open and registered
   grpc::ClientContext* context_ = nullptr;
   absl::Duration heartbeat_interval_ = absl::Seconds(2);
   std::mutex write_mutex_;  // one writer at a time on the stream

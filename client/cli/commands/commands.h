@@ -15,6 +15,8 @@ void AddJobGet(CLI::App& parent, Command& chosen);
 void AddJobWatch(CLI::App& parent, Command& chosen);
 void AddJobCancel(CLI::App& parent, Command& chosen);
 void AddWorkerList(CLI::App& parent, Command& chosen);
+void AddDatasetList(CLI::App& parent, Command& chosen);
+void AddDatasetDescribe(CLI::App& parent, Command& chosen);
 void AddMethodList(CLI::App& parent, Command& chosen);
 void AddMethodDescribe(CLI::App& parent, Command& chosen);
 void AddRecommend(CLI::App& parent, Command& chosen);

@@ -154,6 +154,9 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   for (const v1::Condition& condition : job.conditions()) {
     fields.emplace_back("waiting", condition.type() + ": " + condition.message());
   }
+  for (const v1::LeftOutWorker& out : job.left_out_workers()) {
+    fields.emplace_back("left out", out.worker() + ": " + out.reason());
+  }
   PrintFields(context.out, context.out_terminal, fields);
   PrintPruned(context, job);
   if (job.spec().method().name() == "essential-sparsity") PrintSweep(context, job);

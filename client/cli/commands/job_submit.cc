@@ -61,6 +61,13 @@ absl::StatusOr<std::string> ReadJobText(const std::string& path) {
   return read(file);
 }
 
+void WarnOfLeftOut(const Context& context, const v1::Job& job) {
+  for (const v1::LeftOutWorker& out : job.left_out_workers()) {
+    context.err << fmt::format("Warning: {} takes no part: {}\n", base::Printable(out.worker()),
+                               base::Printable(out.reason()));
+  }
+}
+
 int ReportDryRun(const Context& context, const v1::Job& job) {
   if (context.PrintAsData(job)) return kExitDone;
   context.out << "valid\n";
@@ -111,6 +118,7 @@ absl::StatusOr<int> Submit(Context& context, const SubmitOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
   auto created = client->CreateJob(request);
   if (!created.ok()) return WithLines(created.status(), text, options.file, options.overrides);
+  WarnOfLeftOut(context, *created);
   if (options.dry_run) return ReportDryRun(context, *created);
   if (!options.wait && !options.watch) return ReportSubmitted(context, *created);
 

@@ -2,6 +2,7 @@
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
 #include "common/base/flags.h"
+#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -67,7 +68,7 @@ void AddRecommend(CLI::App& parent, Command& chosen) {
     chosen = [options](Context& context) {
       v1::RecommendRequest request;
       request.set_checkpoint(ResourceName("checkpoints", options->checkpoint));
-      request.set_user(options->user);
+      request.set_user(base::AsUtf8(options->user));
       request.set_k(options->k);
       request.set_dataset(options->dataset);
       return Recommend(context, request);

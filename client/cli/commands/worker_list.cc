@@ -16,7 +16,11 @@ Examples:
 
 std::string DatasetNames(const v1::Worker& worker) {
   std::vector<std::string> names;
-  for (const v1::DatasetInfo& dataset : worker.datasets()) names.push_back(dataset.name());
+  // One that cannot be used is not offered; `dataset list` says why.
+  for (const v1::DatasetInfo& dataset : worker.datasets()) {
+    names.push_back(dataset.name() +
+                    (!dataset.problem().empty() && dataset.format().empty() ? " (unusable)" : ""));
+  }
   return config::Joined(names, ",");
 }
 

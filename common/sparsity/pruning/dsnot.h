@@ -47,6 +47,6 @@ struct DsnotResult {
 // are those of the score that made the mask; they choose the exchange partner in N:M form.
 DsnotResult RefineMask(const WeightsView& weights, const ColumnMoments& moments,
                        std::span<const float> initial_factors, const Pattern& pattern,
-                       const DsnotOptions& options, int threads, Mask& mask);
+                       const DsnotOptions& given, int threads, Mask& mask);
 
 }  // namespace espalier::sparsity

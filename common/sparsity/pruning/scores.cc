@@ -8,41 +8,13 @@
 #include "common/sparsity/pruning/parallel_rows.h"
 
 namespace espalier::sparsity {
-
-std::vector<float> WandaFactors(std::span<const double> sum_squares) {
-  std::vector<float> factors;
-  factors.reserve(sum_squares.size());
-  for (const double square : sum_squares) factors.push_back(static_cast<float>(std::sqrt(square)));
-  return factors;
-}
-
-absl::StatusOr<Mask> MaskByRows(const WeightsView& weights, std::span<const float> factors,
-                                const Pattern& pattern, int threads) {
-  ESPALIER_RETURN_IF_ERROR(CheckPattern(pattern, weights.columns));
-  Mask mask(weights.rows, weights.columns);
-  const int64_t pruned = PrunedCount(weights.columns, pattern.sparsity);
-  ParallelRows(weights.rows, threads, [&](int64_t begin, int64_t end) {
-    std::vector<float> scores(weights.columns);
-    std::vector<uint64_t> scratch;
-    for (int64_t i = begin; i < end; ++i) {
-      const std::span<const float> row = weights.row(i);
-      for (int64_t j = 0; j < weights.columns; ++j) scores[j] = std::abs(row[j]) * factors[j];
-      if (pattern.grouped()) {
-        KeepLargestOfGroups(scores, pattern, mask.row(i));
-      } else {
-        KeepLargest(scores, pruned, mask.row(i), scratch);
-      }
-    }
-  });
-  return mask;
-}
-
-absl::StatusOr<Mask> WandaMask(const WeightsView& weights, std::span<const double> sum_squares,
-                               const Pattern& pattern, int threads) {
-  return MaskByRows(weights, WandaFactors(sum_squares), pattern, threads);
-}
-
 namespace {
+
+// |W_ij| · factor_j of one row.
+void ScoreRow(std::span<const float> row, std::span<const float> factors,
+              std::vector<float>& scores) {
+  for (size_t j = 0; j < row.size(); ++j) scores[j] = std::abs(row[j]) * factors[j];
+}
 
 // Of each row, the running sums of its scores from the smallest on.
 std::vector<double> CumulativeScores(const WeightsView& weights, std::span<const float> factors,
@@ -51,8 +23,7 @@ std::vector<double> CumulativeScores(const WeightsView& weights, std::span<const
   ParallelRows(weights.rows, threads, [&](int64_t begin, int64_t end) {
     std::vector<float> scores(weights.columns);
     for (int64_t i = begin; i < end; ++i) {
-      const std::span<const float> row = weights.row(i);
-      for (int64_t j = 0; j < weights.columns; ++j) scores[j] = std::abs(row[j]) * factors[j];
+      ScoreRow(weights.row(i), factors, scores);
       std::ranges::sort(scores);
       double sum = 0;
       for (int64_t j = 0; j < weights.columns; ++j) {
@@ -76,6 +47,38 @@ int64_t CountsFor(double alpha, const std::vector<double>& sums, int64_t columns
 }
 
 }  // namespace
+
+std::vector<float> WandaFactors(std::span<const double> sum_squares) {
+  std::vector<float> factors;
+  factors.reserve(sum_squares.size());
+  for (const double square : sum_squares) factors.push_back(static_cast<float>(std::sqrt(square)));
+  return factors;
+}
+
+absl::StatusOr<Mask> MaskByRows(const WeightsView& weights, std::span<const float> factors,
+                                const Pattern& pattern, int threads) {
+  ESPALIER_RETURN_IF_ERROR(CheckPattern(pattern, weights.columns));
+  Mask mask(weights.rows, weights.columns);
+  const int64_t pruned = PrunedCount(weights.columns, pattern.sparsity);
+  ParallelRows(weights.rows, threads, [&](int64_t begin, int64_t end) {
+    std::vector<float> scores(weights.columns);
+    std::vector<uint64_t> scratch;
+    for (int64_t i = begin; i < end; ++i) {
+      ScoreRow(weights.row(i), factors, scores);
+      if (pattern.grouped()) {
+        KeepLargestOfGroups(scores, pattern, mask.row(i));
+      } else {
+        KeepLargest(scores, pruned, mask.row(i), scratch);
+      }
+    }
+  });
+  return mask;
+}
+
+absl::StatusOr<Mask> WandaMask(const WeightsView& weights, std::span<const double> sum_squares,
+                               const Pattern& pattern, int threads) {
+  return MaskByRows(weights, WandaFactors(sum_squares), pattern, threads);
+}
 
 Mask WandaCumulativeMask(const WeightsView& weights, std::span<const double> sum_squares,
                          double sparsity, int threads) {
@@ -101,8 +104,7 @@ Mask WandaCumulativeMask(const WeightsView& weights, std::span<const double> sum
     std::vector<float> scores(weights.columns);
     std::vector<uint64_t> scratch;
     for (int64_t i = begin; i < end; ++i) {
-      const std::span<const float> row = weights.row(i);
-      for (int64_t j = 0; j < weights.columns; ++j) scores[j] = std::abs(row[j]) * factors[j];
+      ScoreRow(weights.row(i), factors, scores);
       KeepLargest(scores, counts[i], mask.row(i), scratch);
     }
   });

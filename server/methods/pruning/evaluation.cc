@@ -14,8 +14,7 @@ constexpr int32_t kMinBatchSize = 128;
 
 Step EvaluationStep(const v1::JobSpec& spec, int32_t round) {
   Step step;
-  const bool everybody =
-      spec.evaluation().federated() || spec.data().partition().kind() == v1::Partition::KIND_LOCAL;
+  const bool everybody = spec.evaluation().federated();
   v1::EvaluateTask& task = *step.task.mutable_evaluate();
   const int32_t least = spec.model().has_input_image() ? 1 : kMinBatchSize;
   task.set_batch_size(std::max(spec.training().batch_size(), least));

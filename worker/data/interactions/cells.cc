@@ -1,25 +1,8 @@
 #include "worker/data/interactions/cells.h"
 
-#include <absl/strings/ascii.h>
-
 #include <algorithm>
-#include <array>
-#include <cmath>
 
 namespace espalier::worker::data {
-namespace {
-
-constexpr std::string_view kBlank = " \t";
-constexpr std::array<std::string_view, 7> kMissing = {"", "na", "n/a", "nan", "null", "none", "?"};
-
-}  // namespace
-
-std::string_view Trim(std::string_view text) {
-  const size_t begin = text.find_first_not_of(kBlank);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kBlank) - begin + 1);
-}
-
 void SplitCells(std::string_view line, std::string_view separator,
                 std::vector<std::string_view>& cells) {
   cells.clear();
@@ -29,16 +12,6 @@ void SplitCells(std::string_view line, std::string_view separator,
     if (end == std::string_view::npos) return;
     line.remove_prefix(end + separator.size());
   }
-}
-
-std::optional<double> ParseFinite(std::string_view text) {
-  const auto value = ParseNumber<double>(text);
-  return value.has_value() && std::isfinite(*value) ? value : std::nullopt;
-}
-
-bool IsMissing(std::string_view cell) {
-  const std::string lower = absl::AsciiStrToLower(std::string(cell));
-  return std::ranges::find(kMissing, lower) != kMissing.end();
 }
 
 std::optional<std::string> FindFile(const std::vector<FileEntry>& files, const std::string& name) {

@@ -3,7 +3,7 @@
 //
 // Names:       compared without regard to case, blanks and punctuation, and without RecBole's types
 //              ("user_id:token"). Of several names that are known the first of the list below
-//              counts. The lists are documented in docs/data-sets.md.
+//              counts. The lists are documented in docs/interactions-of-users.md.
 // Header:      a first line that names a user and an item, or whose cells all have a type of
 //              RecBole, or that has a word where ratings or times are expected. Numbers are never
 //              names. Of two columns of words, see UnclearHeader.
@@ -59,7 +59,8 @@ bool NamesUserAndItem(const Cells& cells);
 // have digits, and it has none.
 class UnclearHeader {
  public:
-  UnclearHeader(std::string_view user, std::string_view item) : first_{{Column(user), Column(item)}} {}
+  UnclearHeader(std::string_view user, std::string_view item)
+      : first_{{Column(user), Column(item)}} {}
 
   void Compare(std::string_view user, std::string_view item);
   // After the last line. A single line is an interaction.

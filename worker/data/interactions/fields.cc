@@ -281,4 +281,10 @@ absl::StatusOr<std::vector<ItemLists>> LoadFields(const std::string& root,
   return lists;
 }
 
+std::vector<std::string> FieldTableNames() {
+  std::vector<std::string> names;
+  for (const Table& table : Tables()) names.emplace_back(table.file);
+  return names;
+}
+
 }  // namespace espalier::worker::data

@@ -22,6 +22,9 @@
 
 namespace espalier::worker::data {
 
+// Names of the files that say what is known of users and items.
+std::vector<std::string> FieldTableNames();
+
 // For each of the model's fields the values of every user, or item, of `data`, ascending; none for
 // those that the file does not have.
 absl::StatusOr<std::vector<ItemLists>> LoadFields(const std::string& root,

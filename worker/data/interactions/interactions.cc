@@ -13,6 +13,7 @@
 #include "worker/data/errors.h"
 #include "worker/data/interactions/cells.h"
 #include "worker/data/interactions/columns.h"
+#include "worker/data/interactions/fields.h"
 #include "worker/data/interactions/lines.h"
 #include "worker/data/interactions/prepare.h"
 #include "worker/data/interactions/read.h"
@@ -376,6 +377,18 @@ absl::StatusOr<v1::DatasetInfo> DescribeInteractions(const DataRoot& root, const
   info.set_format(prepared.data.format);
   SetCounts(prepared.data.users, prepared.data.items, prepared.raw, info);
   return info;
+}
+
+std::vector<std::string> InteractionFileNames(const v1::DataSpec& view,
+                                              const std::vector<FileEntry>& files) {
+  std::vector<std::string> names;
+  const auto found = FindInteractionFiles(view.dataset(), files, view.interactions().format());
+  if (found.ok()) names = {found->train, found->test};
+  for (const std::string& name : FieldTableNames()) {
+    names.push_back(FindFile(files, name).value_or(""));
+  }
+  std::erase(names, "");
+  return names;
 }
 
 }  // namespace espalier::worker::data

@@ -121,6 +121,11 @@ absl::StatusOr<std::optional<InteractionReading>> DescribeInteractions(
     const DataRoot& root, const std::string& dataset, const std::vector<FileEntry>& files,
     const LoadOptions& options);
 
+// The files that a job of this view reads: those of the interactions, and what is known of users
+// and items beside them.
+std::vector<std::string> InteractionFileNames(const v1::DataSpec& view,
+                                              const std::vector<FileEntry>& files);
+
 // `view.dataset` as the job sees it that has `view`, of which format, filters, partition and how
 // tables are read count: users, items and interactions are those that LoadInteractions() finds, so
 // that model.recommender.users and .items are right with them. train_examples are those of the

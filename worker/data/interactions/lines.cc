@@ -38,15 +38,7 @@ absl::StatusOr<bool> TableLines::Next() {
 
 void TableLines::Split() {
   SplitCells(text_, separator_, cells_);
-  converted_.clear();
-  // Room for all of them at once, so that none moves.
-  converted_.reserve(2 * text_.size());
-  for (std::string_view& cell : cells_) {
-    if (IsUtf8(cell)) continue;
-    const size_t from = converted_.size();
-    AppendLatin1(cell, converted_);
-    cell = std::string_view(converted_).substr(from);
-  }
+  MakeUtf8(cells_, text_.size(), converted_);
 }
 
 std::string TableLines::separator_word() const {

@@ -28,12 +28,9 @@ constexpr int64_t kMaxInteractions = std::numeric_limits<int32_t>::max();
 constexpr size_t kInteractionsWithOneTime = 1000;
 // An interaction, its copies while repetitions are looked for, and its place in the lists.
 constexpr size_t kBytesPerInteraction = 28;
-constexpr size_t kBytesBesideName = 112;
 
 constexpr size_t kMostWithoutNames = 4;
 constexpr size_t kLongestFound = 40;
-
-std::string Line(int64_t line) { return fmt::format("line {}", line); }
 
 absl::Status WrongCell(const std::string& file, const TableLines& lines, int column,
                        std::string_view expected) {
@@ -43,22 +40,9 @@ absl::Status WrongCell(const std::string& file, const TableLines& lines, int col
                                "correct the line or remove it"});
 }
 
-char DelimiterOf(v1::DataSpec::Delimiter delimiter) {
-  switch (delimiter) {
-    case v1::DataSpec::DELIMITER_COMMA:
-      return ',';
-    case v1::DataSpec::DELIMITER_SEMICOLON:
-      return ';';
-    case v1::DataSpec::DELIMITER_TAB:
-      return '\t';
-    default:
-      return kFindDelimiter;
-  }
-}
-
 absl::Status TooMany(const std::string& file, int64_t line_number) {
   return DatasetInvalid(
-      file, {Line(line_number), fmt::format("at most {} interactions", kMaxInteractions), "more",
+      file, {AtLine(line_number), fmt::format("at most {} interactions", kMaxInteractions), "more",
              "use a part of them"});
 }
 
@@ -162,17 +146,6 @@ absl::StatusOr<InteractionFiles> FindInteractionFiles(const std::string& dataset
        NamesOf(files), "give the files one of these names, or set data.interactions.format"});
 }
 
-int32_t Numbering::Of(std::string_view name) {
-  const auto known = numbers_.find(name);
-  if (known != numbers_.end()) return known->second;
-  const auto number = static_cast<int32_t>(names_.size());
-  names_.emplace_back(name);
-  numbers_.emplace(names_.back(), number);
-  // Twice, and what a vector and a hash table keep beside it.
-  bytes_ += static_cast<int64_t>(2 * name.size() + kBytesBesideName);
-  return number;
-}
-
 InteractionReader::InteractionReader(v1::Interactions::Format format, const v1::DataSpec& view)
     : format_(format),
       min_rating_(view.interactions().min_rating()),
@@ -190,7 +163,7 @@ absl::Status InteractionReader::CheckCount(const std::string& file, const TableL
                              : "user and item, then if you like rating and time, separated by ','";
   return DatasetInvalid(
       file,
-      {Line(lines.line_number()),
+      {AtLine(lines.line_number()),
        known ? fmt::format("{} cells separated by {} as in the first line", columns_.count,
                            lines.separator_word())
              : expected,
@@ -292,7 +265,7 @@ absl::Status InteractionReader::DecideOnFirstLine(const std::string& file, size_
   }
   return DatasetInvalid(
       file,
-      {Line(unclear_->line), "a first line of which it is clear whether it names the columns",
+      {AtLine(unclear_->line), "a first line of which it is clear whether it names the columns",
        fmt::format("{} and {}, which come nowhere else in their columns and look like the ids "
                    "there",
                    Quote(unclear_->user), Quote(unclear_->item)),
@@ -338,7 +311,7 @@ absl::Status InteractionReader::TakeLine(const std::string& file, const TableLin
   }
   if (!columns_.names.empty() && user == columns_.names[columns_.user] &&
       item == columns_.names[columns_.item]) {
-    return DatasetInvalid(file, {Line(lines.line_number()), "the header in the first line only",
+    return DatasetInvalid(file, {AtLine(lines.line_number()), "the header in the first line only",
                                  "the header again: " + Quote(lines.text()), "remove the line"});
   }
   if (unclear_.has_value()) unclear_->header.Compare(user, item);

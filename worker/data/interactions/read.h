@@ -7,7 +7,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -18,6 +17,7 @@
 #include "worker/data/interactions/columns.h"
 #include "worker/data/interactions/lines.h"
 #include "worker/data/interactions/times.h"
+#include "worker/data/table/numbering.h"
 
 namespace espalier::worker::data {
 
@@ -48,26 +48,6 @@ const char* InteractionFormatName(v1::Interactions::Format format);
 absl::StatusOr<InteractionFiles> FindInteractionFiles(const std::string& dataset,
                                                       const std::vector<FileEntry>& files,
                                                       v1::Interactions::Format format);
-
-// Numbers names as they are met.
-class Numbering {
- public:
-  int32_t Of(std::string_view name);
-  bool Has(std::string_view name) const { return numbers_.contains(name); }
-  std::vector<std::string> Take() { return std::move(names_); }
-  int32_t size() const { return static_cast<int32_t>(names_.size()); }
-  // Memory of the names, about.
-  int64_t bytes() const { return bytes_; }
-
- private:
-  struct Hash {
-    using is_transparent = void;
-    size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
-  };
-  std::unordered_map<std::string, int32_t, Hash, std::equal_to<>> numbers_;
-  std::vector<std::string> names_;
-  int64_t bytes_ = 0;
-};
 
 class InteractionReader {
  public:

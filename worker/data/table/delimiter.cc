@@ -104,6 +104,19 @@ std::tuple<size_t, int64_t, size_t> Score(const std::vector<std::string>& lines,
 
 }  // namespace
 
+char DelimiterOf(v1::DataSpec::Delimiter delimiter) {
+  switch (delimiter) {
+    case v1::DataSpec::DELIMITER_COMMA:
+      return ',';
+    case v1::DataSpec::DELIMITER_SEMICOLON:
+      return ';';
+    case v1::DataSpec::DELIMITER_TAB:
+      return '\t';
+    default:
+      return kFindDelimiter;
+  }
+}
+
 const char* DelimiterWord(char delimiter) {
   switch (delimiter) {
     case '\t':

@@ -5,10 +5,15 @@
 
 #include <string_view>
 
+#include "espalier/v1/data.pb.h"
+
 namespace espalier::worker::data {
 
 // Stands for "find it in the file".
 inline constexpr char kFindDelimiter = '\0';
+
+// As a job says it; kFindDelimiter where it says nothing.
+char DelimiterOf(v1::DataSpec::Delimiter delimiter);
 
 // For messages: "','", "';'", "a tab" or the character in quotes.
 const char* DelimiterWord(char delimiter);

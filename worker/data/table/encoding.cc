@@ -65,24 +65,15 @@ absl::Status ZeroByte(std::string_view file, int64_t line) {
                                "or an archive under the name of one"});
 }
 
-bool IsUtf8(std::string_view text) {
-  while (!text.empty()) {
-    const size_t length = base::Utf8Length(text);
-    if (length == 0) return false;
-    text.remove_prefix(length);
-  }
-  return true;
-}
-
-void AppendLatin1(std::string_view text, std::string& out) {
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x80) {
-      out += c;
-      continue;
-    }
-    out += static_cast<char>(0xC0 | (byte >> 6));
-    out += static_cast<char>(0x80 | (byte & 0x3F));
+void MakeUtf8(std::vector<std::string_view>& cells, size_t bytes, std::string& converted) {
+  converted.clear();
+  // Room for all of them at once, so that none moves.
+  converted.reserve(2 * bytes);
+  for (std::string_view& cell : cells) {
+    if (base::IsUtf8(cell)) continue;
+    const size_t from = converted.size();
+    base::AppendLatin1(cell, converted);
+    cell = std::string_view(converted).substr(from);
   }
 }
 

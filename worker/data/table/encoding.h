@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 
@@ -25,9 +26,8 @@ absl::Status CheckTextEncoding(std::string_view beginning, std::string_view file
 // The error for a zero byte found later, on line `line`.
 absl::Status ZeroByte(std::string_view file, int64_t line);
 
-bool IsUtf8(std::string_view text);
-
-// Appends `text`, taken as ISO 8859-1, to `out` as UTF-8: at most twice as many bytes.
-void AppendLatin1(std::string_view text, std::string& out);
+// Makes UTF-8 of the cells that are not: these then point into `converted`, which needs at most
+// twice the `bytes` of all cells and moves none of them.
+void MakeUtf8(std::vector<std::string_view>& cells, size_t bytes, std::string& converted);
 
 }  // namespace espalier::worker::data

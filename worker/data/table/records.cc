@@ -210,15 +210,7 @@ void RecordReader::FinishCells() {
     cell = std::string_view(first, static_cast<size_t>(out - first));
   }
   if (!has_high_bytes_) return;
-  // Room for all of them at once, so that none moves.
-  converted_.clear();
-  converted_.reserve(2 * text_.size());
-  for (std::string_view& cell : cells_) {
-    if (IsUtf8(cell)) continue;
-    const size_t from = converted_.size();
-    AppendLatin1(cell, converted_);
-    cell = std::string_view(converted_).substr(from);
-  }
+  MakeUtf8(cells_, text_.size(), converted_);
 }
 
 }  // namespace espalier::worker::data

@@ -79,5 +79,12 @@ TEST(PrintableTest, QuotedTextGetsTheEscapesOfItsLanguage) {
             "{\n  \"k\": \"\\u009b\\u202e\\U000e0041ä\\u007f\"\n}");
 }
 
+TEST(PrintableTest, TextThatIsNotUtf8IsLatin1) {
+  EXPECT_EQ(AsUtf8("us\xE9r"), "us\xC3\xA9r");
+  EXPECT_EQ(AsUtf8("us\xC3\xA9r"), "us\xC3\xA9r");
+  EXPECT_EQ(AsUtf8("\xC3\xA9 \xE9"), "\xC3\x83\xC2\xA9 \xC3\xA9") << "one encoding for all of it";
+  EXPECT_EQ(AsUtf8(""), "");
+}
+
 }  // namespace
 }  // namespace espalier::base

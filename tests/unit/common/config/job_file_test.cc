@@ -323,7 +323,8 @@ TEST(JobFileTest, EveryFieldOfAJobCanBeWritten) {
       } else {
         EXPECT_TRUE(scalars.contains(field.cpp_type())) << field.full_name();
         EXPECT_TRUE(!field.is_repeated() || field.cpp_type() == Field::CPPTYPE_INT32 ||
-                    field.cpp_type() == Field::CPPTYPE_DOUBLE)
+                    field.cpp_type() == Field::CPPTYPE_DOUBLE ||
+                    field.cpp_type() == Field::CPPTYPE_STRING)
             << field.full_name();
       }
     }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/language/checkpoint_reader.h"
 #include "common/language/checkpoint_writer.h"
@@ -299,7 +300,7 @@ TEST(CheckpointTest, CompanionsGoWithTheModel) {
   const std::map<std::string, std::string> files = {{"tokenizer.json", "{}"},
                                                     {"tok512.bin", std::string("\0\xff\n", 3)},
                                                     {"generation_config.json", "{\"a\": 1}"}};
-  for (const auto& [name, bytes] : files) WriteText(directory + "/" + name, bytes);
+  for (const auto& [name, bytes] : files) WriteText(absl::StrCat(directory, "/", name), bytes);
   WriteText(directory + "/README.md", "no");
   std::filesystem::create_directories(directory + "/merges.txt");
   const auto reader = CheckpointReader::Open(directory).value();

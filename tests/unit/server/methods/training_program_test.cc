@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "common/wire/model_spec/result_layout.h"
 #include "tests/support/fake_fleet.h"
 #include "tests/unit/server/methods/test_jobs.h"
 
@@ -126,9 +127,9 @@ TEST(TrainingProgramTest, RunningVariancesOfARoundAreAveragedOrPooled) {
     const Transition start = program->Start().value();
     EXPECT_EQ(start.step->task.train().second_moments(), pooled);
     const tensor::ModelState& model = start.state.model;
-    const auto reducer =
-        reduce::MakeReducer(start.step->reducer, model.topology,
-                            static_cast<int64_t>(model.values.size()), start.step->aggregation);
+    const auto reducer = reduce::MakeReducer(
+        start.step->reducer, model.topology,
+        wire::ResultLayoutOf(start.step->task, *model.topology), start.step->aggregation);
     const auto send = [&](const std::string& name, int64_t examples, float mean, float variance) {
       std::vector<float> values = model.values;
       for (size_t i = 0; i < model.topology->num_tensors(); ++i) {

@@ -367,7 +367,7 @@ TEST(ImagesTest, WorkersSayWhatTheFoldersHold) {
   EXPECT_EQ(found[0].image_height(), 0);
   EXPECT_TRUE(problems.empty());
   folder.Write("x/train/b/2.png", "no image");
-  EXPECT_TRUE(ScanDataRoot(folder.path(), problems).empty());
+  EXPECT_TRUE(ScanDataRoot(folder.path(), problems)[0].features() == 0);
   ASSERT_EQ(problems.size(), 1u);
   EXPECT_THAT(problems[0], HasSubstr("x/train/b/2.png"));
 }

@@ -6,8 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/status.h"
-#include "tests/unit/worker/data/test_files.h"
-#include "worker/data/interactions/interactions.h"
+#include "tests/unit/worker/data/interaction_files.h"
 #include "worker/data/interactions/times.h"
 #include "worker/data/load.h"
 
@@ -19,28 +18,16 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
-using Loaded = std::shared_ptr<const InteractionData>;
 
-v1::DataSpec Spec(v1::Interactions::Split split = v1::Interactions::SPLIT_RATIO) {
-  v1::DataSpec spec;
-  spec.set_dataset("set");
-  spec.mutable_interactions()->set_split(split);
-  spec.mutable_partition()->set_kind(v1::Partition::KIND_USERS);
-  spec.mutable_partition()->set_shards(1);
-  return spec;
-}
+v1::DataSpec Spec() { return InteractionSpec(v1::Interactions::SPLIT_RATIO); }
 
 v1::DataSpec ByTime() {
-  v1::DataSpec spec = Spec(v1::Interactions::SPLIT_LEAVE_ONE_OUT);
+  v1::DataSpec spec = InteractionSpec(v1::Interactions::SPLIT_LEAVE_ONE_OUT);
   spec.mutable_interactions()->set_order_by_time(true);
   return spec;
 }
 
-Loaded MustLoad(const DataFolder& folder, const v1::DataSpec& spec = Spec()) {
-  auto data = LoadInteractions(folder.path(), spec, 1);
-  EXPECT_TRUE(data.ok()) << data.status();
-  return data.ok() ? *data : std::make_shared<const InteractionData>();
-}
+Loaded MustLoad(const DataFolder& folder) { return MustLoad(folder, Spec()); }
 
 std::string Refusal(const DataFolder& folder, const v1::DataSpec& spec = Spec()) {
   const absl::Status status = LoadInteractions(folder.path(), spec, 1).status();
@@ -208,7 +195,7 @@ TEST(InteractionTablesTest, ATestFileHasItsColumnsByItsOwnHeader) {
   const DataFolder folder;
   folder.Write("set/train.csv", "user,item\nann,tea\nann,rye\n");
   folder.Write("set/test.csv", "item,user\nmilk,ann\n");
-  const Loaded data = MustLoad(folder, Spec(v1::Interactions::SPLIT_GIVEN));
+  const Loaded data = MustLoad(folder, InteractionSpec(v1::Interactions::SPLIT_GIVEN));
   EXPECT_THAT(Names(data->user_ids), ElementsAre("ann"));
   EXPECT_THAT(Items(*data, data->asked, 0), ElementsAre("milk"));
 }
@@ -281,7 +268,7 @@ TEST(InteractionTablesTest, LightGcnUsersWithoutItemsAreUsers) {
   const DataFolder folder;
   folder.Write("set/train.txt", "0 0 1 2\n1 1 2 3 \n2\n3 \n4 0 4\r\n5 2 4 5\n\n");
   folder.Write("set/test.txt", "0 3\n1 \n2 4\n4\n5 6 \n6 0\n");
-  v1::DataSpec spec = Spec(v1::Interactions::SPLIT_UNSPECIFIED);
+  v1::DataSpec spec = InteractionSpec(v1::Interactions::SPLIT_UNSPECIFIED);
   const Loaded data = MustLoad(folder, spec);
   EXPECT_EQ(data->users, 7);
   EXPECT_EQ(data->items, 7);
@@ -310,7 +297,7 @@ TEST(InteractionTablesTest, HeldOutUsersAreNotAskedForItemsThatNobodyTrained) {
   std::string text;
   for (int user = 0; user < 30; ++user) text += fmt::format("{0} 1 2 3 4 1{0:02}\n", user);
   folder.Write("set/train.txt", text);
-  v1::DataSpec spec = Spec(v1::Interactions::SPLIT_HELD_OUT_USERS);
+  v1::DataSpec spec = InteractionSpec(v1::Interactions::SPLIT_HELD_OUT_USERS);
   spec.mutable_interactions()->set_held_out_users(10);
   spec.mutable_interactions()->set_fold_in(0.5);
   const Loaded data = MustLoad(folder, spec);

@@ -7,7 +7,7 @@
 #include <set>
 
 #include "common/base/status.h"
-#include "tests/unit/worker/data/test_files.h"
+#include "tests/unit/worker/data/interaction_files.h"
 #include "worker/data/load.h"
 
 namespace espalier::worker::data {
@@ -17,21 +17,9 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using Loaded = std::shared_ptr<const InteractionData>;
 
 v1::DataSpec Spec(v1::Interactions::Split split = v1::Interactions::SPLIT_UNSPECIFIED) {
-  v1::DataSpec spec;
-  spec.set_dataset("set");
-  spec.mutable_interactions()->set_split(split);
-  spec.mutable_partition()->set_kind(v1::Partition::KIND_USERS);
-  spec.mutable_partition()->set_shards(1);
-  return spec;
-}
-
-Loaded MustLoad(const DataFolder& folder, const v1::DataSpec& spec, uint64_t seed = 1) {
-  auto data = LoadInteractions(folder.path(), spec, seed);
-  EXPECT_TRUE(data.ok()) << data.status();
-  return data.ok() ? *data : nullptr;
+  return InteractionSpec(split);
 }
 
 std::vector<int32_t> Row(const ItemLists& lists, int32_t user) {

@@ -235,7 +235,7 @@ TEST(ScanTest, DescribesEveryFormatAndReportsWhatItCannotRead) {
                     std::to_string(info.test_examples()));
   }
   EXPECT_THAT(lines, ElementsAre("a idx 3 5 2 0", "b cifar10 3072 10 2 1", "c npy 2 1 1 0",
-                                 "d csv 2 3 2 1"));
+                                 "d csv 2 3 2 1", "e  0 0 0 0"));
   EXPECT_THAT(problems, ElementsAre(HasSubstr("data set e: ")));
 }
 

@@ -7,6 +7,7 @@
 
 #include "common/base/rng.h"
 #include "common/sparsity/pruning/scores.h"
+#include "tests/unit/common/sparsity/pruning/numbers.h"
 
 namespace espalier::sparsity {
 namespace {
@@ -56,16 +57,6 @@ TEST(DsnotTest, GoldenRowWithoutTheSignCheck) {
   EXPECT_THAT(Pruned(mask), ElementsAre(0, 1, 2, 5, 7, 11));
   EXPECT_NEAR(result.mean_error_after, .380, 1e-6);
   EXPECT_EQ(result.exchanges, 5);
-}
-
-// Numbers in (0, 1) that are the same in every language.
-std::vector<double> Uniform(uint32_t state, int64_t count) {
-  std::vector<double> numbers;
-  for (int64_t i = 0; i < count; ++i) {
-    state = 1664525U * state + 1013904223U;
-    numbers.push_back(((state >> 8U) + 0.5) / (1U << 24U));
-  }
-  return numbers;
 }
 
 // A row as wide as those that the method was made for, at 60 %, from Wanda's mask. Expected: the

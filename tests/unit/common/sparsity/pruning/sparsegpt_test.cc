@@ -9,6 +9,7 @@
 #include "common/base/rng.h"
 #include "common/base/status.h"
 #include "common/sparsity/pruning/scores.h"
+#include "tests/unit/common/sparsity/pruning/numbers.h"
 
 namespace espalier::sparsity {
 namespace {
@@ -54,16 +55,6 @@ double ErrorOf(const Problem& problem, const Mask& mask) {
   std::vector<float> pruned = problem.weights;
   Apply(mask, pruned);
   return ErrorOf(problem, pruned);
-}
-
-// Numbers in (0, 1) that are the same in every language.
-std::vector<double> Uniform(uint32_t state, int64_t count) {
-  std::vector<double> numbers;
-  for (int64_t i = 0; i < count; ++i) {
-    state = 1664525U * state + 1013904223U;
-    numbers.push_back(((state >> 8U) + 0.5) / (1U << 24U));
-  }
-  return numbers;
 }
 
 // 4 × 12 weights in three blocks of four columns, with correlated inputs. Expected: the published

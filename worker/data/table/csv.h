@@ -1,30 +1,32 @@
-// CsvReader: labelled examples in tables, as one job sees them. Internal to this folder; use load.h.
+// CsvReader: labelled examples in tables, as one job sees them. Internal to worker/data; use
+// load.h.
 //
 // Names:       columns are matched by the names in the header: those of the test file to those of
 //              the training file, and both to those that the sites agreed on
 //              (DataSpec.agreement.columns). Files without header are matched by place.
-// Header:      as data.header says. Otherwise the first line is one when at least half of the cells
-//              that should be numbers are not, or when it has a word for a label and the second
-//              line a whole number.
+// Header:      as data.header says. Otherwise the first two lines tell; see csv_header.h.
 // Labels:      all whole numbers from 0, or all words; words are numbered by
 //              DataSpec.agreement.classes, or without in the order of their bytes.
-// Missing:     empty cells, NA, N/A, NaN, null, none and ?, in any case of letters.
+// Missing:     IsMissing() of cells.h; of labels "none" and "null" are words.
+// Memory:      of a column kBytesPerColumn and its words; counted against the stream's options.
 // Errors:      DATASET_INVALID names file, line, column, what was expected and found, and which
 //              option of a job helps. DATA_SPEC_INVALID for options that need an agreement when
-//              there is none.
+//              there is none. DATASET_TOO_LARGE.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "espalier/v1/data.pb.h"
 #include "worker/data/byte_stream.h"
 #include "worker/data/dataset.h"
+#include "worker/data/table/numbering.h"
 
 namespace espalier::worker::data {
 
@@ -35,7 +37,7 @@ class CsvReader {
 
   enum class Purpose {
     kLoad,      // rows of features for the builder
-    kDescribe,  // what there is: words and missing values are counted, not refused
+    kDescribe,  // what there is: words are counted, and only the number of rows goes to the builder
   };
 
   // Borrows both. A builder of kDescribe keeps no values.
@@ -46,46 +48,54 @@ class CsvReader {
   // Turns the labels met into classes; call once, after the last file.
   absl::Status FinishLabels();
   // Columns, classes and how the file was read. After FinishLabels().
-  absl::Status Describe(v1::DatasetInfo& info) const;
+  void Describe(v1::DatasetInfo& info) const;
 
  private:
   using Cells = std::vector<std::string_view>;
 
-  struct Label {
-    std::string text;
+  // Where a label was first met.
+  struct Origin {
     std::string file;
-    int64_t line = 0;  // where it was first met
+    int64_t line = 0;
   };
   // A column of features in the order of the model's inputs.
   struct Column {
     std::string name;
-    double sum = 0;
+    double mean = 0;                   // agreed on
+    std::unique_ptr<Numbering> words;  // agreed on; null: a column of numbers
+    double sum = 0;                    // kDescribe: of training cells that are numbers
     int64_t values = 0;
     int64_t missing = 0;
-    std::set<std::string, std::less<>> words;  // kDescribe: all different cells, while few
-    bool has_words = false;
-    std::unordered_map<std::string, int> features;  // kLoad: of the words agreed on
-    double mean = 0;
+    std::unique_ptr<std::set<std::string, std::less<>>> met;  // kDescribe with one_hot: all cells
+    bool has_words = false;                                   // among `met`
+
+    size_t width() const { return words == nullptr ? 1 : static_cast<size_t>(words->size()); }
   };
   struct Place {
     const std::string& file;
     int64_t line;
   };
 
-  absl::Status BeginTraining(const std::string& file, const Cells& first, bool header);
+  absl::StatusOr<bool> HasHeader(const std::string& file, const Cells& first,
+                                 const Cells* second) const;
+  absl::Status Begin(ByteStream& stream, const Cells& first, bool header);
+  absl::Status BeginTraining(ByteStream& stream, const Cells& first, bool header);
   absl::Status BeginTest(const std::string& file, const Cells& first, bool header);
   absl::Status MatchNames(const std::string& file, const std::vector<std::string>& names);
   absl::Status FindLabelColumn(const std::string& file, const std::vector<std::string>& names,
                                bool header);
-  absl::Status CheckAgreement(const std::string& file);
-  bool LooksLikeHeader(const Cells& cells) const;
+  absl::Status TakeAgreement(const std::string& file, bool header);
   absl::Status Take(const Place& place, const Cells& cells);
-  // False: the row is dropped.
-  absl::StatusOr<bool> TakeFeature(const Place& place, size_t column, std::string_view cell);
-  absl::Status TakeWord(const Place& place, size_t column, std::string_view cell);
+  // Fills row_. Sets gap_ when a value is missing that the job allows to be missing.
+  absl::Status FillRow(const Place& place, const Cells& cells);
+  absl::Status TakeOther(const Place& place, size_t column, std::string_view cell, float* values);
+  // kDescribe: of a row that is kept.
+  absl::Status CountRow(const Place& place, const Cells& cells);
   absl::Status AddLabel(const Place& place, std::string_view text);
-  absl::Status NumberLabels(std::vector<int32_t>& classes) const;
+  absl::Status NumberLabels(const std::vector<std::string>& labels,
+                            std::vector<int32_t>& classes) const;
   std::string Where(int64_t line, size_t column) const;
+  std::string LabelAt(int64_t line) const;
 
   const v1::DataSpec& spec_;
   const Purpose purpose_;
@@ -93,17 +103,16 @@ class CsvReader {
   bool begun_ = false;
   bool has_header_ = false;
   char delimiter_ = '\0';
-  size_t cell_count_ = 0;
-  std::string label_name_;      // "" without header
-  size_t label_place_ = 0;      // in the training file
-  size_t label_cell_ = 0;       // in the present file
-  std::vector<size_t> cell_of_; // by column of features, in the present file
+  std::string label_name_;       // "" without header
+  size_t label_place_ = 0;       // in the training file
+  size_t label_cell_ = 0;        // in the present file
+  std::vector<size_t> cell_of_;  // by column of features, in the present file
   std::vector<Column> columns_;
   std::vector<float> row_;
-  size_t next_ = 0;  // of row_
+  bool gap_ = false;
   bool training_ = true;
-  std::vector<Label> labels_;
-  std::unordered_map<std::string, int32_t> label_ids_;
+  Numbering labels_;
+  std::vector<Origin> origins_;  // by label
   std::vector<std::string> class_names_;
 };
 

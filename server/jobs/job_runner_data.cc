@@ -1,0 +1,82 @@
+// What a job knows of its data set: the agreement of its sites, and bounds that follow from it.
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/base/status.h"
+#include "common/log/log.h"
+#include "server/datasets/agreement.h"
+#include "server/datasets/dataset_fit.h"
+#include "server/jobs/example_bound.h"
+#include "server/jobs/job_runner.h"
+
+namespace espalier::server::jobs {
+
+void JobRunner::AgreeOnData() {
+  if (agreeing_ || services_.clock.Elapsed() < agree_again_) return;
+  constexpr absl::Duration kBetweenQuestions = absl::Seconds(1);
+  agree_again_ = services_.clock.Elapsed() + kBetweenQuestions;
+  agreeing_ = true;
+  const auto weak = weak_from_this();
+  const bool asked = services_.datasets.Ask(datasets::ViewOf(job_.spec()),
+                                            [weak](const datasets::DatasetViews::Answer& answer) {
+                                              const auto self = weak.lock();
+                                              if (self != nullptr && !self->ended())
+                                                self->Guard([&] { self->TakeAnswer(answer); });
+                                            });
+  if (!asked) agreeing_ = false;
+}
+
+void JobRunner::TakeAnswer(const datasets::DatasetViews::Answer& answer) {
+  agreeing_ = false;
+  if (answer.described.empty()) return;
+  std::vector<config::Violation> violations;
+  std::optional<datasets::Agreed> result =
+      datasets::Agree(job_.spec().data(), answer.described, violations);
+  if (result.has_value()) {
+    for (config::Violation& misfit : datasets::Misfits(job_.spec(), result->info)) {
+      violations.push_back(std::move(misfit));
+    }
+  }
+  if (!violations.empty()) {
+    Fail(base::FailedPrecondition("DATASETS_DIFFER",
+                                  violations[0].field + ": " + violations[0].description));
+    return;
+  }
+  const auto agreed = std::make_shared<const datasets::Agreed>(*std::move(result));
+  v1::DataSpec& data = *job_.mutable_spec()->mutable_data();
+  *data.mutable_agreement() = agreed->agreement;
+  const auto fits = datasets::FitJudge(job_.spec());
+  services_.datasets.Rejudge(
+      *view_,
+      [data, agreed, fits](const v1::DatasetInfo& info) {
+        const std::string deviation = datasets::Deviation(data, *agreed, info);
+        return deviation.empty() ? fits(info) : deviation;
+      },
+      answer.described);
+  const std::map<std::string, std::string> left_out = view_->LeftOut();
+  datasets::TellLeftOut(left_out, job_);
+  for (const auto& [worker, reason] : left_out) {
+    log::Warning("worker_left_out", {{"job", job_.name()}, {"worker", worker}, {"reason", reason}});
+  }
+  agreed_ = true;
+}
+
+void JobRunner::BoundExamples(const v1::Task& task,
+                              std::vector<round::ParticipantSpec>& participants) const {
+  const v1::JobSpec& spec = job_.spec();
+  if (view_ == nullptr) return;
+  const std::set<std::string>& able = pool_->able();
+  // Divided data is the same at all workers that can do the job.
+  const v1::DatasetInfo* common = able.empty() ? nullptr : view_->Find(*able.begin());
+  for (round::ParticipantSpec& participant : participants) {
+    const v1::DatasetInfo* info =
+        participant.only_worker.empty() ? common : view_->Find(participant.only_worker);
+    if (info != nullptr) participant.most_examples = MostExamples(spec, task, *info);
+  }
+}
+
+}  // namespace espalier::server::jobs

@@ -1,0 +1,579 @@
+#include "worker/data/table/csv.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <optional>
+
+#include "common/base/status.h"
+#include "worker/data/errors.h"
+#include "worker/data/readers.h"
+#include "worker/data/table/cells.h"
+#include "worker/data/table/csv_header.h"
+#include "worker/data/table/records.h"
+
+namespace espalier::worker::data {
+namespace {
+
+constexpr size_t kLongestLabel = 256;
+constexpr size_t kShownNames = 8;
+// A column with a short name, and its place.
+constexpr size_t kBytesPerColumn = 192;
+
+// Short runs of digits, the usual cell of an image, without the general parser.
+bool ParseSmall(std::string_view text, float* value) {
+  if (text.empty() || text.size() > 7) return false;
+  int sum = 0;
+  for (const char c : text) {
+    if (c < '0' || c > '9') return false;
+    sum = sum * 10 + (c - '0');
+  }
+  *value = static_cast<float>(sum);
+  return true;
+}
+
+// A finite number that fits into float32.
+bool ParseFeature(std::string_view text, float* value) {
+  if (ParseSmall(text, value)) return true;
+  const auto number = ParseNumber<double>(text);
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  if (!number.has_value() || !(std::abs(*number) <= kLargest)) return false;
+  *value = static_cast<float>(*number);
+  return true;
+}
+
+std::string Some(const std::vector<std::string>& names) {
+  std::vector<std::string> shown;
+  for (const std::string& name : names) {
+    if (shown.size() == kShownNames) break;
+    shown.push_back(Quote(name));
+  }
+  std::string text = fmt::format("{}", fmt::join(shown, ", "));
+  if (names.size() > shown.size()) text += fmt::format(" and {} more", names.size() - shown.size());
+  return text;
+}
+
+// Every column needs a name of its own to be found by.
+std::vector<std::string> UniqueNames(const std::vector<std::string_view>& cells) {
+  std::vector<std::string> names;
+  std::map<std::string, int> seen;
+  for (size_t i = 0; i < cells.size(); ++i) {
+    std::string name = cells[i].empty() ? fmt::format("column {}", i + 1) : std::string(cells[i]);
+    const int times = ++seen[name];
+    names.push_back(times == 1 ? name : fmt::format("{}#{}", name, times));
+  }
+  return names;
+}
+
+// "1,5" for 1.5.
+bool IsDecimalComma(std::string_view cell) {
+  std::string text(cell);
+  std::replace(text.begin(), text.end(), ',', '.');
+  return text != cell && ParseNumber<double>(text).has_value();
+}
+
+// "none" and "null" may be names of classes; they are the only ones that long.
+bool IsMissingLabel(std::string_view text) {
+  constexpr size_t kShortestName = 4;
+  return text.size() < kShortestName && IsMissing(text);
+}
+
+constexpr char kHelpsMissing[] =
+    "put a number there, or set data.missing to mean (the column's mean) or drop (without the "
+    "line)";
+constexpr char kHelpsWords[] =
+    "put a number there; if it is the column of the labels, set data.label_column; else remove the "
+    "column, or set data.words to one_hot, which makes a feature of each word (not for dates, and "
+    "not for what names examples)";
+
+}  // namespace
+
+CsvReader::CsvReader(const v1::DataSpec& spec, Purpose purpose, DatasetBuilder& builder)
+    : spec_(spec), purpose_(purpose), builder_(builder) {}
+
+std::string CsvReader::Where(int64_t line, size_t column) const {
+  const std::string name =
+      columns_[column].name.empty() ? "" : fmt::format(" ({})", Quote(columns_[column].name));
+  return fmt::format("line {}, column {}{}", line, cell_of_[column] + 1, name);
+}
+
+std::string CsvReader::LabelAt(int64_t line) const {
+  return fmt::format("line {}, column {}", line, label_place_ + 1);
+}
+
+absl::StatusOr<bool> CsvReader::HasHeader(const std::string& file, const Cells& first,
+                                          const Cells* second) const {
+  if (spec_.header() == v1::DataSpec::HEADER_PRESENT) return true;
+  if (spec_.header() == v1::DataSpec::HEADER_ABSENT) return false;
+  if (begun_) {
+    // A test file has a header like that of the training file, in any order, or none.
+    const auto known = [&](std::string_view cell) {
+      return cell == label_name_ ||
+             std::any_of(columns_.begin(), columns_.end(),
+                         [&](const Column& column) { return column.name == cell; });
+    };
+    if (has_header_ && std::all_of(first.begin(), first.end(), known)) return true;
+  }
+  const std::string& wanted = spec_.label_column();
+  const auto place = ParseNumber<int64_t>(wanted);
+  // A label column that is given by its name needs a header.
+  if (!wanted.empty() && !place.has_value()) return true;
+  const auto named = std::find(first.begin(), first.end(), wanted);
+  const size_t label = named != first.end() ? static_cast<size_t>(named - first.begin())
+                       : place.has_value() && *place >= 0 ? static_cast<size_t>(*place)
+                                                          : first.size() - 1;
+  const FirstRow kind = JudgeFirstRow(first, second, label);
+  if (kind != FirstRow::kUnclear) return kind == FirstRow::kHeader;
+  // Words among features are refused anyway, with the line.
+  const bool words_may_be = spec_.words() == v1::DataSpec::WORDS_ONE_HOT;
+  if (!words_may_be && !ParseNumber<double>(first[0]).has_value()) return true;
+  return DatasetInvalid(
+      file, {AtLine(1), "a first line of which it is clear whether it names the columns",
+             Some({first.begin(), first.end()}),
+             "set data.header to present if it names the columns, else to absent"});
+}
+
+absl::Status CsvReader::FindLabelColumn(const std::string& file,
+                                        const std::vector<std::string>& names, bool header) {
+  const std::string& agreed = spec_.agreement().label_column();
+  const std::string wanted = header && !agreed.empty()
+                                 ? agreed
+                                 : (spec_.label_column().empty() ? "-1" : spec_.label_column());
+  if (header) {
+    const auto named = std::find(names.begin(), names.end(), wanted);
+    if (named != names.end()) {
+      label_cell_ = static_cast<size_t>(named - names.begin());
+      label_name_ = wanted;
+      return absl::OkStatus();
+    }
+  }
+  const auto place = ParseNumber<int64_t>(wanted);
+  const auto count = static_cast<int64_t>(names.size());
+  if (place.has_value() && *place >= -1 && *place < count) {
+    label_cell_ = static_cast<size_t>(*place < 0 ? count - 1 : *place);
+    label_name_ = header ? names[label_cell_] : "";
+    return absl::OkStatus();
+  }
+  if (place.has_value()) {
+    return DatasetInvalid(file, {"", fmt::format("label column {}, counted from 0", wanted),
+                                 fmt::format("columns 0 to {}", count - 1),
+                                 "set data.label_column to the label's place, or -1 for the last"});
+  }
+  return DatasetInvalid(file,
+                        {AtLine(1), fmt::format("a column {} for the labels", Quote(wanted)),
+                         header ? "the columns " + Some(names) : "no header that names columns",
+                         header ? "set data.label_column to one of them"
+                                : "set data.label_column to the label's place counted from 0, or "
+                                  "data.header to present"});
+}
+
+absl::Status CsvReader::TakeAgreement(const std::string& file, bool header) {
+  const auto& agreed = spec_.agreement().columns();
+  if (agreed.empty()) {
+    const bool needed = spec_.words() == v1::DataSpec::WORDS_ONE_HOT ||
+                        spec_.missing() == v1::DataSpec::MISSING_MEAN;
+    if (!needed || purpose_ == Purpose::kDescribe) return absl::OkStatus();
+    return base::InvalidArgument(
+        kDataSpecInvalid,
+        "data.words: one_hot and data.missing: mean need what the sites agreed on, found no "
+        "agreement; load the data set with the data spec of the job's tasks");
+  }
+  if (static_cast<size_t>(agreed.size()) != columns_.size()) {
+    return DatasetInvalid(
+        file, {"", fmt::format("{} columns of features, as all sites have", agreed.size()),
+               fmt::format("{}", columns_.size()), "use files with the same columns at all sites"});
+  }
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    const v1::Agreement::Column& as = agreed.Get(static_cast<int>(i));
+    Column& column = columns_[i];
+    if (header) column.name = as.name();
+    column.mean = as.mean();
+    if (as.words().empty()) continue;
+    column.words = std::make_unique<Numbering>();
+    for (const std::string& word : as.words()) column.words->Of(word);
+  }
+  return absl::OkStatus();
+}
+
+// The place of each column of features among the names of a file.
+absl::Status CsvReader::MatchNames(const std::string& file, const std::vector<std::string>& names) {
+  std::vector<std::string> missing;
+  cell_of_.clear();
+  for (const Column& column : columns_) {
+    const auto found = std::find(names.begin(), names.end(), column.name);
+    if (found == names.end()) missing.push_back(column.name);
+    cell_of_.push_back(static_cast<size_t>(found - names.begin()));
+  }
+  if (missing.empty() && names.size() == columns_.size() + 1) return absl::OkStatus();
+  std::vector<std::string> extra;
+  for (const std::string& name : names) {
+    const bool known = std::any_of(columns_.begin(), columns_.end(),
+                                   [&](const Column& column) { return column.name == name; });
+    if (!known && name != label_name_) extra.push_back(name);
+  }
+  std::string found;
+  if (!missing.empty()) found = "none called " + Some(missing);
+  if (!extra.empty()) found += (found.empty() ? "also " : ", and also ") + Some(extra);
+  return DatasetInvalid(file, {AtLine(1),
+                               fmt::format("the columns that the training files have, in any "
+                                           "order: {} of features and {}",
+                                           columns_.size(), Quote(label_name_)),
+                               found, "give the columns of all files the same names"});
+}
+
+absl::Status CsvReader::BeginTraining(ByteStream& stream, const Cells& first, bool header) {
+  const std::string& file = stream.name();
+  if (first.size() < 2) {
+    return DatasetInvalid(
+        file, {AtLine(1),
+               fmt::format("at least 2 columns separated by {} (features and a label)",
+                           DelimiterWord(delimiter_)),
+               fmt::format("{}", first.size()),
+               "write one example a line, or set data.delimiter to comma, semicolon or tab; "
+               "comments do not belong into the file"});
+  }
+  ESPALIER_RETURN_IF_ERROR(
+      stream.options().CheckMemory(file, static_cast<int64_t>(first.size() * kBytesPerColumn)));
+  has_header_ = header;
+  const std::vector<std::string> names =
+      header ? UniqueNames(first) : std::vector<std::string>(first.size());
+  ESPALIER_RETURN_IF_ERROR(FindLabelColumn(file, names, header));
+  label_place_ = label_cell_;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (i == label_cell_) continue;
+    columns_.emplace_back().name = names[i];
+    cell_of_.push_back(i);
+  }
+  ESPALIER_RETURN_IF_ERROR(TakeAgreement(file, header));
+  if (header && !spec_.agreement().columns().empty()) {
+    ESPALIER_RETURN_IF_ERROR(MatchNames(file, names));
+  }
+  size_t features = 0;
+  for (Column& column : columns_) {
+    features += column.width();
+    if (purpose_ == Purpose::kDescribe && spec_.words() == v1::DataSpec::WORDS_ONE_HOT) {
+      column.met = std::make_unique<std::set<std::string, std::less<>>>();
+    }
+  }
+  row_.resize(features);
+  begun_ = true;
+  return builder_.SetFeatures(static_cast<int64_t>(features), file);
+}
+
+absl::Status CsvReader::BeginTest(const std::string& file, const Cells& first, bool header) {
+  training_ = false;
+  if (header && has_header_) {
+    const std::vector<std::string> names = UniqueNames(first);
+    ESPALIER_RETURN_IF_ERROR(MatchNames(file, names));
+    const auto label = std::find(names.begin(), names.end(), label_name_);
+    if (label == names.end()) {
+      return DatasetInvalid(
+          file, {AtLine(1), fmt::format("a column {}", Quote(label_name_)),
+                 "the columns " + Some(names), "give the columns of all files the same names"});
+    }
+    label_cell_ = static_cast<size_t>(label - names.begin());
+    return absl::OkStatus();
+  }
+  // By place, as in the training file.
+  if (!spec_.agreement().columns().empty() && has_header_) {
+    return DatasetInvalid(file, {AtLine(1), "a header, as the training file has", "none",
+                                 "begin the file with the names of its columns"});
+  }
+  label_cell_ = label_place_;
+  cell_of_.clear();
+  for (size_t i = 0; i <= columns_.size(); ++i) {
+    if (i != label_cell_) cell_of_.push_back(i);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CsvReader::Begin(ByteStream& stream, const Cells& first, bool header) {
+  return begun_ ? BeginTest(stream.name(), first, header) : BeginTraining(stream, first, header);
+}
+
+absl::Status CsvReader::ReadFile(ByteStream& stream) {
+  RecordReader records(stream, DelimiterOf(spec_.delimiter()));
+  const std::string& file = stream.name();
+  const int64_t rows_before = builder_.rows();
+  int64_t lines = 0;
+  ESPALIER_ASSIGN_OR_RETURN(bool more, records.Next());
+  if (more) {
+    delimiter_ = records.delimiter();
+    // Cells point into the reader, which goes on to the second line.
+    const std::vector<std::string> kept(records.cells().begin(), records.cells().end());
+    const Cells first(kept.begin(), kept.end());
+    const int64_t line = records.line_number();
+    ESPALIER_ASSIGN_OR_RETURN(more, records.Next());
+    ESPALIER_ASSIGN_OR_RETURN(const bool header,
+                              HasHeader(file, first, more ? &records.cells() : nullptr));
+    ESPALIER_RETURN_IF_ERROR(Begin(stream, first, header));
+    if (!header) ESPALIER_RETURN_IF_ERROR(Take({file, line}, first));
+    lines += header ? 0 : 1;
+  }
+  while (more) {
+    ESPALIER_RETURN_IF_ERROR(Take({file, records.line_number()}, records.cells()));
+    ++lines;
+    ESPALIER_ASSIGN_OR_RETURN(more, records.Next());
+  }
+  if (builder_.rows() > rows_before) return absl::OkStatus();
+  if (lines > 0) {
+    return DatasetInvalid(file, {"", "an example without missing values, as data.missing is drop",
+                                 fmt::format("none in {} lines", lines),
+                                 "remove the column that is empty (a delimiter at the end of each "
+                                 "line makes one), or set data.missing to mean"});
+  }
+  return DatasetInvalid(
+      file, {"", "one example a line", "an empty file", "write values and label separated by ','"});
+}
+
+// A cell that is no number.
+absl::Status CsvReader::TakeOther(const Place& place, size_t column, std::string_view cell,
+                                  float* values) {
+  const Column& of = columns_[column];
+  const bool one_hot = spec_.words() == v1::DataSpec::WORDS_ONE_HOT;
+  const auto complain = [&](const char* expected, const char* fix) {
+    return DatasetInvalid(place.file, {Where(place.line, column), expected,
+                                       cell.empty() ? "an empty cell" : Quote(cell), fix});
+  };
+  if (IsMissing(cell)) {
+    gap_ = true;
+    if (of.words == nullptr) *values = static_cast<float>(of.mean);
+    if (spec_.missing() != v1::DataSpec::MISSING_UNSPECIFIED &&
+        spec_.missing() != v1::DataSpec::MISSING_REFUSE) {
+      return absl::OkStatus();
+    }
+    const bool unnamed = has_header_ && of.name.starts_with("column ");
+    return complain("a finite number",
+                    unnamed ? "remove the delimiters at the ends of lines, which make an empty "
+                              "column without a name"
+                            : kHelpsMissing);
+  }
+  if (IsDecimalComma(cell)) {
+    return complain("a number with a decimal point",
+                    "write 1.5 in place of 1,5 in all of the file");
+  }
+  if (of.words != nullptr) {
+    return complain("a word that the sites agreed on when the job began",
+                    "submit the job again, so that the sites agree anew");
+  }
+  if (!one_hot) return complain("a finite number", kHelpsWords);
+  if (purpose_ == Purpose::kDescribe) return absl::OkStatus();
+  return complain("a finite number, as this column had no words when the job began",
+                  "submit the job again, so that the sites agree anew");
+}
+
+absl::Status CsvReader::FillRow(const Place& place, const Cells& cells) {
+  gap_ = false;
+  float* values = row_.data();
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    const Column& column = columns_[i];
+    const std::string_view cell = cells[cell_of_[i]];
+    if (column.words == nullptr) {
+      if (!ParseFeature(cell, values)) {
+        ESPALIER_RETURN_IF_ERROR(TakeOther(place, i, cell, values));
+      }
+      ++values;
+      continue;
+    }
+    std::fill_n(values, column.width(), 0.0F);
+    const auto word = column.words->Find(cell);
+    if (word.has_value()) {
+      values[*word] = 1;
+    } else {
+      ESPALIER_RETURN_IF_ERROR(TakeOther(place, i, cell, values));
+    }
+    values += column.width();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CsvReader::CountRow(const Place& place, const Cells& cells) {
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    Column& column = columns_[i];
+    const std::string_view cell = cells[cell_of_[i]];
+    float value = 0;
+    const bool number = ParseFeature(cell, &value);
+    if (!number && IsMissing(cell)) {
+      ++column.missing;
+      continue;
+    }
+    if (number && training_) {
+      column.sum += value;
+      ++column.values;
+    }
+    if (column.met == nullptr) continue;
+    column.has_words = column.has_words || !number;
+    // Numbers among words are words, too; of columns of numbers only the beginning is kept.
+    const bool full = column.met->size() > kMaxWords;
+    if (!full && column.met->find(cell) == column.met->end()) column.met->emplace(cell);
+    if (column.has_words && column.met->size() > kMaxWords) {
+      return DatasetInvalid(
+          place.file,
+          {Where(place.line, i), fmt::format("at most {} different words in a column", kMaxWords),
+           "more", "remove the column: it names examples, or holds dates or text"});
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CsvReader::Take(const Place& place, const Cells& cells) {
+  if (cells.size() != columns_.size() + 1) {
+    return DatasetInvalid(
+        place.file,
+        {AtLine(place.line), fmt::format("{} columns as in the first line", columns_.size() + 1),
+         fmt::format("{}", cells.size()),
+         "complete the line or remove it; comments and totals do not belong into the file"});
+  }
+  ESPALIER_RETURN_IF_ERROR(FillRow(place, cells));
+  const std::string_view label = cells[label_cell_];
+  const bool drops = spec_.missing() == v1::DataSpec::MISSING_DROP;
+  if (drops && (gap_ || IsMissingLabel(label))) return absl::OkStatus();
+  ESPALIER_RETURN_IF_ERROR(AddLabel(place, label));
+  if (purpose_ == Purpose::kDescribe) ESPALIER_RETURN_IF_ERROR(CountRow(place, cells));
+  return builder_.AppendRow(row_);
+}
+
+absl::Status CsvReader::AddLabel(const Place& place, std::string_view text) {
+  const int32_t number = labels_.Of(text);
+  builder_.AppendLabel(number);
+  if (static_cast<size_t>(number) < origins_.size()) return absl::OkStatus();
+  origins_.push_back({place.file, place.line});
+  const auto complain = [&](std::string expected, std::string found, const char* fix) {
+    return DatasetInvalid(place.file,
+                          {fmt::format("line {}, column {}", place.line, label_cell_ + 1),
+                           std::move(expected), std::move(found), fix});
+  };
+  constexpr char kOtherColumn[] = "set data.label_column to the column of the labels";
+  const bool fractional = ParseNumber<double>(text) && !ParseNumber<int64_t>(text);
+  if (IsMissingLabel(text) || fractional) {
+    return complain("a label: a whole number from 0 or a word",
+                    text.empty() ? "an empty cell" : Quote(text),
+                    fractional ? kOtherColumn
+                               : "correct the line, set data.missing to drop, or set "
+                                 "data.label_column to the column of the labels");
+  }
+  if (text.size() > kLongestLabel) {
+    return complain(fmt::format("a label of at most {} characters", kLongestLabel),
+                    fmt::format("{}", text.size()), kOtherColumn);
+  }
+  if (labels_.size() > kMaxClasses) {
+    return complain(fmt::format("at most {} classes", kMaxClasses), "more", kOtherColumn);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CsvReader::NumberLabels(const std::vector<std::string>& labels,
+                                     std::vector<int32_t>& classes) const {
+  for (size_t i = 0; i < labels.size(); ++i) {
+    const int64_t value = *ParseNumber<int64_t>(labels[i]);
+    if (value < 0 || value >= kMaxClasses) {
+      return DatasetInvalid(
+          origins_[i].file,
+          {LabelAt(origins_[i].line), fmt::format("a label in 0..{}", kMaxClasses - 1),
+           std::to_string(value),
+           "number the classes from 0, or set data.label_column to the column of the labels"});
+    }
+    classes[i] = static_cast<int32_t>(value);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CsvReader::FinishLabels() {
+  const std::vector<std::string> labels = labels_.Take();
+  std::vector<int32_t> classes(labels.size());
+  const auto is_number = [](const std::string& label) {
+    return ParseNumber<int64_t>(label).has_value();
+  };
+  const auto number = std::find_if(labels.begin(), labels.end(), is_number);
+  const auto word = std::find_if_not(labels.begin(), labels.end(), is_number);
+  const auto& agreed = spec_.agreement().classes();
+  if (word == labels.end() && agreed.empty()) {
+    ESPALIER_RETURN_IF_ERROR(NumberLabels(labels, classes));
+    builder_.MapLabels(classes, {});
+    return absl::OkStatus();
+  }
+  const auto complain = [&](const auto& label, std::string expected, const char* fix) {
+    const Origin& at = origins_[static_cast<size_t>(label - labels.begin())];
+    return DatasetInvalid(at.file, {LabelAt(at.line), std::move(expected), Quote(*label), fix});
+  };
+  if (agreed.empty() && number != labels.end()) {
+    const int64_t line = origins_[static_cast<size_t>(number - labels.begin())].line;
+    return complain(
+        word,
+        fmt::format("labels of one kind: a whole number as {} in line {}, or words everywhere",
+                    Quote(*number), line),
+        "correct the line, set data.header to present if it is a header, or write all labels as "
+        "words");
+  }
+  const bool local = spec_.partition().kind() == v1::Partition::KIND_LOCAL;
+  if (agreed.empty() && local && purpose_ == Purpose::kLoad) {
+    return complain(word,
+                    "a whole number, as the sites have not agreed on names of classes (files of "
+                    "more than 256 MiB are not read for that)",
+                    "number the classes in the same way at all sites");
+  }
+  class_names_.assign(agreed.begin(), agreed.end());
+  if (agreed.empty()) {
+    class_names_ = labels;
+    std::sort(class_names_.begin(), class_names_.end());
+  }
+  for (auto label = labels.begin(); label != labels.end(); ++label) {
+    const auto place = std::lower_bound(class_names_.begin(), class_names_.end(), *label);
+    if (place == class_names_.end() || *place != *label) {
+      return complain(label, "one of the classes that the sites agreed on: " + Some(class_names_),
+                      "correct the label, or submit the job again");
+    }
+    classes[static_cast<size_t>(label - labels.begin())] =
+        static_cast<int32_t>(place - class_names_.begin());
+  }
+  builder_.MapLabels(classes, class_names_);
+  return absl::OkStatus();
+}
+
+void CsvReader::Describe(v1::DatasetInfo& info) const {
+  int64_t features = 0;
+  for (const Column& column : columns_) {
+    v1::DatasetInfo::Column& into = *info.add_columns();
+    into.set_name(column.name);
+    into.set_missing(column.missing);
+    if (spec_.missing() == v1::DataSpec::MISSING_MEAN) {
+      into.set_sum(column.sum);
+      into.set_values(column.values);
+    }
+    if (column.has_words) into.mutable_words()->Assign(column.met->begin(), column.met->end());
+    features += std::max(1, into.words_size());
+  }
+  info.set_features(features);
+  info.mutable_class_names()->Assign(class_names_.begin(), class_names_.end());
+  info.set_header(has_header_);
+  info.set_delimiter(DelimiterName(delimiter_));
+  info.set_label_column(has_header_ ? label_name_ : std::to_string(label_place_));
+}
+
+absl::StatusOr<std::vector<int64_t>> ReadTextGroups(ByteStream& stream) {
+  LineReader lines(stream);
+  std::vector<int64_t> groups;
+  std::string_view line;
+  for (;;) {
+    ESPALIER_ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
+    if (!more) break;
+    const std::string_view text = Trim(line);
+    if (text.empty()) continue;
+    const auto group = ParseNumber<int64_t>(text);
+    if (!group.has_value()) {
+      return DatasetInvalid(
+          stream.name(), {AtLine(lines.line_number()), "one integer, the group's id", Quote(line),
+                          "write one integer a line"});
+    }
+    groups.push_back(*group);
+    ESPALIER_RETURN_IF_ERROR(stream.options().CheckMemory(
+        stream.name(), static_cast<int64_t>(groups.capacity() * sizeof(int64_t))));
+  }
+  return groups;
+}
+
+}  // namespace espalier::worker::data
