@@ -1,7 +1,8 @@
 # Precompiled headers: half of the time of a source goes into headers that all of them share.
 #
 # There are three sets, each larger than the one before and made once for all libraries that name it
-# (espalier_library(... PRECOMPILED base|messages|services)). A set has what most of its libraries include anyway, and
+# (espalier_library(... PRECOMPILED base|messages|services)). Libraries that use OpenMP, which is a macro to the
+# compiler, name base_openmp or messages_openmp. A set has what most of its libraries include anyway, and
 # of the project only generated headers: a change of any header in it compiles everything again. A library names the
 # largest set whose headers it may include (tests/lint/layering_rules.py). Sources still include what they use:
 # clang-tidy, and a build with CMAKE_DISABLE_PRECOMPILE_HEADERS, read them without the sets.
@@ -31,4 +32,8 @@ endfunction()
 
 espalier_precompiled(base ESPALIER_PRECOMPILED_BASE absl::status absl::statusor absl::time absl::strings)
 espalier_precompiled(messages ESPALIER_PRECOMPILED_MESSAGES Espalier::proto absl::statusor absl::time)
+espalier_precompiled(base_openmp ESPALIER_PRECOMPILED_BASE absl::status absl::statusor absl::time absl::strings
+  OpenMP::OpenMP_CXX)
+espalier_precompiled(messages_openmp ESPALIER_PRECOMPILED_MESSAGES Espalier::proto absl::statusor absl::time
+  OpenMP::OpenMP_CXX)
 espalier_precompiled(services ESPALIER_PRECOMPILED_SERVICES Espalier::grpc absl::statusor absl::time)
