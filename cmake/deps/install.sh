@@ -17,8 +17,8 @@ list_packages() {
         ca-certificates curl debian-archive-keyring patch xz-utils
       ;;
     test)
-      # prometheus is here for promtool, which checks the alert rules.
-      printf '%s\n' libgtest-dev libgmock-dev prometheus openssl \
+      # prometheus is here for promtool, which checks the alert rules; iproute2 makes networks of several machines.
+      printf '%s\n' libgtest-dev libgmock-dev prometheus openssl iproute2 \
         python3 python3-venv python3-pip python3-yaml python3-numpy
       ;;
     lint) printf '%s\n' 'clang-format-14|clang-format' 'clang-tidy-14|clang-tidy' \
@@ -42,7 +42,7 @@ Usage: install.sh [--build] [--test] [--lint] [--fuzz] [--bench] [--cluster]
 
 Each flag names a group of packages; without flags: --build --test --lint.
   --build    compiler, libraries and oneDNN with its sparse API
-  --test     GoogleTest, Python and promtool
+  --test     GoogleTest, Python, promtool and iproute2
   --lint     clang-format and clang-tidy
   --fuzz     Clang with libFuzzer
   --bench    PyTorch and OpenBLAS to compare against, matplotlib for curves
