@@ -1,7 +1,8 @@
-"""Machines of one network for a test: a network namespace each, on a switch, with addresses of their own.
+"""Where a test runs a page's commands: one terminal, or machines of one network, each a network namespace on a switch.
 
 The test process first moves into namespaces of its own (`enter`), so that the machine it runs on never sees any of
-this, and nothing stays when it ends, however it ends: with its last process the kernel removes them.
+this, nothing stays when it ends, however it ends, and the ports of a page are free: with its last process the kernel
+removes them.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import cluster  # noqa: E402
@@ -23,7 +25,8 @@ COMMAND_S = 60
 def enter():
     """Goes on with this program in own namespaces of network, mounts and processes; ends it where they are not permitted."""
     if os.environ.get(_INSIDE):
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)  # for `ip netns`
+        run("mount", "-t", "tmpfs", "tmpfs", "/run")  # for `ip netns`
+        run("ip", "link", "set", "dev", "lo", "up")
         return
     own = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() != 0:
@@ -52,29 +55,18 @@ def run(*command):
     return done.stdout
 
 
-class Machine:
-    """Runs commands as one who sits at it: what one block exports or where it goes, holds for the next."""
+class Shell:
+    """Runs commands in a folder as one who sits at a terminal: what one block exports or where it goes holds for the next."""
 
-    def __init__(self, network, name, address):
-        self.name, self.address = name, address
-        self.folder = network.folder / address
-        for own in OWN_FOLDERS:
-            (self.folder / own).mkdir(parents=True)
-        self._network = network
-        self._state = self.folder / "state.sh"
-        self._state.write_text("cd /srv\n")
-        run("ip", "netns", "add", name)
-        run("ip", "link", "add", "eth0", "netns", name, "type", "veth", "peer", "name", f"to-{name}", "netns", "switch")
-        run("ip", "-n", "switch", "link", "set", "dev", f"to-{name}", "master", "bridge", "up")
-        run("ip", "-n", name, "address", "add", f"{address}/24", "dev", "eth0")
-        for link in ("lo", "eth0"):
-            run("ip", "-n", name, "link", "set", "dev", link, "up")
+    def __init__(self, owner, folder, begin="", prefix=()):
+        """`owner`: the ExitStack that ends what was started. `begin`: commands before each block."""
+        self.folder = folder
+        self._owner, self._begin, self._prefix = owner, begin, prefix
+        self._state = folder / "state.sh"
+        self._state.write_text("")
 
     def _command(self, script):
-        """Mounts are those of this command alone: `ip netns exec` makes a new table of them."""
-        mounts = "".join(f"mount --bind '{self.folder}/{own}' /{own}\n" for own in OWN_FOLDERS)
-        begin = f"set -eu\n{mounts}. '{self._state}'\nPATH={self._network.tools}:$PATH\n"
-        return ["ip", "netns", "exec", self.name, "sh", "-c", begin + script]
+        return [*self._prefix, "sh", "-c", f"set -eu\n{self._begin}\n. '{self._state}'\n{script}"]
 
     def run(self, script):
         """What the commands print."""
@@ -89,12 +81,12 @@ class Machine:
             preexec_fn=cluster.die_with_parent,
         )
         if done.returncode:
-            raise AssertionError(f"on {self.name}, exit code {done.returncode} of:\n{script}\n{done.stdout}")
+            raise AssertionError(f"exit code {done.returncode} of:\n{script}\n{done.stdout}")
         return done.stdout
 
     def start(self, script):
-        """A program that stays until the test ends. Gives the file with what it prints."""
-        log = self.folder / "log"
+        """A program that stays until it is stopped or the test ends. Gives the process, and the file with what it prints."""
+        log = self.folder / f"log-{time.monotonic_ns()}"
         with open(log, "wb") as output:
             process = subprocess.Popen(
                 self._command("exec " + script.strip()),
@@ -102,12 +94,44 @@ class Machine:
                 stderr=subprocess.STDOUT,
                 preexec_fn=cluster.die_with_parent,
             )
-        self._network.callback(process.wait)
-        self._network.callback(process.kill)
-        return log
+        self._owner.callback(process.wait)
+        self._owner.callback(process.kill)
+        return process, log
 
     def write(self, name, text):
         self.run(f"cat >'{name}' <<'END OF FILE'\n{text}END OF FILE\n")
+
+
+class Terminal(Shell):
+    """A terminal of this machine in a new folder; programs are on its path, and addresses those of the namespaces."""
+
+    def __init__(self, owner):
+        folder = pathlib.Path(owner.enter_context(tempfile.TemporaryDirectory()))
+        super().__init__(owner, folder, f"cd '{folder}'\nPATH='{cluster.BIN}':$PATH")
+        (folder / "venv").symlink_to(sys.prefix)  # the packages that the reader of a page installs there
+
+
+class Machine(Shell):
+    """Its mounts are those of one command: `ip netns exec` makes a new table of them."""
+
+    def __init__(self, network, name, address):
+        self.name, self.address = name, address
+        folder = network.folder / address
+        for own in OWN_FOLDERS:
+            (folder / own).mkdir(parents=True)
+        mounts = "".join(f"mount --bind '{folder}/{own}' /{own}\n" for own in OWN_FOLDERS)
+        super().__init__(
+            network,
+            folder,
+            f"{mounts}cd /srv\nPATH='{network.tools}':$PATH",
+            ("ip", "netns", "exec", name),
+        )
+        run("ip", "netns", "add", name)
+        run("ip", "link", "add", "eth0", "netns", name, "type", "veth", "peer", "name", f"to-{name}", "netns", "switch")
+        run("ip", "-n", "switch", "link", "set", "dev", f"to-{name}", "master", "bridge", "up")
+        run("ip", "-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+        for link in ("lo", "eth0"):
+            run("ip", "-n", name, "link", "set", "dev", link, "up")
 
 
 class Network(contextlib.ExitStack):

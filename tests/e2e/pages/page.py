@@ -1,9 +1,10 @@
 """The commands of a documentation page, so that a test runs what people read.
 
-A fenced block is for the test when words of the form NAME=VALUE, or `stays`, follow the language of its first line:
+A fenced block is for the test when its language is sh, or when it names a file. Words may follow the language:
 
-    ```sh on=hub                  commands, in order, on the machine `hub`; on=north,south: on both
-    ```sh on=hub stays            the last command runs until the test ends
+    ```sh                         commands, in order
+    ```sh on=hub                  on the machine `hub`; on=north,south: on both
+    ```sh on=hub stays            one command that runs until it is stopped
     ```python on=north file=a.py  a file that the reader writes there
 
 All other blocks are for people: what commands print, commands for another system, parts of files.
@@ -39,7 +40,7 @@ class Page:
                 heading = part["heading"]
                 continue
             words = dict(word.partition("=")[::2] for word in part["words"].split())
-            if words:
+            if part["language"] == "sh" or "file" in words:
                 block = Block(
                     heading,
                     tuple(words.pop("on", "here").split(",")),

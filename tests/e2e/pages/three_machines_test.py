@@ -30,7 +30,7 @@ class ThreeMachinesTest(unittest.TestCase):
             if block.file:
                 machine.write(block.file, block.text)
             elif block.stays:
-                self.logs[name] = machine.start(block.text)
+                _, self.logs[name] = machine.start(block.text)
             else:
                 printed = machine.run(block.text)
         return None if block.file or block.stays else printed
