@@ -1,0 +1,76 @@
+"""docs/half-a-language-model.md on a smaller model that learns for a moment: its commands, and what it promises."""
+
+import contextlib
+import re
+import unittest
+
+import machines
+from page import Page
+
+from cluster import eventually
+
+PAGE = "half-a-language-model.md"
+METHODS = ("magnitude", "wanda", "sparsegpt", "dsnot")
+# What makes the page's job small. Names of checkpoints end with the number of rounds and of blocks.
+SMALLER = {
+    "hidden: 128, blocks: 4, heads: 4": "hidden: 32, blocks: 4, heads: 4",
+    "context: 128": "context: 32",
+    "local_steps: 20": "local_steps: 2",
+    "every_rounds: 10": "every_rounds: 60",
+}
+TEXT_BYTES = 40_000
+
+
+class HalfALanguageModelTest(unittest.TestCase):
+    def setUp(self):
+        self.page = Page(PAGE)
+        self.terminal = machines.Terminal(self.enterContext(contextlib.ExitStack()))
+
+    def run_block(self, block):
+        if block.file:
+            text = block.text
+            for large, small in SMALLER.items():
+                text = text.replace(large, small)
+            return self.terminal.write(block.file, text)
+        if block.stays:
+            _, log = self.terminal.start(block.text)
+            return eventually("the cluster is up", lambda: "workers are running" in log.read_text())
+        return self.terminal.run(block.text)
+
+    def do(self, heading):
+        return [self.run_block(block) for block in self.page.take(heading)]
+
+    def test_page(self):
+        for small in SMALLER:
+            self.assertIn(small, self.page.text)
+        program, make, up = self.page.take("1. Text, and a cluster")
+        self.run_block(program)
+        self.run_block(make)
+        text = self.terminal.folder / "data/manual/manual.txt"
+        text.write_bytes(text.read_bytes()[:TEXT_BYTES])
+        self.run_block(up)
+        self.do("2. A model to prune")
+        listed = self.do("3. A folder in Hugging Face's layout")[-1]
+        self.assertIn("config.json\nmodel.safetensors\n", listed)
+        self.check_perplexities(self.do("4. Half of it")[-1])
+        written = self.do("6. What it writes")[-1]
+        self.assertEqual(2, len(re.findall("^The statement ", written, re.M)), written)
+        self.do("7. Taking it away")
+        self.assertEqual([], self.page.rest, "blocks that no test runs")
+        sizes = [self.terminal.folder / name for name in ("half-model/model.safetensors", "sparsegpt-4.safetensors")]
+        whole, sparse = (path.stat().st_size for path in sizes)
+        self.assertLess(sparse, 0.8 * whole)
+
+    def check_perplexities(self, shown):
+        """Every method says the same before, and another one after; half of the weights is left."""
+        before = re.findall(r"^perplexity before\s+([\d.]+)", shown, re.M)
+        after = re.findall(r"^perplexity\s+([\d.]+)", shown, re.M)
+        self.assertEqual((len(METHODS), 1), (len(before), len(set(before))), shown)
+        self.assertEqual(len(METHODS), len(set(after)), shown)
+        self.assertTrue(all(1 < float(value) < 256 for value in before + after), shown)
+        self.assertEqual(["0.5"] * len(METHODS), re.findall(r"^density\s+(0\.5)", shown, re.M))
+
+
+if __name__ == "__main__":
+    machines.enter()
+    unittest.main()
