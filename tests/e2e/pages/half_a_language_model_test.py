@@ -1,6 +1,7 @@
 """docs/half-a-language-model.md on a smaller model that learns for a moment: its commands, and what it promises."""
 
 import contextlib
+import dataclasses
 import re
 import unittest
 
@@ -27,15 +28,11 @@ class HalfALanguageModelTest(unittest.TestCase):
         self.terminal = machines.Terminal(self.enterContext(contextlib.ExitStack()))
 
     def run_block(self, block):
+        text = block.text
         if block.file:
-            text = block.text
             for large, small in SMALLER.items():
                 text = text.replace(large, small)
-            return self.terminal.write(block.file, text)
-        if block.stays:
-            _, log = self.terminal.start(block.text)
-            return eventually("the cluster is up", lambda: "workers are running" in log.read_text())
-        return self.terminal.run(block.text)
+        return self.terminal.do(dataclasses.replace(block, text=text))
 
     def do(self, heading):
         return [self.run_block(block) for block in self.page.take(heading)]
@@ -48,7 +45,8 @@ class HalfALanguageModelTest(unittest.TestCase):
         self.run_block(make)
         text = self.terminal.folder / "data/manual/manual.txt"
         text.write_bytes(text.read_bytes()[:TEXT_BYTES])
-        self.run_block(up)
+        _, log = self.run_block(up)
+        eventually("the cluster is up", lambda: "workers are running" in log.read_text())
         self.do("2. A model to prune")
         listed = self.do("3. A folder in Hugging Face's layout")[-1]
         self.assertIn("config.json\nmodel.safetensors\n", listed)

@@ -98,6 +98,12 @@ class Shell:
         self._owner.callback(process.kill)
         return process, log
 
+    def do(self, block):
+        """What a page's block asks for: what run() or start() give, nothing of a file."""
+        if block.file:
+            return self.write(block.file, block.text)
+        return self.start(block.text) if block.stays else self.run(block.text)
+
     def write(self, name, text):
         self.run(f"cat >'{name}' <<'END OF FILE'\n{text}END OF FILE\n")
 

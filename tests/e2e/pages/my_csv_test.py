@@ -23,15 +23,8 @@ class MyCsvTest(unittest.TestCase):
         self.page = Page("my-csv.md")
         self.terminal = machines.Terminal(self.enterContext(contextlib.ExitStack()))
 
-    def run_block(self, block):
-        if block.file:
-            return self.terminal.write(block.file, block.text)
-        if block.stays:
-            return self.terminal.start(block.text)
-        return self.terminal.run(block.text)
-
     def do(self, heading):
-        return [self.run_block(block) for block in self.page.take(heading)]
+        return [self.terminal.do(block) for block in self.page.take(heading)]
 
     def test_page(self):
         self.do("1. The table")
@@ -64,23 +57,23 @@ class MyCsvTest(unittest.TestCase):
     def run_sites(self):
         coordinator, program, divide, *workers, submit = self.page.take("6. Several sites, each with its own table")
         self.run_until("listening", coordinator)
-        self.run_block(program)
-        self.run_block(divide)
+        self.terminal.do(program)
+        self.terminal.do(divide)
         for worker in workers:
             self.run_until(" registered ", worker)
-        return self.run_block(submit)
+        return self.terminal.do(submit)
 
     def run_until(self, word, block):
-        process, log = self.run_block(block)
+        process, log = self.terminal.do(block)
         eventually(f"{word} after {block.text}", lambda: word in log.read_text())
         return process
 
     def look(self):
         up, describe, job, dry_run = self.page.take("3. What Espalier sees, and what it refuses")
         self.up = self.run_until("workers are running", up)
-        self.assertIn("column 1 ('island')", self.run_block(describe))
-        self.run_block(job)
-        self.assertIn("valid", self.run_block(dry_run))
+        self.assertIn("column 1 ('island')", self.terminal.do(describe))
+        self.terminal.do(job)
+        self.assertIn("valid", self.terminal.do(dry_run))
         for line, words in LINES.items():
             with self.subTest(line):
                 shown = self.terminal.run(

@@ -24,16 +24,12 @@ class ThreeMachinesTest(unittest.TestCase):
         (self.machines["hub"].folder / "srv/build/release/bin").symlink_to(cluster.BIN)
 
     def run_block(self, block):
-        """What is printed on the last of its machines; of a program that stays, the file with it."""
+        """What it gives on the last of its machines."""
         for name in block.machines:
-            machine = self.machines[name]
-            if block.file:
-                machine.write(block.file, block.text)
-            elif block.stays:
-                _, self.logs[name] = machine.start(block.text)
-            else:
-                printed = machine.run(block.text)
-        return None if block.file or block.stays else printed
+            done = self.machines[name].do(block)
+            if block.stays:
+                _, self.logs[name] = done
+        return done
 
     def do(self, heading):
         return [self.run_block(block) for block in self.page.take(heading)]
