@@ -45,10 +45,12 @@ class ThreeMachinesTest(unittest.TestCase):
 
     def test_from_nothing_to_a_model_that_a_cut_cable_does_not_change(self):
         self.logs = {}
-        self.do("1. The programs")
+        self.assertEqual("", self.do("1. The programs")[-1], "libraries that are not found")
         packages = (self.machines["north"].folder / "srv/packages.txt").read_text().split()
         self.assertTrue([name for name in packages if name.startswith("libgrpc++")], packages)
         self.do("2. Certificates")
+        for machine in self.machines.values():
+            self.assertEqual(0o600, (machine.folder / "srv/espalier/machine.key").stat().st_mode & 0o777)
         self.do("4. The coordinator")
         eventually("the coordinator listens", lambda: "listening" in self.logs["hub"].read_text())
         self.do("5. Data, and the workers")
