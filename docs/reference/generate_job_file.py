@@ -80,10 +80,11 @@ class Parser:
         code = code.strip()
         comment = sentence(self.comment + [trailing])
         if match := _MESSAGE.match(code):
-            self.messages[match[1]] = Message([], comment)
-            self.stack.append(("message", match[1]))
+            name = self._inside(match[1])
+            self.messages[name] = Message([], comment)
+            self.stack.append(("message", name))
         elif match := _ENUM.match(code):
-            name = ".".join([owner for kind, owner in self.stack if kind == "message"] + [match[1]])
+            name = self._inside(match[1])
             self.enums[name] = []
             self.stack.append(("enum", name))
         elif code.endswith("{"):
@@ -94,6 +95,11 @@ class Parser:
             self.stack.pop()
         self.comment = []
 
+    def _inside(self, name):
+        """The name with those of the messages that it is declared in."""
+        owners = [owner for kind, owner in self.stack if kind == "message"]
+        return f"{owners[-1]}.{name}" if owners else name
+
     def _member(self, code, comment):
         kind, name = self.stack[-1]
         if kind == "enum" and (match := _VALUE.match(code)):
@@ -101,8 +107,8 @@ class Parser:
         owners = [other for other_kind, other in self.stack if other_kind == "message"]
         if kind != "enum" and owners and (match := _FIELD.match(code)):
             repeated = (match[1] or "").strip() == "repeated"
-            inner = f"{owners[-1]}.{match[2]}"  # an enum of this message hides one of the file
-            type_name = inner if inner in self.enums else match[2]
+            inner = self._inside(match[2])  # what this message declares hides what the file does
+            type_name = inner if inner in self.enums or inner in self.messages else match[2]
             self.messages[owners[-1]].fields.append(Field(match[3], type_name, repeated, comment))
 
 
@@ -138,7 +144,8 @@ def type_cell(parser, field, path):
         if field.repeated else word
 
 
-def meaning_cell(parser, field):
+def meaning_cell(parser, field, explained_at):
+    """`explained_at`: the last field before that has a comment, which fields without one share."""
     parts = ["**Required.**"] if _REQUIRED.search(field.comment) else []
     comment = _REQUIRED.sub("", field.comment).replace("Default when neither", "The default when neither")
     parts.append(comment)
@@ -153,7 +160,7 @@ def meaning_cell(parser, field):
     if not comment and field.type in parser.messages:
         parts.append(parser.messages[field.type].comment)
     elif not comment and field.type in SCALARS:
-        parts.append("See above.")  # fields that share the comment of the one before
+        parts.append(f"Explained with `{explained_at}`.")
     elif not comment and field.type.startswith("map<"):
         parts.append("Name to value; the method says which.")
     return re.sub(r"\s+", " ", " ".join(part for part in parts if part)).replace("|", "\\|")
@@ -170,11 +177,13 @@ def section(parser, message, path, around=()):
     if not parser.messages[message].fields:
         return lines + ["No fields: `{}`."]
     lines += ["| field | value | meaning |", "| --- | --- | --- |"]
-    inner = []
+    inner, explained_at = [], None
     for field in parser.messages[message].fields:
         child = (path + "." if path else "") + field.name + ("[]" if field.repeated else "")
         place = around.get(field.type, child)
-        lines.append(f"| `{field.name}` | {type_cell(parser, field, place)} | {meaning_cell(parser, field)} |")
+        explained_at = field.name if field.comment else explained_at
+        meaning = meaning_cell(parser, field, explained_at)
+        lines.append(f"| `{field.name}` | {type_cell(parser, field, place)} | {meaning} |")
         if field.type in parser.messages and field.type != "Value" and place == child:
             inner.append((field.type, child))
     for name, child in inner:
