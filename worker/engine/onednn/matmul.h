@@ -29,7 +29,7 @@ class Matmul {
     int64_t c_offset = 0;
   };
 
-  void Add(const GemmShape& part, int64_t a_offset, int64_t b_offset, int64_t c_offset);
+  void Add(const GemmShape& s, int64_t a_offset, int64_t b_offset, int64_t c_offset);
 
   Context& context_;
   std::vector<Part> parts_;
