@@ -1,6 +1,7 @@
 #include "common/metrics/http_server.h"
 
 #include <microhttpd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -26,6 +27,14 @@ constexpr auto kPageAge = std::chrono::milliseconds(100);
 constexpr auto kHandOver = std::chrono::milliseconds(100);
 // The library's own limit, which must not be reached: it refuses the newest instead of the oldest.
 constexpr unsigned int kRoomAboveLimit = 256;
+constexpr int kNiceness = 10;
+
+// Where processors are short, a scrape waits for rounds and not the other way round. Linux keeps a
+// niceness for every thread.
+void GiveWayToRounds() {
+  thread_local const int done = setpriority(PRIO_PROCESS, 0, kNiceness);
+  static_cast<void>(done);
+}
 
 }  // namespace
 
@@ -78,6 +87,7 @@ MHD_Result Respond(MHD_Connection* connection, unsigned int code, std::string_vi
 // On the accepting thread. Waits until the answering one has taken the connection up, so that the
 // limit holds however fast connections come.
 void HttpServer::Impl::HandOver(int fd) {
+  GiveWayToRounds();
   {
     const std::lock_guard lock(mutex);
     ++handed_over;
@@ -93,6 +103,7 @@ void HttpServer::Impl::HandOver(int fd) {
 }
 
 void HttpServer::Impl::Begin(int fd) {
+  GiveWayToRounds();
   open.push_back(fd);
   // The answering thread sees the end of the connection and closes it.
   if (open.size() > static_cast<size_t>(limits.connections)) {

@@ -244,6 +244,14 @@ void UseTraining(v1::JobSpec& spec) {
   spec.set_seed(3);
 }
 
+// Where tests/golden/model_hashes/compare.py asks for it: what every job ended with.
+void RecordHash(const std::string& method, const std::string& tried, const v1::Job& job) {
+  const char* path = std::getenv("ESPALIER_MODEL_HASHES");
+  if (path == nullptr) return;
+  std::ofstream file(path, std::ios::app);
+  file << method << ": " << tried << "\t" << job.model_hash() << "\n";
+}
+
 // What is tried, for messages of failures.
 std::string Description(const v1::JobSpec& family, const std::string& one,
                         const std::string& other) {
@@ -286,8 +294,9 @@ class MethodFamilyTest : public testing::TestWithParam<std::string> {
     }
   }
 
-  // Whether the job is accepted; then it has run to its end.
-  bool IsDone(const v1::JobSpec& spec) {
+  // Whether the job is accepted; then it has run to its end. `tried` names it among recorded
+  // hashes.
+  bool IsDone(const v1::JobSpec& spec, const std::string& tried) {
     std::vector<config::Violation> violations;
     const auto job = sim_.Create(spec, violations);
     if (!job.ok()) {
@@ -303,6 +312,7 @@ class MethodFamilyTest : public testing::TestWithParam<std::string> {
     RunToItsEnd(job->name());
     ExpectDone(sim_.Job(job->name()));
     last_ = sim_.Job(job->name());
+    RecordHash(GetParam(), tried, last_);
     return true;
   }
 
@@ -341,14 +351,15 @@ TEST_P(MethodFamilyTest, IsRefusedWithTheReasonOrDoesWhatItSays) {
     const std::string why_not = MethodRegistry::WhyNotOn(method(), FamilyOf(family.model()));
     for (const auto& [optimizer, set_optimizer] : Optimizers()) {
       for (const auto& [option, set_option] : Options()) {
-        SCOPED_TRACE(Description(family, optimizer, option));
+        const std::string tried = Description(family, optimizer, option);
+        SCOPED_TRACE(tried);
         v1::JobSpec spec = family;
         UseTraining(spec);
         UseMethod(method(), spec);
         set_optimizer(spec);
         set_option(spec);
         reasons_.clear();
-        const bool done = IsDone(spec);
+        const bool done = IsDone(spec, tried);
         const bool plain = optimizer == "sgd" && option == "mean";
         if (!why_not.empty()) {
           EXPECT_FALSE(done);
@@ -372,7 +383,7 @@ TEST_P(MethodFamilyTest, PrunesWhatIsTrainedOrSaysWhyNot) {
       UseTraining(spec);
       UseMethod(*sim_.methods().Find("dense"), spec);
       Optimizers().at("sgd")(spec);
-      ASSERT_TRUE(IsDone(spec)) << reasons_;
+      ASSERT_TRUE(IsDone(spec, Description(spec, "trained", "dense"))) << reasons_;
       const std::string trained = last_.name();
       spec = family;
       spec.clear_model();
@@ -382,7 +393,7 @@ TEST_P(MethodFamilyTest, PrunesWhatIsTrainedOrSaysWhyNot) {
     UseMethod(method(), spec);
     reasons_.clear();
     const std::string why_not = MethodRegistry::WhyNotOn(method(), kind);
-    EXPECT_EQ(IsDone(spec), why_not.empty()) << reasons_;
+    EXPECT_EQ(IsDone(spec, Description(family, "pruned", "trained")), why_not.empty()) << reasons_;
   }
 }
 
@@ -397,7 +408,8 @@ TEST_P(MethodFamilyTest, OtherParametersAreRefusedWithTheReasonOrDoWhatTheySay) 
       const auto choice = choices.find(parameter.name);
       if (choice == choices.end() || method().prunes) continue;
       if (std::ranges::find(parameter.choices, choice->second) == parameter.choices.end()) continue;
-      SCOPED_TRACE(Description(family, choice->first, choice->second));
+      const std::string tried = Description(family, choice->first, choice->second);
+      SCOPED_TRACE(tried);
       v1::JobSpec spec = family;
       UseTraining(spec);
       UseMethod(method(), spec);
@@ -409,7 +421,7 @@ TEST_P(MethodFamilyTest, OtherParametersAreRefusedWithTheReasonOrDoWhatTheySay) 
           parameters.erase(other);
         }
       }
-      IsDone(spec);
+      IsDone(spec, tried);
     }
   }
 }

@@ -10,11 +10,11 @@ namespace espalier::test {
 
 RealWorker::RealWorker(const std::string& id, const std::string& data_root,
                        const std::string& state_dir, server::scheduler::Fleet& fleet,
-                       server::jobs::JobManager& jobs, server::round::BlobStore& blobs)
+                       server::jobs::JobManager& jobs, server::round::BlobStore& blobs, int threads)
     : FakeWorker(id, {}, fleet, jobs, blobs),
       data_root_(data_root),
       executor_(
-          {.data_root = data_root, .state_dir = state_dir, .threads = 1},
+          {.data_root = data_root, .state_dir = state_dir, .threads = threads},
           [this](const v1::BlobRef& ref) -> absl::StatusOr<std::string> { return Fetch(ref); }) {
   std::vector<std::string> problems;
   SetDatasets(worker::data::ScanDataRoot(data_root, problems));

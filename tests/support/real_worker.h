@@ -16,7 +16,7 @@ class RealWorker : public FakeWorker {
   // Offers the data sets under `data_root`.
   RealWorker(const std::string& id, const std::string& data_root, const std::string& state_dir,
              server::scheduler::Fleet& fleet, server::jobs::JobManager& jobs,
-             server::round::BlobStore& blobs);
+             server::round::BlobStore& blobs, int threads = 1);
 
   // Does the present task and sends its result, or reports why it could not be done.
   void Work();

@@ -3,9 +3,8 @@
 // Shapes:      all matrices are row-major float32; activations feature-major [features][stride].
 // Ownership:   all pointers are borrowed for the call. Plans keep the topology alive.
 // Threading:   one caller at a time per backend and its plans; products use up to `threads`
-// threads. Determinism: same inputs and thread count give the same bits. Sparse products give the
-// same bits for
-//              every thread count.
+//              threads.
+// Determinism: same inputs give the same bits, whatever the number of threads.
 // Errors:      planning returns a Status; products cannot fail once planned. Nothing throws.
 #pragma once
 
