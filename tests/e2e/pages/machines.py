@@ -38,7 +38,7 @@ def enter():
         reason = str(error)
     if reason:
         sys.exit(
-            "This test puts machines into network namespaces, and cannot make one here:\n"
+            "This test runs a page's commands inside of network namespaces, and cannot make one here:\n"
             f"  {reason}\n"
             "It needs `unshare` and `ip` (Debian: util-linux and iproute2; make deps), and root or user namespaces\n"
             "(sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0). In a container it needs\n"
