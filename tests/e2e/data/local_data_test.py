@@ -3,8 +3,11 @@
 import pathlib
 import random
 import signal
+import sys
 import tempfile
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import cluster
 import datasets
