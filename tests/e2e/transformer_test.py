@@ -76,6 +76,15 @@ class TransformerTest(unittest.TestCase):
         del job["data"]["text"]
         refused("a transformer learns from text", job)
 
+    def test_a_vocabulary_that_is_too_small_fails_the_job(self):
+        job = text_job()
+        job["model"]["transformer"]["vocabulary"] = 57
+        name = self.cluster.submit(job)["name"]
+        message = self.cluster.wait_state(name, "FAILED")["failure_message"]
+        # The largest byte of the text is the digit nine.
+        for word in ("tokens below 57", "found token 57", "vocabulary to 58"):
+            self.assertIn(word, message)
+
     def test_text_that_is_too_short_fails_the_job(self):
         job = self.cluster.submit(text_job(dataset="brief"))
         failed = self.cluster.wait_state(job["name"], "FAILED")
