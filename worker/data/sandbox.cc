@@ -273,6 +273,7 @@ std::vector<Stray> DataRoot::Strays() const {
   });
   constexpr size_t kMostNameBytes = 100;
   std::vector<Stray> strays;
+  strays.reserve(first.size());
   for (const auto& [name, folder] : first) {
     strays.push_back({std::string(base::Utf8Prefix(base::AsUtf8(name), kMostNameBytes)),
                       folder ? StrayFolderProblem(name) : StrayFileProblem(name)});
