@@ -206,6 +206,13 @@ class JobFileTest(PhraseTest):
     def test_unknown_dataset_names_those_there_are(self):
         result = self.submit(changed("data.dataset", "digitz"))
         self.check_field(result, "data.dataset", "digitz", "digits")
+        # Sizes that the data would say are not missed as well.
+        job = changed("data.dataset", "wine")
+        del job["model"]["input_features"]
+        del job["model"]["layers"][-1]["linear"]["units"]
+        result = self.submit(job)
+        self.check_field(result, "data.dataset", "wine", "digits", "espalier dataset list")
+        self.assertEqual(1, len(result.error["violations"]))
 
     def test_overrides(self):
         for text, words in (

@@ -131,6 +131,17 @@ class UpTest(unittest.TestCase):
                 self.assertIn(word, line)
         listed = espalier("dataset", "list", server=address).ok().out
         self.assertIn("make a folder 'wine' there", listed)
+        # Those who name one in a job are told the same, and it is not offered in the place of another.
+        job = self.folder / "job.yaml"
+        for name, words in (
+            ("wine.csv", ["make a folder 'wine' there"]),
+            ("wine-data", ["worker offers (good)", "`espalier dataset list` says what is there"]),
+        ):
+            data = digits_job()["data"] | {"dataset": name}
+            job.write_text(cluster.json.dumps(digits_job() | {"data": data}))
+            text = " ".join(espalier("job", "submit", job, server=address).err.split())
+            for word in words:
+                self.assertIn(word, text)
 
     def test_many_that_cannot_be_used_are_counted(self):
         root = self.data_root(**{f"empty{i}__todo": "" for i in range(9)})

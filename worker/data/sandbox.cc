@@ -293,6 +293,9 @@ absl::StatusOr<UniqueFd> DataRoot::OpenFolder(const std::string& dataset,
   if (!folder.empty()) return OpenBeneath(fd_.get(), dataset + "/" + folder, true);
   absl::StatusOr<UniqueFd> opened = OpenBeneath(fd_.get(), dataset, true);
   if (opened.ok() || !absl::IsNotFound(opened.status())) return opened;
+  for (const Stray& stray : Strays()) {
+    if (stray.name == dataset) return base::NotFound(kDatasetNotFound, stray.problem);
+  }
   std::vector<std::string> names = Datasets();
   const size_t count = names.size();
   names.resize(std::min(count, kMostNamesListed));

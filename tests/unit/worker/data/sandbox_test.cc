@@ -156,6 +156,11 @@ TEST(StraysTest, FilesOfDataAndFoldersWithOtherNamesAreTold) {
   EXPECT_THAT(strays[1].problem, HasSubstr("make a folder 'wine' there"));
   EXPECT_THAT(strays[2].problem, HasSubstr("make a folder 'caf' there"));
   EXPECT_THAT(root->Datasets(), ElementsAre("good"));
+  // A job that names one is told the same.
+  folder.Write("wine.csv", "");
+  EXPECT_THAT(base::MessageOf(root->Files("wine.csv").status()),
+              HasSubstr("make a folder 'wine' there"));
+  std::filesystem::remove(folder.path() + "/wine.csv");
   std::vector<std::string> problems;
   EXPECT_EQ(ScanDataRoot(folder.path(), problems).size(), 5u);
   EXPECT_EQ(problems.size(), 4u);
