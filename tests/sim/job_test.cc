@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "server/jobs/site_evaluations.h"
 #include "tests/sim/simulation.h"
 
 namespace espalier::test {
@@ -298,6 +299,21 @@ TEST(SitesTest, ASiteWithoutTestExamplesHasNoAccuracy) {
   EXPECT_EQ(sites.sites(1).worker(), "workers/w1");
   EXPECT_FALSE(sites.sites(1).has_accuracy());
   EXPECT_FALSE(sites.sites(1).has_loss());
+}
+
+TEST(SitesTest, OfARecommenderTheMainMetricIsTheAccuracy) {
+  v1::JobSpec spec;
+  spec.mutable_model()->mutable_recommender();
+  spec.mutable_evaluation()->set_main_metric("recall@5");
+  const std::vector<server::reduce::Score> scores = {
+      {.participant = "a", .examples = 4, .metric_sums = {{"ndcg@5", 1}, {"recall@5", 3}}},
+      {.participant = "b", .examples = 4, .metric_sums = {{"ndcg@5", 2}, {"recall@5", 1}}}};
+  const v1::SiteEvaluations sites = server::jobs::EvaluationsOf(scores, spec);
+  ASSERT_EQ(sites.sites_size(), 2);
+  EXPECT_EQ(sites.sites(0).worker(), "workers/b");
+  EXPECT_DOUBLE_EQ(sites.sites(0).accuracy(), 0.25);
+  EXPECT_DOUBLE_EQ(sites.sites(1).accuracy(), 0.75);
+  EXPECT_FALSE(sites.sites(0).has_loss());
 }
 
 TEST(SitesTest, DividedDataHasNoSites) {
