@@ -14,6 +14,7 @@
 #include "common/config/validate_model.h"
 #include "common/config/well_formed.h"
 #include "common/wire/model_spec/named_models.h"
+#include "common/wire/model_spec/shapes.h"
 #include "fmt/format.h"
 
 namespace espalier::config {
@@ -423,7 +424,7 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
     ValidateSharedMoments(spec, root.In("training.optimizer"));
     const bool single = spec.training().batch_size() == 1 && has_shapes;
     root.In("training")
-        .Check(!single || !NormalizesSingleValues(model), "batch_size",
+        .Check(!single || !wire::NormalizesSingleValues(model), "batch_size",
                "expected at least 2 examples, found 1, of which a batch norm of single features "
                "leaves nothing; use larger batches, or remove the batch norm");
   }

@@ -334,26 +334,7 @@ void ValidateTransformer(const v1::ModelSpec& model, const v1::MethodSpec& metho
   if (whole) ValidateSize(model, method, "transformer", at);
 }
 
-bool NormalizesSingleValues(const google::protobuf::RepeatedPtrField<v1::Layer>& layers,
-                            wire::FeatureShape shape) {
-  for (const v1::Layer& layer : layers) {
-    if (layer.has_batch_norm() && shape.positions() == 1) return true;
-    if (NormalizesSingleValues(layer.residual().body(), shape) ||
-        NormalizesSingleValues(layer.residual().shortcut(), shape)) {
-      return true;
-    }
-    const auto next = wire::OutputShape(layer, shape);
-    if (!next.ok()) return false;
-    shape = *next;
-  }
-  return false;
-}
-
 }  // namespace
-
-bool NormalizesSingleValues(const v1::ModelSpec& model) {
-  return NormalizesSingleValues(model.layers(), wire::InputShape(model));
-}
 
 void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, const Checker& at) {
   if (given.has_recommender()) {

@@ -12,10 +12,6 @@ inline bool IsLeftToPretrained(const v1::ModelSpec& model) {
          !model.has_transformer();
 }
 
-// Whether some batch norm sees one value per channel of an example, as after a linear layer: of a
-// single example it would leave nothing.
-bool NormalizesSingleValues(const v1::ModelSpec& model);
-
 // Appends violations to `at`, the checker of the model's path. `method` tells how many weights will
 // be stored at least.
 void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, const Checker& at);

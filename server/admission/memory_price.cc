@@ -30,6 +30,10 @@ constexpr double kUpdateBytes = 192;
 constexpr double kRememberedUpdates = 4096;
 // A job without any round.
 constexpr double kJobBytes = 16 * 1024;
+// What a site of local data found in an evaluation: in the last one, in the best, and while a round
+// is in work; of so many sites.
+constexpr double kSiteBytes = 3 * 192;
+constexpr int64_t kSitesKept = 64;
 // The job as it was given, with defaults, in its program, in its step and in its tasks.
 constexpr double kSpecCopies = 6;
 // A correction, in a participant's entry, in what waits for a worker, and in the lease.
@@ -209,6 +213,10 @@ absl::StatusOr<Price> PriceOf(const v1::JobSpec& spec, const methods::MethodRegi
   const auto spec_bytes = static_cast<double>(spec.SpaceUsedLong());
   Price price;
   price.record_bytes = kJobBytes + spec_bytes;
+  if (spec.data().partition().kind() == v1::Partition::KIND_LOCAL) {
+    price.record_bytes +=
+        kSiteBytes * static_cast<double>(std::min(sizes.participants, kSitesKept));
+  }
   price.round_bytes = kRoundBytes + kLayerBytes * sizes.tensors;
   price.updates_per_round = static_cast<double>(sizes.cohort);
   const int32_t rounds = spec.federation().rounds();

@@ -34,6 +34,11 @@ void CheckInteractions(const v1::JobSpec& spec, const v1::DatasetInfo& info,
   check("items", model.items(), info.items());
 }
 
+std::string Shape(int64_t channels, int64_t height, int64_t width) {
+  return std::to_string(channels) + " × " + std::to_string(height) + " × " + std::to_string(width) +
+         " (channels, height, width)";
+}
+
 }  // namespace
 
 std::vector<config::Violation> Misfits(const v1::JobSpec& spec, const v1::DatasetInfo& info) {
@@ -64,6 +69,16 @@ std::vector<config::Violation> Misfits(const v1::JobSpec& spec, const v1::Datase
         {"model.input_features", "expected " + std::to_string(info.features()) +
                                      ", the features of data set '" + info.name() + "', found " +
                                      std::to_string(spec.model().input_features())});
+  }
+  const v1::ImageShape& image = spec.model().input_image();
+  const bool same = image.channels() == info.image_channels() &&
+                    image.height() == info.image_height() && image.width() == info.image_width();
+  if (violations.empty() && spec.model().has_input_image() && info.image_height() > 0 && !same) {
+    violations.push_back(
+        {"model.input_image",
+         "expected " + Shape(info.image_channels(), info.image_height(), info.image_width()) +
+             ", the images of data set '" + info.name() + "', found " +
+             Shape(image.channels(), image.height(), image.width())});
   }
   if (spec.model().layers().empty()) return violations;
   const auto& last = spec.model().layers(spec.model().layers_size() - 1).linear();

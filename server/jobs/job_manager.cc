@@ -46,6 +46,14 @@ absl::Status JobNotFound(const std::string& name, const std::vector<std::string>
 
 bool TouchesData(const v1::JobSpec& spec) { return spec.method().name() != "echo"; }
 
+// Whether it is about a size that the data set says and the job leaves out.
+bool IsLeftOutSize(const config::Violation& violation) {
+  const bool is_size =
+      violation.field == "model.input_features" || violation.field.ends_with(".linear.units") ||
+      violation.field == "model.recommender.users" || violation.field == "model.recommender.items";
+  return is_size && violation.description.ends_with("found 0");
+}
+
 // Of a job that nobody has described the data set of: sizes that it leaves out are not known yet.
 absl::Status ExplainSizes(const v1::JobSpec& spec, const datasets::DatasetViews::Answer& answer,
                           std::vector<config::Violation>& violations) {
@@ -63,11 +71,7 @@ absl::Status ExplainSizes(const v1::JobSpec& spec, const datasets::DatasetViews:
             "; submit the job again in a moment, or write the sizes of its data into the job");
   }
   for (config::Violation& violation : violations) {
-    const bool is_size = violation.field == "model.input_features" ||
-                         violation.field.ends_with(".linear.units") ||
-                         violation.field == "model.recommender.users" ||
-                         violation.field == "model.recommender.items";
-    if (!is_size) continue;
+    if (!IsLeftOutSize(violation)) continue;
     violation.description += "; it may be left out while a worker that has data set '" + name +
                              "' is connected, which says it";
   }
@@ -99,7 +103,9 @@ void JobManager::CheckAnswer(const v1::JobSpec& spec, const Answer& answer,
   violations.push_back(
       {"data.dataset", "expected a data set that a connected worker offers (" + Joined(offered) +
                            "), found '" + name + "'" +
-                           (nearest.empty() ? "; put it under a worker's --data-root"
+                           (nearest.empty() ? "; put it under a worker's --data-root; "
+                                              "`espalier dataset list` says what is there and "
+                                              "cannot be used"
                                             : "; did you mean '" + nearest + "'?")});
 }
 
@@ -206,7 +212,15 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   if (!spec.method().name().empty()) methods_.Validate(spec, violations);  // else reported above
   // Nothing is computed from a job in which something is wrong so far.
   if (!violations.empty()) {
-    if (!agreed.has_value()) ESPALIER_RETURN_IF_ERROR(ExplainSizes(spec, answer, violations));
+    if (!agreed.has_value()) {
+      // Sizes that are not known because of a wrong name are no mistakes of their own.
+      std::vector<config::Violation> unknown;
+      CheckAnswer(spec, answer, unknown);
+      if (!unknown.empty() && std::erase_if(violations, IsLeftOutSize) > 0) {
+        violations.insert(violations.begin(), unknown.begin(), unknown.end());
+      }
+      ESPALIER_RETURN_IF_ERROR(ExplainSizes(spec, answer, violations));
+    }
     return invalid();
   }
   if (!config::IsPruningMethod(spec.method().name())) {

@@ -14,6 +14,7 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/result_layout.h"
 #include "common/wire/proto_time.h"
+#include "server/jobs/site_evaluations.h"
 #include "server/reduce/statistics_reducer.h"
 
 namespace espalier::server::jobs {
@@ -326,13 +327,7 @@ void JobRunner::CommitRound(Prepared& prepared) {
   }
   job_.set_round(summary.round());
   job_.set_model_hash(prepared.model_hash);
-  const bool has_accuracy = summary.has_test_accuracy() || summary.has_federated_test_accuracy();
-  const double accuracy =
-      summary.has_test_accuracy() ? summary.test_accuracy() : summary.federated_test_accuracy();
-  if (has_accuracy && (job_.best_round() == 0 || accuracy > job_.best_accuracy())) {
-    job_.set_best_accuracy(accuracy);
-    job_.set_best_round(summary.round());
-  }
+  NoteEvaluation(summary);
   if (history_.size() == kHistoryInView) history_.pop_front();
   history_.push_back(summary);
   v1::JobEvent event = NewEvent();
@@ -506,8 +501,14 @@ round::StepListener JobRunner::MakeListener(const methods::Step& step) {
   listener.on_quorum_missed = [append](const v1::QuorumMissed& missed) {
     append([&](v1::JobEvent& event) { *event.mutable_quorum_missed() = missed; });
   };
-  listener.on_finished = [weak, phase = phase_](absl::StatusOr<reduce::Reduced> reduced) {
+  const bool at_sites = step.task.has_evaluate() &&
+                        step.participants == methods::Participants::kAll &&
+                        job_.spec().data().partition().kind() == v1::Partition::KIND_LOCAL;
+  listener.on_finished = [weak, phase = phase_, at_sites](absl::StatusOr<reduce::Reduced> reduced) {
     if (const auto self = weak.lock(); self && !self->ended()) {
+      if (at_sites && reduced.ok()) {
+        self->sites_ = EvaluationsOf(reduced->by_participant, self->job_.spec());
+      }
       self->Guard([&] { self->OnStepFinished(std::move(reduced), phase); });
     }
   };
@@ -577,7 +578,12 @@ void JobRunner::ReleaseModel() {
 
 v1::Job JobRunner::View(bool with_history) const {
   v1::Job view = job_;
-  if (with_history) view.mutable_history()->Assign(history_.begin(), history_.end());
+  if (with_history) {
+    view.mutable_history()->Assign(history_.begin(), history_.end());
+  } else {
+    view.clear_last_sites();
+    view.clear_best_sites();
+  }
   return view;
 }
 

@@ -104,6 +104,8 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
                                                   const wire::ResultLayout& layout) const;
   void Apply(absl::StatusOr<Prepared> prepared);
   void CommitRound(Prepared& prepared);
+  // Best accuracy, and what each site found.
+  void NoteEvaluation(const v1::RoundSummary& summary);
   // Counts and tells of a step before the first round.
   void ReportPrelude(v1::PreludeStep step);
   void RunStep(const methods::Step& step);
@@ -121,7 +123,9 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
 
   Services services_;
   std::function<absl::StatusOr<std::string>(bool ready)> may_begin_;
-  v1::Job job_;                                  // without the history
+  v1::Job job_;  // without the history
+  // Of the round in work, once the sites have evaluated it.
+  std::optional<v1::SiteEvaluations> sites_;
   std::deque<v1::RoundSummary> history_;         // the newest rounds, oldest first
   std::shared_ptr<scheduler::WorkerPool> pool_;  // of workers that can do its tasks
   std::shared_ptr<datasets::JobView> view_;      // what they have; null: no data

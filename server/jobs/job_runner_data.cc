@@ -65,6 +65,23 @@ void JobRunner::TakeAnswer(const datasets::DatasetViews::Answer& answer) {
   agreed_ = true;
 }
 
+void JobRunner::NoteEvaluation(const v1::RoundSummary& summary) {
+  // The dense model, which is evaluated before it is pruned, belongs to no round.
+  std::optional<v1::SiteEvaluations> sites = std::exchange(sites_, std::nullopt);
+  if (!summary.has_test_accuracy() && !summary.has_federated_test_accuracy()) return;
+  const double accuracy =
+      summary.has_test_accuracy() ? summary.test_accuracy() : summary.federated_test_accuracy();
+  const bool best = job_.best_round() == 0 || accuracy > job_.best_accuracy();
+  if (best) {
+    job_.set_best_accuracy(accuracy);
+    job_.set_best_round(summary.round());
+  }
+  if (!sites.has_value()) return;
+  sites->set_round(summary.round());
+  if (best) *job_.mutable_best_sites() = *sites;
+  *job_.mutable_last_sites() = *std::move(sites);
+}
+
 void JobRunner::BoundExamples(const v1::Task& task,
                               std::vector<round::ParticipantSpec>& participants) const {
   const v1::JobSpec& spec = job_.spec();

@@ -69,6 +69,16 @@ void Ledger::Add(const Partial& partial) {
                          partial.peak_memory_bytes, partial.compute_seconds, partial.metric_sums});
 }
 
+std::vector<Score> Ledger::Scores() const {
+  std::vector<Score> scores;
+  scores.reserve(entries_.size());
+  for (const auto& [participant, entry] : entries_) {
+    scores.push_back(
+        {participant, entry.examples, entry.loss_sum, entry.correct, entry.metric_sums});
+  }
+  return scores;
+}
+
 absl::StatusOr<Reduced> Ledger::Finish() {
   if (finished_) {
     return base::FailedPrecondition("REDUCER_SPENT", "the step was reduced already");

@@ -8,6 +8,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "server/reduce/reducer.h"
@@ -25,6 +26,8 @@ class Ledger {
   absl::Status Check(const Partial& partial) const;
   // Remembers the scalars of `partial`, which Check() accepted.
   void Add(const Partial& partial);
+  // What was added so far, by participants' names.
+  std::vector<Score> Scores() const;
   // Sums of the scalars; ends the ledger. Errors: FailedPrecondition (NO_PARTIALS, REDUCER_SPENT).
   absl::StatusOr<Reduced> Finish();
 

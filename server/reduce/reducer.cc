@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <utility>
+
 #include "common/base/check.h"
 #include "common/base/status.h"
 #include "server/reduce/decorators.h"
@@ -29,7 +31,12 @@ class MetricsReducer : public Reducer {
     ledger_.Add(partial);
     return absl::OkStatus();
   }
-  absl::StatusOr<Reduced> Finish() override { return ledger_.Finish(); }
+  absl::StatusOr<Reduced> Finish() override {
+    std::vector<Score> scores = ledger_.Scores();
+    ESPALIER_ASSIGN_OR_RETURN(Reduced reduced, ledger_.Finish());
+    reduced.by_participant = std::move(scores);
+    return reduced;
+  }
 
  private:
   Ledger ledger_{/*min_examples=*/0};

@@ -68,6 +68,15 @@ struct Update {
   std::vector<float> values;  // of the stored weights
 };
 
+// The scalars of one participant.
+struct Score {
+  std::string participant;
+  int64_t examples = 0;
+  double loss_sum = 0;
+  int64_t correct = 0;
+  std::map<std::string, double> metric_sums;
+};
+
 // The result of a step.
 struct Reduced {
   int64_t participants = 0;
@@ -82,6 +91,7 @@ struct Reduced {
   std::vector<float> importance;  // set by TrainingProgram: the part of a training step's `values`
   std::vector<ScoreList> scores;  // by the step's rule, of all reported positions
   std::vector<Update> updates;    // by participants' names; empty unless they are kept
+  std::vector<Score> by_participant;  // by participants' names; of kMetrics only
   // kOwnersMean: the structure that the values have: all positions that any participant has.
   std::shared_ptr<const tensor::ModelTopology> topology;
   std::vector<sparsity::ActivationStatistics> statistics;  // sums, one for each input of the task

@@ -542,7 +542,11 @@ std::set<std::string> Fleet::Datasets() const {
   std::set<std::string> names;
   for (const auto& [id, worker] : workers_) {
     if (worker.link == nullptr) continue;
-    for (const auto& dataset : worker.view.datasets()) names.insert(dataset.name());
+    for (const auto& dataset : worker.view.datasets()) {
+      // What cannot be used is told, but not offered.
+      const bool usable = dataset.problem().empty() || !dataset.format().empty();
+      if (usable) names.insert(dataset.name());
+    }
   }
   return names;
 }

@@ -152,9 +152,67 @@ class JobFileTest(PhraseTest):
                 violations = self.submit(file).error["violations"]
                 self.assertEqual([field], [one["field"] for one in violations], violations)
 
+    # What stands in the place of "seed: 1", and the seed that it means, or words of the refusal.
+    SPELLINGS = [
+        ("seed: 0x10", 16),
+        ("seed: 0o20", 16),
+        ("seed: 18446744073709551615", 2**64 - 1),
+        ("seed: 18446744073709551616", ["line", "18446744073709551615"]),
+        ("seed: 010", ["line", "010"]),
+        ("seed: 1_000", ["line", "write 1000"]),
+        ("seed: 1e1", ["line", "whole number"]),
+        ("seed: 2.0", ["line", "whole number"]),
+        ('seed: "16"', ["line", "quotes"]),
+        ("seed: 1\nseed: 2", ["line", "given twice"]),
+        ("\tseed: 1", ["line", "tab"]),
+        ("seed:\u00a01", ["line", "U+00A0"]),
+        ("seed: 1\n...", 1),
+    ]
+
+    def test_spellings_of_yaml(self):
+        good = cluster.EXAMPLES.joinpath("digits-set.yaml").read_text()
+        file = self.cluster.folder / "spelled.yaml"
+        for text, meaning in self.SPELLINGS:
+            with self.subTest(text):
+                file.write_text("---\n" + good.replace("seed: 1", text, 1))
+                result = self.submit(file, "--dry-run")
+                if isinstance(meaning, int):
+                    self.assertEqual(str(meaning), result.ok().json["spec"]["seed"])
+                    continue
+                (violation,) = result.error["violations"]
+                for word in meaning:
+                    self.assertIn(word, violation["description"])
+        for old, new, words in (
+            ("momentum: 0.9", "momentum: 0,9", ["decimal point"]),
+            ("momentum: 0.9", "momentum: 0.9, nesterov: yes", ["write true"]),
+            ("momentum: 0.9", "momentum: 0.9, nesterov: On", ["write true"]),
+            ("  optimizer:", "  <<: {batch_size: 8}\n  optimizer:", ["merge keys"]),
+            ("federation:", "federation: {round_deadline: 90}\nfederatio:", ["duration"]),
+        ):
+            with self.subTest(new):
+                self.assertIn(old, good)
+                file.write_text(good.replace(old, new, 1))
+                error = self.submit(file, "--dry-run").err
+                for word in words:
+                    self.assertIn(word, error)
+        for encoding in ("utf-8-sig", "utf-16"):
+            with self.subTest(encoding):
+                file.write_bytes(good.replace("\n", "\r\n").encode(encoding))
+                result = self.submit(file, "--dry-run")
+                self.assertEqual(encoding == "utf-8-sig", result.code == 0, result.err)
+                if result.code != 0:
+                    self.assertIn("UTF-16", result.err)
+
     def test_unknown_dataset_names_those_there_are(self):
         result = self.submit(changed("data.dataset", "digitz"))
         self.check_field(result, "data.dataset", "digitz", "digits")
+        # Sizes that the data would say are not missed as well.
+        job = changed("data.dataset", "wine")
+        del job["model"]["input_features"]
+        del job["model"]["layers"][-1]["linear"]["units"]
+        result = self.submit(job)
+        self.check_field(result, "data.dataset", "wine", "digits", "espalier dataset list")
+        self.assertEqual(1, len(result.error["violations"]))
 
     def test_overrides(self):
         for text, words in (

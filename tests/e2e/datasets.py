@@ -169,7 +169,7 @@ def write_movielens(folder, users, items, seed=1):
     (folder / "u.data").write_text("\n".join(lines) + "\n")
 
 
-def _png(values):
+def png(values):
     """A grey image of DIGIT_SIDE × DIGIT_SIDE bytes."""
 
     def chunk(kind, data):
@@ -207,7 +207,7 @@ def write_digits(root, digits):
         folder = root / "images" / str(label)
         folder.mkdir(parents=True)
         for name, values in images.items():
-            (folder / name).write_bytes(_png(values))
+            (folder / name).write_bytes(png(values))
     (root / "table").mkdir()
     with open(root / "table/digits.csv", "w") as out:
         for label, values in _in_order(files):

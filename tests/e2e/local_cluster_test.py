@@ -48,7 +48,7 @@ class UpTest(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
-    def start(self, workers=2):
+    def start(self, workers=2, data_root=cluster.DATA):
         up = self.enterContext(
             Process(
                 "espalier",
@@ -61,7 +61,7 @@ class UpTest(unittest.TestCase):
                     "--metrics-port",
                     0,
                     "--data-root",
-                    cluster.DATA,
+                    data_root,
                     "--data-dir",
                     self.folder / "data",
                 ],
@@ -93,6 +93,72 @@ class UpTest(unittest.TestCase):
             {"coordinator.log", "worker-1.log", "worker-2.log"},
             {path.name for path in (self.folder / "data/logs").iterdir()},
         )
+
+    def data_root(self, **files):
+        """A data root with these files; "__" stands for the slash after a folder."""
+        root = self.folder / "root"
+        for name, content in files.items():
+            path = root / name.replace("__", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        return root
+
+    def test_says_once_why_data_sets_cannot_be_used(self):
+        root = self.data_root(good__train="", notes__todo="")
+        (root / "good/train.csv").write_text("1,2,0\n3,4,1\n")
+        (root / "broken").mkdir()
+        (root / "broken/d.csv").write_text("a,b,c,d,kind\n1,high,3,4,0\n2,low,5,6,1\n")
+        (root / "Wine Data").mkdir()
+        (root / "wine.csv").write_text("1,2,0\n")
+        (root / "README.md").write_text("about these")
+        (root / "\x1b[31mred.csv").write_text("1,2,0\n")
+        up, address, _ = self.start(workers=2, data_root=root)
+        eventually("up tells what cannot be used", lambda: "wine.csv" in up.errors())
+        said = up.errors()[up.errors().index("Not usable") :].splitlines()
+        self.assertEqual(6, len(said), said)
+        for line, words in zip(
+            said,
+            (
+                ["Not usable as data sets:"],
+                ["?[31mred.csv", "make a folder '31mred'"],
+                ["Wine Data", "rename the folder to 'wine-data'"],
+                ["broken/d.csv, line 2, column 2 ('b')", "found 'high'", "data.words"],
+                ["notes: ", "none of them among 'todo'"],
+                ["wine.csv: ", "in the data root itself", "make a folder 'wine' there"],
+            ),
+        ):
+            for word in words:
+                self.assertIn(word, line)
+        listed = espalier("dataset", "list", server=address).ok().out
+        self.assertIn("make a folder 'wine' there", listed)
+        # Those who name one in a job are told the same, and it is not offered in the place of another.
+        job = self.folder / "job.yaml"
+        for name, words in (
+            ("wine.csv", ["make a folder 'wine' there"]),
+            ("wine-data", ["worker offers (good)", "`espalier dataset list` says what is there"]),
+        ):
+            data = digits_job()["data"] | {"dataset": name}
+            job.write_text(cluster.json.dumps(digits_job() | {"data": data}))
+            text = " ".join(espalier("job", "submit", job, server=address).err.split())
+            for word in words:
+                self.assertIn(word, text)
+
+    def test_many_that_cannot_be_used_are_counted(self):
+        root = self.data_root(**{f"empty{i}__todo": "" for i in range(9)})
+        up, _, _ = self.start(workers=1, data_root=root)
+        eventually("up tells how many", lambda: "4 more: espalier dataset list" in up.errors())
+        self.assertIn("There is no data set in", up.errors())
+        self.assertNotIn("empty5", up.errors())
+
+    def test_many_loose_files_are_counted(self):
+        root = self.data_root(good__train="", **{f"loose{i:02d}": "" for i in range(20)})
+        for path in list(root.iterdir()):
+            if path.is_file():
+                path.rename(path.with_suffix(".csv"))
+        up, address, _ = self.start(workers=1, data_root=root)
+        eventually("up tells", lambda: "more: espalier dataset list" in up.errors())
+        listed = espalier("dataset", "list", server=address).ok().out
+        self.assertIn("12 more files and folders", listed)
 
     def test_terminated_with_a_job_in_work(self):
         up, address, children = self.start()

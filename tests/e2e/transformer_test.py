@@ -25,6 +25,9 @@ class TransformerTest(unittest.TestCase):
         datasets.write_csv(root / "mine")
         datasets.write_text(root / "merged")
         datasets.write_tokenizer_json(root / "merged", ["10", "11"])
+        datasets.write_text(root / "wide")
+        for path in (root / "wide").iterdir():
+            path.write_text(path.read_text(), encoding="utf-16")
         (root / "brief").mkdir()
         (root / "brief" / "train.txt").write_text("too short")
         cls.cluster = cls.enterClassContext(cluster.Cluster(workers=2, data_root=root))
@@ -75,6 +78,23 @@ class TransformerTest(unittest.TestCase):
         job = text_job()
         del job["data"]["text"]
         refused("a transformer learns from text", job)
+
+    def test_a_vocabulary_that_is_too_small_fails_the_job(self):
+        job = text_job()
+        job["model"]["transformer"]["vocabulary"] = 57
+        name = self.cluster.submit(job)["name"]
+        message = self.cluster.wait_state(name, "FAILED")["failure_message"]
+        # The largest byte of the text is the digit nine.
+        for word in ("tokens below 57", "found token 57", "vocabulary to 58"):
+            self.assertIn(word, message)
+
+    def test_text_in_utf_16_is_not_learned_as_bytes(self):
+        job = text_job(dataset="wide")
+        job["model"]["transformer"]["vocabulary"] = 256
+        name = self.cluster.submit(job)["name"]
+        message = self.cluster.wait_state(name, "FAILED")["failure_message"]
+        for word in ("wide/train.txt, line 1", "UTF-16", "iconv"):
+            self.assertIn(word, message)
 
     def test_text_that_is_too_short_fails_the_job(self):
         job = self.cluster.submit(text_job(dataset="brief"))

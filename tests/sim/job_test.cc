@@ -2,8 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <set>
+#include <string>
+#include <vector>
 
+#include "server/jobs/site_evaluations.h"
 #include "tests/sim/simulation.h"
 
 namespace espalier::test {
@@ -189,6 +193,137 @@ TEST(JobSimTest, EndedJobHoldsNoModelAnyMore) {
   EXPECT_NE(sim.blobs.Get(topology, name), nullptr);
   ASSERT_TRUE(sim.jobs.Cancel(name).ok());
   EXPECT_EQ(sim.blobs.Get(topology, name), nullptr);
+}
+
+// SmallSpec() over workers with data of their own, evaluated by all of them in some rounds.
+v1::JobSpec LocalSpec(int rounds, int every_rounds) {
+  v1::JobSpec spec = SmallSpec();
+  spec.mutable_data()->mutable_partition()->clear_shards();
+  spec.mutable_data()->mutable_partition()->set_kind(v1::Partition::KIND_LOCAL);
+  spec.mutable_federation()->set_rounds(rounds);
+  spec.mutable_evaluation()->set_central(false);
+  spec.mutable_evaluation()->set_federated(true);
+  spec.mutable_evaluation()->set_every_rounds(every_rounds);
+  return spec;
+}
+
+// Workers finish; of evaluations the site `w<i>` reports 100 examples of which `correct(i, round)`
+// are right.
+void RunSites(Simulation& sim, const std::string& name,
+              const std::function<int64_t(int site, int round)>& correct) {
+  while (sim.State(name) == v1::Job::STATE_RUNNING && !sim.busy().empty()) {
+    FakeWorker& worker = *sim.busy().front();
+    Update update = worker.Compute();
+    if (worker.task().has_evaluate()) {
+      const int site = std::stoi(worker.id().substr(1));
+      update.header.set_examples(100);
+      update.header.set_loss_sum(25.0 * site);
+      update.header.set_correct(correct(site, worker.task().round()));
+    }
+    worker.Send(update);
+    sim.Settle();
+  }
+}
+
+TEST(SitesTest, LastAndBestEvaluationKeepWhatEachSiteFound) {
+  Simulation sim;
+  sim.AddWorkers(3);
+  const std::string name = sim.Start(LocalSpec(3, 1));
+  RunSites(sim, name, [](int site, int round) { return round == 2 ? 90 : 40 + 10 * site; });
+  const v1::Job job = sim.Job(name);
+  ASSERT_EQ(job.state(), v1::Job::STATE_SUCCEEDED) << job.failure_message();
+  EXPECT_EQ(job.best_round(), 2);
+  EXPECT_EQ(job.best_sites().round(), 2);
+  EXPECT_EQ(job.last_sites().round(), 3);
+  ASSERT_EQ(job.last_sites().sites_size(), 3);
+  double mean = 0;
+  for (int i = 0; i < 3; ++i) {
+    const v1::SiteEvaluation& site = job.last_sites().sites(i);
+    // The lowest accuracy first.
+    EXPECT_EQ(site.worker(), "workers/w" + std::to_string(i));
+    EXPECT_EQ(site.examples(), 100);
+    EXPECT_DOUBLE_EQ(site.accuracy(), 0.4 + 0.1 * i);
+    EXPECT_DOUBLE_EQ(site.loss(), 0.25 * i);
+    mean += site.accuracy() / 3;
+  }
+  EXPECT_NEAR(job.history().rbegin()->federated_test_accuracy(), mean, 1e-12);
+  EXPECT_FALSE(sim.jobs.List().front().has_last_sites());
+  EXPECT_FALSE(sim.jobs.List().front().has_best_sites());
+}
+
+TEST(SitesTest, RoundsWithoutEvaluationChangeNothing) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  const std::string name = sim.Start(LocalSpec(5, 2));
+  std::vector<int> rounds;
+  RunSites(sim, name, [&](int, int round) {
+    rounds.push_back(sim.Job(name).last_sites().round());
+    return 100 - round;
+  });
+  EXPECT_EQ(rounds, (std::vector<int>{0, 0, 2, 2, 4, 4}));
+  EXPECT_EQ(sim.Job(name).best_sites().round(), 2);
+  EXPECT_EQ(sim.Job(name).last_sites().round(), 5);
+}
+
+TEST(SitesTest, OfManySitesTheWorstAreKeptAndTheRestIsCounted) {
+  Simulation sim;
+  sim.AddWorkers(70);
+  v1::JobSpec spec = LocalSpec(1, 1);
+  spec.mutable_federation()->set_min_workers(70);
+  const std::string name = sim.Start(spec);
+  RunSites(sim, name, [](int site, int) { return 100 - site; });
+  const v1::SiteEvaluations sites = sim.Job(name).last_sites();
+  ASSERT_EQ(sites.sites_size(), 64);
+  EXPECT_EQ(sites.sites_left_out(), 6);
+  EXPECT_EQ(sites.sites(0).worker(), "workers/w69");
+  EXPECT_EQ(sites.sites(63).worker(), "workers/w6");
+}
+
+TEST(SitesTest, ASiteWithoutTestExamplesHasNoAccuracy) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  const std::string name = sim.Start(LocalSpec(1, 1));
+  while (sim.State(name) == v1::Job::STATE_RUNNING) {
+    FakeWorker& worker = *sim.busy().front();
+    Update update = worker.Compute();
+    if (worker.task().has_evaluate() && worker.id() == "w1") {
+      update.header.set_examples(0);
+      update.header.set_loss_sum(0);
+      update.header.set_correct(0);
+    }
+    worker.Send(update);
+    sim.Settle();
+  }
+  const v1::SiteEvaluations sites = sim.Job(name).last_sites();
+  ASSERT_EQ(sites.sites_size(), 2);
+  EXPECT_EQ(sites.sites(1).worker(), "workers/w1");
+  EXPECT_FALSE(sites.sites(1).has_accuracy());
+  EXPECT_FALSE(sites.sites(1).has_loss());
+}
+
+TEST(SitesTest, OfARecommenderTheMainMetricIsTheAccuracy) {
+  v1::JobSpec spec;
+  spec.mutable_model()->mutable_recommender();
+  spec.mutable_evaluation()->set_main_metric("recall@5");
+  const std::vector<server::reduce::Score> scores = {
+      {.participant = "a", .examples = 4, .metric_sums = {{"ndcg@5", 1}, {"recall@5", 3}}},
+      {.participant = "b", .examples = 4, .metric_sums = {{"ndcg@5", 2}, {"recall@5", 1}}}};
+  const v1::SiteEvaluations sites = server::jobs::EvaluationsOf(scores, spec);
+  ASSERT_EQ(sites.sites_size(), 2);
+  EXPECT_EQ(sites.sites(0).worker(), "workers/b");
+  EXPECT_DOUBLE_EQ(sites.sites(0).accuracy(), 0.25);
+  EXPECT_DOUBLE_EQ(sites.sites(1).accuracy(), 0.75);
+  EXPECT_FALSE(sites.sites(0).has_loss());
+}
+
+TEST(SitesTest, DividedDataHasNoSites) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  v1::JobSpec spec = SmallSpec();
+  spec.mutable_evaluation()->set_federated(true);
+  const std::string name = sim.Start(spec);
+  sim.Run(name);
+  EXPECT_FALSE(sim.Job(name).has_last_sites());
 }
 
 }  // namespace

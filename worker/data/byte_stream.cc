@@ -7,6 +7,7 @@
 
 #include "common/base/status.h"
 #include "worker/data/errors.h"
+#include "worker/data/table/encoding.h"
 
 namespace espalier::worker::data {
 namespace {
@@ -123,22 +124,24 @@ absl::Status LineReader::Fill() {
 }
 
 absl::StatusOr<bool> LineReader::Next(std::string_view* line) {
-  size_t searched = begin_;
-  size_t end = buffer_.find('\n', searched);
-  while (end == std::string::npos && !at_end_) {
-    searched = buffer_.size() - begin_;
+  const auto is_end = [](char c) { return c == '\n' || c == '\r'; };
+  size_t end = begin_;
+  for (;;) {
+    const auto from = buffer_.begin() + static_cast<int64_t>(end);
+    end = static_cast<size_t>(std::find_if(from, buffer_.end(), is_end) - buffer_.begin());
+    // At the end of the buffer it is not known whether a line feed follows a carriage return.
+    const bool whole = end + 1 < buffer_.size() || (end < buffer_.size() && buffer_[end] == '\n');
+    if (whole || at_end_) break;
+    end -= begin_;
     ESPALIER_RETURN_IF_ERROR(Fill());
-    end = buffer_.find('\n', searched);
+    if (line_number_ == 0) ESPALIER_RETURN_IF_ERROR(CheckTextEncoding(buffer_, stream_.name()));
   }
-  if (end == std::string::npos) {
-    if (begin_ == buffer_.size()) return false;
-    end = buffer_.size();
-  }
-  std::string_view text = std::string_view(buffer_).substr(begin_, end - begin_);
-  if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
+  if (begin_ == buffer_.size()) return false;
+  *line = std::string_view(buffer_).substr(begin_, end - begin_);
   begin_ = std::min(end + 1, buffer_.size());
+  const bool two = end + 1 < buffer_.size() && buffer_[end] == '\r' && buffer_[end + 1] == '\n';
+  if (two) ++begin_;
   ++line_number_;
-  *line = text;
   return true;
 }
 

@@ -58,7 +58,8 @@ class ByteStream {
   int64_t position_ = 0;
 };
 
-// Lines of a text file, without their line ends (LF or CR LF); none longer than 16 MiB.
+// Lines of a text file, without their line ends (LF, CR LF, or CR alone); none longer than 16 MiB.
+// Errors: also DATASET_INVALID for text in UTF-16 or UTF-32.
 class LineReader {
  public:
   explicit LineReader(ByteStream& stream);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "absl/strings/ascii.h"
 #include "common/base/status.h"
 #include "worker/data/errors.h"
 
@@ -83,7 +84,8 @@ class Folder {
       if (HasAnyOf(train)) return Make(Format::kCsv, train, Part{{"test" + ending}});
       std::vector<std::string> names;
       for (const FileEntry& file : files_) {
-        if (file.name.ends_with(ending) || file.name.ends_with(ending + ".gz")) {
+        const std::string name = absl::AsciiStrToLower(file.name);
+        if (name.ends_with(ending) || name.ends_with(ending + ".gz")) {
           names.push_back(file.name);
         }
       }
@@ -97,7 +99,7 @@ class Folder {
              ? "train.csv, train.tsv or train.txt, or one single file of these kinds"
              : "IDX, CIFAR-10 binary, .npy or CSV files under their usual names, or images in "
                "folders by class",
-         several.empty() ? "none of them"
+         several.empty() ? "none of them" + OthersThere()
                          : fmt::format("several CSV files ({})", fmt::join(several, ", ")),
          "name them train-images-idx3-ubyte, data_batch_1.bin, train_features.npy or train.csv, or "
          "leave a single .csv file; put images into train/CLASS/ (see docs/data-sets.md)"});
@@ -117,6 +119,19 @@ class Folder {
   }
 
  private:
+  // " among a.doc, b.doc", for messages; "" in an empty folder.
+  std::string OthersThere() const {
+    constexpr size_t kShown = 3;
+    std::vector<std::string> names;
+    for (const FileEntry& file : files_) {
+      if (names.size() < kShown) names.push_back(Quote(file.name));
+    }
+    if (names.empty()) return "";
+    const size_t more = files_.size() - names.size();
+    return fmt::format(" among {}{}", fmt::join(names, ", "),
+                       more > 0 ? fmt::format(" and {} more files", more) : "");
+  }
+
   const std::string& dataset_;
   const std::vector<FileEntry>& files_;
 };

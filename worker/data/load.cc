@@ -509,6 +509,12 @@ std::vector<v1::DatasetInfo> ScanDataRoot(const std::string& root,
     LeaveOutNames(*info);
     found.push_back(*std::move(info));
   }
+  for (const Stray& stray : opened->Strays()) {
+    problems.push_back(stray.problem);
+    v1::DatasetInfo& info = found.emplace_back();
+    info.set_name(stray.name);
+    info.set_problem(stray.problem);
+  }
   return found;
 }
 

@@ -51,7 +51,8 @@ absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::
 // What is under `root`, from headers where the format has them. Files without are counted as long
 // as they give at most 64 MiB each, and 1 GiB together, after decompression; data sets beyond that
 // are described by name and format only. Data sets that cannot be described have their `problem`
-// set, which is also appended to `problems`. Of `options` only `cancelled` matters; then what was
+// set, which is also appended to `problems`; so are things in the root that are meant as data and
+// are no data sets (DataRoot::Strays()). Of `options` only `cancelled` matters; then what was
 // found so far is returned.
 std::vector<v1::DatasetInfo> ScanDataRoot(const std::string& root,
                                           std::vector<std::string>& problems,

@@ -10,10 +10,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
+#include <map>
 #include <memory>
 
+#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "worker/data/errors.h"
 
@@ -124,6 +128,58 @@ absl::Status CheckEntries(const std::string& folder, int64_t entries, const Load
   return options.CheckMemory(folder, entries * kBytesPerEntry);
 }
 
+std::string InLowerCase(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return lower;
+}
+
+// Whether a file is one of those in which people keep data, by its name.
+bool IsNameOfData(std::string_view name) {
+  std::string lower = InLowerCase(name);
+  if (lower.starts_with("readme") || lower.starts_with("license")) return false;
+  for (const std::string_view packed : {".gz", ".bz2", ".xz", ".zip"}) {
+    if (lower.ends_with(packed)) lower.resize(lower.size() - packed.size());
+    if (lower.size() < name.size()) break;
+  }
+  constexpr std::array<std::string_view, 17> kEndings = {
+      ".csv", ".tsv", ".txt", ".json",    ".jsonl", ".inter", ".data", ".dat",  ".npy",
+      ".npz", ".bin", ".tar", ".parquet", ".xlsx",  ".png",   ".jpg",  "-ubyte"};
+  return std::ranges::any_of(kEndings, [&](auto ending) { return lower.ends_with(ending); });
+}
+
+// A valid name for a data set that is called so; "" when nothing of it can stay.
+std::string DatasetNameLike(std::string_view name) {
+  std::string result;
+  for (const char c : InLowerCase(name)) {
+    const bool fits = IsLowerAlnum(c) || c == '.' || c == '_' || c == '-';
+    if (fits || !result.ends_with('-')) result += fits ? c : '-';
+  }
+  const auto trimmed = [&] { return !result.empty() && !IsLowerAlnum(result.back()); };
+  result.resize(std::min(result.size(), kLongestName));
+  while (trimmed()) result.pop_back();
+  result.erase(0, static_cast<size_t>(std::ranges::find_if(result, IsLowerAlnum) - result.begin()));
+  return CheckDatasetName(result).ok() ? result : "";
+}
+
+std::string StrayFolderProblem(std::string_view name) {
+  const std::string better = DatasetNameLike(name);
+  return fmt::format(
+      "expected folders named with lower-case letters, digits, '-', '_' and '.', found {}; to fix "
+      "it, rename the folder{}",
+      Quote(name), better.empty() ? "" : fmt::format(" to {}", Quote(better)));
+}
+
+std::string StrayFileProblem(std::string_view name) {
+  const std::string folder = DatasetNameLike(name.substr(0, name.find('.')));
+  return fmt::format(
+      "expected data sets, each in a folder of its own, found the file {} in the data root itself; "
+      "to fix it, make a folder{} there and move the file into it",
+      Quote(name), folder.empty() ? "" : fmt::format(" {}", Quote(folder)));
+}
+
 }  // namespace
 
 UniqueFd::~UniqueFd() {
@@ -197,12 +253,49 @@ std::vector<std::string> DataRoot::Datasets() const {
   return names;
 }
 
+std::vector<Stray> DataRoot::Strays() const {
+  // Those that come first by name, with whether they are folders.
+  std::map<std::string, bool> first;
+  size_t count = 0;
+  ForEachName(UniqueFd(openat(fd_.get(), ".", kOpenFlags | O_DIRECTORY)), [&](const dirent& entry) {
+    const std::string_view name = entry.d_name;
+    struct stat info {};
+    if (fstatat(fd_.get(), entry.d_name, &info, 0) != 0) return true;
+    const bool folder = S_ISDIR(info.st_mode);
+    const bool of_system = name == "lost+found" || name.starts_with("__");
+    const bool stray = folder ? !of_system && !CheckDatasetName(name).ok()
+                              : S_ISREG(info.st_mode) && IsNameOfData(name);
+    if (!stray) return true;
+    ++count;
+    first.emplace(name, folder);
+    if (first.size() > kMostStrays) first.erase(std::prev(first.end()));
+    return true;
+  });
+  constexpr size_t kMostNameBytes = 100;
+  std::vector<Stray> strays;
+  strays.reserve(first.size());
+  for (const auto& [name, folder] : first) {
+    strays.push_back({std::string(base::Utf8Prefix(base::AsUtf8(name), kMostNameBytes)),
+                      folder ? StrayFolderProblem(name) : StrayFileProblem(name)});
+  }
+  if (count > strays.size()) {
+    strays.back().problem += fmt::format(
+        "; {} more files and folders of this data root are no "
+        "data sets either",
+        count - strays.size());
+  }
+  return strays;
+}
+
 absl::StatusOr<UniqueFd> DataRoot::OpenFolder(const std::string& dataset,
                                               const std::string& folder) const {
   ESPALIER_RETURN_IF_ERROR(CheckDatasetName(dataset));
   if (!folder.empty()) return OpenBeneath(fd_.get(), dataset + "/" + folder, true);
   absl::StatusOr<UniqueFd> opened = OpenBeneath(fd_.get(), dataset, true);
   if (opened.ok() || !absl::IsNotFound(opened.status())) return opened;
+  for (const Stray& stray : Strays()) {
+    if (stray.name == dataset) return base::NotFound(kDatasetNotFound, stray.problem);
+  }
   std::vector<std::string> names = Datasets();
   const size_t count = names.size();
   names.resize(std::min(count, kMostNamesListed));

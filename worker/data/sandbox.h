@@ -55,6 +55,12 @@ struct FolderListing {
   std::vector<std::string> folders;
 };
 
+// Something in the data root itself that is meant as data, and is no data set where it is.
+struct Stray {
+  std::string name;     // in UTF-8, at most 100 bytes
+  std::string problem;  // a whole sentence: what it should be, and what to do
+};
+
 // ^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$ without "..".
 absl::Status CheckDatasetName(std::string_view name);
 
@@ -78,6 +84,10 @@ class DataRoot {
   // Names of the sub-folders that are valid data set names, ascending.
   std::vector<std::string> Datasets() const;
 
+  // Files of data beside the folders, and folders whose names no job can have; by name ascending,
+  // at most kMostStrays. The last one's problem says how many more there are.
+  std::vector<Stray> Strays() const;
+
   // The regular files of a data set, by name ascending; hidden files are left out.
   absl::StatusOr<std::vector<FileEntry>> Files(const std::string& dataset) const;
 
@@ -93,6 +103,7 @@ class DataRoot {
   // A regular file of a data set; `path` is names joined by '/', as List() gives them.
   absl::StatusOr<UniqueFd> OpenPath(const std::string& dataset, const std::string& path) const;
 
+  static constexpr size_t kMostStrays = 8;
   // Most files of a data set that consists of folders.
   static constexpr int64_t kMostFiles = 10'000'000;
 

@@ -12,6 +12,7 @@
 #include "worker/data/byte_stream.h"
 #include "worker/data/errors.h"
 #include "worker/data/json_lines.h"
+#include "worker/data/table/encoding.h"
 
 namespace espalier::worker::data {
 namespace {
@@ -120,6 +121,10 @@ absl::StatusOr<std::vector<int32_t>> ReadTokens(const DataRoot& root, const v1::
     }
     tokens = language::ParseTokenFile(bytes, kind == "uint16" ? 2 : 4, kMaxVocabulary);
   } else {
+    // Its bytes would be learned, every second of which is zero.
+    constexpr size_t kBeginning = 4;
+    ESPALIER_RETURN_IF_ERROR(CheckTextEncoding(std::string_view(bytes).substr(0, kBeginning),
+                                               spec.dataset() + "/" + file));
     ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, OpenTokenizer(root, spec, layout, options));
     tokens = tokenizer->Encode(bytes);
     if (tokenizer->bos() >= 0) tokens->insert(tokens->begin(), tokenizer->bos());

@@ -1,20 +1,40 @@
 #include "worker/tasks/local_data.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "common/base/status.h"
 #include "common/wire/model_spec/transformer.h"
+#include "worker/data/errors.h"
 
 namespace espalier::worker::tasks {
+namespace {
+
+// A transformer's outputs are the tokens that it knows.
+absl::Status CheckTokens(const data::Dataset& dataset, int64_t vocabulary) {
+  if (dataset.num_classes() <= vocabulary) return absl::OkStatus();
+  return data::DatasetInvalid(
+      dataset.name(),
+      {"", fmt::format("tokens below {}, as model.transformer.vocabulary says", vocabulary),
+       fmt::format("token {}", dataset.num_classes() - 1),
+       fmt::format(
+           "set the vocabulary to {} or more (256 for text as bytes), or data.text.tokenizer "
+           "to the one of this vocabulary",
+           dataset.num_classes())});
+}
+
+}  // namespace
 
 absl::StatusOr<ShardView> LocalData::Get(const v1::Task& task) {
   ESPALIER_ASSIGN_OR_RETURN(auto dataset, cache_.Get(task.data()));
   const v1::ModelSpec& model = task.model().spec();
   // Whether text fits a pretrained language model is for its tasks to say.
   if (!task.model().has_language()) {
-    const int64_t inputs =
-        model.has_transformer() ? task.data().text().context() : model.input_features();
-    ESPALIER_RETURN_IF_ERROR(data::CheckFits(*dataset, inputs, wire::ClassesOf(model)));
+    ESPALIER_RETURN_IF_ERROR(
+        model.has_transformer()
+            ? CheckTokens(*dataset, wire::ClassesOf(model))
+            : data::CheckFits(*dataset, model.input_features(), wire::ClassesOf(model)));
   }
   const bool whole = task.evaluate().whole_test_split();
   const std::string key = task.data().SerializeAsString() + "/" + std::to_string(task.seed()) +

@@ -10,6 +10,7 @@
 #include "common/base/rng.h"
 #include "common/base/status.h"
 #include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/shapes.h"
 #include "common/wire/values_codec.h"
 #include "worker/tasks/batch_buffer.h"
 #include "worker/tasks/extrude.h"
@@ -119,6 +120,18 @@ std::vector<int32_t> TrainingExamples(const v1::Task& task, const ShardView& sha
   return examples;
 }
 
+// A batch norm of single features takes all of one example away: the weights would never change.
+absl::Status CheckBatchNorm(const v1::Task& task, size_t examples) {
+  if (examples != 1 || !wire::NormalizesSingleValues(task.model().spec())) {
+    return absl::OkStatus();
+  }
+  return base::FailedPrecondition(
+      "SHARD_TOO_SMALL",
+      "expected at least 2 training examples on shard " + task.participant() +
+          ", found 1, of which a batch norm of single features leaves nothing; use fewer shards, "
+          "or remove the batch norm");
+}
+
 // What a method grows by, at the weights after training.
 struct GrowthGradients {
   std::vector<float> active;               // of all stored values, if the task asks for them
@@ -190,6 +203,7 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   ESPALIER_ASSIGN_OR_RETURN(engine::Network * network,
                             surroundings.networks.Get(task, model, batch_size));
   const std::vector<int32_t> training_examples = TrainingExamples(task, shard);
+  ESPALIER_RETURN_IF_ERROR(CheckBatchNorm(task, training_examples.size()));
   ExampleOrder order(training_examples, task.seed(), task.shard(), batch_size);
   if (!model->optimizer_state.empty()) {
     const int64_t steps = StepRange(task, order.steps_per_epoch()).first;

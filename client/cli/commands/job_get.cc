@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "absl/strings/ascii.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
@@ -56,6 +58,29 @@ void PrintLayers(const Context& context, const v1::RoundSummary& round) {
     table.Add({layer.name(), std::to_string(layer.active()), std::to_string(layer.size()),
                fmt::format("{:.4g}", static_cast<double>(layer.active()) /
                                          static_cast<double>(layer.size()))});
+  }
+  context.out << "\n";
+  table.Print(context.out, context.out_terminal);
+}
+
+// LOCAL data: what each site found in the last evaluation.
+void PrintSites(const Context& context, const v1::Job& job) {
+  const v1::SiteEvaluations& last = job.last_sites();
+  if (last.sites().empty()) return;
+  const bool text = job.spec().data().has_text();
+  Table table({{"SITE"},
+               {"EXAMPLES", true, 1},
+               {absl::AsciiStrToUpper(text ? "perplexity" : ScoreName(job.spec())), true},
+               {"LOSS", true, 2}});
+  for (const v1::SiteEvaluation& site : last.sites()) {
+    std::string score = "-";
+    if (text && site.has_loss()) {
+      score = fmt::format("{:.4f}", std::exp(site.loss()));
+    } else if (!text && site.has_accuracy()) {
+      score = ScoreText(job.spec(), site.accuracy());
+    }
+    table.Add({site.worker(), std::to_string(site.examples()), score,
+               site.has_loss() ? fmt::format("{:.4f}", site.loss()) : "-"});
   }
   context.out << "\n";
   table.Print(context.out, context.out_terminal);
@@ -158,6 +183,7 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
     fields.emplace_back("left out", out.worker() + ": " + out.reason());
   }
   PrintFields(context.out, context.out_terminal, fields);
+  PrintSites(context, job);
   PrintPruned(context, job);
   if (job.spec().method().name() == "essential-sparsity") PrintSweep(context, job);
   if (context.out_terminal.is_tty && job.history_size() > 0) {

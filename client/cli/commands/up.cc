@@ -1,5 +1,10 @@
 #include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
 #include <thread>
+#include <utility>
 
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
@@ -8,6 +13,7 @@
 #include "common/base/flags.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
+#include "common/config/text.h"
 #include "common/io/standard_output.h"
 #include "fmt/format.h"
 #include "nlohmann/json.hpp"
@@ -23,8 +29,9 @@ Examples:
 
 Starts a coordinator and workers as child processes; they end with this command.
 Jobs end with it, too; checkpoints and logs stay in --data-dir. A data set is a
-folder under --data-root. Only this machine can connect, without TLS. With
--o json the addresses are one line of JSON.)";
+folder under --data-root; what cannot be used there is said, with the reason.
+Only this machine can connect, without TLS. With -o json the addresses are one
+line of JSON.)";
 
 constexpr auto kCheckEvery = std::chrono::milliseconds(200);
 
@@ -55,6 +62,76 @@ void Announce(const Context& context, const LocalCluster& cluster) {
               << std::flush;
 }
 
+// A data set that no worker can use, on a line.
+std::string UnusableLine(const v1::DatasetInfo& info) {
+  constexpr std::string_view kBegin = "data set ";
+  const std::string& problem = info.problem();
+  // Problems of files name the data set themselves.
+  const bool named = problem.starts_with(fmt::format("{}{}", kBegin, info.name()));
+  const std::string line =
+      named ? problem.substr(kBegin.size()) : fmt::format("{}: {}", info.name(), problem);
+  return fmt::format("  {}\n", base::Printable(line));
+}
+
+// Says once which data sets cannot be used, and why, when all workers are there.
+class DataReport {
+ public:
+  DataReport(Context& context, const LocalClusterOptions& cluster)
+      : context_(context), data_root_(cluster.data_root), workers_(cluster.workers) {}
+
+  absl::Status Connect(const std::string& address) {
+    client::ClientOptions options;
+    options.server = address;
+    options.timeout = absl::Seconds(2);
+    ESPALIER_ASSIGN_OR_RETURN(client_, client::Client::Create(std::move(options)));
+    return absl::OkStatus();
+  }
+
+  // Asks again until it has been said.
+  void TellWhenKnown() {
+    if (client_ == nullptr) return;
+    const auto workers = client_->ListWorkers(kMaxWorkers);
+    if (!workers.ok() || workers->workers_size() < workers_) return;
+    client_ = nullptr;
+    Tell(*workers);
+  }
+
+ private:
+  static constexpr size_t kMaxWorkers = 256;
+  static constexpr size_t kShown = 5;
+
+  void Tell(const v1::ListWorkersResponse& workers) {
+    std::map<std::string, std::string> lines;  // by data set: all workers have the same files
+    bool any = false;
+    for (const v1::Worker& worker : workers.workers()) {
+      for (const v1::DatasetInfo& info : worker.datasets()) {
+        const bool unusable = !info.problem().empty() && info.format().empty();
+        any = any || !unusable;
+        if (unusable) lines.emplace(info.name(), UnusableLine(info));
+      }
+    }
+    if (!any) {
+      context_.err << fmt::format("There is no data set in {} yet: a data set is a folder there.\n",
+                                  config::Quoted(data_root_));
+    }
+    if (!lines.empty()) context_.err << "Not usable as data sets:\n";
+    size_t shown = 0;
+    for (const auto& [name, line] : lines) {
+      if (shown++ == kShown) break;
+      context_.err << line;
+    }
+    if (lines.size() > kShown) {
+      context_.err << fmt::format("  {} more: espalier dataset list\n", lines.size() - kShown);
+    }
+    context_.err << std::flush;
+  }
+
+  Context& context_;
+  const std::string data_root_;
+  const int workers_;
+  std::unique_ptr<client::Client> client_;
+};
+
 absl::StatusOr<int> Up(Context& context, UpOptions options) {
   const std::stop_token stop = context.stop();
   options.cluster.listen = fmt::format("127.0.0.1:{}", options.port);
@@ -73,8 +150,11 @@ absl::StatusOr<int> Up(Context& context, UpOptions options) {
                                cluster->worker_metrics_addresses()[i]);
   }
   context.err << "Ctrl-C stops everything.\n" << std::flush;
+  DataReport data(context, options.cluster);
+  ESPALIER_RETURN_IF_ERROR(data.Connect(cluster->address()));
   while (!stop.stop_requested()) {
     std::this_thread::sleep_for(kCheckEvery);
+    data.TellWhenKnown();
     if (const auto ended = cluster->Check()) {
       // A worker may be killed on purpose; without its coordinator the cluster is nothing.
       if (base::MessageOf(*ended).starts_with("coordinator")) return *ended;

@@ -167,4 +167,27 @@ absl::Status CheckBranches(const FeatureShape& body, const FeatureShape& shortcu
                   ToText(body), ToText(shortcut), body.channels));
 }
 
+namespace {
+
+bool NormalizesSingleValues(const google::protobuf::RepeatedPtrField<v1::Layer>& layers,
+                            FeatureShape shape) {
+  for (const v1::Layer& layer : layers) {
+    if (layer.has_batch_norm() && shape.positions() == 1) return true;
+    if (NormalizesSingleValues(layer.residual().body(), shape) ||
+        NormalizesSingleValues(layer.residual().shortcut(), shape)) {
+      return true;
+    }
+    const auto next = OutputShape(layer, shape);
+    if (!next.ok()) return false;
+    shape = *next;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool NormalizesSingleValues(const v1::ModelSpec& model) {
+  return NormalizesSingleValues(model.layers(), InputShape(model));
+}
+
 }  // namespace espalier::wire

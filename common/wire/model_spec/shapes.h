@@ -55,6 +55,10 @@ struct Outputs {
 };
 Outputs OutputsOf(const v1::ModelSpec& spec);
 
+// Whether some batch norm sees one value per channel of an example, as after a linear layer: of a
+// single example it would leave nothing.
+bool NormalizesSingleValues(const v1::ModelSpec& model);
+
 // OK when the two branches of a residual layer can be added.
 absl::Status CheckBranches(const FeatureShape& body, const FeatureShape& shortcut);
 

@@ -11,6 +11,7 @@
 #include <numeric>
 #include <optional>
 
+#include "absl/strings/ascii.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "worker/data/errors.h"
@@ -40,6 +41,11 @@ absl::Status WrongCell(const std::string& file, const TableLines& lines, int col
                                "correct the line or remove it"});
 }
 
+absl::Status Comment(const std::string& file, int64_t line_number, std::string_view text) {
+  return DatasetInvalid(file, {AtLine(line_number), "an interaction", "a comment: " + Quote(text),
+                               "remove the lines of comments"});
+}
+
 absl::Status TooMany(const std::string& file, int64_t line_number) {
   return DatasetInvalid(
       file, {AtLine(line_number), fmt::format("at most {} interactions", kMaxInteractions), "more",
@@ -50,8 +56,8 @@ std::vector<std::string> WithEnding(const std::vector<FileEntry>& files, std::st
                                     const std::string& ending) {
   std::vector<std::string> names;
   for (const FileEntry& file : files) {
-    if (file.name.starts_with(beginning) &&
-        (file.name.ends_with(ending) || file.name.ends_with(ending + ".gz"))) {
+    const std::string name = absl::AsciiStrToLower(file.name);
+    if (name.starts_with(beginning) && (name.ends_with(ending) || name.ends_with(ending + ".gz"))) {
       names.push_back(file.name);
     }
   }
@@ -158,6 +164,7 @@ absl::Status InteractionReader::CheckCount(const std::string& file, const TableL
   const bool movielens = format_ == Format::FORMAT_MOVIELENS;
   const size_t found = lines.cells().size();
   if (found >= (movielens ? 3 : 2) && (!known || found == columns_.count)) return absl::OkStatus();
+  if (BeginsComment(lines.cells()[0])) return Comment(file, lines.line_number(), lines.text());
   const char* expected = movielens
                              ? "user, item, rating and time separated by tabs or '::'"
                              : "user and item, then if you like rating and time, separated by ','";
@@ -335,12 +342,13 @@ absl::Status InteractionReader::ReadLightGcnLine(const std::string& file, int64_
                                                  Entries& out) {
   RawInteractions::Entry entry;
   int64_t position = 0;
+  const std::string_view whole = line;
   while (!line.empty()) {
     const size_t end = std::min(line.find(separator), line.size());
     const std::string_view cell = line.substr(0, end);
     line.remove_prefix(std::min(end + 1, line.size()));
     if (cell.empty()) continue;
-    ++position;
+    if (++position == 1 && BeginsComment(cell)) return Comment(file, line_number, whole);
     const auto id = ParseNumber<int64_t>(cell);
     if (!id.has_value() || *id < 0 || *id > std::numeric_limits<int32_t>::max()) {
       return DatasetInvalid(file,

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <charconv>
+#include <cstdint>
 #include <optional>
 #include <string_view>
 #include <system_error>
@@ -26,5 +27,12 @@ std::optional<T> ParseNumber(std::string_view text) {
 std::optional<double> ParseFinite(std::string_view text);
 // Whether a cell stands for a value that is not there: empty, NA, N/A, NaN, null, None or ?.
 bool IsMissing(std::string_view cell);
+
+// The whole number that `text` stands for, also as "2.0" and "2e0".
+std::optional<int64_t> ParseWhole(std::string_view text);
+// Whether a line that begins with this cell is a comment: by '#' or '%'.
+bool BeginsComment(std::string_view cell);
+// What to do about a cell of features that is no number; "" where it is a word like any other.
+const char* AdviceOnNumber(std::string_view cell);
 
 }  // namespace espalier::worker::data

@@ -301,6 +301,7 @@ absl::Status CsvReader::ReadFile(ByteStream& stream) {
   const int64_t rows_before = builder_.rows();
   int64_t lines = 0;
   ESPALIER_ASSIGN_OR_RETURN(bool more, records.Next());
+  const bool begun = more;
   if (more) {
     delimiter_ = records.delimiter();
     // Cells point into the reader, which goes on to the second line.
@@ -308,6 +309,12 @@ absl::Status CsvReader::ReadFile(ByteStream& stream) {
     const Cells first(kept.begin(), kept.end());
     const int64_t line = records.line_number();
     ESPALIER_ASSIGN_OR_RETURN(more, records.Next());
+    const bool alone = first.size() == 1 || (more && records.cells().size() != first.size());
+    if (BeginsComment(first[0]) && alone) {
+      return DatasetInvalid(
+          file, {AtLine(line), "the names of the columns, or an example",
+                 "a comment: " + Quote(first[0]), "remove the lines of comments at the top"});
+    }
     ESPALIER_ASSIGN_OR_RETURN(const bool header,
                               HasHeader(file, first, more ? &records.cells() : nullptr));
     ESPALIER_RETURN_IF_ERROR(Begin(stream, first, header));
@@ -327,7 +334,10 @@ absl::Status CsvReader::ReadFile(ByteStream& stream) {
                                  "line makes one), or set data.missing to mean"});
   }
   return DatasetInvalid(
-      file, {"", "one example a line", "an empty file", "write values and label separated by ','"});
+      file,
+      {"", "one example a line", begun ? "none below the names of the columns" : "an empty file",
+       begun ? "write values and label on lines of their own, with line ends between them"
+             : "write values and label separated by ','"});
 }
 
 // A cell that is no number.
@@ -354,7 +364,10 @@ absl::Status CsvReader::TakeOther(const Place& place, size_t column, std::string
   }
   if (IsDecimalComma(cell)) {
     return complain("a number with a decimal point",
-                    "write 1.5 in place of 1,5 in all of the file");
+                    "write 1.5 in place of 1,5 and 1234 in place of 1,234, in all of the file");
+  }
+  if (const char* advice = AdviceOnNumber(cell); *advice != '\0' && !one_hot) {
+    return complain("a finite number", advice);
   }
   if (of.words != nullptr) {
     return complain("a word that the sites agreed on when the job began",
@@ -448,11 +461,12 @@ absl::Status CsvReader::AddLabel(const Place& place, std::string_view text) {
                            std::move(expected), std::move(found), fix});
   };
   constexpr char kOtherColumn[] = "set data.label_column to the column of the labels";
-  const bool fractional = ParseNumber<double>(text) && !ParseNumber<int64_t>(text);
+  const bool fractional = ParseNumber<double>(text) && !ParseWhole(text);
   if (IsMissingLabel(text) || fractional) {
     return complain("a label: a whole number from 0 or a word",
                     text.empty() ? "an empty cell" : Quote(text),
-                    fractional ? kOtherColumn
+                    fractional ? "set data.label_column to the column of the labels; numbers with "
+                                 "fractions as targets are not learned (no regression)"
                                : "correct the line, set data.missing to drop, or set "
                                  "data.label_column to the column of the labels");
   }
@@ -469,7 +483,7 @@ absl::Status CsvReader::AddLabel(const Place& place, std::string_view text) {
 absl::Status CsvReader::NumberLabels(const std::vector<std::string>& labels,
                                      std::vector<int32_t>& classes) const {
   for (size_t i = 0; i < labels.size(); ++i) {
-    const int64_t value = *ParseNumber<int64_t>(labels[i]);
+    const int64_t value = *ParseWhole(labels[i]);
     if (value < 0 || value >= kMaxClasses) {
       return DatasetInvalid(
           origins_[i].file,
@@ -485,9 +499,7 @@ absl::Status CsvReader::NumberLabels(const std::vector<std::string>& labels,
 absl::Status CsvReader::FinishLabels() {
   const std::vector<std::string> labels = labels_.Take();
   std::vector<int32_t> classes(labels.size());
-  const auto is_number = [](const std::string& label) {
-    return ParseNumber<int64_t>(label).has_value();
-  };
+  const auto is_number = [](const std::string& label) { return ParseWhole(label).has_value(); };
   const auto number = std::find_if(labels.begin(), labels.end(), is_number);
   const auto word = std::find_if_not(labels.begin(), labels.end(), is_number);
   const auto& agreed = spec_.agreement().classes();
@@ -501,11 +513,12 @@ absl::Status CsvReader::FinishLabels() {
     return DatasetInvalid(at.file, {LabelAt(at.line), std::move(expected), Quote(*label), fix});
   };
   if (agreed.empty() && number != labels.end()) {
-    const int64_t line = origins_[static_cast<size_t>(number - labels.begin())].line;
+    const Origin& of_number = origins_[static_cast<size_t>(number - labels.begin())];
     return complain(
         word,
-        fmt::format("labels of one kind: a whole number as {} in line {}, or words everywhere",
-                    Quote(*number), line),
+        fmt::format(
+            "labels of one kind: a whole number as {} in line {} of {}, or words everywhere",
+            Quote(*number), of_number.line, of_number.file),
         "correct the line, set data.header to present if it is a header, or write all labels as "
         "words");
   }

@@ -164,7 +164,7 @@ std::vector<Corruption> OtherCorruptions() {
 std::vector<Corruption> CsvCorruptions() {
   return {
       {"CsvEmpty", {Csv("")}, {"x/train.csv", "empty file"}},
-      {"CsvHeaderOnly", {Csv("a,b,c\n")}, {"x/train.csv", "empty file"}},
+      {"CsvHeaderOnly", {Csv("a,b,c\n")}, {"x/train.csv", "none below the names"}},
       {"CsvOneColumn", {Csv("1\n2\n")}, {"at least 2 columns", "found 1"}},
       {"CsvRagged", {Csv("a,b,c\n1,2,0\n1,2\n")}, {"line 3", "expected 3 columns", "found 2"}},
       {"CsvRaggedTest",

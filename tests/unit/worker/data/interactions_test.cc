@@ -345,5 +345,24 @@ TEST(InteractionsTest, ScanReportsUsersItemsAndInteractions) {
   EXPECT_EQ(found[2].users(), 2) << "they may be users, items and ratings, too";
 }
 
+TEST(InteractionsTest, LinesEndWithACarriageReturnAloneAsWell) {
+  // Longer than what is read at once, so that line ends fall on its borders.
+  std::string lines;
+  for (int user = 0; user < 60'000; ++user) lines += fmt::format("{} {}\n", user, user % 7);
+  for (const char* end : {"\n", "\r", "\r\n"}) {
+    const DataFolder folder;
+    std::string text;
+    for (const char c : lines) text += c == '\n' ? std::string(end) : std::string(1, c);
+    folder.Write("x/train.txt", text);
+    std::vector<std::string> problems;
+    const auto found = ScanDataRoot(folder.path(), problems);
+    ASSERT_EQ(found.size(), 1u);
+    EXPECT_THAT(problems, IsEmpty());
+    EXPECT_EQ(found[0].users(), 60'000);
+    EXPECT_EQ(found[0].items(), 7);
+    EXPECT_EQ(found[0].interactions(), 60'000);
+  }
+}
+
 }  // namespace
 }  // namespace espalier::worker::data

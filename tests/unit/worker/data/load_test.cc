@@ -235,8 +235,8 @@ TEST(ScanTest, DescribesEveryFormatAndReportsWhatItCannotRead) {
                     std::to_string(info.test_examples()));
   }
   EXPECT_THAT(lines, ElementsAre("a idx 3 5 2 0", "b cifar10 3072 10 2 1", "c npy 2 1 1 0",
-                                 "d csv 2 3 2 1", "e  0 0 0 0"));
-  EXPECT_THAT(problems, ElementsAre(HasSubstr("data set e: ")));
+                                 "d csv 2 3 2 1", "e  0 0 0 0", "Not-A-Name  0 0 0 0"));
+  EXPECT_THAT(problems, ElementsAre(HasSubstr("data set e: "), HasSubstr("to 'not-a-name'")));
 }
 
 TEST(DatasetCacheTest, KeepsTheMostRecentAndReadsChangedFilesAgain) {

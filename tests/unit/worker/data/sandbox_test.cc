@@ -13,6 +13,7 @@ namespace espalier::worker::data {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 TEST(SandboxTest, NamesThatLeaveTheRootAreRefused) {
   const DataFolder folder;
@@ -129,6 +130,51 @@ TEST(SandboxTest, ADataSetBehindALinkOutOfTheRootIsRefused) {
   std::vector<std::string> problems;
   EXPECT_TRUE(ScanDataRoot(folder.path(), problems)[0].features() == 0);
   EXPECT_EQ(problems.size(), 1u);
+}
+
+std::vector<std::string> NamesOf(const std::vector<Stray>& strays) {
+  std::vector<std::string> names;
+  for (const Stray& stray : strays) names.push_back(stray.name);
+  return names;
+}
+
+TEST(StraysTest, FilesOfDataAndFoldersWithOtherNamesAreTold) {
+  const DataFolder folder;
+  for (const char* name : {"good/train.csv", "My Data/train.csv", "__MACOSX/x", "lost+found/x"}) {
+    folder.Write(name, "1,0\n");
+  }
+  for (const char* name : {"Wine.CSV.gz", "t10k-images-idx3-ubyte", "README.txt", "notes.md",
+                           "Makefile", ".hidden.csv", "LICENSE.txt", "caf\xe9.txt"}) {
+    folder.Write(name, "");
+  }
+  const auto root = DataRoot::Open(folder.path());
+  const std::vector<Stray> strays = root->Strays();
+  // Names are text for people: in UTF-8, whatever they are on disk.
+  ASSERT_THAT(NamesOf(strays),
+              ElementsAre("My Data", "Wine.CSV.gz", "caf\xc3\xa9.txt", "t10k-images-idx3-ubyte"));
+  EXPECT_THAT(strays[0].problem, HasSubstr("rename the folder to 'my-data'"));
+  EXPECT_THAT(strays[1].problem, HasSubstr("make a folder 'wine' there"));
+  EXPECT_THAT(strays[2].problem, HasSubstr("make a folder 'caf' there"));
+  EXPECT_THAT(root->Datasets(), ElementsAre("good"));
+  // A job that names one is told the same.
+  folder.Write("wine.csv", "");
+  EXPECT_THAT(base::MessageOf(root->Files("wine.csv").status()),
+              HasSubstr("make a folder 'wine' there"));
+  std::filesystem::remove(folder.path() + "/wine.csv");
+  std::vector<std::string> problems;
+  EXPECT_EQ(ScanDataRoot(folder.path(), problems).size(), 5u);
+  EXPECT_EQ(problems.size(), 4u);
+}
+
+TEST(StraysTest, ThoseBeyondTheFirstAreCounted) {
+  const DataFolder folder;
+  for (int i = 10; i < 40; ++i) folder.Write(std::to_string(i) + ".csv", "");
+  folder.Write(std::string(250, 'x') + ".csv", "");
+  const auto root = DataRoot::Open(folder.path());
+  const std::vector<Stray> strays = root->Strays();
+  ASSERT_EQ(strays.size(), DataRoot::kMostStrays);
+  EXPECT_EQ(strays.front().name, "10.csv");
+  EXPECT_THAT(strays.back().problem, HasSubstr("23 more files and folders"));
 }
 
 TEST(SandboxTest, PipesAndFoldersInPlaceOfFilesNeitherBlockNorLoad) {

@@ -260,6 +260,49 @@ TEST_F(CsvTest, DigestsAreEqualForEqualContentsOnly) {
 TEST_F(CsvTest, CommentsAndTotalsAreErrorsThatNameTheLine) {
   folder_.Write("x/d.csv", "1,2,0\n3,4,1\nTotal rows: 2\n");
   EXPECT_THAT(Error(), HasSubstr("line 3"));
+  folder_.Write("x/d.csv", "# made by hand, in 2024\na,b,kind\n1,2,0\n");
+  EXPECT_THAT(Error(), AllOf(HasSubstr("line 1"), HasSubstr("a comment: '# made by hand'")));
+  folder_.Write("x/d.csv", "# a,b,kind\n1,2,0\n");
+  EXPECT_EQ(Describe().columns(0).name(), "# a");
+}
+
+TEST_F(CsvTest, WholeNumbersWithAFractionOfZeroAreLabels) {
+  folder_.Write("x/d.csv", "1,2,0.0\n3,4,1.000000e+00\n5,6,1\n7,8,2e0\n");
+  EXPECT_THAT(Labels(*Load()), ElementsAre(0, 1, 1, 2));
+  folder_.Write("x/d.csv", "1,2,0.0\n3,4,1.5\n");
+  EXPECT_THAT(Error(), AllOf(HasSubstr("line 2"), HasSubstr("no regression")));
+}
+
+TEST_F(CsvTest, AFileWithNothingBelowItsHeaderIsNotEmpty) {
+  folder_.Write("x/d.csv", "a,b,kind\n");
+  EXPECT_THAT(Error(), HasSubstr("none below the names of the columns"));
+}
+
+TEST_F(CsvTest, OddNumbersComeWithTheirRemedy) {
+  const std::pair<const char*, const char*> cases[] = {{"2024-01-31", "dates as numbers"},
+                                                       {"31.1.2024 12:30", "dates as numbers"},
+                                                       {"1.234.5", "marks of thousands"},
+                                                       {"1 234", "marks of thousands"},
+                                                       {"12%", "percent signs"},
+                                                       {"\xE2\x88\x92"
+                                                        "1.5",
+                                                        "numbers like -1234.5"},
+                                                       {"-inf", "3.4e38"},
+                                                       {"+Infinity", "3.4e38"},
+                                                       {"1e400", "3.4e38"},
+                                                       {"high", "data.words"},
+                                                       {"1-2", "numbers like -1234.5"},
+                                                       {"-", "data.words"}};
+  for (const auto& [cell, remedy] : cases) {
+    folder_.Write("x/d.csv", std::string("1,2,0\n3,") + cell + ",1\n");
+    EXPECT_THAT(Error(), AllOf(HasSubstr("line 2, column 2"), HasSubstr(remedy))) << cell;
+  }
+}
+
+TEST_F(CsvTest, LabelsOfTwoKindsInTwoFilesAreNamedWithTheirFiles) {
+  folder_.Write("x/train.csv", "1,2,0\n3,4,1\n");
+  folder_.Write("x/test.csv", "1,2,ant\n");
+  EXPECT_THAT(Error(), AllOf(HasSubstr("x/test.csv, line 1"), HasSubstr("line 1 of x/train.csv")));
 }
 
 }  // namespace

@@ -1,10 +1,15 @@
 """Workers that train on their own files: every worker is a participant with its own rows."""
 
+import math
 import pathlib
 import random
+import shutil
 import signal
+import sys
 import tempfile
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import cluster
 import datasets
@@ -113,6 +118,33 @@ class LocalNamesTest(unittest.TestCase):
         # Evaluation of local data happens at every site.
         self.assertGreater(last["federated_test_accuracy"], 0.97)
         self.assertNotIn("test_accuracy", last)
+        self.check_sites(job)
+
+    def check_sites(self, job):
+        """What each site found makes the mean over all of them, and people are shown it."""
+        last, found = job["history"][-1], job["last_sites"]
+        self.assertEqual((30, 0), (found["round"], found["sites_left_out"]))
+        sites = {site["worker"]: site for site in found["sites"]}
+        self.assertEqual({"workers/north", "workers/south"}, set(sites))
+        self.assertEqual({"90"}, {site["examples"] for site in sites.values()})
+        for key in ("accuracy", "loss"):
+            mean = sum(site[key] for site in sites.values()) / 2
+            self.assertAlmostEqual(last[f"federated_test_{key}"], mean, places=9)
+        self.assertEqual(job["best_round"], job["best_sites"]["round"])
+        shown = self.cluster.cli("job", "get", job["name"]).ok().out
+        for name, site in sites.items():
+            percent = f"{100 * site['accuracy']:.1f} %"
+            self.assertIn(f"{name}\t90\t{percent}\t{site['loss']:.4f}\n", shown)
+        listed = self.cluster.cli("job", "list", "-o", "json").ok().json["jobs"]
+        self.assertTrue(all("last_sites" not in one for one in listed))
+
+    def test_divided_data_has_no_sites(self):
+        self.start()
+        job = self.job()
+        job["data"]["partition"] = {"kind": "iid", "shards": 2}
+        shutil.rmtree(self.root / "south/animals")
+        self.cluster.add_worker("alone", data_root=self.root / "north")
+        self.assertNotIn("last_sites", self.cluster.run(job | {"federation": {"rounds": 1}}))
 
     def test_data_sets_are_shown_with_what_they_were_taken_for(self):
         self.start()
@@ -186,6 +218,14 @@ class LocalTextTest(unittest.TestCase):
         for summary in job["history"]:
             self.assertEqual((2, sequences), (int(summary["participants"]), int(summary["examples"])))
         last = job["history"][-1]
+        sites = job["last_sites"]
+        self.assertEqual((last["round"], 2), (sites["round"], len(sites["sites"])))
+        tokens = [int(site["examples"]) for site in sites["sites"]]
+        losses = [site["loss"] for site in sites["sites"]]
+        mean = sum(n * loss for n, loss in zip(tokens, losses)) / sum(tokens)
+        self.assertAlmostEqual(last["test_loss"], mean, places=9)
+        shown = self.cluster.cli("job", "get", job["name"]).ok().out
+        self.assertIn(f"\t{math.exp(losses[0]):.4f}\t", shown)
         self.assertAlmostEqual(
             trained["history"][-1]["federated_test_loss"], last["dense_test_loss"], places=3
         )
