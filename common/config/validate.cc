@@ -180,12 +180,19 @@ void ValidateText(const v1::DataSpec& data, const v1::ModelSpec& model, const Ch
            "scale", "tokens are not scaled; remove scale, mean and std");
 }
 
+// Two numbers for each travel with every task.
+constexpr int64_t kMaxChannels = 10'000;
+
 void ValidateChannels(const v1::DataSpec& data, const v1::ModelSpec& model, const Checker& at) {
   if (at.Enum("normalization", v1::DataSpec::Normalization_IsValid(data.normalization()),
               data.normalization()) &&
       data.normalization() == v1::DataSpec::NORMALIZATION_FEDERATED) {
-    at.Check(model.has_input_image(), "normalization",
-             "federated measures channels of images; set model.input_image, or use given");
+    at.Check(
+        !model.has_transformer() && !model.has_recommender(), "normalization",
+        "federated measures channels of images and columns of tables; remove it, or use given");
+    at.Check(wire::InputShape(model).channels <= kMaxChannels, "normalization",
+             fmt::format("federated measures at most {} columns, found {}; scale them in the file",
+                         Grouped(kMaxChannels), Grouped(wire::InputShape(model).channels)));
     at.Check(data.channel_mean().empty() && data.channel_std().empty() && data.mean() == 0 &&
                  (data.std() == 0 || data.std() == 1),
              "normalization",
@@ -193,11 +200,13 @@ void ValidateChannels(const v1::DataSpec& data, const v1::ModelSpec& model, cons
     return;
   }
   if (data.channel_mean().empty() && data.channel_std().empty()) return;
-  const int64_t channels = model.has_input_image() ? model.input_image().channels() : 0;
+  const int64_t channels = wire::InputShape(model).channels;
   const auto check = [&](const std::string& field, const auto& values, bool positive) {
-    at.Check(values.size() == channels, field,
-             fmt::format("expected {} numbers, one for each channel of model.input_image, found {}",
-                         channels, values.size()));
+    at.Check(
+        values.size() == channels, field,
+        fmt::format(
+            "expected {} numbers, one for each channel of images or column of a table, found {}",
+            channels, values.size()));
     for (int i = 0; i < values.size(); ++i) {
       at.Number(fmt::format("{}[{}]", field, i), values[i], !positive || values[i] > 0,
                 positive ? "x > 0" : "a finite number");

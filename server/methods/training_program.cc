@@ -4,13 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <utility>
 
 #include "common/base/status.h"
 #include "common/config/validate.h"
 #include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/shapes.h"
 #include "common/wire/proto_time.h"
 #include "server/methods/aggregation/aggregate.h"
+#include "server/methods/byte_codec.h"
 #include "server/methods/calibration/statistics.h"
 #include "server/methods/initial_values.h"
 #include "server/methods/learning_rate.h"
@@ -21,6 +24,8 @@ namespace {
 constexpr char kTrain[] = "train";
 constexpr char kRecalibrate[] = "recalibrate";
 constexpr char kChannelStatistics[] = "channel_statistics";
+// Of a mean; what is below is the rounding of float32.
+constexpr double kNoVariation = 1e-6;
 constexpr char kEvaluateFederated[] = "evaluate_federated";
 constexpr char kEvaluateCentral[] = "evaluate_central";
 constexpr char kDone[] = "done";
@@ -152,15 +157,16 @@ absl::StatusOr<Transition> TrainingProgram::BeginTraining(ProgramState state,
 
 absl::StatusOr<Transition> TrainingProgram::Start() const {
   const bool federated = spec_.data().normalization() == v1::DataSpec::NORMALIZATION_FEDERATED;
-  return federated ? AskChannelStatistics() : StartTraining();
+  return federated ? AskChannelStatistics("") : StartTraining();
 }
 
-absl::StatusOr<Transition> TrainingProgram::AskChannelStatistics() const {
+absl::StatusOr<Transition> TrainingProgram::AskChannelStatistics(std::string centers) const {
   Transition transition;
   // A step needs some model; this one has no weights.
   ESPALIER_ASSIGN_OR_RETURN(auto layout, wire::LayoutOf(spec_.model()));
   ESPALIER_ASSIGN_OR_RETURN(transition.state.model, EmptyModel(std::move(layout)));
   transition.state.phase = kChannelStatistics;
+  transition.state.memory = std::move(centers);
   Step step;
   step.task.mutable_channel_statistics();
   step.participants = Participants::kAll;
@@ -170,22 +176,41 @@ absl::StatusOr<Transition> TrainingProgram::AskChannelStatistics() const {
   return transition;
 }
 
+// Twice: the second time all differences are from the means of the first, since the square of a
+// large number has no digits left for how it varies.
 absl::StatusOr<Transition> TrainingProgram::AfterChannelStatistics(
-    const reduce::Reduced& reduced) const {
-  const auto channels = static_cast<size_t>(spec_.model().input_image().channels());
+    const ProgramState& state, const reduce::Reduced& reduced) const {
+  const auto channels = static_cast<size_t>(wire::InputShape(spec_.model()).channels);
   if (reduced.values.size() != 2 * channels) {
     return base::FailedPrecondition(
         "SHAPE_MISMATCH", fmt::format("expected {} statistics of channels, found {}", 2 * channels,
                                       reduced.values.size()));
   }
+  const std::span<const float> values = reduced.values;
+  if (state.memory.empty()) {
+    std::string centers;
+    ByteWriter(centers).PutArray(values.first(channels));
+    ESPALIER_ASSIGN_OR_RETURN(Transition again, AskChannelStatistics(std::move(centers)));
+    again.normalization = ChannelNormalization{{values.begin(), values.begin() + channels},
+                                               std::vector<double>(channels, 1.0)};
+    return again;
+  }
+  ByteReader reader(state.memory);
+  const std::vector<float> centers = reader.GetArray<float>();
+  if (centers.size() != channels) {
+    return base::FailedPrecondition(
+        "SHAPE_MISMATCH",
+        fmt::format("expected means of {} channels, found {}", channels, centers.size()));
+  }
   ESPALIER_ASSIGN_OR_RETURN(Transition transition, StartTraining());
   transition.normalization = ChannelNormalization{};
   for (size_t c = 0; c < channels; ++c) {
-    const double mean = reduced.values[c];
-    const double variance = reduced.values[channels + c] - mean * mean;
+    const double distance = values[c];
+    const double mean = centers[c] + distance;
+    const double std = std::sqrt(std::max(0.0, values[channels + c] - distance * distance));
     transition.normalization->mean.push_back(mean);
     // A channel that never changes stays as it is, less its mean.
-    transition.normalization->std.push_back(variance > 1e-12 ? std::sqrt(variance) : 1.0);
+    transition.normalization->std.push_back(std > kNoVariation * std::abs(mean) ? std : 1.0);
   }
   transition.prelude_step.emplace();
   transition.prelude_step->set_phase(kChannelStatistics);
@@ -213,7 +238,7 @@ absl::StatusOr<std::vector<float>> TrainingProgram::FirstValues(
 absl::StatusOr<Transition> TrainingProgram::Next(ProgramState state,
                                                  reduce::Reduced reduced) const {
   if (state.phase == kTrain) return AfterTraining(std::move(state), std::move(reduced));
-  if (state.phase == kChannelStatistics) return AfterChannelStatistics(reduced);
+  if (state.phase == kChannelStatistics) return AfterChannelStatistics(state, reduced);
   if (state.phase == kRecalibrate) return AfterRecalibration(std::move(state), reduced);
   if (state.phase == kEvaluateFederated) {
     return AfterFederatedEvaluation(std::move(state), reduced);

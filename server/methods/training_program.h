@@ -107,9 +107,11 @@ class TrainingProgram : public Program {
   bool IsEvaluated(int32_t round) const;
   // The first step, once the data is normalised.
   absl::StatusOr<Transition> StartTraining() const;
-  // The step that measures the means and deviations of channels over all participants.
-  absl::StatusOr<Transition> AskChannelStatistics() const;
-  absl::StatusOr<Transition> AfterChannelStatistics(const reduce::Reduced& reduced) const;
+  // The step that measures the means and deviations of channels over all participants, from
+  // `centers`: encoded means; empty: from zero.
+  absl::StatusOr<Transition> AskChannelStatistics(std::string centers) const;
+  absl::StatusOr<Transition> AfterChannelStatistics(const ProgramState& state,
+                                                    const reduce::Reduced& reduced) const;
   // Whether running statistics are taken anew before the evaluation of the round in work.
   bool IsRecalibrated(const ProgramState& state) const;
   absl::StatusOr<Transition> AfterRecalibration(ProgramState state,

@@ -1,8 +1,11 @@
-// Task kind `channel_statistics`: means and mean squares of each channel over the shard.
+// Task kind `channel_statistics`: means and mean squares of each channel of images, or of each
+// column of a table, over the shard.
 #include <span>
+#include <string>
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/shapes.h"
 #include "common/wire/values_codec.h"
 #include "worker/data/batch.h"
 #include "worker/engine/aligned_buffer.h"
@@ -14,27 +17,39 @@ absl::StatusOr<Partial> RunChannelStatistics(Surroundings& surroundings, const v
   ESPALIER_ASSIGN_OR_RETURN(const ShardView shard, surroundings.data.Get(task));
   const std::span<const int32_t> examples = shard.indices->train;
   if (examples.empty()) return NoTrainingExamples(task);
-  const auto& image = task.model().spec().input_image();
-  const int64_t positions = image.height() * image.width();
-  if (image.channels() < 1 || image.channels() * positions != shard.dataset->features()) {
+  const wire::FeatureShape input = wire::InputShape(task.model().spec());
+  const int64_t positions = input.height * input.width;
+  if (input.channels < 1 || input.channels * positions != shard.dataset->features()) {
     return base::InvalidArgument("DATASET_SHAPE_MISMATCH",
-                                 "expected examples that are images of model.input_image");
+                                 "expected examples of " + wire::ToText(input) + ", found " +
+                                     std::to_string(shard.dataset->features()) + " features");
+  }
+  // Squares of what is far from zero have no digits left for how it differs.
+  const auto& centers = task.data().channel_mean();
+  if (!centers.empty() && centers.size() != input.channels) {
+    return base::InvalidArgument("DATASET_SHAPE_MISMATCH", "expected a channel_mean for each of " +
+                                                               std::to_string(input.channels) +
+                                                               " channels, found " +
+                                                               std::to_string(centers.size()));
   }
   constexpr int64_t kBatch = 64;
   data::Normalization raw;
   raw.scale = data::NormalizationOf(task.data()).scale;
   engine::AlignedBuffer values(shard.dataset->features() * kBatch);
   std::vector<int32_t> labels(kBatch);
-  std::vector<double> sums(2 * image.channels(), 0.0);
+  std::vector<double> sums(2 * input.channels, 0.0);
   for (size_t begin = 0; begin < examples.size(); begin += kBatch) {
     if (surroundings.cancelled) return Cancelled();
     const auto chosen = examples.subspan(begin, std::min<size_t>(kBatch, examples.size() - begin));
     data::AssembleBatch(*shard.dataset, chosen, raw, values.data(), kBatch, labels.data());
-    for (int64_t row = 0; row < image.channels() * positions; ++row) {
+    for (int64_t row = 0; row < input.channels * positions; ++row) {
+      const auto channel = static_cast<int>(row / positions);
+      const double center = centers.empty() ? 0.0 : centers[channel];
       const float* x = values.data() + row * kBatch;
       for (size_t b = 0; b < chosen.size(); ++b) {
-        sums[row / positions] += x[b];
-        sums[image.channels() + row / positions] += static_cast<double>(x[b]) * x[b];
+        const double distance = x[b] - center;
+        sums[channel] += distance;
+        sums[input.channels + channel] += distance * distance;
       }
     }
   }

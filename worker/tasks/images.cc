@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/base/rng.h"
+#include "common/wire/model_spec/shapes.h"
 #include "worker/data/batch.h"
 
 namespace espalier::worker::tasks {
@@ -11,10 +12,10 @@ Images::Images(const v1::DataSpec& data, const v1::ModelSpec& model, int64_t str
     : stride_(stride),
       crop_padding_(data.augmentation().crop_padding()),
       flip_(data.augmentation().horizontal_flip()) {
-  if (!model.has_input_image()) return;
-  channels_ = model.input_image().channels();
-  height_ = model.input_image().height();
-  width_ = model.input_image().width();
+  const wire::FeatureShape input = wire::InputShape(model);
+  channels_ = input.channels;
+  height_ = input.height;
+  width_ = input.width;
   for (const double mean : data.channel_mean()) mean_.push_back(static_cast<float>(mean));
   for (const double std : data.channel_std()) scale_.push_back(static_cast<float>(1 / std));
   const data::Normalization normalization = data::NormalizationOf(data);
@@ -22,7 +23,7 @@ Images::Images(const v1::DataSpec& data, const v1::ModelSpec& model, int64_t str
     outside_.push_back(mean_.empty() ? static_cast<float>(-normalization.mean / normalization.std)
                                      : -mean_[c] * scale_[c]);
   }
-  if (crop_padding_ > 0 || flip_) {
+  if (input.image && (crop_padding_ > 0 || flip_)) {
     copy_ = engine::AlignedBuffer(channels_ * height_ * width_ * stride_);
   }
 }

@@ -1,6 +1,8 @@
-// What is done to batches of images: normalisation by channel, and random crops and flips.
+// What is done to batches: normalisation of images by channel and of tables by column, and random
+// crops and flips of images.
 //
-// Shapes:      batches are feature-major [channels·height·width][stride] with `size` examples.
+// Shapes:      batches are feature-major [channels·height·width][stride] with `size` examples; a
+//              column of a table is a channel of one position.
 // Determinism: example i of step s is changed by draws of StreamKey(seed, "augment", {shard, s,
 // i}),
 //              so that a step sees the same images whichever worker does it.

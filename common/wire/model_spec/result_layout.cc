@@ -1,6 +1,7 @@
 #include "common/wire/model_spec/result_layout.h"
 
 #include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/shapes.h"
 #include "espalier/v1/worker.pb.h"
 
 namespace espalier::wire {
@@ -50,7 +51,7 @@ ResultLayout ResultLayoutOf(const v1::Task& task, const tensor::ModelTopology& t
   }
   if (task.has_score()) return {.values = topology.sparsifiable_size()};
   if (task.has_channel_statistics()) {
-    const int64_t channels = task.model().spec().input_image().channels();
+    const int64_t channels = InputShape(task.model().spec()).channels;
     return {.values = 2 * channels, .not_negative = {{channels, 2 * channels}}};
   }
   return OfTraining(task, topology);

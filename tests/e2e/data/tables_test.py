@@ -3,6 +3,7 @@
 import json
 import pathlib
 import random
+import statistics
 import sys
 import tempfile
 import unittest
@@ -41,6 +42,16 @@ def with_cell(cell):
     lines = rows()
     lines[5] = (cell, *lines[5][1:])
     return table(lines)
+
+
+def sized_rows(count=90, seed=1):
+    """The same with columns of very different size: one far from zero, one of noise, one that never changes."""
+    noise = random.Random(seed)
+    lines = rows(count, seed)
+    return [
+        (float(x) / 1000, f"{float(y) * 10 + 1e5:.2f}", f"{noise.uniform(0, 2000):.0f}", 2024, kind)
+        for x, y, kind in lines
+    ]
 
 
 def indexed(lines):
@@ -171,6 +182,9 @@ class TablesTest(unittest.TestCase):
         cls.write_labels_first()
         write(cls.root, "numbers-in-the-first-line", table(numbered(rows()), header=("0", "1", "2")))
         write(cls.root, "class-in-the-test-file-only", cls.class_only_in_test())
+        sized = {"train.csv": sized_rows(), "test.csv": sized_rows(30, 2)}
+        header = ("x", "y", "noise", "year", "kind")
+        write(cls.root, "sizes", {file: table(lines, header=header) for file, lines in sized.items()})
         cls.cluster = cls.enterClassContext(cluster.Cluster(workers=2, data_root=cls.root))
 
     @classmethod
@@ -221,6 +235,15 @@ class TablesTest(unittest.TestCase):
         for name, classes in (("words-first", WORDS), ("numbers-first", []), ("numbers-first-fraction-last", [])):
             with self.subTest(name):
                 self.check(self.train(name, label_column="0"), classes)
+
+    def test_columns_of_any_size_are_normalised_over_all_participants(self):
+        trained = self.train("sizes", normalization="federated", partition={"kind": "label_skew", "shards": 3})
+        self.assertGreater(trained["history"][-1]["test_accuracy"], 0.9)
+        data = trained["spec"]["data"]
+        columns = list(zip(*[[float(cell) for cell in row[:-1]] for row in sized_rows()]))
+        for column, mean, deviation in zip(columns, data["channel_mean"], data["channel_std"], strict=True):
+            self.assertAlmostEqual(1, mean / statistics.fmean(column), places=5)
+            self.assertAlmostEqual(1, deviation / (statistics.pstdev(column) or 1), places=4)
 
     def test_first_line_of_numbers_is_what_the_job_says(self):
         name = "numbers-in-the-first-line"

@@ -172,17 +172,22 @@ TEST(TrainingProgramTest, ChannelsAreMeasuredBeforeAnythingElse) {
     reduce::Reduced reduced;
     reduced.examples = 10;
     reduced.values = {0.5F, 0.5F};  // mean, mean of squares
-    const Transition next = program->Next(start.state, reduced).value();
+    const Transition again = program->Next(start.state, reduced).value();
+    ASSERT_TRUE(again.step->task.has_channel_statistics()) << "from the mean, for its digits";
+    EXPECT_EQ(again.normalization->mean, (std::vector<double>{0.5}));
+    EXPECT_EQ(again.normalization->std, (std::vector<double>{1}));
+    reduced.values = {0.0625F, 0.25F + 0.0625F * 0.0625F};
+    const Transition next = program->Next(again.state, reduced).value();
     ASSERT_TRUE(next.normalization);
-    EXPECT_EQ(next.normalization->mean, (std::vector<double>{0.5}));
+    EXPECT_EQ(next.normalization->mean, (std::vector<double>{0.5625}));
     EXPECT_EQ(next.normalization->std, (std::vector<double>{0.5}));
     EXPECT_EQ(next.prelude_step->phase(), "channel_statistics");
     spec.mutable_data()->clear_normalization();
     const Transition plain = MethodRegistry::Builtin().Make(spec).value()->Start().value();
     EXPECT_EQ(next.state.model.values, plain.state.model.values) << method;
     EXPECT_EQ(next.state.phase, plain.state.phase);
-    reduced.values = {0.25F, 0.0625F};
-    EXPECT_EQ(program->Next(start.state, reduced)->normalization->std[0], 1) << "never changes";
+    reduced.values = {1e-9F, 1e-17F};
+    EXPECT_EQ(program->Next(again.state, reduced)->normalization->std[0], 1) << "never changes";
     reduced.values = {0.25F};
     EXPECT_FALSE(program->Next(start.state, reduced).ok());
   }
