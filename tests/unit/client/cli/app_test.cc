@@ -9,8 +9,8 @@
 
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
-#include "client/cli/local_cluster.h"
 #include "client/cli/output.h"
+#include "client/cli/programs/local_cluster.h"
 #include "client/lib/client.h"
 #include "common/base/status.h"
 #include "nlohmann/json.hpp"
