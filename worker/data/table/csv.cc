@@ -354,7 +354,10 @@ absl::Status CsvReader::TakeOther(const Place& place, size_t column, std::string
   }
   if (IsDecimalComma(cell)) {
     return complain("a number with a decimal point",
-                    "write 1.5 in place of 1,5 in all of the file");
+                    delimiter_ == ','
+                        ? "write 1.5 in place of 1,5 in all of the file"
+                        : "write 1.5 in place of 1,5 in all of the file, for example with sed -i "
+                          "'s/,/./g' FILE when it has no other commas");
   }
   if (of.words != nullptr) {
     return complain("a word that the sites agreed on when the job began",
