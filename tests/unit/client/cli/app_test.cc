@@ -132,7 +132,7 @@ TEST(AppTest, UnknownCommandGetsASuggestion) {
       {{"job", "submitt", "x"},
        "espalier job: unknown command \"submitt\"; did you mean \"submit\"?"},
       {{"--server", "h:1", "wroker"}, "did you mean \"worker\"?"},
-      {{"frobnicate"}, "known: demo, up, job"},
+      {{"frobnicate"}, "known: demo, up, init, job"},
       {{"job"}, "espalier job: expected a command after it"},
   };
   for (const auto& [arguments, expected] : cases) {
