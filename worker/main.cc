@@ -26,6 +26,7 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/connection_check.h"
 #include "common/rpc/process.h"
+#include "worker/data/describe/describe_json.h"
 #include "worker/data/load.h"
 #include "worker/engine/onednn/onednn_backend.h"
 #include "worker/language/generate_text.h"
@@ -55,6 +56,8 @@ struct Flags {
   uint64_t max_dataset_bytes = 0;
   bool health_check = false;
   language::GenerateOptions generate;
+  std::string describe;  // folder
+  std::string view;      // JSON
 };
 
 // Threads that wait for each other by spinning stall a machine that has other things to do, for
@@ -122,6 +125,13 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--prompt", flags.generate.prompt, "with --generate: the text");
   app.add_option("--tokens", flags.generate.tokens, "with --generate: most tokens to add")
       ->check(base::Between(1, 100'000));
+  app.add_option(
+      "--describe", flags.describe,
+      "print what the data set in this folder is, as JSON, and exit; see `espalier init`");
+  app.add_option(
+      "--view", flags.view,
+      "with --describe: a job's data as JSON, such as {\"label_column\": \"0\"}; default: "
+      "what the files look like");
   app.set_version_flag("--version", std::string("espalier-worker " ESPALIER_VERSION));
 }
 
@@ -142,6 +152,19 @@ int Generate(const Flags& flags) {
   // A model may have learnt what steers a terminal; into a file its text goes as it is.
   const std::string shown =
       isatty(STDOUT_FILENO) != 0 ? base::Printable(*text, {.keep = "\n\t"}) : *text;
+  std::fwrite(shown.data(), 1, shown.size(), stdout);
+  std::fputc('\n', stdout);
+  return io::ExitAfterPrinting(kExitOk, kExitOutput);
+}
+
+int Describe(const Flags& flags) {
+  const data::LoadOptions options = {.max_memory_bytes = tasks::FindMemoryLimit().bytes / 2};
+  const auto description = data::DescribeAsJson(flags.describe, flags.view, options);
+  if (!description.ok()) {
+    std::fprintf(stderr, "%s\n", base::Printable(base::MessageOf(description.status())).c_str());
+    return kExitConfig;
+  }
+  const std::string shown = base::PrintableQuoted(*description, base::Notation::kJson);
   std::fwrite(shown.data(), 1, shown.size(), stdout);
   std::fputc('\n', stdout);
   return io::ExitAfterPrinting(kExitOk, kExitOutput);
@@ -288,6 +311,7 @@ int Main(int argc, char** argv) {
   }
   if (flags.threads > 1) MakeOpenMpWaitPassively(argv);
   if (!flags.generate.model.empty()) return Generate(flags);
+  if (!flags.describe.empty()) return Describe(flags);
   return Run(std::move(flags));
 }
 

@@ -20,6 +20,7 @@ constexpr char kDescription[] = R"(Espalier trains sparse neural networks across
 Examples:
   espalier demo                                  see what it does, in a minute
   espalier up --workers 4                        run a cluster on this machine
+  espalier init data/wine                        write a job file for your data
   espalier job submit job.yaml --watch           train, and show every round
   espalier job list                              all jobs
   espalier method describe set                   parameters of a method
@@ -114,6 +115,7 @@ void Parser::AddGlobalOptions() {
 void Parser::AddCommands() {
   AddDemo(app_, chosen_);
   AddUp(app_, chosen_);
+  AddInit(app_, chosen_);
   CLI::App* job = AddGroup(app_, "job", "Submit, watch and cancel jobs");
   AddJobSubmit(*job, chosen_);
   AddJobList(*job, chosen_);

@@ -382,6 +382,13 @@ v1::DatasetInfo NotDescribed(const v1::DataSpec& view, const std::vector<FileEnt
   return info;
 }
 
+LoadOptions ForDescribing(const LoadOptions& whole) {
+  LoadOptions options = whole;
+  options.max_file_bytes = std::min(whole.max_file_bytes, kMostDescribedOfFile);
+  options.max_memory_bytes = std::min(whole.max_memory_bytes, kMostMemoryOfCounting);
+  return options;
+}
+
 // What a registration need not carry.
 void LeaveOutNames(v1::DatasetInfo& info) {
   if (info.columns_size() > kMostNamesDescribed) {
@@ -449,9 +456,7 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const std::string& ro
 absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::DataSpec& view,
                                                 const LoadOptions& whole) {
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(view.dataset()));
-  LoadOptions options = whole;
-  options.max_file_bytes = std::min(whole.max_file_bytes, kMostDescribedOfFile);
-  options.max_memory_bytes = std::min(whole.max_memory_bytes, kMostMemoryOfCounting);
+  const LoadOptions options = ForDescribing(whole);
   absl::StatusOr<v1::DatasetInfo> info =
       view.has_interactions() ? DescribeInteractions(root, view, options)
       : view.has_text()       ? DescribeText(root, view, files, options)
@@ -481,6 +486,11 @@ absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::
        fmt::format("names of columns, classes and words of at most {} bytes together",
                    kMostDescriptionBytes),
        fmt::format("{}", info->ByteSizeLong()), "leave the header out, or use shorter names"});
+}
+
+absl::StatusOr<v1::DatasetInfo> DescribeByLooks(const DataRoot& root, const std::string& name,
+                                                const LoadOptions& whole) {
+  return Describe(root, name, ForDescribing(whole));
 }
 
 std::vector<v1::DatasetInfo> ScanDataRoot(const std::string& root,

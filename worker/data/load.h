@@ -48,6 +48,12 @@ absl::StatusOr<std::shared_ptr<const Dataset>> LoadDataset(const std::string& ro
 absl::StatusOr<v1::DatasetInfo> DescribeDataset(const DataRoot& root, const v1::DataSpec& view,
                                                 const LoadOptions& whole);
 
+// What the folder `name` looks like to somebody who has no job yet, by the names of its files and
+// what is in them: as ScanDataRoot() describes it, but with all names, and of files of up to 256
+// MiB after decompression. Beyond that, name and format are all that is said.
+absl::StatusOr<v1::DatasetInfo> DescribeByLooks(const DataRoot& root, const std::string& name,
+                                                const LoadOptions& whole);
+
 // What is under `root`, from headers where the format has them. Files without are counted as long
 // as they give at most 64 MiB each, and 1 GiB together, after decompression; data sets beyond that
 // are described by name and format only. Data sets that cannot be described have their `problem`

@@ -11,7 +11,7 @@
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
 #include "client/cli/job_text.h"
-#include "client/cli/local_cluster.h"
+#include "client/cli/programs/local_cluster.h"
 #include "client/cli/progress.h"
 #include "client/cli/twin_view.h"
 #include "client/cli/watch.h"

@@ -1,15 +1,12 @@
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <csignal>
-#include <cstring>
 #include <filesystem>
 #include <vector>
 
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
-#include "client/cli/local_cluster.h"
+#include "client/cli/programs/beside.h"
 #include "client/lib/language_export.h"
 #include "common/base/flags.h"
 #include "common/base/status.h"
@@ -38,57 +35,6 @@ struct GenerateOptions {
   int tokens = 100;
   int threads = 1;
 };
-
-// What the child returns when the program could not be started.
-constexpr int kNotRun = 127;
-
-// The worker's own codes follow sysexits.h; it has said why.
-int ExitCodeOfWorker(int code) {
-  constexpr int kUsage = 64;
-  constexpr int kOutput = 74;
-  constexpr int kConfig = 78;
-  switch (code) {
-    case 0:
-      return kExitDone;
-    case kUsage:
-      return kExitUsage;
-    case kOutput:
-      return kExitExhausted;
-    case kConfig:
-      return kExitPrecondition;
-    default:
-      return kExitUnexpected;
-  }
-}
-
-// Runs a program beside this one with this one's output, and waits for it.
-absl::StatusOr<int> RunBeside(const std::string& program,
-                              const std::vector<std::string>& arguments) {
-  const std::string path = ProgramPath(program);
-  std::vector<char*> argv = {const_cast<char*>(path.c_str())};
-  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-  argv.push_back(nullptr);
-  const pid_t child = fork();
-  if (child == 0) {
-    execv(path.c_str(), argv.data());
-    _exit(kNotRun);
-  }
-  int state = 0;
-  if (child < 0 || waitpid(child, &state, 0) != child ||
-      (WIFEXITED(state) && WEXITSTATUS(state) == kNotRun)) {
-    return base::MakeError(absl::StatusCode::kUnavailable, "PROGRAM_FAILED",
-                           fmt::format("expected {} beside this program to run, found that it did "
-                                       "not; install it there",
-                                       program));
-  }
-  if (WIFSIGNALED(state)) {
-    if (WTERMSIG(state) == SIGPIPE) return kExitReaderGone;
-    return base::MakeError(absl::StatusCode::kInternal, "PROGRAM_FAILED",
-                           fmt::format("{} was ended by signal {} ({})", program, WTERMSIG(state),
-                                       strsignal(WTERMSIG(state))));
-  }
-  return ExitCodeOfWorker(WEXITSTATUS(state));
-}
 
 // A folder that goes when this does.
 struct TemporaryFolder {

@@ -8,8 +8,8 @@
 
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
-#include "client/cli/local_cluster.h"
 #include "client/cli/output.h"
+#include "client/cli/programs/local_cluster.h"
 #include "common/base/flags.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"

@@ -364,7 +364,10 @@ absl::Status CsvReader::TakeOther(const Place& place, size_t column, std::string
   }
   if (IsDecimalComma(cell)) {
     return complain("a number with a decimal point",
-                    "write 1.5 in place of 1,5 and 1234 in place of 1,234, in all of the file");
+                    delimiter_ == ','
+                        ? "write 1.5 in place of 1,5 and 1234 in place of 1,234, in all of the file"
+                        : "write 1.5 in place of 1,5 in all of the file, for example with sed -i "
+                          "'s/,/./g' FILE when it has no other commas");
   }
   if (const char* advice = AdviceOnNumber(cell); *advice != '\0' && !one_hot) {
     return complain("a finite number", advice);

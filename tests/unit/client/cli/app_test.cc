@@ -9,8 +9,8 @@
 
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
-#include "client/cli/local_cluster.h"
 #include "client/cli/output.h"
+#include "client/cli/programs/local_cluster.h"
 #include "client/lib/client.h"
 #include "common/base/status.h"
 #include "nlohmann/json.hpp"
@@ -132,7 +132,7 @@ TEST(AppTest, UnknownCommandGetsASuggestion) {
       {{"job", "submitt", "x"},
        "espalier job: unknown command \"submitt\"; did you mean \"submit\"?"},
       {{"--server", "h:1", "wroker"}, "did you mean \"worker\"?"},
-      {{"frobnicate"}, "known: demo, up, job"},
+      {{"frobnicate"}, "known: demo, up, init, job"},
       {{"job"}, "espalier job: expected a command after it"},
   };
   for (const auto& [arguments, expected] : cases) {

@@ -1,4 +1,4 @@
-#include "client/cli/local_cluster.h"
+#include "client/cli/programs/local_cluster.h"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -1,0 +1,252 @@
+#include <filesystem>
+#include <fstream>
+#include <map>
+
+#include "client/cli/commands/commands.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/init/draft.h"
+#include "client/cli/init/shell.h"
+#include "client/cli/init/source.h"
+#include "client/cli/job_text.h"
+#include "client/cli/output.h"
+#include "common/base/flags.h"
+#include "common/base/printable.h"
+#include "common/base/status.h"
+#include "common/config/text.h"
+#include "fmt/format.h"
+#include "google/protobuf/util/json_util.h"
+#include "nlohmann/json.hpp"
+
+namespace espalier::cli {
+namespace {
+
+constexpr char kDescription[] = R"(Write a job file for your own data
+
+Examples:
+  espalier init data/wine                        a folder with wine.csv in it
+  espalier init data/wine --label kind           another column is the label
+  espalier init data/pets --out pets.yaml        a folder of images per class
+  espalier init data/book --method set           a text: a language model
+  espalier init models/llama --text data/book    prunes a trained model to half
+
+Looks at the data, writes job.yaml with a comment beside each choice, and shows
+what to type next. It needs no cluster. What data may look like: docs/data-sets.md.)";
+
+struct InitOptions {
+  std::string path;
+  std::string out = "job.yaml";
+  std::string kind;
+  std::string header;
+  bool force = false;
+  init::Wishes wishes;
+};
+
+const std::map<std::string, init::Kind>& Kinds() {
+  static const std::map<std::string, init::Kind> kKinds = {
+      {"table", init::Kind::kTable},
+      {"images", init::Kind::kImages},
+      {"text", init::Kind::kText},
+      {"interactions", init::Kind::kInteractions}};
+  return kKinds;
+}
+
+absl::Status WriteJobFile(const std::string& path, bool force, const std::string& text) {
+  std::error_code error;
+  if (!force && std::filesystem::exists(std::filesystem::symlink_status(path, error))) {
+    return base::MakeError(
+        absl::StatusCode::kAlreadyExists, "FILE_EXISTS",
+        fmt::format("expected no file at {}, found one, which stays as it is; name another with "
+                    "--out, or add --force to replace it",
+                    config::Quoted(path)));
+  }
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << text << std::flush;
+  if (file) return absl::OkStatus();
+  return base::FailedPrecondition(
+      "FILE_UNWRITABLE", fmt::format("expected to write the job file to {}, found that it cannot "
+                                     "be written; name another place with --out",
+                                     config::Quoted(path)));
+}
+
+// What to type, in this order, in the terminal of the cluster and in another.
+struct NextSteps {
+  std::vector<init::Step> first;
+  std::vector<init::Step> second;
+};
+
+NextSteps StepsAfter(const init::Source& source, const InitOptions& options,
+                     const init::Draft& draft, const std::string& data_root) {
+  const std::string name = init::AsName(source.name);
+  NextSteps steps;
+  steps.first = draft.before;
+  steps.first.push_back(
+      {fmt::format("espalier up --workers {} --data-root {}{}", options.wishes.workers,
+                   init::ShellWord(data_root), draft.up.empty() ? "" : " " + draft.up),
+       "a cluster on this machine, until Ctrl-C"});
+  const std::string file = options.out == "-" ? "FILE" : init::ShellWord(options.out);
+  steps.second.push_back({fmt::format("espalier job submit {} --name {} --watch", file, name),
+                          source.is_model
+                              ? "prune it, and show every block; the next time with another name"
+                              : "train, and show every round; the next time with another name"});
+  if (!source.is_model) {
+    steps.second.push_back({fmt::format("espalier checkpoint get {}-{}", name, draft.rounds),
+                            "the trained model as a file"});
+  }
+  steps.second.insert(steps.second.end(), draft.afterwards.begin(), draft.afterwards.end());
+  return steps;
+}
+
+void PrintSteps(std::ostream& out, const std::vector<init::Step>& steps) {
+  for (const init::Step& step : steps) {
+    out << fmt::format("  {}\n", base::Printable(step.command));
+    out << fmt::format("      # {}\n", base::Printable(step.purpose));
+  }
+}
+
+// Text in lines of at most `columns`, the first after `first`, others after as many blanks.
+void PrintWrapped(std::ostream& out, const std::string& first, const std::string& text,
+                  size_t columns) {
+  std::string line = first;
+  bool begun = false;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(' ', begin), text.size());
+    const std::string word = text.substr(begin, end - begin);
+    if (begun && line.size() + 1 + word.size() > columns) {
+      out << line << "\n";
+      line = std::string(first.size(), ' ');
+      begun = false;
+    }
+    line += (begun ? " " : "") + word;
+    begun = true;
+    begin = end + 1;
+  }
+  out << line << "\n";
+}
+
+void Tell(std::ostream& out, const init::Source& source, const InitOptions& options,
+          const init::Draft& draft, const NextSteps& steps) {
+  constexpr size_t kColumns = 80;
+  out << base::Printable(source.folder) << "\n";
+  for (const std::string& finding : draft.findings) {
+    PrintWrapped(out, "  - ", base::Printable(finding), kColumns);
+  }
+  if (options.out != "-") {
+    out << fmt::format("\nWrote {}; a comment beside each choice says why.\n",
+                       base::Printable(options.out));
+  }
+  out << "\nNext, in this terminal:\n";
+  PrintSteps(out, steps.first);
+  out << "and in another, in this folder:\n";
+  PrintSteps(out, steps.second);
+}
+
+nlohmann::ordered_json AsJson(const std::vector<init::Step>& steps) {
+  auto list = nlohmann::ordered_json::array();
+  for (const init::Step& step : steps) {
+    list.push_back({{"command", step.command}, {"purpose", step.purpose}});
+  }
+  return list;
+}
+
+std::string AsJson(const InitOptions& options, const std::string& data_root,
+                   const init::Draft& draft, const NextSteps& steps) {
+  nlohmann::ordered_json json;
+  json["job_file"] = options.out;
+  json["data_root"] = data_root;
+  json["dataset"] = nlohmann::ordered_json::parse(ToJson(draft.dataset));
+  json["findings"] = draft.findings;
+  json["first_terminal"] = AsJson(steps.first);
+  json["second_terminal"] = AsJson(steps.second);
+  return base::PrintableQuoted(
+      json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n",
+      base::Notation::kJson);
+}
+
+absl::StatusOr<int> Init(Context& context, const InitOptions& given) {
+  InitOptions options = given;
+  const bool as_data = context.options.format != Format::kTable;
+  if (as_data && options.out == "-") {
+    return base::InvalidArgument(
+        "USAGE",
+        "--out - writes the job file to where -o json or -o yaml write the result; name a "
+        "file, or leave -o out");
+  }
+  if (!options.kind.empty()) options.wishes.kind = Kinds().at(options.kind);
+  if (options.header == "present") options.wishes.header = v1::DataSpec::HEADER_PRESENT;
+  if (options.header == "absent") options.wishes.header = v1::DataSpec::HEADER_ABSENT;
+  ESPALIER_ASSIGN_OR_RETURN(const init::Source source, init::FindSource(options.path));
+  ESPALIER_ASSIGN_OR_RETURN(const init::Draft draft,
+                            init::MakeDraft(source, options.wishes, init::LookAt(source.folder)));
+  // A file that would be refused is worse than none.
+  ESPALIER_RETURN_IF_ERROR(ReadJob(draft.file, options.out, {}).status());
+  std::string data_root = source.root;
+  if (source.is_model) {
+    ESPALIER_ASSIGN_OR_RETURN(const init::Source text, init::FindSource(options.wishes.text));
+    data_root = text.root;
+  }
+  const NextSteps steps = StepsAfter(source, options, draft, data_root);
+  if (options.out == "-") {
+    context.out << draft.file << std::flush;
+    Tell(context.err, source, options, draft, steps);
+    return kExitDone;
+  }
+  ESPALIER_RETURN_IF_ERROR(WriteJobFile(options.out, options.force, draft.file));
+  if (as_data) {
+    const std::string json = AsJson(options, data_root, draft, steps);
+    context.out << (context.options.format == Format::kJson ? json : JsonToYaml(json));
+    return kExitDone;
+  }
+  Tell(context.out, source, options, draft, steps);
+  return kExitDone;
+}
+
+}  // namespace
+
+void AddInit(CLI::App& parent, Command& chosen) {
+  auto options = std::make_shared<InitOptions>();
+  CLI::App* command = parent.add_subcommand("init", kDescription);
+  command->add_option("PATH", options->path, "Folder of a data set, or a file in one")->required();
+  command->add_option("--out", options->out, "File to write; - = standard output")
+      ->type_name("FILE")
+      ->capture_default_str();
+  command->add_flag("--force", options->force, "Replace the file if there is one");
+  command
+      ->add_option("--kind", options->kind,
+                   "What the data are, where their look misleads: table, images, text or "
+                   "interactions")
+      ->type_name("KIND")
+      ->check(base::OneOf({"table", "images", "text", "interactions"}));
+  command
+      ->add_option("--label", options->wishes.label,
+                   "Tables: column of the labels, by its name or its place counted from 0; "
+                   "default: found")
+      ->type_name("COLUMN");
+  command
+      ->add_option("--header", options->header,
+                   "Tables: whether the first line names the columns, present or absent; default: "
+                   "found")
+      ->type_name("WHETHER")
+      ->check(base::OneOf({"present", "absent"}));
+  command
+      ->add_option("--method", options->wishes.method,
+                   "Method, such as set, rigl or dense; default: one that suits the data")
+      ->type_name("NAME");
+  command
+      ->add_option("--text", options->wishes.text,
+                   "Trained models: text that tells which weights matter")
+      ->type_name("PATH");
+  command
+      ->add_option("--field", options->wishes.field,
+                   "JSON lines: field that holds the text; default: text")
+      ->type_name("NAME");
+  command
+      ->add_option("--workers", options->wishes.workers,
+                   "Workers to divide the data among, 1 to 256")
+      ->check(base::Between(1, 256))
+      ->capture_default_str();
+  command->callback([&chosen, options] {
+    chosen = [options](Context& context) { return Init(context, *options); };
+  });
+}
+
+}  // namespace espalier::cli

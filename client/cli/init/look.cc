@@ -1,0 +1,45 @@
+#include "client/cli/init/look.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include <utility>
+#include <vector>
+
+#include "client/cli/output.h"
+#include "client/cli/programs/beside.h"
+#include "common/base/status.h"
+#include "nlohmann/json.hpp"
+
+namespace espalier::cli::init {
+namespace {
+
+absl::StatusOr<Look> ParseLook(const std::string& text) {
+  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  Look look;
+  const bool whole = json.is_object() && json.contains("dataset") && json.contains("last_fifth") &&
+                     json["last_fifth"].is_number();
+  if (whole &&
+      google::protobuf::util::JsonStringToMessage(json["dataset"].dump(), &look.info).ok()) {
+    look.last_fifth = json["last_fifth"].get<double>();
+    return look;
+  }
+  return base::MakeError(absl::StatusCode::kInternal, "PROGRAM_FAILED",
+                         "expected espalier-worker --describe to print a description, found "
+                         "something else; install both programs of one version");
+}
+
+}  // namespace
+
+Looker LookAt(const std::string& folder) {
+  return [folder](const v1::DataSpec* view) -> absl::StatusOr<Look> {
+    std::vector<std::string> arguments = {"--describe", folder};
+    if (view != nullptr) {
+      arguments.emplace_back("--view");
+      arguments.push_back(ToJson(*view, /*compact=*/true));
+    }
+    ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadBeside("espalier-worker", arguments));
+    return ParseLook(text);
+  };
+}
+
+}  // namespace espalier::cli::init
