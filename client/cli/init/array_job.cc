@@ -17,15 +17,11 @@ std::string Shape(const v1::DatasetInfo& info) {
 
 // Bytes have one scale; other numbers may have any.
 std::string ScaleLines(const v1::DatasetInfo& info) {
-  const auto normalized = [](const char* each) {
-    return fmt::format(
-        "  normalization: federated  # mean 0 and standard deviation 1, over all sites, of each "
-        "{}\n",
-        each);
-  };
-  if (info.format() == "npy") return normalized("feature");
+  if (info.format() == "npy") return NormalizationLine(info.features(), "feature");
   std::string lines = "  scale: 255  # values are bytes: this brings them to 0..1\n";
-  if (info.image_channels() > 1) lines += normalized("channel");
+  if (info.image_channels() > 1) {
+    lines += NormalizationLine(info.image_channels(), "channel");
+  }
   if (info.format() != "cifar10") return lines;
   return lines +
          "  # Photographs mean the same when they are shifted a little or mirrored.\n"

@@ -189,6 +189,14 @@ std::string TrainingSections(const Schedule& schedule, int64_t train, int shards
       schedule.batch_size, amount, learning_rate, schedule.rounds);
 }
 
+std::string NormalizationLine(int64_t count, std::string_view what) {
+  constexpr int64_t kMost = 10'000;
+  if (count > kMost) return "";
+  return fmt::format(
+      "  normalization: federated  # mean 0 and standard deviation 1, over all sites, of each {}\n",
+      what);
+}
+
 std::string HoldOutLine(const v1::DatasetInfo& info, double share) {
   if (info.test_examples() > 0 || info.test_bytes() > 0) return "";
   return fmt::format(

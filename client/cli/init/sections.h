@@ -54,6 +54,10 @@ Schedule ScheduleFor(int64_t train, double work, int shards);
 std::string TrainingSections(const Schedule& schedule, int64_t train, int shards,
                              double learning_rate);
 
+// `normalization` of each `what` ("feature", "channel") of which there are `count`; "" for more
+// than a job may have.
+std::string NormalizationLine(int64_t count, std::string_view what);
+
 // `test_fraction`, with its reason, where there are no test examples; else "".
 std::string HoldOutLine(const v1::DatasetInfo& info, double share);
 // `evaluation` after every `every` rounds.

@@ -201,9 +201,7 @@ std::string DataSection(const Source& source, const Wishes& wishes, const Readin
       "  label_column: {}\n",
       classes, YamlText(info.label_column()));
   text += GapsAndWords(reading, draft);
-  text +=
-      "  normalization: federated  # features get mean 0 and standard deviation 1, over all "
-      "sites\n";
+  text += NormalizationLine(info.features(), "feature");
   return text + HoldOutLine(info, 0.2) + PartitionSection(wishes.workers);
 }
 
