@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Checks the style of the public protocol: package = folder, enum zero values, value prefixes, comments
-on services. With --self-test it checks itself first.
+"""Checks the style of the public protocol: package = folder, options for Go and Java, enum zero values, value
+prefixes, comments on services. With --self-test it checks itself first.
 """
 import os
 import re
@@ -28,6 +28,12 @@ def check_enum(name, body):
             yield f"enum {name}: value {value} must start with {upper_snake(name)}_"
 
 
+def _options(package):
+    """Returns the options that clients in Go and Java need, with their values."""
+    go = f"{package.replace('.', '/')};{package.replace('.', '')}"
+    return {"go_package": f'"{go}"', "java_multiple_files": "true", "java_package": f'"{package}"'}
+
+
 def check_proto(path, text):
     """Yields one sentence for each fault of the proto file `path` (relative to proto/)."""
     code = re.sub(r"//[^\n]*", "", text)
@@ -36,6 +42,9 @@ def check_proto(path, text):
     package = os.path.dirname(path).replace("/", ".")
     if not re.search(rf"^package\s+{re.escape(package)};", code, re.MULTILINE):
         yield f"must be in package {package}, after its folder"
+    for option, value in _options(package).items():
+        if not re.search(rf"^option\s+{option}\s*=\s*{re.escape(value)};", code, re.MULTILINE):
+            yield f"must say option {option} = {value}; clients in that language need it"
     for name, body in _ENUM.findall(code):
         yield from check_enum(name, body)
     lines = text.splitlines()
@@ -46,10 +55,12 @@ def check_proto(path, text):
 
 
 def self_test():
-    good = ('syntax = "proto3";\npackage a.v1;\n// Calls.\nservice S {}\n'
+    good = ('syntax = "proto3";\npackage a.v1;\noption go_package = "a/v1;av1";\n'
+            'option java_multiple_files = true;\noption java_package = "a.v1";\n// Calls.\nservice S {}\n'
             "message M { enum TaskKind { TASK_KIND_UNSPECIFIED = 0; TASK_KIND_TRAIN = 1; } }\n")
     assert not list(check_proto("a/v1/x.proto", good)), list(check_proto("a/v1/x.proto", good))
     for old, new in (('"proto3"', '"proto2"'), ("package a.v1", "package b.v1"), ("// Calls.\n", "\n"),
+                     ("a/v1;av1", "av1"), ("java_multiple_files", "java_files"),
                      ("TASK_KIND_UNSPECIFIED", "TASK_KIND_NONE"), ("TASK_KIND_TRAIN", "TRAIN")):
         assert list(check_proto("a/v1/x.proto", good.replace(old, new))), f"{new} was not detected"
 
