@@ -33,7 +33,6 @@ std::string ScaleLines(const v1::DatasetInfo& info) {
 absl::StatusOr<Draft> ArrayJob(const Source& source, const Wishes& wishes, const Look& looks) {
   const v1::DatasetInfo& info = looks.info;
   if (info.train_examples() == 0) return TooLarge();
-  const bool bytes = info.format() != "npy";
   const bool colours = info.image_channels() > 1;
   const Network network = colours ? ConvolutionalNetwork(info) : LinearNetwork(info);
   ESPALIER_ASSIGN_OR_RETURN(
