@@ -314,7 +314,8 @@ std::string Deviation(const v1::DataSpec& data, const Agreed& agreed, const v1::
   return "";
 }
 
-void FillIn(const v1::DatasetInfo& info, v1::JobSpec& spec) {
+void FillIn(const v1::DatasetInfo& info, v1::JobSpec& spec,
+            std::vector<config::Violation>& violations) {
   v1::ModelSpec& model = *spec.mutable_model();
   if (model.has_recommender()) {
     v1::RecommenderSpec& recommender = *model.mutable_recommender();
@@ -343,8 +344,16 @@ void FillIn(const v1::DatasetInfo& info, v1::JobSpec& spec) {
   }
   if (model.layers().empty()) return;
   v1::Layer& last = *model.mutable_layers(model.layers_size() - 1);
-  if (last.has_linear() && last.linear().units() == 0) {
-    last.mutable_linear()->set_units(info.classes());
+  if (!last.has_linear() || last.linear().units() != 0) return;
+  last.mutable_linear()->set_units(info.classes());
+  const int64_t examples = info.train_examples() + info.test_examples();
+  if (info.class_names().empty() && examples > 0 && info.classes() > examples) {
+    violations.push_back(
+        {"data.label_column",
+         fmt::format("expected labels of classes, numbered from 0, found numbers up to {} in {} "
+                     "examples of data set '{}', which would be as many classes; name the column "
+                     "of the labels, or set the units of the last layer if this is meant",
+                     info.classes() - 1, examples, info.name())});
   }
 }
 

@@ -43,8 +43,10 @@ std::optional<Agreed> Agree(const v1::DataSpec& data, const Descriptions& all,
 std::string Deviation(const v1::DataSpec& data, const Agreed& agreed, const v1::DatasetInfo& info);
 
 // Fills in what the job leaves out and the data set says: input features or the image, outputs of
-// the last layer, users and items. Before defaults.
-void FillIn(const v1::DatasetInfo& info, v1::JobSpec& spec);
+// the last layer, users and items. Before defaults. Appends a violation when labels would need more
+// outputs than there are examples: they are no classes then.
+void FillIn(const v1::DatasetInfo& info, v1::JobSpec& spec,
+            std::vector<config::Violation>& violations);
 
 // Sets the job's list of workers that take no part.
 void TellLeftOut(const std::map<std::string, std::string>& left_out, v1::Job& job);

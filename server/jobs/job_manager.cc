@@ -201,7 +201,8 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
     agreed = datasets::Agree(spec.data(), answer.described, violations);
     // What does not fit the data is said only once it is known what the data is.
     if (!agreed.has_value()) return invalid();
-    datasets::FillIn(agreed->info, spec);
+    datasets::FillIn(agreed->info, spec, violations);
+    if (!violations.empty()) return invalid();
   }
   ResolvePretrained(services_.checkpoints, config::IsPruningMethod(spec.method().name()),
                     *spec.mutable_model(), violations);

@@ -34,6 +34,18 @@ constexpr char kDone[] = "done";
 // memory than a training batch. Of images every layer keeps large maps: there, the training batch.
 constexpr int32_t kMinEvaluationBatchSize = 128;
 
+// `means`: as they are, or 0 where that is out of range, and then divided by 2^60, which has too
+// few digits for what is below 1 (ChannelStatisticsTask).
+std::vector<double> Undivided(std::span<const float> means) {
+  std::vector<double> result;
+  const size_t size = means.size() / 2;
+  for (size_t i = 0; i < size; ++i) {
+    const double large = means[size + i] * 0x1p60;
+    result.push_back(std::abs(large) > 1 ? large : means[i]);
+  }
+  return result;
+}
+
 // Describes the model as trained in the summary of the round in work.
 void DescribeModel(const tensor::ModelTopology& topology, v1::RoundSummary& summary) {
   const int64_t size = topology.sparsifiable_size();
@@ -181,22 +193,23 @@ absl::StatusOr<Transition> TrainingProgram::AskChannelStatistics(std::string cen
 absl::StatusOr<Transition> TrainingProgram::AfterChannelStatistics(
     const ProgramState& state, const reduce::Reduced& reduced) const {
   const auto channels = static_cast<size_t>(wire::InputShape(spec_.model()).channels);
-  if (reduced.values.size() != 2 * channels) {
+  if (reduced.values.size() != 4 * channels) {
     return base::FailedPrecondition(
-        "SHAPE_MISMATCH", fmt::format("expected {} statistics of channels, found {}", 2 * channels,
+        "SHAPE_MISMATCH", fmt::format("expected {} statistics of channels, found {}", 4 * channels,
                                       reduced.values.size()));
   }
   const std::span<const float> values = reduced.values;
+  const std::vector<double> distances = Undivided(values.first(2 * channels));
   if (state.memory.empty()) {
     std::string centers;
-    ByteWriter(centers).PutArray(values.first(channels));
+    ByteWriter(centers).PutArray(std::span<const double>(distances));
     ESPALIER_ASSIGN_OR_RETURN(Transition again, AskChannelStatistics(std::move(centers)));
-    again.normalization = ChannelNormalization{{values.begin(), values.begin() + channels},
-                                               std::vector<double>(channels, 1.0)};
+    again.normalization = ChannelNormalization{distances, std::vector<double>(channels, 1.0)};
     return again;
   }
+  const std::vector<double> squares = Undivided(values.last(2 * channels));
   ByteReader reader(state.memory);
-  const std::vector<float> centers = reader.GetArray<float>();
+  const std::vector<double> centers = reader.GetArray<double>();
   if (centers.size() != channels) {
     return base::FailedPrecondition(
         "SHAPE_MISMATCH",
@@ -205,9 +218,8 @@ absl::StatusOr<Transition> TrainingProgram::AfterChannelStatistics(
   ESPALIER_ASSIGN_OR_RETURN(Transition transition, StartTraining());
   transition.normalization = ChannelNormalization{};
   for (size_t c = 0; c < channels; ++c) {
-    const double distance = values[c];
-    const double mean = centers[c] + distance;
-    const double std = std::sqrt(std::max(0.0, values[channels + c] - distance * distance));
+    const double mean = centers[c] + distances[c];
+    const double std = std::sqrt(std::max(0.0, squares[c] - distances[c] * distances[c]));
     transition.normalization->mean.push_back(mean);
     // A channel that never changes stays as it is, less its mean.
     transition.normalization->std.push_back(std > kNoVariation * std::abs(mean) ? std : 1.0);

@@ -97,6 +97,7 @@ class UpTest(unittest.TestCase):
     def data_root(self, **files):
         """A data root with these files; "__" stands for the slash after a folder."""
         root = self.folder / "root"
+        root.mkdir()
         for name, content in files.items():
             path = root / name.replace("__", "/")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ class UpTest(unittest.TestCase):
         for line, words in zip(
             said,
             (
-                ["Not usable as data sets:"],
+                ["Not usable as they are", "espalier init FOLDER"],
                 ["?[31mred.csv", "make a folder '31mred'"],
                 ["Wine Data", "rename the folder to 'wine-data'"],
                 ["broken/d.csv, line 2, column 2 ('b')", "found 'high'", "data.words"],
@@ -147,8 +148,11 @@ class UpTest(unittest.TestCase):
         root = self.data_root(**{f"empty{i}__todo": "" for i in range(9)})
         up, _, _ = self.start(workers=1, data_root=root)
         eventually("up tells how many", lambda: "4 more: espalier dataset list" in up.errors())
-        self.assertIn("There is no data set in", up.errors())
         self.assertNotIn("empty5", up.errors())
+
+    def test_an_empty_data_root_is_told(self):
+        up, _, _ = self.start(workers=1, data_root=self.data_root())
+        eventually("up tells", lambda: "There is no data set in" in up.errors())
 
     def test_many_loose_files_are_counted(self):
         root = self.data_root(good__train="", **{f"loose{i:02d}": "" for i in range(20)})

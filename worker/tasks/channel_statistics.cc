@@ -1,5 +1,7 @@
 // Task kind `channel_statistics`: means and mean squares of each channel of images, or of each
 // column of a table, over the shard.
+#include <algorithm>
+#include <cmath>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,54 +15,100 @@
 
 namespace espalier::worker::tasks {
 
-absl::StatusOr<Partial> RunChannelStatistics(Surroundings& surroundings, const v1::Task& task) {
-  ESPALIER_ASSIGN_OR_RETURN(const ShardView shard, surroundings.data.Get(task));
-  const std::span<const int32_t> examples = shard.indices->train;
-  if (examples.empty()) return NoTrainingExamples(task);
-  const wire::FeatureShape input = wire::InputShape(task.model().spec());
-  const int64_t positions = input.height * input.width;
-  if (input.channels < 1 || input.channels * positions != shard.dataset->features()) {
+namespace {
+
+// Exact sums have a range, and columns of a table may be of any size: each mean is told twice, once
+// as it is, or 0 where it is too large, and once divided by kLarge.
+constexpr double kLarge = 0x1p60;
+constexpr double kRange = 0x1p36;
+
+// Sums of distances from the centers, and of their squares, channel by channel.
+struct Sums {
+  std::vector<double> distance;
+  std::vector<double> square;
+};
+
+absl::Status CheckShape(const v1::Task& task, const wire::FeatureShape& input, int64_t features) {
+  if (input.channels < 1 || input.features() != features) {
     return base::InvalidArgument("DATASET_SHAPE_MISMATCH",
                                  "expected examples of " + wire::ToText(input) + ", found " +
-                                     std::to_string(shard.dataset->features()) + " features");
+                                     std::to_string(features) + " features");
   }
-  // Squares of what is far from zero have no digits left for how it differs.
-  const auto& centers = task.data().channel_mean();
-  if (!centers.empty() && centers.size() != input.channels) {
-    return base::InvalidArgument("DATASET_SHAPE_MISMATCH", "expected a channel_mean for each of " +
-                                                               std::to_string(input.channels) +
-                                                               " channels, found " +
-                                                               std::to_string(centers.size()));
-  }
+  const int centers = task.data().channel_mean_size();
+  if (centers == 0 || centers == input.channels) return absl::OkStatus();
+  return base::InvalidArgument("DATASET_SHAPE_MISMATCH", "expected a channel_mean for each of " +
+                                                             std::to_string(input.channels) +
+                                                             " channels, found " +
+                                                             std::to_string(centers));
+}
+
+absl::StatusOr<Sums> SumsOf(const Surroundings& surroundings, const v1::Task& task,
+                            const wire::FeatureShape& input, const ShardView& shard) {
   constexpr int64_t kBatch = 64;
   data::Normalization raw;
   raw.scale = data::NormalizationOf(task.data()).scale;
-  engine::AlignedBuffer values(shard.dataset->features() * kBatch);
+  engine::AlignedBuffer values(input.features() * kBatch);
   std::vector<int32_t> labels(kBatch);
-  std::vector<double> sums(2 * input.channels, 0.0);
+  Sums sums{std::vector<double>(input.channels), std::vector<double>(input.channels)};
+  const auto& centers = task.data().channel_mean();
+  const std::span<const int32_t> examples = shard.indices->train;
   for (size_t begin = 0; begin < examples.size(); begin += kBatch) {
     if (surroundings.cancelled) return Cancelled();
     const auto chosen = examples.subspan(begin, std::min<size_t>(kBatch, examples.size() - begin));
     data::AssembleBatch(*shard.dataset, chosen, raw, values.data(), kBatch, labels.data());
-    for (int64_t row = 0; row < input.channels * positions; ++row) {
-      const auto channel = static_cast<int>(row / positions);
+    for (int64_t row = 0; row < input.features(); ++row) {
+      const auto channel = static_cast<int>(row / input.positions());
       const double center = centers.empty() ? 0.0 : centers[channel];
       const float* x = values.data() + row * kBatch;
       for (size_t b = 0; b < chosen.size(); ++b) {
         const double distance = x[b] - center;
-        sums[channel] += distance;
-        sums[input.channels + channel] += distance * distance;
+        sums.distance[channel] += distance;
+        sums.square[channel] += distance * distance;
       }
     }
   }
-  std::vector<float> means;
-  means.reserve(sums.size());
-  const double count = static_cast<double>(examples.size()) * static_cast<double>(positions);
-  for (const double sum : sums) means.push_back(static_cast<float>(sum / count));
+  return sums;
+}
+
+// Appends the means in both forms.
+absl::Status AppendMeans(const std::vector<double>& sums, double count, double examples,
+                         std::vector<float>& values) {
+  for (const double sum : sums) {
+    const double mean = sum / count;
+    values.push_back(std::abs(mean) * examples < kRange ? static_cast<float>(mean) : 0.0F);
+  }
+  for (const double sum : sums) {
+    const double mean = sum / count;
+    if (!(std::abs(mean) / kLarge * examples < kRange)) {
+      return base::InvalidArgument(
+          "VALUE_OUT_OF_RANGE",
+          "expected columns whose values, squared and added up, are below 8e28, found more; divide "
+          "the column's values in the file, or set data.normalization to given");
+    }
+    values.push_back(static_cast<float>(mean / kLarge));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Partial> RunChannelStatistics(Surroundings& surroundings, const v1::Task& task) {
+  ESPALIER_ASSIGN_OR_RETURN(const ShardView shard, surroundings.data.Get(task));
+  const auto examples = static_cast<double>(shard.indices->train.size());
+  if (examples == 0) return NoTrainingExamples(task);
+  const wire::FeatureShape input = wire::InputShape(task.model().spec());
+  ESPALIER_RETURN_IF_ERROR(CheckShape(task, input, shard.dataset->features()));
+  ESPALIER_ASSIGN_OR_RETURN(Sums sums, SumsOf(surroundings, task, input, shard));
+  // Squares of what is far from zero have no digits left for how it differs: none without centers.
+  if (task.data().channel_mean().empty()) sums.square.assign(sums.square.size(), 0.0);
+  const double count = examples * static_cast<double>(input.positions());
+  std::vector<float> values;
+  ESPALIER_RETURN_IF_ERROR(AppendMeans(sums.distance, count, examples, values));
+  ESPALIER_RETURN_IF_ERROR(AppendMeans(sums.square, count, examples, values));
   Partial partial;
-  partial.header.set_examples(static_cast<int64_t>(examples.size()));
-  partial.header.set_values_count(means.size());
-  partial.body = std::string(wire::ValuesAsBytes(means));
+  partial.header.set_examples(static_cast<int64_t>(shard.indices->train.size()));
+  partial.header.set_values_count(values.size());
+  partial.body = std::string(wire::ValuesAsBytes(values));
   return partial;
 }
 

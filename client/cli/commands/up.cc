@@ -110,11 +110,14 @@ class DataReport {
         if (unusable) lines.emplace(info.name(), UnusableLine(info));
       }
     }
-    if (!any) {
+    if (!any && lines.empty()) {
       context_.err << fmt::format("There is no data set in {} yet: a data set is a folder there.\n",
                                   config::Quoted(data_root_));
     }
-    if (!lines.empty()) context_.err << "Not usable as data sets:\n";
+    if (!lines.empty()) {
+      context_.err
+          << "Not usable as they are; espalier init FOLDER writes a job that helps with tables:\n";
+    }
     size_t shown = 0;
     for (const auto& [name, line] : lines) {
       if (shown++ == kShown) break;

@@ -52,7 +52,7 @@ ResultLayout ResultLayoutOf(const v1::Task& task, const tensor::ModelTopology& t
   if (task.has_score()) return {.values = topology.sparsifiable_size()};
   if (task.has_channel_statistics()) {
     const int64_t channels = InputShape(task.model().spec()).channels;
-    return {.values = 2 * channels, .not_negative = {{channels, 2 * channels}}};
+    return {.values = 4 * channels, .not_negative = {{2 * channels, 4 * channels}}};
   }
   return OfTraining(task, topology);
 }

@@ -237,7 +237,7 @@ class TablesTest(unittest.TestCase):
                 self.check(self.train(name, label_column="0"), classes)
 
     def test_columns_of_any_size_are_normalised_over_all_participants(self):
-        trained = self.train("sizes", normalization="federated", partition={"kind": "label_skew", "shards": 3})
+        trained = self.train("sizes", normalization="federated", partition={"kind": "classes", "shards": 3})
         self.assertGreater(trained["history"][-1]["test_accuracy"], 0.9)
         data = trained["spec"]["data"]
         columns = list(zip(*[[float(cell) for cell in row[:-1]] for row in sized_rows()]))

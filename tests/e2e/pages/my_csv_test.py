@@ -12,7 +12,7 @@ from page import Page
 from cluster import eventually
 
 LINES = {  # a line of the job file, and what the error says without it
-    "label_column: species": "column 5: expected a label: a whole number from 0 or a word",
+    "label_column: species": "expected labels of classes, numbered from 0",
     "words: one_hot": "column 1 ('island'): expected a finite number",
     "missing: mean": "column 2 ('bill_mm'): expected a finite number, found 'NA'",
 }

@@ -132,11 +132,33 @@ TEST(AgreementTest, LateSiteWithAnUnknownClassTakesNoPart) {
               HasSubstr("it has also the columns q"));
 }
 
+TEST(FillInTest, NumbersToBePredictedAreNoClasses) {
+  v1::JobSpec spec;
+  spec.mutable_model()->add_layers()->mutable_linear();
+  v1::DatasetInfo info;
+  info.set_features(2);
+  info.set_train_examples(80);
+  info.set_test_examples(20);
+  std::vector<config::Violation> violations;
+  for (const int classes : {100, 101}) {
+    info.set_classes(classes);
+    v1::JobSpec filled = spec;
+    FillIn(info, filled, violations);
+    EXPECT_EQ(violations.size(), classes - 100);
+  }
+  EXPECT_EQ(violations[0].field, "data.label_column");
+  EXPECT_THAT(violations[0].description, HasSubstr("numbers up to 100 in 100 examples"));
+  spec.mutable_model()->mutable_layers(0)->mutable_linear()->set_units(200);
+  FillIn(info, spec, violations);
+  EXPECT_EQ(violations.size(), 1) << "meant so";
+}
+
 TEST(FillInTest, SizesThatTheDataSaysNeedNotBeTyped) {
   v1::JobSpec spec;
   spec.mutable_model()->add_layers()->mutable_linear()->set_units(5);
   spec.mutable_model()->add_layers()->mutable_linear();
-  FillIn(Table({"p", "q"}, {"a", "b", "c"}), spec);
+  std::vector<config::Violation> violations;
+  FillIn(Table({"p", "q"}, {"a", "b", "c"}), spec, violations);
   EXPECT_EQ(spec.model().input_features(), 2);
   EXPECT_EQ(spec.model().layers(0).linear().units(), 5);
   EXPECT_EQ(spec.model().layers(1).linear().units(), 3);
@@ -145,7 +167,8 @@ TEST(FillInTest, SizesThatTheDataSaysNeedNotBeTyped) {
   v1::DatasetInfo info;
   info.set_users(7);
   info.set_items(9);
-  FillIn(info, recommender);
+  FillIn(info, recommender, violations);
+  EXPECT_THAT(violations, IsEmpty());
   EXPECT_EQ(recommender.model().recommender().users(), 7);
   EXPECT_EQ(recommender.model().recommender().items(), 9);
 }

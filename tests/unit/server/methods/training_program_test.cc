@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "common/wire/model_spec/result_layout.h"
 #include "tests/support/fake_fleet.h"
 #include "tests/unit/server/methods/test_jobs.h"
@@ -171,12 +173,20 @@ TEST(TrainingProgramTest, ChannelsAreMeasuredBeforeAnythingElse) {
     EXPECT_EQ(start.state.model.topology->sparsifiable_stored(), 0);
     reduce::Reduced reduced;
     reduced.examples = 10;
-    reduced.values = {0.5F, 0.5F};  // mean, mean of squares
+    // Mean, mean / 2^60, mean of squares, and that / 2^60.
+    const auto told = [&reduced](double mean, double square) {
+      reduced.values.clear();
+      for (const double value : {mean, square}) {
+        reduced.values.push_back(std::abs(value) < 1e9 ? static_cast<float>(value) : 0.0F);
+        reduced.values.push_back(static_cast<float>(value * 0x1p-60));
+      }
+    };
+    told(0.5, 0);
     const Transition again = program->Next(start.state, reduced).value();
     ASSERT_TRUE(again.step->task.has_channel_statistics()) << "from the mean, for its digits";
     EXPECT_EQ(again.normalization->mean, (std::vector<double>{0.5}));
     EXPECT_EQ(again.normalization->std, (std::vector<double>{1}));
-    reduced.values = {0.0625F, 0.25F + 0.0625F * 0.0625F};
+    told(0.0625, 0.25 + 0.0625 * 0.0625);
     const Transition next = program->Next(again.state, reduced).value();
     ASSERT_TRUE(next.normalization);
     EXPECT_EQ(next.normalization->mean, (std::vector<double>{0.5625}));
@@ -186,8 +196,13 @@ TEST(TrainingProgramTest, ChannelsAreMeasuredBeforeAnythingElse) {
     const Transition plain = MethodRegistry::Builtin().Make(spec).value()->Start().value();
     EXPECT_EQ(next.state.model.values, plain.state.model.values) << method;
     EXPECT_EQ(next.state.phase, plain.state.phase);
-    reduced.values = {1e-9F, 1e-17F};
+    told(1e-9, 1e-17);
     EXPECT_EQ(program->Next(again.state, reduced)->normalization->std[0], 1) << "never changes";
+    told(0x1p40, 0);
+    const Transition far = program->Next(start.state, reduced).value();
+    told(-0x1p10, 0x1p60 + 0x1p20);
+    EXPECT_EQ(program->Next(far.state, reduced)->normalization->mean[0], 0x1p40 - 0x1p10);
+    EXPECT_EQ(program->Next(far.state, reduced)->normalization->std[0], 0x1p30);
     reduced.values = {0.25F};
     EXPECT_FALSE(program->Next(start.state, reduced).ok());
   }
