@@ -20,7 +20,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 const Source kSource{"data/mine", "data", "mine", false};
 

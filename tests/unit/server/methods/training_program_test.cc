@@ -202,7 +202,7 @@ TEST(TrainingProgramTest, ChannelsAreMeasuredBeforeAnythingElse) {
     const Transition far = program->Next(start.state, reduced).value();
     told(-0x1p10, 0x1p60 + 0x1p20);
     EXPECT_EQ(program->Next(far.state, reduced)->normalization->mean[0], 0x1p40 - 0x1p10);
-    EXPECT_EQ(program->Next(far.state, reduced)->normalization->std[0], 0x1p30);
+    EXPECT_FLOAT_EQ(program->Next(far.state, reduced)->normalization->std[0], 0x1p30);
     reduced.values = {0.25F};
     EXPECT_FALSE(program->Next(start.state, reduced).ok());
   }
