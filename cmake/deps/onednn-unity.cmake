@@ -4,22 +4,26 @@
 # register them), and the others are compiled eight to a translation unit, because most of the time goes into headers.
 # onednn.sh links the whole archive afterwards, so a symbol lost here fails the set-up and not a later build.
 
-# Sources of primitives that are not in ONEDNN_ENABLE_PRIMITIVE.
+# Sources of primitives that are not in ONEDNN_ENABLE_PRIMITIVE, and of convolutions for an instruction set above
+# ONEDNN_ENABLE_PRIMITIVE_CPU_ISA.
 set(ESPALIER_UNUSED_SOURCES
   "/(lrn|prelu|rnn|shuffle)/[^/]*\\.cpp$"
   "(deconv_zp_pad_str_kernel|brgemm_deconv|deconvolution|lrn|prelu|resampling|resampling_kernel|shuffle)\\.cpp$"
-  "(group|instance|layer)_normalization\\.cpp$")
+  "(batch|group|instance|layer)_normalization(_s8|_utils)?\\.cpp$"
+  "(_pooling|_pool_kernel|_softmax|_binary|_binary_kernel|_reduction|_reduction_kernel)\\.cpp$"
+  "(ref_eltwise|jit_uni_eltwise|jit_uni_eltwise_int)\\.cpp$"
+  "(ref|gemm|gemm_bf16|gemm_x8s8s32x|jit_brgemm)_inner_product(_int8)?\\.cpp$"
+  "jit_brgemm_inner_product_utils\\.cpp$"
+  "jit_avx512_core_amx_(1x1_)?convolution\\.cpp$")
 string(JOIN "|" ESPALIER_UNUSED_SOURCES ${ESPALIER_UNUSED_SOURCES})
 
 # Sources that clash with a neighbour by a file-local name, or by a using-directive that makes a name ambiguous.
 set(ESPALIER_SINGLE_SOURCES
   brgemm_matmul
+  brgemm_matmul_reorders
   jit_avx512_common_1x1_conv_kernel
-  jit_avx512_core_amx_convolution
-  jit_brgemm_inner_product_utils
   jit_uni_x8s8s32x_1x1_conv_kernel
-  jit_uni_xf16_sum
-  ref_softmax)
+  jit_uni_xf16_sum)
 
 # File-local functions and tables that many sources have under the same name: each source gets its own.
 set(ESPALIER_LOCAL_NAMES
