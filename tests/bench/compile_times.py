@@ -56,14 +56,14 @@ def measure(build, name, arguments, scratch):
 
 def measure_all(build, commands, jobs):
     """Returns [(seconds, object)], with `jobs` compilers at a time."""
-    todo, results, failures = queue.Queue(), [], []
+    pending, results, failures = queue.Queue(), [], []
     for command in commands:
-        todo.put(command)
+        pending.put(command)
 
     def work(scratch):
         while not failures:
             try:
-                name, arguments = todo.get_nowait()
+                name, arguments = pending.get_nowait()
             except queue.Empty:
                 return
             try:

@@ -200,6 +200,15 @@ class InitTest(unittest.TestCase):
         cluster.espalier("init", path, "--out", out, "--label", "colour", "--force").ok()
         self.assertEqual(shown.out, out.read_text())
 
+    def test_what_is_no_file_is_never_replaced(self):
+        path = self.folder / "data/animals/animals.csv"
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        for out in (pipe, self.folder):
+            refused = cluster.espalier("init", path, "--out", out, "--force", "-o", "json")
+            self.assertEqual((5, "FILE_UNWRITABLE"), (refused.code, refused.error["reason"]))
+        self.assertTrue(pipe.is_fifo())
+
     def test_what_cannot_be_read_is_told(self):
         (self.folder / "euro").mkdir()
         (self.folder / "euro/euro.csv").write_text("a;b;kind\n1,5;2;x\n2,5;3;y\n")

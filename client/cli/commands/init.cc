@@ -1,5 +1,4 @@
 #include <filesystem>
-#include <fstream>
 #include <map>
 
 #include "client/cli/commands/commands.h"
@@ -13,6 +12,8 @@
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
+#include "common/io/atomic_file.h"
+#include "common/io/file_system.h"
 #include "fmt/format.h"
 #include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
@@ -52,6 +53,15 @@ const std::map<std::string, init::Kind>& Kinds() {
 
 absl::Status WriteJobFile(const std::string& path, bool force, const std::string& text) {
   std::error_code error;
+  const std::filesystem::file_status found = std::filesystem::status(path, error);
+  // A device or folder is not replaced, whoever asks.
+  if (std::filesystem::exists(found) && !std::filesystem::is_regular_file(found)) {
+    return base::FailedPrecondition(
+        "FILE_UNWRITABLE",
+        fmt::format("expected a place for the job file at {}, found something that is no file; "
+                    "name another with --out, or - for standard output",
+                    config::Quoted(path)));
+  }
   if (!force && std::filesystem::exists(std::filesystem::symlink_status(path, error))) {
     return base::MakeError(
         absl::StatusCode::kAlreadyExists, "FILE_EXISTS",
@@ -59,13 +69,9 @@ absl::Status WriteJobFile(const std::string& path, bool force, const std::string
                     "--out, or add --force to replace it",
                     config::Quoted(path)));
   }
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text << std::flush;
-  if (file) return absl::OkStatus();
-  return base::FailedPrecondition(
-      "FILE_UNWRITABLE", fmt::format("expected to write the job file to {}, found that it cannot "
-                                     "be written; name another place with --out",
-                                     config::Quoted(path)));
+  io::PosixFileSystem files;
+  return base::Annotate(io::WriteAtomically(files, path, text),
+                        "the job file could not be written; name another place with --out");
 }
 
 // What to type, in this order, in the terminal of the cluster and in another.
