@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "common/base/names.h"
 #include "common/config/checker.h"
 #include "common/config/text.h"
 #include "common/config/validate_aggregation.h"
@@ -30,13 +31,6 @@ constexpr int64_t kMaxExamples = 1'000'000'000'000;
 constexpr int32_t kMaxColumn = 100'000'000;
 constexpr int32_t kMaxClasses = 10'000'000;
 constexpr int32_t kMaxCropPadding = 100'000;
-
-bool IsDatasetName(const std::string& name) {
-  if (name.empty() || name.size() > kMaxNameBytes || name.front() == '.') return false;
-  return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
-  });
-}
 
 // A file in the data set's own folder: a plain name, never a path.
 bool IsFileName(const std::string& name) {
@@ -132,7 +126,7 @@ void ValidateImageSize(const v1::DataSpec& data, const v1::ModelSpec& model, con
 }
 
 void ValidateData(const v1::DataSpec& data, const Checker& at) {
-  at.Check(IsDatasetName(data.dataset()), "dataset",
+  at.Check(base::IsDatasetName(data.dataset()), "dataset",
            fmt::format("expected the name of a folder under the workers' data root (lower-case "
                        "letters, digits, '-', '_', '.'; no path), found {}",
                        Quoted(data.dataset())));
@@ -205,7 +199,7 @@ void ValidateChannels(const v1::DataSpec& data, const v1::ModelSpec& model, cons
     at.Check(
         values.size() == channels, field,
         fmt::format(
-            "expected {} numbers, one for each channel of images or column of a table, found {}",
+            "expected {} numbers, one for each channel of images or input of a table, found {}",
             channels, values.size()));
     for (int i = 0; i < values.size(); ++i) {
       at.Number(fmt::format("{}[{}]", field, i), values[i], !positive || values[i] > 0,
@@ -460,14 +454,6 @@ bool IsPruningMethod(std::string_view method) {
   constexpr std::array<std::string_view, 5> kNames = {"magnitude", "wanda", "sparsegpt", "dsnot",
                                                       "essential-sparsity"};
   return std::ranges::find(kNames, method) != kNames.end();
-}
-
-bool IsValidId(std::string_view id) {
-  constexpr size_t kMaxIdBytes = 63;
-  const auto lower = [](char c) { return c >= 'a' && c <= 'z'; };
-  if (id.empty() || id.size() > kMaxIdBytes || !lower(id.front()) || id.back() == '-') return false;
-  return std::all_of(id.begin(), id.end(),
-                     [&](char c) { return lower(c) || (c >= '0' && c <= '9') || c == '-'; });
 }
 
 }  // namespace espalier::config

@@ -29,8 +29,6 @@ void ApplyDefaults(v1::JobSpec& spec);
 // declaration says the same (server/methods); here clients can ask, too.
 bool IsPruningMethod(std::string_view method);
 
-// ^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$, the form of ids of jobs and workers.
-bool IsValidId(std::string_view id);
 // Puts small sizes in where a job leaves out those that its data set says, so that it can be
 // validated before the data set is known.
 void AssumeSizes(v1::JobSpec& spec);

@@ -9,6 +9,8 @@
 #include "common/base/status.h"
 #include "common/config/text.h"
 #include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/shapes.h"
+#include "server/jobs/site_evaluations.h"
 
 namespace espalier::server::admission {
 namespace {
@@ -33,7 +35,6 @@ constexpr double kJobBytes = 16 * 1024;
 // What a site of local data found in an evaluation: in the last one, in the best, and while a round
 // is in work; of so many sites.
 constexpr double kSiteBytes = 3 * 192;
-constexpr int64_t kSitesKept = 64;
 // The job as it was given, with defaults, in its program, in its step and in its tasks.
 constexpr double kSpecCopies = 6;
 // A correction, in a participant's entry, in what waits for a worker, and in the lease.
@@ -210,12 +211,17 @@ absl::StatusOr<Price> PriceOf(const v1::JobSpec& spec, const methods::MethodRegi
   phase.Add("what the method keeps besides", demand.other_bytes, false);
   phase.Add(fmt::format("{} participants and their tasks", config::Grouped(sizes.participants)),
             kParticipantBytes * static_cast<double>(sizes.participants), false, true);
-  const auto spec_bytes = static_cast<double>(spec.SpaceUsedLong());
+  auto spec_bytes = static_cast<double>(spec.SpaceUsedLong());
+  if (spec.data().normalization() == v1::DataSpec::NORMALIZATION_FEDERATED) {
+    // channel_mean and channel_std are filled in later.
+    spec_bytes +=
+        2.0 * sizeof(double) * static_cast<double>(wire::InputShape(spec.model()).channels);
+  }
   Price price;
   price.record_bytes = kJobBytes + spec_bytes;
   if (spec.data().partition().kind() == v1::Partition::KIND_LOCAL) {
     price.record_bytes +=
-        kSiteBytes * static_cast<double>(std::min(sizes.participants, kSitesKept));
+        kSiteBytes * static_cast<double>(std::min<int64_t>(sizes.participants, jobs::kMostSites));
   }
   price.round_bytes = kRoundBytes + kLayerBytes * sizes.tensors;
   price.updates_per_round = static_cast<double>(sizes.cohort);

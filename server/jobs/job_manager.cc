@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "common/base/names.h"
 #include "common/base/status.h"
 #include "common/config/validate.h"
 #include "common/log/log.h"
@@ -114,7 +115,7 @@ absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& req
     return jobs_.contains("jobs/" + id) || !services_.checkpoints.List(id).empty();
   };
   if (!request.job_id().empty()) {
-    if (!config::IsValidId(request.job_id())) {
+    if (!base::IsValidId(request.job_id())) {
       return base::InvalidArgument("INVALID_JOB_ID",
                                    "expected a job id of 1 to 63 lower-case letters, digits and "
                                    "'-', beginning with a letter; found '" +

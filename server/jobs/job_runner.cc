@@ -506,10 +506,12 @@ round::StepListener JobRunner::MakeListener(const methods::Step& step) {
                         job_.spec().data().partition().kind() == v1::Partition::KIND_LOCAL;
   listener.on_finished = [weak, phase = phase_, at_sites](absl::StatusOr<reduce::Reduced> reduced) {
     if (const auto self = weak.lock(); self && !self->ended()) {
-      if (at_sites && reduced.ok()) {
-        self->sites_ = EvaluationsOf(reduced->by_participant, self->job_.spec());
-      }
-      self->Guard([&] { self->OnStepFinished(std::move(reduced), phase); });
+      self->Guard([&] {
+        if (at_sites && reduced.ok()) {
+          self->sites_ = EvaluationsOf(reduced->by_participant, self->job_.spec());
+        }
+        self->OnStepFinished(std::move(reduced), phase);
+      });
     }
   };
   return listener;

@@ -24,8 +24,10 @@ namespace {
 constexpr char kTrain[] = "train";
 constexpr char kRecalibrate[] = "recalibrate";
 constexpr char kChannelStatistics[] = "channel_statistics";
-// Of a mean; what is below is the rounding of float32.
-constexpr double kNoVariation = 1e-6;
+// Of a mean; float32 cannot hold values that differ by less.
+constexpr double kNoVariation = 1e-8;
+// Sums are kept to 2^-84, so that this still has twelve binary digits when it was divided by 2^60.
+constexpr double kExactWhenDivided = 0x1p-12;
 constexpr char kEvaluateFederated[] = "evaluate_federated";
 constexpr char kEvaluateCentral[] = "evaluate_central";
 constexpr char kDone[] = "done";
@@ -34,14 +36,14 @@ constexpr char kDone[] = "done";
 // memory than a training batch. Of images every layer keeps large maps: there, the training batch.
 constexpr int32_t kMinEvaluationBatchSize = 128;
 
-// `means`: as they are, or 0 where that is out of range, and then divided by 2^60, which has too
-// few digits for what is below 1 (ChannelStatisticsTask).
+// `means`: as they are, which leaves out participants where they are out of range, and then divided
+// by 2^60, which has few digits for what is small (ChannelStatisticsTask).
 std::vector<double> Undivided(std::span<const float> means) {
   std::vector<double> result;
   const size_t size = means.size() / 2;
   for (size_t i = 0; i < size; ++i) {
     const double large = means[size + i] * 0x1p60;
-    result.push_back(std::abs(large) > 1 ? large : means[i]);
+    result.push_back(std::abs(large) > kExactWhenDivided ? large : means[i]);
   }
   return result;
 }
@@ -205,6 +207,8 @@ absl::StatusOr<Transition> TrainingProgram::AfterChannelStatistics(
     ByteWriter(centers).PutArray(std::span<const double>(distances));
     ESPALIER_ASSIGN_OR_RETURN(Transition again, AskChannelStatistics(std::move(centers)));
     again.normalization = ChannelNormalization{distances, std::vector<double>(channels, 1.0)};
+    again.prelude_step.emplace();
+    again.prelude_step->set_phase(kChannelStatistics);
     return again;
   }
   const std::vector<double> squares = Undivided(values.last(2 * channels));

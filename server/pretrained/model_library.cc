@@ -3,33 +3,17 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
-#include <cctype>
-
+#include "common/base/names.h"
 #include "common/base/status.h"
 
 namespace espalier::server::pretrained {
-namespace {
-
-constexpr size_t kMaxNameBytes = 200;
-
-bool IsFolderName(const std::string& name) {
-  const auto allowed = [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.';
-  };
-  return !name.empty() && name.size() <= kMaxNameBytes && name.front() != '.' &&
-         std::all_of(name.begin(), name.end(), allowed);
-}
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<language::CheckpointReader>> ModelLibrary::OpenLanguageModel(
     const std::string& name) const {
   if (IsCheckpointName(name)) {
     ESPALIER_ASSIGN_OR_RETURN(const std::string path, checkpoints_.FilePath(name));
     return language::CheckpointReader::OpenFile(path);
   }
-  if (!IsFolderName(name)) {
+  if (!base::IsModelName(name)) {
     return base::InvalidArgument(
         "MODEL_NAME",
         fmt::format("expected the name of a folder under the coordinator's --models (letters, "

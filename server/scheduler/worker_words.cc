@@ -9,7 +9,7 @@
 
 #include "common/base/printable.h"
 #include "common/base/status.h"
-#include "common/config/validate.h"
+#include "common/base/names.h"
 
 namespace espalier::server::scheduler {
 namespace {
@@ -96,7 +96,7 @@ absl::Status CheckDataset(const Door& door, const v1::DatasetInfo& info) {
 }  // namespace
 
 absl::Status CheckRegistration(const v1::Register& hello) {
-  if (!config::IsValidId(hello.worker_id())) {
+  if (!base::IsValidId(hello.worker_id())) {
     return base::InvalidArgument(
         "INVALID_WORKER_ID",
         "expected a worker id of 1 to 63 lower-case letters, digits and '-', "

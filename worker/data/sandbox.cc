@@ -17,6 +17,8 @@
 #include <map>
 #include <memory>
 
+#include "absl/strings/ascii.h"
+#include "common/base/names.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "worker/data/errors.h"
@@ -24,11 +26,8 @@
 namespace espalier::worker::data {
 namespace {
 
-constexpr size_t kLongestName = 63;
 constexpr size_t kMostNamesListed = 20;
 constexpr int kOpenFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
-
-bool IsLowerAlnum(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
 
 absl::Status OutsideRoot(std::string_view path) {
   return base::InvalidArgument(
@@ -128,17 +127,9 @@ absl::Status CheckEntries(const std::string& folder, int64_t entries, const Load
   return options.CheckMemory(folder, entries * kBytesPerEntry);
 }
 
-std::string InLowerCase(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return lower;
-}
-
 // Whether a file is one of those in which people keep data, by its name.
 bool IsNameOfData(std::string_view name) {
-  std::string lower = InLowerCase(name);
+  std::string lower = absl::AsciiStrToLower(std::string(name));
   if (lower.starts_with("readme") || lower.starts_with("license")) return false;
   for (const std::string_view packed : {".gz", ".bz2", ".xz", ".zip"}) {
     if (lower.ends_with(packed)) lower.resize(lower.size() - packed.size());
@@ -150,22 +141,8 @@ bool IsNameOfData(std::string_view name) {
   return std::ranges::any_of(kEndings, [&](auto ending) { return lower.ends_with(ending); });
 }
 
-// A valid name for a data set that is called so; "" when nothing of it can stay.
-std::string DatasetNameLike(std::string_view name) {
-  std::string result;
-  for (const char c : InLowerCase(name)) {
-    const bool fits = IsLowerAlnum(c) || c == '.' || c == '_' || c == '-';
-    if (fits || !result.ends_with('-')) result += fits ? c : '-';
-  }
-  const auto trimmed = [&] { return !result.empty() && !IsLowerAlnum(result.back()); };
-  result.resize(std::min(result.size(), kLongestName));
-  while (trimmed()) result.pop_back();
-  result.erase(0, static_cast<size_t>(std::ranges::find_if(result, IsLowerAlnum) - result.begin()));
-  return CheckDatasetName(result).ok() ? result : "";
-}
-
 std::string StrayFolderProblem(std::string_view name) {
-  const std::string better = DatasetNameLike(name);
+  const std::string better = base::DatasetNameLike(name);
   return fmt::format(
       "expected folders named with lower-case letters, digits, '-', '_' and '.', found {}; to fix "
       "it, rename the folder{}",
@@ -173,7 +150,7 @@ std::string StrayFolderProblem(std::string_view name) {
 }
 
 std::string StrayFileProblem(std::string_view name) {
-  const std::string folder = DatasetNameLike(name.substr(0, name.find('.')));
+  const std::string folder = base::DatasetNameLike(name.substr(0, name.find('.')));
   return fmt::format(
       "expected data sets, each in a folder of its own, found the file {} in the data root itself; "
       "to fix it, make a folder{} there and move the file into it",
@@ -198,17 +175,13 @@ absl::Status CheckDatasetName(std::string_view name) {
       name.find("..") != std::string_view::npos || name == ".") {
     return OutsideRoot(name);
   }
-  const bool valid = !name.empty() && name.size() <= kLongestName && IsLowerAlnum(name.front()) &&
-                     IsLowerAlnum(name.back()) && std::all_of(name.begin(), name.end(), [](char c) {
-                       return IsLowerAlnum(c) || c == '.' || c == '_' || c == '-';
-                     });
-  if (valid) return absl::OkStatus();
+  if (base::IsDatasetName(name)) return absl::OkStatus();
   return base::InvalidArgument(
       kDataSpecInvalid,
       fmt::format(
           "data set name {} is not valid: expected 1 to {} lower-case letters, digits, '-', '_' "
           "or '.', with a letter or digit at both ends; rename the folder or fix data.dataset",
-          Quote(name), kLongestName));
+          Quote(name), base::kLongestDatasetName));
 }
 
 absl::StatusOr<UniqueFd> OpenBeneath(int root_fd, const std::string& relative, bool directory,

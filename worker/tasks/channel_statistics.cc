@@ -17,10 +17,11 @@ namespace espalier::worker::tasks {
 
 namespace {
 
-// Exact sums have a range, and columns of a table may be of any size: each mean is told twice, once
-// as it is, or 0 where it is too large, and once divided by kLarge.
+// Exact sums have a range, 2^42 for all of up to 2^17 participants, and columns of a table may be
+// of any size: each mean is told twice, once as it is, or 0 where it is too large, and once divided
+// by kLarge.
 constexpr double kLarge = 0x1p60;
-constexpr double kRange = 0x1p36;
+constexpr double kRange = 0x1p25;
 
 // Sums of distances from the centers, and of their squares, channel by channel.
 struct Sums {
@@ -28,18 +29,11 @@ struct Sums {
   std::vector<double> square;
 };
 
-absl::Status CheckShape(const v1::Task& task, const wire::FeatureShape& input, int64_t features) {
-  if (input.channels < 1 || input.features() != features) {
-    return base::InvalidArgument("DATASET_SHAPE_MISMATCH",
-                                 "expected examples of " + wire::ToText(input) + ", found " +
-                                     std::to_string(features) + " features");
-  }
-  const int centers = task.data().channel_mean_size();
-  if (centers == 0 || centers == input.channels) return absl::OkStatus();
-  return base::InvalidArgument("DATASET_SHAPE_MISMATCH", "expected a channel_mean for each of " +
-                                                             std::to_string(input.channels) +
-                                                             " channels, found " +
-                                                             std::to_string(centers));
+absl::Status CheckShape(const wire::FeatureShape& input, int64_t features) {
+  if (input.channels >= 1 && input.features() == features) return absl::OkStatus();
+  return base::InvalidArgument("DATASET_SHAPE_MISMATCH",
+                               "expected examples of " + wire::ToText(input) + ", found " +
+                                   std::to_string(features) + " features");
 }
 
 absl::StatusOr<Sums> SumsOf(const Surroundings& surroundings, const v1::Task& task,
@@ -82,7 +76,8 @@ absl::Status AppendMeans(const std::vector<double>& sums, double count, double e
     if (!(std::abs(mean) / kLarge * examples < kRange)) {
       return base::InvalidArgument(
           "VALUE_OUT_OF_RANGE",
-          "expected columns whose values, squared and added up, are below 8e28, found more; divide "
+          "expected columns whose values, squared and added up, are below 3.8e25, found more; "
+          "divide "
           "the column's values in the file, or set data.normalization to given");
     }
     values.push_back(static_cast<float>(mean / kLarge));
@@ -97,7 +92,7 @@ absl::StatusOr<Partial> RunChannelStatistics(Surroundings& surroundings, const v
   const auto examples = static_cast<double>(shard.indices->train.size());
   if (examples == 0) return NoTrainingExamples(task);
   const wire::FeatureShape input = wire::InputShape(task.model().spec());
-  ESPALIER_RETURN_IF_ERROR(CheckShape(task, input, shard.dataset->features()));
+  ESPALIER_RETURN_IF_ERROR(CheckShape(input, shard.dataset->features()));
   ESPALIER_ASSIGN_OR_RETURN(Sums sums, SumsOf(surroundings, task, input, shard));
   // Squares of what is far from zero have no digits left for how it differs: none without centers.
   if (task.data().channel_mean().empty()) sums.square.assign(sums.square.size(), 0.0);

@@ -5,11 +5,25 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/transformer.h"
 #include "worker/data/errors.h"
 
 namespace espalier::worker::tasks {
 namespace {
+
+// Means and deviations are one for each channel, or none.
+absl::Status CheckNormalization(const v1::Task& task) {
+  const int64_t channels = wire::InputShape(task.model().spec()).channels;
+  const int means = task.data().channel_mean_size();
+  const int deviations = task.data().channel_std_size();
+  if (means == deviations && (means == 0 || means == channels)) return absl::OkStatus();
+  return base::InvalidArgument(
+      "DATASET_SHAPE_MISMATCH",
+      fmt::format("expected data.channel_mean and data.channel_std for each of {} channels, or "
+                  "neither, found {} and {}",
+                  channels, means, deviations));
+}
 
 // A transformer's outputs are the tokens that it knows.
 absl::Status CheckTokens(const data::Dataset& dataset, int64_t vocabulary) {
@@ -31,10 +45,11 @@ absl::StatusOr<ShardView> LocalData::Get(const v1::Task& task) {
   const v1::ModelSpec& model = task.model().spec();
   // Whether text fits a pretrained language model is for its tasks to say.
   if (!task.model().has_language()) {
-    ESPALIER_RETURN_IF_ERROR(
-        model.has_transformer()
-            ? CheckTokens(*dataset, wire::ClassesOf(model))
-            : data::CheckFits(*dataset, model.input_features(), wire::ClassesOf(model)));
+    const bool text = model.has_transformer();
+    if (text) ESPALIER_RETURN_IF_ERROR(CheckTokens(*dataset, wire::ClassesOf(model)));
+    const int64_t inputs = text ? task.data().text().context() : model.input_features();
+    ESPALIER_RETURN_IF_ERROR(data::CheckFits(*dataset, inputs, wire::ClassesOf(model)));
+    ESPALIER_RETURN_IF_ERROR(CheckNormalization(task));
   }
   const bool whole = task.evaluate().whole_test_split();
   const std::string key = task.data().SerializeAsString() + "/" + std::to_string(task.seed()) +

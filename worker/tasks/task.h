@@ -2,9 +2,9 @@
 //
 // Every kind is a function (Surroundings, Task, model) -> Partial in a file of its own.
 // Threading:   one task at a time; `cancelled` may become true at any moment and is asked once per
-// batch. Determinism: a partial is a function of the task, the data and the number of threads
-// alone, so that a
-//              task can be given to another worker.
+//              batch.
+// Determinism: a partial is a function of the task and the data alone, on one type of processor, so
+//              that a task can be given to another worker.
 #pragma once
 
 #include <atomic>

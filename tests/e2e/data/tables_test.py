@@ -245,6 +245,14 @@ class TablesTest(unittest.TestCase):
             self.assertAlmostEqual(1, mean / statistics.fmean(column), places=5)
             self.assertAlmostEqual(1, deviation / (statistics.pstdev(column) or 1), places=4)
 
+    def test_columns_are_measured_by_any_number_of_participants(self):
+        """Mean squares of which 2^42 is not enough for the sum of all, and each alone is below 2^36."""
+        lines = [(250_000 if i % 2 else -250_000, *cells[1:]) for i, cells in enumerate(rows())]
+        write(self.root, "salaries", {"train.csv": table(lines), "test.csv": table(lines)})
+        own = self.enterContext(cluster.Cluster(workers=2, data_root=self.root))
+        trained = own.run(job("salaries", normalization="federated", partition={"kind": "iid", "shards": 90}))
+        self.assertAlmostEqual(1, trained["spec"]["data"]["channel_std"][0] / 250_000, places=6)
+
     def test_first_line_of_numbers_is_what_the_job_says(self):
         name = "numbers-in-the-first-line"
         self.assertIn("set data.header to present", self.refusal(name))

@@ -186,6 +186,7 @@ TEST(TrainingProgramTest, ChannelsAreMeasuredBeforeAnythingElse) {
     ASSERT_TRUE(again.step->task.has_channel_statistics()) << "from the mean, for its digits";
     EXPECT_EQ(again.normalization->mean, (std::vector<double>{0.5}));
     EXPECT_EQ(again.normalization->std, (std::vector<double>{1}));
+    EXPECT_EQ(again.prelude_step->phase(), "channel_statistics");
     told(0.0625, 0.25 + 0.0625 * 0.0625);
     const Transition next = program->Next(again.state, reduced).value();
     ASSERT_TRUE(next.normalization);
@@ -196,7 +197,7 @@ TEST(TrainingProgramTest, ChannelsAreMeasuredBeforeAnythingElse) {
     const Transition plain = MethodRegistry::Builtin().Make(spec).value()->Start().value();
     EXPECT_EQ(next.state.model.values, plain.state.model.values) << method;
     EXPECT_EQ(next.state.phase, plain.state.phase);
-    told(1e-9, 1e-17);
+    told(1e-10, 1e-19);
     EXPECT_EQ(program->Next(again.state, reduced)->normalization->std[0], 1) << "never changes";
     told(0x1p40, 0);
     const Transition far = program->Next(start.state, reduced).value();

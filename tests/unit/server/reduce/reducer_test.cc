@@ -520,8 +520,9 @@ TEST(NegativeValuesTest, OfMeanSquaresOfChannelsAreRefused) {
   v1::Task task;
   task.mutable_channel_statistics();
   task.mutable_model()->mutable_spec()->mutable_input_image()->set_channels(3);
-  EXPECT_EQ(ReasonOfNegative(task, 2), "");
-  EXPECT_EQ(ReasonOfNegative(task, 3), kRefused);
+  EXPECT_EQ(ReasonOfNegative(task, 5), "") << "means, and means divided";
+  EXPECT_EQ(ReasonOfNegative(task, 6), kRefused);
+  EXPECT_EQ(ReasonOfNegative(task, 11), kRefused);
 }
 
 Partial Owner(const std::string& name, int64_t examples, std::vector<int64_t> positions,
