@@ -15,9 +15,8 @@
 // Threading:   one caller at a time. Work is split over `threads` OpenMP threads. On machines that
 //              other programs share, start with OMP_WAIT_POLICY=passive: threads that wait by
 //              spinning take the processor from those they wait for.
-// Determinism: the same calls give the same bits on the same processor type and thread count, and
-//              without dense layers for any thread count (but for growth candidates, whose
-//              gradients oneDNN computes).
+// Determinism: the same calls give the same bits on the same processor type, for any number of
+//              threads.
 // Tokens:      in networks of sequences, the columns of a batch are tokens: `max_batch`, sizes,
 //              labels and results count them, and a batch holds whole sequences. A dense embedding
 //              has a dense gradient of the same size.

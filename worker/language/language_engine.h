@@ -14,9 +14,8 @@
 //              takes context floats per thread. Calibration on many sequences keeps one HiddenState
 //              of 4 · stride() · hidden bytes for each batch of them.
 // Threading:   one caller at a time; `threads` OpenMP threads.
-// Determinism: the same calls give the same bits for the same number of threads; with sparse
-//              linear layers and for everything but dense products for any number. What a token
-//              gets does not depend on other sequences, but dense products may round differently
+// Determinism: the same calls give the same bits for any number of threads. What a token gets does
+//              not depend on other sequences, but dense products may round differently
 //              in batches of another size: give every sequence a HiddenState of its own where
 //              results must not depend on how sequences are divided.
 // Errors:      InvalidArgument LANGUAGE_INPUT (tokens out of range, too long, none), SHAPE_MISMATCH

@@ -11,7 +11,7 @@
 // Batch:       users with items in an order shuffled anew for every epoch.
 // Memory:      4 bytes per item, hidden unit and latent variable for each user of a batch, twice at
 //              most; the gradient of one matrix at its stored positions.
-// Determinism: dense matrices (density 1) give the same bits for the same number of threads only.
+// Determinism: the same bits for any number of threads.
 #pragma once
 
 #include <memory>

@@ -9,6 +9,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <vector>
 
@@ -36,6 +37,10 @@ inline void Reserve(AlignedBuffer& buffer, int64_t floats) {
   if (buffer.size() < floats) buffer = AlignedBuffer(floats);
 }
 
+inline int64_t Floats(const dnnl::memory::desc& desc) {
+  return static_cast<int64_t>((desc.get_size() + sizeof(float) - 1) / sizeof(float));
+}
+
 struct Context {
   // Errors: throws dnnl::error.
   explicit Context(int threads)
@@ -45,11 +50,21 @@ struct Context {
 
   int threads() const { return static_cast<int>(thread.size()); }
 
+  int UsedBy(int64_t parts) const { return static_cast<int>(std::min<int64_t>(parts, threads())); }
+
+  // For a product of so many parts, so that nothing has to be allocated while it runs.
+  void ReserveScratch(int64_t parts, const dnnl::memory::desc& desc) {
+    for (int i = 0; i < UsedBy(parts); ++i) Reserve(thread[i].scratch, Floats(desc));
+  }
+  void ReserveOperand(int64_t parts, int operand, const dnnl::memory::desc& desc) {
+    for (int i = 0; i < UsedBy(parts); ++i) Reserve(thread[i].operands[operand], Floats(desc));
+  }
+
   // Calls body(part, resources of the thread that runs it) for every part.
   template <typename Body>
   void ForParts(int64_t parts, const Body& body) {
     const ThreadScope scope(1);  // inside of a part
-    const int used = static_cast<int>(std::min<int64_t>(parts, threads()));
+    const int used = UsedBy(parts);
     ParallelParts(used, [&](int first) {
       for (int64_t part = first; part < parts; part += used) body(part, thread[first]);
     });
@@ -77,10 +92,6 @@ inline dnnl::primitive_attr OwnScratch() {
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   return attributes;
-}
-
-inline int64_t Floats(const dnnl::memory::desc& desc) {
-  return static_cast<int64_t>((desc.get_size() + sizeof(float) - 1) / sizeof(float));
 }
 
 inline dnnl::memory::desc MatrixDesc(int64_t rows, int64_t cols, bool transposed, int64_t ld) {

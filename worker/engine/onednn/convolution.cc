@@ -101,7 +101,6 @@ void ConvolutionPart::Out(int index, dnnl::stream& stream, float* inner, float* 
 }
 
 void ConvolutionPart::Execute(Context::Thread& thread, float* const (&operands)[3]) const {
-  Reserve(thread.scratch, Floats(scratch_));
   const auto bound = [&](int index) {
     return memory(operands_[index].inner, engine_, operands[index]);
   };
@@ -120,6 +119,16 @@ Convolution::Convolution(const ConvProblem& problem, Context& context)
   const int weights = problem.pass == Pass::kWeightGradient ? 2 : 0;
   if (left > 0) rest_.emplace(WithExamples(problem, left), context.engine, first_->inner(weights));
   Reserve(context.weights, Floats(first_->inner(weights)));
+  ReserveFor(*first_);
+  if (rest_.has_value()) ReserveFor(*rest_);
+}
+
+void Convolution::ReserveFor(const ConvolutionPart& part) {
+  context_.ReserveScratch(parts(), part.scratch());
+  // Weights that all parts read are in the context.
+  for (int i = problem_.pass == Pass::kWeightGradient ? 0 : 1; i < 3; ++i) {
+    context_.ReserveOperand(parts(), i, part.inner(i));
+  }
 }
 
 void Convolution::Run(const float* a, const float* b, float* c) {
@@ -139,7 +148,6 @@ void Convolution::RunOnWeights(const float* weights, const float* from, float* t
   }
   context_.ForParts(parts(), [&](int64_t index, Context::Thread& thread) {
     const ConvolutionPart& own = part(index);
-    for (const int operand : {1, 2}) Reserve(thread.operands[operand], Floats(own.inner(operand)));
     float* const operands[3] = {context_.weights.data(), thread.operands[1].data(),
                                 thread.operands[2].data()};
     own.In(1, thread.stream, from + index * examples_, operands[1]);
@@ -154,7 +162,6 @@ void Convolution::SumWeightGradient(const float* dy, const float* x, float* dw) 
     const int64_t end = std::min<int64_t>(parts(), begin + context_.threads());
     context_.ForParts(end - begin, [&](int64_t index, Context::Thread& thread) {
       const ConvolutionPart& own = part(begin + index);
-      for (int i = 0; i < 3; ++i) Reserve(thread.operands[i], Floats(own.inner(i)));
       float* const operands[3] = {thread.operands[0].data(), thread.operands[1].data(),
                                   thread.operands[2].data()};
       own.In(0, thread.stream, dy + (begin + index) * examples_, operands[0]);

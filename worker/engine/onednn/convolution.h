@@ -6,7 +6,6 @@
 // loops that are hundreds of times slower.
 #pragma once
 
-#include <memory>
 #include <optional>
 
 #include "worker/engine/backend.h"
@@ -23,7 +22,9 @@ class ConvolutionPart {
                   const std::optional<dnnl::memory::desc>& weights);
 
   // Layout of operand `index` in the library.
-  dnnl::memory::desc inner(int index) const { return operands_[index].inner; }
+  const dnnl::memory::desc& inner(int index) const { return operands_[index].inner; }
+  // What Execute() needs beside the operands.
+  const dnnl::memory::desc& scratch() const { return scratch_; }
   // Converts operand `index` from our layout to the library's, or the other way.
   void In(int index, dnnl::stream& stream, const float* outer, float* inner) const;
   void Out(int index, dnnl::stream& stream, float* inner, float* outer) const;
@@ -40,7 +41,6 @@ class ConvolutionPart {
 
   void Bind(int index, int argument, const dnnl::memory::desc& outer,
             const dnnl::memory::desc& inner);
-  void Reorder(int index, dnnl::stream& stream, void* from, void* to) const;
 
   dnnl::engine engine_;
   dnnl::primitive primitive_;
@@ -60,6 +60,7 @@ class Convolution {
   const ConvolutionPart& part(int64_t index) const {
     return rest_.has_value() && index == parts() - 1 ? *rest_ : *first_;
   }
+  void ReserveFor(const ConvolutionPart& part);
   void RunOnWeights(const float* weights, const float* from, float* to);
   void SumWeightGradient(const float* dy, const float* x, float* dw);
   // Adds the gradients of parts `begin` to `end`, one on each thread, to the sum of those before.

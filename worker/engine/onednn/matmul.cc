@@ -54,13 +54,13 @@ void Matmul::Add(const GemmShape& s, int64_t a_offset, int64_t b_offset, int64_t
                     .a_offset = a_offset,
                     .b_offset = b_offset,
                     .c_offset = c_offset});
+  context_.ReserveScratch(static_cast<int64_t>(parts_.size()), desc.scratchpad_desc());
 }
 
 void Matmul::Run(const float* a, const float* b, float* c) {
   const auto parts = static_cast<int64_t>(parts_.size());
   context_.ForParts(parts, [&](int64_t index, Context::Thread& thread) {
     Part& part = parts_[index];
-    Reserve(thread.scratch, Floats(part.scratch.get_desc()));
     part.a.set_data_handle(InputHandle(a + part.a_offset));
     part.b.set_data_handle(InputHandle(b + part.b_offset));
     part.c.set_data_handle(c + part.c_offset);

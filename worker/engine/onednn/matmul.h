@@ -1,7 +1,6 @@
 // Matmul: a dense matrix product by oneDNN, the same bits for every number of threads.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "worker/engine/backend.h"

@@ -197,6 +197,7 @@ absl::StatusOr<std::function<void()>> MakeOneDnnBlockedConvolution(const ConvPro
   ESPALIER_RETURN_IF_ERROR(Guard(OneDnnStep::kCreate, "plan a convolution", [&] {
     auto context = std::make_shared<onednn::Context>(1);
     auto whole = std::make_shared<onednn::ConvolutionPart>(problem, context->engine, std::nullopt);
+    context->ReserveScratch(1, whole->scratch());
     auto buffers = std::make_shared<std::array<AlignedBuffer, 3>>();
     for (int i = 0; i < 3; ++i) (*buffers)[i] = AlignedBuffer(onednn::Floats(whole->inner(i)));
     run = [context, whole, buffers, threads] {
