@@ -89,32 +89,6 @@ std::string FrontOf(const std::string& text, int columns) {
   return front;
 }
 
-// `text` in lines of at most `columns` characters, broken at spaces and after commas, and inside of
-// a word only where it is longer than a line. What had to be escaped came from elsewhere: its
-// further lines have a mark in front, so that no part of it looks like a line of ours.
-std::vector<std::string> Wrapped(const std::string& text, int columns) {
-  const std::string mark = text.find('\\') == std::string::npos ? "" : "> ";
-  std::vector<std::string> lines;
-  std::string rest = text;
-  while (Columns(rest) > columns) {
-    const std::string front = FrontOf(rest, columns);
-    // A space behind the line ends it as well.
-    const size_t space = rest.substr(0, front.size() + 1).rfind(' ');
-    const size_t comma = front.rfind(',');
-    size_t end = front.size();
-    if (space != std::string::npos && space > mark.size()) end = space;
-    if (comma != std::string::npos && (space == std::string::npos || comma > space)) {
-      end = comma + 1;
-    }
-    lines.push_back(rest.substr(0, end));
-    rest.erase(0, std::max<size_t>(end, 1));
-    rest.erase(0, rest.find_first_not_of(' '));
-    rest.insert(0, mark);
-  }
-  lines.push_back(rest);
-  return lines;
-}
-
 // A value without separators, controls or an end that nobody waits for.
 std::string Cell(const std::string& text, const Terminal& terminal) {
   const std::string cell = base::PrintablePrefix(text, kMaxCellBytes);
@@ -151,6 +125,29 @@ std::string TextForPeople(const absl::Status& status, const Terminal& terminal) 
 }
 
 }  // namespace
+
+std::vector<std::string> Wrapped(const std::string& text, int columns) {
+  const std::string mark = text.find('\\') == std::string::npos ? "" : "> ";
+  std::vector<std::string> lines;
+  std::string rest = text;
+  while (Columns(rest) > columns) {
+    const std::string front = FrontOf(rest, columns);
+    // A space behind the line ends it as well.
+    const size_t space = rest.substr(0, front.size() + 1).rfind(' ');
+    const size_t comma = front.rfind(',');
+    size_t end = front.size();
+    if (space != std::string::npos && space > mark.size()) end = space;
+    if (comma != std::string::npos && (space == std::string::npos || comma > space)) {
+      end = comma + 1;
+    }
+    lines.push_back(rest.substr(0, end));
+    rest.erase(0, std::max<size_t>(end, 1));
+    rest.erase(0, rest.find_first_not_of(' '));
+    rest.insert(0, mark);
+  }
+  lines.push_back(rest);
+  return lines;
+}
 
 std::string ToJson(const google::protobuf::Message& message, bool compact) {
   return base::PrintableQuoted(ToTree(message).dump(compact ? -1 : 2), base::Notation::kJson) +

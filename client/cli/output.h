@@ -69,6 +69,11 @@ class Table {
 using Fields = std::vector<std::pair<std::string, std::string>>;
 void PrintFields(std::ostream& out, const Terminal& terminal, const Fields& fields);
 
+// `text` in lines of at most `columns` characters, broken at spaces and after commas, and inside of
+// a word only where it is longer than a line. What had to be escaped came from elsewhere: its
+// further lines have a mark in front, so that no part of it looks like a line of ours.
+std::vector<std::string> Wrapped(const std::string& text, int columns);
+
 // `text` in bold or in a colour (an ANSI code such as "31") when the terminal shows colours.
 std::string Styled(const Terminal& terminal, const std::string& code, const std::string& text);
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <filesystem>
 #include <map>
 
@@ -9,13 +10,13 @@
 #include "client/cli/job_text.h"
 #include "client/cli/output.h"
 #include "common/base/flags.h"
+#include "common/base/names.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
 #include "common/io/atomic_file.h"
 #include "common/io/file_system.h"
 #include "fmt/format.h"
-#include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
 
 namespace espalier::cli {
@@ -51,6 +52,12 @@ const std::map<std::string, init::Kind>& Kinds() {
   return kKinds;
 }
 
+std::vector<std::string> KindWords() {
+  std::vector<std::string> words;
+  for (const auto& [word, kind] : Kinds()) words.push_back(word);
+  return words;
+}
+
 absl::Status WriteJobFile(const std::string& path, bool force, const std::string& text) {
   std::error_code error;
   const std::filesystem::file_status found = std::filesystem::status(path, error);
@@ -69,8 +76,7 @@ absl::Status WriteJobFile(const std::string& path, bool force, const std::string
                     "--out, or add --force to replace it",
                     config::Quoted(path)));
   }
-  io::PosixFileSystem files;
-  return base::Annotate(io::WriteAtomically(files, path, text),
+  return base::Annotate(io::WriteAtomically(io::PosixFileSystem(), path, text),
                         "the job file could not be written; name another place with --out");
 }
 
@@ -81,13 +87,13 @@ struct NextSteps {
 };
 
 NextSteps StepsAfter(const init::Source& source, const InitOptions& options,
-                     const init::Draft& draft, const std::string& data_root) {
-  const std::string name = init::AsName(source.name);
+                     const init::Draft& draft) {
+  const std::string name = base::IdLike(source.name);
   NextSteps steps;
   steps.first = draft.before;
   steps.first.push_back(
       {fmt::format("espalier up --workers {} --data-root {}{}", options.wishes.workers,
-                   init::ShellWord(data_root), draft.up.empty() ? "" : " " + draft.up),
+                   init::ShellWord(draft.data_root), draft.up.empty() ? "" : " " + draft.up),
        "a cluster on this machine, until Ctrl-C"});
   const std::string file = options.out == "-" ? "FILE" : init::ShellWord(options.out);
   steps.second.push_back({fmt::format("espalier job submit {} --name {} --watch", file, name),
@@ -109,29 +115,18 @@ void PrintSteps(std::ostream& out, const std::vector<init::Step>& steps) {
   }
 }
 
-// Text in lines of at most `columns`, the first after `first`, others after as many blanks.
-void PrintWrapped(std::ostream& out, const std::string& first, const std::string& text,
-                  size_t columns) {
-  std::string line = first;
-  bool begun = false;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find(' ', begin), text.size());
-    const std::string word = text.substr(begin, end - begin);
-    if (begun && line.size() + 1 + word.size() > columns) {
-      out << line << "\n";
-      line = std::string(first.size(), ' ');
-      begun = false;
-    }
-    line += (begun ? " " : "") + word;
-    begun = true;
-    begin = end + 1;
+// Text in lines, the first after `first`, others after as many blanks.
+void PrintWrapped(std::ostream& out, std::string first, const std::string& text, int columns) {
+  const int room = columns - static_cast<int>(first.size());
+  for (const std::string& line : Wrapped(text, room)) {
+    out << first << line << "\n";
+    first.assign(first.size(), ' ');
   }
-  out << line << "\n";
 }
 
 void Tell(std::ostream& out, const init::Source& source, const InitOptions& options,
           const init::Draft& draft, const NextSteps& steps) {
-  constexpr size_t kColumns = 80;
+  constexpr int kColumns = 80;
   out << base::Printable(source.folder) << "\n";
   for (const std::string& finding : draft.findings) {
     PrintWrapped(out, "  - ", base::Printable(finding), kColumns);
@@ -154,11 +149,10 @@ nlohmann::ordered_json AsJson(const std::vector<init::Step>& steps) {
   return list;
 }
 
-std::string AsJson(const InitOptions& options, const std::string& data_root,
-                   const init::Draft& draft, const NextSteps& steps) {
+std::string AsJson(const InitOptions& options, const init::Draft& draft, const NextSteps& steps) {
   nlohmann::ordered_json json;
   json["job_file"] = options.out;
-  json["data_root"] = data_root;
+  json["data_root"] = draft.data_root;
   json["dataset"] = nlohmann::ordered_json::parse(ToJson(draft.dataset));
   json["findings"] = draft.findings;
   json["first_terminal"] = AsJson(steps.first);
@@ -185,12 +179,7 @@ absl::StatusOr<int> Init(Context& context, const InitOptions& given) {
                             init::MakeDraft(source, options.wishes, init::LookAt(source.folder)));
   // A file that would be refused is worse than none.
   ESPALIER_RETURN_IF_ERROR(ReadJob(draft.file, options.out, {}).status());
-  std::string data_root = source.root;
-  if (source.is_model) {
-    ESPALIER_ASSIGN_OR_RETURN(const init::Source text, init::FindSource(options.wishes.text));
-    data_root = text.root;
-  }
-  const NextSteps steps = StepsAfter(source, options, draft, data_root);
+  const NextSteps steps = StepsAfter(source, options, draft);
   if (options.out == "-") {
     context.out << draft.file << std::flush;
     Tell(context.err, source, options, draft, steps);
@@ -198,7 +187,7 @@ absl::StatusOr<int> Init(Context& context, const InitOptions& given) {
   }
   ESPALIER_RETURN_IF_ERROR(WriteJobFile(options.out, options.force, draft.file));
   if (as_data) {
-    const std::string json = AsJson(options, data_root, draft, steps);
+    const std::string json = AsJson(options, draft, steps);
     context.out << (context.options.format == Format::kJson ? json : JsonToYaml(json));
     return kExitDone;
   }
@@ -221,7 +210,7 @@ void AddInit(CLI::App& parent, Command& chosen) {
                    "What the data are, where their look misleads: table, images, text or "
                    "interactions")
       ->type_name("KIND")
-      ->check(base::OneOf({"table", "images", "text", "interactions"}));
+      ->check(base::OneOf(KindWords()));
   command
       ->add_option("--label", options->wishes.label,
                    "Tables: column of the labels, by its name or its place counted from 0; "

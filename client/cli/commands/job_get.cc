@@ -84,6 +84,10 @@ void PrintSites(const Context& context, const v1::Job& job) {
   }
   context.out << "\n";
   table.Print(context.out, context.out_terminal);
+  if (last.sites_left_out() > 0) {
+    context.out << fmt::format("and {} more, none with a lower {}\n", last.sites_left_out(),
+                               text ? "accuracy" : ScoreName(job.spec()));
+  }
 }
 
 // What the last round took.

@@ -87,18 +87,20 @@ class DataReport {
     return absl::OkStatus();
   }
 
-  // Asks again until it has been said.
+  // Asks again until all workers are there, kMostTries times, and says what those say that are.
   void TellWhenKnown() {
     if (client_ == nullptr) return;
     const auto workers = client_->ListWorkers(kMaxWorkers);
-    if (!workers.ok() || workers->workers_size() < workers_) return;
+    const bool all = workers.ok() && workers->workers_size() >= workers_;
+    if (!all && ++tries_ < kMostTries) return;
     client_ = nullptr;
-    Tell(*workers);
+    if (workers.ok()) Tell(*workers);
   }
 
  private:
   static constexpr size_t kMaxWorkers = 256;
   static constexpr size_t kShown = 5;
+  static constexpr int kMostTries = 100;
 
   void Tell(const v1::ListWorkersResponse& workers) {
     std::map<std::string, std::string> lines;  // by data set: all workers have the same files
@@ -132,6 +134,7 @@ class DataReport {
   Context& context_;
   const std::string data_root_;
   const int workers_;
+  int tries_ = 0;
   std::unique_ptr<client::Client> client_;
 };
 

@@ -40,23 +40,22 @@ absl::StatusOr<Draft> ArrayJob(const Source& source, const Wishes& wishes, const
       ChooseMethod(wishes.method, network.density,
                    colours ? std::vector<std::string>{"rigl", "set", "static", "dense"}
                            : std::vector<std::string>{"set", "rigl", "static", "dense"}));
-  const bool held_out = info.test_examples() == 0;
-  const int64_t train = held_out ? info.train_examples() * 4 / 5 : info.train_examples();
-  const Schedule schedule = ScheduleFor(train, network.work, wishes.workers);
   Draft draft;
   draft.dataset = info;
-  draft.rounds = schedule.rounds;
   draft.findings.push_back(
       fmt::format("It holds {} for training and {} for testing, each of {}, in {} ({}).",
                   Counted(info.train_examples(), "example"), config::Grouped(info.test_examples()),
                   Shape(info), Counted(info.classes(), "class", "classes"), info.format()));
-  const std::string data = fmt::format("data:\n  dataset: {}\n", source.name) + ScaleLines(info) +
-                           HoldOutLine(info, 0.2) + PartitionSection(wishes.workers);
-  draft.file =
-      fmt::format("{}\ndisplay_name: {}, {}\n{}\n{}\n{}\n{}\n{}\nseed: 1\n",
-                  Heading(source, Counted(info.train_examples(), "example") + " of " + Shape(info)),
-                  source.name, method.name, network.section, data, method.section,
-                  TrainingSections(schedule, train, wishes.workers, 0.05), EvaluationSection(2));
+  Compose(
+      source, wishes,
+      {.heading = Heading(source, Counted(info.train_examples(), "example") + " of " + Shape(info)),
+       .network = network.section,
+       .work = network.work,
+       .data = fmt::format("data:\n  dataset: {}\n", YamlName(source.name)) + ScaleLines(info) +
+               HoldOutLine(info, 0.2),
+       .method = method,
+       .evaluate_every = 2},
+      draft);
   TellIfSorted(source, looks, draft);
   return draft;
 }

@@ -44,6 +44,7 @@ struct Draft {
   int64_t rounds = 0;            // of the job
   std::vector<Step> afterwards;  // with the trained model
   v1::DatasetInfo dataset;       // in the view of the job
+  std::string data_root;         // that has it
 };
 
 // The file for `source`, a data set or a model. `look` looks at the data set; of a model it is not
@@ -51,11 +52,9 @@ struct Draft {
 absl::StatusOr<Draft> MakeDraft(const Source& source, const Wishes& wishes, const Looker& look);
 
 // Of one kind of data. `looks`: what the files look like.
-absl::StatusOr<Draft> TableJob(const Source& source, const Wishes& wishes, const Look& looks,
-                               const Looker& look);
+absl::StatusOr<Draft> TableJob(const Source& source, const Wishes& wishes, const Looker& look);
 absl::StatusOr<Draft> ArrayJob(const Source& source, const Wishes& wishes, const Look& looks);
-absl::StatusOr<Draft> ImageJob(const Source& source, const Wishes& wishes, const Look& looks,
-                               const Looker& look);
+absl::StatusOr<Draft> ImageJob(const Source& source, const Wishes& wishes, const Looker& look);
 absl::StatusOr<Draft> TextJob(const Source& source, const Wishes& wishes, const Looker& look);
 absl::StatusOr<Draft> InteractionsJob(const Source& source, const Wishes& wishes,
                                       const Looker& look);

@@ -60,8 +60,7 @@ absl::StatusOr<Images> ReadImages(const Looker& look, Draft& draft) {
 
 }  // namespace
 
-absl::StatusOr<Draft> ImageJob(const Source& source, const Wishes& wishes, const Look&,
-                               const Looker& look) {
+absl::StatusOr<Draft> ImageJob(const Source& source, const Wishes& wishes, const Looker& look) {
   Draft draft;
   ESPALIER_ASSIGN_OR_RETURN(const Images images, ReadImages(look, draft));
   const v1::DatasetInfo& info = images.look.info;
@@ -70,13 +69,8 @@ absl::StatusOr<Draft> ImageJob(const Source& source, const Wishes& wishes, const
       const MethodChoice method,
       ChooseMethod(wishes.method, network.density, {"rigl", "set", "static", "dense"}));
   const bool held_out = info.test_examples() == 0;
-  const int64_t train = held_out ? info.train_examples() * 4 / 5 : info.train_examples();
-  const Schedule schedule = ScheduleFor(train, network.work, wishes.workers);
   draft.dataset = info;
-  draft.rounds = schedule.rounds;
-  const std::string names = info.class_names_size() > 0
-                                ? Names({info.class_names().begin(), info.class_names().end()})
-                                : fmt::format("0 to {}", info.classes() - 1);
+  const std::string names = ClassesOf(info);
   draft.findings.insert(
       draft.findings.begin(),
       fmt::format("It holds {} in {}, a folder for each: {}.{}",
@@ -93,17 +87,20 @@ absl::StatusOr<Draft> ImageJob(const Source& source, const Wishes& wishes, const
       "  normalization: federated  # channels get mean 0 and standard deviation 1, over all sites\n"
       "  # For photographs, not for letters or digits:\n"
       "  # augmentation: {{crop_padding: 2, horizontal_flip: true}}\n",
-      source.name, names, images.size_lines);
+      YamlName(source.name), names, images.size_lines);
   if (held_out) {
     data +=
         "  # There is no folder `test`: this share of each class is kept for testing.\n"
         "  test_fraction: 0.2\n";
   }
-  draft.file =
-      fmt::format("{}\ndisplay_name: {}, {}\n{}\n{}{}\n{}\n{}\n{}\nseed: 1\n",
-                  Heading(source, "images in folders by class"), source.name, method.name,
-                  network.section, data, PartitionSection(wishes.workers), method.section,
-                  TrainingSections(schedule, train, wishes.workers, 0.05), EvaluationSection(2));
+  Compose(source, wishes,
+          {.heading = Heading(source, "images in folders by class"),
+           .network = network.section,
+           .work = network.work,
+           .data = data,
+           .method = method,
+           .evaluate_every = 2},
+          draft);
   return draft;
 }
 

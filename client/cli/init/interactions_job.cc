@@ -5,6 +5,7 @@
 #include "client/cli/init/draft.h"
 #include "client/cli/init/sections.h"
 #include "client/cli/init/shell.h"
+#include "common/base/names.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
 #include "fmt/format.h"
@@ -68,7 +69,7 @@ int64_t RoundsBetweenEvaluations(const v1::DatasetInfo& info) {
 }
 
 std::string DataSection(const Source& source, const Reading& reading) {
-  std::string text = fmt::format("data:\n  dataset: {}\n", source.name);
+  std::string text = fmt::format("data:\n  dataset: {}\n", YamlName(source.name));
   text += reading.given
               ? "  interactions: {split: given}  # the test file holds what is asked for\n"
               : "  # A fifth of each user's items, at random, is kept for testing.\n"
@@ -137,7 +138,7 @@ absl::StatusOr<Draft> InteractionsJob(const Source& source, const Wishes& wishes
       Heading(source, size), source.name, method.name, model, DataSection(source, reading),
       method.section, Training(steps, whole_pass), RoundsBetweenEvaluations(info), k, k);
   draft.afterwards.push_back(
-      {fmt::format("espalier recommend {}-{} --user USER -k 5", AsName(source.name), kRounds),
+      {fmt::format("espalier recommend {}-{} --user USER -k 5", base::IdLike(source.name), kRounds),
        "the best items for USER, a user of your file"});
   return draft;
 }

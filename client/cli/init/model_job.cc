@@ -6,6 +6,7 @@
 #include "client/cli/init/draft.h"
 #include "client/cli/init/sections.h"
 #include "client/cli/init/shell.h"
+#include "common/base/names.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
 #include "common/io/file_system.h"
@@ -107,6 +108,7 @@ absl::StatusOr<Draft> ModelJob(const Source& source, const Wishes& wishes) {
       draft.dataset,
       LookAtText(text, context, draft.before.empty() && tokenizer == "file", wishes.field));
   const v1::DatasetInfo& info = draft.dataset;
+  draft.data_root = text.root;
   draft.rounds = config.blocks;
   draft.up = "--models " + ShellWord(source.root);
   draft.findings = {
@@ -133,14 +135,14 @@ absl::StatusOr<Draft> ModelJob(const Source& source, const Wishes& wishes) {
       "{}\n"
       "seed: 1\n",
       Heading(source, "a trained language model, pruned to half of its weights"), source.name,
-      source.name, text.name, context, tokenizer,
+      YamlName(source.name), YamlName(text.name), context, tokenizer,
       wishes.field.empty() ? "" : ", field: " + YamlText(wishes.field), config.context,
       HoldOutLine(info, 0.2), wishes.workers, method);
-  const std::string checkpoint = fmt::format("{}-{}", AsName(source.name), draft.rounds);
+  const std::string checkpoint = fmt::format("{}-{}", base::IdLike(source.name), draft.rounds);
   const std::string use = ShellWord(checkpoint);
-  draft.afterwards.push_back(
-      {fmt::format("espalier checkpoint get {} --format hf -O {}-half", use, AsName(source.name)),
-       "a folder that `transformers` loads"});
+  draft.afterwards.push_back({fmt::format("espalier checkpoint get {} --format hf -O {}-half", use,
+                                          base::IdLike(source.name)),
+                              "a folder that `transformers` loads"});
   return draft;
 }
 

@@ -6,11 +6,13 @@
 #include <map>
 #include <string_view>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_replace.h"
 #include "client/cli/init/shell.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
+#include "common/io/file_system.h"
 #include "fmt/format.h"
 #include "nlohmann/json.hpp"
 
@@ -36,10 +38,12 @@ const std::map<std::string, const char*>& Explanations() {
 // Files of tables that a shell can shuffle.
 std::vector<fs::path> TableFiles(const std::string& folder) {
   std::vector<fs::path> files;
-  std::error_code error;
-  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
-    const std::string ending = at->path().extension().string();
-    if (ending == ".csv" || ending == ".tsv" || ending == ".txt") files.push_back(at->path());
+  const auto names = io::PosixFileSystem().List(folder);
+  for (const std::string& name : names.ok() ? *names : std::vector<std::string>()) {
+    const std::string ending = fs::path(name).extension().string();
+    if (ending == ".csv" || ending == ".tsv" || ending == ".txt") {
+      files.push_back(fs::path(folder) / name);
+    }
   }
   return files;
 }
@@ -82,6 +86,10 @@ std::string YamlText(const std::string& text) {
   return base::PrintableQuoted(
       nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
       base::Notation::kYaml);
+}
+
+std::string YamlName(const std::string& name) {
+  return absl::AsciiStrToLower(name) == "null" ? YamlText(name) : name;
 }
 
 std::string Names(const std::vector<std::string>& names, size_t most) {
@@ -142,6 +150,29 @@ std::string PartitionSection(int shards, bool classes) {
       "{1}"
       "  # partition: {{kind: local}}  # every site has files of its own under this name",
       shards, classes ? uneven : "");
+}
+
+std::string ClassesOf(const v1::DatasetInfo& info) {
+  if (info.class_names_size() == 0) {
+    return fmt::format("whole numbers, 0 to {}", info.classes() - 1);
+  }
+  return Names({info.class_names().begin(), info.class_names().end()});
+}
+
+int64_t TrainingExamples(const v1::DatasetInfo& info) {
+  return info.test_examples() == 0 ? info.train_examples() * 4 / 5 : info.train_examples();
+}
+
+void Compose(const Source& source, const Wishes& wishes, const Classifier& parts, Draft& draft) {
+  constexpr double kLearningRate = 0.05;
+  const int64_t train = TrainingExamples(draft.dataset);
+  const Schedule schedule = ScheduleFor(train, parts.work, wishes.workers);
+  draft.rounds = schedule.rounds;
+  draft.file = fmt::format("{}\ndisplay_name: {}, {}\n{}\n{}{}\n{}\n{}\n{}\nseed: 1\n",
+                           parts.heading, source.name, parts.method.name, parts.network, parts.data,
+                           PartitionSection(wishes.workers), parts.method.section,
+                           TrainingSections(schedule, train, wishes.workers, kLearningRate),
+                           EvaluationSection(parts.evaluate_every));
 }
 
 Schedule ScheduleFor(int64_t train, double work, int shards) {

@@ -22,6 +22,8 @@ std::string Heading(const Source& source, const std::string& what);
 
 // `text` as a value in YAML, in double quotes.
 std::string YamlText(const std::string& text);
+// A name as a value in YAML: as it is, unless it would be read as something else.
+std::string YamlName(const std::string& name);
 // At most `most` of the names, printable, for a comment or a sentence.
 std::string Names(const std::vector<std::string>& names, size_t most = 6);
 // "1 example", "1,797 examples".
@@ -39,6 +41,11 @@ absl::StatusOr<MethodChoice> ChooseMethod(const std::string& wished, double dens
 // `partition` of data that all workers have, with what else it may be. `classes`: there are some.
 std::string PartitionSection(int shards, bool classes = true);
 
+// Names of the classes, or from 0 to which number they go.
+std::string ClassesOf(const v1::DatasetInfo& info);
+// Examples that are trained on when a fifth is held out where there are none for testing.
+int64_t TrainingExamples(const v1::DatasetInfo& info);
+
 // How long networks of layers train.
 struct Schedule {
   int64_t rounds = 0;
@@ -53,6 +60,18 @@ Schedule ScheduleFor(int64_t train, double work, int shards);
 // `training` and `federation`.
 std::string TrainingSections(const Schedule& schedule, int64_t train, int shards,
                              double learning_rate);
+
+// The job file of a network that classifies, and what of the draft follows from it. `data`: its
+// section, without the partition. The other sections: without a line end at the end.
+struct Classifier {
+  std::string heading;
+  std::string network;
+  double work = 0;  // as of ScheduleFor()
+  std::string data;
+  MethodChoice method;
+  int64_t evaluate_every = 1;
+};
+void Compose(const Source& source, const Wishes& wishes, const Classifier& parts, Draft& draft);
 
 // `normalization` of each `what` ("feature", "channel") of which there are `count`; "" for more
 // than a job may have.

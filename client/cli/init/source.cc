@@ -8,9 +8,12 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "client/cli/init/sections.h"
 #include "client/cli/init/shell.h"
+#include "common/base/names.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
+#include "common/io/file_system.h"
 #include "fmt/format.h"
 
 namespace espalier::cli::init {
@@ -27,10 +30,6 @@ constexpr std::array<std::string_view, 5> kPartStems = {"train", "test", "u.data
                                                         "interactions"};
 constexpr std::array<std::string_view, 6> kPartFolders = {"train", "test",       "val",
                                                           "valid", "validation", "training"};
-
-absl::Status Unusable(std::string message) {
-  return base::FailedPrecondition("DATA_UNUSABLE", std::move(message));
-}
 
 std::string Lower(const fs::path& name) { return absl::AsciiStrToLower(name.string()); }
 
@@ -63,16 +62,13 @@ bool IsCompanion(const fs::path& path) {
 }
 
 absl::StatusOr<std::vector<fs::path>> List(const fs::path& folder) {
-  std::vector<fs::path> entries;
-  std::error_code error;
-  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
-    entries.push_back(at->path());
-  }
-  if (error) {
+  const auto names = io::PosixFileSystem().List(folder.string());
+  if (!names.ok()) {
     return Unusable(fmt::format("expected a folder that can be read at {}, found: {}",
-                                Quoted(folder.string()), error.message()));
+                                Quoted(folder.string()), base::MessageOf(names.status())));
   }
-  std::sort(entries.begin(), entries.end());
+  std::vector<fs::path> entries;
+  for (const std::string& name : *names) entries.push_back(folder / name);
   return entries;
 }
 
@@ -109,13 +105,13 @@ absl::StatusOr<Source> FolderSource(const fs::path& given) {
   const bool is_model =
       has([](const fs::path& path) { return path.filename() == "config.json"; }) &&
       has([](const fs::path& path) { return path.extension() == ".safetensors"; });
-  if (!is_model && !IsDatasetName(name)) {
-    const fs::path better = folder.parent_path() / AsName(name);
+  if (is_model ? !base::IsModelName(name) : !base::IsDatasetName(name)) {
+    const fs::path better = folder.parent_path() / base::IdLike(name);
     return Unusable(fmt::format(
-        "expected a folder whose name can be that of a data set (lower-case letters, digits, '-', "
-        "'_' and '.'), found {}; rename it: mv {} {} && espalier init {}",
-        Quoted(name), ShellWord(folder.string()), ShellWord(better.string()),
-        ShellWord(better.string())));
+        "expected a folder whose name can be that of a {} ({}letters, digits, '-', '_' and '.'), "
+        "found {}; rename it: mv {} {} && espalier init {}",
+        is_model ? "model" : "data set", is_model ? "" : "lower-case ", Quoted(name),
+        ShellWord(folder.string()), ShellWord(better.string()), ShellWord(better.string())));
   }
   return SourceAt(folder, is_model);
 }
@@ -123,7 +119,7 @@ absl::StatusOr<Source> FolderSource(const fs::path& given) {
 // A file that has no folder of its own.
 absl::Status Loose(const fs::path& file) {
   const std::string stem = fs::path(PlainName(file)).stem().string();
-  const std::string folder = "data/" + AsName(stem);
+  const std::string folder = "data/" + base::IdLike(stem);
   return Unusable(fmt::format(
       "expected a folder of its own for {}, since a data set is a folder and bears its name, found "
       "other files beside it; make one: mkdir -p {} && cp {} {}/ && espalier init {}",
@@ -156,7 +152,7 @@ absl::StatusOr<Source> FileSource(const fs::path& given) {
     return entry.filename() == file.filename() || IsCompanion(entry) ||
            (IsPartOfDataset(entry) && !fs::is_directory(entry, ignored));
   });
-  if (!IsDatasetName(named.filename().string()) || (!alone && !IsPartOfDataset(file))) {
+  if (!base::IsDatasetName(named.filename().string()) || (!alone && !IsPartOfDataset(file))) {
     return Loose(file);
   }
   return FolderSource(folder);

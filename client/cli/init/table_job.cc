@@ -188,27 +188,22 @@ std::string GapsAndWords(const Reading& reading, Draft& draft) {
 std::string DataSection(const Source& source, const Wishes& wishes, const Reading& reading,
                         Draft& draft) {
   const v1::DatasetInfo& info = reading.look.info;
-  std::string text = fmt::format("data:\n  dataset: {}\n", source.name);
+  std::string text = fmt::format("data:\n  dataset: {}\n", YamlName(source.name));
   if (wishes.kind == Kind::kTable) text += "  format: csv\n";
   if (wishes.header == v1::DataSpec::HEADER_PRESENT) text += "  header: present\n";
   if (wishes.header == v1::DataSpec::HEADER_ABSENT) text += "  header: absent\n";
-  const std::string classes =
-      info.class_names_size() > 0
-          ? "Classes: " + Names({info.class_names().begin(), info.class_names().end()})
-          : fmt::format("Classes: whole numbers, 0 to {}", info.classes() - 1);
   text += fmt::format(
-      "  # {}. A column is named by its header or by its place from 0.\n"
+      "  # Classes: {}. A column is named by its header or by its place from 0.\n"
       "  label_column: {}\n",
-      classes, YamlText(info.label_column()));
+      ClassesOf(info), YamlText(info.label_column()));
   text += GapsAndWords(reading, draft);
   text += NormalizationLine(info.features(), "feature");
-  return text + HoldOutLine(info, 0.2) + PartitionSection(wishes.workers);
+  return text + HoldOutLine(info, 0.2);
 }
 
 }  // namespace
 
-absl::StatusOr<Draft> TableJob(const Source& source, const Wishes& wishes, const Look&,
-                               const Looker& look) {
+absl::StatusOr<Draft> TableJob(const Source& source, const Wishes& wishes, const Looker& look) {
   ESPALIER_ASSIGN_OR_RETURN(const Reading reading, ReadTable(wishes, look));
   const v1::DatasetInfo& info = reading.look.info;
   const Network network = LinearNetwork(info);
@@ -216,11 +211,8 @@ absl::StatusOr<Draft> TableJob(const Source& source, const Wishes& wishes, const
       const MethodChoice method,
       ChooseMethod(wishes.method, network.density, {"set", "rigl", "static", "dense"}));
   const bool held_out = info.test_examples() == 0;
-  const int64_t train = held_out ? info.train_examples() * 4 / 5 : info.train_examples();
-  const Schedule schedule = ScheduleFor(train, network.work, wishes.workers);
   Draft draft;
   draft.dataset = info;
-  draft.rounds = schedule.rounds;
   const std::string size = held_out ? Counted(info.train_examples(), "example")
                                     : fmt::format("{} examples and {} for testing",
                                                   config::Grouped(info.train_examples()),
@@ -230,19 +222,19 @@ absl::StatusOr<Draft> TableJob(const Source& source, const Wishes& wishes, const
                   info.delimiter(), info.header() ? "with a" : "without", size,
                   Counted(info.columns_size(), "column of features", "columns of features"),
                   Counted(info.classes(), "class", "classes")));
-  const std::string classes = info.class_names_size() > 0
-                                  ? Names({info.class_names().begin(), info.class_names().end()})
-                                  : fmt::format("whole numbers, 0 to {}", info.classes() - 1);
-  draft.findings.push_back(fmt::format("The labels are in column {}{}: {}. --label names another.",
-                                       LabelName(info),
-                                       reading.why.empty() ? "" : ", " + reading.why, classes));
-  const std::string data = DataSection(source, wishes, reading, draft);
-  draft.file = fmt::format(
-      "{}\ndisplay_name: {}, {}\n{}\n{}\n{}\n{}\n{}\nseed: 1\n",
-      Heading(source, fmt::format("a table of {}, label {}", Counted(info.train_examples(), "line"),
-                                  LabelName(info))),
-      source.name, method.name, network.section, data, method.section,
-      TrainingSections(schedule, train, wishes.workers, 0.05), EvaluationSection(1));
+  draft.findings.push_back(
+      fmt::format("The labels are in column {}{}: {}. --label names another.", LabelName(info),
+                  reading.why.empty() ? "" : ", " + reading.why, ClassesOf(info)));
+  Compose(source, wishes,
+          {.heading = Heading(source,
+                              fmt::format("a table of {}, label {}",
+                                          Counted(info.train_examples(), "line"), LabelName(info))),
+           .network = network.section,
+           .work = network.work,
+           .data = DataSection(source, wishes, reading, draft),
+           .method = method,
+           .evaluate_every = 1},
+          draft);
   TellIfSorted(source, reading.look, draft);
   return draft;
 }

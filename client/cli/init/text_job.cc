@@ -5,6 +5,7 @@
 #include "client/cli/init/draft.h"
 #include "client/cli/init/sections.h"
 #include "client/cli/init/shell.h"
+#include "common/base/names.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -33,7 +34,8 @@ std::string DataSection(const Source& source, const Wishes& wishes, const v1::Da
       "data:\n"
       "  dataset: {}\n"
       "  text: {{context: {}{}}}  # tokens that the model sees at once; here each byte is one\n",
-      source.name, kContext, wishes.field.empty() ? "" : ", field: " + YamlText(wishes.field));
+      YamlName(source.name), kContext,
+      wishes.field.empty() ? "" : ", field: " + YamlText(wishes.field));
   text += HoldOutLine(info, 0.1);
   text += "  test_limit: 500  # of the examples for testing, to keep evaluations short; 0 = all\n";
   return text + PartitionSection(shards, /*classes=*/false);
@@ -88,7 +90,7 @@ absl::StatusOr<Draft> TextJob(const Source& source, const Wishes& wishes, const 
                            EvaluationSection(5));
   draft.afterwards.push_back(
       {fmt::format("espalier generate {}-{} --tokenizer bytes --prompt \"The \"",
-                   AsName(source.name), kRounds),
+                   base::IdLike(source.name), kRounds),
        "let it write"});
   return draft;
 }

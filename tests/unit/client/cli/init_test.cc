@@ -72,14 +72,6 @@ TEST(ShellWordTest, IsReadBackAsItWas) {
   EXPECT_EQ(ShellWord(""), "''");
 }
 
-TEST(AsNameTest, GivesNamesThatDataSetsMayHave) {
-  for (const std::string& text :
-       std::vector<std::string>{"My Wine.csv", "--", "", "Größe", std::string(200, 'x')}) {
-    EXPECT_TRUE(IsDatasetName(AsName(text))) << text;
-  }
-  EXPECT_EQ(AsName("My Wine"), "my-wine");
-}
-
 TEST(InitTableTest, FilesOfAllSizesAreAccepted) {
   for (const int64_t examples : {12, 150, 6000, 1'000'000, 200'000'000}) {
     for (const int features : {1, 64, 5000}) {
