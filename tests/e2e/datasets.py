@@ -212,3 +212,11 @@ def write_digits(root, digits):
     with open(root / "table/digits.csv", "w") as out:
         for label, values in _in_order(files):
             out.write(",".join(map(str, values)) + f",{label}\n")
+
+
+def write_files(root, name, files):
+    """Writes the files of a data set: {name: text or bytes}."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    for file, content in files.items():
+        (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -1,5 +1,6 @@
 """`espalier up` and `espalier demo`: what they show, and that nothing is left of them."""
 
+import json
 import os
 import pathlib
 import re
@@ -83,7 +84,7 @@ class UpTest(unittest.TestCase):
             2, len(re.findall(r"worker-\d: +http://127.0.0.1:\d+/metrics", up.errors()))
         )
         job = self.folder / "job.yaml"
-        job.write_text(cluster.json.dumps(digits_job()))
+        job.write_text(json.dumps(digits_job()))
         done = espalier("job", "submit", job, "--wait", "-o", "json", server=address).ok()
         self.assertEqual("STATE_SUCCEEDED", done.json["state"])
         up.send(signal.SIGINT)
@@ -139,7 +140,7 @@ class UpTest(unittest.TestCase):
             ("wine-data", ["worker offers (good)", "`espalier dataset list` says what is there"]),
         ):
             data = digits_job()["data"] | {"dataset": name}
-            job.write_text(cluster.json.dumps(digits_job() | {"data": data}))
+            job.write_text(json.dumps(digits_job() | {"data": data}))
             text = " ".join(espalier("job", "submit", job, server=address).err.split())
             for word in words:
                 self.assertIn(word, text)
@@ -167,7 +168,7 @@ class UpTest(unittest.TestCase):
     def test_terminated_with_a_job_in_work(self):
         up, address, children = self.start()
         job = self.folder / "job.yaml"
-        job.write_text(cluster.json.dumps(digits_job(cluster.ENDLESS)))
+        job.write_text(json.dumps(digits_job(cluster.ENDLESS)))
         espalier("job", "submit", job, server=address).ok()
         up.send(signal.SIGTERM)
         self.assertIn(up.wait(10), (0, 130, 143))
@@ -188,7 +189,7 @@ class UpTest(unittest.TestCase):
         eventually("up tells", lambda: re.search(r"worker-\d ended", up.errors()))
         self.assertTrue(up.running())
         job = self.folder / "job.yaml"
-        job.write_text(cluster.json.dumps(digits_job()))
+        job.write_text(json.dumps(digits_job()))
         espalier("job", "submit", job, "--wait", server=address).ok()
 
     def test_dead_coordinator_ends_it(self):

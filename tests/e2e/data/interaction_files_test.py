@@ -11,6 +11,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import cluster
+import datasets
 
 USERS, ITEMS = 12, 15
 SOURCE = random.Random(4)
@@ -105,9 +106,7 @@ class InteractionFilesTest(unittest.TestCase):
 
     @classmethod
     def write(cls, name, **files):
-        (cls.root / name).mkdir(parents=True)
-        for file, content in files.items():
-            (cls.root / name / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+        datasets.write_files(cls.root, name, files)
 
     @classmethod
     def write_times(cls):
@@ -133,9 +132,7 @@ class InteractionFilesTest(unittest.TestCase):
         cls.write("gaps", **{"train.txt": train, "test.txt": test})
 
     def refusal(self, given):
-        result = self.cluster.cli("job", "submit", self.cluster.file(given), "-o", "json")
-        self.assertEqual(2, result.code, result.err)
-        (violation,) = result.error["violations"]
+        (violation,) = self.cluster.violations(given)
         return violation["description"]
 
     def test_spellings_that_are_read(self):
@@ -190,15 +187,15 @@ class InteractionFilesTest(unittest.TestCase):
                         [
                             *(os.fsencode(cluster.BIN / "espalier"), b"--server", self.cluster.address.encode()),
                             *(b"recommend", trained["latest_checkpoint"].encode()),
-                            *(b"--user", "usér5".encode(encoding), b"-k", b"4"),
+                            *(b"--user", "usér3".encode(encoding), b"-k", b"4"),
                         ],
                         capture_output=True,
                         timeout=60,
                         check=False,
                     )
                     self.assertEqual(0, found.returncode, found.stderr)
-                    for line in found.stdout.decode().splitlines():
-                        self.assertIn("Amélie", line)
+                    (line,) = found.stdout.decode().splitlines()
+                    self.assertEqual("Amélie 3", line.split("\t")[1])
 
 
 if __name__ == "__main__":

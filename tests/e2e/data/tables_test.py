@@ -167,10 +167,7 @@ def job(dataset, **data):
 
 
 def write(root, name, files):
-    folder = root / name
-    folder.mkdir(parents=True)
-    for file, content in (files if isinstance(files, dict) else {"data.csv": files}).items():
-        (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    datasets.write_files(root, name, files if isinstance(files, dict) else {"data.csv": files})
 
 
 class TablesTest(unittest.TestCase):
@@ -207,10 +204,7 @@ class TablesTest(unittest.TestCase):
         return self.cluster.run(job(name, **data))
 
     def refusal(self, name, **data):
-        file = self.cluster.file(job(name, **data))
-        result = self.cluster.cli("job", "submit", file, "-o", "json")
-        self.assertEqual(2, result.code, result.err)
-        (violation,) = result.error["violations"]
+        (violation,) = self.cluster.violations(job(name, **data))
         return violation["description"]
 
     def check(self, trained, classes, features="2"):
@@ -320,9 +314,7 @@ class ImagesTest(unittest.TestCase):
         return shades
 
     def refusal(self, shades):
-        result = self.cluster.cli("job", "submit", self.cluster.file(shades), "-o", "json")
-        self.assertEqual(2, result.code, result.err)
-        return json.dumps(result.error["violations"], ensure_ascii=False)
+        return json.dumps(self.cluster.violations(shades), ensure_ascii=False)
 
     def test_thumbnails_and_notes_of_systems_are_no_images(self):
         for path in ("Thumbs.db", "desktop.ini", ".DS_Store", "dark/Thumbs.db", "dark/.DS_Store"):

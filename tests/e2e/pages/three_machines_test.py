@@ -1,4 +1,5 @@
-"""docs/three-machines.md, word by word, on three machines of a network inside of this one."""
+"""docs/three-machines.md on three machines of a network inside of this one: sections 1 to 8 but for building and installing
+packages. Of section 9 the commands of the services are compared with those above."""
 
 import re
 import unittest
@@ -99,7 +100,7 @@ class ServicesTest(unittest.TestCase):
         for machine, service in SERVICES.items():
             unit = (cluster.SOURCE / "deploy/systemd" / f"{service}.service").read_text()
             command = re.search(r"^ExecStart=((?:.*\\\n)*.*)$", unit, re.M)[1]
-            self.assertEqual(by_hand[machine].split(), command.replace("%H", machine).split())
+            self.assertEqual(by_hand[machine].split(), command.replace("%l", machine).split())
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ def run(build):
         environment = {**os.environ, "ESPALIER_MODEL_HASHES": str(path), "ESPALIER_SOURCE_DIR": str(ROOT)}
         result = subprocess.run([program], env=environment, timeout=SECONDS, capture_output=True, text=True,
                                 check=False)
-        if not path.exists():
-            sys.exit(f"{program} wrote no hashes; its last words: {result.stdout[-500:]}")
+        if result.returncode != 0 or not path.exists():
+            sys.exit(f"{program} failed: {result.stdout[-500:]}")
         return parse(path.read_text(encoding="utf-8"))
 
 
