@@ -65,8 +65,9 @@ struct Context {
   void ForParts(int64_t parts, const Body& body) {
     const ThreadScope scope(1);  // inside of a part
     const int used = UsedBy(parts);
-    ParallelParts(used, [&](int first) {
-      for (int64_t part = first; part < parts; part += used) body(part, thread[first]);
+    ParallelParts(used, [&](int own) {
+      const int64_t end = parts * (own + 1) / used;
+      for (int64_t part = parts * own / used; part < end; ++part) body(part, thread[own]);
     });
   }
 

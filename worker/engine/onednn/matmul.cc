@@ -1,6 +1,7 @@
 #include "worker/engine/onednn/matmul.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace espalier::worker::engine::onednn {
 namespace {
@@ -15,7 +16,9 @@ constexpr int64_t kLanesOfPart = 16;
 // Rows (or columns) of a part of `size` rows (columns).
 int64_t PartSize(const GemmShape& shape, int64_t size) {
   const int64_t products = shape.m * shape.n * shape.k;
-  const int64_t parts = std::clamp<int64_t>(products / kPartProducts, 1, kParts);
+  // A power of two, which 2, 4 and 8 threads share evenly.
+  const auto parts = static_cast<int64_t>(std::bit_ceil(
+      static_cast<uint64_t>(std::clamp<int64_t>(products / kPartProducts, 1, kParts))));
   const int64_t even = (size + parts - 1) / parts;
   return (even + kLanesOfPart - 1) / kLanesOfPart * kLanesOfPart;
 }
