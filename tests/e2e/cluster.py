@@ -227,9 +227,9 @@ class Cluster(contextlib.ExitStack):
         """Submits a file, or a dictionary, and returns at once with the job."""
         return self.cli("job", "submit", self.file(job), "-o", "json", *arguments).ok().json
 
-    def violations(self, job):
+    def violations(self, job, *arguments):
         """Submits what is refused, and returns what is wrong with which field."""
-        result = self.cli("job", "submit", self.file(job), "-o", "json")
+        result = self.cli("job", "submit", self.file(job), "-o", "json", *arguments)
         if result.code != 2:
             raise AssertionError(f"expected a refusal, found exit code {result.code}: {result.err}{result.out}")
         return result.error["violations"]

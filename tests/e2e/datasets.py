@@ -215,8 +215,11 @@ def write_digits(root, digits):
 
 
 def write_files(root, name, files):
-    """Writes the files of a data set: {name: text or bytes}."""
+    """Writes a folder, for instance a data set, with files {path in it: text or bytes}; returns the folder."""
     folder = root / name
     folder.mkdir(parents=True)
     for file, content in files.items():
-        (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder

@@ -9,6 +9,7 @@ import tempfile
 import unittest
 
 import cluster
+import datasets
 from cluster import Process, digits_job, espalier, eventually
 from terminal import Terminal
 
@@ -95,25 +96,22 @@ class UpTest(unittest.TestCase):
             {path.name for path in (self.folder / "data/logs").iterdir()},
         )
 
-    def data_root(self, **files):
-        """A data root with these files; "__" stands for the slash after a folder."""
-        root = self.folder / "root"
-        root.mkdir()
-        for name, content in files.items():
-            path = root / name.replace("__", "/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
-        return root
+    def data_root(self, files):
+        return datasets.write_files(self.folder, "root", files)
 
     def test_says_once_why_data_sets_cannot_be_used(self):
-        root = self.data_root(good__train="", notes__todo="")
-        (root / "good/train.csv").write_text("1,2,0\n3,4,1\n")
-        (root / "broken").mkdir()
-        (root / "broken/d.csv").write_text("a,b,c,d,kind\n1,high,3,4,0\n2,low,5,6,1\n")
+        root = self.data_root(
+            {
+                "good/train": "",
+                "good/train.csv": "1,2,0\n3,4,1\n",
+                "notes/todo": "",
+                "broken/d.csv": "a,b,c,d,kind\n1,high,3,4,0\n2,low,5,6,1\n",
+                "wine.csv": "1,2,0\n",
+                "README.md": "about these",
+                "\x1b[31mred.csv": "1,2,0\n",
+            }
+        )
         (root / "Wine Data").mkdir()
-        (root / "wine.csv").write_text("1,2,0\n")
-        (root / "README.md").write_text("about these")
-        (root / "\x1b[31mred.csv").write_text("1,2,0\n")
         up, address, _ = self.start(workers=2, data_root=root)
         eventually("up tells what cannot be used", lambda: "wine.csv" in up.errors())
         said = up.errors()[up.errors().index("Not usable") :].splitlines()
@@ -146,20 +144,17 @@ class UpTest(unittest.TestCase):
                 self.assertIn(word, text)
 
     def test_many_that_cannot_be_used_are_counted(self):
-        root = self.data_root(**{f"empty{i}__todo": "" for i in range(9)})
+        root = self.data_root({f"empty{i}/todo": "" for i in range(9)})
         up, _, _ = self.start(workers=1, data_root=root)
         eventually("up tells how many", lambda: "4 more: espalier dataset list" in up.errors())
         self.assertNotIn("empty5", up.errors())
 
     def test_an_empty_data_root_is_told(self):
-        up, _, _ = self.start(workers=1, data_root=self.data_root())
+        up, _, _ = self.start(workers=1, data_root=self.data_root({}))
         eventually("up tells", lambda: "There is no data set in" in up.errors())
 
     def test_many_loose_files_are_counted(self):
-        root = self.data_root(good__train="", **{f"loose{i:02d}": "" for i in range(20)})
-        for path in list(root.iterdir()):
-            if path.is_file():
-                path.rename(path.with_suffix(".csv"))
+        root = self.data_root({"good/train": ""} | {f"loose{i:02d}.csv": "" for i in range(20)})
         up, address, _ = self.start(workers=1, data_root=root)
         eventually("up tells", lambda: "more: espalier dataset list" in up.errors())
         listed = espalier("dataset", "list", server=address).ok().out

@@ -127,18 +127,13 @@ class CoordinatorMemoryTest(unittest.TestCase):
     def price(self, job):
         """What the coordinator says that the job takes."""
         running = self.cluster_with("68MB")
-        refused = running.cli("job", "submit", running.file(job), "--dry-run", "-o", "json")
-        self.assertEqual(2, refused.code, refused.err)
-        text = refused.error["violations"][0]["description"]
+        text = running.violations(job, "--dry-run")[0]["description"]
         amount, unit = re.search(r"needs about ([0-9.]+) ([MG])B of the coord", text).groups()
         return float(amount) * {"M": 1e6, "G": 1e9}[unit]
 
     def test_model_beyond_the_budget_is_refused_with_the_sum_and_the_rest_goes_on(self):
         running = self.cluster_with("4GB")
-        job = running.file(wide_job(3_000_000))
-        refused = running.cli("job", "submit", job, "-o", "json")
-        self.assertEqual(2, refused.code, refused.err)
-        text = refused.error["violations"][0]["description"]
+        text = running.violations(wide_job(3_000_000))[0]["description"]
         self.assertRegex(text, r"needs about 6\.\d GB of the coordinator's memory")
         self.assertIn("sums of updates", text)
         self.assertIn("130,000,000 stored weights would fit", text)

@@ -29,7 +29,7 @@ Examples:
   espalier init data/wine --label kind           another column is the label
   espalier init data/pets --out pets.yaml        a folder of images per class
   espalier init data/book --method set           a text: a language model
-  espalier init models/llama --text data/book    prunes a trained model to half
+  espalier init models/llama --text data/book    prunes half of a trained model
 
 Looks at the data, writes job.yaml with a comment beside each choice, and shows
 what to type next. It needs no cluster. What data may look like: docs/data-sets.md.)";

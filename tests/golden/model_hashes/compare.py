@@ -3,7 +3,7 @@
 
 Usage: tests/golden/model_hashes/compare.py [--record | --base REV] [--build DIR]
 
-Ends with 0 when all hashes are the same, 1 when some differ, 2 when there is nothing to compare with.
+Ends with 0 when all hashes are the same, 1 when some differ or the test program fails, 2 when there is nothing to compare with.
 """
 import argparse
 import os
