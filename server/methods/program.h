@@ -92,8 +92,8 @@ struct Transition {
   std::optional<StructureChange> structure_change;
   // What the finished step was, if it belongs to the prelude: phase, candidate and loss are set.
   std::optional<v1::PreludeStep> prelude_step;
-  // When data.normalization is FEDERATED: the job's data from now on. Set twice: first the centers of
-  // the second measurement with deviations of 1, then what was measured.
+  // When data.normalization is FEDERATED: the job's data from now on. Set twice: first the centers
+  // of the second measurement with deviations of 1, then what was measured.
   std::optional<ChannelNormalization> normalization;
 };
 

@@ -7,9 +7,9 @@
 #include <string_view>
 #include <utility>
 
+#include "common/base/names.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
-#include "common/base/names.h"
 
 namespace espalier::server::scheduler {
 namespace {
