@@ -66,7 +66,9 @@ class Shell:
         self._state.write_text("")
 
     def _command(self, script):
-        return [*self._prefix, "sh", "-c", f"set -eu\n{self._begin}\n. '{self._state}'\n{script}"]
+        # A reader's terminal has none of our variables; one who runs the tests may.
+        forget = "unset $(env | sed -n 's/^\\(ESPALIER_[A-Z_]*\\)=.*/\\1/p')"
+        return [*self._prefix, "sh", "-c", f"set -eu\n{forget}\n{self._begin}\n. '{self._state}'\n{script}"]
 
     def run(self, script):
         """What the commands print."""
