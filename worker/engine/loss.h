@@ -2,10 +2,23 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "worker/engine/spec.h"
 
 namespace espalier::worker::engine {
+
+// What the softmax of each of `size` columns of logits is made of: the logarithm of the probability
+// of row r is logit − top − ln sum, the probability exp(logit − top) / sum.
+struct ColumnSoftmax {
+  std::vector<float> top;     // the largest logit
+  std::vector<int32_t> best;  // its row, the lowest on ties
+  std::vector<double> sum;    // Σ exp(logit − top)
+};
+// Of logits [classes][stride]. Unless it is null, `exponentials`, of the same shape, gets
+// exp(logit − top).
+ColumnSoftmax SoftmaxOfColumns(const float* logits, int64_t classes, int64_t stride, int64_t size,
+                               float* exponentials);
 
 // Sums the loss over the first `size` examples and, where `delta` is not null, writes the gradient
 // of the *mean* loss to delta [classes][stride], zero in the columns [size, width). kCrossEntropy:

@@ -18,10 +18,6 @@
 namespace espalier::worker::engine {
 namespace {
 
-int64_t RoundUp(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
 absl::Status ValidateLast(const NetworkSpec& spec) {
   const LayerSpec& last = spec.layers.back();
   if (last.kind == LayerKind::kTiedOutput && spec.loss == Loss::kCrossEntropy) {
@@ -102,7 +98,7 @@ Network::Network(const NetworkSpec& spec, const OptimizerSpec& optimizer,
     : spec_(spec),
       topology_(std::move(topology)),
       max_batch_(max_batch),
-      stride_((RoundUp(max_batch, kLanes) / kLanes | 1) * kLanes),
+      stride_(PaddedStride(max_batch)),
       threads_(threads),
       backend_(std::move(backend)),
       values_(topology_->total_stored()),
@@ -183,7 +179,7 @@ Extent Network::ExtentOf(const Batch& batch) const {
   ESPALIER_CHECK(batch.size >= 1 && batch.size <= max_batch_ && batch.stride == stride_ &&
                      batch.size % spec_.sequence == 0,
                  "batch size or stride does not fit the network");
-  return {batch.size, RoundUp(batch.size, kLanes)};
+  return {batch.size, WholeLanes(batch.size)};
 }
 
 Pass Network::PassOver(const Batch& batch, Mode mode, uint64_t dropout_key) {

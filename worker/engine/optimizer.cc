@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "common/base/status.h"
+#include "common/tensor/optimizer_slots.h"
 #include "worker/engine/multiversion.h"
 
 namespace espalier::worker::engine {
@@ -160,8 +161,7 @@ absl::Status ValidateOptimizer(const OptimizerSpec& spec) {
 }
 
 int OptimizerSlots(const OptimizerSpec& spec) {
-  if (spec.kind == OptimizerSpec::Kind::kAdam) return 2;
-  return spec.momentum > 0 ? 1 : 0;
+  return tensor::OptimizerSlots(spec.kind == OptimizerSpec::Kind::kAdam, spec.momentum);
 }
 
 void UpdateValues(const OptimizerSpec& spec, double learning_rate, int64_t step,

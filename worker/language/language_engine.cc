@@ -9,8 +9,10 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "worker/engine/activation.h"
 #include "worker/engine/backend.h"
 #include "worker/engine/kernels/kernels.h"
+#include "worker/engine/loss.h"
 #include "worker/engine/onednn/onednn_backend.h"
 #include "worker/engine/parallel.h"
 #include "worker/engine/reference/reference_backend.h"
@@ -32,15 +34,6 @@ constexpr int64_t kLogitColumns = 64;
 
 absl::Status InputError(const std::string& what) {
   return base::InvalidArgument("LANGUAGE_INPUT", what);
-}
-
-int64_t RoundUp(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
-// An odd number of cache lines, so that a part of every row spreads over the whole cache.
-int64_t StrideFor(int64_t columns) {
-  return ((columns + engine::kLanes - 1) / engine::kLanes | 1) * engine::kLanes;
 }
 
 // Keys and values of the tokens so far, [kv width][context] each, of one block.
@@ -79,10 +72,8 @@ class Block final : public LoadedBlock {
     }
     if (weights.bias.empty()) return;
     ParallelRows(threads, weights.spec.outputs, [&](RowRange rows) {
-      for (int64_t r = rows.begin; r < rows.end; ++r) {
-        const float bias = weights.bias[static_cast<size_t>(r)];
-        for (int64_t c = 0; c < width; ++c) y[r * stride + c] += bias;
-      }
+      engine::BiasActivate(engine::Activation::kLinear, weights.bias.data(), y, stride, width,
+                           rows);
     });
   }
 
@@ -126,28 +117,13 @@ absl::Status CheckWeights(const model::TransformerConfig& config,
       "expected the weights of a block of this configuration, found other shapes");
 }
 
-// −ln of the softmax of column `c` at `target`, and whether `target` is the arg max.
-std::pair<double, bool> ColumnLoss(const float* logits, int64_t vocabulary, int64_t c,
-                                   int32_t target) {
-  int64_t best = 0;
-  for (int64_t t = 1; t < vocabulary; ++t) {
-    if (logits[t * kLogitColumns + c] > logits[best * kLogitColumns + c]) best = t;
-  }
-  const double largest = logits[best * kLogitColumns + c];
-  double sum = 0;
-  for (int64_t t = 0; t < vocabulary; ++t) {
-    sum += std::exp(static_cast<double>(logits[t * kLogitColumns + c]) - largest);
-  }
-  return {largest + std::log(sum) - logits[target * kLogitColumns + c], best == target};
-}
-
 class Engine final : public LanguageEngine {
  public:
   Engine(model::TransformerConfig config, int64_t max_tokens, int threads,
          std::unique_ptr<engine::Backend> backend)
       : config_(std::move(config)),
         max_tokens_(max_tokens),
-        stride_(StrideFor(max_tokens)),
+        stride_(engine::PaddedStride(max_tokens)),
         threads_(threads),
         backend_(std::move(backend)),
         normed_(config_.hidden * stride_),
@@ -172,7 +148,7 @@ class Engine final : public LanguageEngine {
   absl::StatusOr<std::unique_ptr<LoadedBlock>> Load(model::BlockWeights weights) override {
     ESPALIER_RETURN_IF_ERROR(CheckWeights(config_, weights));
     auto block = std::make_unique<Block>(std::move(weights));
-    ESPALIER_RETURN_IF_ERROR(block->Plan(*backend_, stride_, RoundUp(max_tokens_, engine::kLanes)));
+    ESPALIER_RETURN_IF_ERROR(block->Plan(*backend_, stride_, engine::WholeLanes(max_tokens_)));
     return block;
   }
 
@@ -206,9 +182,7 @@ class Engine final : public LanguageEngine {
     int64_t past = 0;          // its tokens so far
   };
 
-  static int64_t WidthOf(const HiddenState& hidden) {
-    return RoundUp(hidden.size(), engine::kLanes);
-  }
+  static int64_t WidthOf(const HiddenState& hidden) { return engine::WholeLanes(hidden.size()); }
   absl::Status CheckSequences(std::span<const std::vector<int32_t>> sequences) const;
   void EmbedColumn(const model::OuterWeights& outer, int32_t token, int64_t position,
                    int64_t column, HiddenState& hidden) const;
@@ -372,7 +346,7 @@ void Engine::FeedForwardLayers(const Pass& pass, size_t linear, bool finish) {
           engine::SwiGlu(up_.data() + r * stride_, width, row);
           break;
         case model::FeedForward::kRelu:
-          for (int64_t c = 0; c < width; ++c) row[c] = std::max(row[c], 0.0f);
+          engine::BiasActivate(engine::Activation::kRelu, nullptr, row, stride_, width, {0, 1});
           break;
         case model::FeedForward::kGelu:
           engine::Gelu(width, row);
@@ -441,12 +415,15 @@ absl::StatusOr<std::vector<SequenceLoss>> Engine::Losses(const model::OuterWeigh
     LogitTile(outer, first, std::min(kLogitColumns, width - first), logits.data());
     const int64_t columns = std::min(kLogitColumns, hidden.size() - first);
     ParallelRows(threads_, columns, [&](RowRange range) {
-      for (int64_t c = range.begin; c < range.end; ++c) {
-        const int32_t target = targets[static_cast<size_t>(first + c)];
+      const float* some = logits.data() + range.begin;
+      const engine::ColumnSoftmax softmax = engine::SoftmaxOfColumns(
+          some, config_.vocabulary, kLogitColumns, range.end - range.begin, nullptr);
+      for (int64_t c = 0; c < range.end - range.begin; ++c) {
+        const auto at = static_cast<size_t>(first + range.begin + c);
+        const int32_t target = targets[at];
         if (target < 0) continue;
-        const auto [loss, hit] = ColumnLoss(logits.data(), config_.vocabulary, c, target);
-        losses[static_cast<size_t>(first + c)] = loss;
-        correct[static_cast<size_t>(first + c)] = hit ? 1 : 0;
+        losses[at] = softmax.top[c] + std::log(softmax.sum[c]) - some[target * kLogitColumns + c];
+        correct[at] = softmax.best[c] == target ? 1 : 0;
       }
     });
   }

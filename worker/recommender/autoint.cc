@@ -5,10 +5,18 @@
 #include <utility>
 
 #include "common/base/rng.h"
+#include "common/base/status.h"
+#include "worker/engine/activation.h"
+#include "worker/engine/aligned_buffer.h"
 #include "worker/engine/dropout.h"
-#include "worker/recommender/attention.h"
+#include "worker/engine/parallel.h"
+#include "worker/engine/rows/row_arithmetic.h"
+#include "worker/engine/rows/row_bags.h"
+#include "worker/engine/sequence/attention.h"
 #include "worker/recommender/epoch_order.h"
+#include "worker/recommender/layers.h"
 #include "worker/recommender/pairs.h"
+#include "worker/recommender/scoring/pair_scorer.h"
 #include "worker/recommender/scoring/snapshot.h"
 #include "worker/recommender/sinks.h"
 
@@ -16,6 +24,7 @@ namespace espalier::worker::recommender {
 namespace {
 
 using engine::AlignedBuffer;
+using engine::RowBags;
 
 // Examples at a time.
 constexpr int64_t kChunk = 256;
@@ -52,176 +61,170 @@ std::vector<Field> FieldsOf(const v1::AutoIntModel& spec, const ModelParts& part
   return fields;
 }
 
-// Forward and backward pass for up to kChunk examples.
+// The rows of each field's table that examples name: their mean is the field's embedding.
+std::vector<RowBags> BagsOf(std::span<const Field> fields, std::span<const int32_t> users,
+                            std::span<const int32_t> items) {
+  std::vector<RowBags> bags(fields.size());
+  for (size_t m = 0; m < fields.size(); ++m) {
+    for (size_t n = 0; n < users.size(); ++n) {
+      const auto rows = fields[m].RowsOf(users[n], items[n]);
+      bags[m].Add(rows, 1 / static_cast<float>(rows.size()));
+    }
+  }
+  return bags;
+}
+
+// Where the parts of a projection begin, in units.
+enum Part { kQueries, kKeys, kValues, kResidual, kParts };
+
+// Forward and backward pass for up to kChunk examples. Matrices have kChunk columns for each field.
 class AutoIntPass {
  public:
-  AutoIntPass(const v1::AutoIntModel& spec, std::vector<Field> fields, int threads)
+  AutoIntPass(const v1::AutoIntModel& spec, size_t fields, const tensor::ModelTopology& topology,
+              int threads)
       : dimensions_(spec.dimensions()),
         units_(spec.units()),
-        places_(fields.size() - 2, spec.layers()),
-        fields_(std::move(fields)),
-        width_(static_cast<int64_t>(fields_.size()) * kChunk),
-        dropout_(spec.dropout(), engine::DropoutScaling::kTraining, dimensions_, width_),
-        embeddings_(dimensions_ * width_),
-        embedding_deltas_(dimensions_ * width_) {
+        fields_(static_cast<int64_t>(fields)),
+        places_(fields - 2, spec.layers()),
+        threads_(threads),
+        width_(fields_ * kChunk),
+        layers_(topology, places_.first_layer, width_, threads),
+        stride_(layers_.stride()),
+        attention_{.heads = spec.heads(),
+                   .kv_heads = spec.heads(),
+                   .head_size = units_ / spec.heads(),
+                   .stride = stride_,
+                   .causal = false,
+                   .scale = 1},
+        dropout_(spec.dropout(), engine::DropoutScaling::kTraining, dimensions_, stride_),
+        embeddings_(dimensions_ * stride_),
+        delta_(std::max(dimensions_, units_) * stride_),
+        delta_below_(std::max(dimensions_, units_) * stride_) {
     int64_t inputs = dimensions_;
     for (int l = 0; l < spec.layers(); ++l) {
-      layers_.push_back(std::make_unique<AttentionLayer>(
-          AttentionShape{.inputs = inputs,
-                         .units = units_,
-                         .heads = spec.heads(),
-                         .fields = static_cast<int64_t>(fields_.size()),
-                         .segment = kChunk},
-          threads));
+      layers_.Add(
+          {{.units = kParts * units_, .activation = engine::Activation::kLinear, .bias = false}},
+          inputs);
+      projections_.push_back(nullptr);
+      outputs_.emplace_back(units_ * stride_);
       inputs = units_;
     }
   }
 
+  const absl::Status& status() const { return layers_.status(); }
   const Places& places() const { return places_; }
-  const std::vector<Field>& fields() const { return fields_; }
 
-  // Scores of at most kChunk pairs; with dropout if there is a key.
-  void Forward(std::span<const RowTensor> tensors, std::span<const int32_t> users,
-               std::span<const int32_t> items, const uint64_t* dropout_key, float* scores) {
-    const auto examples = static_cast<int64_t>(users.size());
-    Embed(tensors, users, items);
+  // Scores of the examples from `first` on, one for each score, whose fields `bags` names; with
+  // dropout if there is a key.
+  void Forward(std::span<const RowTensor> tensors, std::span<const RowBags> bags, int64_t first,
+               const uint64_t* dropout_key, std::span<float> scores) {
+    const auto examples = static_cast<int64_t>(scores.size());
+    pass_ = Layers::PassOf(tensors, {width_, width_}, dropout_key);
+    for (int64_t m = 0; m < fields_; ++m) {
+      bags[m].Forward(tensors[places_.Table(m)], first, {examples, kChunk}, stride_,
+                      embeddings_.data() + m * kChunk, threads_);
+    }
     dropout_.set_active(dropout_key != nullptr);
     if (dropout_.active()) {
       dropout_.Draw(*dropout_key, {0, dimensions_});
-      dropout_.Apply(embeddings_.data(), width_, width_, {0, dimensions_});
+      dropout_.Apply(embeddings_.data(), stride_, width_, {0, dimensions_});
     }
-    const float* x = embeddings_.data();
-    for (size_t l = 0; l < layers_.size(); ++l) {
-      layers_[l]->Forward(tensors[places_.first_layer + l].values(), x, examples);
-      x = layers_[l]->output();
-    }
+    for (size_t l = 0; l < outputs_.size(); ++l) Interact(l);
     const float* weight = tensors[places_.output].values();
-    std::fill_n(scores, examples, tensors[places_.output + 1].values()[0]);
+    std::ranges::fill(scores, tensors[places_.output + 1].values()[0]);
     ForOutputs([&](int64_t input, int64_t offset) {
-      for (int64_t n = 0; n < examples; ++n) scores[n] += weight[input] * x[offset + n];
+      engine::AddScaled(weight[input], outputs_.back().data() + offset, examples, scores.data());
     });
   }
 
-  // Takes the gradient with respect to the scores of the last Forward() back. Adds to `dense`, the
-  // gradients of layers, output and bias, and to `rows`, those of the rows that `touched` names:
-  // one of each for every field.
-  void Backward(std::span<const RowTensor> tensors, std::span<const int32_t> users,
-                std::span<const int32_t> items, const float* of_scores,
-                std::vector<std::vector<float>>& dense, const std::vector<TouchedRows>& touched,
-                std::vector<std::vector<float>>& rows) {
-    const auto examples = static_cast<int64_t>(users.size());
-    AttentionLayer& last = *layers_.back();
-    std::fill_n(last.delta(), units_ * width_, 0.0F);
+  // Takes the gradient with respect to the scores of the last Forward() back. Gives those of the
+  // layers' weights to `target`, adds those of the output's weight and bias to `of_output`, and
+  // writes that of each field's embeddings, [examples][dimensions], to `of_embeddings`.
+  void Backward(std::span<const RowTensor> tensors, std::span<const float> of_scores,
+                const engine::BackwardTarget& target, std::span<float> of_output,
+                std::span<float* const> of_embeddings) {
+    const auto examples = static_cast<int64_t>(of_scores.size());
     const float* weight = tensors[places_.output].values();
-    std::vector<float>& of_weight = dense[layers_.size()];
+    std::ranges::fill(delta_.span(), 0.0F);
     ForOutputs([&](int64_t input, int64_t offset) {
-      double sum = 0;
-      for (int64_t n = 0; n < examples; ++n) {
-        sum += static_cast<double>(of_scores[n]) * last.output()[offset + n];
-        last.delta()[offset + n] = of_scores[n] * weight[input];
-      }
-      of_weight[input] += static_cast<float>(sum);
+      of_output[input] += engine::Dot(of_scores.data(), outputs_.back().data() + offset, examples);
+      engine::AddScaled(weight[input], of_scores.data(), examples, delta_.data() + offset);
     });
-    dense.back()[0] += std::accumulate(of_scores, of_scores + examples, 0.0F);
-    for (size_t l = layers_.size(); l-- > 0;) {
-      const float* x = l == 0 ? embeddings_.data() : layers_[l - 1]->output();
-      float* dx = l == 0 ? embedding_deltas_.data() : layers_[l - 1]->delta();
-      layers_[l]->Backward(tensors[places_.first_layer + l].values(), x, examples, dense[l].data(),
-                           dx);
-    }
-    dropout_.Apply(embedding_deltas_.data(), width_, width_, {0, dimensions_});
-    for (size_t m = 0; m < fields_.size(); ++m) {
-      AddToRows(m, users, items, touched[m], rows[m]);
+    of_output.back() += std::accumulate(of_scores.begin(), of_scores.end(), 0.0F);
+    for (size_t l = outputs_.size(); l-- > 0;) InteractBackward(l, target);
+    dropout_.Apply(delta_.data(), stride_, width_, {0, dimensions_});
+    for (int64_t m = 0; m < fields_; ++m) {
+      engine::Transpose(delta_.data() + m * kChunk, dimensions_, stride_, examples,
+                        of_embeddings[m]);
     }
   }
 
  private:
+  const float* InputOf(size_t layer) const {
+    return layer == 0 ? embeddings_.data() : outputs_[layer - 1].data();
+  }
+  template <typename Float>
+  Float* PartOf(Float* projection, Part part) const {
+    return projection + part * units_ * stride_;
+  }
+  engine::LaneSequences Examples() const {
+    return {.tokens = fields_, .distance = kChunk, .width = kChunk};
+  }
+
+  // ReLU of what the heads take from the values, plus the residual.
+  void Interact(size_t l) {
+    const float* all = projections_[l] = layers_.Forward(l, pass_, InputOf(l));
+    float* out = outputs_[l].data();
+    engine::Attention(attention_, PartOf(all, kQueries), PartOf(all, kKeys), PartOf(all, kValues),
+                      Examples(), out, threads_);
+    engine::ParallelRows(threads_, units_, [&](engine::RowRange rows) {
+      engine::AddRows(PartOf(all, kResidual), out, stride_, width_, rows);
+      engine::BiasActivate(engine::Activation::kRelu, nullptr, out, stride_, width_, rows);
+    });
+  }
+
+  // delta_ from that of the layer's output to that of its input.
+  void InteractBackward(size_t l, const engine::BackwardTarget& target) {
+    engine::ActivationGradient(engine::Activation::kRelu, {}, outputs_[l].data(), delta_.data(),
+                               stride_, width_, {0, units_});
+    engine::Workspace::Lease lease(layers_.workspace());
+    float* deltas = lease.data();
+    const float* all = projections_[l];
+    engine::AttentionGradient(attention_, PartOf(all, kQueries), PartOf(all, kKeys),
+                              PartOf(all, kValues), delta_.data(), Examples(),
+                              PartOf(deltas, kQueries), PartOf(deltas, kKeys),
+                              PartOf(deltas, kValues), threads_);
+    engine::CopyRows(delta_.data(), PartOf(deltas, kResidual), stride_, width_, {0, units_});
+    layers_.Backward(l, pass_, InputOf(l), deltas, delta_below_.data(), target);
+    std::swap(delta_, delta_below_);
+  }
+
   // Calls body(place in the output's weight, place in the last layer) for every unit and field.
   template <typename Body>
   void ForOutputs(const Body& body) const {
-    for (int64_t m = 0; m < static_cast<int64_t>(fields_.size()); ++m) {
+    for (int64_t m = 0; m < fields_; ++m) {
       for (int64_t unit = 0; unit < units_; ++unit) {
-        body(m * units_ + unit, unit * width_ + m * kChunk);
-      }
-    }
-  }
-
-  void Embed(std::span<const RowTensor> tensors, std::span<const int32_t> users,
-             std::span<const int32_t> items) {
-    std::ranges::fill(embeddings_.span(), 0.0F);
-    std::vector<float> row(dimensions_);
-    for (size_t m = 0; m < fields_.size(); ++m) {
-      const RowTensor& table = tensors[places_.Table(m)];
-      float* column = embeddings_.data() + static_cast<int64_t>(m) * kChunk;
-      for (size_t n = 0; n < users.size(); ++n, ++column) {
-        const auto values = fields_[m].RowsOf(users[n], items[n]);
-        for (const int32_t value : values) {
-          table.Expand(value, row.data());
-          for (int64_t d = 0; d < dimensions_; ++d) {
-            column[d * width_] += row[d] / static_cast<float>(values.size());
-          }
-        }
-      }
-    }
-  }
-
-  void AddToRows(size_t m, std::span<const int32_t> users, std::span<const int32_t> items,
-                 const TouchedRows& touched, std::vector<float>& rows) const {
-    const float* column = embedding_deltas_.data() + static_cast<int64_t>(m) * kChunk;
-    for (size_t n = 0; n < users.size(); ++n, ++column) {
-      const auto values = fields_[m].RowsOf(users[n], items[n]);
-      for (const int32_t value : values) {
-        const auto k = std::ranges::lower_bound(touched.rows, value) - touched.rows.begin();
-        for (int64_t d = 0; d < dimensions_; ++d) {
-          rows[k * dimensions_ + d] += column[d * width_] / static_cast<float>(values.size());
-        }
+        body(m * units_ + unit, unit * stride_ + m * kChunk);
       }
     }
   }
 
   int64_t dimensions_;
   int64_t units_;
+  int64_t fields_;
   Places places_;
-  std::vector<Field> fields_;
+  int threads_;
   int64_t width_;
+  Layers layers_;
+  int64_t stride_;
+  engine::AttentionShape attention_;
   engine::DropoutMask dropout_;
+  engine::Pass pass_;
   AlignedBuffer embeddings_;
-  AlignedBuffer embedding_deltas_;
-  std::vector<std::unique_ptr<AttentionLayer>> layers_;
-};
-
-class AutoIntScorer final : public Scorer {
- public:
-  AutoIntScorer(v1::AutoIntModel spec, std::vector<Field> fields,
-                std::shared_ptr<const Snapshot> snapshot)
-      : spec_(std::move(spec)),
-        snapshot_(std::move(snapshot)),
-        pass_(spec_, std::move(fields), 1) {}
-
-  std::unique_ptr<Scorer> Clone() const override {
-    return std::make_unique<AutoIntScorer>(spec_, pass_.fields(), snapshot_);
-  }
-
-  void Score(std::span<const int32_t> users, int64_t first_item, int64_t num_items,
-             float* scores) override {
-    std::vector<int32_t> items(num_items);
-    std::iota(items.begin(), items.end(), static_cast<int32_t>(first_item));
-    for (size_t u = 0; u < users.size(); ++u) ScoreItems(users[u], items, scores + u * num_items);
-  }
-
-  void ScoreItems(int32_t user, std::span<const int32_t> items, float* scores) override {
-    const std::vector<int32_t> users(std::min<size_t>(items.size(), kChunk), user);
-    for (size_t first = 0; first < items.size(); first += kChunk) {
-      const size_t count = std::min<size_t>(kChunk, items.size() - first);
-      pass_.Forward(snapshot_->tensors, std::span(users).first(count), items.subspan(first, count),
-                    nullptr, scores + first);
-    }
-  }
-
- private:
-  v1::AutoIntModel spec_;
-  std::shared_ptr<const Snapshot> snapshot_;
-  AutoIntPass pass_;
+  AlignedBuffer delta_;
+  AlignedBuffer delta_below_;
+  std::vector<const float*> projections_;  // of each layer
+  std::vector<AlignedBuffer> outputs_;
 };
 
 class AutoInt final : public RecommenderModel {
@@ -229,93 +232,77 @@ class AutoInt final : public RecommenderModel {
   AutoInt(const v1::AutoIntModel& spec, const ModelParts& parts)
       : RecommenderModel(parts),
         spec_(spec),
+        fields_(FieldsOf(spec, parts)),
         order_(parts.train->size()),
-        pass_(spec, FieldsOf(spec, parts), parts.threads) {}
+        pass_(spec, fields_.size(), *parts.topology, parts.threads) {}
 
+  const absl::Status& status() const { return pass_.status(); }
   int64_t StepsPerEpoch(int64_t batch_size) const override { return order_.steps(batch_size); }
 
   std::unique_ptr<Scorer> MakeScorer(const Interactions&) const override {
-    return std::make_unique<AutoIntScorer>(
-        spec_, pass_.fields(), std::make_shared<const Snapshot>(shared_topology(), values()));
+    auto snapshot = std::make_shared<const Snapshot>(shared_topology(), values());
+    return MakePairScorer(kChunk, [spec = spec_, fields = fields_, snapshot]() -> ScorePairs {
+      auto pass = std::make_shared<AutoIntPass>(spec, fields.size(), *snapshot->topology, 1);
+      return [snapshot, fields, pass](std::span<const int32_t> users,
+                                      std::span<const int32_t> items, float* scores) {
+        pass->Forward(snapshot->tensors, BagsOf(fields, users, items), 0, nullptr,
+                      {scores, users.size()});
+      };
+    });
   }
 
  protected:
-  StepResult Learn(const Step& step, GradientSink& sink) override {
+  StepResult Learn(const Step& step, RowSink& sink) override {
     const Pairs pairs = DrawPairs(train(), order_.Of(step), spec_.negatives(), step);
-    std::vector<float> scores(pairs.users.size());
-    ForChunks(
-        pairs,
-        [&](size_t first, std::span<const int32_t> users, std::span<const int32_t> items,
-            uint64_t key) { pass_.Forward(tensors(), users, items, &key, &scores[first]); },
-        step);
-    const double loss = PairLoss(pairs, scores.data());
-    const std::vector<TouchedRows> touched = RowsOf(pairs);
-    std::vector<std::vector<float>> rows;
-    rows.reserve(touched.size());
-    for (const TouchedRows& of : touched) rows.emplace_back(of.rows.size() * spec_.dimensions());
-    std::vector<std::vector<float>> dense;
+    const std::vector<RowBags> bags = BagsOf(fields_, pairs.users, pairs.items);
     const Places& places = pass_.places();
-    dense.reserve(places.users - places.first_layer);
-    for (size_t t = places.first_layer; t < places.users; ++t) {
-      dense.emplace_back(tensor(t).stored());
+    const int64_t begin = topology().offset(places.first_layer);
+    // Gradients of the layers and the output, which are next to each other, and of embeddings.
+    std::vector<float> dense(topology().offset(places.output + 1) + 1 - begin);
+    const engine::BackwardTarget target = {
+        .gradients = [&](int64_t first, std::span<const float> gradient) {
+          engine::AddScaled(1, gradient.data(), static_cast<int64_t>(gradient.size()),
+                            dense.data() + (first - begin));
+        }};
+    const auto of_output = std::span(dense).subspan(topology().offset(places.output) - begin);
+    std::vector<std::vector<float>> of_embeddings(
+        bags.size(), std::vector<float>(pairs.users.size() * spec_.dimensions()));
+    double loss = 0;
+    for (size_t first = 0; first < pairs.users.size(); first += kChunk) {
+      std::vector<float> scores(std::min<size_t>(kChunk, pairs.users.size() - first));
+      const uint64_t key =
+          base::StreamKey(step.seed, "autoint", {static_cast<uint64_t>(step.index), first});
+      pass_.Forward(tensors(), bags, static_cast<int64_t>(first), &key, scores);
+      loss += PairLoss(pairs, first, scores);
+      std::vector<float*> of_chunk;
+      for (auto& field : of_embeddings) of_chunk.push_back(&field[first * spec_.dimensions()]);
+      pass_.Backward(tensors(), scores, target, of_output, of_chunk);
     }
-    // Activations are computed anew, chunk by chunk: they are larger than all else together.
-    ForChunks(
-        pairs,
-        [&](size_t first, std::span<const int32_t> users, std::span<const int32_t> items,
-            uint64_t key) {
-          std::vector<float> again(users.size());
-          pass_.Forward(tensors(), users, items, &key, again.data());
-          pass_.Backward(tensors(), users, items, &scores[first], dense, touched, rows);
-        },
-        step);
-    for (size_t m = 0; m < touched.size(); ++m) {
+    for (size_t m = 0; m < bags.size(); ++m) {
       const size_t table = places.Table(m);
-      EmitRows(sink, table, tensor(table), touched[m], rows[m]);
+      EmitUses(sink, table, tensor(table), bags[m].ByRow(), of_embeddings[m].data());
     }
-    for (size_t i = 0; i < dense.size(); ++i) {
-      EmitStored(sink, places.first_layer + i, tensor(places.first_layer + i), dense[i].data(),
-                 threads());
+    for (size_t t = places.first_layer; t < places.users; ++t) {
+      EmitRows(sink, t, tensor(t), {0, tensor(t).rows()},
+               dense.data() + (topology().offset(t) - begin), threads());
     }
     return {.loss = loss, .examples = pairs.positives};
   }
 
  private:
-  template <typename Body>
-  static void ForChunks(const Pairs& pairs, const Body& body, const Step& step) {
-    for (size_t first = 0; first < pairs.users.size(); first += kChunk) {
-      const size_t count = std::min<size_t>(kChunk, pairs.users.size() - first);
-      const uint64_t key =
-          base::StreamKey(step.seed, "autoint", {static_cast<uint64_t>(step.index), first});
-      body(first, std::span(pairs.users).subspan(first, count),
-           std::span(pairs.items).subspan(first, count), key);
-    }
-  }
-
-  // The rows of each field that the batch names.
-  std::vector<TouchedRows> RowsOf(const Pairs& pairs) const {
-    std::vector<TouchedRows> touched;
-    for (const Field& field : pass_.fields()) {
-      std::vector<int32_t> named;
-      for (size_t n = 0; n < pairs.users.size(); ++n) {
-        const auto values = field.RowsOf(pairs.users[n], pairs.items[n]);
-        named.insert(named.end(), values.begin(), values.end());
-      }
-      touched.emplace_back(named);
-    }
-    return touched;
-  }
-
   v1::AutoIntModel spec_;
+  std::vector<Field> fields_;
   EpochOrder order_;
   AutoIntPass pass_;
 };
 
 }  // namespace
 
-std::unique_ptr<RecommenderModel> MakeAutoInt(const v1::AutoIntModel& spec,
-                                              const ModelParts& parts) {
-  return std::make_unique<AutoInt>(spec, parts);
+absl::StatusOr<std::unique_ptr<RecommenderModel>> MakeAutoInt(const v1::AutoIntModel& spec,
+                                                              const ModelParts& parts) {
+  auto model = std::make_unique<AutoInt>(spec, parts);
+  ESPALIER_RETURN_IF_ERROR(model->status());
+  return model;
 }
 
 }  // namespace espalier::worker::recommender

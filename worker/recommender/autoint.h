@@ -8,17 +8,21 @@
 //              normalisation and no ReLU on projections: the paper's form, not its code's.
 // Score:       wᵀ [e(m)]_m + b. Dropout on embeddings while training.
 // Batch, loss: as NeuMF, see pairs.h.
-// Memory:      activations of kChunk examples at a time; the gradients of the batch's rows.
+// Memory:      activations of kChunk examples at a time; of the batch 4 bytes per example, field
+// and
+//              dimension for the gradients of embeddings.
 #pragma once
 
 #include <memory>
 
+#include "absl/status/statusor.h"
 #include "worker/recommender/recommender_model.h"
 
 namespace espalier::worker::recommender {
 
-// `spec` has its defaults filled in; `parts.fields` are those of `spec`.
-std::unique_ptr<RecommenderModel> MakeAutoInt(const v1::AutoIntModel& spec,
-                                              const ModelParts& parts);
+// `spec` has its defaults filled in; `parts.fields` are those of `spec`. Errors: those of the
+// engine's layers.
+absl::StatusOr<std::unique_ptr<RecommenderModel>> MakeAutoInt(const v1::AutoIntModel& spec,
+                                                              const ModelParts& parts);
 
 }  // namespace espalier::worker::recommender

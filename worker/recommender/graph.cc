@@ -3,30 +3,15 @@
 #include <algorithm>
 #include <cmath>
 
+#include "worker/engine/kernels/sparse_product.h"
 #include "worker/engine/parallel.h"
-#include "worker/recommender/row_arithmetic.h"
+#include "worker/engine/rows/row_arithmetic.h"
 
 namespace espalier::worker::recommender {
-namespace {
 
+using engine::AddScaled;
 using engine::kLanes;
 using engine::ParallelParts;
-
-// Row bounds with near-equal numbers of edges; a row costs about as much as four.
-std::vector<int64_t> Balance(const std::vector<int32_t>& offsets, int parts) {
-  const auto rows = static_cast<int64_t>(offsets.size()) - 1;
-  const int64_t total = offsets.back() + 4 * rows;
-  std::vector<int64_t> bounds = {0};
-  int64_t row = 0;
-  for (int part = 1; part < parts; ++part) {
-    while (row < rows && offsets[row] + 4 * row < total * part / parts) ++row;
-    bounds.push_back(row);
-  }
-  bounds.push_back(rows);
-  return bounds;
-}
-
-}  // namespace
 
 Graph::Graph(const Interactions& train, int threads)
     : threads_(threads), kernels_(engine::Kernels(engine::DetectIsa())) {
@@ -50,8 +35,8 @@ Graph::Graph(const Interactions& train, int threads)
       items_.values[next[item]++] = value;
     }
   }
-  users_.part_begin = Balance(users_.offsets, threads);
-  items_.part_begin = Balance(items_.offsets, threads);
+  users_.part_begin = engine::BalanceRows(users_.offsets, threads);
+  items_.part_begin = engine::BalanceRows(items_.offsets, threads);
 }
 
 void Graph::Multiply(const Half& half, const int32_t* begin, const int32_t* end, const float* x,
@@ -88,7 +73,7 @@ void Graph::AddNeighboursOf(Side side, std::span<const int32_t> list, const floa
     end.push_back(of.offsets[node + 1]);
     edges.push_back(edges.back() + end.back() - begin.back());
   }
-  const std::vector<int64_t> bounds = Balance(edges, threads_);
+  const std::vector<int64_t> bounds = engine::BalanceRows(edges, threads_);
   ParallelParts(threads_, [&](int part) {
     Multiply(of, begin.data(), end.data(), x, stride, y, {bounds[part], bounds[part + 1]});
   });

@@ -8,15 +8,17 @@
 #include "common/base/rng.h"
 #include "worker/engine/aligned_buffer.h"
 #include "worker/engine/parallel.h"
+#include "worker/engine/rows/row_arithmetic.h"
 #include "worker/recommender/graph.h"
-#include "worker/recommender/row_arithmetic.h"
 #include "worker/recommender/scoring/dot_scorer.h"
 
 namespace espalier::worker::recommender {
 namespace {
 
+using engine::AddDifference;
+using engine::AddScaled;
 using engine::AlignedBuffer;
-using engine::kLanes;
+using engine::Dot;
 using engine::ParallelRows;
 using engine::RowRange;
 
@@ -46,7 +48,7 @@ class LightGcn final : public RecommenderModel {
         layers_(spec.layers()),
         l2_(spec.l2()),
         dimensions_(spec.dimensions()),
-        stride_((dimensions_ + kLanes - 1) / kLanes * kLanes),
+        stride_(engine::WholeLanes(dimensions_)),
         graph_(*parts.train, parts.threads),
         active_users_(ActiveUsers(*parts.train)) {
     row_of_[0].resize(graph_.nodes(Side::kUsers));
@@ -78,7 +80,7 @@ class LightGcn final : public RecommenderModel {
   }
 
  protected:
-  StepResult Learn(const Step& step, GradientSink& sink) override {
+  StepResult Learn(const Step& step, RowSink& sink) override {
     const std::vector<Triple> triples = DrawTriples(train(), active_users_, step);
     std::array<BatchRows, 2> rows = RowsOf(triples);
     for (const Side side : {Side::kUsers, Side::kItems}) Forward(side, Of(rows, side));
@@ -209,7 +211,7 @@ class LightGcn final : public RecommenderModel {
   }
 
   // Gradient of the table of `side`, handed to `sink` in groups of rows.
-  void Backward(Side side, std::array<BatchRows, 2>& rows, GradientSink& sink) {
+  void Backward(Side side, std::array<BatchRows, 2>& rows, RowSink& sink) {
     // The outermost product runs group by group below, unless it is also the innermost.
     const int last = layers_ == 1 ? 0 : 1;
     for (int depth = layers_ - 1; depth >= last; --depth) BackwardAt(side, depth, rows);
@@ -260,20 +262,17 @@ class LightGcn final : public RecommenderModel {
   }
 
   void Emit(Side side, RowRange nodes, const float* tile, bool all, float* stored,
-            GradientSink& sink) const {
+            RowSink& sink) const {
     const size_t index = TableOf(side);
     const RowTensor& table = tensor(index);
     float* next = stored;
     for (int64_t n = nodes.begin; n < nodes.end; ++n) {
       const float* row = tile + (n - nodes.begin) * stride_;
-      if (all) {
-        sink.AllOf(index, n, row);
-      } else {
-        table.Gather(n, row, next);
-        next += table.begin(n + 1) - table.begin(n);
-      }
+      table.Gather(n, row, next);
+      next += table.begin(n + 1) - table.begin(n);
+      if (all) sink.AllOf(index, n, row);
     }
-    if (!all) sink.StoredOf(index, nodes.begin, nodes.end - nodes.begin, stored);
+    sink.StoredOf(index, nodes.begin, nodes.end - nodes.begin, stored);
   }
 
   int layers_;

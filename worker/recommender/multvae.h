@@ -6,11 +6,11 @@
 // Loss:        −Σ over the user's items of log softmax(scores) + weight · KL(N(μ, σ²) ‖ N(0, 1)),
 // mean
 //              over users; the weight grows linearly over anneal_steps.
-// Cost:        the sparse input is multiplied with the rows of its items only, and their gradients
-//              are computed at stored positions only; other products run on the engine's matrices.
+// Cost:        the sparse input is multiplied with the rows of its items only, and only these have
+//              gradients; other products run on the engine's layers.
 // Batch:       users with items in an order shuffled anew for every epoch.
-// Memory:      4 bytes per item, hidden unit and latent variable for each user of a batch, twice at
-//              most; the gradient of one matrix at its stored positions.
+// Memory:      4 bytes per item for each user of a batch, twice, and a few times 4 bytes per hidden
+//              unit and latent variable; the gradient of one sparse matrix.
 // Determinism: the same bits for any number of threads.
 #pragma once
 
@@ -37,7 +37,7 @@ VaeDraw DrawVae(const v1::MultVaeModel& spec, const Step& step, int64_t n, int64
 // et al.; kl_weight from the first step on where anneal_steps is 0.
 double KlWeight(const v1::MultVaeModel& spec, const Step& step);
 
-// `spec` has its defaults filled in. Errors: those of the engine's matrices.
+// `spec` has its defaults filled in. Errors: those of the engine's layers.
 absl::StatusOr<std::unique_ptr<RecommenderModel>> MakeMultVae(const v1::MultVaeModel& spec,
                                                               const ModelParts& parts);
 

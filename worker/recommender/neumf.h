@@ -9,11 +9,13 @@
 
 #include <memory>
 
+#include "absl/status/statusor.h"
 #include "worker/recommender/recommender_model.h"
 
 namespace espalier::worker::recommender {
 
-// `spec` has its defaults filled in.
-std::unique_ptr<RecommenderModel> MakeNeuMf(const v1::NeuMfModel& spec, const ModelParts& parts);
+// `spec` has its defaults filled in. Errors: those of the engine's layers.
+absl::StatusOr<std::unique_ptr<RecommenderModel>> MakeNeuMf(const v1::NeuMfModel& spec,
+                                                            const ModelParts& parts);
 
 }  // namespace espalier::worker::recommender

@@ -1,6 +1,6 @@
 // Batches of pairs of a user and an item, with the loss that NeuMF and AutoInt share.
 //
-// Threading: pure functions; TouchedRows is a plain value.
+// Threading: pure functions.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,6 @@
 
 #include "worker/recommender/interactions.h"
 #include "worker/recommender/recommender_model.h"
-#include "worker/recommender/row_parameters.h"
 
 namespace espalier::worker::recommender {
 
@@ -26,22 +25,8 @@ struct Pairs {
 Pairs DrawPairs(const Interactions& train, std::span<const int32_t> order, int32_t negatives,
                 const Step& step);
 
-// Mean over positives of softplus(−score) + mean over negatives of softplus(score). Scores become
-// their gradients.
-double PairLoss(const Pairs& pairs, float* scores);
-
-// The distinct rows of a table that a batch names.
-struct TouchedRows {
-  explicit TouchedRows(std::span<const int32_t> of_examples);
-  // [rows][cols], zeros where nothing is stored.
-  std::vector<float> Expand(const RowTensor& table) const;
-
-  std::vector<int32_t> rows;   // ascending
-  std::vector<int64_t> index;  // of each example, in rows
-};
-
-// Hands the gradients [rows][cols] of touched rows to `sink`.
-void EmitRows(GradientSink& sink, size_t index, const RowTensor& table, const TouchedRows& touched,
-              std::span<const float> gradients);
+// What the pairs from `first` on, one for each score, add to the mean over positives of
+// softplus(−score) + the mean over negatives of softplus(score). Scores become their gradients.
+double PairLoss(const Pairs& pairs, size_t first, std::span<float> scores);
 
 }  // namespace espalier::worker::recommender

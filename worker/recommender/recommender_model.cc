@@ -104,12 +104,8 @@ RecommenderModel::RecommenderModel(const ModelParts& parts)
       max_batch_(parts.max_batch),
       threads_(parts.threads),
       values_(topology_->total_stored()) {
-  for (size_t i = 0; i < topology_->num_tensors(); ++i) {
-    const tensor::TensorSpec& spec = topology_->layout()[i];
-    tensors_.emplace_back(spec.rows, spec.cols, topology_->shared_topology(i).get(),
-                          values_.data() + topology_->offset(i));
-    optimizers_.emplace_back(parts.optimizer, tensors_.back());
-  }
+  tensors_ = engine::RowTensorsOf(*topology_, values_.data());
+  for (const RowTensor& tensor : tensors_) optimizers_.emplace_back(parts.optimizer, tensor);
 }
 
 absl::Status RecommenderModel::SetValues(std::span<const float> values) {
@@ -147,7 +143,7 @@ int64_t RecommenderModel::RowsWithSlots(size_t tensor) const {
   return optimizers_[tensor].RowsWithSlots();
 }
 
-StepResult RecommenderModel::LearnChecked(const Step& step, GradientSink& sink) {
+StepResult RecommenderModel::LearnChecked(const Step& step, RowSink& sink) {
   ESPALIER_CHECK(step.batch_size >= 1 && step.batch_size <= max_batch_ && step.index >= 0,
                  "a step has a batch size of 1 to max_batch");
   return Learn(step, sink);

@@ -146,9 +146,9 @@ class RecommenderModel {
  protected:
   explicit RecommenderModel(const ModelParts& parts);
 
-  // Forward and backward pass of one step; hands every gradient to `sink`, each row once. Reads no
-  // value of a row after its gradient, and none of other rows after the first gradient.
-  virtual StepResult Learn(const Step& step, GradientSink& sink) = 0;
+  // Forward and backward pass of one step; hands every gradient to `sink`, each row once, and
+  // reads no value of a row after its gradient.
+  virtual StepResult Learn(const Step& step, RowSink& sink) = 0;
 
   const RowTensor& tensor(size_t index) const { return tensors_[index]; }
   std::span<const RowTensor> tensors() const { return tensors_; }
@@ -157,7 +157,7 @@ class RecommenderModel {
   int threads() const { return threads_; }
 
  private:
-  StepResult LearnChecked(const Step& step, GradientSink& sink);
+  StepResult LearnChecked(const Step& step, RowSink& sink);
 
   std::shared_ptr<const tensor::ModelTopology> topology_;
   std::shared_ptr<const Interactions> train_;

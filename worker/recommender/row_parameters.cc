@@ -8,26 +8,6 @@
 
 namespace espalier::worker::recommender {
 
-void RowTensor::Expand(int64_t row, float* out) const {
-  const std::span<const float> stored = Row(row);
-  if (!is_sparse()) {
-    std::ranges::copy(stored, out);
-    return;
-  }
-  std::fill_n(out, cols_, 0.0F);
-  const std::span<const int32_t> columns = ColumnsOf(row);
-  for (size_t k = 0; k < columns.size(); ++k) out[columns[k]] = stored[k];
-}
-
-void RowTensor::Gather(int64_t row, const float* dense, float* out) const {
-  if (!is_sparse()) {
-    std::copy_n(dense, cols_, out);
-    return;
-  }
-  const std::span<const int32_t> columns = ColumnsOf(row);
-  for (size_t k = 0; k < columns.size(); ++k) out[k] = dense[columns[k]];
-}
-
 RowOptimizer::RowOptimizer(const engine::OptimizerSpec& spec, const RowTensor& tensor)
     : spec_(spec),
       tensor_(tensor),
@@ -92,6 +72,17 @@ void RowOptimizer::Update(int64_t first, int64_t count, const float* gradient, d
   }
   UpdateRange(group, begin, size, gradient, learning_rate, step);
   std::fill_n(updated_.begin() + first, count, uint8_t{1});
+}
+
+void RowOptimizer::Prefetch(int64_t row) const {
+  const int64_t group = row / kRowsPerGroup;
+  const int64_t begin = tensor_.begin(row);
+  __builtin_prefetch(tensor_.values() + begin);
+  if (slots_ == 0 || groups_[group] == nullptr) return;
+  for (int slot = 0; slot < slots_; ++slot) {
+    __builtin_prefetch(groups_[group].get() + slot * GroupSize(group) +
+                       (begin - GroupBegin(group)));
+  }
 }
 
 void RowOptimizer::UpdateAtRest(int64_t group, int64_t first, int64_t size, double learning_rate,

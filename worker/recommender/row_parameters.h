@@ -1,10 +1,8 @@
-// Tensors as rows: where the values of a row are stored, and their gradients and optimizer slots.
+// Gradients and optimizer slots of tensors as rows.
 //
-// Memory:      a RowTensor borrows values and structure. RowOptimizer has one byte per row, and
-// slots
-//              for groups of kRowsPerGroup rows from the first gradient of one of them on (with
-//              weight decay from the first step on).
-// Threading:   different rows may be read at the same time; updates of different groups too.
+// Memory:      RowOptimizer has one byte per row, and slots for groups of kRowsPerGroup rows from
+//              the first gradient of one of them on (with weight decay from the first step on).
+// Threading:   different groups may be updated at the same time.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "common/tensor/topology.h"
+#include "worker/engine/rows/row_tensor.h"
 #include "worker/engine/spec.h"
 
 namespace espalier::worker::recommender {
@@ -20,55 +18,22 @@ namespace espalier::worker::recommender {
 // Rows whose optimizer slots are allocated together.
 inline constexpr int64_t kRowsPerGroup = 64;
 
-// Rows of a tensor with the columns that are stored.
-class RowTensor {
- public:
-  // `topology` is null for a dense tensor; `values` has its stored values. Both borrowed.
-  RowTensor(int64_t rows, int64_t cols, const tensor::Topology* topology, float* values)
-      : rows_(rows), cols_(cols), topology_(topology), values_(values) {}
-
-  int64_t rows() const { return rows_; }
-  int64_t cols() const { return cols_; }
-  bool is_sparse() const { return topology_ != nullptr; }
-  const tensor::Topology& topology() const { return *topology_; }
-  // The stored values of row r are [begin(r), begin(r + 1)) of values().
-  int64_t begin(int64_t row) const {
-    return topology_ == nullptr ? row * cols_ : topology_->row_offsets()[row];
-  }
-  int64_t stored() const { return begin(rows_); }
-  float* values() const { return values_; }
-  std::span<const float> Row(int64_t row) const {
-    return {values_ + begin(row), static_cast<size_t>(begin(row + 1) - begin(row))};
-  }
-  // Columns of a row's stored values; sparse tensors only.
-  std::span<const int32_t> ColumnsOf(int64_t row) const {
-    return topology_->columns().subspan(begin(row), begin(row + 1) - begin(row));
-  }
-  // Writes all columns of a row, zeros where nothing is stored.
-  void Expand(int64_t row, float* out) const;
-  // Writes those of `dense` (cols() numbers) at which the row stores values, in order.
-  void Gather(int64_t row, const float* dense, float* out) const;
-
- private:
-  int64_t rows_;
-  int64_t cols_;
-  const tensor::Topology* topology_;
-  float* values_;
-};
+using engine::RowTensor;
 
 // Receives the gradient of one step, a row at a time. Rows of a tensor come at most once in a step.
-class GradientSink {
+class RowSink {
  public:
-  virtual ~GradientSink() = default;
-  // Whether gradients of this tensor are wanted at all positions, through AllOf(), and not only at
-  // stored ones, through StoredOf().
-  virtual bool wants_all(size_t tensor) const = 0;
+  virtual ~RowSink() = default;
   // Gradients of the stored values of rows [first, first + count), in their order. Rows that are
   // all zero are not touched. May be called for different groups of rows at the same time: `first`
   // is a multiple of kRowsPerGroup if count > 1, and calls of one row each come from one thread.
   virtual void StoredOf(size_t tensor, int64_t first, int64_t count, const float* gradient) = 0;
+  // A hint that StoredOf() is going to be called for this row.
+  virtual void Expect(size_t, int64_t) const {}
+  // Whether gradients of this tensor are wanted at all positions too, through AllOf().
+  virtual bool wants_all(size_t) const { return false; }
   // Gradients of row `row` at all cols() positions. From one thread at a time.
-  virtual void AllOf(size_t tensor, int64_t row, const float* gradient) = 0;
+  virtual void AllOf(size_t, int64_t, const float*) {}
 };
 
 // The optimizer of one tensor. A step is any number of Update() calls and one EndStep(). It is the
@@ -79,9 +44,11 @@ class RowOptimizer {
  public:
   RowOptimizer(const engine::OptimizerSpec& spec, const RowTensor& tensor);
 
-  // Applies gradients as GradientSink::StoredOf() gets them, in optimizer step `step` ≥ 1.
+  // Applies gradients as RowSink::StoredOf() gets them, in optimizer step `step` ≥ 1.
   void Update(int64_t first, int64_t count, const float* gradient, double learning_rate,
               int64_t step);
+  // Fetches what an update of the row begins with into the cache.
+  void Prefetch(int64_t row) const;
   // The rest of step `step`: rows that had no Update(). Uses `threads` threads; the bits do not
   // depend on how many. Costs a pass over the values of groups that have slots.
   void EndStep(double learning_rate, int64_t step, int threads);

@@ -28,12 +28,6 @@ void CollectSink::StoredOf(size_t tensor, int64_t first, int64_t count, const fl
   }
 }
 
-void CollectSink::AllOf(size_t tensor, int64_t row, const float* gradient) {
-  gathered_.resize(tensors_[tensor].cols());
-  tensors_[tensor].Gather(row, gradient, gathered_.data());
-  StoredOf(tensor, row, 1, gathered_.data());
-}
-
 GrowthSink::GrowthSink(std::span<const RowTensor> tensors, std::span<const int64_t> counts,
                        bool sums_steps, std::span<float> active)
     : tensors_(tensors), counts_(counts), sums_steps_(sums_steps), sums_(tensors.size()) {
@@ -62,11 +56,6 @@ void GrowthSink::StoredOf(size_t tensor, int64_t first, int64_t count, const flo
 }
 
 void GrowthSink::AllOf(size_t tensor, int64_t row, const float* gradient) {
-  if (active_) active_->AllOf(tensor, row, gradient);
-  AddInactive(tensor, row, gradient);
-}
-
-void GrowthSink::AddInactive(size_t tensor, int64_t row, const float* gradient) {
   if (!sums_steps_) return Offer(tensor, row, gradient);
   const int64_t cols = tensors_[tensor].cols();
   auto& sums = sums_[tensor];
@@ -89,15 +78,31 @@ std::vector<sparsity::ScoredPositions> GrowthSink::Take() {
   return result;
 }
 
-void EmitStored(GradientSink& sink, size_t index, const RowTensor& tensor, const float* gradient,
-                int threads) {
-  const int64_t groups = (tensor.rows() + kRowsPerGroup - 1) / kRowsPerGroup;
-  engine::ParallelRows(groups < 64 ? 1 : threads, groups, [&](engine::RowRange range) {
+void EmitRows(RowSink& sink, size_t index, const RowTensor& tensor, engine::RowRange rows,
+              const float* gradient, int threads) {
+  const int64_t groups = (rows.end - rows.begin + kRowsPerGroup - 1) / kRowsPerGroup;
+  const int64_t begin = tensor.begin(rows.begin);
+  constexpr int64_t kGroupsWorthThreads = 64;
+  const auto emit = [&](engine::RowRange range) {
     for (int64_t group = range.begin; group < range.end; ++group) {
-      const int64_t first = group * kRowsPerGroup;
-      const int64_t count = std::min(kRowsPerGroup, tensor.rows() - first);
-      sink.StoredOf(index, first, count, gradient + tensor.begin(first));
+      const int64_t first = rows.begin + group * kRowsPerGroup;
+      const int64_t count = std::min(kRowsPerGroup, rows.end - first);
+      sink.StoredOf(index, first, count, gradient + (tensor.begin(first) - begin));
     }
+  };
+  engine::ParallelRows(groups < kGroupsWorthThreads ? 1 : threads, groups, emit);
+}
+
+void EmitUses(RowSink& sink, size_t index, const RowTensor& table,
+              const engine::RowBags::Uses& uses, const float* of_examples) {
+  constexpr size_t kAhead = 8;
+  std::vector<float> stored(table.cols());
+  size_t next = 0;
+  engine::RowGradients(uses, of_examples, table.cols(), [&](int32_t row, const float* gradient) {
+    if (++next + kAhead < uses.rows.size()) sink.Expect(index, uses.rows[next + kAhead]);
+    table.Gather(row, gradient, stored.data());
+    sink.StoredOf(index, row, 1, stored.data());
+    if (sink.wants_all(index)) sink.AllOf(index, row, gradient);
   });
 }
 

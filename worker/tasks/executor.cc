@@ -90,7 +90,7 @@ absl::StatusOr<Partial> TaskExecutor::RunOnLanguageModel(Surroundings& surroundi
 absl::StatusOr<Partial> TaskExecutor::RunKind(const v1::Task& task) {
   Surroundings surroundings{data_, networks_, recommenders_, cancelled_, fetch_};
   if (task.model().has_language()) return RunOnLanguageModel(surroundings, task);
-  ESPALIER_ASSIGN_OR_RETURN(const auto model, models_.Get(task.model()));
+  ESPALIER_ASSIGN_OR_RETURN(const auto model, models_.Get(task));
   active_weights_ = model->topology->total_stored();
   if (task.model().spec().has_recommender()) return RunOnRecommender(surroundings, task, model);
   return RunOnNetwork(surroundings, task, model);

@@ -53,16 +53,15 @@ absl::StatusOr<ModelCache::Structure> ModelCache::GetStructure(const v1::ModelRe
   return structure;
 }
 
-absl::StatusOr<std::vector<float>> ModelCache::FetchOptimizerState(const v1::ModelRef& ref,
+absl::StatusOr<std::vector<float>> ModelCache::FetchOptimizerState(const v1::Task& task,
                                                                    int64_t stored) {
-  if (!ref.has_optimizer_state()) return std::vector<float>{};
-  ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, fetch_(ref.optimizer_state()));
-  // One or two floats for each weight, see Optimizer.across_rounds.
-  const uint64_t sets = bytes.size() > sizeof(float) * static_cast<uint64_t>(stored) ? 2 : 1;
-  return wire::DecodeValues(bytes, sets * static_cast<uint64_t>(stored));
+  if (!task.model().has_optimizer_state()) return std::vector<float>{};
+  ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, fetch_(task.model().optimizer_state()));
+  return wire::DecodeValues(bytes, static_cast<uint64_t>(wire::CarriedSlots(task) * stored));
 }
 
-absl::StatusOr<std::shared_ptr<const tensor::ModelState>> ModelCache::Get(const v1::ModelRef& ref) {
+absl::StatusOr<std::shared_ptr<const tensor::ModelState>> ModelCache::Get(const v1::Task& task) {
+  const v1::ModelRef& ref = task.model();
   const bool same_values = model_ != nullptr && values_digest_ == ref.values().digest() &&
                            model_->topology->hash() == ref.topology_hash();
   const std::string optimizer_digest = ref.optimizer_state().digest();
@@ -81,7 +80,7 @@ absl::StatusOr<std::shared_ptr<const tensor::ModelState>> ModelCache::Get(const 
                               wire::DecodeValues(bytes, model->topology->total_stored()));
   }
   ESPALIER_ASSIGN_OR_RETURN(model->optimizer_state,
-                            FetchOptimizerState(ref, model->topology->total_stored()));
+                            FetchOptimizerState(task, model->topology->total_stored()));
   model_ = std::move(model);
   values_digest_ = ref.values().digest();
   optimizer_digest_ = optimizer_digest;

@@ -22,8 +22,8 @@ class ModelCache {
   using Fetch = std::function<absl::StatusOr<std::string>(const v1::BlobRef&)>;
   explicit ModelCache(Fetch fetch) : fetch_(std::move(fetch)) {}
 
-  // The model, with optimizer state where `ref` has any.
-  absl::StatusOr<std::shared_ptr<const tensor::ModelState>> Get(const v1::ModelRef& ref);
+  // The model of `task`, with optimizer state where it has any.
+  absl::StatusOr<std::shared_ptr<const tensor::ModelState>> Get(const v1::Task& task);
   // Lets go of what is kept.
   void Forget();
 
@@ -35,7 +35,7 @@ class ModelCache {
   absl::StatusOr<Structure> FetchUpdate(const v1::ModelRef& ref, const Structure& base);
   absl::StatusOr<Structure> FetchWhole(const v1::ModelRef& ref);
   Structure Find(const std::string& hash) const;
-  absl::StatusOr<std::vector<float>> FetchOptimizerState(const v1::ModelRef& ref, int64_t stored);
+  absl::StatusOr<std::vector<float>> FetchOptimizerState(const v1::Task& task, int64_t stored);
 
   Fetch fetch_;
   std::deque<Structure> structures_;  // newest last

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "common/base/status.h"
+#include "common/tensor/lanes.h"
+#include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/recommender_layout.h"
 
@@ -14,22 +16,10 @@ constexpr double kFlopsPerWeight = 2;
 constexpr int64_t kProcessBytes = int64_t{32} << 20;
 // Tiles of gradients at inactive positions, chunks of transfers, plans of the library.
 constexpr int64_t kScratchBytes = int64_t{8} << 20;
-constexpr int64_t kLanes = 16;
 
 bool HasResidual(const v1::ModelSpec& model) {
   return std::any_of(model.layers().begin(), model.layers().end(),
                      [](const v1::Layer& layer) { return layer.has_residual(); });
-}
-
-// Optimizer state per stored value.
-int Slots(const v1::Optimizer& optimizer) {
-  if (optimizer.kind() == v1::Optimizer::KIND_ADAM) return 2;
-  return optimizer.momentum() > 0 ? 1 : 0;
-}
-
-// Distance between the features of a batch in memory: an odd number of cache lines.
-int64_t BatchStride(int64_t batch_size) {
-  return ((batch_size + kLanes - 1) / kLanes | 1) * kLanes;
 }
 
 }  // namespace
@@ -151,7 +141,7 @@ ModelCost::RoundFlops ModelCost::OfRound(const v1::TrainTask& task, std::span<co
 int64_t ModelCost::WorkerBytes(std::span<const int64_t> stored,
                                const v1::Training& training) const {
   constexpr int64_t kFloat = sizeof(float);
-  const int slots = Slots(training.optimizer());
+  const int slots = OptimizerSlots(training.optimizer());
   const bool keeps_state =
       training.optimizer().across_rounds() == v1::Optimizer::ACROSS_ROUNDS_AVERAGE;
   int64_t model = 0;
@@ -170,7 +160,7 @@ int64_t ModelCost::WorkerBytes(std::span<const int64_t> stored,
     // Structure (that of the last round is kept too), transpose, and of a convolution its plan.
     model += stored[i] * kFloat * (tensors_[i].convolution ? 5 : 4);
   }
-  const int64_t stride = BatchStride(training.batch_size());
+  const int64_t stride = tensor::PaddedStride(training.batch_size());
   const double per_example =
       static_cast<double>(input_features_) + outputs_.total +
       deltas_ * std::max(outputs_.widest, static_cast<double>(input_features_));

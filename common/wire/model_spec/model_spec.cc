@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/sparsity/pruning/activation_statistics.h"
 #include "common/tensor/model_layout.h"
+#include "common/tensor/optimizer_slots.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/recommender_layout.h"
 #include "common/wire/model_spec/result_layout.h"
@@ -128,24 +129,22 @@ absl::StatusOr<std::shared_ptr<const tensor::ModelLayout>> LayoutOf(const v1::Mo
   return std::make_shared<const tensor::ModelLayout>(std::move(layout));
 }
 
-namespace {
-
 int OptimizerSlots(const v1::Optimizer& optimizer) {
-  if (optimizer.across_rounds() != v1::Optimizer::ACROSS_ROUNDS_AVERAGE) return 0;
-  if (optimizer.kind() == v1::Optimizer::KIND_ADAM) return 2;
-  return optimizer.momentum() > 0 ? 1 : 0;
+  return tensor::OptimizerSlots(optimizer.kind() == v1::Optimizer::KIND_ADAM, optimizer.momentum());
 }
 
-}  // namespace
+int CarriedSlots(const v1::Task& task) {
+  const v1::Optimizer& optimizer = task.train().training().optimizer();
+  return optimizer.across_rounds() == v1::Optimizer::ACROSS_ROUNDS_AVERAGE
+             ? OptimizerSlots(optimizer)
+             : 0;
+}
 
 int ValuesPerWeight(const v1::Task& task) {
-  return 1 + OptimizerSlots(task.train().training().optimizer()) +
-         (task.train().active_gradients() ? 1 : 0);
+  return 1 + CarriedSlots(task) + (task.train().active_gradients() ? 1 : 0);
 }
 
-bool HasSecondMoments(const v1::Task& task) {
-  return OptimizerSlots(task.train().training().optimizer()) == 2;
-}
+bool HasSecondMoments(const v1::Task& task) { return CarriedSlots(task) == 2; }
 
 int64_t StatisticsValues(const v1::ActivationStatisticsTask& task) {
   uint64_t bytes = 0;

@@ -40,6 +40,13 @@ absl::StatusOr<std::vector<ModelTensor>> TensorsOf(const v1::ModelSpec& spec);
 
 absl::StatusOr<std::shared_ptr<const tensor::ModelLayout>> LayoutOf(const v1::ModelSpec& spec);
 
+// Numbers that this optimizer keeps for each value.
+int OptimizerSlots(const v1::Optimizer& optimizer);
+
+// Of those, the ones that cross rounds: for each weight they go to a participant of `task` with the
+// model and come back with its result.
+int CarriedSlots(const v1::Task& task);
+
 // Floats that the result of `task` carries for each stored weight: its value, and in training whose
 // optimizer state crosses rounds one more for momentum, or two for Adam's moments; then its
 // gradient where the task asks for it.

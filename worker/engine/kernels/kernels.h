@@ -14,10 +14,13 @@
 
 #include <cstdint>
 
+#include "common/tensor/lanes.h"
+
 namespace espalier::worker::engine {
 
-// Granularity of batch padding in floats: one AVX-512 register, two AVX2 registers.
-inline constexpr int64_t kLanes = 16;
+using tensor::kLanes;
+using tensor::PaddedStride;
+using tensor::WholeLanes;
 
 enum class Isa { kPortable, kAvx2, kAvx512 };
 

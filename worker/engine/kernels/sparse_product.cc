@@ -56,21 +56,21 @@ std::vector<int32_t> SplitColumns(const tensor::Topology& topology, int64_t pane
   return splits;
 }
 
-std::vector<int64_t> BalanceRows(const tensor::Topology& topology, int threads) {
+}  // namespace
+
+std::vector<int64_t> BalanceRows(std::span<const int32_t> offsets, int parts) {
   // A row costs its nonzeros plus about as much as four for starting and storing it.
-  const auto offsets = topology.row_offsets();
-  const int64_t total = topology.nnz() + 4 * topology.rows();
+  const auto rows = static_cast<int64_t>(offsets.size()) - 1;
+  const int64_t total = offsets.back() + 4 * rows;
   std::vector<int64_t> bounds = {0};
   int64_t row = 0;
-  for (int part = 1; part < threads; ++part) {
-    while (row < topology.rows() && offsets[row] + 4 * row < total * part / threads) ++row;
+  for (int part = 1; part < parts; ++part) {
+    while (row < rows && offsets[row] + 4 * row < total * part / parts) ++row;
     bounds.push_back(row);
   }
-  bounds.push_back(topology.rows());
+  bounds.push_back(rows);
   return bounds;
 }
-
-}  // namespace
 
 KernelSparseProduct::KernelSparseProduct(std::shared_ptr<const tensor::Topology> topology,
                                          int64_t stride, int threads, Isa isa)
@@ -81,7 +81,7 @@ KernelSparseProduct::KernelSparseProduct(std::shared_ptr<const tensor::Topology>
   tile_blocks_ = TileBlocks(*topology_, blocks, kernels_.max_blocks);
   panels_ = PanelCount(*topology_, tile_blocks_);
   splits_ = SplitColumns(*topology_, panels_);
-  part_begin_ = BalanceRows(*topology_, threads);
+  part_begin_ = BalanceRows(topology_->row_offsets(), threads);
 }
 
 CsrPanel KernelSparseProduct::Panel(int64_t panel) const {

@@ -8,12 +8,17 @@
 // Memory: at most one more int32 per four nonzeros.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "worker/engine/backend.h"
 #include "worker/engine/kernels/kernels.h"
 
 namespace espalier::worker::engine {
+
+// Bounds of `parts` ranges of rows that cost about the same; `offsets` are those of the rows'
+// nonzeros, one more than there are rows.
+std::vector<int64_t> BalanceRows(std::span<const int32_t> offsets, int parts);
 
 class KernelSparseProduct final : public SparseProduct {
  public:

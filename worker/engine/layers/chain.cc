@@ -1,5 +1,6 @@
 #include "worker/engine/layers/chain.h"
 
+#include <optional>
 #include <utility>
 
 #include "common/base/status.h"
@@ -74,8 +75,9 @@ void Chain::Forward(const Pass& pass, const float* input) {
 
 void Chain::Backward(const Pass& pass, const float* input, float* delta, float* input_delta,
                      const BackwardTarget& target) {
-  Workspace::Lease lease(*workspace_);
-  float* next = lease.data();
+  std::optional<Workspace::Lease> lease;
+  if (layers_.size() > 1) lease.emplace(*workspace_);
+  float* next = lease ? lease->data() : nullptr;
   for (size_t i = layers_.size(); i-- > 0;) {
     const float* layer_input = i > 0 ? layers_[i - 1]->Restore() : input;
     layers_[i]->Backward(pass, layer_input, delta, i > 0 ? next : input_delta, target);

@@ -77,7 +77,7 @@ absl::StatusOr<std::unique_ptr<TiedOutput>> TiedOutput::Create(const MapShape& i
     return SpecError("a tied output needs an embedding as wide as its input");
   }
   std::unique_ptr<TiedOutput> layer(new TiedOutput(*embedding, context));
-  const Extent largest = {context.max_batch, (context.max_batch + kLanes - 1) / kLanes * kLanes};
+  const Extent largest = {context.max_batch, WholeLanes(context.max_batch)};
   ESPALIER_ASSIGN_OR_RETURN(
       layer->weight_, MakeDenseMatrix(context.backend, embedding->vocabulary(), input.features(),
                                       context.stride, true, largest));

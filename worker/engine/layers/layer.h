@@ -159,7 +159,7 @@ class Layer {
   Layer(const MapShape& shape, BuildContext& context)
       : shape_(shape),
         stride_(context.stride),
-        max_width_((context.max_batch + kLanes - 1) / kLanes * kLanes),
+        max_width_(WholeLanes(context.max_batch)),
         threads_(context.threads),
         workspace_(context.workspace),
         activation_pruning_(context.activation_pruning) {

@@ -12,8 +12,6 @@
 namespace espalier::worker::engine {
 namespace {
 
-int64_t RoundUpToLanes(int64_t value) { return (value + kLanes - 1) / kLanes * kLanes; }
-
 // A linear layer is a convolution of single positions as far as shapes are concerned.
 ConvShape ShapeOf(const LayerSpec& spec, const MapShape& input) {
   if (spec.kind == LayerKind::kLinear) {
@@ -90,7 +88,7 @@ absl::Status ProductLayer::AddTensors(const ConvShape& shape, bool input_gradien
     ESPALIER_RETURN_IF_ERROR(CheckNextTensor(context, shape.out_channels, 1));
     bias_offset_ = topology.offset(context.next_tensor++);
   }
-  const Extent largest = {context.max_batch, RoundUpToLanes(context.max_batch)};
+  const Extent largest = {context.max_batch, WholeLanes(context.max_batch)};
   auto structure = topology.shared_topology(weight_tensor_);
   const bool linear = spec_.kind == LayerKind::kLinear;
   absl::StatusOr<std::unique_ptr<WeightMatrix>> weight =

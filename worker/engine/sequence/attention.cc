@@ -88,10 +88,6 @@ ESPALIER_MULTIVERSION void SoftmaxInPlace(int64_t count, float* x) {
   for (j = 0; j < count; ++j) x[j] *= inverse;
 }
 
-float ScaleOf(const AttentionShape& shape) {
-  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_size)));
-}
-
 // p = the softmax of one query (column at `q`) over `keys` keys.
 void Probabilities(const AttentionShape& shape, const float* q, const float* k, int64_t kv_stride,
                    int64_t keys, float* p) {
@@ -126,6 +122,11 @@ void ForEachSequenceHead(const AttentionShape& shape, std::span<const int64_t> b
 
 }  // namespace
 
+float ScaleOf(const AttentionShape& shape) {
+  if (shape.scale != 0) return shape.scale;
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_size)));
+}
+
 void Attention(const AttentionShape& shape, const float* q, const float* k, const float* v,
                std::span<const int64_t> bounds, float* out, int threads) {
   const int64_t group = shape.heads / shape.kv_heads;
@@ -136,7 +137,7 @@ void Attention(const AttentionShape& shape, const float* q, const float* k, cons
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t column = head * head_floats + i;
-        const int64_t count = i - begin + 1;
+        const int64_t count = (shape.causal ? i + 1 : end) - begin;
         Probabilities(shape, q + column, keys, shape.stride, count, p);
         Dots(p, values, shape.stride, shape.head_size, count, 1.0f, out + column, shape.stride);
       }
@@ -162,7 +163,7 @@ void AttentionGradient(const AttentionShape& shape, const float* q, const float*
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t column = head * head_floats + i;
-        const int64_t count = i - begin + 1;
+        const int64_t count = (shape.causal ? i + 1 : end) - begin;
         Probabilities(shape, q + column, k + kv, shape.stride, count, p);
         AddOuter(dout + column, shape.stride, 1.0f, p, shape.stride, shape.head_size, count,
                  dv + kv);

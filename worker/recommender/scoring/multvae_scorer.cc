@@ -2,148 +2,125 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <utility>
 
+#include "worker/engine/activation.h"
 #include "worker/engine/aligned_buffer.h"
-#include "worker/engine/kernels/kernels.h"
+#include "worker/engine/onednn/onednn_backend.h"
+#include "worker/engine/parallel.h"
 #include "worker/recommender/scoring/snapshot.h"
 
 namespace espalier::worker::recommender {
 namespace {
 
 using engine::AlignedBuffer;
-using engine::kLanes;
+using engine::Extent;
 
-double RowProduct(const RowTensor& weight, int64_t row, const std::vector<float>& x) {
-  const std::span<const float> stored = weight.Row(row);
-  double sum = 0;
-  if (!weight.is_sparse()) {
-    for (size_t k = 0; k < stored.size(); ++k) sum += static_cast<double>(stored[k]) * x[k];
-    return sum;
-  }
-  const std::span<const int32_t> columns = weight.ColumnsOf(row);
-  for (size_t k = 0; k < stored.size(); ++k) sum += static_cast<double>(stored[k]) * x[columns[k]];
-  return sum;
-}
+// Users whose histories are encoded together.
+constexpr int64_t kUsers = 128;
 
 class VaeScorer final : public Scorer {
  public:
-  VaeScorer(std::shared_ptr<const Snapshot> snapshot, int64_t latent, const Interactions& history)
-      : snapshot_(std::move(snapshot)),
-        latent_(latent),
+  VaeScorer(v1::MultVaeModel spec, std::shared_ptr<const Snapshot> snapshot,
+            const Interactions& history)
+      : spec_(std::move(spec)),
+        snapshot_(std::move(snapshot)),
         history_(history),
-        kernels_(engine::Kernels(engine::DetectIsa())) {}
+        layers_(*snapshot_->topology, kVaeLatent, kUsers, 1),
+        backend_(engine::MakeOneDnnBackend(1)),
+        encoded_(spec_.hidden() * layers_.stride()) {
+    AddVaeLayers(spec_, layers_);
+  }
 
   std::unique_ptr<Scorer> Clone() const override {
-    return std::make_unique<VaeScorer>(snapshot_, latent_, history_);
+    return std::make_unique<VaeScorer>(spec_, snapshot_, history_);
   }
 
   void Score(std::span<const int32_t> users, int64_t first_item, int64_t num_items,
              float* scores) override {
-    Encode(users);
-    const RowTensor& weight = Tensor(kVaeItems);
-    const float* bias = Tensor(kVaeItems + 1).values();
-    row_.resize(stride_);
-    for (int64_t j = 0; j < num_items; ++j) {
-      DecodeItem(weight, first_item + j);
-      for (size_t u = 0; u < users.size(); ++u) {
-        scores[u * num_items + j] = row_[u] + bias[first_item + j];
-      }
+    for (size_t first = 0; first < users.size(); first += kUsers) {
+      const auto some = users.subspan(first, std::min<size_t>(kUsers, users.size() - first));
+      ScoreTile(some, first_item, num_items, scores + static_cast<int64_t>(first) * num_items);
     }
   }
 
   void ScoreItems(int32_t user, std::span<const int32_t> items, float* scores) override {
     Encode(std::span(&user, 1));
-    const float* bias = Tensor(kVaeItems + 1).values();
-    row_.resize(stride_);
+    std::vector<float> hidden(spec_.hidden());
+    engine::Transpose(hidden_, spec_.hidden(), layers_.stride(), 1, hidden.data());
     for (size_t j = 0; j < items.size(); ++j) {
-      DecodeItem(Tensor(kVaeItems), items[j]);
-      scores[j] = row_[0] + bias[items[j]];
+      scores[j] = Items().Product(items[j], hidden.data()) + Bias(items[j]);
     }
   }
 
  private:
-  const RowTensor& Tensor(size_t index) const { return snapshot_->tensors[index]; }
+  const RowTensor& Items() const { return snapshot_->tensors[kVaeItems]; }
+  float Bias(int64_t item) const { return snapshot_->tensors[kVaeItems + 1].values()[item]; }
 
-  // The last hidden layer of each user, [hidden][stride].
+  // hidden_ = the last hidden layer of each user; z is the mean.
   void Encode(std::span<const int32_t> users) {
     if (std::ranges::equal(users, users_)) return;
     users_.assign(users.begin(), users.end());
-    const int64_t hidden = Tensor(kVaeInput).cols();
-    const auto size = static_cast<int64_t>(users.size());
-    stride_ = (size + kLanes - 1) / kLanes * kLanes;
-    hidden_ = AlignedBuffer(hidden * stride_);
-    std::vector<float> encoded(hidden);
-    std::vector<float> latent(latent_);
-    for (int64_t u = 0; u < size; ++u) {
-      const auto items = history_.Of(users[u]);
-      const auto count = static_cast<double>(std::max<size_t>(items.size(), 1));
-      const std::vector<float> inputs(items.size(), static_cast<float>(1 / std::sqrt(count)));
-      SumOfItems(Tensor(kVaeInput), Tensor(kVaeInput + 1), items, inputs, encoded.data());
-      for (float& h : encoded) h = std::tanh(h);
-      for (int64_t l = 0; l < latent_; ++l) latent[l] = Affine(kVaeLatent, l, encoded);
-      for (int64_t h = 0; h < hidden; ++h) {
-        hidden_.data()[h * stride_ + u] = std::tanh(Affine(kVaeHidden, h, latent));
-      }
+    engine::RowBags inputs;
+    for (const int32_t user : users) {
+      const auto items = history_.Of(user);
+      inputs.Add(items, static_cast<float>(1 / std::sqrt(static_cast<double>(items.size()))));
+    }
+    const engine::Pass pass = Layers::PassOf(
+        snapshot_->tensors, {inputs.size(), engine::WholeLanes(inputs.size())}, nullptr);
+    EncodeVae(snapshot_->tensors, inputs, pass.extent, layers_.stride(), encoded_.data(), 1);
+    const float* latent = layers_.Forward(kVaeToLatent, pass, encoded_.data());
+    hidden_ = layers_.Forward(kVaeToHidden, pass, latent);
+  }
+
+  void ScoreTile(std::span<const int32_t> users, int64_t first_item, int64_t num_items,
+                 float* scores) {
+    Encode(users);
+    const int64_t stride = layers_.stride();
+    const int64_t width = engine::WholeLanes(static_cast<int64_t>(users.size()));
+    if (tile_.size() < num_items * stride) tile_ = AlignedBuffer(num_items * stride);
+    engine::MultiplyRows(*backend_, Items(), {first_item, first_item + num_items}, hidden_, stride,
+                         width, tile_.data());
+    engine::Transpose(tile_.data(), num_items, stride, static_cast<int64_t>(users.size()), scores);
+    for (size_t u = 0; u < users.size(); ++u, scores += num_items) {
+      for (int64_t j = 0; j < num_items; ++j) scores[j] += Bias(first_item + j);
     }
   }
 
-  float Affine(size_t weight, int64_t row, const std::vector<float>& x) const {
-    return static_cast<float>(RowProduct(Tensor(weight), row, x) +
-                              Tensor(weight + 1).values()[row]);
-  }
-
-  // row_ = the product of one item's row with the hidden layers of all users.
-  void DecodeItem(const RowTensor& weight, int64_t item) {
-    const auto stored = static_cast<int32_t>(weight.Row(item).size());
-    while (all_columns_.size() < static_cast<size_t>(weight.cols())) {
-      all_columns_.push_back(static_cast<int32_t>(all_columns_.size()));
-    }
-    const int32_t begin = 0;
-    const int32_t* columns =
-        weight.is_sparse() ? weight.ColumnsOf(item).data() : all_columns_.data();
-    const int64_t blocks = stride_ / kLanes;
-    for (int64_t first = 0; first < blocks; first += kernels_.max_blocks) {
-      const int64_t count = std::min(kernels_.max_blocks, blocks - first);
-      kernels_.spmm({&begin, &stored, columns}, weight.Row(item).data(), hidden_.data(), stride_,
-                    {first, count}, false, row_.data(), {0, 1});
-    }
-  }
-
+  v1::MultVaeModel spec_;
   std::shared_ptr<const Snapshot> snapshot_;
-  int64_t latent_;
   const Interactions& history_;
-  const engine::KernelTable& kernels_;
+  Layers layers_;
+  std::unique_ptr<engine::Backend> backend_;
+  AlignedBuffer encoded_;
   std::vector<int32_t> users_;
-  int64_t stride_ = 0;
-  AlignedBuffer hidden_;
-  std::vector<float> row_;
-  std::vector<int32_t> all_columns_;
+  const float* hidden_ = nullptr;  // of users_, [hidden][stride of layers_]
+  AlignedBuffer tile_;
 };
 
 }  // namespace
 
-void SumOfItems(const RowTensor& table, const RowTensor& bias, std::span<const int32_t> items,
-                std::span<const float> inputs, float* out) {
-  std::copy_n(bias.values(), table.cols(), out);
-  for (size_t k = 0; k < items.size(); ++k) {
-    if (inputs[k] == 0.0F) continue;
-    const std::span<const float> row = table.Row(items[k]);
-    if (!table.is_sparse()) {
-      for (size_t c = 0; c < row.size(); ++c) out[c] += inputs[k] * row[c];
-      continue;
-    }
-    const std::span<const int32_t> columns = table.ColumnsOf(items[k]);
-    for (size_t c = 0; c < row.size(); ++c) out[columns[c]] += inputs[k] * row[c];
-  }
+void AddVaeLayers(const v1::MultVaeModel& spec, Layers& layers) {
+  layers.Add({{.units = int64_t{2} * spec.latent(), .activation = engine::Activation::kLinear}},
+             spec.hidden());
+  layers.Add({{.units = spec.hidden(), .activation = engine::Activation::kTanh}}, spec.latent());
+}
+
+void EncodeVae(std::span<const RowTensor> tensors, const engine::RowBags& inputs,
+               engine::Extent extent, int64_t stride, float* out, int threads) {
+  const RowTensor& table = tensors[kVaeInput];
+  inputs.Forward(table, 0, extent, stride, out, threads);
+  engine::ParallelRows(threads, table.cols(), [&](engine::RowRange rows) {
+    engine::BiasActivate(engine::Activation::kTanh, tensors[kVaeInput + 1].values(), out, stride,
+                         extent.width, rows);
+  });
 }
 
 std::unique_ptr<Scorer> MakeVaeScorer(const v1::MultVaeModel& spec,
                                       std::shared_ptr<const tensor::ModelTopology> topology,
                                       std::span<const float> values, const Interactions& history) {
-  return std::make_unique<VaeScorer>(std::make_shared<const Snapshot>(std::move(topology), values),
-                                     spec.latent(), history);
+  return std::make_unique<VaeScorer>(
+      spec, std::make_shared<const Snapshot>(std::move(topology), values), history);
 }
 
 }  // namespace espalier::worker::recommender

@@ -6,6 +6,8 @@
 #include <memory>
 #include <span>
 
+#include "worker/engine/rows/row_bags.h"
+#include "worker/recommender/layers.h"
 #include "worker/recommender/recommender_model.h"
 
 namespace espalier::worker::recommender {
@@ -16,9 +18,15 @@ inline constexpr size_t kVaeLatent = 2;
 inline constexpr size_t kVaeHidden = 4;
 inline constexpr size_t kVaeItems = 6;
 
-// out = Σ inputs[k] · row items[k] of `table` + bias, over all columns of the table.
-void SumOfItems(const RowTensor& table, const RowTensor& bias, std::span<const int32_t> items,
-                std::span<const float> inputs, float* out);
+// Chains of AddVaeLayers(): encoded histories to μ and log σ², and latent variables to the last
+// hidden layer.
+inline constexpr size_t kVaeToLatent = 0;
+inline constexpr size_t kVaeToHidden = 1;
+void AddVaeLayers(const v1::MultVaeModel& spec, Layers& layers);
+
+// out [hidden][stride] = tanh(Σ over a user's items of input · row of the item + bias).
+void EncodeVae(std::span<const RowTensor> tensors, const engine::RowBags& inputs,
+               engine::Extent extent, int64_t stride, float* out, int threads);
 
 // Copies `values`; borrows `history`.
 std::unique_ptr<Scorer> MakeVaeScorer(const v1::MultVaeModel& spec,

@@ -14,11 +14,7 @@ namespace espalier::worker::recommender {
 struct Snapshot {
   Snapshot(std::shared_ptr<const tensor::ModelTopology> of, std::span<const float> from)
       : topology(std::move(of)), values(from.begin(), from.end()) {
-    for (size_t i = 0; i < topology->num_tensors(); ++i) {
-      const tensor::TensorSpec& spec = topology->layout()[i];
-      tensors.emplace_back(spec.rows, spec.cols, topology->shared_topology(i).get(),
-                           values.data() + topology->offset(i));
-    }
+    tensors = engine::RowTensorsOf(*topology, values.data());
   }
   // `tensors` point into `values`.
   Snapshot(const Snapshot&) = delete;

@@ -13,19 +13,6 @@ namespace {
 
 using ::testing::ElementsAre;
 
-TEST(RowTensorTest, ExpandsAndGathersSparseRows) {
-  const auto topology =
-      tensor::Topology::FromPositions(2, 4, std::vector<int64_t>{1, 3, 4}).value();
-  std::vector<float> values = {1, 2, 3};
-  const RowTensor rows(2, 4, &topology, values.data());
-  std::vector<float> dense(4, 9.0F);
-  rows.Expand(0, dense.data());
-  EXPECT_THAT(dense, ElementsAre(0, 1, 0, 2));
-  std::vector<float> stored(2);
-  rows.Gather(0, std::vector<float>{5, 6, 7, 8}.data(), stored.data());
-  EXPECT_THAT(stored, ElementsAre(6, 8));
-}
-
 // Six steps on a table of 4 × 3 ones at learning rate 0.05. Step s ≥ 0 reaches row s mod 3 only,
 // with gradient 0.25 (row + 1) − 0.3 column + 0.1 s, and step 3 reaches none.
 std::vector<float> SixSteps(const engine::OptimizerSpec& spec) {
