@@ -52,24 +52,4 @@ absl::Status SpoolFile::ForEachBlock(
   return absl::OkStatus();
 }
 
-absl::Status SpoolFile::ForEachFloats(
-    uint64_t offset, uint64_t count,
-    const std::function<absl::Status(std::span<const float>)>& sink) const {
-  static_assert(std::endian::native == std::endian::little);
-  if (count > size_ / sizeof(float)) {
-    return OpenRange(offset, size_ + 1).status();
-  }
-  ESPALIER_ASSIGN_OR_RETURN(const std::unique_ptr<ReadableFile> file,
-                            OpenRange(offset, count * sizeof(float)));
-  std::vector<float> block(std::min<uint64_t>(kBlockBytes / sizeof(float), count));
-  while (count > 0) {
-    const size_t part = std::min<uint64_t>(block.size(), count);
-    ESPALIER_RETURN_IF_ERROR(file->ReadAt(offset, block.data(), part * sizeof(float)));
-    ESPALIER_RETURN_IF_ERROR(sink(std::span<const float>(block.data(), part)));
-    offset += part * sizeof(float);
-    count -= part;
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace espalier::io

@@ -34,9 +34,6 @@ class SpoolFile {
   // Calls `sink` with consecutive blocks of [offset, offset + size); stops at its first error.
   absl::Status ForEachBlock(uint64_t offset, uint64_t size,
                             const std::function<absl::Status(std::string_view)>& sink) const;
-  // The same for `count` little-endian float32 that begin at byte `offset`.
-  absl::Status ForEachFloats(uint64_t offset, uint64_t count,
-                             const std::function<absl::Status(std::span<const float>)>& sink) const;
 
  private:
   SpoolFile(FileSystem& files, std::string path, std::unique_ptr<WritableFile> file)

@@ -171,23 +171,15 @@ absl::StatusOr<round::Upload> UploadReactor::MakeUpload() {
   ESPALIER_RETURN_IF_ERROR(assembler_->Finish());
   round::Upload upload;
   upload.header = header_;
-  const uint64_t count = header_.values_count();
-  const uint64_t values_bytes = count * sizeof(float);
   if (memory_ != nullptr) {
-    upload.extras = memory_->substr(values_bytes);
-    upload.source = [memory = memory_, count](const auto& sink) {
-      return sink(std::span(reinterpret_cast<const float*>(memory->data()), count));
+    upload.body = [memory = memory_](uint64_t offset, uint64_t size, const auto& sink) {
+      return sink(std::string_view(*memory).substr(offset, size));
     };
-    return upload;
+  } else {
+    upload.body = [spool = spool_](uint64_t offset, uint64_t size, const auto& sink) {
+      return spool->ForEachBlock(offset, size, sink);
+    };
   }
-  ESPALIER_RETURN_IF_ERROR(spool_->ForEachBlock(values_bytes, header_.body_bytes() - values_bytes,
-                                                [&upload](std::string_view bytes) {
-                                                  upload.extras.append(bytes);
-                                                  return absl::OkStatus();
-                                                }));
-  upload.source = [spool = spool_, count](const auto& sink) {
-    return spool->ForEachFloats(0, count, sink);
-  };
   return upload;
 }
 

@@ -12,7 +12,8 @@
 #include "common/base/status.h"
 #include "common/log/log.h"
 #include "common/wire/model_spec/model_spec.h"
-#include "common/wire/model_spec/result_layout.h"
+#include "common/wire/model_spec/result_sections.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "common/wire/proto_time.h"
 #include "server/jobs/site_evaluations.h"
 #include "server/reduce/statistics_reducer.h"
@@ -421,9 +422,8 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
   }
   plan.topology = state_.model.topology;
   plan.pool = pool_;
-  const wire::ResultLayout layout = wire::ResultLayoutOf(plan.task, *state_.model.topology);
-  plan.values_count = layout.values;
-  plan.reducer = MakeReducerFor(step, layout);
+  *plan.task.mutable_sections() = wire::SectionsOf(plan.task, *state_.model.topology);
+  plan.reducer = MakeReducerFor(step, wire::ResultLayoutOf(plan.task, *state_.model.topology));
   return plan;
 }
 
@@ -484,9 +484,13 @@ round::StepListener JobRunner::MakeListener(const methods::Step& step) {
   round::StepListener listener;
   listener.on_sent = [traffic = traffic_](const v1::Task& task) {
     traffic->sent += static_cast<int64_t>(task.ByteSizeLong());
-    traffic->values_sent += static_cast<int64_t>(task.model().values().inline_().size() +
-                                                 task.model().optimizer_state().inline_().size() +
-                                                 task.train().correction().inline_().size());
+    traffic->values_sent += static_cast<int64_t>(
+        task.model().values().inline_().size() + task.model().optimizer_state().inline_().size() +
+        wire::AdditionOf(task.train(), v1::TrainAddition::kCorrection)
+            .correction()
+            .values()
+            .inline_()
+            .size());
   };
   listener.on_reassigned = [append](const v1::TaskReassigned& reassigned) {
     log::Warning("task_reassigned", {{"participant", reassigned.participant()},
@@ -539,7 +543,8 @@ void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, const st
 
 void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> done) {
   const auto step = step_;
-  const int64_t values_bytes = static_cast<int64_t>(upload.header.values_count() * sizeof(float));
+  const int64_t values_bytes =
+      round::ValuesCount(upload.header.sections()) * static_cast<int64_t>(sizeof(float));
   const auto body_bytes = static_cast<double>(upload.header.body_bytes());
   const double dense_ratio = static_cast<double>(job_.dense_parameters()) /
                              static_cast<double>(std::max<int64_t>(1, job_.stored_parameters()));

@@ -5,6 +5,7 @@
 #include "common/sparsity/drop.h"
 #include "common/sparsity/replace.h"
 #include "common/sparsity/schedule.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "server/methods/builtin.h"
 #include "server/methods/gradient_growth.h"
 #include "server/methods/structure.h"
@@ -46,8 +47,12 @@ class DslProgram : public TrainingProgram {
       AskForCandidates(*state.model.topology, Counts(state, rho), options_.candidate_slack,
                        options_.growth_batches, train);
     }
-    train.set_active_gradients(needs_active_gradients());
-    train.set_growth_batches(static_cast<int32_t>(options_.growth_batches));
+    if (needs_active_gradients()) {
+      v1::GrowthReport& report =
+          *wire::MutableAddition(train, v1::TrainAddition::kGrowth).mutable_growth();
+      report.set_active(true);
+      report.set_batches(static_cast<int32_t>(options_.growth_batches));
+    }
     return task;
   }
 
@@ -58,6 +63,7 @@ class DslProgram : public TrainingProgram {
                   : options_.death == "taylor" ? v1::PrivateUpdate::DROP_TAYLOR
                                                : v1::PrivateUpdate::DROP_MAGNITUDE);
     rule.set_grow_random(options_.grow_random);
+    rule.set_batches(static_cast<int32_t>(options_.growth_batches));
     return rule;
   }
 
@@ -71,10 +77,9 @@ class DslProgram : public TrainingProgram {
       if (!topology.is_sparse(i) || topology.stored(i) == 0) continue;
       StructureChange::Tensor change;
       change.tensor = i;
+      const auto all = trained.Section(v1::SECTION_KIND_GRADIENTS);
       const auto gradients =
-          needs_active_gradients()
-              ? std::span(trained.values).subspan(topology.offset(i), topology.stored(i))
-              : std::span<const float>();
+          all.empty() ? all : all.subspan(topology.offset(i), topology.stored(i));
       const std::vector<float> scores = Scores(state.model.tensor(i), gradients);
       change.diff.dropped = Dropped(scores, rho);
       if (options_.grow_random) {

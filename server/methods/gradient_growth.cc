@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/sparsity/grow.h"
 #include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/train_additions.h"
 
 namespace espalier::server::methods {
 
@@ -24,11 +25,13 @@ int64_t RoundedUp(double fraction, int64_t count) {
 void AskForCandidates(const tensor::ModelTopology& topology, std::span<const int64_t> counts,
                       double slack, int64_t batches, v1::TrainTask& task) {
   if (std::ranges::all_of(counts, [](int64_t count) { return count == 0; })) return;
+  v1::GrowthReport& report =
+      *wire::MutableAddition(task, v1::TrainAddition::kGrowth).mutable_growth();
   for (size_t i = 0; i < counts.size(); ++i) {
     const auto wanted = static_cast<int64_t>(std::ceil(slack * static_cast<double>(counts[i])));
-    task.add_growth_candidates(std::min(wanted, InactivePositions(topology, i)));
+    report.add_counts(std::min(wanted, InactivePositions(topology, i)));
   }
-  task.set_growth_batches(static_cast<int32_t>(batches));
+  report.set_batches(static_cast<int32_t>(batches));
 }
 
 absl::StatusOr<CoordinatorDemand> GrowthDemand(const v1::JobSpec& spec,

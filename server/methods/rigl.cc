@@ -31,6 +31,7 @@ class RigLProgram : public GrowingProgram {
   v1::PrivateUpdate PrivateRule(int32_t round) const override {
     v1::PrivateUpdate rule;
     rule.set_fraction(Fraction(round));
+    rule.set_batches(growth_batches());
     return rule;
   }
 

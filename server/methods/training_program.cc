@@ -11,6 +11,7 @@
 #include "common/config/validate.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/shapes.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "common/wire/proto_time.h"
 #include "server/methods/aggregation/aggregate.h"
 #include "server/methods/byte_codec.h"
@@ -101,13 +102,15 @@ v1::Task TrainingProgram::MakeTask(const ProgramState& state) const {
   train.set_learning_rate(spec_.training().optimizer().learning_rate() *
                           LearningRateFactor(spec_.training().schedule(), round, rounds()));
   train.set_first_step(static_cast<int64_t>(round - 1) * spec_.training().local_steps());
-  train.set_second_moments(spec_.aggregation().pooled_variance());
+  const tensor::ModelTopology& topology = *state.model.topology;
+  if (spec_.aggregation().pooled_variance() && wire::BufferValues(topology) > 0) {
+    train.add_additions()->mutable_second_moments();
+  }
   if (spec_.model().recommender().private_users()) {
-    if (round > 1) *train.mutable_private_update() = PrivateRule(round - 1);
-    const tensor::ModelTopology& topology = *state.model.topology;
-    train.mutable_private_update()->set_density(
-        static_cast<double>(topology.sparsifiable_stored()) /
-        static_cast<double>(std::max<int64_t>(1, topology.sparsifiable_size())));
+    v1::PrivateUpdate& update = *train.add_additions()->mutable_private_update();
+    if (round > 1) update = PrivateRule(round - 1);
+    update.set_density(static_cast<double>(topology.sparsifiable_stored()) /
+                       static_cast<double>(std::max<int64_t>(1, topology.sparsifiable_size())));
   }
   return task;
 }
@@ -129,8 +132,8 @@ Step TrainingProgram::TrainStep(ProgramState& state) const {
   Step step;
   step.task = MakeTask(state);
   step.participants = Participants::kCohort;
-  step.reducer = step.task.train().has_readjustment() ? reduce::ReducerKind::kOwnersMean
-                                                      : reduce::ReducerKind::kMean;
+  const bool readjusts = wire::HasAddition(step.task.train(), v1::TrainAddition::kReadjustment);
+  step.reducer = readjusts ? reduce::ReducerKind::kOwnersMean : reduce::ReducerKind::kMean;
   step.aggregation = AggregationOf(spec_);
   step.round = RoundInWork(state);
   return step;
@@ -195,12 +198,12 @@ absl::StatusOr<Transition> TrainingProgram::AskChannelStatistics(std::string cen
 absl::StatusOr<Transition> TrainingProgram::AfterChannelStatistics(
     const ProgramState& state, const reduce::Reduced& reduced) const {
   const auto channels = static_cast<size_t>(wire::InputShape(spec_.model()).channels);
-  if (reduced.values.size() != 4 * channels) {
+  const std::span<const float> values = reduced.Section(v1::SECTION_KIND_CHANNEL_STATISTICS);
+  if (values.size() != 4 * channels) {
     return base::FailedPrecondition(
-        "SHAPE_MISMATCH", fmt::format("expected {} statistics of channels, found {}", 4 * channels,
-                                      reduced.values.size()));
+        "SHAPE_MISMATCH",
+        fmt::format("expected {} statistics of channels, found {}", 4 * channels, values.size()));
   }
-  const std::span<const float> values = reduced.values;
   const std::vector<double> distances = Undivided(values.first(2 * channels));
   if (state.memory.empty()) {
     std::string centers;
@@ -277,28 +280,20 @@ absl::Status TrainingProgram::Done(const ProgramState& state) const {
 
 absl::StatusOr<std::optional<StructureChange>> TrainingProgram::TakeTrained(
     ProgramState& state, reduce::Reduced& trained) const {
-  const size_t stored = state.model.values.size();
   const v1::Task task = MakeTask(state);
-  const auto expected = static_cast<size_t>(wire::ResultValues(task, *state.model.topology));
-  if (trained.values.size() != expected) {
-    return base::FailedPrecondition(
-        "SHAPE_MISMATCH",
-        fmt::format("expected a mean of {} values, found {}", expected, trained.values.size()));
+  std::vector<float> values = trained.Take(v1::SECTION_KIND_VALUES);
+  if (values.size() != state.model.values.size()) {
+    return base::FailedPrecondition("SHAPE_MISMATCH",
+                                    fmt::format("expected a mean of {} values, found {}",
+                                                state.model.values.size(), values.size()));
   }
-  const auto weights = static_cast<int64_t>(stored);
-  const int64_t of_weights = weights * wire::ValuesPerWeight(task);
-  const int64_t of_state = of_weights - (task.train().active_gradients() ? weights : 0);
-  const auto begin = trained.values.begin();
-  state.model.optimizer_state.assign(begin + weights, begin + of_state);
-  std::vector<float> gradients(begin + of_state, begin + of_weights);
-  trained.importance.assign(begin + of_weights, trained.values.end());
-  trained.values.resize(stored);
-  trained.values.shrink_to_fit();
-  if (task.train().second_moments()) {
-    VariancesFromSecondMomentsIn(*state.model.topology, trained.values);
+  state.model.optimizer_state = trained.Take(v1::SECTION_KIND_OPTIMIZER_STATE);
+  if (wire::HasAddition(task.train(), v1::TrainAddition::kSecondMoments)) {
+    VariancesFromSecondMomentsIn(*state.model.topology, values);
   }
-  ESPALIER_RETURN_IF_ERROR(FinishAggregation(spec_, task, state.model, trained, state.server));
-  state.model.values = std::exchange(trained.values, std::move(gradients));
+  ESPALIER_RETURN_IF_ERROR(FinishAggregation(spec_, task, state.model, std::move(trained.updates),
+                                             values, state.server));
+  state.model.values = std::move(values);
   return std::nullopt;
 }
 
@@ -430,12 +425,13 @@ absl::StatusOr<Transition> TrainingProgram::Proceed(ProgramState state) const {
 absl::StatusOr<Transition> TrainingProgram::AfterRecalibration(
     ProgramState state, const reduce::Reduced& reduced) const {
   const int64_t expected = wire::BufferValues(*state.model.topology);
-  if (static_cast<int64_t>(reduced.values.size()) != expected) {
+  const std::span<const float> means = reduced.Section(v1::SECTION_KIND_RUNNING_STATISTICS);
+  if (static_cast<int64_t>(means.size()) != expected) {
     return base::FailedPrecondition(
         "SHAPE_MISMATCH",
-        fmt::format("expected {} running statistics, found {}", expected, reduced.values.size()));
+        fmt::format("expected {} running statistics, found {}", expected, means.size()));
   }
-  std::vector<float> statistics = reduced.values;
+  std::vector<float> statistics(means.begin(), means.end());
   if (spec_.evaluation().pooled_variance()) {
     VariancesFromSecondMoments(*state.model.topology, statistics);
   }

@@ -57,8 +57,8 @@ class TrainingProgram : public Program {
   // Whether PlanEvolution() may ever change the structure.
   virtual bool evolves() const { return false; }
   // The change after the round in work, decided from the trained model in `state` and what its
-  // training reported; `trained.values` are the gradients of the stored weights where the task
-  // asked for them. Called when a further round follows.
+  // training reported besides: the sections GRADIENTS and IMPORTANCE where the task asked for them,
+  // and scores. Called when a further round follows.
   virtual absl::StatusOr<Evolution> PlanEvolution(const ProgramState& state,
                                                   const reduce::Reduced& trained) const {
     return Evolution{};

@@ -2,12 +2,15 @@
 
 #include <fmt/core.h>
 
+#include <utility>
+#include <vector>
+
 #include "common/base/status.h"
 
 namespace espalier::server::reduce {
 MeanReducer::MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology,
                          const wire::ResultLayout& layout)
-    : check_(layout), sums_(layout.values, 0), scores_(std::move(topology)) {}
+    : layout_(layout), check_(layout), sums_(layout.values, 0), scores_(std::move(topology)) {}
 
 absl::Status MeanReducer::Accumulate(const Partial& partial) {
   if (!partial.values) return absl::OkStatus();
@@ -53,10 +56,12 @@ absl::StatusOr<Reduced> MeanReducer::Finish() {
   ESPALIER_ASSIGN_OR_RETURN(Reduced reduced, ledger_.Finish());
   ESPALIER_RETURN_IF_ERROR(bound_.Check());
   const auto total = static_cast<double>(reduced.examples);
-  reduced.values.reserve(sums_.size());
-  for (const FixedPoint sum : sums_) reduced.values.push_back(MeanFromFixedPoint(sum, total));
+  std::vector<float> means;
+  means.reserve(sums_.size());
+  for (const FixedPoint sum : sums_) means.push_back(MeanFromFixedPoint(sum, total));
   reduced.scores = scores_.Means(total);
   sums_ = {};
+  reduced.sections = SplitSections(layout_, std::move(means));
   return reduced;
 }
 

@@ -34,6 +34,7 @@ class MeanReducer : public Reducer {
   // Second reading; the first one is that of check_.
   absl::Status Accumulate(const Partial& partial);
 
+  wire::ResultLayout layout_;
   ValueCheck check_;
   Ledger ledger_{/*min_examples=*/1};
   std::vector<FixedPoint> sums_;

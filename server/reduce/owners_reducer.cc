@@ -173,20 +173,22 @@ absl::StatusOr<Reduced> OwnersReducer::Finish() {
   ESPALIER_ASSIGN_OR_RETURN(Reduced reduced, ledger_.Finish());
   ESPALIER_RETURN_IF_ERROR(bound_.Check());
   std::vector<std::shared_ptr<const tensor::Topology>> topologies(topology_->num_tensors());
+  std::vector<float> means;
   for (size_t i = 0; i < topologies.size(); ++i) {
     if (topology_->is_sparse(i)) {
-      ESPALIER_ASSIGN_OR_RETURN(tensor::Topology united, FinishTensor(i, reduced.values));
+      ESPALIER_ASSIGN_OR_RETURN(tensor::Topology united, FinishTensor(i, means));
       topologies[i] = std::make_shared<const tensor::Topology>(std::move(united));
       continue;
     }
     for (int64_t k = topology_->offset(i); k < topology_->offset(i) + topology_->stored(i); ++k) {
-      reduced.values.push_back(MeanFromFixedPoint(sums_[k], static_cast<double>(weights_[k])));
+      means.push_back(MeanFromFixedPoint(sums_[k], static_cast<double>(weights_[k])));
     }
   }
   ESPALIER_ASSIGN_OR_RETURN(
       tensor::ModelTopology united,
       tensor::ModelTopology::Create(topology_->shared_layout(), std::move(topologies)));
   reduced.topology = std::make_shared<const tensor::ModelTopology>(std::move(united));
+  reduced.sections[v1::SECTION_KIND_VALUES] = std::move(means);
   sums_ = {};
   weights_ = {};
   grown_ = {};

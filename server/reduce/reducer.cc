@@ -21,7 +21,7 @@ class MetricsReducer : public Reducer {
  public:
   absl::Status Merge(const Partial& partial) override {
     ESPALIER_RETURN_IF_ERROR(ledger_.Check(partial));
-    if (partial.values_count != 0 || !partial.scores.empty()) {
+    if (partial.values_count != 0 || !partial.scores.empty() || partial.statistics) {
       return base::InvalidArgument(
           "SHAPE_MISMATCH",
           fmt::format("expected neither values nor scores in an evaluation, found {} "
@@ -43,6 +43,36 @@ class MetricsReducer : public Reducer {
 };
 
 }  // namespace
+
+std::span<const float> Reduced::Section(v1::SectionKind kind) const {
+  const auto found = sections.find(kind);
+  return found == sections.end() ? std::span<const float>() : found->second;
+}
+
+std::vector<float> Reduced::Take(v1::SectionKind kind) {
+  const auto found = sections.find(kind);
+  if (found == sections.end()) return {};
+  std::vector<float> values = std::move(found->second);
+  sections.erase(found);
+  return values;
+}
+
+std::map<v1::SectionKind, std::vector<float>> SplitSections(const wire::ResultLayout& layout,
+                                                            std::vector<float> values) {
+  std::map<v1::SectionKind, std::vector<float>> sections;
+  // From the last one on, so that the first and largest is moved and not copied.
+  for (size_t i = layout.parts.size(); i-- > 0;) {
+    const auto& [kind, range] = layout.parts[i];
+    if (i == 0) {
+      sections[kind] = std::move(values);
+      break;
+    }
+    sections[kind].assign(values.begin() + range.begin, values.begin() + range.end);
+    values.resize(range.begin);
+    values.shrink_to_fit();
+  }
+  return sections;
+}
 
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
                                      std::shared_ptr<const tensor::ModelTopology> topology,

@@ -1,7 +1,7 @@
 // Reducer folds the partials of one step into one result.
 //
-// Shapes:      values of a partial are in layout order; what a step expects is
-//              wire::ResultLayout: weights, weights and optimizer state, or running statistics.
+// Shapes:      values of a partial are the float32 of its sections, one after the other, as
+//              wire::ResultLayout says; the result names them again.
 // Units:       `examples` counts training samples; losses are sums over examples.
 // Ownership:   Merge() borrows the partial for the call. Finish() leaves this object spent.
 // Memory:      the mean O(model) + O(1) per participant for scalars; rules that compare updates,
@@ -20,13 +20,14 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/sparsity/pruning/activation_statistics.h"
 #include "common/tensor/model.h"
-#include "common/wire/model_spec/result_layout.h"
+#include "common/wire/model_spec/result_sections.h"
 #include "server/reduce/aggregation.h"
 
 namespace espalier::server::reduce {
@@ -44,6 +45,10 @@ struct ScoreList {
 using ValueSource =
     std::function<absl::Status(const std::function<absl::Status(std::span<const float>)>& sink)>;
 
+// Source of a section that is bytes, likewise.
+using ByteSource =
+    std::function<absl::Status(const std::function<absl::Status(std::string_view)>& sink)>;
+
 // What one participant sent.
 struct Partial {
   std::string participant;
@@ -56,6 +61,7 @@ struct Partial {
   std::map<std::string, double> metric_sums;  // over `examples`
   int64_t values_count = 0;
   ValueSource values;             // empty function when values_count is 0
+  ByteSource statistics;          // of kStatistics: encoded sums; otherwise an empty function
   std::vector<ScoreList> scores;  // empty, or one entry per tensor
   // kOwnersMean: the structure that the values have. Null: the step's.
   std::shared_ptr<const tensor::ModelTopology> topology;
@@ -86,16 +92,24 @@ struct Reduced {
   int64_t peak_memory_bytes = 0;  // largest over participants
   double compute_seconds = 0;     // sum over participants
   std::map<std::string, double> metric_sums;
-  std::vector<float> values;      // by the step's rule; empty for metric reducers. Of a training
-                                  // step TrainingProgram leaves the gradients at stored positions
-  std::vector<float> importance;  // set by TrainingProgram: the part of a training step's `values`
-  std::vector<ScoreList> scores;  // by the step's rule, of all reported positions
-  std::vector<Update> updates;    // by participants' names; empty unless they are kept
+  // By the step's rule, for each section of float32 that the task asked for.
+  std::map<v1::SectionKind, std::vector<float>> sections;
+  std::vector<ScoreList> scores;      // by the step's rule, of all reported positions
+  std::vector<Update> updates;        // by participants' names; empty unless they are kept
   std::vector<Score> by_participant;  // by participants' names; of kMetrics only
   // kOwnersMean: the structure that the values have: all positions that any participant has.
   std::shared_ptr<const tensor::ModelTopology> topology;
   std::vector<sparsity::ActivationStatistics> statistics;  // sums, one for each input of the task
+
+  // A section's values; none when the step had no such section.
+  std::span<const float> Section(v1::SectionKind kind) const;
+  // The same, which this object then has no more.
+  std::vector<float> Take(v1::SectionKind kind);
 };
+
+// `values`, which are those of `layout`, as sections.
+std::map<v1::SectionKind, std::vector<float>> SplitSections(const wire::ResultLayout& layout,
+                                                            std::vector<float> values);
 
 class Reducer {
  public:

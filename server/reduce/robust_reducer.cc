@@ -33,7 +33,7 @@ double Median(std::vector<double> values) {
 RobustReducer::RobustReducer(const Aggregation& aggregation,
                              std::shared_ptr<const tensor::ModelTopology> topology,
                              const wire::ResultLayout& layout)
-    : aggregation_(aggregation), topology_(std::move(topology)), check_(layout) {}
+    : aggregation_(aggregation), topology_(std::move(topology)), layout_(layout), check_(layout) {}
 
 absl::Status RobustReducer::Merge(const Partial& partial) {
   ESPALIER_RETURN_IF_ERROR(ledger_.Check(partial));
@@ -111,8 +111,9 @@ absl::Status RobustReducer::Choose(Updates updates, Reduced& reduced) {
   std::vector<size_t> chosen(updates.size());
   std::iota(chosen.begin(), chosen.end(), 0);
   if (aggregation_.rule == Rule::kMedian || aggregation_.rule == Rule::kTrimmedMean) {
-    reduced.values = aggregation_.rule == Rule::kMedian ? CoordinateMedian(updates)
-                                                        : TrimmedMean(updates, Cut(count));
+    reduced.sections = SplitSections(layout_, aggregation_.rule == Rule::kMedian
+                                                  ? CoordinateMedian(updates)
+                                                  : TrimmedMean(updates, Cut(count)));
     EvenOutScores();
     reduced.scores = MeanScores(chosen);
     return absl::OkStatus();
@@ -131,7 +132,7 @@ absl::Status RobustReducer::Choose(Updates updates, Reduced& reduced) {
     selected = aggregation_.selected == 0 ? most : std::min(aggregation_.selected, most);
   }
   chosen = LowestScores(KrumScores(updates, LearnedRanges(), byzantine), selected);
-  reduced.values = MeanOf(updates, chosen);
+  reduced.sections = SplitSections(layout_, MeanOf(updates, chosen));
   reduced.scores = MeanScores(chosen);
   return absl::OkStatus();
 }

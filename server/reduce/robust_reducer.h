@@ -61,6 +61,7 @@ class RobustReducer : public Reducer {
   Aggregation aggregation_;
   int64_t refused_ = 0;
   std::shared_ptr<const tensor::ModelTopology> topology_;
+  wire::ResultLayout layout_;
   ValueCheck check_;
   Ledger ledger_{/*min_examples=*/1};
   std::map<std::string, Kept> kept_;

@@ -12,13 +12,23 @@ namespace espalier::server::reduce {
 
 using sparsity::ActivationStatistics;
 
-int64_t StatisticsValues(const std::vector<StatisticsInput>& inputs) {
+uint64_t StatisticsBytes(const std::vector<StatisticsInput>& inputs) {
   uint64_t bytes = 0;
   for (const StatisticsInput& input : inputs) {
     bytes += ActivationStatistics::EncodedBytes(input.columns, input.gram);
   }
-  return static_cast<int64_t>(bytes / sizeof(float));
+  return bytes;
 }
+
+namespace {
+
+absl::Status LengthError(uint64_t expected, uint64_t found) {
+  return base::InvalidArgument("SHAPE_MISMATCH",
+                               fmt::format("expected {} bytes of statistics, found {}{}", expected,
+                                           found > expected ? "at least " : "", found));
+}
+
+}  // namespace
 
 StatisticsReducer::StatisticsReducer(std::vector<StatisticsInput> inputs)
     : inputs_(std::move(inputs)) {
@@ -28,11 +38,14 @@ StatisticsReducer::StatisticsReducer(std::vector<StatisticsInput> inputs)
 absl::StatusOr<std::vector<ActivationStatistics>> StatisticsReducer::Read(
     const Partial& partial) const {
   std::string bytes;
-  bytes.reserve(static_cast<size_t>(partial.values_count) * sizeof(float));
-  ESPALIER_RETURN_IF_ERROR(partial.values([&bytes](std::span<const float> piece) {
-    bytes.append(reinterpret_cast<const char*>(piece.data()), piece.size_bytes());
+  const uint64_t expected = StatisticsBytes(inputs_);
+  bytes.reserve(expected);
+  ESPALIER_RETURN_IF_ERROR(partial.statistics([&](std::string_view piece) {
+    // One byte too many is enough to refuse it.
+    bytes.append(piece.substr(0, expected + 1 - bytes.size()));
     return absl::OkStatus();
   }));
+  if (bytes.size() != expected) return LengthError(expected, bytes.size());
   std::vector<ActivationStatistics> statistics;
   std::string_view rest = bytes;
   for (const StatisticsInput& input : inputs_) {
@@ -48,10 +61,10 @@ absl::StatusOr<std::vector<ActivationStatistics>> StatisticsReducer::Read(
 
 absl::Status StatisticsReducer::Merge(const Partial& partial) {
   ESPALIER_RETURN_IF_ERROR(ledger_.Check(partial));
-  if (partial.values_count != StatisticsValues(inputs_) || !partial.scores.empty()) {
-    return base::InvalidArgument(
-        "SHAPE_MISMATCH", fmt::format("expected {} bytes of statistics and nothing else, found {}",
-                                      StatisticsValues(inputs_) * 4, partial.values_count * 4));
+  if (!partial.statistics) return LengthError(StatisticsBytes(inputs_), 0);
+  if (partial.values_count != 0 || !partial.scores.empty()) {
+    return base::InvalidArgument("SHAPE_MISMATCH",
+                                 "expected statistics and nothing else, found values or scores");
   }
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<ActivationStatistics> statistics, Read(partial));
   // All inputs are added to a copy first: a sum without room leaves this object as it was.

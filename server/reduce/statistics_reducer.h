@@ -1,7 +1,7 @@
 // StatisticsReducer: exact sums of activation statistics (common/sparsity/pruning).
 //
-// Shapes:      a partial's body is one encoded ActivationStatistics for each input of the task, one
-//              after the other; its float32 "values" are those bytes, four at a time.
+// Shapes:      a partial's statistics are one encoded ActivationStatistics for each input of the
+//              task, one after the other.
 // Memory:      the sums of one step: 48 bytes per column, with Gram 8 per pair of columns more, and
 //              as much again while a partial is merged.
 // Determinism: sums of integers: independent of arrival and of how examples are divided.
@@ -20,8 +20,8 @@ struct StatisticsInput {
   bool gram = false;
 };
 
-// float32 values that a partial of these inputs carries.
-int64_t StatisticsValues(const std::vector<StatisticsInput>& inputs);
+// Bytes that a partial of these inputs carries.
+uint64_t StatisticsBytes(const std::vector<StatisticsInput>& inputs);
 
 class StatisticsReducer : public Reducer {
  public:

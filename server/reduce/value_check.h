@@ -13,7 +13,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "common/wire/model_spec/result_layout.h"
+#include "common/wire/model_spec/result_sections.h"
 #include "server/reduce/fixed_point.h"
 #include "server/reduce/reducer.h"
 

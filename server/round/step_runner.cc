@@ -5,9 +5,10 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/result_sections.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "common/wire/proto_time.h"
 #include "server/round/claims.h"
-#include "server/round/extras.h"
 #include "server/scheduler/worker_words.h"
 
 namespace espalier::server::round {
@@ -77,7 +78,9 @@ v1::Task StepRunner::TaskFor(size_t index) const {
   task.set_participant(spec.name);
   task.set_shard(spec.shard);
   if (!spec.correction.digest().empty()) {
-    *task.mutable_train()->mutable_correction() = spec.correction;
+    v1::TrainAddition& addition =
+        wire::MutableAddition(*task.mutable_train(), v1::TrainAddition::kCorrection);
+    *addition.mutable_correction()->mutable_values() = spec.correction;
   }
   return task;
 }
@@ -207,18 +210,7 @@ absl::Status StepRunner::Admit(const v1::PartialHeader& header) const {
                                      plan_.task.model().topology_hash() +
                                      ", found another; fetch the task's topology");
   }
-  if (header.values_count() != static_cast<uint64_t>(plan_.values_count)) {
-    return base::InvalidArgument(
-        "SHAPE_MISMATCH", "expected " + std::to_string(plan_.values_count) + " values, found " +
-                              std::to_string(header.values_count()));
-  }
-  const uint64_t most = MaxBodyBytes(plan_.task, *plan_.topology, plan_.values_count);
-  if (header.body_bytes() > most || header.body_bytes() < header.values_count() * sizeof(float)) {
-    return base::InvalidArgument("SHAPE_MISMATCH", "expected a body of at most " +
-                                                       std::to_string(most) + " bytes, found " +
-                                                       std::to_string(header.body_bytes()));
-  }
-  return absl::OkStatus();
+  return wire::CheckSections(plan_.task.sections(), header.sections(), header.body_bytes());
 }
 
 void StepRunner::Accept(Upload upload, std::function<void(absl::Status)> done) {
@@ -252,19 +244,17 @@ void StepRunner::Merge(size_t index, Upload upload, std::function<void(absl::Sta
   for (const v1::Metric& metric : header->metric_sums()) {
     partial->metric_sums[metric.name()] = metric.value();
   }
-  partial->values_count = static_cast<int64_t>(header->values_count());
-  partial->values = std::move(upload.source);
   const auto self = shared_from_this();
-  const auto merge = [self, partial, extras = std::move(upload.extras)]() -> absl::Status {
+  const auto merge = [self, partial, upload = std::move(upload)]() -> absl::Status {
     try {
       ESPALIER_RETURN_IF_ERROR(
-          AddExtras(self->plan_.task, *self->plan_.topology, extras, *partial));
+          ReadSections(self->plan_.task, *self->plan_.topology, upload, *partial));
       return self->plan_.reducer->Merge(*partial);
     } catch (const std::bad_alloc&) {
       return OutOfMemory("merging an update");
     }
   };
-  if (partial->values_count <= kInlineMergeValues && merges_.empty()) {
+  if (header->body_bytes() <= kInlineMergeValues * sizeof(float) && merges_.empty()) {
     OnMerged(index, *header, merge(), done);
     return;
   }
@@ -411,7 +401,7 @@ void StepRunner::Close() {
   finished_ = true;
   WithdrawTasks("ROUND_CLOSED");
   const auto self = shared_from_this();
-  if (plan_.values_count <= kInlineMergeValues) {
+  if (ValuesCount(plan_.task.sections()) <= kInlineMergeValues) {
     listener_.on_finished(FinishReducer());
     return;
   }

@@ -39,17 +39,10 @@
 #include "espalier/v1/job.pb.h"
 #include "espalier/v1/worker.pb.h"
 #include "server/reduce/reducer.h"
+#include "server/round/upload.h"
 #include "server/scheduler/fleet.h"
 
 namespace espalier::server::round {
-
-// A finished upload. `source` reads the values of the body and keeps it alive; `extras` is the rest
-// of it (extras.h).
-struct Upload {
-  v1::PartialHeader header;
-  reduce::ValueSource source;
-  std::string extras;
-};
 
 struct ParticipantSpec {
   std::string name;
@@ -70,12 +63,11 @@ struct StepListener {
 };
 
 struct StepPlan {
-  v1::Task task;  // everything but ids, participant, shard
+  v1::Task task;  // everything but ids, participant, shard; with the sections of its result
   std::vector<ParticipantSpec> participants;
   v1::Federation federation;
   int64_t needed = 1;                                     // updates that make a quorum
   int64_t tolerated = 0;                                  // hostile updates that the rule tolerates
-  int64_t values_count = 0;                               // that a partial must carry; 0 = none
   std::shared_ptr<const tensor::ModelTopology> topology;  // of the model the task starts from
   std::shared_ptr<scheduler::WorkerPool> pool;
   std::shared_ptr<reduce::Reducer> reducer;

@@ -183,7 +183,8 @@ class HostileCallsTest(unittest.TestCase):
         register = worker.Register(worker_id="fuzz", version="0.1.0", threads=1)
         register.protocol.min = register.protocol.max = 1
         register.datasets.add(name="elsewhere", features=3, classes=2, train_examples=5)
-        header = worker.PartialHeader(task_id="task-1", update_id="u", body_bytes=400, values_count=100, examples=10)
+        header = worker.PartialHeader(task_id="task-1", update_id="u", body_bytes=400, examples=10)
+        header.sections.add(kind=worker.SECTION_KIND_VALUES, type=worker.SECTION_TYPE_F32, count=100, bytes=400)
         return {
             # Validated only: jobs that are accepted would compete with the one that is watched here.
             "CreateJob": job.CreateJobRequest(spec=spec, validate_only=True),

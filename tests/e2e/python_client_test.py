@@ -285,7 +285,7 @@ class PythonClientTest(unittest.TestCase):
             session=b"guessed",
             epoch=worker.Epoch(incarnation=1, counter=1),
             body_bytes=1 << 60,
-            values_count=1 << 58,
+            sections=[worker.Section(kind=worker.SECTION_KIND_VALUES, count=1 << 58, bytes=1 << 60)],
         )
         with self.assertRaises(grpc.RpcError) as refused:
             stub.Submit(iter([worker.SubmitRequest(header=header)]), timeout=DEADLINE_S)

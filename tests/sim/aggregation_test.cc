@@ -8,11 +8,16 @@
 #include <set>
 
 #include "common/io/sha256.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "common/wire/values_codec.h"
 #include "tests/sim/simulation.h"
 
 namespace espalier::test {
 namespace {
+
+const v1::Correction& CorrectionOf(const v1::Task& task) {
+  return wire::AdditionOf(task.train(), v1::TrainAddition::kCorrection).correction();
+}
 
 v1::JobSpec Scaffold(v1::JobSpec spec) {
   spec.mutable_training()->set_control_variates(true);
@@ -46,10 +51,10 @@ TEST(ControlVariatesSimTest, EveryParticipantGetsItsOwnCorrectionFromTheSecondRo
   std::set<std::string> digests;
   int corrected = 0;
   for (const v1::Task& task : ran.tasks) {
-    EXPECT_EQ(task.train().has_correction(), task.round() > 1) << task.participant();
-    if (!task.train().has_correction()) continue;
-    EXPECT_EQ(task.train().correction().size_bytes(), task.model().values().size_bytes());
-    digests.insert(task.train().correction().digest());
+    EXPECT_EQ(CorrectionOf(task).has_values(), task.round() > 1) << task.participant();
+    if (!CorrectionOf(task).has_values()) continue;
+    EXPECT_EQ(CorrectionOf(task).values().size_bytes(), task.model().values().size_bytes());
+    digests.insert(CorrectionOf(task).values().digest());
     ++corrected;
   }
   EXPECT_EQ(corrected, 8);
@@ -82,7 +87,7 @@ TEST(ControlVariatesSimTest, TaskOfALostWorkerKeepsItsCorrection) {
   bool vanished = false;
   while (!sim.busy().empty()) {
     FakeWorker* worker = sim.busy().front();
-    if (!vanished && worker->task().train().has_correction()) {
+    if (!vanished && CorrectionOf(worker->task()).has_values()) {
       vanished = true;
       worker->Vanish();
       sim.Settle();
@@ -103,14 +108,14 @@ TEST(ControlVariatesSimTest, PartialCohortsShareTheMeanUntilTheyHaveTheirOwn) {
   const Ran ran = RunJob(spec, 2);
   EXPECT_EQ(RunJob(spec, 1).job.model_hash(), ran.job.model_hash());
   for (const v1::Task& task : ran.tasks) {
-    EXPECT_EQ(task.train().has_correction(), task.round() > 1);
+    EXPECT_EQ(CorrectionOf(task).has_values(), task.round() > 1);
   }
 }
 
 // Sends back `factor` times the difference from the round's model.
 Update Scaled(FakeWorker& worker, float factor) {
   Update update = worker.Compute();
-  const uint64_t count = update.header.values_count();
+  const uint64_t count = update.header.sections(0).count();
   std::vector<float> values = wire::DecodeValues(update.body, count).value();
   for (float& value : values) value *= factor;
   update.body = std::string(wire::ValuesAsBytes(values));

@@ -263,7 +263,8 @@ TEST_F(UploadSimTest, OtherTopologyIsRefused) {
 
 TEST_F(UploadSimTest, OtherNumberOfValuesIsRefused) {
   Update update = worker().Compute();
-  update.header.set_values_count(update.header.values_count() + 1);
+  v1::Section& section = *update.header.mutable_sections(0);
+  section.set_count(section.count() + 1);
   ExpectRefused(update, absl::StatusCode::kInvalidArgument, "SHAPE_MISMATCH");
 }
 
@@ -279,9 +280,25 @@ TEST_F(UploadSimTest, BodyShorterThanItsValuesIsRefused) {
   ExpectRefused(update, absl::StatusCode::kInvalidArgument, "SHAPE_MISMATCH");
 }
 
+TEST_F(UploadSimTest, OtherSectionsAreRefused) {
+  const Update good = worker().Compute();
+  const auto reason = [&](const Update& update) {
+    return base::ReasonOf(worker().Send(update)->status);
+  };
+  Update none = good;
+  none.header.clear_sections();
+  EXPECT_EQ(reason(none), "SHAPE_MISMATCH");
+  Update twice = good;
+  *twice.header.add_sections() = good.header.sections(0);
+  EXPECT_EQ(reason(twice), "SHAPE_MISMATCH");
+  Update other = good;
+  other.header.mutable_sections(0)->set_kind(v1::SECTION_KIND_GRADIENTS);
+  ExpectRefused(other, absl::StatusCode::kInvalidArgument, "SHAPE_MISMATCH");
+}
+
 TEST_F(UploadSimTest, HugeNumberOfValuesIsRefused) {
   Update update = worker().Compute();
-  update.header.set_values_count(std::numeric_limits<uint64_t>::max() / 4 + 1);
+  update.header.mutable_sections(0)->set_count(std::numeric_limits<uint64_t>::max() / 4 + 1);
   update.header.set_body_bytes(0);
   ExpectRefused(update, absl::StatusCode::kInvalidArgument, "SHAPE_MISMATCH");
 }

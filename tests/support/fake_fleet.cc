@@ -13,7 +13,8 @@
 #include "common/sparsity/top_k.h"
 #include "common/wire/index_set.h"
 #include "common/wire/model_spec/model_spec.h"
-#include "common/wire/model_spec/result_layout.h"
+#include "common/wire/model_spec/result_sections.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "server/methods/aggregation/control_variates.h"
 #include "server/methods/evolution.h"
 
@@ -55,13 +56,15 @@ void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
   const tensor::ModelTopology& topology = *model.topology;
   // Optimizer state is 1 at every weight, so that what is carried over can be told from zero.
   const auto weights = static_cast<int64_t>(model.values.size()) * sets;
-  std::vector<float> values(weights + (task.importance() ? topology.total_size() : 0), 1.0F);
+  const bool importance = wire::HasAddition(task, v1::TrainAddition::kImportance);
+  const v1::GrowthReport& report = wire::AdditionOf(task, v1::TrainAddition::kGrowth).growth();
+  std::vector<float> values(weights + (importance ? topology.total_size() : 0), 1.0F);
   std::ranges::copy(model.values, values.begin());
   const auto rate = static_cast<float>(task.learning_rate());
   int64_t first = weights;  // importance follows
   for (size_t t = 0; t < topology.num_tensors(); ++t) {
     const int64_t size = topology.layout()[t].size();
-    for (int64_t p = 0; task.importance() && p < size; ++p) {
+    for (int64_t p = 0; importance && p < size; ++p) {
       values[first++] = static_cast<float>(std::pow(Target(participant, t, p), 2));
     }
     const std::vector<int64_t> positions = PositionsOf(topology, t);
@@ -73,29 +76,32 @@ void FakeFleet::Train(uint64_t participant, const v1::TrainTask& task, int sets,
       partial.loss_sum += 0.5 * gradient * gradient;
       value -= rate * (gradient + (correction.empty() ? 0.0F : correction[at]));
       // Where asked for, the gradients are the last set.
-      if (!task.active_gradients()) continue;
+      if (!report.active()) continue;
       const int64_t last = static_cast<int64_t>(model.values.size()) * (sets - 1);
       values[last + static_cast<int64_t>(at)] = value - Target(participant, t, positions[i]);
     }
-    if (task.growth_candidates_size() == 0) continue;
-    sparsity::TopK best(task.growth_candidates(static_cast<int>(t)));
+    if (report.counts().empty()) continue;
+    sparsity::TopK best(report.counts(static_cast<int>(t)));
     for (const int64_t position : sparsity::Complement(positions, topology.layout()[t].size())) {
       best.Offer(position, -Target(participant, t, position));
     }
     sparsity::ScoredPositions scored = best.TakeSorted();
     partial.scores.push_back({std::move(scored.positions), std::move(scored.values)});
   }
-  if (task.has_readjustment()) Readjust(participant, task, model, values, partial);
+  const v1::TrainAddition& change = wire::AdditionOf(task, v1::TrainAddition::kReadjustment);
+  if (change.has_readjustment()) {
+    Readjust(participant, rate, change.readjustment(), model, values, partial);
+  }
   SetValues(std::move(values), partial);
 }
 
-void FakeFleet::Readjust(uint64_t participant, const v1::TrainTask& task,
+void FakeFleet::Readjust(uint64_t participant, float rate, const v1::Readjustment& asked,
                          const tensor::ModelState& model, std::vector<float>& values,
                          Partial& partial) const {
   const tensor::ModelState trained = {model.topology, values};
   server::methods::Evolution evolution;
   for (size_t t = 0; t < model.topology->num_tensors(); ++t) {
-    const int64_t count = task.readjustment().counts(static_cast<int>(t));
+    const int64_t count = asked.counts(static_cast<int>(t));
     if (count == 0) continue;
     const std::vector<int64_t> positions = PositionsOf(*model.topology, t);
     sparsity::TopK best(count);
@@ -109,7 +115,6 @@ void FakeFleet::Readjust(uint64_t participant, const v1::TrainTask& task,
     evolution.back().diff.grown = best.TakeSorted().positions;
   }
   // Grown weights have been trained for a step.
-  const auto rate = static_cast<float>(task.learning_rate());
   const tensor::ModelState changed =
       server::methods::Evolve(trained, evolution, [&](const auto& change) {
         std::vector<float> grown;

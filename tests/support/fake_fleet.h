@@ -42,8 +42,9 @@ class FakeFleet {
              const tensor::ModelState& model, std::span<const float> correction,
              server::reduce::Partial& partial) const;
   // Goes over to a structure of its own: `values` in, those of the new structure out.
-  void Readjust(uint64_t participant, const v1::TrainTask& task, const tensor::ModelState& model,
-                std::vector<float>& values, server::reduce::Partial& partial) const;
+  void Readjust(uint64_t participant, float rate, const v1::Readjustment& asked,
+                const tensor::ModelState& model, std::vector<float>& values,
+                server::reduce::Partial& partial) const;
   // Gradients at inactive positions.
   void Grow(uint64_t participant, const v1::GrowthTask& task, const tensor::ModelState& model,
             server::reduce::Partial& partial) const;

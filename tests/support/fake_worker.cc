@@ -9,6 +9,7 @@
 #include "common/base/limits.h"
 #include "common/io/sha256.h"
 #include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "common/wire/topology_codec.h"
 #include "common/wire/values_codec.h"
 
@@ -130,9 +131,11 @@ std::vector<float> FakeWorker::Train(const v1::Task& task) {
   for (size_t i = 0; i < values.size(); ++i) {
     values[i] = 0.9F * values[i] + (i % 2 == 0 ? offset : -offset);
   }
-  if (task.train().has_correction()) {
+  const v1::TrainAddition& addition =
+      wire::AdditionOf(task.train(), v1::TrainAddition::kCorrection);
+  if (addition.has_correction()) {
     const std::vector<float> correction =
-        wire::DecodeValues(Fetch(task.train().correction()), values.size()).value();
+        wire::DecodeValues(Fetch(addition.correction().values()), values.size()).value();
     for (size_t i = 0; i < values.size(); ++i) values[i] -= 0.1F * correction[i];
   }
   return values;
@@ -158,7 +161,11 @@ Update FakeWorker::Compute() {
     }
   } else if (!task().has_evaluate()) {
     const std::vector<float> values = Train(task());
-    header.set_values_count(values.size());
+    v1::Section& section = *header.add_sections();
+    section.set_kind(v1::SECTION_KIND_VALUES);
+    section.set_type(v1::SECTION_TYPE_F32);
+    section.set_count(values.size());
+    section.set_bytes(values.size() * sizeof(float));
     update.body = std::string(wire::ValuesAsBytes(values));
   }
   Complete(update);
@@ -185,11 +192,9 @@ std::shared_ptr<Answer> FakeWorker::Send(const Update& update) {
   link_->task.reset();
   server::round::Upload upload;
   upload.header = update.header;
-  const uint64_t count = update.header.values_count();
-  upload.extras = update.body.substr(count * sizeof(float));
   const auto body = std::make_shared<std::string>(update.body);
-  upload.source = [body, count](const auto& sink) {
-    return sink(std::span(reinterpret_cast<const float*>(body->data()), count));
+  upload.body = [body](uint64_t offset, uint64_t size, const auto& sink) {
+    return sink(std::string_view(*body).substr(offset, size));
   };
   jobs_.Accept(std::move(upload), [answer](const absl::Status& status) {
     answer->answered = true;

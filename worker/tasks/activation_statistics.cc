@@ -36,6 +36,7 @@ absl::StatusOr<Partial> RunActivationStatistics(
   BatchBuffer buffer(task, shard.dataset->features(), network->batch_stride());
   const std::span<const int32_t> examples = shard.indices->train;
   Partial partial;
+  std::string sums;
   for (const auto& input : task.activation_statistics().inputs()) {
     ESPALIER_ASSIGN_OR_RETURN(const size_t tensor, FindTensor(model->topology->layout(), input));
     ActivationStatistics statistics(input.columns(), input.gram());
@@ -48,10 +49,11 @@ absl::StatusOr<Partial> RunActivationStatistics(
                             });
     }
     ESPALIER_RETURN_IF_ERROR(added);
-    statistics.AppendTo(partial.body);
+    statistics.AppendTo(sums);
   }
   partial.header.set_examples(static_cast<int64_t>(examples.size()));
-  partial.header.set_values_count(partial.body.size() / sizeof(float));
+  AddSection(v1::SECTION_KIND_ACTIVATION_STATISTICS, v1::SECTION_TYPE_EXACT_SUMS,
+             static_cast<uint64_t>(task.activation_statistics().inputs_size()), sums, partial);
   return partial;
 }
 

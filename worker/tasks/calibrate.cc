@@ -60,8 +60,7 @@ absl::StatusOr<Partial> RunCalibrate(Surroundings& surroundings, const v1::Task&
       Statistics(*model->topology, network->values(), calibrate.second_moments());
   Partial partial;
   partial.header.set_examples(static_cast<int64_t>(examples.size()));
-  partial.header.set_values_count(statistics.size());
-  partial.body = std::string(wire::ValuesAsBytes(statistics));
+  AddSection(v1::SECTION_KIND_RUNNING_STATISTICS, statistics, partial);
   return partial;
 }
 

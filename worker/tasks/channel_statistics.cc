@@ -102,8 +102,7 @@ absl::StatusOr<Partial> RunChannelStatistics(Surroundings& surroundings, const v
   ESPALIER_RETURN_IF_ERROR(AppendMeans(sums.square, count, examples, values));
   Partial partial;
   partial.header.set_examples(static_cast<int64_t>(shard.indices->train.size()));
-  partial.header.set_values_count(values.size());
-  partial.body = std::string(wire::ValuesAsBytes(values));
+  AddSection(v1::SECTION_KIND_CHANNEL_STATISTICS, values, partial);
   return partial;
 }
 

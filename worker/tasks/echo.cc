@@ -8,8 +8,7 @@ absl::StatusOr<Partial> RunEcho(const v1::Task& task,
                                 const std::shared_ptr<const tensor::ModelState>& model) {
   Partial partial;
   partial.header.set_examples(1);
-  partial.header.set_values_count(model->values.size());
-  partial.body = std::string(wire::ValuesAsBytes(model->values));
+  AddSection(v1::SECTION_KIND_VALUES, model->values, partial);
   return partial;
 }
 

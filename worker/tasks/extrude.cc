@@ -18,8 +18,8 @@ double ExtrusionRate(double rate, double cap, double norm, int64_t step, int64_t
 }
 
 void Extruder::Begin(engine::Network& network) const {
-  if (!task_.has_extrusion()) return;
-  const v1::Extrusion& extrusion = task_.extrusion();
+  if (!asked_.has_extrusion()) return;
+  const v1::Extrusion& extrusion = asked_.extrusion();
   const tensor::ModelTopology& topology = *network.topology();
   std::vector<int64_t> marked;
   for (size_t i = 0; i < topology.num_tensors(); ++i) {
@@ -36,8 +36,8 @@ void Extruder::Begin(engine::Network& network) const {
 
 double Extruder::LearningRate(int64_t step, int64_t count, const engine::Network& network) const {
   const double rate = task_.learning_rate();
-  if (!task_.has_extrusion() || !(task_.extrusion().learning_rate_cap() > 0)) return rate;
-  return ExtrusionRate(rate, task_.extrusion().learning_rate_cap(), network.PenalizedNorm(), step,
+  if (!asked_.has_extrusion() || !(asked_.extrusion().learning_rate_cap() > 0)) return rate;
+  return ExtrusionRate(rate, asked_.extrusion().learning_rate_cap(), network.PenalizedNorm(), step,
                        count);
 }
 

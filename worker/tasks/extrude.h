@@ -8,6 +8,7 @@
 // Source:      Huang et al., FedMef, CVPR 2024.
 #pragma once
 
+#include "common/wire/model_spec/train_additions.h"
 #include "espalier/v1/worker.pb.h"
 #include "worker/engine/network.h"
 
@@ -15,7 +16,8 @@ namespace espalier::worker::tasks {
 
 class Extruder {
  public:
-  explicit Extruder(const v1::TrainTask& task) : task_(task) {}
+  explicit Extruder(const v1::TrainTask& task)
+      : task_(task), asked_(wire::AdditionOf(task, v1::TrainAddition::kExtrusion)) {}
 
   // Marks weights of `network` as it is now; nothing when the task does not ask for it.
   void Begin(engine::Network& network) const;
@@ -24,6 +26,7 @@ class Extruder {
 
  private:
   const v1::TrainTask& task_;
+  const v1::TrainAddition& asked_;
 };
 
 // max(rate, (2T − 2t) / (2T − t) · (2σ(norm) − 1) · cap) at step t of T, with σ the logistic

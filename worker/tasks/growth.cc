@@ -52,8 +52,7 @@ absl::StatusOr<Partial> RunGrowth(Surroundings& surroundings, const v1::Task& ta
   if (surroundings.cancelled) return Cancelled();
   Partial partial;
   partial.header.set_examples(examples);
-  partial.body =
-      EncodeLists(network->InactiveGradients(batches.batches(), queries), topology.layout());
+  AddScores(network->InactiveGradients(batches.batches(), queries), topology.layout(), partial);
   return partial;
 }
 

@@ -42,15 +42,19 @@ class GrowthExamples {
   std::vector<engine::Batch> batches_;
 };
 
-// Lists, one for each tensor of the layout, as an upload carries them.
-inline std::string EncodeLists(std::vector<engine::ScoreList> lists,
-                               const tensor::ModelLayout& layout) {
+// Appends the section of growth scores: lists, one for each tensor of the layout.
+template <typename List>
+void AddScores(std::vector<List> lists, const tensor::ModelLayout& layout, Partial& partial) {
+  lists.resize(layout.size());
   std::vector<wire::TensorScores> scores;
   scores.reserve(lists.size());
-  for (engine::ScoreList& list : lists) {
+  uint64_t count = 0;
+  for (List& list : lists) {
+    count += list.positions.size();
     scores.push_back({std::move(list.positions), std::move(list.values)});
   }
-  return wire::EncodeScores(scores, layout);
+  AddSection(v1::SECTION_KIND_GROWTH, v1::SECTION_TYPE_SCORES, count,
+             wire::EncodeScores(scores, layout), partial);
 }
 
 }  // namespace espalier::worker::tasks

@@ -237,8 +237,10 @@ absl::StatusOr<Partial> LanguageTasks::RunActivationStatistics(Surroundings& sur
   }
   Partial partial;
   partial.header.set_examples(static_cast<int64_t>(sequences.size()));
-  ESPALIER_ASSIGN_OR_RETURN(partial.body, collector.Finish(static_cast<int64_t>(sequences.size())));
-  partial.header.set_values_count(partial.body.size() / sizeof(float));
+  ESPALIER_ASSIGN_OR_RETURN(const std::string sums,
+                            collector.Finish(static_cast<int64_t>(sequences.size())));
+  AddSection(v1::SECTION_KIND_ACTIVATION_STATISTICS, v1::SECTION_TYPE_EXACT_SUMS,
+             static_cast<uint64_t>(asked.inputs_size()), sums, partial);
   Keep(StateKey(task, asked.block()), std::move(states));
   return partial;
 }

@@ -4,6 +4,7 @@
 #include "common/base/status.h"
 #include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/transformer.h"
+#include "common/wire/values_codec.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {
@@ -183,6 +184,28 @@ engine::NetworkSpec EngineSpec(const v1::ModelSpec& model) {
 int64_t PredictionsPerExample(const v1::Task& task) {
   return task.model().spec().has_transformer() ? std::max<int64_t>(1, task.data().text().context())
                                                : 1;
+}
+
+void AddSection(v1::SectionKind kind, v1::SectionType type, uint64_t count, std::string_view bytes,
+                Partial& partial) {
+  v1::Section& section = *partial.header.add_sections();
+  section.set_kind(kind);
+  section.set_type(type);
+  section.set_count(count);
+  section.set_bytes(bytes.size());
+  partial.body += bytes;
+}
+
+void AddSection(v1::SectionKind kind, std::span<const float> values, Partial& partial) {
+  AddSection(kind, v1::SECTION_TYPE_F32, values.size(), wire::ValuesAsBytes(values), partial);
+}
+
+absl::Status UnknownSection(const v1::Section& section) {
+  return base::MakeError(absl::StatusCode::kUnimplemented, "SECTION_UNKNOWN",
+                         "expected sections of results that this worker (version " ESPALIER_VERSION
+                         ") can make, found number " +
+                             std::to_string(static_cast<int>(section.kind())) +
+                             "; upgrade the worker, or use another method");
 }
 
 absl::Status Cancelled() { return absl::CancelledError("the task was cancelled"); }

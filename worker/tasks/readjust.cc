@@ -26,14 +26,14 @@ std::vector<int64_t> CountsOf(const v1::Readjustment& readjustment,
 }  // namespace
 
 bool Readjuster::IsDue(int64_t step, int64_t count) const {
-  if (!task_.has_readjustment()) return false;
-  const double wanted = task_.readjustment().after_fraction() * static_cast<double>(count);
+  if (!asked_.has_readjustment()) return false;
+  const double wanted = asked_.readjustment().after_fraction() * static_cast<double>(count);
   return step + 1 == std::clamp<int64_t>(std::llround(wanted), 1, count);
 }
 
 absl::Status Readjuster::Readjust(const engine::Batch& batch, engine::Network& network) {
   const std::shared_ptr<const tensor::ModelTopology> base = network.topology();
-  const std::vector<int64_t> counts = CountsOf(task_.readjustment(), *base);
+  const std::vector<int64_t> counts = CountsOf(asked_.readjustment(), *base);
   std::vector<engine::ScoreList> candidates =
       network.GrowthCandidates(std::span(&batch, 1), counts);
   std::vector<std::shared_ptr<const tensor::Topology>> topologies;

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "common/wire/topology_codec.h"
 #include "espalier/v1/worker.pb.h"
 #include "worker/engine/network.h"
@@ -21,7 +22,8 @@ namespace espalier::worker::tasks {
 
 class Readjuster {
  public:
-  explicit Readjuster(const v1::TrainTask& task) : task_(task) {}
+  explicit Readjuster(const v1::TrainTask& task)
+      : asked_(wire::AdditionOf(task, v1::TrainAddition::kReadjustment)) {}
 
   // Whether the change comes after local step `step` (from 0) of `count`.
   bool IsDue(int64_t step, int64_t count) const;
@@ -30,7 +32,7 @@ class Readjuster {
   absl::StatusOr<std::string> Encode(const tensor::ModelTopology& base) const;
 
  private:
-  const v1::TrainTask& task_;
+  const v1::TrainAddition& asked_;
   std::vector<wire::TensorChange> changes_;
   std::shared_ptr<const tensor::ModelTopology> updated_;
 };

@@ -28,8 +28,7 @@ absl::Status NotFinite(const char* what) {
 Partial MakePartial(std::span<const float> scores, int64_t examples) {
   Partial partial;
   partial.header.set_examples(examples);
-  partial.header.set_values_count(scores.size());
-  partial.body = std::string(wire::ValuesAsBytes(scores));
+  AddSection(v1::SECTION_KIND_SALIENCIES, scores, partial);
   return partial;
 }
 

@@ -8,10 +8,12 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "common/tensor/model.h"
@@ -53,9 +55,15 @@ struct Surroundings {
 };
 
 struct Partial {
-  v1::PartialHeader header;  // examples, loss_sum, correct, values_count, topology_hash
+  v1::PartialHeader header;  // examples, loss_sum, correct, sections, topology_hash
   std::string body;
 };
+
+// Appends a section to a result: the task's, in their order. `count` is the number of elements that
+// `bytes` are, the other form's of float32.
+void AddSection(v1::SectionKind kind, std::span<const float> values, Partial& partial);
+void AddSection(v1::SectionKind kind, v1::SectionType type, uint64_t count, std::string_view bytes,
+                Partial& partial);
 
 absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& task,
                                  const std::shared_ptr<const tensor::ModelState>& model);
@@ -91,13 +99,14 @@ absl::StatusOr<Partial> RunRecommend(Surroundings& surroundings, const v1::Task&
 // Labels of one example: its tokens for a language model, otherwise one. Results count these.
 int64_t PredictionsPerExample(const v1::Task& task);
 
+// The error of a task that asks for a section which this kind of task on this kind of model does
+// not have.
+absl::Status UnknownSection(const v1::Section& section);
 // The error of a task that was cancelled.
 absl::Status Cancelled();
 // The error of a task that needs training examples on a shard that has none.
 absl::Status NoTrainingExamples(const v1::Task& task);
 // The error of training that diverges at local step `step`, from 0.
 absl::Status Diverged(int64_t step);
-// Appends to the values of `partial`.
-void AppendValues(std::span<const float> values, Partial& partial);
 
 }  // namespace espalier::worker::tasks

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "common/base/status.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/shapes.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "common/wire/values_codec.h"
 #include "worker/tasks/batch_buffer.h"
 #include "worker/tasks/extrude.h"
@@ -111,7 +113,9 @@ absl::StatusOr<TrainSummary> TrainSteps(Surroundings& surroundings, const v1::Ta
 // The participant's training examples, or the part of them that the task is limited to.
 std::vector<int32_t> TrainingExamples(const v1::Task& task, const ShardView& shard) {
   std::vector<int32_t> examples = shard.indices->train;
-  const auto limit = static_cast<uint64_t>(std::max<int64_t>(0, task.train().example_limit()));
+  const int64_t asked =
+      wire::AdditionOf(task.train(), v1::TrainAddition::kExampleLimit).example_limit().examples();
+  const auto limit = static_cast<uint64_t>(std::max<int64_t>(0, asked));
   if (limit == 0 || limit >= examples.size()) return examples;
   base::Rng rng(
       base::StreamKey(task.seed(), "example-limit", {static_cast<uint64_t>(task.shard())}));
@@ -141,13 +145,14 @@ struct GrowthGradients {
 GrowthGradients GradientsForGrowth(const v1::Task& task, const ShardView& shard,
                                    engine::Network& network) {
   const v1::TrainTask& train = task.train();
+  const v1::GrowthReport& report = wire::AdditionOf(train, v1::TrainAddition::kGrowth).growth();
   GrowthGradients result;
-  if (!train.active_gradients() && train.growth_candidates_size() == 0) return result;
+  if (!report.active() && report.counts().empty()) return result;
   const GrowthExamples examples(task, shard, network, train.training().batch_size(),
-                                train.growth_batches());
-  std::vector<int64_t> counts(train.growth_candidates().begin(), train.growth_candidates().end());
+                                report.batches());
+  std::vector<int64_t> counts(report.counts().begin(), report.counts().end());
   counts.resize(network.topology()->num_tensors());
-  if (train.active_gradients()) result.active.resize(network.values().size());
+  if (report.active()) result.active.resize(network.values().size());
   result.largest = network.GrowthCandidates(examples.batches(), counts, result.active);
   return result;
 }
@@ -155,8 +160,10 @@ GrowthGradients GradientsForGrowth(const v1::Task& task, const ShardView& shard,
 // The participant's control-variate correction; empty when the task has none.
 absl::StatusOr<std::vector<float>> FetchCorrection(const Surroundings& surroundings,
                                                    const v1::TrainTask& train, size_t count) {
-  if (!train.has_correction()) return std::vector<float>{};
-  ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, surroundings.fetch(train.correction()));
+  const v1::TrainAddition& addition = wire::AdditionOf(train, v1::TrainAddition::kCorrection);
+  if (!addition.has_correction()) return std::vector<float>{};
+  ESPALIER_ASSIGN_OR_RETURN(const std::string bytes,
+                            surroundings.fetch(addition.correction().values()));
   return wire::DecodeValues(bytes, count);
 }
 
@@ -181,6 +188,53 @@ std::vector<float> WithSecondMoments(const engine::Network& network) {
   return values;
 }
 
+// What the task asks for, of the network as trained.
+absl::Status AddSections(const v1::Task& task, const ShardView& shard,
+                         const tensor::ModelState& model, const Readjuster& readjuster,
+                         Importance* importance, engine::Network& network, Partial& partial) {
+  const bool second_moments = wire::HasAddition(task.train(), v1::TrainAddition::kSecondMoments);
+  GrowthGradients growth;
+  bool has_growth = false;
+  const auto gradients = [&]() -> GrowthGradients& {
+    if (!has_growth) growth = GradientsForGrowth(task, shard, network);
+    has_growth = true;
+    return growth;
+  };
+  for (const v1::Section& section : task.sections()) {
+    const v1::SectionKind kind = section.kind();
+    switch (kind) {
+      case v1::SECTION_KIND_VALUES:
+        if (second_moments) {
+          AddSection(kind, WithSecondMoments(network), partial);
+        } else {
+          AddSection(kind, network.values(), partial);
+        }
+        break;
+      case v1::SECTION_KIND_OPTIMIZER_STATE:
+        AddSection(kind, network.optimizer_state(), partial);
+        break;
+      case v1::SECTION_KIND_GRADIENTS:
+        AddSection(kind, gradients().active, partial);
+        break;
+      case v1::SECTION_KIND_IMPORTANCE:
+        if (importance == nullptr) return UnknownSection(section);
+        AddSection(kind, importance->Take(), partial);
+        break;
+      case v1::SECTION_KIND_GROWTH:
+        AddScores(std::move(gradients().largest), model.topology->layout(), partial);
+        break;
+      case v1::SECTION_KIND_STRUCTURE: {
+        ESPALIER_ASSIGN_OR_RETURN(const std::string update, readjuster.Encode(*model.topology));
+        AddSection(kind, v1::SECTION_TYPE_TOPOLOGY_UPDATE, section.count(), update, partial);
+        break;
+      }
+      default:
+        return UnknownSection(section);
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status Diverged(int64_t step) {
@@ -189,15 +243,16 @@ absl::Status Diverged(int64_t step) {
                         ": training diverges; lower training.optimizer.learning_rate");
 }
 
-void AppendValues(std::span<const float> values, Partial& partial) {
-  partial.header.set_values_count(partial.header.values_count() + values.size());
-  partial.body += wire::ValuesAsBytes(values);
-}
-
 absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& task,
                                  const std::shared_ptr<const tensor::ModelState>& model) {
-  ESPALIER_ASSIGN_OR_RETURN(const ShardView shard, surroundings.data.Get(task));
   const v1::TrainTask& train = task.train();
+  using Addition = v1::TrainAddition;
+  ESPALIER_RETURN_IF_ERROR(wire::CheckAdditions(
+      train,
+      {Addition::kGrowth, Addition::kImportance, Addition::kCorrection, Addition::kReadjustment,
+       Addition::kExtrusion, Addition::kExampleLimit, Addition::kSecondMoments},
+      "networks"));
+  ESPALIER_ASSIGN_OR_RETURN(const ShardView shard, surroundings.data.Get(task));
   const int batch_size = train.training().batch_size();
   if (shard.indices->train.empty()) return NoTrainingExamples(task);
   ESPALIER_ASSIGN_OR_RETURN(engine::Network * network,
@@ -215,8 +270,10 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
                                                       .reference = model->values,
                                                       .correction = correction}));
   std::optional<Importance> importance;
-  if (train.importance()) {
-    importance.emplace(model->topology->total_size(), train.importance_every());
+  if (wire::HasAddition(train, v1::TrainAddition::kImportance)) {
+    importance.emplace(
+        model->topology->total_size(),
+        wire::AdditionOf(train, v1::TrainAddition::kImportance).importance().every());
   }
   Readjuster readjuster(train);
   const absl::StatusOr<TrainSummary> trained = TrainSteps(
@@ -235,24 +292,8 @@ absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& tas
   partial.header.set_steps(summary.steps);
   partial.header.set_loss_sum(summary.loss_sum * share);
   partial.header.set_correct(std::llround(static_cast<double>(summary.correct) * share));
-  if (train.second_moments()) {
-    AppendValues(WithSecondMoments(*network), partial);
-  } else {
-    AppendValues(network->values(), partial);
-  }
-  if (wire::ValuesPerWeight(task) > (train.active_gradients() ? 2 : 1)) {
-    AppendValues(network->optimizer_state(), partial);
-  }
-  GrowthGradients growth = GradientsForGrowth(task, shard, *network);
-  if (!growth.active.empty()) AppendValues(growth.active, partial);
-  if (importance) AppendValues(importance->Take(), partial);
-  if (train.growth_candidates_size() > 0) {
-    partial.body += EncodeLists(std::move(growth.largest), model->topology->layout());
-  }
-  if (train.has_readjustment()) {
-    ESPALIER_ASSIGN_OR_RETURN(const std::string update, readjuster.Encode(*model->topology));
-    partial.body += update;
-  }
+  ESPALIER_RETURN_IF_ERROR(AddSections(task, shard, *model, readjuster,
+                                       importance ? &*importance : nullptr, *network, partial));
   return partial;
 }
 

@@ -7,6 +7,7 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/recommender_layout.h"
+#include "common/wire/model_spec/train_additions.h"
 
 namespace espalier::wire {
 namespace {
@@ -122,17 +123,19 @@ ModelCost::RoundFlops ModelCost::OfRound(const v1::TrainTask& task, std::span<co
   const double seen = count * Drawn(load);
   RoundFlops flops = {.actual = seen * TrainFlops(stored, load),
                       .dense = seen * (3 * DenseForwardFlops(load))};
+  const v1::GrowthReport& report = AdditionOf(task, v1::TrainAddition::kGrowth).growth();
   double growth = 0;
-  for (int i = 0; i < task.growth_candidates_size(); ++i) {
-    if (task.growth_candidates(i) > 0) growth += FullGradientFlops(i, load);
+  for (int i = 0; i < report.counts_size(); ++i) {
+    if (report.counts(i) > 0) growth += FullGradientFlops(i, load);
   }
   // Before the gradients of weights come a forward pass and those of the activations.
-  const bool grows = std::any_of(task.growth_candidates().begin(), task.growth_candidates().end(),
+  const bool grows = std::any_of(report.counts().begin(), report.counts().end(),
                                  [](int64_t wanted) { return wanted > 0; });
-  if (grows || task.active_gradients()) growth += 2 * ForwardFlops(stored, load);
-  if (task.active_gradients()) growth += ForwardFlops(stored, load);
-  flops.actual += count * training.batch_size() * std::max(1, task.growth_batches()) * growth;
-  for (size_t i = 0; task.importance() && i < tensors_.size(); ++i) {
+  if (grows || report.active()) growth += 2 * ForwardFlops(stored, load);
+  if (report.active()) growth += ForwardFlops(stored, load);
+  flops.actual += count * training.batch_size() * std::max(1, report.batches()) * growth;
+  const bool importance = HasAddition(task, v1::TrainAddition::kImportance);
+  for (size_t i = 0; importance && i < tensors_.size(); ++i) {
     if (stored[i] < tensors_[i].size) flops.actual += seen * FullGradientFlops(i, load);
   }
   return flops;

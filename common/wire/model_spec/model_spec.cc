@@ -6,13 +6,12 @@
 #include <utility>
 
 #include "common/base/status.h"
-#include "common/sparsity/pruning/activation_statistics.h"
 #include "common/tensor/model_layout.h"
 #include "common/tensor/optimizer_slots.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/recommender_layout.h"
-#include "common/wire/model_spec/result_layout.h"
 #include "common/wire/model_spec/shapes.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "common/wire/model_spec/transformer.h"
 
 namespace espalier::wire {
@@ -141,21 +140,8 @@ int CarriedSlots(const v1::Task& task) {
 }
 
 int ValuesPerWeight(const v1::Task& task) {
-  return 1 + CarriedSlots(task) + (task.train().active_gradients() ? 1 : 0);
-}
-
-bool HasSecondMoments(const v1::Task& task) { return CarriedSlots(task) == 2; }
-
-int64_t StatisticsValues(const v1::ActivationStatisticsTask& task) {
-  uint64_t bytes = 0;
-  for (const auto& input : task.inputs()) {
-    bytes += sparsity::ActivationStatistics::EncodedBytes(input.columns(), input.gram());
-  }
-  return static_cast<int64_t>(bytes / sizeof(float));
-}
-
-int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology) {
-  return ResultLayoutOf(task, topology).values;
+  return 1 + CarriedSlots(task) +
+         (AdditionOf(task.train(), v1::TrainAddition::kGrowth).growth().active() ? 1 : 0);
 }
 
 int64_t BufferValues(const tensor::ModelTopology& topology) {

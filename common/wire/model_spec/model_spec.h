@@ -52,16 +52,6 @@ int CarriedSlots(const v1::Task& task);
 // gradient where the task asks for it.
 int ValuesPerWeight(const v1::Task& task);
 
-// Whether the third of these is a mean of squares.
-bool HasSecondMoments(const v1::Task& task);
-
-// Values that the result of `task` on a model of this structure carries in all; what each of them
-// is: result_layout.h.
-int64_t ResultValues(const v1::Task& task, const tensor::ModelTopology& topology);
-
-// float32 that the sums of an activation_statistics task take, four bytes of them at a time.
-int64_t StatisticsValues(const v1::ActivationStatisticsTask& task);
-
 // Whether a model has running statistics, and how many values they are.
 int64_t BufferValues(const tensor::ModelTopology& topology);
 

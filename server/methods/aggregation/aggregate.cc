@@ -81,15 +81,14 @@ absl::Status CheckAggregationMemory(const v1::JobSpec& spec,
 }
 
 absl::Status FinishAggregation(const v1::JobSpec& spec, const v1::Task& task,
-                               const tensor::ModelState& model, reduce::Reduced& reduced,
-                               ServerState& state) {
+                               const tensor::ModelState& model, std::vector<reduce::Update> updates,
+                               std::vector<float>& values, ServerState& state) {
   if (!task.has_train()) return absl::OkStatus();
   if (task.train().training().control_variates()) {
-    ESPALIER_RETURN_IF_ERROR(UpdateControls(task.train(), *model.topology, model.values,
-                                            reduced.updates, TotalParticipants(spec), state));
-    reduced.updates.clear();
+    ESPALIER_RETURN_IF_ERROR(UpdateControls(task.train(), *model.topology, model.values, updates,
+                                            TotalParticipants(spec), state));
   }
-  TakeServerStep(spec.aggregation(), *model.topology, model.values, reduced.values, state);
+  TakeServerStep(spec.aggregation(), *model.topology, model.values, values, state);
   return absl::OkStatus();
 }
 

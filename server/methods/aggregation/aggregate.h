@@ -23,11 +23,11 @@ reduce::Aggregation AggregationOf(const v1::JobSpec& spec);
 absl::Status CheckAggregationMemory(const v1::JobSpec& spec, const tensor::ModelTopology& topology);
 
 // After training step `task` of `spec`: control variates take the updates in, then the server's
-// optimizer steps from `model` along reduced.values (one value for each stored weight), which
-// become the next model's. Errors: those of UpdateControls().
+// optimizer steps from `model` towards `values` (one for each stored weight), which become the next
+// model's. Errors: those of UpdateControls().
 absl::Status FinishAggregation(const v1::JobSpec& spec, const v1::Task& task,
-                               const tensor::ModelState& model, reduce::Reduced& reduced,
-                               ServerState& state);
+                               const tensor::ModelState& model, std::vector<reduce::Update> updates,
+                               std::vector<float>& values, ServerState& state);
 
 // What becomes of the state when `evolution` turns the structure `before` into `after`: kept
 // weights keep theirs; grown ones begin anew, also where they stood before they were dropped.

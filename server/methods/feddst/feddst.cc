@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/sparsity/drop.h"
 #include "common/sparsity/schedule.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "server/methods/builtin.h"
 #include "server/methods/gradient_growth.h"
 #include "server/methods/structure.h"
@@ -42,7 +43,7 @@ class FedDstProgram : public TrainingProgram {
     v1::Task task = TrainingProgram::MakeTask(state);
     const std::vector<int64_t> counts = ReadjustmentCounts(state);
     if (std::ranges::all_of(counts, [](int64_t count) { return count == 0; })) return task;
-    v1::Readjustment& readjustment = *task.mutable_train()->mutable_readjustment();
+    v1::Readjustment& readjustment = *task.mutable_train()->add_additions()->mutable_readjustment();
     readjustment.mutable_counts()->Assign(counts.begin(), counts.end());
     readjustment.set_after_fraction(options_.after_fraction);
     return task;
@@ -51,17 +52,18 @@ class FedDstProgram : public TrainingProgram {
   // The union of the participants' structures, pruned back to as many weights as there were.
   absl::StatusOr<std::optional<StructureChange>> TakeTrained(
       ProgramState& state, reduce::Reduced& trained) const override {
-    if (!MakeTask(state).train().has_readjustment()) {
+    if (!wire::HasAddition(MakeTask(state).train(), v1::TrainAddition::kReadjustment)) {
       return TrainingProgram::TakeTrained(state, trained);
     }
+    std::vector<float> values = trained.Take(v1::SECTION_KIND_VALUES);
     if (trained.topology == nullptr ||
-        static_cast<int64_t>(trained.values.size()) != trained.topology->total_stored()) {
+        static_cast<int64_t>(values.size()) != trained.topology->total_stored()) {
       return base::FailedPrecondition(
           "SHAPE_MISMATCH",
           fmt::format("expected a mean over owners with its structure, found {} values",
-                      trained.values.size()));
+                      values.size()));
     }
-    const tensor::ModelState united = {trained.topology, std::move(trained.values)};
+    const tensor::ModelState united = {trained.topology, std::move(values)};
     const auto base = state.model.topology;
     ESPALIER_ASSIGN_OR_RETURN(
         state.model, Evolve(united, PruneTo(*base, united),

@@ -34,7 +34,7 @@ class FedMefProgram : public FedTinyProgram {
     }
     const std::vector<int64_t> counts = UpdateCounts(state);
     if (std::ranges::all_of(counts, [](int64_t count) { return count == 0; })) return task;
-    v1::Extrusion& extrusion = *train.mutable_extrusion();
+    v1::Extrusion& extrusion = *train.add_additions()->mutable_extrusion();
     extrusion.mutable_counts()->Assign(counts.begin(), counts.end());
     extrusion.set_lambda(options_.lambda);
     if (options_.rex) {

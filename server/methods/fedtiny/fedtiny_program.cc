@@ -87,10 +87,11 @@ absl::StatusOr<Transition> FedTinyProgram::NextInPrelude(ProgramState state,
   ESPALIER_ASSIGN_OR_RETURN(Selection selection, Selection::Decode(state.memory));
   const int64_t expected =
       state.phase == kStatistics ? wire::BufferValues(*state.model.topology) : 0;
-  if (static_cast<int64_t>(reduced.values.size()) != expected) {
+  const std::span<const float> statistics = reduced.Section(v1::SECTION_KIND_RUNNING_STATISTICS);
+  if (static_cast<int64_t>(statistics.size()) != expected) {
     return base::FailedPrecondition(
         "SHAPE_MISMATCH", fmt::format("expected {} values in phase {}, found {}", expected,
-                                      state.phase, reduced.values.size()));
+                                      state.phase, statistics.size()));
   }
   v1::PreludeStep done;
   done.set_phase(state.phase);
@@ -108,7 +109,8 @@ absl::StatusOr<Transition> FedTinyProgram::NextInPrelude(ProgramState state,
 absl::StatusOr<Transition> FedTinyProgram::AfterSelectionStep(
     ProgramState state, Selection selection, const reduce::Reduced& reduced) const {
   if (state.phase == kStatistics) {
-    selection.of_this = reduced.values;
+    const auto statistics = reduced.Section(v1::SECTION_KIND_RUNNING_STATISTICS);
+    selection.of_this.assign(statistics.begin(), statistics.end());
     if (options_.pooled_variance) {
       VariancesFromSecondMoments(*state.model.topology, selection.of_this);
     }

@@ -75,7 +75,7 @@ struct RoundMemory {
                            "the job's saved importance is damaged; start the job again");
   }
 
-  absl::Status Add(const std::vector<float>& more) {
+  absl::Status Add(std::span<const float> more) {
     if (importance.empty()) importance.assign(more.size(), 0.0F);
     if (importance.size() != more.size()) {
       return base::MakeError(absl::StatusCode::kDataLoss, "STATE_CORRUPT",
@@ -146,22 +146,22 @@ class PruneFlProgram : public TrainingProgram {
                                            const reduce::Reduced& reduced) const override {
     if (state.phase != kInitial) return Done(state);
     const tensor::ModelTopology& topology = *state.model.topology;
-    const int64_t expected = topology.total_stored() + topology.total_size();
-    if (static_cast<int64_t>(reduced.values.size()) != expected) {
+    const std::span<const float> trained = reduced.Section(v1::SECTION_KIND_VALUES);
+    const std::span<const float> importance = reduced.Section(v1::SECTION_KIND_IMPORTANCE);
+    if (static_cast<int64_t>(trained.size()) != topology.total_stored() ||
+        static_cast<int64_t>(importance.size()) != topology.total_size()) {
       return base::FailedPrecondition(
-          "SHAPE_MISMATCH", fmt::format("expected {} values and importances, found {}", expected,
-                                        reduced.values.size()));
+          "SHAPE_MISMATCH", fmt::format("expected {} values and {} importances, found {} and {}",
+                                        topology.total_stored(), topology.total_size(),
+                                        trained.size(), importance.size()));
     }
     ESPALIER_ASSIGN_OR_RETURN(InitialStage stage, InitialStage::Decode(state.memory));
-    const auto trained = std::span(reduced.values).first(topology.total_stored());
     state.model.values.assign(trained.begin(), trained.end());
     ++stage.periods;
     stage.adjusts = stage.adjusts || IsBetterThanChance(reduced);
     std::optional<StructureChange> change;
     if (stage.adjusts) {
-      ESPALIER_ASSIGN_OR_RETURN(
-          change,
-          AdjustAtOne(std::span(reduced.values).subspan(topology.total_stored()), state, stage));
+      ESPALIER_ASSIGN_OR_RETURN(change, AdjustAtOne(importance, state, stage));
     }
     ESPALIER_ASSIGN_OR_RETURN(Transition transition, AfterAdjustment(std::move(state), stage));
     transition.structure_change = std::move(change);
@@ -174,7 +174,9 @@ class PruneFlProgram : public TrainingProgram {
 
   v1::Task MakeTask(const ProgramState& state) const override {
     v1::Task task = TrainingProgram::MakeTask(state);
-    task.mutable_train()->set_importance(NeedsImportance(RoundInWork(state)));
+    if (NeedsImportance(RoundInWork(state))) {
+      task.mutable_train()->add_additions()->mutable_importance();
+    }
     return task;
   }
 
@@ -185,7 +187,7 @@ class PruneFlProgram : public TrainingProgram {
     ESPALIER_ASSIGN_OR_RETURN(RoundMemory memory, RoundMemory::Decode(own));
     Evolution evolution;
     if (NeedsImportance(round)) {
-      ESPALIER_RETURN_IF_ERROR(memory.Add(trained.importance));
+      ESPALIER_RETURN_IF_ERROR(memory.Add(trained.Section(v1::SECTION_KIND_IMPORTANCE)));
     } else if (options_.measures_base && trained.participants > 0) {
       // Rounds with importance compute dense gradients besides: they do not take what others take.
       ESPALIER_ASSIGN_OR_RETURN(const double cost, CostOf(*state.model.topology));
@@ -258,9 +260,9 @@ class PruneFlProgram : public TrainingProgram {
     training.clear_proximal_mu();
     training.mutable_optimizer()->clear_across_rounds();
     train.set_first_step(stage.periods * options_.initial_updates);
-    train.set_importance(true);
-    train.set_importance_every(static_cast<int32_t>(options_.initial_sum));
-    train.set_example_limit(options_.initial_examples);
+    train.add_additions()->mutable_importance()->set_every(
+        static_cast<int32_t>(options_.initial_sum));
+    train.add_additions()->mutable_example_limit()->set_examples(options_.initial_examples);
     step.participants = Participants::kAnyOne;
     step.reducer = reduce::ReducerKind::kMean;
     state.phase = kInitial;

@@ -5,6 +5,7 @@
 
 #include "common/base/status.h"
 #include "common/sparsity/drop.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "server/methods/gradient_growth.h"
 #include "server/methods/growth/exact_growth.h"
 
@@ -74,7 +75,11 @@ v1::Task GrowingProgram::MakeTask(const ProgramState& state) const {
   const std::vector<int64_t> counts = UpdateCounts(state);
   AskForCandidates(*state.model.topology, counts, growth_.slack, growth_.batches,
                    *task.mutable_train());
-  task.mutable_train()->set_active_gradients(growth_.regrow && !NothingToDo(counts));
+  if (growth_.regrow && !NothingToDo(counts)) {
+    wire::MutableAddition(*task.mutable_train(), v1::TrainAddition::kGrowth)
+        .mutable_growth()
+        ->set_active(true);
+  }
   return task;
 }
 
@@ -126,8 +131,7 @@ absl::StatusOr<Evolution> GrowingProgram::PlanEvolution(const ProgramState& stat
   const std::vector<int64_t> counts = UpdateCounts(state);
   if (NothingToDo(counts)) return Evolution{};
   if (!growth_.exact && !growth_.marks) {
-    const std::span<const float> gradients =
-        growth_.regrow ? std::span(trained.values) : std::span<const float>();
+    const std::span<const float> gradients = trained.Section(v1::SECTION_KIND_GRADIENTS);
     return PlanGradientGrowth(state.model, counts, trained.scores, {}, gradients);
   }
   ESPALIER_ASSIGN_OR_RETURN(const Notes notes, Notes::Of(state));

@@ -50,6 +50,9 @@ class GrowingProgram : public TrainingProgram {
   absl::StatusOr<Evolution> PlanEvolution(const ProgramState& state,
                                           const reduce::Reduced& trained) const override;
 
+  // Minibatches that growth gradients are averaged over.
+  int32_t growth_batches() const { return static_cast<int32_t>(growth_.batches); }
+
  private:
   GrowthOptions growth_;
 };

@@ -87,14 +87,15 @@ absl::StatusOr<Transition> PrunedAtStart::NextInPrelude(ProgramState state,
                                                         const reduce::Reduced& reduced) const {
   if (state.phase != kScore) return Done(state);
   const tensor::ModelTopology& dense = *state.model.topology;
-  if (static_cast<int64_t>(reduced.values.size()) != dense.sparsifiable_size()) {
+  const std::span<const float> saliencies = reduced.Section(v1::SECTION_KIND_SALIENCIES);
+  if (static_cast<int64_t>(saliencies.size()) != dense.sparsifiable_size()) {
     return base::FailedPrecondition(
-        "SHAPE_MISMATCH", fmt::format("expected {} scores, found {}", dense.sparsifiable_size(),
-                                      reduced.values.size()));
+        "SHAPE_MISMATCH",
+        fmt::format("expected {} scores, found {}", dense.sparsifiable_size(), saliencies.size()));
   }
   ESPALIER_ASSIGN_OR_RETURN(
       auto topologies,
-      KeepLargest(dense.layout(), reduced.values, KeptCount(dense.layout(), options_.density)));
+      KeepLargest(dense.layout(), saliencies, KeptCount(dense.layout(), options_.density)));
   ESPALIER_ASSIGN_OR_RETURN(
       tensor::ModelTopology created,
       tensor::ModelTopology::Create(dense.shared_layout(), std::move(topologies)));

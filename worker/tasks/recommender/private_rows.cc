@@ -16,6 +16,7 @@
 #include "common/io/file_system.h"
 #include "common/sparsity/random_topology.h"
 #include "common/wire/model_spec/recommender_layout.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "common/wire/topology_codec.h"
 #include "common/wire/values_codec.h"
 
@@ -191,7 +192,9 @@ absl::StatusOr<tensor::ModelState> PrivateRows::Initial(
     const v1::Task& task, const std::shared_ptr<const tensor::ModelLayout>& layout, int64_t users) {
   ESPALIER_ASSIGN_OR_RETURN(const auto tensors,
                             wire::UserTensors(task.model().spec().recommender(), users));
-  const double density = std::clamp(task.train().private_update().density(), 0.0, 1.0);
+  const double density = std::clamp(
+      wire::AdditionOf(task.train(), v1::TrainAddition::kPrivateUpdate).private_update().density(),
+      0.0, 1.0);
   const auto shard = static_cast<uint64_t>(task.shard());
   std::vector<std::shared_ptr<const tensor::Topology>> topologies(tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i) {

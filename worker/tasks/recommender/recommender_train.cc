@@ -14,7 +14,9 @@
 #include "common/log/log.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/recommender_layout.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "common/wire/values_codec.h"
+#include "worker/tasks/growth_examples.h"
 #include "worker/tasks/recommender/private_update.h"
 #include "worker/tasks/recommender/recommender.h"
 #include "worker/tasks/recommender/recommender_rows.h"
@@ -89,23 +91,62 @@ absl::Status TrainSteps(const std::atomic<bool>& cancelled, const Steps& steps,
 
 // Gradients for the method's next change of the shared tensors: of the step that comes next, at the
 // weights after training.
-void AppendGradients(const v1::Task& task, const Steps& steps, int64_t shared_values,
-                     const tensor::ModelLayout& shared, RecommenderModel& model, Partial& partial) {
-  const v1::TrainTask& train = task.train();
-  if (!train.active_gradients() && train.growth_candidates_size() == 0) return;
-  const std::vector<Step> ahead = steps.From(steps.count(), train.growth_batches());
-  std::vector<int64_t> counts(train.growth_candidates().begin(), train.growth_candidates().end());
+struct Gradients {
+  std::vector<float> active;  // at stored positions, of all tensors
+  std::vector<sparsity::ScoredPositions> largest;
+};
+
+Gradients GradientsForGrowth(const v1::Task& task, const Steps& steps, RecommenderModel& model) {
+  const v1::GrowthReport& report =
+      wire::AdditionOf(task.train(), v1::TrainAddition::kGrowth).growth();
+  Gradients gradients;
+  if (!report.active() && report.counts().empty()) return gradients;
+  const std::vector<Step> ahead = steps.From(steps.count(), report.batches());
+  std::vector<int64_t> counts(report.counts().begin(), report.counts().end());
   counts.resize(model.topology().num_tensors());
-  std::vector<float> active(train.active_gradients() ? model.values().size() : 0);
-  auto candidates = model.GrowthCandidates(ahead, counts, active);
-  if (!active.empty()) AppendValues(std::span(active).first(shared_values), partial);
-  if (train.growth_candidates_size() == 0) return;
-  std::vector<wire::TensorScores> scores;
-  for (auto& list : candidates) {
-    if (scores.size() == shared.size()) break;
-    scores.push_back({std::move(list.positions), std::move(list.values)});
+  if (report.active()) gradients.active.resize(model.values().size());
+  gradients.largest = model.GrowthCandidates(ahead, counts, gradients.active);
+  return gradients;
+}
+
+// What the task asks for, of the tensors of the structure `shared` alone: others stay here.
+absl::Status AddSections(const v1::Task& task, const Steps& steps,
+                         const tensor::ModelTopology& shared, const tensor::ModelState& trained,
+                         RecommenderModel& model, Partial& partial) {
+  const int64_t stored = shared.total_stored();
+  Gradients gradients = GradientsForGrowth(task, steps, model);
+  for (const v1::Section& section : task.sections()) {
+    const v1::SectionKind kind = section.kind();
+    switch (kind) {
+      case v1::SECTION_KIND_VALUES:
+        AddSection(kind, std::span(trained.values).first(stored), partial);
+        break;
+      case v1::SECTION_KIND_OPTIMIZER_STATE: {
+        std::vector<float> state;
+        for (size_t set = 0; set < trained.optimizer_state.size(); set += trained.values.size()) {
+          const auto part = std::span(trained.optimizer_state).subspan(set, stored);
+          state.insert(state.end(), part.begin(), part.end());
+        }
+        AddSection(kind, state, partial);
+        break;
+      }
+      case v1::SECTION_KIND_GRADIENTS:
+        if (gradients.active.empty()) return UnknownSection(section);
+        AddSection(kind, std::span(gradients.active).first(stored), partial);
+        break;
+      case v1::SECTION_KIND_GROWTH:
+        gradients.largest.resize(shared.num_tensors());
+        AddScores(std::move(gradients.largest), shared.layout(), partial);
+        break;
+      default:
+        return UnknownSection(section);
+    }
   }
-  partial.body += wire::EncodeScores(scores, shared);
+  return absl::OkStatus();
+}
+
+const v1::PrivateUpdate& UpdateOf(const v1::Task& task) {
+  return wire::AdditionOf(task.train(), v1::TrainAddition::kPrivateUpdate).private_update();
 }
 
 // Changes the structure of the rows that only this worker has, by the gradient of the first steps.
@@ -113,13 +154,13 @@ absl::StatusOr<tensor::ModelState> UpdatedRows(Surroundings& surroundings, const
                                                const tensor::ModelState& shared,
                                                const tensor::ModelState& rows,
                                                const ParticipantInteractions& mine) {
-  const v1::PrivateUpdate& update = task.train().private_update();
+  const v1::PrivateUpdate& update = UpdateOf(task);
   ESPALIER_ASSIGN_OR_RETURN(const tensor::ModelState whole, Join(shared, rows));
   ESPALIER_ASSIGN_OR_RETURN(RecommenderModel * model,
                             surroundings.recommenders.GetModel(task, whole.topology, mine));
   ESPALIER_RETURN_IF_ERROR(model->SetValues(whole.values));
   const Steps steps(task, *model);
-  const std::vector<Step> ahead = steps.From(0, task.train().growth_batches());
+  const std::vector<Step> ahead = steps.From(0, update.batches());
   const size_t first = shared.topology->num_tensors();
   std::vector<int64_t> counts(whole.topology->num_tensors());
   for (size_t i = first; i < counts.size() && !update.grow_random(); ++i) {
@@ -155,7 +196,7 @@ absl::StatusOr<tensor::ModelState> RowsToBeginWith(Surroundings& surroundings, c
     }
     return PrivateRows::Initial(task, layout, users);
   }
-  if (task.train().private_update().fraction() <= 0) return *std::move(kept);
+  if (UpdateOf(task).fraction() <= 0) return *std::move(kept);
   return UpdatedRows(surroundings, task, shared, *kept, mine);
 }
 
@@ -164,6 +205,9 @@ absl::StatusOr<tensor::ModelState> RowsToBeginWith(Surroundings& surroundings, c
 absl::StatusOr<Partial> RunRecommenderTrain(
     Surroundings& surroundings, const v1::Task& task,
     const std::shared_ptr<const tensor::ModelState>& model) {
+  ESPALIER_RETURN_IF_ERROR(wire::CheckAdditions(
+      task.train(), {v1::TrainAddition::kGrowth, v1::TrainAddition::kPrivateUpdate},
+      "recommenders"));
   ESPALIER_ASSIGN_OR_RETURN(const auto mine, surroundings.recommenders.GetInteractions(task));
   if (mine->train->size() == 0) return NoTrainingExamples(task);
   const bool is_private = task.model().spec().recommender().private_users();
@@ -182,18 +226,12 @@ absl::StatusOr<Partial> RunRecommenderTrain(
   }
   Partial partial;
   ESPALIER_RETURN_IF_ERROR(TrainSteps(surroundings.cancelled, steps, *trained, partial));
-  const int64_t shared_values = model->topology->total_stored();
   tensor::ModelState result{whole.topology, {}, {}};
   result.values.assign(trained->values().begin(), trained->values().end());
-  if (wire::ValuesPerWeight(task) > (task.train().active_gradients() ? 2 : 1)) {
+  if (wire::CarriedSlots(task) > 0) {
     result.optimizer_state = trained->optimizer_state();
   }
-  AppendValues(std::span(result.values).first(shared_values), partial);
-  for (int64_t set = 0; set < static_cast<int64_t>(result.optimizer_state.size());
-       set += whole.topology->total_stored()) {
-    AppendValues(std::span(result.optimizer_state).subspan(set, shared_values), partial);
-  }
-  AppendGradients(task, steps, shared_values, model->topology->layout(), *trained, partial);
+  ESPALIER_RETURN_IF_ERROR(AddSections(task, steps, *model->topology, result, *trained, partial));
   if (is_private) {
     ESPALIER_ASSIGN_OR_RETURN(const tensor::ModelState rows,
                               RowsOfUsers(result, model->topology->num_tensors()));

@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "tests/support/fake_fleet.h"
+#include "tests/support/result_layouts.h"
 #include "tests/unit/server/methods/test_jobs.h"
 
 namespace espalier::server::methods {
@@ -45,7 +47,8 @@ SmallRound B4(v1::JobSpec spec = DslJob()) {
   round.state.model.topology = OneLayer(round.state.model.topology->shared_layout(), {0, 2, 5, 7});
   round.state.model.values.assign(6, 0.0f);
   round.trained.examples = 1;
-  round.trained.values = {.9f, .1f, -.5f, .05f, 0, 0, .2f, .01f, .1f, .02f, 0, 0};
+  test::ValuesOf(round.trained) = {.9f, .1f, -.5f, .05f, 0, 0};
+  round.trained.sections[v1::SECTION_KIND_GRADIENTS] = {.2f, .01f, .1f, .02f, 0, 0};
   round.trained.scores = {{{1, 3, 4, 6}, {.7f, -.9f, .3f, -.6f}}, {}};
   return round;
 }
@@ -62,7 +65,8 @@ TEST(DslTest, DropsTheSmallestAndGrowsAtTheLargestGradientWithZero) {
 
 TEST(DslTest, WhatWasJustDroppedMayComeBackAsANewWeight) {
   SmallRound round = B4();
-  round.trained.values[9] = 5;  // the gradient of .05 at position 7, which is dropped
+  round.trained.sections[v1::SECTION_KIND_GRADIENTS][3] =
+      5;  // the gradient of .05 at position 7, which is dropped
   const Transition committed = round.Committed();
   const auto& change = committed.structure_change->tensors[0];
   EXPECT_THAT(change.diff.dropped, ElementsAre(1, 3));
@@ -74,8 +78,9 @@ TEST(DslTest, WithoutRegrowthNoGradientsOfStoredWeightsAreAskedFor) {
   v1::JobSpec spec = DslJob();
   (*spec.mutable_method()->mutable_parameters())["regrow"].set_bool_value(false);
   SmallRound round = B4(spec);
-  EXPECT_FALSE(round.program->Start().value().step->task.train().active_gradients());
-  round.trained.values.resize(6);
+  const v1::TrainTask train = round.program->Start().value().step->task.train();
+  EXPECT_FALSE(wire::AdditionOf(train, v1::TrainAddition::kGrowth).growth().active());
+  round.trained.sections.erase(v1::SECTION_KIND_GRADIENTS);
   round.trained.scores = {{{3}, {-.9f}}, {}};
   const Transition committed = round.Committed();
   const auto& change = committed.structure_change->tensors[0];
@@ -87,8 +92,8 @@ TEST(DslTest, TaylorDropsTheSmallestProductOfWeightAndGradient) {
   v1::JobSpec spec = DslJob();
   SetWord(spec, "death", "taylor");
   SmallRound round = B4(spec);
-  round.trained.values[6] = .0001f;  // of the weight .9
-  round.trained.values[7] = .5f;     // of .1
+  round.trained.sections[v1::SECTION_KIND_GRADIENTS][0] = .0001f;  // of the weight .9
+  round.trained.sections[v1::SECTION_KIND_GRADIENTS][1] = .5f;     // of .1
   const auto change = round.Committed().structure_change->tensors[0];
   EXPECT_THAT(change.diff.dropped, ElementsAre(0, 3));
 }
@@ -107,10 +112,9 @@ TEST(DslTest, RandomGrowthNeedsNothingFromWorkersAndTravelsAsAKey) {
   v1::JobSpec spec = DslJob();
   SetWord(spec, "growth", "random");
   SmallRound round = B4(spec);
-  const v1::TrainTask& train = round.program->Start().value().step->task.train();
-  EXPECT_FALSE(train.active_gradients());
-  EXPECT_EQ(train.growth_candidates_size(), 0);
-  round.trained.values.resize(6);
+  const v1::TrainTask train = round.program->Start().value().step->task.train();
+  EXPECT_TRUE(train.additions().empty());
+  round.trained.sections.erase(v1::SECTION_KIND_GRADIENTS);
   round.trained.scores.clear();
   const auto change = round.Committed().structure_change->tensors[0];
   EXPECT_TRUE(change.growth_key);
@@ -156,15 +160,19 @@ TEST(DslTest, RowsOfPrivateUsersFollowTheSameRuleOneRoundLater) {
   model.set_private_users(true);
   model.mutable_lightgcn()->set_dimensions(4);
   SetInt(spec, "update_every", 2);
+  SetInt(spec, "growth_batches", 3);
   SetWord(spec, "death", "taylor");
   for (const Transition& transition : Trace(spec).transitions) {
     if (!transition.step || !transition.step->task.has_train()) continue;
-    const v1::PrivateUpdate& update = transition.step->task.train().private_update();
+    const v1::PrivateUpdate& update =
+        wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kPrivateUpdate)
+            .private_update();
     const int32_t before = transition.step->round - 1;
     EXPECT_EQ(update.fraction() > 0, before > 0 && before % 2 == 0) << before;
     EXPECT_DOUBLE_EQ(update.density(), 0.3);
     if (before > 0) {
       EXPECT_EQ(update.drop(), v1::PrivateUpdate::DROP_TAYLOR);
+      EXPECT_EQ(update.batches(), 3) << "also where the shared tensors do not change";
     }
   }
 }

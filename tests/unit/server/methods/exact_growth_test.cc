@@ -11,6 +11,7 @@
 #include "common/sparsity/grow.h"
 #include "common/sparsity/top_k.h"
 #include "common/wire/index_set.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "server/reduce/reducer.h"
 #include "tests/support/fake_fleet.h"
 #include "tests/unit/server/methods/test_jobs.h"
@@ -213,7 +214,10 @@ TEST(ExactGrowthTest, RigLGrowsWhereTheMeanGradientIsLargest) {
     int changes = 0;
     for (const Transition& transition : trace.transitions) {
       if (transition.step && transition.step->task.has_train()) {
-        EXPECT_TRUE(transition.step->task.train().growth_candidates().empty());
+        EXPECT_TRUE(wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kGrowth)
+                        .growth()
+                        .counts()
+                        .empty());
       }
       if (!transition.structure_change || !transition.committed) continue;
       for (const StructureChange::Tensor& change : transition.structure_change->tensors) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "tests/support/fake_fleet.h"
 #include "tests/unit/server/methods/test_jobs.h"
 
@@ -23,9 +24,11 @@ std::vector<std::pair<int, int64_t>> Readjusted(const v1::JobSpec& spec) {
   const auto trace = test::RunJob(*Make(spec), test::FakeFleet(3)).value();
   std::vector<std::pair<int, int64_t>> rounds;
   for (const Transition& transition : trace.transitions) {
-    if (!transition.step || !transition.step->task.train().has_readjustment()) continue;
-    rounds.emplace_back(transition.step->round,
-                        transition.step->task.train().readjustment().counts(0));
+    if (!transition.step) continue;
+    const v1::TrainAddition& asked =
+        wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kReadjustment);
+    if (!asked.has_readjustment()) continue;
+    rounds.emplace_back(transition.step->round, asked.readjustment().counts(0));
     EXPECT_EQ(transition.step->reducer, reduce::ReducerKind::kOwnersMean);
   }
   return rounds;
@@ -54,13 +57,14 @@ TEST(FedDstTest, TheUnionIsPrunedBackToTheLayersTargetsByMagnitude) {
   const auto program = Make(spec);
   const Transition start = program->Start().value();
   const tensor::ModelTopology& base = *start.state.model.topology;
-  ASSERT_TRUE(start.step->task.train().has_readjustment());
+  ASSERT_TRUE(wire::HasAddition(start.step->task.train(), v1::TrainAddition::kReadjustment));
   const reduce::Reduced reduced = test::FakeFleet(3).Run(*start.step, start.state.model).value();
   ASSERT_GT(reduced.topology->stored(0), base.stored(0)) << "participants grew different weights";
   const Transition next = program->Next(start.state, reduced).value();
   const tensor::ModelState& pruned = next.state.model;
   ASSERT_EQ(pruned.topology->stored(0), base.stored(0));
-  const tensor::ModelState united = {reduced.topology, reduced.values};
+  const tensor::ModelState united = {reduced.topology,
+                                     reduced.sections.at(v1::SECTION_KIND_VALUES)};
   float least_kept = 1e9F;
   for (const float value : pruned.tensor(0)) least_kept = std::min(least_kept, std::abs(value));
   int64_t larger = 0;
@@ -80,7 +84,7 @@ TEST(FedDstTest, OneParticipantKeepsItsOwnStructure) {
   const reduce::Reduced reduced = test::FakeFleet(1).Run(*start.step, start.state.model).value();
   const Transition next = program->Next(start.state, reduced).value();
   EXPECT_EQ(next.state.model.topology->hash(), reduced.topology->hash());
-  EXPECT_EQ(next.state.model.values, reduced.values);
+  EXPECT_EQ(next.state.model.values, reduced.sections.at(v1::SECTION_KIND_VALUES));
 }
 
 TEST(FedDstTest, MeanWithoutAStructureIsRefused) {

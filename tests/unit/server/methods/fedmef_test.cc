@@ -5,6 +5,7 @@
 #include <map>
 
 #include "common/sparsity/drop.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "tests/support/fake_fleet.h"
 #include "tests/unit/server/methods/test_jobs.h"
 
@@ -36,8 +37,12 @@ TEST(FedMefTest, WhatIsMarkedBeforeTheRoundIsWhatIsDroppedAfterIt) {
           EXPECT_EQ(change.diff.dropped, marked[change.tensor]);
         }
       }
-      if (!transition.step || !transition.step->task.train().has_extrusion()) continue;
-      const v1::Extrusion& extrusion = transition.step->task.train().extrusion();
+      if (!transition.step ||
+          !wire::HasAddition(transition.step->task.train(), v1::TrainAddition::kExtrusion))
+        continue;
+      const v1::Extrusion& extrusion =
+          wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kExtrusion)
+              .extrusion();
       EXPECT_EQ(extrusion.lambda(), 1e-4);
       EXPECT_EQ(extrusion.learning_rate_cap(), 0.3);
       marked.clear();
@@ -58,9 +63,12 @@ TEST(FedMefTest, MarksTheShareOfTheCosineRoundedUp) {
   const auto trace = test::RunJob(*program, test::FakeFleet(2)).value();
   size_t rounds = 0;
   for (const Transition& transition : trace.transitions) {
-    if (!transition.step || !transition.step->task.train().has_extrusion()) continue;
+    if (!transition.step ||
+        !wire::HasAddition(transition.step->task.train(), v1::TrainAddition::kExtrusion))
+      continue;
     ++rounds;
-    const v1::Extrusion& extrusion = transition.step->task.train().extrusion();
+    const v1::Extrusion& extrusion =
+        wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kExtrusion).extrusion();
     const tensor::ModelTopology& topology = *transition.state.model.topology;
     for (int i = 0; i < extrusion.counts_size(); ++i) {
       const double stored = topology.is_sparse(i) ? static_cast<double>(topology.stored(i)) : 0;
@@ -76,8 +84,9 @@ TEST(FedMefTest, ExtrusionIsForRoundsThatAdjustAndPruningForAll) {
   for (const Transition& transition : trace.transitions) {
     if (!transition.step || !transition.step->task.has_train()) continue;
     const v1::TrainTask& train = transition.step->task.train();
-    EXPECT_EQ(train.has_extrusion(), transition.step->round % 3 == 0);
-    EXPECT_EQ(train.growth_candidates().empty(), !train.has_extrusion());
+    const bool extrudes = wire::HasAddition(train, v1::TrainAddition::kExtrusion);
+    EXPECT_EQ(extrudes, transition.step->round % 3 == 0);
+    EXPECT_EQ(wire::HasAddition(train, v1::TrainAddition::kGrowth), extrudes);
     EXPECT_EQ(train.training().activation_pruning(), 0.5);
   }
 }
@@ -90,8 +99,9 @@ TEST(FedMefTest, PartsCanBeSwitchedOff) {
   SetInt(spec, "update_every", 1);
   const auto start = MethodRegistry::Builtin().Make(spec).value()->Start().value();
   const v1::TrainTask& train = start.step->task.train();
-  EXPECT_EQ(train.extrusion().learning_rate_cap(), 0);
-  EXPECT_EQ(train.extrusion().lambda(), 0);
+  EXPECT_EQ(wire::AdditionOf(train, v1::TrainAddition::kExtrusion).extrusion().learning_rate_cap(),
+            0);
+  EXPECT_EQ(wire::AdditionOf(train, v1::TrainAddition::kExtrusion).extrusion().lambda(), 0);
   EXPECT_EQ(train.training().activation_pruning(), 0);
 }
 

@@ -6,9 +6,11 @@
 #include <set>
 
 #include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "server/methods/fedtiny/candidate_pool.h"
 #include "server/methods/gradient_growth.h"
 #include "tests/support/fake_fleet.h"
+#include "tests/support/result_layouts.h"
 #include "tests/unit/server/methods/test_jobs.h"
 
 namespace espalier::server::methods {
@@ -29,7 +31,7 @@ v1::JobSpec FedTinyJob() {
 reduce::Reduced Statistics(float value) {
   reduce::Reduced reduced;
   reduced.examples = 10;
-  reduced.values.assign(8, value);
+  reduced.sections[v1::SECTION_KIND_RUNNING_STATISTICS].assign(8, value);
   return reduced;
 }
 
@@ -72,7 +74,7 @@ TEST(FedTinyTest, PooledVarianceCountsTheDistanceOfTheMeans) {
   reduce::Reduced reduced;
   reduced.examples = 2;
   // Two participants: means 0 and 2, variances 1 and 3: mean 1, mean of var + mean² = (1 + 7) / 2.
-  reduced.values = {1, 1, 1, 1, 4, 4, 4, 4};
+  reduced.sections[v1::SECTION_KIND_RUNNING_STATISTICS] = {1, 1, 1, 1, 4, 4, 4, 4};
   const Transition next = program->Next(start.state, reduced).value();
   EXPECT_THAT(next.state.model.tensor(4), ElementsAre(1, 1, 1, 1));
   EXPECT_THAT(next.state.model.tensor(5), ElementsAre(3, 3, 3, 3));
@@ -142,7 +144,10 @@ std::vector<std::vector<int>> Adjusted(const v1::JobSpec& spec) {
   std::vector<std::vector<int>> rounds;
   for (const Transition& transition : trace.transitions) {
     if (!transition.step || !transition.step->task.has_train()) continue;
-    const auto& candidates = transition.step->task.train().growth_candidates();
+    const auto& candidates =
+        wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kGrowth)
+            .growth()
+            .counts();
     if (candidates.empty()) continue;
     rounds.emplace_back();
     for (int i = 0; i < candidates.size(); ++i) {
@@ -180,7 +185,10 @@ TEST(FedTinyTest, AdjustsTheShareOfTheCosineRoundedUp) {
   std::set<int> rounds;
   for (const Transition& transition : trace.transitions) {
     if (!transition.step || !transition.step->task.has_train()) continue;
-    const auto& candidates = transition.step->task.train().growth_candidates();
+    const auto& candidates =
+        wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kGrowth)
+            .growth()
+            .counts();
     if (candidates.empty()) continue;
     rounds.insert(transition.step->round);
     for (const int i : {0, 6, 8}) {
@@ -198,7 +206,8 @@ TEST(FedTinyTest, MergesListsByExamplesAndPrunesAmongTheOld) {
   layout->push_back({.name = "b", .shape = {2}, .rows = 2, .cols = 1});
   const tensor::ModelState model{OneLayer(layout, {0, 1, 2, 4, 5}),
                                  {.2F, -.05F, .4F, .01F, -.3F, 0, 0}};
-  auto reducer = reduce::MakeReducer(reduce::ReducerKind::kMean, model.topology, {.values = 7});
+  auto reducer =
+      reduce::MakeReducer(reduce::ReducerKind::kMean, model.topology, test::ValuesLayout(7));
   const std::vector<std::pair<int64_t, reduce::ScoreList>> lists = {
       {50, {{3, 7}, {.9F, -.5F}}}, {30, {{3, 8}, {-1.0F, .6F}}}, {20, {{7, 9}, {-.8F, 1.5F}}}};
   for (const auto& [examples, list] : lists) {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "server/methods/evolution.h"
 #include "server/methods/program_state_codec.h"
 #include "tests/support/fake_fleet.h"
@@ -172,7 +173,9 @@ TEST_P(MethodConformanceTest, CheckpointIsTheModelThatWasTrainedInTheRound) {
     const Transition& before = trace.transitions[i - 1];
     // Participants that change their structure train towards a new one.
     const ProgramState& trained =
-        before.step->task.train().has_readjustment() ? transition.state : before.state;
+        wire::HasAddition(before.step->task.train(), v1::TrainAddition::kReadjustment)
+            ? transition.state
+            : before.state;
     EXPECT_EQ(transition.checkpoint->topology->hash(), trained.model.topology->hash());
   }
   ExpectSameModel(*trace.transitions.back().checkpoint, trace.final_state.model);
@@ -335,7 +338,10 @@ TEST_P(MethodConformanceTest, ResultOfAnotherShapeIsRefused) {
   ASSERT_TRUE(start.ok());
   reduce::Reduced reduced;
   reduced.examples = 1;
-  reduced.values.assign(3, 0.0f);
+  for (const v1::SectionKind kind : {v1::SECTION_KIND_VALUES, v1::SECTION_KIND_RUNNING_STATISTICS,
+                                     v1::SECTION_KIND_SALIENCIES, v1::SECTION_KIND_IMPORTANCE}) {
+    reduced.sections[kind].assign(3, 0.0f);
+  }
   EXPECT_EQ(base::ReasonOf((*program)->Next(start->state, reduced).status()), "SHAPE_MISMATCH");
 }
 

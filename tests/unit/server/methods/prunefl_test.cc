@@ -6,9 +6,11 @@
 
 #include "common/base/status.h"
 #include "common/sparsity/selection.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "server/methods/gradual/adjustment.h"
 #include "server/methods/gradual/weight_costs.h"
 #include "tests/support/fake_fleet.h"
+#include "tests/support/result_layouts.h"
 #include "tests/unit/server/methods/test_jobs.h"
 
 namespace espalier::server::methods {
@@ -139,7 +141,8 @@ std::vector<int32_t> RoundsWithImportance(const v1::JobSpec& spec) {
   std::vector<int32_t> rounds;
   const test::JobTrace trace = test::RunJob(*Make(spec), test::FakeFleet(2)).value();
   for (const Transition& t : trace.transitions) {
-    if (t.step && t.step->task.train().importance()) rounds.push_back(t.step->round);
+    if (t.step && wire::HasAddition(t.step->task.train(), v1::TrainAddition::kImportance))
+      rounds.push_back(t.step->round);
   }
   return rounds;
 }
@@ -156,11 +159,12 @@ TEST(PruneFlTest, ImportanceTravelsInTheRoundsThatCount) {
 reduce::Reduced Trained(const Transition& transition, float importance) {
   reduce::Reduced reduced;
   reduced.examples = 1;
-  reduced.values = transition.state.model.values;
-  if (transition.step->task.train().importance()) {
+  test::ValuesOf(reduced) = transition.state.model.values;
+  if (wire::HasAddition(transition.step->task.train(), v1::TrainAddition::kImportance)) {
     const auto positions = static_cast<size_t>(transition.state.model.topology->total_size());
     for (size_t i = 0; i < positions; ++i) {
-      reduced.values.push_back(importance * static_cast<float>(i % 7));
+      reduced.sections[v1::SECTION_KIND_IMPORTANCE].push_back(importance *
+                                                              static_cast<float>(i % 7));
     }
   }
   return reduced;
@@ -235,9 +239,10 @@ TEST(PruneFlTest, FirstStageTrainsAndPrunesADenseModelAtOneParticipant) {
     ASSERT_TRUE(transition.step && transition.step->task.has_train());
     const v1::TrainTask& train = transition.step->task.train();
     EXPECT_EQ(transition.step->participants, Participants::kAnyOne);
-    EXPECT_TRUE(train.importance());
-    EXPECT_EQ(train.importance_every(), 5);
-    EXPECT_EQ(train.example_limit(), 200);
+    ASSERT_TRUE(wire::HasAddition(train, v1::TrainAddition::kImportance));
+    EXPECT_EQ(wire::AdditionOf(train, v1::TrainAddition::kImportance).importance().every(), 5);
+    EXPECT_EQ(wire::AdditionOf(train, v1::TrainAddition::kExampleLimit).example_limit().examples(),
+              200);
     EXPECT_EQ(train.training().local_steps(), 40);
     EXPECT_EQ(train.first_step(), 40 * period);
     EXPECT_EQ(transition.state.model.topology->sparsifiable_stored(), expected[period]);

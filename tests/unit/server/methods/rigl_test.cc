@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "tests/support/fake_fleet.h"
+#include "tests/support/result_layouts.h"
 #include "tests/unit/server/methods/test_jobs.h"
 
 namespace espalier::server::methods {
@@ -37,7 +39,7 @@ SmallRound B4() {
   round.state.model.topology = OneLayer(round.state.model.topology->shared_layout(), {0, 2, 5, 7});
   round.state.model.values.assign(6, 0.0f);
   round.trained.examples = 1;
-  round.trained.values = {.9f, .1f, -.5f, .05f, 0, 0};
+  test::ValuesOf(round.trained) = {.9f, .1f, -.5f, .05f, 0, 0};
   round.trained.scores = {{{1, 3, 4, 6}, {.7f, -.9f, .3f, -.6f}}, {}};
   return round;
 }
@@ -70,9 +72,9 @@ TEST(RigLTest, WithRegrowADroppedWeightOfLargeGradientStays) {
   (*spec.mutable_method()->mutable_parameters())["regrow"].set_bool_value(true);
   SmallRound round = B4();
   round.program = MethodRegistry::Builtin().Make(spec).value();
-  EXPECT_TRUE(round.program->Start().value().step->task.train().active_gradients());
-  // The trained weights, then the gradients at them.
-  round.trained.values = {.9f, .1f, -.5f, .05f, 0, 0, 5, -.8f, 5, .02f, 5, 5};
+  EXPECT_TRUE(round.program->Start().value().step->task.train().additions(0).growth().active());
+  // The gradients at the trained weights.
+  round.trained.sections[v1::SECTION_KIND_GRADIENTS] = {5, -.8f, 5, .02f, 5, 5};
   Transition evaluate = round.program->Next(round.state, round.trained).value();
   reduce::Reduced evaluated;
   evaluated.examples = 1;
@@ -139,8 +141,9 @@ TEST(RigLTest, CandidatesAreAskedForOnlyInUpdateRounds) {
     if (!transition.step || !transition.step->task.has_train()) continue;
     const v1::TrainTask& train = transition.step->task.train();
     const bool update = transition.step->round % 4 == 0 && transition.step->round < 15;
-    EXPECT_EQ(train.growth_candidates_size(), update ? 6 : 0) << transition.step->round;
-    EXPECT_EQ(train.growth_batches(), update ? 5 : 0);
+    const v1::GrowthReport& report = wire::AdditionOf(train, v1::TrainAddition::kGrowth).growth();
+    EXPECT_EQ(report.counts_size(), update ? 6 : 0) << transition.step->round;
+    EXPECT_EQ(report.batches(), update ? 5 : 0);
   }
 }
 
@@ -162,7 +165,10 @@ TEST(RigLTest, CandidatesNeverExceedTheInactivePositions) {
   for (const Transition& transition : Trace(spec).transitions) {
     if (!transition.step || !transition.step->task.has_train()) continue;
     const tensor::ModelTopology& topology = *transition.state.model.topology;
-    const auto& candidates = transition.step->task.train().growth_candidates();
+    const auto& candidates =
+        wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kGrowth)
+            .growth()
+            .counts();
     for (int i = 0; i < candidates.size(); ++i) {
       EXPECT_LE(candidates[i], topology.layout()[i].size() - topology.stored(i));
     }

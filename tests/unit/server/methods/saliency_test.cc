@@ -73,9 +73,10 @@ TEST(SnipTest, KeepsTheValuesThatWereScoredAndTheirStructure) {
   const Transition start = program->Start().value();
   reduce::Reduced scores;
   scores.examples = 1;
-  scores.values.resize(630);
+  scores.sections[v1::SECTION_KIND_SALIENCIES].resize(630);
   for (int i = 0; i < 630; ++i)
-    scores.values[i] = static_cast<float>(i % 10 == 7 ? -2 : i % 10) / 9;
+    scores.sections[v1::SECTION_KIND_SALIENCIES][i] =
+        static_cast<float>(i % 10 == 7 ? -2 : i % 10) / 9;
   const Transition next = program->Next(start.state, scores).value();
   ASSERT_TRUE(next.step && next.step->task.has_train());
   EXPECT_TRUE(start.step->prelude && !next.step->prelude);

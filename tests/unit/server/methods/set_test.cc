@@ -7,6 +7,7 @@
 #include "common/base/rng.h"
 #include "common/sparsity/grow.h"
 #include "tests/support/fake_fleet.h"
+#include "tests/support/result_layouts.h"
 #include "tests/unit/server/methods/test_jobs.h"
 
 namespace espalier::server::methods {
@@ -33,8 +34,8 @@ TEST(SetTest, RemovesTheWeakestOfEachSign) {
   state.model.values.assign(16, 0.0f);
   reduce::Reduced trained;
   trained.examples = 1;
-  trained.values = {-1,  -.8f, -.6f, -.4f, -.2f, -.1f, .05f, .15f,
-                    .3f, .5f,  .7f,  .9f,  1.1f, 1.3f, 0,    0};
+  test::ValuesOf(trained) = {-1,  -.8f, -.6f, -.4f, -.2f, -.1f, .05f, .15f,
+                             .3f, .5f,  .7f,  .9f,  1.1f, 1.3f, 0,    0};
   Transition evaluate = program->Next(state, trained).value();
   ASSERT_TRUE(evaluate.step->task.has_evaluate());
   EXPECT_FALSE(evaluate.structure_change) << "evolved before it was evaluated";

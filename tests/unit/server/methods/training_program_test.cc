@@ -2,7 +2,8 @@
 
 #include <cmath>
 
-#include "common/wire/model_spec/result_layout.h"
+#include "common/wire/model_spec/result_sections.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "tests/support/fake_fleet.h"
 #include "tests/unit/server/methods/test_jobs.h"
 
@@ -127,7 +128,8 @@ TEST(TrainingProgramTest, RunningVariancesOfARoundAreAveragedOrPooled) {
     spec.mutable_aggregation()->set_pooled_variance(pooled);
     const auto program = MethodRegistry::Builtin().Make(spec).value();
     const Transition start = program->Start().value();
-    EXPECT_EQ(start.step->task.train().second_moments(), pooled);
+    EXPECT_EQ(wire::HasAddition(start.step->task.train(), v1::TrainAddition::kSecondMoments),
+              pooled);
     const tensor::ModelState& model = start.state.model;
     const auto reducer = reduce::MakeReducer(
         start.step->reducer, model.topology,
@@ -174,11 +176,12 @@ TEST(TrainingProgramTest, ChannelsAreMeasuredBeforeAnythingElse) {
     reduce::Reduced reduced;
     reduced.examples = 10;
     // Mean, mean / 2^60, mean of squares, and that / 2^60.
-    const auto told = [&reduced](double mean, double square) {
-      reduced.values.clear();
+    std::vector<float>& statistics = reduced.sections[v1::SECTION_KIND_CHANNEL_STATISTICS];
+    const auto told = [&statistics](double mean, double square) {
+      statistics.clear();
       for (const double value : {mean, square}) {
-        reduced.values.push_back(std::abs(value) < 1e9 ? static_cast<float>(value) : 0.0F);
-        reduced.values.push_back(static_cast<float>(value * 0x1p-60));
+        statistics.push_back(std::abs(value) < 1e9 ? static_cast<float>(value) : 0.0F);
+        statistics.push_back(static_cast<float>(value * 0x1p-60));
       }
     };
     told(0.5, 0);
@@ -204,7 +207,7 @@ TEST(TrainingProgramTest, ChannelsAreMeasuredBeforeAnythingElse) {
     told(-0x1p10, 0x1p60 + 0x1p20);
     EXPECT_EQ(program->Next(far.state, reduced)->normalization->mean[0], 0x1p40 - 0x1p10);
     EXPECT_FLOAT_EQ(program->Next(far.state, reduced)->normalization->std[0], 0x1p30);
-    reduced.values = {0.25F};
+    statistics = {0.25F};
     EXPECT_FALSE(program->Next(start.state, reduced).ok());
   }
 }

@@ -9,6 +9,7 @@
 #include <new>
 
 #include "server/reduce/reducer.h"
+#include "tests/support/result_layouts.h"
 
 namespace {
 std::atomic<int64_t> live_bytes{0};
@@ -39,8 +40,8 @@ int64_t BytesHeldAfter(int participants, const Aggregation& aggregation = {}) {
   auto topology = std::make_shared<const tensor::ModelTopology>(std::move(model).value());
   const std::vector<float> values(kWeights, 0.5f);
   const int64_t before = live_bytes;
-  auto reducer =
-      MakeReducer(ReducerKind::kMean, topology, {.values = topology->total_stored()}, aggregation);
+  auto reducer = MakeReducer(ReducerKind::kMean, topology,
+                             test::ValuesLayout(topology->total_stored()), aggregation);
   for (int k = 0; k < participants; ++k) {
     Partial partial;
     partial.participant = std::to_string(k);

@@ -11,9 +11,10 @@
 
 #include "common/base/rng.h"
 #include "common/base/status.h"
-#include "common/wire/model_spec/result_layout.h"
+#include "common/wire/model_spec/result_sections.h"
 #include "espalier/v1/worker.pb.h"
 #include "server/reduce/fixed_point.h"
+#include "tests/support/result_layouts.h"
 
 namespace espalier::server::reduce {
 namespace {
@@ -92,7 +93,7 @@ struct Case {
 };
 
 std::unique_ptr<Reducer> Make(const Case& of) {
-  return MakeReducer(of.kind, SmallTopology(), {.values = 11}, of.aggregation,
+  return MakeReducer(of.kind, SmallTopology(), test::ValuesLayout(11), of.aggregation,
                      std::vector<float>(11, 0.0F));
 }
 
@@ -113,9 +114,11 @@ void ExpectSameBits(const Reduced& a, const Reduced& b) {
   EXPECT_EQ(std::bit_cast<uint64_t>(a.loss_sum), std::bit_cast<uint64_t>(b.loss_sum));
   EXPECT_EQ(a.correct, b.correct);
   EXPECT_EQ(a.peak_memory_bytes, b.peak_memory_bytes);
-  ASSERT_EQ(a.values.size(), b.values.size());
-  for (size_t i = 0; i < a.values.size(); ++i) {
-    EXPECT_EQ(std::bit_cast<uint32_t>(a.values[i]), std::bit_cast<uint32_t>(b.values[i])) << i;
+  const auto x = a.Section(v1::SECTION_KIND_VALUES);
+  const auto y = b.Section(v1::SECTION_KIND_VALUES);
+  ASSERT_EQ(x.size(), y.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    EXPECT_EQ(std::bit_cast<uint32_t>(x[i]), std::bit_cast<uint32_t>(y[i])) << i;
   }
   ASSERT_EQ(a.scores.size(), b.scores.size());
   for (size_t i = 0; i < a.scores.size(); ++i) {
@@ -172,7 +175,7 @@ TEST_P(ReducerConformanceTest, OneParticipantIsReturnedAsItIs) {
                     return absl::OkStatus();
                   })
                   .ok());
-  EXPECT_EQ(reduced.values, values);
+  EXPECT_EQ(test::ValuesOf(reduced), values);
   ASSERT_EQ(reduced.scores.size(), only.scores.size());
   for (size_t i = 0; i < only.scores.size(); ++i) {
     EXPECT_EQ(reduced.scores[i].values, only.scores[i].values);
@@ -321,7 +324,7 @@ TEST_P(MeanReducerTest, MeanIsWeightedByExamples) {
   partials[1].loss_sum = 5;
   SetValues(partials[1], std::vector<float>(11, -7.0f));
   const Reduced reduced = Fold(GetParam(), partials);
-  EXPECT_EQ(reduced.values, std::vector<float>(11, -1.0f));
+  EXPECT_EQ(test::ValuesOf(reduced), std::vector<float>(11, -1.0f));
   EXPECT_EQ(reduced.examples, 40);
   EXPECT_EQ(reduced.loss_sum, 8.0);
 }
@@ -335,7 +338,7 @@ TEST_P(MeanReducerTest, CancellationIsExact) {
     SetValues(partials[k], std::vector<float>(11, values[k]));
   }
   const Reduced reduced = Fold(GetParam(), partials);
-  EXPECT_EQ(reduced.values[0], static_cast<float>(static_cast<double>(1e-9f) / 3));
+  EXPECT_EQ(test::ValuesOf(reduced)[0], static_cast<float>(static_cast<double>(1e-9f) / 3));
 }
 
 // Computed by hand: positions that a participant did not report count as zero there.
@@ -443,9 +446,11 @@ TEST(OptimizerStateTest, IsAveragedBesideTheWeights) {
   ASSERT_TRUE(reducer->Merge(other).ok());
   const auto reduced = reducer->Finish();
   ASSERT_TRUE(reduced.ok());
-  ASSERT_EQ(reduced->values.size(), 33u);
-  EXPECT_EQ(reduced->values[21], -1.0F);
-  EXPECT_EQ(reduced->values[22], 2.5F);
+  ASSERT_EQ(reduced->Section(v1::SECTION_KIND_VALUES).size(), 11u);
+  const auto state = reduced->Section(v1::SECTION_KIND_OPTIMIZER_STATE);
+  ASSERT_EQ(state.size(), 22u);
+  EXPECT_EQ(state[10], -1.0F);
+  EXPECT_EQ(state[11], 2.5F);
 }
 
 TEST_P(ValueReducerTest, StateThatCannotBeIsRefused) {
@@ -505,12 +510,12 @@ TEST(NegativeValuesTest, OfRunningVariancesAreRefusedAndMeansAreNot) {
 // Importance of all positions comes behind the values, whatever their number.
 TEST(NegativeValuesTest, AreRefusedInRoundsThatAskForImportance) {
   v1::Task task;
-  task.mutable_train()->set_importance(true);
+  task.mutable_train()->add_additions()->mutable_importance();
   EXPECT_EQ(ReasonOfNegative(task, 0), "");
   EXPECT_EQ(ReasonOfNegative(task, 9), kRefused);
   EXPECT_EQ(ReasonOfNegative(task, 10), kRefused);
   EXPECT_EQ(ReasonOfNegative(task, 19), kRefused);
-  task.mutable_train()->set_active_gradients(true);
+  task.mutable_train()->add_additions()->mutable_growth()->set_active(true);
   EXPECT_EQ(ReasonOfNegative(task, 9), kRefused);
   EXPECT_EQ(ReasonOfNegative(task, 10), "") << "gradients have any sign";
   EXPECT_EQ(ReasonOfNegative(task, 20), kRefused);
@@ -538,18 +543,20 @@ Partial Owner(const std::string& name, int64_t examples, std::vector<int64_t> po
 }
 
 TEST(OwnersReducerTest, EachPositionIsTheMeanOfThoseWhoHaveIt) {
-  auto reducer = MakeReducer(ReducerKind::kOwnersMean, OwnStructure({2, 5, 9}), {.values = 7});
+  auto reducer =
+      MakeReducer(ReducerKind::kOwnersMean, OwnStructure({2, 5, 9}), test::ValuesLayout(7));
   ASSERT_TRUE(reducer->Merge(Owner("a", 30, {2, 7, 9}, {1, 4, 10})).ok());
   ASSERT_TRUE(reducer->Merge(Owner("b", 10, {2, 7, 20}, {5, 8, -3})).ok());
   const auto reduced = reducer->Finish();
   ASSERT_TRUE(reduced.ok());
   // 5 has no owner any more. 2: (30·1 + 10·5) / 40; 7: (30·4 + 10·8) / 40; 9 and 20 have one each.
   EXPECT_EQ(reduced->topology->topology(0).Positions(), (std::vector<int64_t>{2, 7, 9, 20}));
-  EXPECT_EQ(reduced->values, (std::vector<float>{2, 5, 10, -3, 25, 25, 25, 25}));
+  EXPECT_EQ(test::ValuesOf(*reduced), (std::vector<float>{2, 5, 10, -3, 25, 25, 25, 25}));
 }
 
 TEST(OwnersReducerTest, StructureWithAnotherNumberOfWeightsIsRefusedUnchanged) {
-  auto reducer = MakeReducer(ReducerKind::kOwnersMean, OwnStructure({2, 5, 9}), {.values = 7});
+  auto reducer =
+      MakeReducer(ReducerKind::kOwnersMean, OwnStructure({2, 5, 9}), test::ValuesLayout(7));
   Partial bad = Owner("b", 10, {2, 7}, {5, 8});
   EXPECT_EQ(base::ReasonOf(reducer->Merge(bad)), "SHAPE_MISMATCH");
   bad = Owner("b", 10, {2, 7, 9, 11}, {5, 8, 1, 1});
@@ -558,7 +565,7 @@ TEST(OwnersReducerTest, StructureWithAnotherNumberOfWeightsIsRefusedUnchanged) {
   bad.topology = WithStatistics();
   EXPECT_EQ(base::ReasonOf(reducer->Merge(bad)), "SHAPE_MISMATCH");
   ASSERT_TRUE(reducer->Merge(Owner("a", 30, {2, 5, 9}, {1, 4, 10})).ok());
-  EXPECT_EQ(reducer->Finish()->values, (std::vector<float>{1, 4, 10, 30, 30, 30, 30}));
+  EXPECT_EQ(test::ValuesOf(*reducer->Finish()), (std::vector<float>{1, 4, 10, 30, 30, 30, 30}));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "common/base/status.h"
 #include "server/reduce/reducer.h"
 #include "server/reduce/robust_rules.h"
+#include "tests/support/result_layouts.h"
 
 namespace espalier::server::reduce {
 namespace {
@@ -132,8 +133,9 @@ Partial Sends(const std::string& participant, std::vector<float> values,
 
 absl::StatusOr<Reduced> Fold(const Aggregation& aggregation, const std::vector<Partial>& partials) {
   const auto topology = WithBuffer();
-  auto reducer = MakeReducer(ReducerKind::kMean, topology, {.values = partials[0].values_count},
-                             aggregation, std::vector<float>{1, 1, 1, 1});
+  auto reducer =
+      MakeReducer(ReducerKind::kMean, topology, test::ValuesLayout(partials[0].values_count),
+                  aggregation, std::vector<float>{1, 1, 1, 1});
   for (const Partial& partial : partials) ESPALIER_RETURN_IF_ERROR(reducer->Merge(partial));
   return reducer->Finish();
 }
@@ -157,11 +159,11 @@ TEST(RobustReducerTest, AHostileUpdateStaysWithoutInfluence) {
     partials.back().examples = 1'000'000'000;
     const auto reduced = Fold(aggregation, partials);
     ASSERT_TRUE(reduced.ok()) << reduced.status();
-    EXPECT_GE(reduced->values[0], 1.0F);
-    EXPECT_LE(reduced->values[0], 1.031F);
-    EXPECT_GE(reduced->values[2], 2.0F);
-    EXPECT_LE(reduced->values[2], 2.062F);
-    EXPECT_EQ(reduced->values[3], 0.5F);
+    EXPECT_GE(test::ValuesOf(*reduced)[0], 1.0F);
+    EXPECT_LE(test::ValuesOf(*reduced)[0], 1.031F);
+    EXPECT_GE(test::ValuesOf(*reduced)[2], 2.0F);
+    EXPECT_LE(test::ValuesOf(*reduced)[2], 2.062F);
+    EXPECT_EQ(test::ValuesOf(*reduced)[3], 0.5F);
     EXPECT_EQ(reduced->participants, 5);
   }
 }
@@ -170,8 +172,8 @@ TEST(RobustReducerTest, ExamplesDoNotWeigh) {
   std::vector<Partial> partials = {Sends("a", {0, 0, 0, 0}), Sends("b", {1, 1, 1, 1}),
                                    Sends("c", {5, 5, 5, 5})};
   partials[2].examples = 1000;
-  EXPECT_EQ(Fold({.rule = Rule::kMedian}, partials)->values, (std::vector<float>(4, 1)));
-  EXPECT_EQ(Fold({.rule = Rule::kMultiKrum, .selected = 3}, partials)->values,
+  EXPECT_EQ(test::ValuesOf(*Fold({.rule = Rule::kMedian}, partials)), (std::vector<float>(4, 1)));
+  EXPECT_EQ(test::ValuesOf(*Fold({.rule = Rule::kMultiKrum, .selected = 3}, partials)),
             (std::vector<float>(4, 2)));
 }
 
@@ -179,7 +181,8 @@ TEST(RobustReducerTest, KrumComparesWeightsAndTakesStatisticsWithThem) {
   const std::vector<Partial> partials = {Sends("a", {0, 0, 0, 500}), Sends("b", {1, 0, 0, 7}),
                                          Sends("c", {2, 0, 0, 7})};
   const auto reduced = Fold({.rule = Rule::kKrum}, partials);
-  EXPECT_EQ(reduced->values, (std::vector<float>{0, 0, 0, 500})) << "a and b are equally near";
+  EXPECT_EQ(test::ValuesOf(*reduced), (std::vector<float>{0, 0, 0, 500}))
+      << "a and b are equally near";
 }
 
 TEST(RobustReducerTest, OptimizerStateGoesByTheSameRule) {
@@ -189,8 +192,8 @@ TEST(RobustReducerTest, OptimizerStateGoesByTheSameRule) {
   const std::vector<Partial> partials = {Sends("a", with_state(0, 1, 2)),
                                          Sends("b", with_state(1, 5, 4)),
                                          Sends("c", with_state(9, 3, 8))};
-  EXPECT_EQ(Fold({.rule = Rule::kMedian}, partials)->values, with_state(1, 3, 4));
-  EXPECT_EQ(Fold({.rule = Rule::kKrum}, partials)->values, with_state(0, 1, 2));
+  EXPECT_EQ(test::ValuesOf(*Fold({.rule = Rule::kMedian}, partials)), with_state(1, 3, 4));
+  EXPECT_EQ(test::ValuesOf(*Fold({.rule = Rule::kKrum}, partials)), with_state(0, 1, 2));
 }
 
 TEST(RobustReducerTest, KrumWithTooFewUpdatesSaysSo) {
@@ -230,19 +233,19 @@ TEST(RobustReducerTest, KrumTakesTheScoresOfWhomItChooses) {
 TEST(ClippingTest, DifferenceIsScaledDownToTheNorm) {
   const Partial update = Sends("a", {4, 5, 1, 11}, {{{1}, {6}}, {}});
   const auto reduced = Fold({.clip_norm = 2.5}, {update});
-  EXPECT_EQ(reduced->values, (std::vector<float>{2.5F, 3, 1, 6}));
+  EXPECT_EQ(test::ValuesOf(*reduced), (std::vector<float>{2.5F, 3, 1, 6}));
   EXPECT_EQ(reduced->scores[0].values, (std::vector<float>{3}));
 }
 
 TEST(ClippingTest, UpdateWithinTheNormKeepsItsBits) {
   const std::vector<float> values = {4, 5, 1, 11};
-  EXPECT_EQ(Fold({.clip_norm = 5}, {Sends("a", values)})->values, values);
+  EXPECT_EQ(test::ValuesOf(*Fold({.clip_norm = 5}, {Sends("a", values)})), values);
 }
 
 TEST(ClippingTest, HugeUpdateCountsAndNonFiniteOneIsRefused) {
   const auto reduced = Fold({.clip_norm = 2}, {Sends("a", {3e38F, 1, 1, 1})});
   ASSERT_TRUE(reduced.ok()) << reduced.status();
-  EXPECT_FLOAT_EQ(reduced->values[0], 3);
+  EXPECT_FLOAT_EQ(test::ValuesOf(*reduced)[0], 3);
   EXPECT_EQ(base::ReasonOf(Fold({.clip_norm = 2}, {Sends("a", {INFINITY, 1, 1, 1})}).status()),
             "NON_FINITE");
   EXPECT_EQ(base::ReasonOf(Fold({.clip_norm = 2}, {Sends("a", {NAN, 1, 1, 1})}).status()),
@@ -251,14 +254,14 @@ TEST(ClippingTest, HugeUpdateCountsAndNonFiniteOneIsRefused) {
 
 TEST(ClippingTest, ComesBeforeTheRule) {
   const std::vector<Partial> partials = {Sends("a", {1, 1, 1, 1}), Sends("b", {9, 1, 1, 1})};
-  EXPECT_EQ(Fold({.rule = Rule::kMedian, .clip_norm = 2}, partials)->values[0], 2.0F);
+  EXPECT_EQ(test::ValuesOf(*Fold({.rule = Rule::kMedian, .clip_norm = 2}, partials))[0], 2.0F);
 }
 
 TEST(KeepingTest, ResultHasWhatEachParticipantSent) {
   Partial b = Sends("b", {4, 5, 1, 11});
   b.steps = 7;
   const auto reduced = Fold({.keep_updates = true}, {b, Sends("a", {2, 3, 1, 1})});
-  EXPECT_EQ(reduced->values, (std::vector<float>{3, 4, 1, 6}));
+  EXPECT_EQ(test::ValuesOf(*reduced), (std::vector<float>{3, 4, 1, 6}));
   ASSERT_EQ(reduced->updates.size(), 2u);
   EXPECT_EQ(reduced->updates[0].participant, "a");
   EXPECT_EQ(reduced->updates[0].values, (std::vector<float>{2, 3, 1, 1}));

@@ -21,17 +21,14 @@ sparsity::ActivationStatistics Measured(float seed, int sequences) {
 Partial MakePartial(const std::string& participant, float seed, int sequences) {
   std::string bytes;
   Measured(seed, sequences).AppendTo(bytes);
-  auto words = std::make_shared<std::vector<float>>(bytes.size() / sizeof(float));
-  std::memcpy(words->data(), bytes.data(), bytes.size());
   Partial partial;
   partial.participant = participant;
   partial.examples = sequences;
-  partial.values_count = static_cast<int64_t>(words->size());
   // In uneven pieces, as a spool file gives them.
-  partial.values = [words](const auto& sink) -> absl::Status {
-    const size_t half = words->size() / 2 + 1;
-    ESPALIER_RETURN_IF_ERROR(sink(std::span<const float>(words->data(), half)));
-    return sink(std::span<const float>(words->data() + half, words->size() - half));
+  partial.statistics = [bytes](const auto& sink) -> absl::Status {
+    const size_t half = bytes.size() / 2 + 1;
+    ESPALIER_RETURN_IF_ERROR(sink(std::string_view(bytes).substr(0, half)));
+    return sink(std::string_view(bytes).substr(half));
   };
   return partial;
 }
@@ -66,9 +63,14 @@ TEST(StatisticsReducerTest, RefusesWhatDoesNotFitAndStaysAsItWas) {
   Partial other = MakePartial("b", 1, 2);
   other.examples = 5;
   EXPECT_EQ(base::ReasonOf(reducer.Merge(other)), "STATISTICS_INVALID");
-  Partial shorter = MakePartial("b", 1, 2);
-  shorter.values_count -= 1;
-  EXPECT_EQ(base::ReasonOf(reducer.Merge(shorter)), "SHAPE_MISMATCH");
+  for (const size_t size : {0, 5, 100'000}) {
+    Partial wrong = MakePartial("b", 1, 2);
+    wrong.statistics = [size](const auto& sink) { return sink(std::string(size, 'x')); };
+    EXPECT_EQ(base::ReasonOf(reducer.Merge(wrong)), "SHAPE_MISMATCH") << size;
+  }
+  Partial none = MakePartial("b", 1, 2);
+  none.statistics = {};
+  EXPECT_EQ(base::ReasonOf(reducer.Merge(none)), "SHAPE_MISMATCH");
   const auto reduced = reducer.Finish();
   ASSERT_TRUE(reduced.ok());
   EXPECT_EQ(reduced->statistics[0].sequences(), 2);

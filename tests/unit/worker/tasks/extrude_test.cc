@@ -29,8 +29,9 @@ TEST(ExtruderTest, PenaltyIsTheGradientOfLambdaTimesTheSquaredNormOfTheSmallest)
   const std::vector<float> start = engine::RandomFloats(topology->total_stored(), 7);
   v1::TrainTask task;
   task.set_learning_rate(0.1);
-  for (const int64_t count : {5, 0, 3, 0}) task.mutable_extrusion()->add_counts(count);
-  task.mutable_extrusion()->set_lambda(0.25);
+  v1::Extrusion& extrusion = *task.add_additions()->mutable_extrusion();
+  for (const int64_t count : {5, 0, 3, 0}) extrusion.add_counts(count);
+  extrusion.set_lambda(0.25);
   const auto step = [&](bool extrude) {
     auto network =
         engine::Network::Create(spec, {}, topology, 16, 1, engine::BackendKind::kReference).value();

@@ -131,7 +131,11 @@ TEST_F(LanguageTasksTest, OnlyStatisticsAreSent) {
   EXPECT_EQ(statistics[0].tokens(), statistics[0].sequences() * kContext);
   v1::PartialHeader expected;
   expected.set_examples(statistics[0].sequences());
-  expected.set_values_count(partial.body.size() / sizeof(float));
+  v1::Section& sums = *expected.add_sections();
+  sums.set_kind(v1::SECTION_KIND_ACTIVATION_STATISTICS);
+  sums.set_type(v1::SECTION_TYPE_EXACT_SUMS);
+  sums.set_count(::espalier::language::BlockLinears(model_.config).size());
+  sums.set_bytes(partial.body.size());
   EXPECT_EQ(partial.header.SerializeAsString(), expected.SerializeAsString());
   Write("train.bin", 1200);
   EXPECT_EQ(Measure(*worker, 0).body.size(), partial.body.size());

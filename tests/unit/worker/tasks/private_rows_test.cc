@@ -32,7 +32,7 @@ v1::Task TaskOfRound(int32_t round, double density = 0.5) {
   model.set_items(10);
   model.set_private_users(true);
   model.mutable_neumf()->set_dimensions(4);
-  task.mutable_train()->mutable_private_update()->set_density(density);
+  task.mutable_train()->add_additions()->mutable_private_update()->set_density(density);
   return task;
 }
 

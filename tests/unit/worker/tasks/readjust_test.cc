@@ -12,8 +12,9 @@ namespace {
 
 v1::TrainTask Task(double after_fraction) {
   v1::TrainTask task;
-  for (const int64_t count : {4, 0, 3, 0}) task.mutable_readjustment()->add_counts(count);
-  task.mutable_readjustment()->set_after_fraction(after_fraction);
+  v1::Readjustment& asked = *task.add_additions()->mutable_readjustment();
+  for (const int64_t count : {4, 0, 3, 0}) asked.add_counts(count);
+  asked.set_after_fraction(after_fraction);
   return task;
 }
 
@@ -90,7 +91,7 @@ TEST(ReadjusterTest, AsksForMoreThanThereAreIsCutToWhatThereIs) {
   ASSERT_TRUE(network->SetValues(engine::RandomFloats(base->total_stored(), 7)).ok());
   const engine::OwnedBatch owned(3, 2, 4, network->batch_stride(), 5);
   v1::TrainTask task;
-  task.mutable_readjustment()->add_counts(1000);
+  task.add_additions()->mutable_readjustment()->add_counts(1000);
   Readjuster readjuster(task);
   ASSERT_TRUE(readjuster.Readjust(owned.batch, *network).ok());
   EXPECT_EQ(network->topology()->stored(0), 3);

@@ -14,6 +14,8 @@
 #include "common/base/status.h"
 #include "common/sparsity/random_topology.h"
 #include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/result_sections.h"
+#include "common/wire/model_spec/train_additions.h"
 #include "common/wire/values_codec.h"
 #include "tests/unit/worker/data/test_files.h"
 #include "worker/tasks/recommender/recommender_rows.h"
@@ -66,7 +68,7 @@ class RecommenderTaskTest : public ::testing::Test {
     train.mutable_training()->set_local_steps(steps);
     train.mutable_training()->mutable_optimizer()->set_kind(v1::Optimizer::KIND_ADAM);
     train.set_learning_rate(0.05);
-    train.mutable_private_update()->set_density(0.5);
+    train.add_additions()->mutable_private_update()->set_density(0.5);
     return task;
   }
   static v1::Task Evaluate(v1::Task task) {
@@ -106,7 +108,11 @@ class RecommenderTaskTest : public ::testing::Test {
     NetworkCache networks(1);
     const std::atomic<bool> cancelled = false;
     Surroundings surroundings{data, networks, recommenders, cancelled};
-    if (task.has_train()) return RunRecommenderTrain(surroundings, task, model);
+    if (task.has_train()) {
+      v1::Task asked = task;
+      *asked.mutable_sections() = wire::SectionsOf(task, *model->topology);
+      return RunRecommenderTrain(surroundings, asked, model);
+    }
     if (task.has_evaluate()) return RunRecommenderEvaluate(surroundings, task, model);
     return RunRecommend(surroundings, task, model);
   }
@@ -125,7 +131,8 @@ TEST_F(RecommenderTaskTest, AnyWorkerGivesTheSameBits) {
   const auto second = Run(task, Model(task), "w2");
   ASSERT_TRUE(first.ok()) << first.status();
   EXPECT_EQ(first->body, second->body);
-  EXPECT_EQ(first->header.values_count(), Model(task)->values.size());
+  ASSERT_EQ(first->header.sections_size(), 1);
+  EXPECT_EQ(first->header.sections(0).count(), Model(task)->values.size());
   EXPECT_EQ(first->header.examples(), kUsers * 5);  // a fifth of 6, rounded down, is asked for
   EXPECT_NE(Floats(first->body), Model(task)->values);
   v1::Task later = task;
@@ -238,19 +245,32 @@ TEST_F(RecommenderTaskTest, ScoresAreProductsOfMeanEmbeddings) {
 TEST_F(RecommenderTaskTest, GradientsAndCandidatesFollowTheValues) {
   v1::Task task = Train(Task());
   const auto model = Model(task);
-  task.mutable_train()->set_active_gradients(true);
-  task.mutable_train()->set_growth_batches(2);
-  for (size_t i = 0; i < model->topology->num_tensors(); ++i) {
-    task.mutable_train()->add_growth_candidates(7);
-  }
+  v1::GrowthReport& report = *task.mutable_train()->add_additions()->mutable_growth();
+  report.set_active(true);
+  report.set_batches(2);
+  for (size_t i = 0; i < model->topology->num_tensors(); ++i) report.add_counts(7);
   const auto partial = Run(task, model);
   ASSERT_TRUE(partial.ok()) << partial.status();
   const auto stored = static_cast<size_t>(model->topology->total_stored());
-  EXPECT_EQ(partial->header.values_count(), 2 * stored);
+  EXPECT_TRUE(wire::CheckSections(wire::SectionsOf(task, *model->topology),
+                                  partial->header.sections(), partial->body.size())
+                  .ok());
   const auto scores = wire::DecodeScores(std::string_view(partial->body).substr(8 * stored),
                                          model->topology->layout(), std::vector<int64_t>{7, 7});
   ASSERT_TRUE(scores.ok()) << scores.status();
   EXPECT_EQ((*scores)[0].positions.size(), 7u);
+}
+
+TEST_F(RecommenderTaskTest, WhatTrainingOfRecommendersCannotDoIsRefusedAndNotLeftOut) {
+  v1::Task task = Train(Task());
+  task.mutable_train()->add_additions()->mutable_extrusion()->set_lambda(1);
+  EXPECT_EQ(base::ReasonOf(Run(task, Model(task)).status()), "TASK_ADDITION_UNKNOWN");
+  task.mutable_train()->mutable_additions()->RemoveLast();
+  task.mutable_train()->add_additions();  // a kind of a later version
+  EXPECT_EQ(base::ReasonOf(Run(task, Model(task)).status()), "TASK_ADDITION_UNKNOWN");
+  task.mutable_train()->mutable_additions()->RemoveLast();
+  for (int i = 0; i < 2; ++i) task.mutable_train()->add_additions()->mutable_growth();
+  EXPECT_EQ(base::ReasonOf(Run(task, Model(task)).status()), "TASK_INVALID");
 }
 
 // The bytes of an upload with private users are the item table's values and nothing else.
@@ -286,7 +306,9 @@ TEST_F(RecommenderTaskTest, ARoundBegunAgainWithPrivateRowsGivesTheSameBits) {
   next->values = Floats(first);
   task.set_round(2);
   task.mutable_train()->set_first_step(10);
-  task.mutable_train()->mutable_private_update()->set_fraction(0.25);
+  wire::MutableAddition(*task.mutable_train(), v1::TrainAddition::kPrivateUpdate)
+      .mutable_private_update()
+      ->set_fraction(0.25);
   const std::string second = Run(task, next)->body;
   EXPECT_EQ(Run(task, next)->body, second) << "the second round";
   const auto layout = UserLayout(task, kUsers / 2).value();

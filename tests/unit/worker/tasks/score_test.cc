@@ -11,6 +11,7 @@
 #include "common/base/status.h"
 #include "common/sparsity/random_topology.h"
 #include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/result_sections.h"
 #include "tests/unit/worker/engine/reference_model.h"
 #include "worker/tasks/batch_buffer.h"
 #include "worker/tasks/recommender/recommender.h"
@@ -86,7 +87,9 @@ class ScoreTest : public testing::Test {
   static std::vector<float> Values(const Partial& partial) {
     std::vector<float> values(partial.body.size() / sizeof(float));
     std::memcpy(values.data(), partial.body.data(), partial.body.size());
-    EXPECT_EQ(values.size(), partial.header.values_count());
+    uint64_t count = 0;
+    for (const v1::Section& section : partial.header.sections()) count += section.count();
+    EXPECT_EQ(values.size(), count);
     return values;
   }
 
@@ -164,8 +167,9 @@ TEST_F(ScoreTest, ImportanceOfATrainingTaskIsTheSquaredGradientAtAllPositions) {
   train.mutable_training()->set_batch_size(kExamples);
   train.mutable_training()->set_local_steps(1);
   train.set_learning_rate(0.1);
-  train.set_importance(true);
+  train.add_additions()->mutable_importance();
   const auto model = Model(11);
+  *task_.mutable_sections() = wire::SectionsOf(task_, *model->topology);
   auto around = surroundings();
   const auto partial = RunTrain(around, task_, model);
   ASSERT_TRUE(partial.ok()) << partial.status();
@@ -173,7 +177,6 @@ TEST_F(ScoreTest, ImportanceOfATrainingTaskIsTheSquaredGradientAtAllPositions) {
   const int64_t stored = model->topology->total_stored();
   const std::vector<double> gradient = Gradient(*model);
   ASSERT_EQ(values.size(), stored + gradient.size());
-  EXPECT_EQ(static_cast<int64_t>(values.size()), wire::ResultValues(task_, *model->topology));
   for (size_t i = 0; i < gradient.size(); ++i) {
     EXPECT_NEAR(values[stored + i], gradient[i] * gradient[i], 1e-6) << i;
   }
@@ -184,8 +187,10 @@ TEST_F(ScoreTest, ExampleLimitTrainsOnTheSameFewExamples) {
   train.mutable_training()->set_batch_size(4);
   train.mutable_training()->set_local_steps(5);
   train.set_learning_rate(0.1);
-  train.set_example_limit(4);
+  v1::ExampleLimit& limit = *train.add_additions()->mutable_example_limit();
+  limit.set_examples(4);
   const auto model = Model(30);
+  *task_.mutable_sections() = wire::SectionsOf(task_, *model->topology);
   auto around = surroundings();
   const Partial limited = RunTrain(around, task_, model).value();
   EXPECT_EQ(limited.header.examples(), 4);
@@ -195,7 +200,7 @@ TEST_F(ScoreTest, ExampleLimitTrainsOnTheSameFewExamples) {
   const std::vector<float> a = Values(limited);
   const std::vector<float> b = Values(later);
   for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5);
-  train.set_example_limit(1000);
+  limit.set_examples(1000);
   EXPECT_EQ(RunTrain(around, task_, model)->header.examples(), kExamples);
 }
 

@@ -57,21 +57,22 @@ TEST(ModelCostTest, RoundCountsPassesStepsAndGrowthGradients) {
   task.mutable_training()->set_local_steps(7);
   EXPECT_EQ(cost.OfRound(task, stored, 2, 150).actual, 2 * 7 * 20 * 6.0 * 1600);
 
-  for (const int64_t count : {0, 0, 5, 0, 0, 0}) task.add_growth_candidates(count);
-  task.set_growth_batches(2);
+  v1::GrowthReport& report = *task.add_additions()->mutable_growth();
+  for (const int64_t count : {0, 0, 5, 0, 0, 0}) report.add_counts(count);
+  report.set_batches(2);
   // A forward pass, activations' gradients, and the second layer's gradient at all positions.
   const double growth = 2.0 * 20 * 2 * (4.0 * 1600 + 2.0 * 30'000);
   EXPECT_EQ(cost.OfRound(task, stored, 2, 150).actual, 2 * 7 * 20 * 6.0 * 1600 + growth);
   // Gradients of stored weights out of the same passes, or alone.
-  task.set_active_gradients(true);
+  report.set_active(true);
   const double active = 2.0 * 20 * 2 * 2.0 * 1600;
   EXPECT_EQ(cost.OfRound(task, stored, 2, 150).actual, 2 * 7 * 20 * 6.0 * 1600 + growth + active);
   v1::TrainTask alone = task;
-  alone.clear_growth_candidates();
+  alone.mutable_additions(0)->mutable_growth()->clear_counts();
   EXPECT_EQ(cost.OfRound(alone, stored, 2, 150).actual, 2 * 7 * 20 * 6.0 * 1600 + 3 * active);
-  task.set_active_gradients(false);
+  report.set_active(false);
   // Importance: gradients at all positions of what is sparse, in each of the 280 examples.
-  task.set_importance(true);
+  task.add_additions()->mutable_importance();
   double positions = 0;
   for (const size_t i : {0, 2, 4}) positions += cost.FullGradientFlops(i);
   EXPECT_EQ(cost.OfRound(task, stored, 2, 150).actual,

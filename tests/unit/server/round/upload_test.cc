@@ -1,9 +1,16 @@
-// What workers may put behind the values of an upload, and what is refused.
-#include "server/round/extras.h"
+// What the sections of an upload may say, and what is refused.
+#include "server/round/upload.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "common/base/status.h"
+#include "common/wire/model_spec/result_sections.h"
 #include "common/wire/topology_codec.h"
 #include "common/wire/values_codec.h"
 
@@ -22,11 +29,39 @@ std::shared_ptr<const tensor::ModelTopology> Model(const std::vector<int64_t>& p
           .value());
 }
 
+Upload WithBody(const std::string& bytes) {
+  Upload upload;
+  upload.body = [bytes](uint64_t offset, uint64_t size, const auto& sink) {
+    return sink(std::string_view(bytes).substr(offset, size));
+  };
+  return upload;
+}
+
+v1::Section& Add(v1::SectionKind kind, v1::SectionType type, uint64_t count, uint64_t bytes,
+                 Upload& upload) {
+  v1::Section& section = *upload.header.add_sections();
+  section.set_kind(kind);
+  section.set_type(type);
+  section.set_count(count);
+  section.set_bytes(bytes);
+  return section;
+}
+
+// Reads an upload of one section.
+absl::Status Read(const v1::Task& task, const tensor::ModelTopology& model, v1::SectionKind kind,
+                  v1::SectionType type, uint64_t count, const std::string& bytes,
+                  reduce::Partial& partial) {
+  Upload upload = WithBody(bytes);
+  Add(kind, type, count, bytes.size(), upload);
+  return ReadSections(task, model, upload, partial);
+}
+
 class ReadjustmentTest : public testing::Test {
  protected:
   ReadjustmentTest() {
-    task_.mutable_train()->mutable_readjustment()->add_counts(2);
-    task_.mutable_train()->mutable_readjustment()->add_counts(0);
+    v1::Readjustment& asked = *task_.mutable_train()->add_additions()->mutable_readjustment();
+    asked.add_counts(2);
+    asked.add_counts(0);
   }
 
   // The change to `positions`, said with honest hashes.
@@ -42,7 +77,8 @@ class ReadjustmentTest : public testing::Test {
   }
   std::string RefusalOf(const std::string& bytes) {
     partial_ = {};
-    const absl::Status status = AddExtras(task_, *base_, bytes, partial_);
+    const absl::Status status = Read(task_, *base_, v1::SECTION_KIND_STRUCTURE,
+                                     v1::SECTION_TYPE_TOPOLOGY_UPDATE, 2, bytes, partial_);
     EXPECT_EQ(status.ok(), partial_.topology != nullptr && status.ok());
     return status.ok() ? "" : base::ReasonOf(status);
   }
@@ -57,7 +93,11 @@ TEST_F(ReadjustmentTest, WhatWasAskedForIsTaken) {
   ASSERT_EQ(Refusal(update), "");
   EXPECT_EQ(partial_.topology->topology(0).Positions(),
             (std::vector<int64_t>{0, 4, 7, 8, 20, 21, 23}));
-  EXPECT_LE(7 * 4 + 4 * 4 + update.ByteSizeLong(), MaxBodyBytes(task_, *base_, 11));
+  const wire::Sections sections = wire::SectionsOf(task_, *base_);
+  ASSERT_EQ(sections.size(), 2);
+  EXPECT_EQ(sections[0].bytes(), 7u * 4 + 4 * 4);
+  EXPECT_EQ(sections[1].count(), 2u);
+  EXPECT_LE(update.ByteSizeLong(), sections[1].bytes());
 }
 
 TEST_F(ReadjustmentTest, AnotherNumberOfWeightsIsRefused) {
@@ -108,6 +148,13 @@ TEST_F(ReadjustmentTest, IndicesOutOfRangeAreRefused) {
   EXPECT_EQ(Refusal(twice), "TOPOLOGY_INVALID");
 }
 
+bool TakesScores(const v1::Task& task, const tensor::ModelTopology& model, uint64_t count,
+                 const std::string& bytes, reduce::Partial& partial) {
+  partial = {};
+  return Read(task, model, v1::SECTION_KIND_GROWTH, v1::SECTION_TYPE_SCORES, count, bytes, partial)
+      .ok();
+}
+
 TEST(ScoresTest, NobodyMaySendWhatWasNotAskedFor) {
   const auto model = Model({0, 3});
   v1::Task task;
@@ -115,14 +162,14 @@ TEST(ScoresTest, NobodyMaySendWhatWasNotAskedFor) {
   const std::string scores = wire::EncodeScores(
       std::vector<wire::TensorScores>{{{1, 2}, {1.0F, 2.0F}}, {}}, model->layout());
   reduce::Partial partial;
-  EXPECT_FALSE(AddExtras(task, *model, scores, partial).ok());
-  EXPECT_TRUE(AddExtras(task, *model, "", partial).ok());
-  EXPECT_EQ(MaxBodyBytes(task, *model, 6), 24u);
-  task.mutable_train()->add_growth_candidates(1);
-  task.mutable_train()->add_growth_candidates(0);
-  EXPECT_FALSE(AddExtras(task, *model, scores, partial).ok()) << "one was asked for";
-  task.mutable_train()->set_growth_candidates(0, 2);
-  EXPECT_TRUE(AddExtras(task, *model, scores, partial).ok());
+  EXPECT_EQ(wire::SectionsOf(task, *model).size(), 1) << "values alone";
+  v1::GrowthReport& report = *task.mutable_train()->add_additions()->mutable_growth();
+  report.add_counts(1);
+  report.add_counts(0);
+  EXPECT_FALSE(TakesScores(task, *model, 2, scores, partial)) << "one was asked for";
+  report.set_counts(0, 2);
+  EXPECT_FALSE(TakesScores(task, *model, 1, scores, partial)) << "there are more than it says";
+  EXPECT_TRUE(TakesScores(task, *model, 2, scores, partial));
   EXPECT_EQ(partial.scores[0].positions, (std::vector<int64_t>{1, 2}));
 }
 
@@ -134,11 +181,40 @@ TEST(ScoresTest, GrowthTasksTakeAsManyAsAnyPartOfThemAsksFor) {
   v1::Task task;
   task.mutable_growth()->add_counts(2);
   task.mutable_growth()->add_counts(0);
-  EXPECT_FALSE(AddExtras(task, *model, scores, partial).ok()) << "two were asked for";
-  EXPECT_LT(MaxBodyBytes(task, *model, 0), 300u);
+  EXPECT_FALSE(TakesScores(task, *model, 3, scores, partial)) << "two were asked for";
+  EXPECT_LT(wire::SectionsOf(task, *model)[0].bytes(), 300u);
   task.mutable_growth()->add_thresholds(0.5);
-  EXPECT_TRUE(AddExtras(task, *model, scores, partial).ok()) << "any number may reach it";
-  EXPECT_GE(MaxBodyBytes(task, *model, 0), 22u * 12);
+  EXPECT_TRUE(TakesScores(task, *model, 3, scores, partial)) << "any number may reach it";
+  EXPECT_GE(wire::SectionsOf(task, *model)[0].bytes(), 22u * 12);
+}
+
+TEST(ValuesTest, SectionsOfFloatsAreReadOneAfterTheOtherHoweverTheBodyIsCut) {
+  const auto model = Model({0, 3});
+  const std::vector<float> values = {1, 2, 3, 4, 5};
+  const std::string bytes(wire::ValuesAsBytes(values));
+  for (const size_t piece : {1, 3, 4, 7, 100}) {
+    Upload upload;
+    upload.body = [bytes, piece](uint64_t offset, uint64_t size, const auto& sink) -> absl::Status {
+      for (uint64_t i = offset; i < offset + size; i += piece) {
+        const uint64_t part = std::min<uint64_t>(piece, offset + size - i);
+        ESPALIER_RETURN_IF_ERROR(sink(std::string_view(bytes).substr(i, part)));
+      }
+      return absl::OkStatus();
+    };
+    Add(v1::SECTION_KIND_VALUES, v1::SECTION_TYPE_F32, 2, 8, upload);
+    Add(v1::SECTION_KIND_GRADIENTS, v1::SECTION_TYPE_F32, 3, 12, upload);
+    reduce::Partial partial;
+    ASSERT_TRUE(ReadSections({}, *model, upload, partial).ok());
+    EXPECT_EQ(partial.values_count, 5);
+    std::vector<float> read;
+    ASSERT_TRUE(partial
+                    .values([&](std::span<const float> some) {
+                      read.insert(read.end(), some.begin(), some.end());
+                      return absl::OkStatus();
+                    })
+                    .ok());
+    EXPECT_EQ(read, values) << piece;
+  }
 }
 
 }  // namespace

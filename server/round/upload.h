@@ -1,0 +1,40 @@
+// Upload: a finished result as it came, and what is read from the sections of its body.
+//
+// Everything here comes from workers and is believed only after it was checked.
+// Threading: pure functions; the body of an upload may be read on any thread.
+// Errors:    InvalidArgument: SHAPE_MISMATCH, SCORES_INVALID, INDEX_SET_INVALID, NON_FINITE,
+//            READJUSTMENT_INVALID, those of wire::ApplyTopologyUpdate(), and of reading the body.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "common/tensor/model.h"
+#include "common/wire/model_spec/result_sections.h"
+#include "espalier/v1/worker.pb.h"
+#include "server/reduce/reducer.h"
+
+namespace espalier::server::round {
+
+// The bytes of a body, which it keeps alive. Calls `sink` with consecutive pieces of the `size`
+// bytes from `offset` on, and stops at its first error. May be called several times.
+using Body = std::function<absl::Status(uint64_t offset, uint64_t size,
+                                        const std::function<absl::Status(std::string_view)>& sink)>;
+
+struct Upload {
+  v1::PartialHeader header;
+  Body body;
+};
+
+// How many float32 `sections` have in all.
+int64_t ValuesCount(const wire::Sections& sections);
+
+// Reads the sections of `upload` into `partial`, values as a source that reads them when it is
+// asked: the sections of an upload that wire::CheckSections() found right. Scores and a changed
+// structure must be what `task` asked for on a model of structure `model`.
+absl::Status ReadSections(const v1::Task& task, const tensor::ModelTopology& model,
+                          const Upload& upload, reduce::Partial& partial);
+
+}  // namespace espalier::server::round
