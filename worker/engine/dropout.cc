@@ -48,6 +48,7 @@ void PhiloxLanes(uint64_t row, uint32_t group, uint64_t key, uint32_t (&words)[k
 }
 
 // Bit `lane` is set where the upper or lower half of words[lane] reaches the threshold.
+ESPALIER_MULTIVERSION
 uint16_t KeepBits(const uint32_t (&words)[kLanes], int shift, uint32_t threshold) {
   uint32_t bits = 0;
   for (int64_t lane = 0; lane < kLanes; ++lane) {

@@ -106,36 +106,36 @@ void Add(const float* __restrict term, int64_t size, float* __restrict gradient)
   for (int64_t i = 0; i < size; ++i) gradient[i] += term[i];
 }
 
-// 1 − β^t of both moments. A step of many small updates, as those of embedding rows are, asks for
-// the same again and again.
-struct BiasCorrections {
-  double beta1 = 0;
-  double beta2 = 0;
-  int64_t step = 0;
-  double first = 0;
-  double second = 0;
-};
-const BiasCorrections& CorrectionsOf(const OptimizerSpec& spec, int64_t step) {
-  thread_local BiasCorrections last;
-  if (last.step != step || last.beta1 != spec.beta1 || last.beta2 != spec.beta2) {
-    const auto t = static_cast<double>(step);
-    last = {spec.beta1, spec.beta2, step, 1.0 - std::pow(spec.beta1, t),
-            1.0 - std::pow(spec.beta2, t)};
-  }
-  return last;
-}
-
 AdamStep MakeAdamStep(const OptimizerSpec& spec, double learning_rate, int64_t step) {
-  const BiasCorrections& corrections = CorrectionsOf(spec, step);
+  const auto t = static_cast<double>(step);
   const double decay = spec.weight_decay;
-  return {.step_size = static_cast<float>(learning_rate / corrections.first),
+  return {.step_size = static_cast<float>(learning_rate / (1.0 - std::pow(spec.beta1, t))),
           .beta1 = static_cast<float>(spec.beta1),
           .beta2 = static_cast<float>(spec.beta2),
-          .second_correction = static_cast<float>(1.0 / corrections.second),
+          .second_correction = static_cast<float>(1.0 / (1.0 - std::pow(spec.beta2, t))),
           .epsilon = static_cast<float>(spec.epsilon),
           .coupled_decay = spec.decoupled_weight_decay ? 0.0F : static_cast<float>(decay),
           .shrink =
               spec.decoupled_weight_decay ? static_cast<float>(1.0 - learning_rate * decay) : 1.0F};
+}
+
+// A step of many small updates, as those of embedding rows are, asks for the same again and again.
+const AdamStep& AdamStepOf(const OptimizerSpec& spec, double learning_rate, int64_t step) {
+  using Key = std::array<double, 7>;
+  const Key key = {static_cast<double>(step),
+                   learning_rate,
+                   spec.beta1,
+                   spec.beta2,
+                   spec.epsilon,
+                   spec.weight_decay,
+                   spec.decoupled_weight_decay ? 1.0 : 0.0};
+  thread_local Key last_key = {};
+  thread_local AdamStep last = {};
+  if (key != last_key) {
+    last = MakeAdamStep(spec, learning_rate, step);
+    last_key = key;
+  }
+  return last;
 }
 
 bool InHalfOpenUnit(double value) { return value >= 0 && value < 1; }
@@ -168,7 +168,7 @@ void UpdateValues(const OptimizerSpec& spec, double learning_rate, int64_t step,
                   const float* gradient, int64_t size, float* values, float* first_slot,
                   float* second_slot) {
   if (spec.kind == OptimizerSpec::Kind::kAdam) {
-    Adam(MakeAdamStep(spec, learning_rate, step), gradient, size, values, first_slot, second_slot);
+    Adam(AdamStepOf(spec, learning_rate, step), gradient, size, values, first_slot, second_slot);
     return;
   }
   const SgdStep sgd = {static_cast<float>(learning_rate), static_cast<float>(spec.momentum),

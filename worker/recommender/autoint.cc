@@ -139,10 +139,10 @@ class AutoIntPass {
 
   // Takes the gradient with respect to the scores of the last Forward() back. Gives those of the
   // layers' weights to `target`, adds those of the output's weight and bias to `of_output`, and
-  // writes that of each field's embeddings, [examples][dimensions], to `of_embeddings`.
-  void Backward(std::span<const RowTensor> tensors, std::span<const float> of_scores,
+  // writes that of each field's embeddings, [all examples][dimensions], to `of_embeddings`.
+  void Backward(std::span<const RowTensor> tensors, int64_t first, std::span<const float> of_scores,
                 const engine::BackwardTarget& target, std::span<float> of_output,
-                std::span<float* const> of_embeddings) {
+                std::span<std::vector<float>> of_embeddings) {
     const auto examples = static_cast<int64_t>(of_scores.size());
     const float* weight = tensors[places_.output].values();
     std::ranges::fill(delta_.span(), 0.0F);
@@ -155,7 +155,7 @@ class AutoIntPass {
     dropout_.Apply(delta_.data(), stride_, width_, {0, dimensions_});
     for (int64_t m = 0; m < fields_; ++m) {
       engine::Transpose(delta_.data() + m * kChunk, dimensions_, stride_, examples,
-                        of_embeddings[m]);
+                        of_embeddings[m].data() + first * dimensions_);
     }
   }
 
@@ -274,9 +274,8 @@ class AutoInt final : public RecommenderModel {
           base::StreamKey(step.seed, "autoint", {static_cast<uint64_t>(step.index), first});
       pass_.Forward(tensors(), bags, static_cast<int64_t>(first), &key, scores);
       loss += PairLoss(pairs, first, scores);
-      std::vector<float*> of_chunk;
-      for (auto& field : of_embeddings) of_chunk.push_back(&field[first * spec_.dimensions()]);
-      pass_.Backward(tensors(), scores, target, of_output, of_chunk);
+      pass_.Backward(tensors(), static_cast<int64_t>(first), scores, target, of_output,
+                     of_embeddings);
     }
     for (size_t m = 0; m < bags.size(); ++m) {
       const size_t table = places.Table(m);

@@ -42,7 +42,7 @@ ESPALIER_MULTIVERSION void AddColumnProducts(const float* __restrict a, const fl
 }
 
 // The softmax over `keys` rows of p [keys][count], in place.
-ESPALIER_MULTIVERSION void ColumnSoftmax(int64_t keys, int64_t count, float* p) {
+ESPALIER_MULTIVERSION void SoftmaxOverKeys(int64_t keys, int64_t count, float* p) {
   for (int64_t n = 0; n < count; n += kLanes) {
     float top[kLanes];
     float sum[kLanes] = {};
@@ -67,8 +67,8 @@ ESPALIER_MULTIVERSION void ColumnSoftmax(int64_t keys, int64_t count, float* p) 
 }
 
 // dp = p ∘ (dp − Σ over keys of p ∘ dp).
-ESPALIER_MULTIVERSION void ColumnSoftmaxGradient(const float* p, int64_t keys, int64_t count,
-                                                 float* dp) {
+ESPALIER_MULTIVERSION void SoftmaxOverKeysGradient(const float* p, int64_t keys, int64_t count,
+                                                   float* dp) {
   for (int64_t n = 0; n < count; n += kLanes) {
     float mean[kLanes] = {};
     for (int64_t j = n; j < keys * count; j += count) {
@@ -82,22 +82,52 @@ ESPALIER_MULTIVERSION void ColumnSoftmaxGradient(const float* p, int64_t keys, i
   }
 }
 
-// One head of queries and the keys it looks at, in some columns. Pointers are at the first of them.
+// One head of queries and the keys and values it looks at, in some columns. Pointers are at the
+// first of them.
 struct Head {
   const AttentionShape& shape;
   const LaneSequences& sequences;
+  int64_t count;
   const float* q;
   const float* k;
-  int64_t count;
+  const float* v;
 
   int64_t At(int64_t token) const { return token * sequences.distance; }
   int64_t KeysOf(int64_t token) const { return shape.causal ? token + 1 : sequences.tokens; }
+  void Dots(const float* a, const float* b, float factor, float* out) const {
+    ColumnDots(a, b, shape.stride, shape.head_size, count, factor, out);
+  }
+  void Add(const float* factors, const float* rows, float factor, float* to) const {
+    AddColumnProducts(factors, rows, shape.stride, shape.head_size, count, factor, to);
+  }
+  // p [keys][count].
   void Probabilities(int64_t token, float* p) const {
+    const float scale = ScaleOf(shape);
     for (int64_t j = 0; j < KeysOf(token); ++j) {
-      ColumnDots(q + At(token), k + At(j), shape.stride, shape.head_size, count, ScaleOf(shape),
-                 p + j * count);
+      Dots(q + At(token), k + At(j), scale, p + j * count);
     }
-    ColumnSoftmax(KeysOf(token), count, p);
+    SoftmaxOverKeys(KeysOf(token), count, p);
+  }
+  // Adds what a token takes from the values to `out`, which is 0 at the token.
+  void Forward(int64_t token, float* p, float* out) const {
+    Probabilities(token, p);
+    for (int64_t j = 0; j < KeysOf(token); ++j) Add(p + j * count, v + At(j), 1, out + At(token));
+  }
+  // Adds the gradients that come from a token's output. p and dp have room for all keys.
+  void Backward(int64_t token, const float* dout, float* p, float* dp, float* dq, float* dk,
+                float* dv) const {
+    const float scale = ScaleOf(shape);
+    const int64_t at = At(token);
+    Probabilities(token, p);
+    for (int64_t j = 0; j < KeysOf(token); ++j) {
+      Dots(dout + at, v + At(j), 1, dp + j * count);
+      Add(p + j * count, dout + at, 1, dv + At(j));
+    }
+    SoftmaxOverKeysGradient(p, KeysOf(token), count, dp);
+    for (int64_t j = 0; j < KeysOf(token); ++j) {
+      Add(dp + j * count, k + At(j), scale, dq + at);
+      Add(dp + j * count, q + at, scale, dk + At(j));
+    }
   }
 };
 
@@ -132,14 +162,8 @@ void Attention(const AttentionShape& shape, const float* q, const float* k, cons
     for (int64_t h = 0; h < shape.heads; ++h) {
       const int64_t at = h * head_floats + columns.begin;
       const int64_t kv = h / group * head_floats + columns.begin;
-      const Head head = {shape, sequences, q + at, k + kv, columns.count};
-      for (int64_t t = 0; t < sequences.tokens; ++t) {
-        head.Probabilities(t, p.data());
-        for (int64_t j = 0; j < head.KeysOf(t); ++j) {
-          AddColumnProducts(p.data() + j * columns.count, v + kv + head.At(j), shape.stride,
-                            shape.head_size, columns.count, 1.0F, out + at + head.At(t));
-        }
-      }
+      const Head head = {shape, sequences, columns.count, q + at, k + kv, v + kv};
+      for (int64_t t = 0; t < sequences.tokens; ++t) head.Forward(t, p.data(), out + at);
     }
   });
 }
@@ -149,34 +173,17 @@ void AttentionGradient(const AttentionShape& shape, const float* q, const float*
                        float* dv, int threads) {
   const int64_t group = shape.heads / shape.kv_heads;
   const int64_t head_floats = shape.head_size * shape.stride;
-  const float scale = ScaleOf(shape);
   ForColumns(sequences, threads, [&](Columns columns) {
-    const int64_t count = columns.count;
-    std::vector<float> probabilities(sequences.tokens * count);
-    std::vector<float> gradients(sequences.tokens * count);
+    std::vector<float> p(sequences.tokens * columns.count);
+    std::vector<float> dp(sequences.tokens * columns.count);
     Clear(shape, sequences, shape.heads, columns, dq);
     for (float* rows : {dk, dv}) Clear(shape, sequences, shape.kv_heads, columns, rows);
     for (int64_t h = 0; h < shape.heads; ++h) {
       const int64_t at = h * head_floats + columns.begin;
       const int64_t kv = h / group * head_floats + columns.begin;
-      const Head head = {shape, sequences, q + at, k + kv, count};
-      const auto add = [&](const float* factors, const float* rows, float factor, float* to) {
-        AddColumnProducts(factors, rows, shape.stride, shape.head_size, count, factor, to);
-      };
+      const Head head = {shape, sequences, columns.count, q + at, k + kv, v + kv};
       for (int64_t t = 0; t < sequences.tokens; ++t) {
-        const int64_t query = at + head.At(t);
-        head.Probabilities(t, probabilities.data());
-        for (int64_t j = 0; j < head.KeysOf(t); ++j) {
-          ColumnDots(dout + query, v + kv + head.At(j), shape.stride, shape.head_size, count, 1.0F,
-                     gradients.data() + j * count);
-          add(probabilities.data() + j * count, dout + query, 1.0F, dv + kv + head.At(j));
-        }
-        ColumnSoftmaxGradient(probabilities.data(), head.KeysOf(t), count, gradients.data());
-        for (int64_t j = 0; j < head.KeysOf(t); ++j) {
-          const float* of_score = gradients.data() + j * count;
-          add(of_score, k + kv + head.At(j), scale, dq + query);
-          add(of_score, q + query, scale, dk + kv + head.At(j));
-        }
+        head.Backward(t, dout + at, p.data(), dp.data(), dq + at, dk + kv, dv + kv);
       }
     }
   });

@@ -14,7 +14,6 @@ namespace espalier::worker::recommender {
 namespace {
 
 using engine::AlignedBuffer;
-using engine::Extent;
 
 // Users whose histories are encoded together.
 constexpr int64_t kUsers = 128;
