@@ -1,4 +1,8 @@
-// RmsNormLayer: each column divided by its root mean square, times a learned weight per feature.
+// NormLayer: each column divided by its root mean square (RMSNorm), or freed of its mean and
+// divided by its deviation (LayerNorm); then times a learned weight per feature, of LayerNorm plus
+// a bias.
+//
+// Tensors: weight, of LayerNorm also bias; both dense.
 #pragma once
 
 #include <memory>
@@ -7,11 +11,11 @@
 
 namespace espalier::worker::engine {
 
-class RmsNormLayer final : public Layer {
+class NormLayer final : public Layer {
  public:
-  static absl::StatusOr<std::unique_ptr<RmsNormLayer>> Create(const LayerSpec& spec,
-                                                              const MapShape& input,
-                                                              BuildContext& context);
+  static absl::StatusOr<std::unique_ptr<NormLayer>> Create(const LayerSpec& spec,
+                                                           const MapShape& input,
+                                                           BuildContext& context);
 
   void Forward(const Pass& pass, const float* input) override;
   void Backward(const Pass& pass, const float* input, float* delta, float* input_delta,
@@ -19,11 +23,15 @@ class RmsNormLayer final : public Layer {
   OutputUse input_use() const override { return OutputUse::kExact; }
 
  private:
-  RmsNormLayer(const LayerSpec& spec, const MapShape& input, int64_t offset, BuildContext& context)
-      : Layer(input, context), epsilon_(spec.epsilon), offset_(offset) {}
+  NormLayer(const LayerSpec& spec, const MapShape& input, BuildContext& context)
+      : Layer(input, context),
+        centered_(spec.kind == LayerKind::kLayerNorm),
+        epsilon_(spec.epsilon) {}
 
+  bool centered_;  // LayerNorm
   double epsilon_;
-  int64_t offset_;
+  int64_t weight_offset_ = 0;
+  int64_t bias_offset_ = 0;  // meaningful when centered_
 };
 
 }  // namespace espalier::worker::engine
