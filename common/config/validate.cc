@@ -16,6 +16,7 @@
 #include "common/config/well_formed.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/shapes.h"
+#include "common/wire/model_spec/transformer.h"
 #include "fmt/format.h"
 
 namespace espalier::config {
@@ -158,6 +159,13 @@ void ValidateText(const v1::DataSpec& data, const v1::ModelSpec& model, const Ch
   const v1::TextData& text = data.text();
   const Checker in = at.In("text");
   in.Whole("context", text.context(), 2, kMaxContext);
+  // Of a transformer that its fields describe, positions have no end.
+  const auto config = wire::ConfigOf(model.transformer(), kMaxContext);
+  if (model.has_transformer() && config.ok()) {
+    in.Check(text.context() <= config->context, "context",
+             fmt::format("must be at most {}, the model's most positions, found {}",
+                         Grouped(config->context), Grouped(text.context())));
+  }
   in.Check(text.stride() >= 0 && text.stride() <= text.context(), "stride",
            fmt::format("must be 1..context, found {}", text.stride()));
   const std::string& kind = text.tokenizer();

@@ -300,6 +300,32 @@ constexpr int64_t kMaxHidden = 65'536;
 constexpr int64_t kMaxIntermediate = 1'000'000;
 constexpr int32_t kMaxHeads = 1024;
 
+// A transformer that is described by a config.json.
+void ValidateConfig(const v1::ModelSpec& model, const v1::MethodSpec& method, const Checker& at) {
+  constexpr size_t kMaxBytes = 65'536;
+  const Checker in = at.In("transformer");
+  v1::TransformerSpec rest = model.transformer();
+  rest.clear_config_json();
+  rest.clear_dense_attention();
+  in.Check(rest.ByteSizeLong() == 0, "config_json",
+           "says the whole model: of the other fields only dense_attention goes with it; remove "
+           "the others, or config_json");
+  const std::string& json = model.transformer().config_json();
+  if (json.size() > kMaxBytes) {
+    return in.Fail("config_json", fmt::format("must be at most {} bytes, found {}",
+                                              Grouped(static_cast<int64_t>(kMaxBytes)),
+                                              Grouped(static_cast<int64_t>(json.size()))));
+  }
+  const auto config = wire::ConfigOf(model.transformer(), 1);
+  if (!config.ok()) return in.Fail("config_json", base::MessageOf(config.status()));
+  bool sized = in.Whole("vocabulary", config->vocabulary, 2, kMaxVocabulary);
+  sized &= in.Whole("hidden", config->hidden, 2, kMaxHidden);
+  sized &= in.Whole("blocks", config->blocks, 1, wire::kMaxBlocks);
+  sized &= in.Whole("heads", config->heads, 1, kMaxHeads);
+  sized &= in.Whole("intermediate", config->intermediate, 1, kMaxIntermediate);
+  if (sized) ValidateSize(model, method, "transformer", at);
+}
+
 void ValidateTransformer(const v1::ModelSpec& model, const v1::MethodSpec& method,
                          const Checker& at) {
   at.Check(model.layers().empty() && model.name().empty() && !model.has_parameters() &&
@@ -311,6 +337,7 @@ void ValidateTransformer(const v1::ModelSpec& model, const v1::MethodSpec& metho
   at.Check(model.loss() == v1::LOSS_UNSPECIFIED || model.loss() == v1::LOSS_CROSS_ENTROPY, "loss",
            "a transformer predicts the next token by cross_entropy; remove loss");
   const v1::TransformerSpec& given = model.transformer();
+  if (!given.config_json().empty()) return ValidateConfig(model, method, at);
   const v1::TransformerSpec spec = wire::ExplicitTransformer(given);
   const Checker in = at.In("transformer");
   bool sized = in.Whole("vocabulary", spec.vocabulary(), 2, kMaxVocabulary);

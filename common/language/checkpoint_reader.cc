@@ -11,9 +11,9 @@
 
 #include "common/base/status.h"
 #include "common/io/file_system.h"
+#include "common/language/architecture/strict_json.h"
 #include "common/language/float_formats.h"
 #include "common/language/sparse_form.h"
-#include "common/language/strict_json.h"
 #include "common/language/tokenizer.h"
 #include "common/language/trained_config.h"
 
@@ -208,6 +208,7 @@ absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::OpenFile(
   ESPALIER_ASSIGN_OR_RETURN(const auto metadata,
                             reader->AddFile(bare ? path : path.substr(slash + 1)));
   ESPALIER_ASSIGN_OR_RETURN(reader->config_, ConfigOfCheckpoint(metadata));
+  if (IsTrained(metadata)) reader->order_ = MatrixOrder::kOutputsFirst;
   ESPALIER_RETURN_IF_ERROR(reader->CheckTensors());
   ESPALIER_RETURN_IF_ERROR(reader->AddStoredCompanions());
   return reader;
@@ -349,7 +350,7 @@ absl::Status CheckpointReader::CheckSparse(const StoredTensor& weight) const {
 }
 
 absl::Status CheckpointReader::CheckTensors() const {
-  for (const StoredTensor& tensor : AllTensors(config_)) {
+  for (const StoredTensor& tensor : AllTensors(config_, order_)) {
     int64_t positions = 1;
     for (const int64_t size : tensor.shape) positions *= size;
     if (positions > kMaxPositions) {
@@ -412,11 +413,12 @@ absl::StatusOr<tensor::Topology> CheckpointReader::ReadTopology(const std::strin
 absl::Status CheckpointReader::ReadSparse(const std::string& name, LinearWeights& linear) const {
   ESPALIER_RETURN_IF_ERROR(ReadFloats(name + kValuesSuffix, linear.values));
   const LinearLayerSpec& spec = linear.spec;
-  auto topology = ReadTopology(name, spec.transposed ? spec.inputs : spec.outputs,
-                               spec.transposed ? spec.outputs : spec.inputs,
+  const bool is_transposed = IsTransposed(spec);
+  auto topology = ReadTopology(name, is_transposed ? spec.inputs : spec.outputs,
+                               is_transposed ? spec.outputs : spec.inputs,
                                static_cast<int64_t>(linear.values.size()));
   if (!topology.ok()) return base::Annotate(topology.status(), "tensor '" + name + "'");
-  if (spec.transposed) {
+  if (is_transposed) {
     tensor::TransposedTopology transposed = tensor::Transpose(*topology);
     std::vector<float> values(linear.values.size());
     for (size_t k = 0; k < values.size(); ++k) {
@@ -438,7 +440,7 @@ absl::StatusOr<LinearWeights> CheckpointReader::ReadLinear(int64_t block, size_t
     ESPALIER_RETURN_IF_ERROR(ReadSparse(name, weights));
   } else {
     ESPALIER_RETURN_IF_ERROR(ReadFloats(name, weights.values));
-    if (spec.transposed) {
+    if (IsTransposed(spec)) {
       weights.values = Transposed(weights.values, spec.inputs, spec.outputs);
     }
   }

@@ -26,7 +26,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/io/mapped_file.h"
-#include "common/language/transformer_config.h"
+#include "common/language/architecture/transformer_config.h"
 #include "common/tensor/topology.h"
 #include "common/wire/safetensors.h"
 
@@ -141,9 +141,14 @@ class CheckpointReader {
   std::string StoredName(std::string_view name) const;
   absl::Status ReadFloats(std::string_view name, std::vector<float>& values) const;
   absl::Status ReadSparse(const std::string& name, LinearWeights& linear) const;
+  // Whether the files have a layer's weights inputs × outputs.
+  bool IsTransposed(const LinearLayerSpec& linear) const {
+    return linear.transposed && order_ == MatrixOrder::kAsInFiles;
+  }
 
   std::string directory_;
   TransformerConfig config_;
+  MatrixOrder order_ = MatrixOrder::kAsInFiles;
   std::vector<std::string> file_names_;
   std::vector<std::unique_ptr<io::MappedFile>> files_;
   std::map<std::string, Place, std::less<>> tensors_;

@@ -8,9 +8,9 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/language/architecture/strict_json.h"
 #include "common/language/pair_bpe.h"
 #include "common/language/space_symbol.h"
-#include "common/language/strict_json.h"
 
 namespace espalier::language {
 namespace {

@@ -3,6 +3,7 @@
 #include <google/protobuf/util/json_util.h>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/transformer.h"
 #include "espalier/v1/data.pb.h"
 
 namespace espalier::language {
@@ -19,24 +20,8 @@ bool ReadEntry(const std::map<std::string, std::string>& metadata, const std::st
 
 }  // namespace
 
-TransformerConfig LlamaConfigOf(const v1::TransformerSpec& spec, int64_t context) {
-  TransformerConfig config;
-  config.family = ModelFamily::kLlama;
-  config.hidden = spec.hidden();
-  config.intermediate = spec.intermediate();
-  config.blocks = spec.blocks();
-  config.heads = spec.heads();
-  config.kv_heads = spec.kv_heads();
-  config.head_size = spec.heads() > 0 ? spec.hidden() / spec.heads() : 0;
-  config.vocabulary = spec.vocabulary();
-  config.context = context;
-  config.norm_epsilon = spec.norm_epsilon();
-  config.rope_theta = spec.rope_theta();
-  config.tied = !spec.untied();
-  config.attention_bias = false;
-  config.mlp_bias = false;
-  config.json = LlamaConfigJson(config);
-  return config;
+bool IsTrained(const std::map<std::string, std::string>& metadata) {
+  return !metadata.contains("config");
 }
 
 absl::StatusOr<TransformerConfig> ConfigOfCheckpoint(
@@ -53,8 +38,9 @@ absl::StatusOr<TransformerConfig> ConfigOfCheckpoint(
   }
   v1::DataSpec data;
   const bool known = ReadEntry(metadata, "data_spec", data) && data.text().context() > 0;
-  const TransformerConfig config =
-      LlamaConfigOf(model.transformer(), known ? data.text().context() : kUnknownContext);
+  ESPALIER_ASSIGN_OR_RETURN(
+      const TransformerConfig config,
+      wire::ConfigOf(model.transformer(), known ? data.text().context() : kUnknownContext));
   // A file may say anything: what follows from it is checked like any config.json.
   return ParseTransformerConfig(config.json);
 }

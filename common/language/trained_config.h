@@ -1,5 +1,5 @@
-// The configuration of a transformer that a training job describes: with it, the job's checkpoint
-// is a language model, since its tensors have LLaMA's names.
+// The configuration of the transformer in a checkpoint, whether a job pruned or trained it: with
+// it, the checkpoint is a language model, since its tensors have Hugging Face's names.
 #pragma once
 
 #include <cstdint>
@@ -7,17 +7,15 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "common/language/transformer_config.h"
-#include "espalier/v1/model.pb.h"
+#include "common/language/architecture/transformer_config.h"
 
 namespace espalier::language {
 
-// `spec` with its defaults filled in; `context` is data.text.context, the longest text the model
-// was trained on. The result's json is set.
-TransformerConfig LlamaConfigOf(const v1::TransformerSpec& spec, int64_t context);
-
 // Of checkpoints that do not say what text they were trained on.
 inline constexpr int64_t kUnknownContext = 2048;
+
+// Whether a training job wrote the checkpoint with these metadata, rather than one that prunes.
+bool IsTrained(const std::map<std::string, std::string>& metadata);
 
 // The configuration of the model in one of Espalier's checkpoint files, by the file's metadata: a
 // language model that a job pruned, or a transformer that a job trained.

@@ -50,8 +50,11 @@ Part MakePart(std::string name, wire::DataType type, std::vector<int64_t> shape,
   return part;
 }
 
-// The tensors of the file, in layout order. They borrow from `state`.
-std::vector<Part> PartsOf(const tensor::ModelState& state) {
+// In the language models' reader: common/language/checkpoint_reader.h.
+constexpr std::string_view kAttachedPrefix = "files/";
+
+// The tensors of the file, in layout order, then what is attached. They borrow from both.
+std::vector<Part> PartsOf(const tensor::ModelState& state, std::span<const AttachedFile> attached) {
   const tensor::ModelTopology& model = *state.topology;
   std::vector<Part> parts;
   for (size_t i = 0; i < model.num_tensors(); ++i) {
@@ -68,6 +71,10 @@ std::vector<Part> PartsOf(const tensor::ModelState& state) {
                              {topology.rows() + 1}, AsBytes(topology.row_offsets())));
     parts.push_back(MakePart(spec.name + ".columns", wire::DataType::kI32, {topology.nnz()},
                              AsBytes(topology.columns())));
+  }
+  for (const AttachedFile& file : attached) {
+    parts.push_back(MakePart(std::string(kAttachedPrefix) + file.name, wire::DataType::kU8,
+                             {static_cast<int64_t>(file.bytes.size())}, file.bytes));
   }
   return parts;
 }
@@ -165,7 +172,11 @@ absl::StatusOr<tensor::ModelState> ReadState(const io::ReadableFile& file, const
                                              DecodedMetadata& metadata) {
   const size_t sparse_tensors =
       static_cast<size_t>(std::count(metadata.sparse.begin(), metadata.sparse.end(), true));
-  if (metadata.layout.size() + 2 * sparse_tensors != header.tensors.size()) {
+  const auto attached =
+      static_cast<size_t>(std::ranges::count_if(header.tensors, [](const wire::TensorInfo& info) {
+        return info.name.starts_with(kAttachedPrefix);
+      }));
+  if (metadata.layout.size() + 2 * sparse_tensors + attached != header.tensors.size()) {
     return Corrupt(path, "it does not hold the tensors that its layout names");
   }
   tensor::ModelState state;
@@ -215,8 +226,8 @@ absl::StatusOr<OpenedFile> OpenNetwork(io::FileSystem& files, const std::string&
   if (!opened.metadata.metadata.is_language_model) return opened;
   return base::InvalidArgument(
       "CHECKPOINT_INVALID",
-      fmt::format("{}: expected a network trained by Espalier, found a language model; only "
-                  "methods that prune take one",
+      fmt::format("{}: expected a network trained by Espalier, found a language model that was "
+                  "pruned",
                   path));
 }
 
@@ -267,8 +278,9 @@ double Density(const tensor::ModelTopology& topology) {
 
 absl::StatusOr<WrittenFile> WriteCheckpointFile(io::FileSystem& files, const std::string& path,
                                                 const tensor::ModelState& state,
-                                                const CheckpointMetadata& metadata) {
-  const std::vector<Part> parts = PartsOf(state);
+                                                const CheckpointMetadata& metadata,
+                                                std::span<const AttachedFile> attached) {
+  const std::vector<Part> parts = PartsOf(state, attached);
   std::vector<wire::TensorInfo> infos;
   infos.reserve(parts.size());
   for (const Part& part : parts) {
@@ -361,7 +373,42 @@ double CheckpointReader::density() const { return opened_->metadata.density; }
 
 absl::Status CheckpointReader::Verify() const { return VerifyData(*opened_, path_).status(); }
 
+absl::StatusOr<std::shared_ptr<const tensor::Topology>> CheckpointReader::ReadStructure(
+    size_t tensor) const {
+  if (!is_sparse(tensor)) return nullptr;
+  ESPALIER_ASSIGN_OR_RETURN(tensor::Topology topology,
+                            ReadTopology(*opened_->file, path_, opened_->header, layout()[tensor]));
+  return std::make_shared<const tensor::Topology>(std::move(topology));
+}
+
+absl::StatusOr<int64_t> CheckpointReader::Stored(size_t tensor) const {
+  const tensor::TensorSpec& spec = layout()[tensor];
+  if (!is_sparse(tensor)) return spec.size();
+  const wire::TensorInfo* values = opened_->header.Find(spec.name + ".values");
+  if (values != nullptr && values->shape.size() == 1) return values->shape[0];
+  return Corrupt(path_, fmt::format("tensor '{}.values' is missing", spec.name));
+}
+
+absl::Status CheckpointReader::ReadSparse(size_t tensor, const Sink& sink) const {
+  ESPALIER_ASSIGN_OR_RETURN(const auto topology, ReadStructure(tensor));
+  ESPALIER_ASSIGN_OR_RETURN(const wire::TensorInfo* info,
+                            Expect(opened_->header, path_, layout()[tensor].name + ".values",
+                                   wire::DataType::kF32, {topology->nnz()}));
+  std::vector<float> values(static_cast<size_t>(topology->nnz()));
+  ESPALIER_RETURN_IF_ERROR(ReadPart(*opened_->file, *info, values.data(), topology->nnz()));
+  std::vector<float> row(static_cast<size_t>(topology->cols()));
+  for (int64_t r = 0; r < topology->rows(); ++r) {
+    std::ranges::fill(row, 0.0F);
+    for (int32_t k = topology->row_offsets()[r]; k < topology->row_offsets()[r + 1]; ++k) {
+      row[topology->columns()[k]] = values[k];
+    }
+    sink(row);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckpointReader::ReadDense(size_t tensor, const Sink& sink) const {
+  if (is_sparse(tensor)) return ReadSparse(tensor, sink);
   const tensor::TensorSpec& spec = layout()[tensor];
   ESPALIER_ASSIGN_OR_RETURN(const wire::TensorInfo* info, Expect(opened_->header, path_, spec.name,
                                                                  wire::DataType::kF32, spec.shape));

@@ -20,6 +20,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -44,6 +45,12 @@ struct CheckpointMetadata {
   absl::Time create_time;
 };
 
+// A file that goes with the model, such as its tokenizer: a tensor "files/NAME" of bytes.
+struct AttachedFile {
+  std::string name;
+  std::string_view bytes;
+};
+
 struct WrittenFile {
   uint64_t size_bytes = 0;
   std::string sha256;  // of the file, hex
@@ -52,7 +59,8 @@ struct WrittenFile {
 // Writes `state` to `path` atomically: synced, read back and compared before it gets its name.
 absl::StatusOr<WrittenFile> WriteCheckpointFile(io::FileSystem& files, const std::string& path,
                                                 const tensor::ModelState& state,
-                                                const CheckpointMetadata& metadata);
+                                                const CheckpointMetadata& metadata,
+                                                std::span<const AttachedFile> attached = {});
 
 // Moves a language model's model.safetensors, whose metadata are EncodeLanguageMetadata(), to
 // `path` with the digest of its data in its header; durable as WriteCheckpointFile(). `from` stays.
@@ -88,13 +96,19 @@ class CheckpointReader {
   double density() const;
   // Reads all data once and compares them with the digest in the header.
   absl::Status Verify() const;
-  // Values of a dense tensor of the layout, in consecutive pieces.
+  // Which positions a sparse tensor of the layout stores; null for a dense one.
+  absl::StatusOr<std::shared_ptr<const tensor::Topology>> ReadStructure(size_t tensor) const;
+  // Values of a tensor of the layout, row by row, in consecutive pieces; zeros where a sparse one
+  // stores nothing.
   using Sink = std::function<void(std::span<const float>)>;
   absl::Status ReadDense(size_t tensor, const Sink& sink) const;
+  // How many values a tensor of the layout stores, by the header alone.
+  absl::StatusOr<int64_t> Stored(size_t tensor) const;
 
  private:
   struct Opened;
   CheckpointReader(std::string path, std::unique_ptr<Opened> opened);
+  absl::Status ReadSparse(size_t tensor, const Sink& sink) const;
 
   const std::string path_;
   const std::unique_ptr<Opened> opened_;

@@ -146,11 +146,12 @@ absl::StatusOr<CheckpointInfo> CheckpointStore::WriteLanguageModel(
 }
 
 absl::StatusOr<CheckpointInfo> CheckpointStore::Write(const tensor::ModelState& state,
-                                                      const CheckpointMetadata& metadata) {
+                                                      const CheckpointMetadata& metadata,
+                                                      std::span<const AttachedFile> attached) {
   ESPALIER_RETURN_IF_ERROR(CheckName(metadata));
   const Key key{metadata.job, metadata.round};
   ESPALIER_ASSIGN_OR_RETURN(const WrittenFile file,
-                            WriteCheckpointFile(files_, PathOf(key), state, metadata));
+                            WriteCheckpointFile(files_, PathOf(key), state, metadata, attached));
   CheckpointInfo info = MakeInfo(metadata, Density(*state.topology), file);
   const std::lock_guard<std::mutex> lock(mutex_);
   index_[key] = info;

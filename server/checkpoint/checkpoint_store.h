@@ -16,6 +16,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -58,7 +59,8 @@ class CheckpointStore {
 
   // Durable and verified when it returns. Replaces a checkpoint of the same job and round.
   absl::StatusOr<CheckpointInfo> Write(const tensor::ModelState& state,
-                                       const CheckpointMetadata& metadata);
+                                       const CheckpointMetadata& metadata,
+                                       std::span<const AttachedFile> attached = {});
   // Likewise of a language model, which `write` writes as `directory`/model.safetensors with
   // `metadata` in its header (common/language/checkpoint_writer.h).
   using LanguageWriter =

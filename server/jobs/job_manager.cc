@@ -205,8 +205,9 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
     datasets::FillIn(agreed->info, spec, violations);
     if (!violations.empty()) return invalid();
   }
-  ResolvePretrained(services_.checkpoints, config::IsPruningMethod(spec.method().name()),
-                    *spec.mutable_model(), violations);
+  ResolvePretrained(services_.checkpoints, methods_.library(),
+                    config::IsPruningMethod(spec.method().name()), *spec.mutable_model(),
+                    violations);
   config::ApplyDefaults(spec);
   for (config::Violation& violation : config::ValidateJobSpec(spec)) {
     violations.push_back(std::move(violation));
@@ -226,7 +227,9 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
     return invalid();
   }
   if (!config::IsPruningMethod(spec.method().name())) {
-    CheckPretrainedNetwork(services_.checkpoints, spec.model(), violations);
+    const methods::MethodDeclaration* method = methods_.Find(spec.method().name());
+    CheckPretrainedModel(services_.checkpoints, methods_.library(),
+                         method == nullptr || !method->keeps_zeros, spec.model(), violations);
   }
   CheckAnswer(spec, answer, violations);
   if (agreed.has_value()) {

@@ -8,6 +8,7 @@
 #include "common/wire/topology_codec.h"
 #include "common/wire/values_codec.h"
 #include "server/jobs/job_runner.h"
+#include "server/pretrained/part_store.h"
 
 namespace espalier::server::jobs {
 namespace {
@@ -92,7 +93,13 @@ absl::Status JobRunner::Publish(Prepared& prepared) const {
 absl::StatusOr<checkpoint::CheckpointInfo> JobRunner::WriteModel(
     const methods::Transition& transition, const checkpoint::CheckpointMetadata& metadata) const {
   if (transition.checkpoint != nullptr) {
-    return services_.checkpoints.Write(*transition.checkpoint, metadata);
+    std::vector<checkpoint::AttachedFile> attached;
+    if (transition.state.companions != nullptr) {
+      for (const auto& [name, part] : transition.state.companions->files) {
+        attached.push_back({name, part.bytes()});
+      }
+    }
+    return services_.checkpoints.Write(*transition.checkpoint, metadata, attached);
   }
   return WriteLanguageCheckpoint(*transition.language_checkpoint, metadata, services_.checkpoints);
 }

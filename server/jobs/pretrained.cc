@@ -1,13 +1,15 @@
 #include "server/jobs/pretrained.h"
 
 #include <fmt/core.h>
+#include <google/protobuf/util/message_differencer.h>
 
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "common/base/status.h"
 #include "common/wire/model_spec/model_spec.h"
-#include "server/pretrained/model_library.h"
+#include "common/wire/model_spec/transformer.h"
 #include "server/pretrained/same_network.h"
 
 namespace espalier::server::jobs {
@@ -21,70 +23,136 @@ bool HasLayers(const v1::ModelSpec& model) {
          model.has_recommender();
 }
 
-// What is wrong with a network that is trained on; "" when nothing is.
-std::string Misfit(const v1::ModelSpec& model, const checkpoint::CheckpointReader& reader) {
-  if (reader.metadata().model_spec.has_recommender() || model.has_recommender()) {
-    return "expected the checkpoint of a network of layers, found a recommender; train one with "
-           "method dense and model.layers or model.name";
-  }
-  // What has no layout is reported elsewhere.
-  const auto layout = wire::LayoutOf(model);
-  if (!layout.ok()) return "";
-  return std::string(base::MessageOf(pretrained::CheckDenseNetwork(**layout, reader)));
+// The checkpoint that "jobs/{job}" stands for; other names as they are.
+absl::StatusOr<std::string> NewestOf(const checkpoint::CheckpointStore& checkpoints,
+                                     const std::string& name) {
+  if (!name.starts_with(kJobPrefix)) return name;
+  const auto kept = checkpoints.List(name.substr(kJobPrefix.size()));
+  if (!kept.empty() && name.size() > kJobPrefix.size()) return kept.front().name;
+  return base::NotFound("CHECKPOINT_NOT_FOUND",
+                        fmt::format("expected a job with a checkpoint, found '{}', which has none; "
+                                    "see `espalier checkpoint list`",
+                                    name));
 }
 
-}  // namespace
+// The transformer of the language model of that name. `metadata`: of a checkpoint, else null.
+absl::StatusOr<v1::TransformerSpec> TransformerOf(const pretrained::ModelLibrary* library,
+                                                  const std::string& name,
+                                                  const checkpoint::CheckpointMetadata* metadata) {
+  if (metadata != nullptr && metadata->model_spec.has_transformer()) {
+    return metadata->model_spec.transformer();
+  }
+  if (library == nullptr) {
+    return base::FailedPrecondition(
+        "MODELS_UNSET", fmt::format("expected a coordinator with trained models, found none for "
+                                    "'{}'; start it with --models DIR",
+                                    name));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const auto reader, library->OpenLanguageModel(name));
+  v1::TransformerSpec transformer;
+  transformer.set_config_json(reader->config().json);
+  return transformer;
+}
 
-void ResolvePretrained(const checkpoint::CheckpointStore& checkpoints, bool prunes,
-                       v1::ModelSpec& model, std::vector<config::Violation>& violations) {
-  const auto fail = [&](std::string text) { violations.push_back({kField, std::move(text)}); };
-  std::string name = model.pretrained();
-  if (name.empty()) return;
-  if (prunes && HasLayers(model)) {
-    return fail("a trained model has its own layers; remove layers, name and transformer");
+// Puts a language model's transformer into a job that trains it. The job may say which part of it
+// stays dense, or repeat all of it.
+void TakeTransformer(v1::TransformerSpec transformer, v1::ModelSpec& model,
+                     std::vector<config::Violation>& violations) {
+  if (!model.has_transformer()) {
+    *model.mutable_transformer() = std::move(transformer);
+    return;
   }
-  if (name.starts_with(kJobPrefix)) {
-    const auto kept = checkpoints.List(name.substr(kJobPrefix.size()));
-    if (kept.empty() || name.size() == kJobPrefix.size()) {
-      return fail(
-          fmt::format("expected a job with a checkpoint, found '{}', which has none; see "
-                      "`espalier checkpoint list`",
-                      name));
-    }
-    name = kept.front().name;
+  v1::TransformerSpec given = model.transformer();
+  transformer.set_dense_attention(given.dense_attention());
+  v1::TransformerSpec alone;
+  alone.set_dense_attention(given.dense_attention());
+  using google::protobuf::util::MessageDifferencer;
+  const bool repeats = MessageDifferencer::Equals(given, alone) ||
+                       MessageDifferencer::Equals(wire::ExplicitTransformer(given),
+                                                  wire::ExplicitTransformer(transformer));
+  if (!repeats) {
+    violations.push_back({"model.transformer",
+                          "the trained model says what it is: of the fields here only "
+                          "dense_attention goes with model.pretrained; remove the others"});
+    return;
   }
-  if (!pretrained::IsCheckpointName(name)) return;
-  const auto metadata = checkpoints.ReadMetadata(name);
-  if (!metadata.ok()) return fail(std::string(base::MessageOf(metadata.status())));
-  if (metadata->is_language_model || metadata->model_spec.has_transformer()) {
-    if (!prunes) {
-      return fail(
-          "expected the checkpoint of a network of layers, found a language model; only methods "
-          "that prune take one");
-    }
-    // Read from its file, block by block.
-    return model.set_pretrained(name);
-  }
+  *model.mutable_transformer() = std::move(transformer);
+}
+
+// The layers of a checkpoint, unless the job has its own.
+void TakeLayers(const v1::ModelSpec& trained, const std::string& name, v1::ModelSpec& model) {
   if (!HasLayers(model)) {
     v1::ModelSpec rest = model;
     rest.clear_pretrained();
     // Other fields beside it are a mistake that the job's validator reports.
     if (rest.ByteSizeLong() > 0) return;
-    model = metadata->model_spec;
+    model = trained;
   }
   model.set_pretrained(name);
 }
 
-void CheckPretrainedNetwork(const checkpoint::CheckpointStore& checkpoints,
-                            const v1::ModelSpec& model,
-                            std::vector<config::Violation>& violations) {
-  if (!pretrained::IsCheckpointName(model.pretrained())) return;
-  const auto reader = checkpoints.OpenNetwork(model.pretrained());
-  if (!reader.ok()) {
-    violations.push_back({kField, base::MessageOf(reader.status())});
-  } else if (std::string misfit = Misfit(model, **reader); !misfit.empty()) {
-    violations.push_back({kField, std::move(misfit)});
+absl::Status CheckModel(const checkpoint::CheckpointStore& checkpoints,
+                        const pretrained::ModelLibrary* library, bool dense,
+                        const v1::ModelSpec& model) {
+  const std::string& name = model.pretrained();
+  if (model.has_transformer()) {
+    if (library == nullptr) return absl::OkStatus();
+    ESPALIER_ASSIGN_OR_RETURN(const auto reader, library->OpenLanguageModel(name));
+    return dense ? pretrained::CheckDenseLanguageModel(model.transformer(), *reader)
+                 : pretrained::CheckLanguageModel(model.transformer(), *reader);
   }
+  ESPALIER_ASSIGN_OR_RETURN(const auto reader, checkpoints.OpenNetwork(name));
+  if (reader->metadata().model_spec.has_recommender() || model.has_recommender()) {
+    return base::InvalidArgument(
+        "OTHER_NETWORK",
+        "expected the checkpoint of a network of layers or of a language model, found a "
+        "recommender; remove model.pretrained");
+  }
+  // What has no layout is reported elsewhere.
+  const auto layout = wire::LayoutOf(model);
+  if (!layout.ok()) return absl::OkStatus();
+  return dense ? pretrained::CheckDenseNetwork(**layout, *reader)
+               : pretrained::CheckNetwork(**layout, *reader);
+}
+
+}  // namespace
+
+void ResolvePretrained(const checkpoint::CheckpointStore& checkpoints,
+                       const pretrained::ModelLibrary* library, bool prunes, v1::ModelSpec& model,
+                       std::vector<config::Violation>& violations) {
+  if (model.pretrained().empty()) return;
+  const auto fail = [&](std::string text) { violations.push_back({kField, std::move(text)}); };
+  if (prunes && HasLayers(model)) {
+    return fail("a trained model has its own layers; remove layers, name and transformer");
+  }
+  const auto name = NewestOf(checkpoints, model.pretrained());
+  if (!name.ok()) return fail(std::string(base::MessageOf(name.status())));
+  const bool is_checkpoint = pretrained::IsCheckpointName(*name);
+  checkpoint::CheckpointMetadata metadata;
+  if (is_checkpoint) {
+    auto read = checkpoints.ReadMetadata(*name);
+    if (!read.ok()) return fail(std::string(base::MessageOf(read.status())));
+    metadata = *std::move(read);
+    const bool language = metadata.is_language_model || metadata.model_spec.has_transformer();
+    if (!language) return TakeLayers(metadata.model_spec, *name, model);
+  }
+  // A model in parts is read from its file, block by block. A name beside layers is a mistake that
+  // the registry of methods reports.
+  const bool other = HasLayers(model) && !model.has_transformer();
+  if (!prunes && !other) {
+    auto transformer = TransformerOf(library, *name, is_checkpoint ? &metadata : nullptr);
+    if (!transformer.ok()) return fail(std::string(base::MessageOf(transformer.status())));
+    TakeTransformer(*std::move(transformer), model, violations);
+  }
+  model.set_pretrained(*name);
+}
+
+void CheckPretrainedModel(const checkpoint::CheckpointStore& checkpoints,
+                          const pretrained::ModelLibrary* library, bool dense,
+                          const v1::ModelSpec& model, std::vector<config::Violation>& violations) {
+  if (model.pretrained().empty()) return;
+  const absl::Status status = CheckModel(checkpoints, library, dense, model);
+  if (!status.ok()) violations.push_back({kField, std::string(base::MessageOf(status))});
 }
 
 }  // namespace espalier::server::jobs

@@ -37,8 +37,8 @@ absl::StatusOr<scheduler::Requirements> RequirementsOf(const v1::JobSpec& spec,
                                                        const methods::MethodRegistry& methods) {
   if (spec.method().name() == "echo") return scheduler::Requirements{};  // touches no data
   scheduler::Requirements needs{.dataset = spec.data().dataset()};
-  // A pretrained language model goes through a worker block by block.
-  if (!spec.model().pretrained().empty() && spec.model().layers().empty()) return needs;
+  // A language model that is pruned goes through a worker block by block.
+  if (methods::FamilyOf(spec.model()) == methods::ModelFamily::kLanguageModel) return needs;
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> stored, methods.StoredCounts(spec));
   ESPALIER_ASSIGN_OR_RETURN(const wire::ModelCost cost, wire::ModelCost::Create(spec));
   const v1::Training& training = spec.training();

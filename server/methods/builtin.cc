@@ -7,9 +7,10 @@ namespace espalier::server::methods {
 std::vector<MethodDeclaration> BuiltinMethods(
     std::shared_ptr<const pretrained::ModelLibrary> library) {
   std::vector<MethodDeclaration> methods = {
-      DenseMethod(library),   StaticMethod(),        SetMethod(),    RigLMethod(), DslMethod(),
-      FedTinyMethod(library), FedMefMethod(library), FedDstMethod(), GmpMethod(),  PruneFlMethod(),
-      SnipMethod(),           SynFlowMethod(),       EchoMethod()};
+      DenseMethod(library), StaticMethod(library),  SetMethod(library),    RigLMethod(library),
+      DslMethod(),          FedTinyMethod(library), FedMefMethod(library), FedDstMethod(),
+      GmpMethod(library),   PruneFlMethod(),        SnipMethod(),          SynFlowMethod(),
+      EchoMethod()};
   for (MethodDeclaration& method : PruningMethods(std::move(library))) {
     methods.push_back(std::move(method));
   }

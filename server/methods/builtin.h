@@ -9,22 +9,22 @@
 
 namespace espalier::server::methods {
 
-// Methods that may begin with a checkpoint find it in `library`.
+// Methods that may begin with a trained model find it in `library`.
 MethodDeclaration DenseMethod(std::shared_ptr<const pretrained::ModelLibrary> library);
 MethodDeclaration DslMethod();
 MethodDeclaration EchoMethod();
 MethodDeclaration FedDstMethod();
 MethodDeclaration FedMefMethod(std::shared_ptr<const pretrained::ModelLibrary> library);
 MethodDeclaration FedTinyMethod(std::shared_ptr<const pretrained::ModelLibrary> library);
-MethodDeclaration GmpMethod();
+MethodDeclaration GmpMethod(std::shared_ptr<const pretrained::ModelLibrary> library);
 MethodDeclaration PruneFlMethod();
-MethodDeclaration RigLMethod();
+MethodDeclaration RigLMethod(std::shared_ptr<const pretrained::ModelLibrary> library);
 // magnitude, wanda, sparsegpt, dsnot and essential-sparsity.
 std::vector<MethodDeclaration> PruningMethods(
     std::shared_ptr<const pretrained::ModelLibrary> library);
-MethodDeclaration SetMethod();
+MethodDeclaration SetMethod(std::shared_ptr<const pretrained::ModelLibrary> library);
 MethodDeclaration SnipMethod();
-MethodDeclaration StaticMethod();
+MethodDeclaration StaticMethod(std::shared_ptr<const pretrained::ModelLibrary> library);
 MethodDeclaration SynFlowMethod();
 
 std::vector<MethodDeclaration> BuiltinMethods(

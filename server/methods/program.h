@@ -31,6 +31,7 @@
 
 namespace espalier::server::pretrained {
 class ModelLibrary;
+struct Companions;
 }  // namespace espalier::server::pretrained
 
 namespace espalier::server::methods {
@@ -48,6 +49,8 @@ struct ProgramState {
   ServerState server;             // of the server's optimizer and control variates
   // A language model in parts; `model` is empty then.
   std::shared_ptr<const LanguageModel> language = nullptr;
+  // Tokenizer and other files of the model that training began with, for its checkpoints.
+  std::shared_ptr<const pretrained::Companions> companions = nullptr;
 };
 
 // Change of structure from the last committed model to the present one, in the form that is
@@ -127,8 +130,11 @@ struct MethodDeclaration {
   bool dense_capable_workers = false;
   // Begins with a trained model (model.pretrained) and trains nothing.
   bool prunes = false;
-  // Trains, and may begin with the checkpoint of a dense network (model.pretrained).
+  // Trains, and may begin with a dense model that was trained before (model.pretrained).
   bool begins_trained = false;
+  // Such a model may be sparse: what it stores is what training begins with
+  // (start/trained_start.h).
+  bool keeps_zeros = false;
   // What it needs of a model. Jobs on families that do not offer all of it are refused.
   std::vector<ModelNeed> needs = {ModelNeed::kTraining};
   // Checks beyond the schema (budgets that exempt layers make impossible, and so on).
@@ -156,8 +162,10 @@ struct MethodDeclaration {
 // Methods by name; filled once from the explicit list in builtin.cc.
 class MethodRegistry {
  public:
-  // Methods that prune find their models in `library`; without one they can be described only.
+  // Methods find trained models in `library`; without one, those that prune can be described only.
   static MethodRegistry Builtin(std::shared_ptr<const pretrained::ModelLibrary> library = nullptr);
+  // May be null.
+  const pretrained::ModelLibrary* library() const { return library_.get(); }
   const MethodDeclaration* Find(const std::string& name) const;
   const std::vector<MethodDeclaration>& all() const { return methods_; }
   std::vector<std::string> names() const;
@@ -177,6 +185,7 @@ class MethodRegistry {
   absl::StatusOr<CoordinatorDemand> DemandOf(const v1::JobSpec& spec) const;
 
  private:
+  std::shared_ptr<const pretrained::ModelLibrary> library_;
   std::vector<MethodDeclaration> methods_;
 };
 

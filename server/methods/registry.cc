@@ -14,6 +14,8 @@ namespace espalier::server::methods {
 namespace {
 
 constexpr char kParametersPath[] = "method.parameters";
+// Why a method takes no trained model.
+constexpr char kBeginsAtRandom[] = "begins with random weights";
 
 config::Violation UnknownMethod(const std::string& name, const std::vector<std::string>& known) {
   if (name.empty()) {
@@ -26,8 +28,9 @@ config::Violation UnknownMethod(const std::string& name, const std::vector<std::
 
 // Whether this method can begin with the trained model of that name, or with none.
 void CheckPretrained(const MethodDeclaration& method, const std::vector<MethodDeclaration>& methods,
-                     const std::string& name, std::vector<config::Violation>& violations) {
+                     const v1::ModelSpec& model, std::vector<config::Violation>& violations) {
   constexpr char kField[] = "model.pretrained";
+  const std::string& name = model.pretrained();
   if (method.prunes && name.empty()) {
     violations.push_back(
         {kField, fmt::format("is required: {} prunes a trained model; give the name of one under "
@@ -45,13 +48,15 @@ void CheckPretrained(const MethodDeclaration& method, const std::vector<MethodDe
       if (other.prunes || other.begins_trained) able.push_back(other.name);
     }
     violations.push_back(
-        {kField, fmt::format("expected a method that begins with a trained model ({}), found {}; "
-                             "use one of them, or remove this",
-                             fmt::join(able, ", "), method.name)});
-  } else if (!pretrained::IsCheckpointName(name)) {
+        {kField, fmt::format("expected a method that begins with a trained model ({}), found {}, "
+                             "which {}; use one of them, or remove this",
+                             fmt::join(able, ", "), method.name, kBeginsAtRandom)});
+  } else if (!pretrained::IsCheckpointName(name) && !model.has_transformer()) {
     violations.push_back(
-        {kField, fmt::format("expected checkpoints/{{job}}-{{round}} or jobs/{{job}}, a network "
-                             "trained here by method dense, found '{}'",
+        {kField, fmt::format("expected checkpoints/{{job}}-{{round}} or jobs/{{job}}, a model "
+                             "trained here, or a folder under the coordinator's --models with a "
+                             "language model, found '{}' and another kind of model beside it; "
+                             "remove that, or name a checkpoint of it",
                              name)});
   }
 }
@@ -87,6 +92,7 @@ void CheckFamily(const MethodDeclaration& method, const std::vector<MethodDeclar
 
 MethodRegistry MethodRegistry::Builtin(std::shared_ptr<const pretrained::ModelLibrary> library) {
   MethodRegistry registry;
+  registry.library_ = library;
   registry.methods_ = BuiltinMethods(std::move(library));
   return registry;
 }
@@ -123,6 +129,11 @@ v1::Method MethodRegistry::Describe(const MethodDeclaration& method) const {
 }
 
 std::string MethodRegistry::WhyNotOn(const MethodDeclaration& method, ModelFamily family) {
+  if (family == ModelFamily::kLanguageModel && !method.prunes) {
+    if (!method.begins_trained) return kBeginsAtRandom;
+    // To training, a language model that was trained before is a transformer.
+    family = ModelFamily::kTransformer;
+  }
   for (const ModelNeed need : method.needs) {
     if (std::string why = WhyNot(family, need); !why.empty()) return why;
   }
@@ -136,7 +147,7 @@ void MethodRegistry::Validate(const v1::JobSpec& spec,
     violations.push_back(UnknownMethod(spec.method().name(), names()));
     return;
   }
-  CheckPretrained(*method, methods_, spec.model().pretrained(), violations);
+  CheckPretrained(*method, methods_, spec.model(), violations);
   const config::Parameters parameters =
       config::Resolve(method->parameters, spec.method().parameters(), kParametersPath, violations);
   CheckFamily(*method, methods_, spec.model(), parameters, violations);
@@ -164,7 +175,7 @@ absl::StatusOr<std::unique_ptr<Program>> MethodRegistry::Make(const v1::JobSpec&
     }
     return base::InvalidArgument("INVALID_JOB", text);
   }
-  const bool has_layout = !spec.model().layers().empty() || spec.model().pretrained().empty();
+  const bool has_layout = FamilyOf(spec.model()) != ModelFamily::kLanguageModel;
   if (const auto layout = wire::LayoutOf(spec.model()); has_layout && !layout.ok()) {
     return base::Annotate(layout.status(), "model");
   }

@@ -1,10 +1,13 @@
 // rigl: RigL (Evci et al., ICML 2020) over rounds, with growth candidates from the workers.
 #include <algorithm>
+#include <memory>
+#include <utility>
 
 #include "common/sparsity/schedule.h"
 #include "server/methods/builtin.h"
 #include "server/methods/gradient_growth.h"
 #include "server/methods/growth/growing_program.h"
+#include "server/methods/start/trained_start.h"
 #include "server/methods/structure.h"
 
 namespace espalier::server::methods {
@@ -19,13 +22,14 @@ struct RigLOptions {
 
 class RigLProgram : public GrowingProgram {
  public:
-  RigLProgram(const v1::JobSpec& spec, RigLOptions options, const GrowthOptions& growth)
-      : GrowingProgram(spec, growth), options_(std::move(options)) {}
+  RigLProgram(const v1::JobSpec& spec, RigLOptions options, const GrowthOptions& growth,
+              std::shared_ptr<const pretrained::ModelLibrary> library)
+      : GrowingProgram(spec, growth, std::move(library)), options_(std::move(options)) {}
 
  protected:
   absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
       const tensor::ModelLayout& layout) const override {
-    return RandomStructure(layout, options_.budget, seed());
+    return StartStructure(spec(), layout, options_.budget, library());
   }
 
   v1::PrivateUpdate PrivateRule(int32_t round) const override {
@@ -113,15 +117,17 @@ void ValidateRigL(const v1::JobSpec& spec, const config::Parameters& parameters,
 
 }  // namespace
 
-MethodDeclaration RigLMethod() {
+MethodDeclaration RigLMethod(std::shared_ptr<const pretrained::ModelLibrary> library) {
   return {
       .name = "rigl",
       .summary = "RigL: drop the smallest weights, grow where the gradient is largest.",
       .source = "Evci et al., Rigging the lottery: making all tickets winners, ICML 2020",
       .parameters = RigLParameters(),
+      .begins_trained = true,
+      .keeps_zeros = true,
       .validate = ValidateRigL,
       .make =
-          [](const v1::JobSpec& spec, const config::Parameters& parameters) {
+          [library](const v1::JobSpec& spec, const config::Parameters& parameters) {
             return std::make_unique<RigLProgram>(
                 spec,
                 RigLOptions{.budget = BudgetOf(spec, parameters),
@@ -131,13 +137,18 @@ MethodDeclaration RigLMethod() {
                 GrowthOptions{.slack = parameters.Double("candidate_slack"),
                               .batches = parameters.Int("growth_batches"),
                               .exact = parameters.Choice("top_k") == "exact",
-                              .regrow = parameters.Bool("regrow")});
+                              .regrow = parameters.Bool("regrow")},
+                library);
           },
-      .stored_counts = StoredCountsOf,
+      .stored_counts =
+          [library](const v1::JobSpec& spec, const config::Parameters& parameters) {
+            return StartCounts(spec, parameters, library.get());
+          },
       .demand =
-          [](const v1::JobSpec& spec, const config::Parameters& parameters) {
+          [library](const v1::JobSpec& spec, const config::Parameters& parameters) {
             const bool exact = parameters.Choice("top_k") == "exact";
-            return GrowthDemand(spec, StoredCountsOf(spec, parameters), parameters.Double("alpha"),
+            return GrowthDemand(spec, StartCounts(spec, parameters, library.get()),
+                                parameters.Double("alpha"),
                                 exact ? kExactSlack : parameters.Double("candidate_slack"));
           },
       .needs_of_parameters = ExactGrowthNeeds,

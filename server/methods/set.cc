@@ -1,8 +1,12 @@
 // set: Sparse Evolutionary Training (Mocanu et al., Nature Communications 9, 2018).
+#include <memory>
+#include <utility>
+
 #include "common/base/rng.h"
 #include "common/sparsity/drop.h"
 #include "common/sparsity/schedule.h"
 #include "server/methods/builtin.h"
+#include "server/methods/start/trained_start.h"
 #include "server/methods/structure.h"
 #include "server/methods/training_program.h"
 
@@ -22,13 +26,14 @@ struct SetOptions {
 
 class SetProgram : public TrainingProgram {
  public:
-  SetProgram(const v1::JobSpec& spec, SetOptions options)
-      : TrainingProgram(spec), options_(std::move(options)) {}
+  SetProgram(const v1::JobSpec& spec, SetOptions options,
+             std::shared_ptr<const pretrained::ModelLibrary> library)
+      : TrainingProgram(spec, std::move(library)), options_(std::move(options)) {}
 
  protected:
   absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
       const tensor::ModelLayout& layout) const override {
-    return RandomStructure(layout, options_.budget, seed());
+    return StartStructure(spec(), layout, options_.budget, library());
   }
   bool evolves() const override { return true; }
 
@@ -128,7 +133,7 @@ config::ParameterSchema SetParameters() {
 
 }  // namespace
 
-MethodDeclaration SetMethod() {
+MethodDeclaration SetMethod(std::shared_ptr<const pretrained::ModelLibrary> library) {
   return {
       .name = "set",
       .summary = "Sparse Evolutionary Training: drop the weakest weights, grow as many at random.",
@@ -136,9 +141,11 @@ MethodDeclaration SetMethod() {
           "Mocanu et al., Scalable training of artificial neural networks with adaptive sparse "
           "connectivity inspired by network science, Nature Communications 9, 2018",
       .parameters = SetParameters(),
+      .begins_trained = true,
+      .keeps_zeros = true,
       .validate = ValidateBudget,
       .make =
-          [](const v1::JobSpec& spec, const config::Parameters& parameters) {
+          [library](const v1::JobSpec& spec, const config::Parameters& parameters) {
             return std::make_unique<SetProgram>(
                 spec,
                 SetOptions{.budget = BudgetOf(spec, parameters),
@@ -146,9 +153,13 @@ MethodDeclaration SetMethod() {
                            .evolve_every = parameters.Int("evolve_every"),
                            .drop = parameters.Choice("drop"),
                            .grow_normal = parameters.Choice("grown_weights") == "normal",
-                           .final_removal = parameters.Choice("final_step") == "remove_only"});
+                           .final_removal = parameters.Choice("final_step") == "remove_only"},
+                library);
           },
-      .stored_counts = StoredCountsOf,
+      .stored_counts =
+          [library](const v1::JobSpec& spec, const config::Parameters& parameters) {
+            return StartCounts(spec, parameters, library.get());
+          },
   };
 }
 

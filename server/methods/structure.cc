@@ -154,6 +154,10 @@ void ValidateBudget(const v1::JobSpec& spec, const config::Parameters& parameter
              parameters.Double("density"))});
     return;
   }
+  // A trained model whose zeros are kept says how many weights there are.
+  const bool any_given =
+      IsGiven(spec, "density") || IsGiven(spec, "distribution") || IsGiven(spec, "epsilon");
+  if (!spec.model().pretrained().empty() && !any_given) return;
   if (const auto counts = StoredCounts(**layout, budget); !counts.ok()) {
     violations.push_back({"method.parameters", base::MessageOf(counts.status())});
   }

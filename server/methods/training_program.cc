@@ -18,6 +18,7 @@
 #include "server/methods/calibration/statistics.h"
 #include "server/methods/initial_values.h"
 #include "server/methods/learning_rate.h"
+#include "server/methods/start/trained_start.h"
 
 namespace espalier::server::methods {
 namespace {
@@ -89,7 +90,9 @@ void NotePeakMemory(const reduce::Reduced& reduced, v1::RoundSummary& summary) {
 
 }  // namespace
 
-TrainingProgram::TrainingProgram(const v1::JobSpec& spec) : spec_(spec) {
+TrainingProgram::TrainingProgram(const v1::JobSpec& spec,
+                                 std::shared_ptr<const pretrained::ModelLibrary> library)
+    : spec_(spec), library_(std::move(library)) {
   config::ApplyDefaults(spec_);
   if (auto cost = wire::ModelCost::Create(spec_); cost.ok()) cost_ = *std::move(cost);
 }
@@ -163,6 +166,7 @@ absl::StatusOr<Transition> TrainingProgram::BeginTraining(ProgramState state,
   ESPALIER_RETURN_IF_ERROR(CheckAggregationMemory(spec_, *model.topology));
   state.model = std::move(model);
   state.server = {};
+  ESPALIER_ASSIGN_OR_RETURN(state.companions, CompanionsOf(spec_.model(), library_.get()));
   ESPALIER_ASSIGN_OR_RETURN(const ProgramMemory memory,
                             ProgramMemory::Begin(*state.model.topology, evolves()));
   state.memory = memory.Encode();
@@ -251,6 +255,7 @@ absl::StatusOr<Transition> TrainingProgram::StartTraining() const {
 
 absl::StatusOr<std::vector<float>> TrainingProgram::FirstValues(
     const tensor::ModelTopology& topology) const {
+  if (!spec_.model().pretrained().empty()) return TrainedValues(spec_, topology, library_.get());
   return InitialValues(spec_.model(), topology, seed());
 }
 
@@ -353,6 +358,27 @@ void TrainingProgram::NoteCosts(const reduce::Reduced& reduced, ProgramState& st
   wire::SetDuration(absl::Seconds(reduced.compute_seconds), state.pending.mutable_compute_time());
 }
 
+void TrainingProgram::DescribeLoss(const reduce::Reduced& reduced, bool central,
+                                   v1::RoundSummary& summary) const {
+  if (reduced.examples == 0) return;
+  const auto examples = static_cast<double>(reduced.examples);
+  const double loss = reduced.loss_sum / examples;
+  const double accuracy = static_cast<double>(reduced.correct) / examples;
+  if (central) {
+    summary.set_test_loss(loss);
+    summary.set_test_accuracy(accuracy);
+  } else {
+    summary.set_federated_test_loss(loss);
+    summary.set_federated_test_accuracy(accuracy);
+  }
+  // The central one, of all the test data, comes last and stays. One that has no finite value says
+  // no more than the loss.
+  const double perplexity = std::exp(loss);
+  if (spec_.model().has_transformer() && std::isfinite(perplexity)) {
+    summary.set_perplexity(perplexity);
+  }
+}
+
 void TrainingProgram::DescribeRanking(const reduce::Reduced& reduced, bool central,
                                       v1::RoundSummary& summary) const {
   if (reduced.examples == 0) return;
@@ -374,10 +400,8 @@ absl::StatusOr<Transition> TrainingProgram::AfterFederatedEvaluation(
     ProgramState state, const reduce::Reduced& reduced) const {
   if (spec_.model().has_recommender()) {
     DescribeRanking(reduced, /*central=*/false, state.pending);
-  } else if (reduced.examples > 0) {
-    const auto examples = static_cast<double>(reduced.examples);
-    state.pending.set_federated_test_loss(reduced.loss_sum / examples);
-    state.pending.set_federated_test_accuracy(static_cast<double>(reduced.correct) / examples);
+  } else {
+    DescribeLoss(reduced, /*central=*/false, state.pending);
   }
   NotePeakMemory(reduced, state.pending);
   return Evaluate(std::move(state), false);
@@ -387,10 +411,8 @@ absl::StatusOr<Transition> TrainingProgram::AfterCentralEvaluation(
     ProgramState state, const reduce::Reduced& reduced) const {
   if (spec_.model().has_recommender()) {
     DescribeRanking(reduced, /*central=*/true, state.pending);
-  } else if (reduced.examples > 0) {
-    const auto examples = static_cast<double>(reduced.examples);
-    state.pending.set_test_loss(reduced.loss_sum / examples);
-    state.pending.set_test_accuracy(static_cast<double>(reduced.correct) / examples);
+  } else {
+    DescribeLoss(reduced, /*central=*/true, state.pending);
   }
   NotePeakMemory(reduced, state.pending);
   return Commit(std::move(state));

@@ -29,7 +29,10 @@ namespace espalier::server::methods {
 
 class TrainingProgram : public Program {
  public:
-  explicit TrainingProgram(const v1::JobSpec& spec);
+  // Where model.pretrained names a model, `library` has it; methods that never begin with one need
+  // none.
+  explicit TrainingProgram(const v1::JobSpec& spec,
+                           std::shared_ptr<const pretrained::ModelLibrary> library = nullptr);
   absl::StatusOr<Transition> Start() const final;
   absl::StatusOr<Transition> Next(ProgramState state, reduce::Reduced reduced) const final;
 
@@ -46,7 +49,8 @@ class TrainingProgram : public Program {
   // A structure per tensor of `layout`; null is dense.
   virtual absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
       const tensor::ModelLayout& layout) const = 0;
-  // Values of the first model, of this structure. Default: initial ones, by the seed.
+  // Values of the first model, of this structure. Default: those of the trained model that the job
+  // begins with, or initial ones, by the seed.
   virtual absl::StatusOr<std::vector<float>> FirstValues(
       const tensor::ModelTopology& topology) const;
   // The task of a training round. Default: a TrainTask by the job's settings.
@@ -96,6 +100,7 @@ class TrainingProgram : public Program {
   virtual bool evaluates() const { return true; }
 
   const v1::JobSpec& spec() const { return spec_; }
+  const pretrained::ModelLibrary* library() const { return library_.get(); }
   uint64_t seed() const { return spec_.seed(); }
   int32_t rounds() const { return spec_.federation().rounds(); }
   // The error of a step after the last one.
@@ -132,6 +137,9 @@ class TrainingProgram : public Program {
   // FLOPs and time of the round's training, in its summary.
   void NoteCosts(const reduce::Reduced& reduced, ProgramState& state) const;
 
+  // Mean loss and accuracy over the examples (of text, tokens) of an evaluation; nothing without
+  // any.
+  void DescribeLoss(const reduce::Reduced& reduced, bool central, v1::RoundSummary& summary) const;
   // Averages of a recommender's metrics; the main one stands for the accuracy.
   void DescribeRanking(const reduce::Reduced& reduced, bool central,
                        v1::RoundSummary& summary) const;
@@ -139,6 +147,7 @@ class TrainingProgram : public Program {
   Step EvaluateStep(ProgramState& state, bool central) const;
 
   v1::JobSpec spec_;  // with defaults filled in
+  std::shared_ptr<const pretrained::ModelLibrary> library_;
   wire::ModelCost cost_;
 };
 

@@ -11,6 +11,8 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/io/file_system.h"
@@ -22,6 +24,11 @@ struct Part {
   std::string digest;  // SHA-256 of the bytes, hex
   std::shared_ptr<const io::MappedFile> file;
   std::string_view bytes() const { return file->bytes(); }
+};
+
+// Tokenizer and what else belongs to a model, by file name: it goes into the model's checkpoints.
+struct Companions {
+  std::vector<std::pair<std::string, Part>> files;
 };
 
 class PartStore {

@@ -69,6 +69,18 @@ class PretrainedTest(unittest.TestCase):
             job["history"][0]["train_loss"], 0.5 * self.trained["history"][0]["train_loss"]
         )
 
+    def test_sparse_training_keeps_the_largest_weights_and_then_its_structure(self):
+        def training(pretrained, **method):
+            return digits_job(rounds=2, model={"pretrained": pretrained}, method=method, data=PUBLIC)
+
+        density = {"density": 0.3, "distribution": "uniform"}
+        sparse = self.cluster.run(training(self.trained["name"], name="static", parameters=density))
+        self.assertAlmostEqual(0.3, sparse["history"][0]["density"], delta=0.01)
+        self.assertLess(sparse["history"][0]["train_loss"], self.trained["history"][0]["train_loss"])
+        further = self.cluster.run(training(sparse["name"], name="set"))
+        self.assertEqual(sparse["history"][0]["density"], further["history"][0]["density"])
+        self.assertLess(further["history"][0]["train_loss"], sparse["history"][0]["train_loss"])
+
     def test_what_does_not_fit_is_refused_when_the_job_is_created(self):
         wider = json.loads(json.dumps(MODEL))
         wider["layers"][0]["conv2d"]["channels"] = 16
@@ -83,7 +95,7 @@ class PretrainedTest(unittest.TestCase):
         self.assertIn("expected a job with a checkpoint, found 'jobs/nothing'", text)
         text = self.refused(fedtiny({"pretrained": "checkpoints/nothing-3"}))
         self.assertIn("there is no checkpoint", text)
-        job = digits_job(rounds=1, model={"pretrained": self.trained["name"]})
+        job = digits_job(rounds=1, model={"pretrained": self.trained["name"]}, method={"name": "snip"})
         self.assertIn("expected a method that begins with a trained model", self.refused(job))
 
 

@@ -4,8 +4,8 @@
 #include <string_view>
 #include <vector>
 
+#include "common/language/architecture/transformer_config.h"
 #include "common/language/tokenizer.h"
-#include "common/language/transformer_config.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;

@@ -32,6 +32,7 @@ NEVER = {
     "common/sparsity": ["oneDNN", "gRPC", "proto", "YAML", "SQLite", "CLI11"],
     "common/wire": ["oneDNN", "gRPC", "YAML", "SQLite", "CLI11"],
     "common/language": ["oneDNN", "gRPC", "YAML", "SQLite", "CLI11"],
+    "common/language/architecture": ["proto"],
     "worker/engine": ["gRPC", "proto", "YAML", "SQLite", "CLI11"],
     **{folder: ["oneDNN", "gRPC", "SQLite", "CLI11"] for folder in SERVER_CORE},
 }
@@ -58,8 +59,10 @@ MAY_USE = {
     "common/io": ["common/base"],
     "common/tensor": ["common/base", "common/io"],
     "common/sparsity": ["common/base", "common/io", "common/tensor"],
-    "common/wire": _PURE + ["proto"],
+    "common/wire": _PURE + ["common/language/architecture", "proto"],
     "common/language": _PURE + ["common/wire", "proto"],
+    # Below the wire: a transformer's tensors follow from its config.json wherever it is trained or pruned.
+    "common/language/architecture": ["common/base"],
     # Which layers fit each other is known where the tensors are derived from them.
     "common/config": _PURE + ["common/wire/model_spec", "proto"],
     "common/log": ["common/base", "common/io"],

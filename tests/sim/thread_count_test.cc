@@ -101,6 +101,15 @@ v1::JobSpec Transformer() {
   return spec;
 }
 
+// LayerNorm, biases, learned positions, GELU and one weight for query, key and value.
+v1::JobSpec Gpt2() {
+  v1::JobSpec spec = OnText();
+  spec.mutable_model()->mutable_transformer()->set_config_json(
+      R"({"model_type":"gpt2","n_embd":96,"n_layer":1,"n_head":4,"vocab_size":64,
+          "n_positions":64})");
+  return spec;
+}
+
 v1::JobSpec Recommender(const std::function<void(v1::RecommenderSpec&)>& choose) {
   v1::JobSpec spec = OnData("likes", v1::Partition::KIND_USERS);
   spec.mutable_data()->mutable_interactions()->set_split(v1::Interactions::SPLIT_RATIO);
@@ -155,6 +164,7 @@ std::vector<Kind> Kinds() {
     kinds.push_back({"Network" + method, Mlp(), method});
     kinds.push_back({"Convolutions" + method, Cnn(), method});
     kinds.push_back({"Transformer" + method, Transformer(), method});
+    kinds.push_back({"Gpt2" + method, Gpt2(), method});
     kinds.push_back({"LightGcn" + method, lightgcn, method});
     kinds.push_back({"NeuMf" + method, neumf, method});
     kinds.push_back({"MultVae" + method, multvae, method});

@@ -30,6 +30,11 @@ inline std::string SmallConfig(const std::string& family) {
                "ffn_dim":20,"vocab_size":17,"max_position_embeddings":20,
                "word_embed_proj_dim":12,"activation_function":"relu"})";
   }
+  if (family == "qwen2") {
+    return R"({"model_type":"qwen2","hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,
+               "num_attention_heads":4,"num_key_value_heads":2,"vocab_size":17,
+               "max_position_embeddings":20,"tie_word_embeddings":true})";
+  }
   return R"({"model_type":"llama","hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,
              "num_attention_heads":4,"num_key_value_heads":2,"vocab_size":17,
              "max_position_embeddings":20,"rms_norm_eps":1e-5,"tie_word_embeddings":false})";

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "common/base/status.h"
-#include "common/language/strict_json.h"
+#include "common/language/architecture/strict_json.h"
 #include "worker/data/errors.h"
 
 namespace espalier::worker::data {

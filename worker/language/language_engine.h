@@ -31,8 +31,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/language/architecture/transformer_config.h"
 #include "common/language/checkpoint_reader.h"
-#include "common/language/transformer_config.h"
 #include "worker/engine/aligned_buffer.h"
 #include "worker/engine/spec.h"
 

@@ -5,6 +5,7 @@
 #include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/transformer.h"
 #include "common/wire/values_codec.h"
+#include "worker/language/network_spec.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {
@@ -104,48 +105,10 @@ std::vector<engine::LayerSpec> ToEngine(
   return specs;
 }
 
-// The two halves of a block, each added to what goes into it.
-void AddBlock(const v1::TransformerSpec& model, std::vector<engine::LayerSpec>& layers) {
-  using engine::LayerKind;
-  constexpr auto kLinear = engine::Activation::kLinear;
-  const engine::LayerSpec norm = {
-      .kind = LayerKind::kRmsNorm, .activation = kLinear, .epsilon = model.norm_epsilon()};
-  const engine::LayerSpec to_hidden = {
-      .units = model.hidden(), .activation = kLinear, .bias = false};
-  const engine::LayerSpec attention = {.kind = LayerKind::kAttention,
-                                       .units = model.hidden() / model.heads(),
-                                       .activation = kLinear,
-                                       .heads = model.heads(),
-                                       .kv_heads = model.kv_heads(),
-                                       .theta = model.rope_theta()};
-  const engine::LayerSpec gated = {
-      .kind = LayerKind::kSwiGlu, .units = model.intermediate(), .activation = kLinear};
-  layers.push_back(
-      {.kind = LayerKind::kResidual, .activation = kLinear, .body = {norm, attention, to_hidden}});
-  layers.push_back(
-      {.kind = LayerKind::kResidual, .activation = kLinear, .body = {norm, gated, to_hidden}});
-}
-
-engine::NetworkSpec ToEngine(const v1::TransformerSpec& given, int64_t context) {
-  using engine::LayerKind;
-  constexpr auto kLinear = engine::Activation::kLinear;
-  const v1::TransformerSpec model = wire::ExplicitTransformer(given);
-  engine::NetworkSpec spec;
-  spec.input_features = 1;
-  spec.sequence = context;
-  spec.layers.push_back({.kind = LayerKind::kEmbedding,
-                         .units = model.hidden(),
-                         .activation = kLinear,
-                         .vocabulary = model.vocabulary()});
-  for (int32_t block = 0; block < model.blocks(); ++block) AddBlock(model, spec.layers);
-  spec.layers.push_back(
-      {.kind = LayerKind::kRmsNorm, .activation = kLinear, .epsilon = model.norm_epsilon()});
-  if (model.untied()) {
-    spec.layers.push_back({.units = model.vocabulary(), .activation = kLinear, .bias = false});
-  } else {
-    spec.layers.push_back({.kind = LayerKind::kTiedOutput, .activation = kLinear});
-  }
-  return spec;
+absl::StatusOr<engine::NetworkSpec> SpecOf(const v1::ModelSpec& model, int64_t context) {
+  if (!model.has_transformer()) return EngineSpec(model);
+  ESPALIER_ASSIGN_OR_RETURN(const auto config, wire::ConfigOf(model.transformer(), context));
+  return language::NetworkSpecOf(config, context);
 }
 
 }  // namespace
@@ -236,8 +199,7 @@ absl::StatusOr<engine::Network*> NetworkCache::Get(
                     (!task.has_train() || optimizer == optimizer_);
   if (!fits) {
     network_ = nullptr;
-    engine::NetworkSpec spec =
-        given.has_transformer() ? ToEngine(given.transformer(), predictions) : EngineSpec(given);
+    ESPALIER_ASSIGN_OR_RETURN(engine::NetworkSpec spec, SpecOf(given, predictions));
     spec.activation_pruning = pruning;
     ESPALIER_ASSIGN_OR_RETURN(
         network_, engine::Network::Create(

@@ -8,6 +8,7 @@
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/recommender_layout.h"
 #include "common/wire/model_spec/train_additions.h"
+#include "common/wire/model_spec/transformer.h"
 
 namespace espalier::wire {
 namespace {
@@ -54,9 +55,12 @@ absl::StatusOr<ModelCost> ModelCost::Create(const v1::JobSpec& job) {
 
 void ModelCost::AddProducts(const v1::ModelSpec& model) {
   if (model.has_transformer()) {
-    // A score and its part in the sum, of each hidden unit.
-    pair_products_ = 2 * kFlopsPerWeight * static_cast<double>(model.transformer().hidden()) *
-                     model.transformer().blocks();
+    // A score and its part in the sum, of each value of each query.
+    const auto config = ConfigOf(model.transformer(), tokens_);
+    if (config.ok()) {
+      pair_products_ = 2 * kFlopsPerWeight * static_cast<double>(config->query_width()) *
+                       static_cast<double>(config->blocks);
+    }
   }
   if (!model.has_recommender()) return;
   recommender_ = ExplicitRecommender(model.recommender());

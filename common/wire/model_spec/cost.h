@@ -10,8 +10,8 @@
 //              twice that backwards, too:
 //              - transformer, T tokens an example: each weight of a projection has T output
 //                positions, the output matrix (or the embedding that serves as one) as well; a
-//                block's attention 2 · T·(T + 1) · hidden, as token t attends to t + 1 tokens;
-//                looking an embedding up costs nothing;
+//                block's attention 2 · T·(T + 1) · heads · head size, as token t attends to t + 1
+//                tokens; looking an embedding or a position up costs nothing;
 //              - NeuMF and AutoInt, P = 1 + negatives pairs an interaction: each weight of a dense
 //                layer P positions, of an attention layer P · fields, whose scores and sums cost
 //                4 · fields² · units a pair; tables are looked up;

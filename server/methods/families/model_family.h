@@ -15,8 +15,8 @@ namespace espalier::server::methods {
 enum class ModelFamily {
   kMlp,            // layers, none of them a convolution
   kCnn,            // layers with convolutions
-  kTransformer,    // model.transformer, trained from its first step
-  kLanguageModel,  // model.pretrained alone: in parts, never whole in memory
+  kTransformer,    // model.transformer, which is whole in memory
+  kLanguageModel,  // model.pretrained alone: in parts, never whole in memory, while it is pruned
   kLightGcn,
   kNeuMf,
   kMultVae,

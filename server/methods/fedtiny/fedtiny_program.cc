@@ -127,8 +127,7 @@ absl::StatusOr<Transition> FedTinyProgram::AfterSelectionStep(
 }
 
 absl::StatusOr<tensor::ModelState> FedTinyProgram::Candidate(int64_t number) const {
-  ESPALIER_ASSIGN_OR_RETURN(const auto dense,
-                            OpenDenseSource(spec().model(), seed(), library_.get()));
+  ESPALIER_ASSIGN_OR_RETURN(const auto dense, OpenDenseSource(spec().model(), seed(), library()));
   return PoolCandidate(spec().model(), options_.density, seed(), number, *dense);
 }
 

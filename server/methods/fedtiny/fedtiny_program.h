@@ -38,9 +38,7 @@ class FedTinyProgram : public GrowingProgram {
   // Where model.pretrained names a checkpoint, `library` has it.
   FedTinyProgram(const v1::JobSpec& spec, FedTinyOptions options,
                  std::shared_ptr<const pretrained::ModelLibrary> library)
-      : GrowingProgram(spec, options.growth),
-        options_(std::move(options)),
-        library_(std::move(library)) {}
+      : GrowingProgram(spec, options.growth, std::move(library)), options_(std::move(options)) {}
 
  protected:
   bool evolves() const override { return options_.progressive != "none"; }
@@ -69,7 +67,6 @@ class FedTinyProgram : public GrowingProgram {
   std::vector<size_t> Block(const tensor::ModelTopology& topology, int64_t index) const;
 
   FedTinyOptions options_;
-  std::shared_ptr<const pretrained::ModelLibrary> library_;
 };
 
 // MethodDeclaration::stored_counts. All candidates have as many weights in all; those of the first

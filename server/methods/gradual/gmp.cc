@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <utility>
 
 #include "common/base/status.h"
 #include "common/sparsity/drop.h"
@@ -24,8 +26,9 @@ struct GmpOptions {
 
 class GmpProgram : public TrainingProgram {
  public:
-  GmpProgram(const v1::JobSpec& spec, GmpOptions options)
-      : TrainingProgram(spec), options_(std::move(options)) {}
+  GmpProgram(const v1::JobSpec& spec, GmpOptions options,
+             std::shared_ptr<const pretrained::ModelLibrary> library)
+      : TrainingProgram(spec, std::move(library)), options_(std::move(options)) {}
 
  protected:
   bool evolves() const override { return true; }
@@ -134,7 +137,7 @@ void ValidateGmp(const v1::JobSpec& spec, const config::Parameters& parameters,
 
 }  // namespace
 
-MethodDeclaration GmpMethod() {
+MethodDeclaration GmpMethod(std::shared_ptr<const pretrained::ModelLibrary> library) {
   return {
       .name = "gmp",
       .summary =
@@ -145,14 +148,18 @@ MethodDeclaration GmpMethod() {
           "model compression, 2017, arXiv 1710.01878",
       .parameters = GmpParameters(),
       .dense_capable_workers = true,
+      .begins_trained = true,
       .validate = ValidateGmp,
       .make =
-          [](const v1::JobSpec& spec, const config::Parameters& parameters) {
+          [library = std::move(library)](const v1::JobSpec& spec,
+                                         const config::Parameters& parameters) {
             return std::make_unique<GmpProgram>(
-                spec, GmpOptions{.budget = BudgetOf(spec, parameters),
-                                 .begin_round = parameters.Int("begin_round"),
-                                 .end_round = EndRound(spec, parameters),
-                                 .update_every = parameters.Int("update_every")});
+                spec,
+                GmpOptions{.budget = BudgetOf(spec, parameters),
+                           .begin_round = parameters.Int("begin_round"),
+                           .end_round = EndRound(spec, parameters),
+                           .update_every = parameters.Int("update_every")},
+                library);
           },
       .demand = DenseStructureDemand,
   };

@@ -7,7 +7,9 @@
 // Phases:      those of TrainingProgram, and "growth".
 #pragma once
 
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "server/methods/training_program.h"
@@ -32,8 +34,9 @@ std::vector<std::pair<std::string, ModelNeed>> ExactGrowthNeeds(
 
 class GrowingProgram : public TrainingProgram {
  public:
-  GrowingProgram(const v1::JobSpec& spec, const GrowthOptions& growth)
-      : TrainingProgram(spec), growth_(growth) {}
+  GrowingProgram(const v1::JobSpec& spec, const GrowthOptions& growth,
+                 std::shared_ptr<const pretrained::ModelLibrary> library = nullptr)
+      : TrainingProgram(spec, std::move(library)), growth_(growth) {}
 
  protected:
   // How many weights of each tensor are replaced after the round in work; depends on the structure

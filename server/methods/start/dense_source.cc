@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/language/named_tensors.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/initial_values.h"
 #include "server/pretrained/same_network.h"
@@ -20,6 +21,9 @@ class RandomSource : public DenseSource {
   RandomSource(std::vector<wire::ModelTensor> tensors, uint64_t seed)
       : tensors_(std::move(tensors)), seed_(seed) {}
 
+  absl::StatusOr<int64_t> Stored(size_t tensor) const override {
+    return tensors_[tensor].spec.size();
+  }
   absl::Status Read(size_t tensor, const Sink& sink) const override {
     const int64_t size = tensors_[tensor].spec.size();
     InitialStream stream(tensors_[tensor], tensor, size, seed_);
@@ -45,15 +49,68 @@ class CheckpointSource : public DenseSource {
   absl::Status Read(size_t tensor, const Sink& sink) const override {
     return reader_->ReadDense(tensor, sink);
   }
+  absl::StatusOr<std::shared_ptr<const tensor::Topology>> Structure(size_t tensor) const override {
+    return reader_->ReadStructure(tensor);
+  }
+  absl::StatusOr<int64_t> Stored(size_t tensor) const override { return reader_->Stored(tensor); }
 
  private:
   std::unique_ptr<checkpoint::CheckpointReader> reader_;
 };
 
+// A language model's, from a folder in Hugging Face's layout or from a checkpoint.
+class LanguageSource : public DenseSource {
+ public:
+  LanguageSource(std::shared_ptr<const tensor::ModelLayout> layout,
+                 std::unique_ptr<language::CheckpointReader> reader)
+      : layout_(std::move(layout)), reader_(std::move(reader)), tensors_(*reader_) {}
+
+  absl::Status Read(size_t tensor, const Sink& sink) const override {
+    ESPALIER_ASSIGN_OR_RETURN(language::NamedTensors::Values read,
+                              tensors_.Read((*layout_)[tensor].name));
+    if (read.topology != nullptr) {
+      std::vector<float> dense(static_cast<size_t>(read.topology->size()), 0.0F);
+      const std::vector<int64_t> positions = read.topology->Positions();
+      for (size_t k = 0; k < positions.size(); ++k) dense[positions[k]] = read.values[k];
+      read.values = std::move(dense);
+    }
+    const std::span<const float> values = read.values;
+    constexpr size_t kPiece = (size_t{1} << 20) / sizeof(float);
+    for (size_t done = 0; done < values.size(); done += kPiece) {
+      sink(values.subspan(done, std::min(kPiece, values.size() - done)));
+    }
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::shared_ptr<const tensor::Topology>> Structure(size_t tensor) const override {
+    ESPALIER_ASSIGN_OR_RETURN(language::NamedTensors::Values read,
+                              tensors_.Read((*layout_)[tensor].name));
+    return std::move(read.topology);
+  }
+  absl::StatusOr<int64_t> Stored(size_t tensor) const override {
+    return tensors_.Stored((*layout_)[tensor].name);
+  }
+
+ private:
+  std::shared_ptr<const tensor::ModelLayout> layout_;
+  std::unique_ptr<language::CheckpointReader> reader_;
+  language::NamedTensors tensors_;
+};
+
+absl::StatusOr<std::unique_ptr<DenseSource>> OpenLanguageSource(
+    const v1::ModelSpec& spec, const pretrained::ModelLibrary& library, TrainedForm form) {
+  ESPALIER_ASSIGN_OR_RETURN(auto layout, wire::LayoutOf(spec));
+  ESPALIER_ASSIGN_OR_RETURN(auto reader, library.OpenLanguageModel(spec.pretrained()));
+  ESPALIER_RETURN_IF_ERROR(form == TrainedForm::kDense
+                               ? pretrained::CheckDenseLanguageModel(spec.transformer(), *reader)
+                               : pretrained::CheckLanguageModel(spec.transformer(), *reader));
+  return std::make_unique<LanguageSource>(std::move(layout), std::move(reader));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DenseSource>> OpenDenseSource(
-    const v1::ModelSpec& spec, uint64_t seed, const pretrained::ModelLibrary* library) {
+    const v1::ModelSpec& spec, uint64_t seed, const pretrained::ModelLibrary* library,
+    TrainedForm form) {
   if (spec.pretrained().empty()) {
     ESPALIER_ASSIGN_OR_RETURN(std::vector<wire::ModelTensor> tensors, wire::TensorsOf(spec));
     return std::make_unique<RandomSource>(std::move(tensors), seed);
@@ -64,10 +121,13 @@ absl::StatusOr<std::unique_ptr<DenseSource>> OpenDenseSource(
         "expected a coordinator that keeps checkpoints, found none; remove "
         "model.pretrained");
   }
+  if (spec.has_transformer()) return OpenLanguageSource(spec, *library, form);
   ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec));
   ESPALIER_ASSIGN_OR_RETURN(auto reader, library->OpenNetwork(spec.pretrained()));
-  ESPALIER_RETURN_IF_ERROR(pretrained::CheckDenseNetwork(*layout, *reader));
-  ESPALIER_RETURN_IF_ERROR(reader->Verify());
+  ESPALIER_RETURN_IF_ERROR(form == TrainedForm::kDense
+                               ? pretrained::CheckDenseNetwork(*layout, *reader)
+                               : pretrained::CheckNetwork(*layout, *reader));
+  if (form != TrainedForm::kHeader) ESPALIER_RETURN_IF_ERROR(reader->Verify());
   return std::make_unique<CheckpointSource>(std::move(reader));
 }
 

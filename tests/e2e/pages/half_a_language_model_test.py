@@ -50,10 +50,12 @@ class HalfALanguageModelTest(unittest.TestCase):
         self.do("2. A model to prune")
         listed = self.do("3. A folder in Hugging Face's layout")[-1]
         self.assertIn("config.json\nmodel.safetensors\n", listed)
-        self.check_perplexities(self.do("4. Half of it")[-1])
+        pruned = self.do("4. Half of it")[-1]
+        self.check_perplexities(pruned)
         written = self.do("6. What it writes")[-1]
         self.assertEqual(2, len(re.findall("^The statement ", written, re.M)), written)
         self.do("7. Taking it away")
+        self.check_tuned(pruned, self.do("8. Training what is left")[1])
         self.assertEqual([], self.page.rest, "blocks that no test runs")
         sizes = [self.terminal.folder / name for name in ("half-model/model.safetensors", "sparsegpt-4.safetensors")]
         whole, sparse = (path.stat().st_size for path in sizes)
@@ -67,6 +69,18 @@ class HalfALanguageModelTest(unittest.TestCase):
         self.assertEqual(len(METHODS), len(set(after)), shown)
         self.assertTrue(all(1 < float(value) < 256 for value in before + after), shown)
         self.assertEqual(["0.5"] * len(METHODS), re.findall(r"^density\s+(\S+)$", shown, re.M))
+
+    def check_tuned(self, pruned, tuned):
+        """Training what SparseGPT left makes it better, and no weight comes back."""
+        before = re.search(r"^job\s+jobs/sparsegpt$.*?^perplexity\s+([\d.]+)", pruned, re.M | re.S).group(1)
+        after = re.search(r"^perplexity\s+([\d.]+)", tuned, re.M).group(1)
+        self.assertLess(float(after), float(before))
+        self.assertEqual("0.5", re.search(r"^density\s+(\S+)$", tuned, re.M).group(1))
+        self.assertRegex(tuned, re.compile("^The statement ", re.M))
+        self.assertEqual(
+            (self.terminal.folder / "models/manual/config.json").read_bytes(),
+            (self.terminal.folder / "tuned-model/config.json").read_bytes(),
+        )
 
 
 if __name__ == "__main__":

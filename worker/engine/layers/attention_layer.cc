@@ -13,24 +13,25 @@ absl::StatusOr<std::unique_ptr<AttentionLayer>> AttentionLayer::Create(const Lay
                                                                        const MapShape& input,
                                                                        size_t index,
                                                                        BuildContext& context) {
-  if (spec.heads < 1 || spec.kv_heads < 1 || spec.heads % spec.kv_heads != 0 || spec.units < 2 ||
-      spec.units % 2 != 0 || !(spec.theta > 1)) {
+  const bool rotary = spec.theta != 0;
+  if (spec.heads < 1 || spec.kv_heads < 1 || spec.heads % spec.kv_heads != 0 || spec.units < 1 ||
+      (rotary && (spec.units % 2 != 0 || !(spec.theta > 1)))) {
     return SpecError(fmt::format(
-        "attention needs an even head size, heads that its key heads divide and a theta above 1; "
-        "found size {}, {} heads, {} key heads and theta {}",
+        "attention needs heads that its key heads divide and, for rotary positions, an even head "
+        "size and a theta above 1; found size {}, {} heads, {} key heads and theta {}",
         spec.units, spec.heads, spec.kv_heads, spec.theta));
   }
   std::unique_ptr<AttentionLayer> layer(new AttentionLayer(spec, context));
-  const auto make = [&](int64_t heads) {
+  const std::vector<int64_t> heads =
+      spec.fused ? std::vector{spec.heads + 2 * spec.kv_heads}
+                 : std::vector<int64_t>{spec.heads, spec.kv_heads, spec.kv_heads};
+  for (const int64_t count : heads) {
     const LayerSpec product = {
-        .units = heads * spec.units, .activation = Activation::kLinear, .bias = false};
-    return ProductLayer::Create(product, input, index, true, context);
-  };
-  ESPALIER_ASSIGN_OR_RETURN(layer->query_, make(spec.heads));
-  ESPALIER_ASSIGN_OR_RETURN(layer->key_, make(spec.kv_heads));
-  ESPALIER_ASSIGN_OR_RETURN(layer->value_, make(spec.kv_heads));
-  for (ProductLayer* part : {layer->query_.get(), layer->key_.get(), layer->value_.get()}) {
-    part->PlanOutput(OutputUse::kExact);
+        .units = count * spec.units, .activation = Activation::kLinear, .bias = spec.bias};
+    ESPALIER_ASSIGN_OR_RETURN(auto made,
+                              ProductLayer::Create(product, input, index, true, context));
+    made->PlanOutput(OutputUse::kExact);
+    layer->products_.push_back(std::move(made));
   }
   return layer;
 }
@@ -41,8 +42,18 @@ AttentionLayer::AttentionLayer(const LayerSpec& spec, BuildContext& context)
                  .kv_heads = spec.kv_heads,
                  .head_size = spec.units,
                  .stride = context.stride},
-      sequence_(context.sequence),
-      rotary_(spec.units, context.sequence, spec.theta) {}
+      sequence_(context.sequence) {
+  if (spec.theta != 0) rotary_.emplace(spec.units, context.sequence, spec.theta);
+}
+
+AttentionLayer::Projected AttentionLayer::Outputs() const {
+  float* query = products_[0]->output_in_place();
+  if (fused()) {
+    float* key = query + query_features() * stride();
+    return {query, key, key + key_features() * stride()};
+  }
+  return {query, products_[1]->output_in_place(), products_[2]->output_in_place()};
+}
 
 std::vector<int64_t> AttentionLayer::Bounds(const Pass& pass) const {
   std::vector<int64_t> bounds;
@@ -50,58 +61,67 @@ std::vector<int64_t> AttentionLayer::Bounds(const Pass& pass) const {
   return bounds;
 }
 
-void AttentionLayer::Rotate(std::span<const int64_t> bounds, bool inverse, float* q,
-                            float* k) const {
+void AttentionLayer::Rotate(std::span<const int64_t> bounds, bool inverse,
+                            const Projected& projected) const {
+  if (!rotary_) return;
   for (size_t s = 0; s + 1 < bounds.size(); ++s) {
-    rotary_.Apply(q, attention_.heads, stride(), bounds[s], sequence_, 0, inverse);
-    rotary_.Apply(k, attention_.kv_heads, stride(), bounds[s], sequence_, 0, inverse);
+    rotary_->Apply(projected.query, attention_.heads, stride(), bounds[s], sequence_, 0, inverse);
+    rotary_->Apply(projected.key, attention_.kv_heads, stride(), bounds[s], sequence_, 0, inverse);
   }
 }
 
 void AttentionLayer::Forward(const Pass& pass, const float* input) {
-  for (ProductLayer* part : {query_.get(), key_.get(), value_.get()}) part->Forward(pass, input);
+  for (const auto& product : products_) product->Forward(pass, input);
   const std::vector<int64_t> bounds = Bounds(pass);
-  Rotate(bounds, false, query_->output_in_place(), key_->output_in_place());
-  Attention(attention_, query_->output(), key_->output(), value_->output(), bounds,
-            mutable_output(), threads());
+  const Projected projected = Outputs();
+  Rotate(bounds, false, projected);
+  Attention(attention_, projected.query, projected.key, projected.value, bounds, mutable_output(),
+            threads());
 }
 
 void AttentionLayer::Backward(const Pass& pass, const float* input, float* delta,
                               float* input_delta, const BackwardTarget& target) {
-  const int64_t width = pass.extent.width;
   const std::vector<int64_t> bounds = Bounds(pass);
-  Workspace::Lease query(workspace());
-  Workspace::Lease key(workspace());
-  Workspace::Lease value(workspace());
-  AttentionGradient(attention_, query_->output(), key_->output(), value_->output(), delta, bounds,
-                    query.data(), key.data(), value.data(), threads());
-  Rotate(bounds, true, query.data(), key.data());
-  struct Part {
-    ProductLayer& layer;
-    float* delta;
-  };
-  const Part parts[] = {{*query_, query.data()}, {*key_, key.data()}, {*value_, value.data()}};
-  for (const Part& part : parts) {
-    // The columns after the last token are no one's.
-    for (int64_t r = 0; r < part.layer.shape().features(); ++r) {
-      std::fill(part.delta + r * stride() + pass.extent.size, part.delta + r * stride() + width,
-                0.0F);
-    }
-    if (&part == parts || input_delta == nullptr) {
-      part.layer.Backward(pass, input, part.delta, input_delta, target);
-      continue;
-    }
-    Workspace::Lease sum(workspace());
-    part.layer.Backward(pass, input, part.delta, sum.data(), target);
-    ParallelRows(threads(), part.layer.input_features(),
-                 [&](RowRange rows) { AddRows(sum.data(), input_delta, stride(), width, rows); });
+  Workspace::Lease first(workspace());
+  std::optional<Workspace::Lease> second;
+  std::optional<Workspace::Lease> third;
+  Projected gradients = {first.data(), nullptr, nullptr};
+  if (fused()) {
+    gradients.key = gradients.query + query_features() * stride();
+    gradients.value = gradients.key + key_features() * stride();
+  } else {
+    gradients.key = second.emplace(workspace()).data();
+    gradients.value = third.emplace(workspace()).data();
+  }
+  const Projected projected = Outputs();
+  AttentionGradient(attention_, projected.query, projected.key, projected.value, delta, bounds,
+                    gradients.query, gradients.key, gradients.value, threads());
+  Rotate(bounds, true, gradients);
+  float* const deltas[] = {gradients.query, gradients.key, gradients.value};
+  for (size_t i = 0; i < products_.size(); ++i) {
+    BackwardProduct(i, pass, input, deltas[i], input_delta, target);
   }
 }
 
-void AttentionLayer::CollectProducts(std::vector<const ProductLayer*>& products) const {
-  for (const auto* part : {query_.get(), key_.get(), value_.get()}) {
-    part->CollectProducts(products);
+void AttentionLayer::BackwardProduct(size_t i, const Pass& pass, const float* input, float* delta,
+                                     float* input_delta, const BackwardTarget& target) {
+  ProductLayer& product = *products_[i];
+  const int64_t width = pass.extent.width;
+  // The columns after the last token are no one's.
+  for (int64_t r = 0; r < product.shape().features(); ++r) {
+    std::fill(delta + r * stride() + pass.extent.size, delta + r * stride() + width, 0.0F);
   }
+  if (i == 0 || input_delta == nullptr) {
+    return product.Backward(pass, input, delta, input_delta, target);
+  }
+  Workspace::Lease sum(workspace());
+  product.Backward(pass, input, delta, sum.data(), target);
+  ParallelRows(threads(), product.input_features(),
+               [&](RowRange rows) { AddRows(sum.data(), input_delta, stride(), width, rows); });
+}
+
+void AttentionLayer::CollectProducts(std::vector<const ProductLayer*>& products) const {
+  for (const auto& product : products_) product->CollectProducts(products);
 }
 
 }  // namespace espalier::worker::engine

@@ -8,10 +8,11 @@
 #include "worker/engine/layers/attention_layer.h"
 #include "worker/engine/layers/batch_norm.h"
 #include "worker/engine/layers/embedding.h"
+#include "worker/engine/layers/gelu.h"
+#include "worker/engine/layers/norm_layer.h"
 #include "worker/engine/layers/pooling.h"
 #include "worker/engine/layers/product_layer.h"
 #include "worker/engine/layers/residual.h"
-#include "worker/engine/layers/rms_norm.h"
 #include "worker/engine/layers/swiglu.h"
 
 namespace espalier::worker::engine {
@@ -32,12 +33,18 @@ absl::StatusOr<std::unique_ptr<Layer>> MakeLayer(const LayerSpec& spec, const Ma
       return Embedding::Create(spec, input, context);
     case LayerKind::kTiedOutput:
       return TiedOutput::Create(input, context);
+    case LayerKind::kPositions:
+      return LearnedPositions::Create(spec, input, context);
     case LayerKind::kRmsNorm:
-      return RmsNormLayer::Create(spec, input, context);
+    case LayerKind::kLayerNorm:
+      return NormLayer::Create(spec, input, context);
     case LayerKind::kAttention:
       return AttentionLayer::Create(spec, input, index, context);
     case LayerKind::kSwiGlu:
       return SwiGluLayer::Create(spec, input, index, context);
+    case LayerKind::kGelu:
+    case LayerKind::kGeluTanh:
+      return std::make_unique<GeluLayer>(spec, input, context);
     default:
       return MakePooling(spec, input, context);
   }

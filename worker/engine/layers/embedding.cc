@@ -5,6 +5,7 @@
 
 #include "common/base/status.h"
 #include "fmt/format.h"
+#include "worker/engine/activation.h"
 #include "worker/engine/parallel.h"
 
 namespace espalier::worker::engine {
@@ -64,6 +65,66 @@ void Embedding::Backward(const Pass& pass, const float* input, float* delta, flo
   ParallelRows(threads(), units, [&](RowRange rows) {
     for (int64_t c = 0; c < pass.extent.size; ++c) {
       float* row = gradient + static_cast<int64_t>(input[c]) * units;
+      for (int64_t r = rows.begin; r < rows.end; ++r) row[r] += delta[r * stride() + c];
+    }
+  });
+  target.gradients(offset_, gradient_.span());
+}
+
+absl::StatusOr<std::unique_ptr<LearnedPositions>> LearnedPositions::Create(const LayerSpec& spec,
+                                                                           const MapShape& input,
+                                                                           BuildContext& context) {
+  if (spec.position_offset < 0 || spec.vocabulary < spec.position_offset + context.sequence) {
+    return SpecError(
+        fmt::format("expected sequences of at most {} places, as many as there are learned "
+                    "positions, found {}",
+                    spec.vocabulary - spec.position_offset, context.sequence));
+  }
+  ESPALIER_RETURN_IF_ERROR(CheckNextTensor(context, spec.vocabulary, input.features()));
+  const size_t tensor = context.next_tensor++;
+  if (context.topology.is_sparse(tensor)) {
+    return base::InvalidArgument("SHAPE_MISMATCH", "learned positions must be dense");
+  }
+  return std::unique_ptr<LearnedPositions>(
+      new LearnedPositions(spec, input, context.topology.offset(tensor), context));
+}
+
+LearnedPositions::LearnedPositions(const LayerSpec& spec, const MapShape& input, int64_t offset,
+                                   BuildContext& context)
+    : Layer(input, context),
+      offset_(offset),
+      first_row_(spec.position_offset),
+      sequence_(context.sequence),
+      gradient_(spec.vocabulary * input.features()) {}
+
+void LearnedPositions::Forward(const Pass& pass, const float* input) {
+  const int64_t units = shape().features();
+  const float* weight = pass.values + offset_ + first_row_ * units;
+  float* y = mutable_output();
+  ParallelRows(threads(), units, [&](RowRange rows) {
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      const int64_t row = r * stride();
+      for (int64_t c = 0; c < pass.extent.size; ++c) {
+        y[row + c] = input[row + c] + weight[c % sequence_ * units + r];
+      }
+    }
+  });
+}
+
+void LearnedPositions::Backward(const Pass& pass, const float*, float* delta, float* input_delta,
+                                const BackwardTarget& target) {
+  const int64_t units = shape().features();
+  if (input_delta != nullptr) {
+    ParallelRows(threads(), units, [&](RowRange rows) {
+      CopyRows(delta, input_delta, stride(), pass.extent.width, rows);
+    });
+  }
+  if (!target.gradients) return;
+  std::fill_n(gradient_.data(), gradient_.size(), 0.0F);
+  float* gradient = gradient_.data() + first_row_ * units;
+  ParallelRows(threads(), units, [&](RowRange rows) {
+    for (int64_t c = 0; c < pass.extent.size; ++c) {
+      float* row = gradient + c % sequence_ * units;
       for (int64_t r = rows.begin; r < rows.end; ++r) row[r] += delta[r * stride() + c];
     }
   });

@@ -1,4 +1,5 @@
-// Embedding: the vector of each token; and TiedOutput: logits by the same vectors.
+// Embedding: the vector of each token; LearnedPositions: a vector for each place in a sequence,
+// which is added to it; and TiedOutput: logits by the vectors of tokens.
 //
 // Shapes:  the input of Embedding is one feature, the token's number as a float, in [0,
 //          vocabulary). Weight vocabulary × units, dense.
@@ -37,6 +38,31 @@ class Embedding final : public Layer {
   int64_t vocabulary_;
   int64_t offset_;
   bool gradient_begun_ = false;
+  AlignedBuffer gradient_;
+};
+
+// y = x + the row of the column's place in its sequence, counted from spec.position_offset on.
+// Weight vocabulary × units of the spec, dense. Rows that no place has keep a gradient of 0.
+class LearnedPositions final : public Layer {
+ public:
+  // Errors: NETWORK_SPEC where sequences have more places than there are rows, SHAPE_MISMATCH (also
+  // for a sparse weight).
+  static absl::StatusOr<std::unique_ptr<LearnedPositions>> Create(const LayerSpec& spec,
+                                                                  const MapShape& input,
+                                                                  BuildContext& context);
+
+  void Forward(const Pass& pass, const float* input) override;
+  void Backward(const Pass& pass, const float* input, float* delta, float* input_delta,
+                const BackwardTarget& target) override;
+  OutputUse input_use() const override { return OutputUse::kNone; }
+
+ private:
+  LearnedPositions(const LayerSpec& spec, const MapShape& input, int64_t offset,
+                   BuildContext& context);
+
+  int64_t offset_;
+  int64_t first_row_;
+  int64_t sequence_;
   AlignedBuffer gradient_;
 };
 

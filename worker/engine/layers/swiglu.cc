@@ -15,7 +15,8 @@ absl::StatusOr<std::unique_ptr<SwiGluLayer>> SwiGluLayer::Create(const LayerSpec
                                                                  BuildContext& context) {
   if (spec.units < 1) return SpecError("units must be at least 1");
   std::unique_ptr<SwiGluLayer> layer(new SwiGluLayer(spec, context));
-  const LayerSpec product = {.units = spec.units, .activation = Activation::kLinear, .bias = false};
+  const LayerSpec product = {
+      .units = spec.units, .activation = Activation::kLinear, .bias = spec.bias};
   ESPALIER_ASSIGN_OR_RETURN(layer->gate_,
                             ProductLayer::Create(product, input, index, true, context));
   ESPALIER_ASSIGN_OR_RETURN(layer->up_, ProductLayer::Create(product, input, index, true, context));

@@ -1,6 +1,6 @@
 // SwiGluLayer: silu(gate · x) ∘ (up · x). A linear layer of its own goes after it.
 //
-// Tensors: weights of gate and up, sparsifiable, without biases.
+// Tensors: weights of gate and up, sparsifiable, each with a bias if the spec says so.
 #pragma once
 
 #include <memory>

@@ -22,16 +22,39 @@ ESPALIER_MULTIVERSION void SwiGluGradient(const float* delta, int64_t count, flo
   }
 }
 
+namespace {
+
+constexpr float kInverseRoot2 = 0.70710678118654752f;
+constexpr float kInverseRoot2Pi = 0.39894228040143268f;
+constexpr float kRoot2OverPi = 0.79788456080286536f;
+constexpr float kCubic = 0.044715f;
+
+}  // namespace
+
 void Gelu(int64_t count, float* x) {
-  constexpr float kInverseRoot2 = 0.70710678118654752f;
   for (int64_t i = 0; i < count; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * kInverseRoot2));
 }
 
 void GeluTanh(int64_t count, float* x) {
-  constexpr float kRoot = 0.79788456080286536f;  // √(2/π)
   for (int64_t i = 0; i < count; ++i) {
-    const float inner = kRoot * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
+    const float inner = kRoot2OverPi * (x[i] + kCubic * x[i] * x[i] * x[i]);
     x[i] = 0.5f * x[i] * (1.0f + std::tanh(inner));
+  }
+}
+
+void GeluGradient(const float* x, int64_t count, float* delta) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float share = 0.5f * (1.0f + std::erf(x[i] * kInverseRoot2));
+    const float density = kInverseRoot2Pi * std::exp(-0.5f * x[i] * x[i]);
+    delta[i] *= share + x[i] * density;
+  }
+}
+
+void GeluTanhGradient(const float* x, int64_t count, float* delta) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float tanh = std::tanh(kRoot2OverPi * (x[i] + kCubic * x[i] * x[i] * x[i]));
+    const float slope = kRoot2OverPi * (1.0f + 3.0f * kCubic * x[i] * x[i]);
+    delta[i] *= 0.5f * (1.0f + tanh) + 0.5f * x[i] * (1.0f - tanh * tanh) * slope;
   }
 }
 

@@ -1,7 +1,7 @@
 // Elementwise functions of feed-forward layers.
 // Threading: a call touches `count` values.
-// Determinism: SwiGlu gives the same bits on every processor; the others call the C library's erff
-//              and tanhf.
+// Determinism: SwiGlu gives the same bits on every processor; the others call the C library's erff,
+//              expf and tanhf.
 #pragma once
 
 #include <cstdint>
@@ -18,5 +18,8 @@ void SwiGluGradient(const float* delta, int64_t count, float* gate, float* up);
 void Gelu(int64_t count, float* x);
 // x = ½x · (1 + tanh(√(2/π)(x + 0.044715x³))), which GPT-2 uses.
 void GeluTanh(int64_t count, float* x);
+// delta = delta · the derivative of Gelu or GeluTanh at x.
+void GeluGradient(const float* x, int64_t count, float* delta);
+void GeluTanhGradient(const float* x, int64_t count, float* delta);
 
 }  // namespace espalier::worker::engine

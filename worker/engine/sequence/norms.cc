@@ -103,6 +103,41 @@ ESPALIER_MULTIVERSION void SumWeighted(const ColumnShape& shape, const float* x,
   }
 }
 
+// dx = scale · (weight[r] · dy − mean − dx · slope), where dx holds the normalised values.
+ESPALIER_MULTIVERSION void CenteredGradient(const ColumnShape& shape, const float* scale,
+                                            const float* mean, const float* slope,
+                                            const float* weight, const float* dy, int64_t columns,
+                                            float* dx) {
+  for (int64_t r = 0; r < shape.features; ++r) {
+    const int64_t row = r * shape.stride;
+    const float w = weight[r];
+    for (int64_t c = 0; c < columns; ++c) {
+      dx[row + c] = scale[c] * (w * dy[row + c] - mean[c] - dx[row + c] * slope[c]);
+    }
+  }
+}
+
+// sums[c] = Σ_r weight[r] · dy[r][c]
+ESPALIER_MULTIVERSION void SumWeightedDeltas(const ColumnShape& shape, const float* weight,
+                                             const float* dy, int64_t columns, double* sums) {
+  std::fill_n(sums, columns, 0.0);
+  for (int64_t r = 0; r < shape.features; ++r) {
+    const float* row = dy + r * shape.stride;
+    const double w = weight[r];
+    for (int64_t c = 0; c < columns; ++c) sums[c] += w * row[c];
+  }
+}
+
+// Means of each of `columns` columns, and 1 / √(variance + epsilon).
+void Moments(const ColumnShape& shape, const float* x, double epsilon, int64_t columns,
+             double* means, double* inverse) {
+  const auto count = static_cast<double>(shape.features);
+  SumColumns(shape, x, columns, means);
+  for (int64_t c = 0; c < columns; ++c) means[c] /= count;
+  SumDeviations(shape, x, means, columns, inverse);
+  for (int64_t c = 0; c < columns; ++c) inverse[c] = 1.0 / std::sqrt(inverse[c] / count + epsilon);
+}
+
 // 1 / √(mean square + epsilon) of each of `columns` columns.
 void InverseRoots(const ColumnShape& shape, const float* x, double epsilon, int64_t columns,
                   double* inverse) {
@@ -110,6 +145,21 @@ void InverseRoots(const ColumnShape& shape, const float* x, double epsilon, int6
   for (int64_t c = 0; c < columns; ++c) {
     inverse[c] = 1.0 / std::sqrt(inverse[c] / static_cast<double>(shape.features) + epsilon);
   }
+}
+
+// weight_gradient[r] = Σ_c normalized[r][c] · dy[r][c]
+void WeightGradient(const ColumnShape& shape, const float* normalized, const float* dy,
+                    float* weight_gradient, int threads) {
+  ParallelRows(threads, shape.features, [&](RowRange rows) {
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      double sum = 0;
+      const int64_t row = r * shape.stride;
+      for (int64_t c = 0; c < shape.width; ++c) {
+        sum += static_cast<double>(normalized[row + c]) * dy[row + c];
+      }
+      weight_gradient[r] = static_cast<float>(sum);
+    }
+  });
 }
 
 }  // namespace
@@ -127,18 +177,15 @@ void RmsNorm(const ColumnShape& shape, const float* x, const float* weight, doub
 
 void LayerNorm(const ColumnShape& shape, const float* x, const float* weight, const float* bias,
                double epsilon, float* y, int threads) {
-  const auto count = static_cast<double>(shape.features);
   ForEachBlock(shape, threads, [&](int64_t first, int64_t columns) {
     Sums means;
-    Sums squares;
+    Sums inverse;
     std::array<float, kColumns> mean;
     std::array<float, kColumns> scale;
-    SumColumns(shape, x + first, columns, means.data());
-    for (int64_t c = 0; c < columns; ++c) means[c] /= count;
-    SumDeviations(shape, x + first, means.data(), columns, squares.data());
+    Moments(shape, x + first, epsilon, columns, means.data(), inverse.data());
     for (int64_t c = 0; c < columns; ++c) {
       mean[c] = static_cast<float>(means[c]);
-      scale[c] = static_cast<float>(1.0 / std::sqrt(squares[c] / count + epsilon));
+      scale[c] = static_cast<float>(inverse[c]);
     }
     Scale(shape, x + first, mean.data(), scale.data(), weight, bias, columns, y + first);
   });
@@ -150,16 +197,7 @@ void RmsNormGradient(const ColumnShape& shape, const float* x, const float* weig
   // dx first holds x / rms, from which each row's weight gradient follows.
   std::fill_n(weight_gradient, shape.features, 1.0f);
   RmsNorm(shape, x, weight_gradient, epsilon, dx, threads);
-  ParallelRows(threads, shape.features, [&](RowRange rows) {
-    for (int64_t r = rows.begin; r < rows.end; ++r) {
-      double sum = 0;
-      const int64_t row = r * shape.stride;
-      for (int64_t c = 0; c < shape.width; ++c) {
-        sum += static_cast<double>(dx[row + c]) * dy[row + c];
-      }
-      weight_gradient[r] = static_cast<float>(sum);
-    }
-  });
+  WeightGradient(shape, dx, dy, weight_gradient, threads);
   ForEachBlock(shape, threads, [&](int64_t first, int64_t columns) {
     Sums inverse;
     Sums sums;
@@ -173,6 +211,44 @@ void RmsNormGradient(const ColumnShape& shape, const float* x, const float* weig
     }
     InputGradient(shape, x + first, scale.data(), factor.data(), weight, dy + first, columns,
                   dx + first);
+  });
+}
+
+void LayerNormGradient(const ColumnShape& shape, const float* x, const float* weight,
+                       double epsilon, const float* dy, float* dx, float* weight_gradient,
+                       float* bias_gradient, int threads) {
+  const auto count = static_cast<double>(shape.features);
+  // dx first holds the normalised values, from which each row's weight gradient follows.
+  std::fill_n(weight_gradient, shape.features, 1.0f);
+  std::fill_n(bias_gradient, shape.features, 0.0f);
+  LayerNorm(shape, x, weight_gradient, bias_gradient, epsilon, dx, threads);
+  WeightGradient(shape, dx, dy, weight_gradient, threads);
+  ParallelRows(threads, shape.features, [&](RowRange rows) {
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      const float* row = dy + r * shape.stride;
+      double sum = 0;
+      for (int64_t c = 0; c < shape.width; ++c) sum += row[c];
+      bias_gradient[r] = static_cast<float>(sum);
+    }
+  });
+  ForEachBlock(shape, threads, [&](int64_t first, int64_t columns) {
+    Sums means;
+    Sums inverse;
+    Sums deltas;
+    Sums products;
+    std::array<float, kColumns> scale;
+    std::array<float, kColumns> mean;
+    std::array<float, kColumns> slope;
+    Moments(shape, x + first, epsilon, columns, means.data(), inverse.data());
+    SumWeightedDeltas(shape, weight, dy + first, columns, deltas.data());
+    SumWeighted(shape, dx + first, weight, dy + first, columns, products.data());
+    for (int64_t c = 0; c < columns; ++c) {
+      scale[c] = static_cast<float>(inverse[c]);
+      mean[c] = static_cast<float>(deltas[c] / count);
+      slope[c] = static_cast<float>(products[c] / count);
+    }
+    CenteredGradient(shape, scale.data(), mean.data(), slope.data(), weight, dy + first, columns,
+                     dx + first);
   });
 }
 

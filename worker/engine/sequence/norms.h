@@ -30,4 +30,9 @@ void LayerNorm(const ColumnShape& shape, const float* x, const float* weight, co
 void RmsNormGradient(const ColumnShape& shape, const float* x, const float* weight, double epsilon,
                      const float* dy, float* dx, float* weight_gradient, int threads);
 
+// The same of LayerNorm, whose bias has a gradient too.
+void LayerNormGradient(const ColumnShape& shape, const float* x, const float* weight,
+                       double epsilon, const float* dy, float* dx, float* weight_gradient,
+                       float* bias_gradient, int threads);
+
 }  // namespace espalier::worker::engine

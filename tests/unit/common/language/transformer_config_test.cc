@@ -1,4 +1,4 @@
-#include "common/language/transformer_config.h"
+#include "common/language/architecture/transformer_config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,6 +8,7 @@
 
 #include "common/base/status.h"
 #include "common/language/trained_config.h"
+#include "common/wire/model_spec/transformer.h"
 
 namespace espalier::language {
 namespace {
@@ -65,7 +66,7 @@ TEST(TransformerConfigTest, TrainedModelsHaveOne) {
   spec.set_intermediate(96);
   spec.set_norm_epsilon(1e-5);
   spec.set_rope_theta(10000);
-  const TransformerConfig config = LlamaConfigOf(spec, 24);
+  const TransformerConfig config = wire::ConfigOf(spec, 24).value();
   const TransformerConfig parsed = ParseTransformerConfig(config.json).value();
   EXPECT_EQ(parsed.json, config.json);
   EXPECT_EQ(LlamaConfigJson(parsed), config.json);
@@ -116,6 +117,27 @@ TEST(TransformerConfigTest, Gpt2AndOptHaveTheirOwnTensors) {
           .value();
   EXPECT_EQ(opt.feed_forward, FeedForward::kRelu);
   EXPECT_EQ(OuterTensors(opt).positions.shape, (std::vector<int64_t>{11, 12}));
+}
+
+TEST(TransformerConfigTest, Qwen2HasBiasesOfQueryKeyAndValueAndUsesNoWindowUnlessItSays) {
+  const std::string qwen2 =
+      R"("hidden_size":64,"intermediate_size":96,"num_hidden_layers":1,"num_attention_heads":4,
+         "num_key_value_heads":2,"vocab_size":17,"sliding_window":4096)";
+  const TransformerConfig config =
+      ParseTransformerConfig(R"({"model_type":"qwen2",)" + qwen2 + "}").value();
+  EXPECT_EQ(config.context, 32'768);
+  EXPECT_EQ(config.family, ModelFamily::kLlama);
+  std::vector<std::string> biases;
+  for (const LinearLayerSpec& linear : BlockLinears(config)) {
+    if (linear.bias) biases.push_back(linear.name);
+  }
+  EXPECT_THAT(biases,
+              testing::ElementsAre("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"));
+  EXPECT_EQ(
+      ParseTransformerConfig(R"({"architectures":["Qwen2ForCausalLM"],)" + qwen2 + "}")->kv_width(),
+      32);
+  EXPECT_EQ(ReasonOfParsing(R"({"model_type":"qwen2","use_sliding_window":true,)" + qwen2 + "}"),
+            "MODEL_UNSUPPORTED");
 }
 
 TEST(TransformerConfigTest, UnknownArchitecturesAndOptionsAreNamed) {

@@ -26,10 +26,13 @@ NetworkSpec Spec(bool tied) {
   const LayerSpec attention = {.kind = LayerKind::kAttention,
                                .units = kHidden / kHeads,
                                .activation = Activation::kLinear,
+                               .bias = false,
                                .heads = kHeads,
                                .kv_heads = kKvHeads};
-  const LayerSpec gated = {
-      .kind = LayerKind::kSwiGlu, .units = kInner, .activation = Activation::kLinear};
+  const LayerSpec gated = {.kind = LayerKind::kSwiGlu,
+                           .units = kInner,
+                           .activation = Activation::kLinear,
+                           .bias = false};
   NetworkSpec spec;
   spec.input_features = 1;
   spec.sequence = kSequence;

@@ -100,7 +100,7 @@ TEST_P(FamilyTest, GenerationTakesTheArgMaxOfTheWholePrefix) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, FamilyTest,
-                         testing::Combine(testing::Values("llama", "gpt2", "opt"),
+                         testing::Combine(testing::Values("llama", "qwen2", "gpt2", "opt"),
                                           testing::Values(1.0, 0.4)));
 
 TEST(LanguageEngineTest, SparseLayersGiveTheSameBitsForAnyNumberOfThreads) {

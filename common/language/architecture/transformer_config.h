@@ -1,7 +1,8 @@
 // TransformerConfig: what a config.json in Hugging Face's layout says of a decoder-only
 // transformer, and the tensors that follow from it.
 //
-// Families:    llama (also mistral): RMSNorm, rotary positions, grouped-query attention, SwiGLU.
+// Families:    llama (also mistral and qwen2): RMSNorm, rotary positions, grouped-query attention,
+//              SwiGLU; qwen2 has biases of query, key and value.
 //              gpt2: LayerNorm, learned positions, GELU, one fused weight for query, key and
 //              value, weights stored inputs × outputs ("Conv1D"). opt: LayerNorm, learned
 //              positions with an offset of 2, ReLU or GELU.
@@ -38,11 +39,12 @@ struct TransformerConfig {
   double norm_epsilon = 1e-5;
   double rope_theta = 10000;  // llama only
   FeedForward feed_forward = FeedForward::kSwiGlu;
-  bool tied = false;            // the output weights are the embedding
-  bool attention_bias = true;   // llama: false unless the config says so
-  bool mlp_bias = true;         // the same
-  int64_t position_offset = 0;  // row of position 0 in the table of learned positions
-  int64_t bos_token = -1;       // −1: none
+  bool tied = false;           // the output weights are the embedding
+  bool attention_bias = true;  // of query, key and value; llama: false unless the config says so
+  bool attention_output_bias = true;  // the same, of the projection after attention
+  bool mlp_bias = true;               // the same
+  int64_t position_offset = 0;        // row of position 0 in the table of learned positions
+  int64_t bos_token = -1;             // −1: none
   int64_t eos_token = -1;
   std::string json;  // the file as it was read, to be saved back
 
@@ -114,7 +116,12 @@ struct OuterNames {
 };
 OuterNames OuterTensors(const TransformerConfig& config);
 
+// kAsInFiles: Hugging Face's, which has GPT-2's matrices inputs × outputs. kOutputsFirst: outputs ×
+// inputs everywhere, as checkpoints of training jobs have them.
+enum class MatrixOrder { kAsInFiles, kOutputsFirst };
+
 // All tensors, in the order in which they are saved.
-std::vector<StoredTensor> AllTensors(const TransformerConfig& config);
+std::vector<StoredTensor> AllTensors(const TransformerConfig& config,
+                                     MatrixOrder order = MatrixOrder::kAsInFiles);
 
 }  // namespace espalier::language

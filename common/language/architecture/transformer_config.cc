@@ -1,4 +1,4 @@
-#include "common/language/transformer_config.h"
+#include "common/language/architecture/transformer_config.h"
 
 #include <fmt/format.h>
 
@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "common/base/status.h"
-#include "common/language/strict_json.h"
+#include "common/language/architecture/strict_json.h"
 
 namespace espalier::language {
 namespace {
@@ -267,9 +267,10 @@ absl::Status CheckVariants(const Json& json) {
   return absl::OkStatus();
 }
 
-// Whether all layers attend to all positions.
-absl::Status CheckAttention(const Json& json, Keys& keys, int64_t context) {
-  const bool windowed = keys.Has("sliding_window") && keys.Flag("use_sliding_window", true) &&
+// Whether all layers attend to all positions. `windows`: whether a sliding window is used where the
+// config has one and does not say.
+absl::Status CheckAttention(const Json& json, Keys& keys, int64_t context, bool windows) {
+  const bool windowed = keys.Has("sliding_window") && keys.Flag("use_sliding_window", windows) &&
                         keys.Whole({"sliding_window"}, 1, kMaxContext) < context;
   ESPALIER_RETURN_IF_ERROR(keys.status());
   const auto types = json.find("layer_types");
@@ -286,7 +287,11 @@ absl::Status CheckAttention(const Json& json, Keys& keys, int64_t context) {
       context, keys.TextOf("sliding_window")));
 }
 
-absl::StatusOr<TransformerConfig> ParseLlama(const Json& json, Keys& keys) {
+// `qwen2`: the same but for biases of query, key and value that the config does not mention, and
+// defaults.
+absl::StatusOr<TransformerConfig> ParseLlama(const Json& json, Keys& keys, bool qwen2) {
+  constexpr int64_t kContext = 2048;
+  constexpr int64_t kQwen2Context = 32'768;
   TransformerConfig config;
   config.family = ModelFamily::kLlama;
   config.hidden = keys.Whole({"hidden_size"}, 1, kMaxWidth);
@@ -295,22 +300,24 @@ absl::StatusOr<TransformerConfig> ParseLlama(const Json& json, Keys& keys) {
   config.heads = keys.Whole({"num_attention_heads"}, 1, kMaxWidth);
   config.kv_heads = keys.Whole({"num_key_value_heads"}, 1, kMaxWidth, config.heads);
   config.vocabulary = keys.Whole({"vocab_size"}, 1, kMaxVocabulary);
-  config.context = keys.Whole({"max_position_embeddings"}, 1, kMaxContext, 2048);
+  config.context =
+      keys.Whole({"max_position_embeddings"}, 1, kMaxContext, qwen2 ? kQwen2Context : kContext);
   config.norm_epsilon = keys.Positive("rms_norm_eps", 1e-6);
-  config.attention_bias = keys.Flag("attention_bias", false);
-  config.mlp_bias = keys.Flag("mlp_bias", false);
+  config.attention_bias = qwen2 || keys.Flag("attention_bias", false);
+  config.attention_output_bias = !qwen2 && config.attention_bias;
+  config.mlp_bias = !qwen2 && keys.Flag("mlp_bias", false);
   config.head_size = keys.Whole({"head_dim"}, 1, kMaxWidth, config.hidden / config.heads);
   config.tied = keys.Flag("tie_word_embeddings", false);
   config.feed_forward = FeedForward::kSwiGlu;
   const std::string activation = keys.Word("hidden_act", "silu");
   ESPALIER_RETURN_IF_ERROR(keys.status());
   if (activation != "silu" && activation != "swish") {
-    return Unsupported(
-        fmt::format("expected hidden_act silu in a LLaMA model, found '{}'", activation));
+    return Unsupported(fmt::format("expected hidden_act silu in a {} model, found '{}'",
+                                   qwen2 ? "Qwen2" : "LLaMA", activation));
   }
   ESPALIER_ASSIGN_OR_RETURN(config.rope_theta, RopeTheta(keys));
   ESPALIER_RETURN_IF_ERROR(CheckVariants(json));
-  ESPALIER_RETURN_IF_ERROR(CheckAttention(json, keys, config.context));
+  ESPALIER_RETURN_IF_ERROR(CheckAttention(json, keys, config.context, !qwen2));
   return config;
 }
 
@@ -354,6 +361,7 @@ absl::StatusOr<TransformerConfig> ParseOpt(Keys& keys) {
   config.head_size = config.hidden / config.heads;
   config.tied = keys.Flag("tie_word_embeddings", true);
   config.attention_bias = keys.Flag("enable_bias", true);
+  config.attention_output_bias = config.attention_bias;
   config.mlp_bias = config.attention_bias;
   config.position_offset = kOptPositionOffset;
   const int64_t embedding = keys.Whole({"word_embed_proj_dim"}, 1, kMaxWidth, config.hidden);
@@ -407,6 +415,7 @@ std::string ArchitectureOf(const Json& json) {
   const std::string name = list->front().get<std::string>();
   if (name == "LlamaForCausalLM") return "llama";
   if (name == "MistralForCausalLM") return "mistral";
+  if (name == "Qwen2ForCausalLM") return "qwen2";
   if (name == "GPT2LMHeadModel") return "gpt2";
   if (name == "OPTForCausalLM") return "opt";
   return name;
@@ -414,31 +423,14 @@ std::string ArchitectureOf(const Json& json) {
 
 absl::StatusOr<TransformerConfig> ParseFamily(const std::string& architecture, const Json& json,
                                               Keys& keys) {
-  if (architecture == "llama" || architecture == "mistral") return ParseLlama(json, keys);
+  if (architecture == "llama" || architecture == "mistral") return ParseLlama(json, keys, false);
+  if (architecture == "qwen2") return ParseLlama(json, keys, true);
   if (architecture == "gpt2") return ParseGpt2(keys);
   if (architecture == "opt") return ParseOpt(keys);
   return Unsupported(
-      fmt::format("expected model_type llama, mistral, gpt2 or opt, found '{}'; other "
+      fmt::format("expected model_type llama, mistral, qwen2, gpt2 or opt, found '{}'; other "
                   "architectures cannot be computed",
                   architecture.substr(0, 60)));
-}
-
-LinearLayerSpec Linear(std::string name, LinearRole role, int64_t outputs, int64_t inputs,
-                       bool bias, bool transposed = false) {
-  return {std::move(name), role, outputs, inputs, bias, transposed};
-}
-
-// The prefix of everything outside the output weights.
-std::string_view ModelPrefix(ModelFamily family) {
-  switch (family) {
-    case ModelFamily::kGpt2:
-      return "transformer.";
-    case ModelFamily::kOpt:
-      return "model.decoder.";
-    case ModelFamily::kLlama:
-      break;
-  }
-  return "model.";
 }
 
 }  // namespace
@@ -477,109 +469,6 @@ std::string LlamaConfigJson(const TransformerConfig& config) {
   if (config.bos_token >= 0) json["bos_token_id"] = config.bos_token;
   if (config.eos_token >= 0) json["eos_token_id"] = config.eos_token;
   return json.dump(1) + "\n";
-}
-
-bool IsFeedForward(LinearRole role) {
-  return role == LinearRole::kGate || role == LinearRole::kUp || role == LinearRole::kDown;
-}
-
-std::vector<LinearLayerSpec> BlockLinears(const TransformerConfig& config) {
-  const int64_t hidden = config.hidden;
-  const int64_t inner = config.intermediate;
-  const bool attention_bias = config.attention_bias;
-  const bool mlp_bias = config.mlp_bias;
-  switch (config.family) {
-    case ModelFamily::kGpt2:
-      return {Linear("attn.c_attn", LinearRole::kQueryKeyValue, 3 * hidden, hidden, true, true),
-              Linear("attn.c_proj", LinearRole::kAttentionOutput, hidden, hidden, true, true),
-              Linear("mlp.c_fc", LinearRole::kUp, inner, hidden, true, true),
-              Linear("mlp.c_proj", LinearRole::kDown, hidden, inner, true, true)};
-    case ModelFamily::kOpt:
-      return {Linear("self_attn.q_proj", LinearRole::kQuery, hidden, hidden, attention_bias),
-              Linear("self_attn.k_proj", LinearRole::kKey, hidden, hidden, attention_bias),
-              Linear("self_attn.v_proj", LinearRole::kValue, hidden, hidden, attention_bias),
-              Linear("self_attn.out_proj", LinearRole::kAttentionOutput, hidden, hidden,
-                     attention_bias),
-              Linear("fc1", LinearRole::kUp, inner, hidden, mlp_bias),
-              Linear("fc2", LinearRole::kDown, hidden, inner, mlp_bias)};
-    case ModelFamily::kLlama:
-      break;
-  }
-  const int64_t query = config.query_width();
-  const int64_t kv = config.kv_width();
-  return {Linear("self_attn.q_proj", LinearRole::kQuery, query, hidden, attention_bias),
-          Linear("self_attn.k_proj", LinearRole::kKey, kv, hidden, attention_bias),
-          Linear("self_attn.v_proj", LinearRole::kValue, kv, hidden, attention_bias),
-          Linear("self_attn.o_proj", LinearRole::kAttentionOutput, hidden, query, attention_bias),
-          Linear("mlp.gate_proj", LinearRole::kGate, inner, hidden, mlp_bias),
-          Linear("mlp.up_proj", LinearRole::kUp, inner, hidden, mlp_bias),
-          Linear("mlp.down_proj", LinearRole::kDown, hidden, inner, mlp_bias)};
-}
-
-std::string BlockPrefix(const TransformerConfig& config, int64_t block) {
-  return fmt::format("{}{}.{}.", ModelPrefix(config.family),
-                     config.family == ModelFamily::kGpt2 ? "h" : "layers", block);
-}
-
-std::vector<StoredTensor> BlockNorms(const TransformerConfig& config, int64_t block) {
-  const std::string prefix = BlockPrefix(config, block);
-  const std::vector<int64_t> shape = {config.hidden};
-  switch (config.family) {
-    case ModelFamily::kGpt2:
-      return {{prefix + "ln_1.weight", shape},
-              {prefix + "ln_1.bias", shape},
-              {prefix + "ln_2.weight", shape},
-              {prefix + "ln_2.bias", shape}};
-    case ModelFamily::kOpt:
-      return {{prefix + "self_attn_layer_norm.weight", shape},
-              {prefix + "self_attn_layer_norm.bias", shape},
-              {prefix + "final_layer_norm.weight", shape},
-              {prefix + "final_layer_norm.bias", shape}};
-    case ModelFamily::kLlama:
-      break;
-  }
-  return {{prefix + "input_layernorm.weight", shape},
-          {prefix + "post_attention_layernorm.weight", shape}};
-}
-
-OuterNames OuterTensors(const TransformerConfig& config) {
-  const std::string prefix(ModelPrefix(config.family));
-  const std::vector<int64_t> table = {config.vocabulary, config.hidden};
-  const std::vector<int64_t> vector = {config.hidden};
-  OuterNames names;
-  if (!config.tied) names.output = {"lm_head.weight", table};
-  if (config.family == ModelFamily::kLlama) {
-    names.embedding = {prefix + "embed_tokens.weight", table};
-    names.final_norm = {prefix + "norm.weight", vector};
-    return names;
-  }
-  const bool gpt2 = config.family == ModelFamily::kGpt2;
-  names.embedding = {prefix + (gpt2 ? "wte.weight" : "embed_tokens.weight"), table};
-  names.positions = {prefix + (gpt2 ? "wpe.weight" : "embed_positions.weight"),
-                     {config.context + config.position_offset, config.hidden}};
-  names.final_norm = {prefix + (gpt2 ? "ln_f.weight" : "final_layer_norm.weight"), vector};
-  names.final_norm_bias = {prefix + (gpt2 ? "ln_f.bias" : "final_layer_norm.bias"), vector};
-  return names;
-}
-
-std::vector<StoredTensor> AllTensors(const TransformerConfig& config) {
-  const OuterNames outer = OuterTensors(config);
-  std::vector<StoredTensor> tensors;
-  for (const StoredTensor* tensor : {&outer.embedding, &outer.positions, &outer.final_norm,
-                                     &outer.final_norm_bias, &outer.output}) {
-    if (!tensor->name.empty()) tensors.push_back(*tensor);
-  }
-  for (int64_t block = 0; block < config.blocks; ++block) {
-    for (StoredTensor& norm : BlockNorms(config, block)) tensors.push_back(std::move(norm));
-    for (const LinearLayerSpec& linear : BlockLinears(config)) {
-      const std::string name = BlockPrefix(config, block) + linear.name;
-      tensors.push_back({name + ".weight", linear.transposed
-                                               ? std::vector{linear.inputs, linear.outputs}
-                                               : std::vector{linear.outputs, linear.inputs}});
-      if (linear.bias) tensors.push_back({name + ".bias", {linear.outputs}});
-    }
-  }
-  return tensors;
 }
 
 }  // namespace espalier::language
