@@ -140,7 +140,7 @@ class InteractionFilesTest(unittest.TestCase):
             with self.subTest(name):
                 trained = self.cluster.run(job(name))
                 recommender = trained["spec"]["model"]["recommender"]
-                self.assertEqual((str(USERS), str(ITEMS)), (recommender["users"], recommender["items"]))
+                self.assertEqual((USERS, ITEMS), (recommender["users"], recommender["items"]))
                 # A fifth of each user's, rounded down, is asked for.
                 held_out = sum(sum(of == user for of, _ in PAIRS) // 5 for user in range(USERS))
                 self.assertEqual(len(PAIRS) - held_out, int(trained["history"][-1]["examples"]))

@@ -207,7 +207,7 @@ class TablesTest(unittest.TestCase):
         (violation,) = self.cluster.violations(job(name, **data))
         return violation["description"]
 
-    def check(self, trained, classes, features="2"):
+    def check(self, trained, classes, features=2):
         self.assertEqual(features, trained["spec"]["model"]["input_features"])
         self.assertEqual(classes, trained["spec"]["data"]["agreement"]["classes"])
         self.assertEqual(3, trained["spec"]["model"]["layers"][-1]["linear"]["units"])
