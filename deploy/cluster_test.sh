@@ -59,14 +59,14 @@ sys.exit(0 if len(targets) == 4 and all(target["health"] == "up" for target in t
 EOF
 }
 
-job_is() { [[ $(espalier job get "$1" -o json | json state) == "STATE_$2" ]]; }
+job_is() { [[ $(espalier job get "$1" -o json | json state) == "$2" ]]; }
 
 job_has_committed_a_round() { (($(espalier job get "$1" -o json | json round) >= 1)); }
 
 demo_job_succeeds() {
   local answer
   answer=$(espalier job submit /usr/share/espalier/examples/digits-set.yaml --wait -o json) || return 1
-  [[ $(json state <<<"$answer") == STATE_SUCCEEDED ]]
+  [[ $(json state <<<"$answer") == SUCCEEDED ]]
 }
 
 job_survives_a_killed_worker() {

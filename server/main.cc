@@ -15,6 +15,7 @@
 #include <future>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/base/clock.h"
@@ -71,7 +72,8 @@ struct Flags {
   double heartbeat_timeout_s = 10;
   uint64_t memory_budget = 0;  // bytes; 0: by what the system allows
   double stall_timeout_s = 60;
-  bool reflection = false;
+  std::optional<bool> reflection;  // absent: on loopback
+  bool debug_reflection = false;   // the flag's name before 0.1.0
   bool health_check = false;
   bool describe_metrics = false;
 };
@@ -109,7 +111,16 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
          "3600")
       ->check(base::Between(0.5, 3600.0))
       ->capture_default_str();
-  app.add_flag("--debug-reflection", flags.reflection, "serve gRPC reflection");
+  // CLI11 would set an optional to false at once.
+  app.add_flag_function(
+      "--reflection,!--no-reflection", [&flags](int64_t count) { flags.reflection = count > 0; },
+      "serve gRPC reflection, or not; default: where --listen is a loopback address");
+  app.add_flag("--debug-reflection", flags.debug_reflection)
+      ->group("")
+      ->check([](const std::string&) {
+        return "it is called --reflection now, and is on by itself where --listen is a loopback "
+               "address; write --reflection, or leave it out";
+      });
   app.add_flag("--health-check", flags.health_check,
                "ask the coordinator at --listen for its health and exit 0 or 69");
   app.add_flag("--describe-metrics", flags.describe_metrics, "print the metric catalogue and exit");

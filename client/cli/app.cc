@@ -41,6 +41,9 @@ Exit codes: 0 done, 1 unexpected, 2 usage or invalid argument, 3 not found,
 4 denied, 5 conflict, 6 unavailable or timeout, 7 waited for a job that FAILED
 or was CANCELLED, 8 limit reached, 130 interrupted.)";
 
+// The one whose result is a table of numbers.
+constexpr char kCsvCommand[] = "espalier job rounds";
+
 CLI::App* AddGroup(CLI::App& app, const std::string& name, const std::string& description) {
   CLI::App* group = app.add_subcommand(name, description);
   group->require_subcommand(1);
@@ -77,8 +80,10 @@ class Parser {
 };
 
 void Parser::AddGlobalOptions() {
-  static const std::map<std::string, Format> kFormats = {
-      {"table", Format::kTable}, {"json", Format::kJson}, {"yaml", Format::kYaml}};
+  static const std::map<std::string, Format> kFormats = {{"table", Format::kTable},
+                                                         {"json", Format::kJson},
+                                                         {"yaml", Format::kYaml},
+                                                         {"csv", Format::kCsv}};
   client::ClientOptions& client = options_.client;
   app_.add_option("--server", client.server, "Coordinator to talk to")
       ->type_name("HOST:PORT")
@@ -98,12 +103,12 @@ void Parser::AddGlobalOptions() {
                   "--watch also for the whole wait")
       ->type_name("TIME");
   app_.add_option("-o,--output", options_.format,
-                  "How results are printed: table (the default), json or yaml")
+                  "How results are printed: table (the default), json or yaml; job rounds also csv")
       ->transform(CLI::Validator(
           [](std::string& word) -> std::string {
             const auto format = kFormats.find(word);
             if (format == kFormats.end()) {
-              return "expected table, json or yaml, found " + config::Quoted(word);
+              return "expected table, json, yaml or csv, found " + config::Quoted(word);
             }
             word = std::to_string(static_cast<int>(format->second));
             return "";
@@ -120,6 +125,7 @@ void Parser::AddCommands() {
   AddJobSubmit(*job, chosen_);
   AddJobList(*job, chosen_);
   AddJobGet(*job, chosen_);
+  AddJobRounds(*job, chosen_);
   AddJobWatch(*job, chosen_);
   AddJobCancel(*job, chosen_);
   AddWorkerList(*AddGroup(app_, "worker", "The workers of a cluster"), chosen_);
@@ -219,6 +225,13 @@ const CLI::App& NamedCommand(const CLI::App& root, const std::vector<std::string
   return *app;
 }
 
+// The deepest command that was parsed.
+const CLI::App& ChosenCommand(const CLI::App& root) {
+  const CLI::App* app = &root;
+  while (!app->get_subcommands().empty()) app = app->get_subcommands().front();
+  return *app;
+}
+
 std::string FullName(const CLI::App& app) {
   return app.get_parent() == nullptr ? app.get_name()
                                      : FullName(*app.get_parent()) + " " + app.get_name();
@@ -283,7 +296,16 @@ int ParseArguments(Parser& parser, const std::vector<std::string>& given, const 
 
 int RunChosen(Parser& parser, const std::vector<std::string>& arguments, const Streams& streams,
               Interrupt* interrupt) {
-  const absl::StatusOr<GlobalOptions> options = parser.Options();
+  absl::StatusOr<GlobalOptions> options = parser.Options();
+  if (options.ok() && options->format == Format::kCsv) {
+    const std::string command = FullName(ChosenCommand(parser.app()));
+    if (command != kCsvCommand) {
+      options = base::InvalidArgument(
+          "USAGE",
+          fmt::format("{}: expected -o table, json or yaml, found csv, which only {} prints",
+                      command, kCsvCommand));
+    }
+  }
   if (!options.ok()) return Report(options.status(), GuessFormat(arguments), streams);
   Context context{*options, streams.out, streams.err, streams.out_terminal, streams.err_terminal,
                   interrupt};

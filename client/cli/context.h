@@ -38,7 +38,7 @@ struct Context {
   // True when `message` was printed, because the user asked for a format for programs.
   bool PrintAsData(const google::protobuf::Message& message) const {
     if (options.format == Format::kTable) return false;
-    PrintMessage(out, options.format, message);
+    PrintData(out, options.format, message);
     return true;
   }
 };

@@ -1,20 +1,14 @@
 #include "client/cli/job_text.h"
 
-#include <google/protobuf/descriptor.h>
-
 #include <algorithm>
 #include <vector>
 
-#include "absl/time/time.h"
-#include "client/cli/format.h"
 #include "client/lib/client.h"
-#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/config/job_file.h"
 #include "common/config/text.h"
 #include "common/config/validate.h"
 #include "fmt/format.h"
-#include "nlohmann/json.hpp"
 
 namespace espalier::cli {
 namespace {
@@ -68,126 +62,7 @@ std::string Summary(const std::string& file, size_t count) {
                      count, count == 1 ? "" : "s");
 }
 
-using google::protobuf::FieldDescriptor;
-using google::protobuf::Message;
-using Json = nlohmann::ordered_json;
-
-Json MessageTree(const Message& message);
-
-Json ParameterTree(const v1::Value& value) {
-  switch (value.kind_case()) {
-    case v1::Value::kBoolValue:
-      return value.bool_value();
-    case v1::Value::kIntValue:
-      return value.int_value();
-    case v1::Value::kDoubleValue:
-      return value.double_value();
-    default:
-      return value.string_value();
-  }
-}
-
-Json ParametersTree(const v1::MethodSpec& method) {
-  std::vector<std::string> names;
-  for (const auto& [name, value] : method.parameters()) names.push_back(name);
-  std::sort(names.begin(), names.end());
-  Json tree = Json::object();
-  for (const std::string& name : names) tree[name] = ParameterTree(method.parameters().at(name));
-  return tree;
-}
-
-// The word of an enum's value; the number of one that this program does not know yet.
-Json EnumTree(const FieldDescriptor& field, int number) {
-  const auto* value = field.enum_type()->FindValueByNumber(number);
-  return value == nullptr ? Json(number) : Json(config::EnumWord(*value));
-}
-
-// The value of item `index` of a list.
-Json ItemTree(const Message& message, const FieldDescriptor& field, int index) {
-  const auto& reflection = *message.GetReflection();
-  switch (field.cpp_type()) {
-    case FieldDescriptor::CPPTYPE_BOOL:
-      return reflection.GetRepeatedBool(message, &field, index);
-    case FieldDescriptor::CPPTYPE_INT32:
-      return reflection.GetRepeatedInt32(message, &field, index);
-    case FieldDescriptor::CPPTYPE_INT64:
-      return reflection.GetRepeatedInt64(message, &field, index);
-    case FieldDescriptor::CPPTYPE_UINT32:
-      return reflection.GetRepeatedUInt32(message, &field, index);
-    case FieldDescriptor::CPPTYPE_UINT64:
-      return reflection.GetRepeatedUInt64(message, &field, index);
-    case FieldDescriptor::CPPTYPE_FLOAT:
-      return reflection.GetRepeatedFloat(message, &field, index);
-    case FieldDescriptor::CPPTYPE_DOUBLE:
-      return reflection.GetRepeatedDouble(message, &field, index);
-    case FieldDescriptor::CPPTYPE_STRING:
-      return reflection.GetRepeatedString(message, &field, index);
-    case FieldDescriptor::CPPTYPE_ENUM:
-      return EnumTree(field, reflection.GetRepeatedEnumValue(message, &field, index));
-    case FieldDescriptor::CPPTYPE_MESSAGE:
-      return MessageTree(reflection.GetRepeatedMessage(message, &field, index));
-  }
-  return nullptr;
-}
-
-// The value of a field that is no list.
-Json FieldTree(const Message& message, const FieldDescriptor& field) {
-  const auto& reflection = *message.GetReflection();
-  switch (field.cpp_type()) {
-    case FieldDescriptor::CPPTYPE_BOOL:
-      return reflection.GetBool(message, &field);
-    case FieldDescriptor::CPPTYPE_INT32:
-      return reflection.GetInt32(message, &field);
-    case FieldDescriptor::CPPTYPE_INT64:
-      return reflection.GetInt64(message, &field);
-    case FieldDescriptor::CPPTYPE_UINT32:
-      return reflection.GetUInt32(message, &field);
-    case FieldDescriptor::CPPTYPE_UINT64:
-      return reflection.GetUInt64(message, &field);
-    case FieldDescriptor::CPPTYPE_FLOAT:
-      return reflection.GetFloat(message, &field);
-    case FieldDescriptor::CPPTYPE_DOUBLE:
-      return reflection.GetDouble(message, &field);
-    case FieldDescriptor::CPPTYPE_STRING:
-      return reflection.GetString(message, &field);
-    case FieldDescriptor::CPPTYPE_ENUM:
-      return EnumTree(field, reflection.GetEnumValue(message, &field));
-    case FieldDescriptor::CPPTYPE_MESSAGE:
-      return MessageTree(reflection.GetMessage(message, &field));
-  }
-  return nullptr;
-}
-
-Json MessageTree(const Message& message) {
-  if (const auto* duration = dynamic_cast<const google::protobuf::Duration*>(&message)) {
-    return std::string(absl::FormatDuration(ToDuration(*duration)));
-  }
-  std::vector<const FieldDescriptor*> fields;
-  message.GetReflection()->ListFields(message, &fields);
-  Json tree = Json::object();
-  for (const FieldDescriptor* field : fields) {
-    Json& value = tree[field->name()];
-    if (field->is_map()) {
-      value = ParametersTree(dynamic_cast<const v1::MethodSpec&>(message));
-    } else if (field->is_repeated()) {
-      for (int i = 0; i < message.GetReflection()->FieldSize(message, field); ++i) {
-        value.push_back(ItemTree(message, *field, i));
-      }
-    } else {
-      value = FieldTree(message, *field);
-    }
-  }
-  return tree;
-}
-
 }  // namespace
-
-std::string WriteJob(const v1::JobSpec& spec) {
-  return base::PrintableQuoted(
-             MessageTree(spec).dump(2, ' ', false, Json::error_handler_t::replace),
-             base::Notation::kJson) +
-         "\n";
-}
 
 JobText ParseJob(const std::string& text, const std::vector<std::string>& overrides) {
   JobText result;

@@ -1,4 +1,4 @@
-// From a job file's text to a JobSpec, with errors that name file and line; and back.
+// From a job file's text to a JobSpec, with errors that name file and line.
 #pragma once
 
 #include <string>
@@ -39,9 +39,5 @@ absl::StatusOr<v1::JobSpec> ReadJob(const std::string& text, const std::string& 
 // An error of the server about this job, its violations with the file's lines.
 absl::Status WithLines(const absl::Status& status, const std::string& text, const std::string& file,
                        const std::vector<std::string>& overrides);
-
-// A job file as JSON, which is YAML: ParseJob() of it gives `spec` again. Fields that are not set
-// are left out, in the order of the proto; method parameters are sorted by name.
-std::string WriteJob(const v1::JobSpec& spec);
 
 }  // namespace espalier::cli

@@ -1,10 +1,6 @@
 #include "client/cli/output.h"
 
-#include <google/protobuf/util/json_util.h>
-
 #include <algorithm>
-#include <cctype>
-#include <set>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_split.h"
@@ -14,63 +10,13 @@
 #include "common/base/status.h"
 #include "fmt/format.h"
 #include "fmt/ranges.h"
-#include "nlohmann/json.hpp"
 
 namespace espalier::cli {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 // Longer than any name and any sentence of ours; what is longer came from elsewhere.
 constexpr size_t kMaxCellBytes = 4096;
 constexpr int kMaxCellColumns = 300;
-
-Json ToTree(const google::protobuf::Message& message) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = true;
-  options.always_print_primitive_fields = true;
-  std::string text;
-  const auto status = google::protobuf::util::MessageToJsonString(message, &text, options);
-  // Messages are well formed by construction: only a timestamp out of range can fail.
-  if (!status.ok()) return Json::object();
-  return Json::parse(text, nullptr, /*allow_exceptions=*/false);
-}
-
-// Words that readers of YAML take for something else than text when they stand as a key alone.
-bool IsPlainKey(const std::string& key) {
-  static const std::set<std::string> kOtherwise = {"y",  "n",   "yes",  "no",   "true",
-                                                   "on", "off", "null", "false"};
-  const auto plain = [](unsigned char c) { return std::islower(c) || std::isdigit(c) || c == '_'; };
-  return !key.empty() && std::islower(static_cast<unsigned char>(key.front())) &&
-         std::all_of(key.begin(), key.end(), plain) && !kOtherwise.contains(key);
-}
-
-// JSON scalars and quoted strings are valid YAML, so only the nesting has to be written.
-void WriteYaml(const Json& node, const std::string& indent, std::string& out) {
-  const auto is_nested = [](const Json& value) { return value.is_structured() && !value.empty(); };
-  if (node.is_object()) {
-    for (const auto& [key, value] : node.items()) {
-      out += fmt::format("{}{}:", indent, IsPlainKey(key) ? key : Json(key).dump());
-      if (is_nested(value)) {
-        out += "\n";
-        WriteYaml(value, indent + "  ", out);
-      } else {
-        out += fmt::format(" {}\n", value.dump());
-      }
-    }
-  } else {
-    for (const Json& value : node) {
-      if (is_nested(value)) {
-        std::string item;
-        WriteYaml(value, indent + "  ", item);
-        item.replace(indent.size(), 2, "- ");
-        out += item;
-      } else {
-        out += fmt::format("{}- {}\n", indent, value.dump());
-      }
-    }
-  }
-}
 
 std::string Padded(const std::string& text, int width, bool right) {
   const std::string space(static_cast<size_t>(std::max(0, width - Columns(text))), ' ');
@@ -149,26 +95,12 @@ std::vector<std::string> Wrapped(const std::string& text, int columns) {
   return lines;
 }
 
-std::string ToJson(const google::protobuf::Message& message, bool compact) {
-  return base::PrintableQuoted(ToTree(message).dump(compact ? -1 : 2), base::Notation::kJson) +
-         "\n";
+void PrintData(std::ostream& out, Format format, const Json& value) {
+  out << (format == Format::kYaml ? ToYaml(value) : ToJson(value));
 }
 
-std::string ToYaml(const google::protobuf::Message& message) {
-  std::string text;
-  WriteYaml(ToTree(message), "", text);
-  return base::PrintableQuoted(text, base::Notation::kYaml);
-}
-
-std::string JsonToYaml(const std::string& json) {
-  std::string text;
-  const Json tree = Json::parse(json, nullptr, /*allow_exceptions=*/false);
-  if (!tree.is_discarded()) WriteYaml(tree, "", text);
-  return base::PrintableQuoted(text, base::Notation::kYaml);
-}
-
-void PrintMessage(std::ostream& out, Format format, const google::protobuf::Message& message) {
-  out << (format == Format::kYaml ? ToYaml(message) : ToJson(message));
+void PrintData(std::ostream& out, Format format, const google::protobuf::Message& message) {
+  PrintData(out, format, JsonOf(message));
 }
 
 bool Table::SaysNothing(const Rows& rows, size_t column) const {
@@ -281,7 +213,7 @@ absl::Status WithFurtherLines(const absl::Status& status, const std::vector<std:
 }
 
 std::string ErrorText(const absl::Status& status, Format format, const Terminal& terminal) {
-  if (format == Format::kTable) return TextForPeople(status, terminal);
+  if (format == Format::kTable || format == Format::kCsv) return TextForPeople(status, terminal);
   Json json;
   json["code"] = absl::StatusCodeToString(status.code());
   json["reason"] = base::ReasonOf(status);
@@ -296,10 +228,7 @@ std::string ErrorText(const absl::Status& status, Format format, const Terminal&
   if (const size_t left_out = client::ViolationsLeftOut(status); left_out > 0) {
     json["violations_left_out"] = left_out;
   }
-  // Text that came from elsewhere may hold any bytes; they are replaced instead of thrown at.
-  return base::PrintableQuoted(json.dump(2, ' ', false, Json::error_handler_t::replace),
-                               base::Notation::kJson) +
-         "\n";
+  return ToJson(json);
 }
 
 }  // namespace espalier::cli

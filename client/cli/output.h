@@ -1,10 +1,9 @@
-// Results on standard output: tables for people, JSON and YAML for programs; and errors as they are
-// printed.
+// Results on standard output: tables for people, JSON, YAML and CSV for programs (json.h); and
+// errors as they are printed.
 //
-// JSON is a stable contract: the API's messages with proto field names, primitive fields always
-// present, 64-bit integers as strings (the proto JSON mapping). Table text may change at any time.
-// In every format, values appear as base::Printable() writes them, so that no value can steer a
-// terminal or begin a line; in tables they are cut when they are very long.
+// JSON is a stable contract. Table text may change at any time. In every format, values appear as
+// base::Printable() writes them, so that no value can steer a terminal or begin a line; in tables
+// they are cut when they are very long.
 #pragma once
 
 #include <google/protobuf/message.h>
@@ -15,10 +14,12 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "client/cli/data/json.h"
 
 namespace espalier::cli {
 
-enum class Format { kTable, kJson, kYaml };
+// kCsv: `job rounds` alone.
+enum class Format { kTable, kJson, kYaml, kCsv };
 
 // What a stream leads to.
 struct Terminal {
@@ -28,15 +29,9 @@ struct Terminal {
   int rows = 24;
 };
 
-// Indented JSON with a final newline; on one line when `compact`.
-std::string ToJson(const google::protobuf::Message& message, bool compact = false);
-// The same content as YAML.
-std::string ToYaml(const google::protobuf::Message& message);
-// The same content as YAML, keys in their order. `json` is well formed; otherwise "".
-std::string JsonToYaml(const std::string& json);
-
-// `message` in a format other than kTable.
-void PrintMessage(std::ostream& out, Format format, const google::protobuf::Message& message);
+// In kJson or kYaml.
+void PrintData(std::ostream& out, Format format, const Json& value);
+void PrintData(std::ostream& out, Format format, const google::protobuf::Message& message);
 
 // Rows under a header. On a terminal columns are aligned (numbers to the right) and fit its width:
 // columns that say nothing or that matter least are left out, text is wrapped between words. In a
@@ -83,7 +78,7 @@ std::string Styled(const Terminal& terminal, const std::string& code, const std:
 // The same error with lines below its message, such as what to type next.
 absl::Status WithFurtherLines(const absl::Status& status, const std::vector<std::string>& lines);
 
-// An error as text for people, or as a JSON object for programs (kJson, kYaml).
+// An error as text for people (kTable, kCsv), or as a JSON object for programs.
 std::string ErrorText(const absl::Status& status, Format format, const Terminal& terminal);
 
 }  // namespace espalier::cli

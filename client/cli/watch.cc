@@ -60,7 +60,7 @@ class WaitExplainer {
 };
 
 void PrintEvent(const Context& context, const v1::JobEvent& event) {
-  context.out << ToJson(event, /*compact=*/true) << std::flush;
+  context.out << ToJson(event, Layout::kLine) << std::flush;
 }
 
 constexpr char kStoppedWhileLost[] = "STOPPED_WHILE_LOST";

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <limits>
 #include <mutex>
 #include <random>
 #include <string_view>
@@ -236,15 +237,20 @@ struct Client::Impl {
   absl::StatusOr<Response> ListAll(Stub& stub, Method method, Request request, size_t limit,
                                    Items items) const {
     Response all;
-    for (;;) {
+    for (bool first = true;; first = false) {
       const size_t left = limit - static_cast<size_t>(items(all)->size());
       request.set_page_size(static_cast<int>(std::min<size_t>(left, kPageSize)));
       ESPALIER_ASSIGN_OR_RETURN(auto page, (Call<Response>(stub, method, request)));
-      for (auto& item : *items(page)) items(all)->Add(std::move(item));
-      all.set_next_page_token(page.next_page_token());
-      if (page.next_page_token().empty()) return all;
+      const std::string next = page.next_page_token();
+      if (first) {
+        all = std::move(page);
+      } else {
+        for (auto& item : *items(page)) items(all)->Add(std::move(item));
+        all.set_next_page_token(next);
+      }
+      if (next.empty()) return all;
       if (static_cast<size_t>(items(all)->size()) >= limit) return all;
-      request.set_page_token(page.next_page_token());
+      request.set_page_token(next);
     }
   }
 
@@ -315,6 +321,16 @@ absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(size_t limit) {
   return impl_->ListAll<v1::ListJobsResponse>(
       *impl_->jobs, &v1::JobService::Stub::ListJobs, v1::ListJobsRequest(), limit,
       [](v1::ListJobsResponse& response) { return response.mutable_jobs(); });
+}
+
+absl::StatusOr<v1::ListRoundsResponse> Client::ListRounds(const std::string& name,
+                                                          int32_t max_points) {
+  v1::ListRoundsRequest request;
+  request.set_job(name);
+  request.set_max_points(max_points);
+  return impl_->ListAll<v1::ListRoundsResponse>(
+      *impl_->jobs, &v1::JobService::Stub::ListRounds, request, std::numeric_limits<size_t>::max(),
+      [](v1::ListRoundsResponse& response) { return response.mutable_rounds(); });
 }
 
 absl::Status Client::WatchJob(const std::string& name, int64_t after_sequence,

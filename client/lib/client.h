@@ -62,6 +62,8 @@ class Client {
   absl::StatusOr<v1::Job> CancelJob(const std::string& name);
   // All pages, at most `limit` jobs.
   absl::StatusOr<v1::ListJobsResponse> ListJobs(size_t limit);
+  // All pages: every round of a job, or at most `max_points` of them when that is not 0.
+  absl::StatusOr<v1::ListRoundsResponse> ListRounds(const std::string& name, int32_t max_points);
 
   // Gives the events after `after_sequence` to `on_event`, in order and each once, until the job
   // has ended (OK), `stop` is requested (Cancelled) or `deadline` passes (DeadlineExceeded). A

@@ -9,6 +9,7 @@
 #include <limits>
 #include <optional>
 
+#include "absl/strings/ascii.h"
 #include "absl/time/time.h"
 #include "common/base/check.h"
 #include "common/config/job_file.h"
@@ -368,9 +369,11 @@ void MessageReader::ReadEnum(const YamlNode& node, const std::string& path, cons
   if (node.kind != YamlNode::Kind::kScalar) {
     return FailExpected(node, path, "one of " + Joined(words, ", "));
   }
+  // Words that are printed as data are in capitals.
+  const std::string word = absl::AsciiStrToLower(node.scalar);
   for (int i = 0; i < type.value_count(); ++i) {
     const EnumValueDescriptor& value = *type.value(i);
-    if (value.number() != 0 && EnumWord(value) == node.scalar) {
+    if (value.number() != 0 && EnumWord(value) == word) {
       return message.GetReflection()->SetEnum(&message, &field, &value);
     }
   }

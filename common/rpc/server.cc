@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_replace.h"
 #include "common/base/status.h"
+#include "common/rpc/address.h"
 #include "common/rpc/tls.h"
 
 namespace espalier::rpc {
@@ -122,6 +123,12 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(
   return grpc::SslServerCredentials(ssl);
 }
 
+// Whether it hears this machine alone.
+bool IsLocal(const net::Listener& listener) {
+  const auto address = ParseAddress(listener.address());
+  return address.ok() && IsLoopback(*address);
+}
+
 }  // namespace
 
 absl::StatusOr<RunningServer> StartServer(const ServerOptions& options,
@@ -132,7 +139,9 @@ absl::StatusOr<RunningServer> StartServer(const ServerOptions& options,
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  if (!options.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
+  if (!options.reflection.value_or(IsLocal(listener))) {
+    builder.SetOption(std::make_unique<WithoutReflection>());
+  }
   // gRPC's own listener stops listening for good when descriptors run out, and has no limit.
   std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> connections =
       builder.experimental().AddExternalConnectionAcceptor(

@@ -14,6 +14,7 @@
 #include <climits>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,9 @@ struct ServerOptions {
   std::string tls_cert_file;
   std::string tls_key_file;
   std::string tls_client_ca_file;  // set: clients must present a certificate signed by it
-  bool reflection = false;
+  // Whether clients may ask for the protocol itself (gRPC's reflection service). Absent: only where
+  // nobody but this machine can connect.
+  std::optional<bool> reflection;
   int connections_below = INT_MAX;
   // Told of refused connections, see net::AcceptorOptions. May be empty.
   std::function<void(bool at_limit, const std::string& peer)> on_refused;

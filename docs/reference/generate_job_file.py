@@ -14,7 +14,7 @@ PAGE = os.path.join(HERE, "job-file.md")
 PROTO_FOLDER = os.path.join(HERE, "..", "..", "proto", "espalier", "v1")
 ROOT_MESSAGE = "JobSpec"
 
-Field = namedtuple("Field", "name type repeated comment")
+Field = namedtuple("Field", "name type repeated comment optional")  # optional: it may be absent, however it is typed
 Value = namedtuple("Value", "name comment")
 Message = namedtuple("Message", "fields comment")
 
@@ -36,13 +36,13 @@ A job file is YAML. Its fields are those of the API's message `JobSpec`, under t
 [docs/examples](../examples/README.md); the [tutorial](../tutorial.md) writes one step by step.
 
 - **Maps and lists.** A message is a map, a repeated field a list.
-- **Words.** The values of an enumeration are lower-case words: `kind: dirichlet`.
+- **Words.** The values of an enumeration are words: `kind: dirichlet`. Capitals, which commands print, are read as well.
 - **Durations** are numbers with units: `30s`, `10m`, `1h30m`.
 - **Method parameters** are a plain map under `method.parameters`. Each method has its own:
   `espalier method describe set` or [docs/methods](../methods/README.md).
 - **Defaults.** A field that is left out has its default. `espalier job submit FILE --dry-run -o yaml` shows the job with
-  all of them filled in, in the form of the API: it cannot be submitted again as it is. `espalier job get JOB --spec`
-  prints a job file with all of them, which can.
+  all of them filled in, under `spec`. `espalier job get JOB --spec` prints a job file with all of them, and either can be
+  submitted again; [JSON](json.md) says how values are written there.
 - **Overrides.** `--set federation.rounds=5` and `--set 'model.layers[0].linear.units=100'` replace one value, `--set
   'method={name: dense}'` a whole part; `--set model.recommender.lightgcn=null` leaves a field out. The list
   item must exist.
@@ -109,7 +109,8 @@ class Parser:
             repeated = (match[1] or "").strip() == "repeated"
             inner = self._inside(match[2])  # what this message declares hides what the file does
             type_name = inner if inner in self.enums or inner in self.messages else match[2]
-            self.messages[owners[-1]].fields.append(Field(match[3], type_name, repeated, comment))
+            optional = kind == "other" or (match[1] or "").strip() == "optional"  # other: a oneof
+            self.messages[owners[-1]].fields.append(Field(match[3], type_name, repeated, comment, optional))
 
 
 def upper_snake(name):

@@ -21,8 +21,9 @@ using A = v1::Aggregation;
 constexpr double kFloat = sizeof(float);
 // A participant of a step: its entry, its task in the queue and its lease.
 constexpr double kParticipantBytes = 2048;
-// A round in the event log, and in it each sparse tensor. In the history that is shown the last
-// rounds take as much again, and what goes with each of their messages.
+// A round in the event log, and in it each sparse tensor. In an answer that shows a history its
+// last rounds take as much again while the answer is made, and what goes with each of their
+// messages.
 constexpr double kRoundBytes = 1024;
 constexpr double kLayerBytes = 160;
 constexpr double kHistoryFactor = 2.5;

@@ -1,7 +1,12 @@
 #include <memory>
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "common/base/status.h"
 #include "common/rpc/status.h"
 #include "server/api/calls.h"
@@ -44,6 +49,43 @@ absl::Status CheckSequence(const std::string& job, int64_t after, const events::
                              ", the newest event of '" + job + "', found " + std::to_string(after) +
                              "; the number is of another job or of an earlier life of the "
                              "coordinator: begin with 0");
+}
+
+// A listing of rounds: how many there were and which was the best when its first page was asked
+// for, so that all pages choose from the same ones, and where a page begins in what is chosen.
+// In page tokens: "{position}.{total}.{best}", best being total where there is none.
+struct RoundListing {
+  std::string position;  // "" on the first page
+  size_t total = 0;
+  std::optional<size_t> best;
+
+  std::string TokenAt(const std::string& at) const {
+    return absl::StrCat(at, ".", total, ".", best.value_or(total));
+  }
+};
+
+absl::StatusOr<RoundListing> ListingOf(const v1::ListRoundsRequest& request,
+                                       const jobs::RoundHistory& rounds) {
+  if (request.max_points() < 0) {
+    return base::InvalidArgument(
+        "INVALID_PAGE", "expected max_points ≥ 0, found " + std::to_string(request.max_points()));
+  }
+  if (request.page_token().empty()) return RoundListing{"", rounds.size(), rounds.best()};
+  const std::vector<std::string> parts = absl::StrSplit(request.page_token(), '.');
+  RoundListing listing;
+  uint64_t total = 0;
+  uint64_t best = 0;
+  if (parts.size() != 3 || parts[0].empty() || !absl::SimpleAtoi(parts[1], &total) ||
+      !absl::SimpleAtoi(parts[2], &best) || total > rounds.size() || best > total) {
+    return base::InvalidArgument("INVALID_PAGE",
+                                 "expected a page_token from an earlier answer about this job, "
+                                 "found '" +
+                                     request.page_token() + "'; begin without one");
+  }
+  listing.position = parts[0];
+  listing.total = total;
+  if (best < total) listing.best = best;
+  return listing;
 }
 
 // One watcher of one job.
@@ -126,6 +168,28 @@ grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* call
                               MakePage(request->page_size(), request->page_token(), jobs.size()));
     FillPage(
         page, [&](size_t i) { return jobs[i]; }, response->mutable_jobs(), response);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* JobService::ListRounds(grpc::CallbackServerContext* call,
+                                                 const v1::ListRoundsRequest* request,
+                                                 v1::ListRoundsResponse* response) {
+  return AnswerOnCore(context_, call, "ListRounds", [this, request, response]() -> absl::Status {
+    ESPALIER_ASSIGN_OR_RETURN(const jobs::RoundHistory* rounds,
+                              context_.jobs.Rounds(request->job()));
+    ESPALIER_ASSIGN_OR_RETURN(const RoundListing listing, ListingOf(*request, *rounds));
+    const std::vector<size_t> chosen =
+        rounds->Choose(listing.total, listing.best, static_cast<size_t>(request->max_points()));
+    ESPALIER_ASSIGN_OR_RETURN(const Page page,
+                              MakePage(request->page_size(), listing.position, chosen.size()));
+    FillPage(
+        page, [&](size_t i) { return rounds->At(chosen[i]); }, response->mutable_rounds(),
+        response);
+    if (const std::string next = response->next_page_token(); !next.empty()) {
+      response->set_next_page_token(listing.TokenAt(next));
+    }
+    response->set_total_rounds(static_cast<int32_t>(listing.total));
     return absl::OkStatus();
   });
 }

@@ -306,6 +306,12 @@ absl::StatusOr<std::shared_ptr<events::EventLog>> JobManager::Events(
   return job->events();
 }
 
+absl::StatusOr<const RoundHistory*> JobManager::Rounds(const std::string& name) const {
+  const JobRunner* job = Find(name);
+  if (job == nullptr) return JobNotFound(name, order_);
+  return &job->rounds();
+}
+
 std::vector<v1::Job> JobManager::List() const {
   std::vector<v1::Job> jobs;
   for (auto it = order_.rbegin(); it != order_.rend(); ++it) {

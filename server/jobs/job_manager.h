@@ -44,6 +44,8 @@ class JobManager {
   absl::StatusOr<v1::Job> Get(const std::string& name) const;
   absl::StatusOr<v1::Job> Cancel(const std::string& name);
   absl::StatusOr<std::shared_ptr<events::EventLog>> Events(const std::string& name) const;
+  // Borrowed: good while this lives.
+  absl::StatusOr<const RoundHistory*> Rounds(const std::string& name) const;
   // Newest first, without histories.
   std::vector<v1::Job> List() const;
 

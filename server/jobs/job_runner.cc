@@ -329,11 +329,10 @@ void JobRunner::CommitRound(Prepared& prepared) {
   job_.set_round(summary.round());
   job_.set_model_hash(prepared.model_hash);
   NoteEvaluation(summary);
-  if (history_.size() == kHistoryInView) history_.pop_front();
-  history_.push_back(summary);
   v1::JobEvent event = NewEvent();
   *event.mutable_round_committed()->mutable_summary() = summary;
   events_->Append(std::move(event));
+  rounds_.Note(summary, job_.best_round() == summary.round());
   services_.metrics.Add(Metric::kRounds, 1, "committed");
   services_.metrics.Set(Metric::kRoundLastCommit,
                         absl::ToDoubleSeconds(services_.clock.Wall() - absl::UnixEpoch()));
@@ -586,7 +585,10 @@ void JobRunner::ReleaseModel() {
 v1::Job JobRunner::View(bool with_history) const {
   v1::Job view = job_;
   if (with_history) {
-    view.mutable_history()->Assign(history_.begin(), history_.end());
+    for (size_t i = rounds_.size() - std::min(rounds_.size(), kHistoryInView); i < rounds_.size();
+         ++i) {
+      *view.add_history() = rounds_.At(i);
+    }
   } else {
     view.clear_last_sites();
     view.clear_best_sites();

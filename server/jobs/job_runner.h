@@ -14,7 +14,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -25,6 +24,7 @@
 #include "server/events/event_log.h"
 #include "server/jobs/corrections.h"
 #include "server/jobs/language_model.h"
+#include "server/jobs/round_history.h"
 #include "server/jobs/services.h"
 #include "server/methods/program.h"
 #include "server/round/blob_store.h"
@@ -49,7 +49,9 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   // Errors: FailedPrecondition JOB_ENDED.
   absl::Status Cancel();
 
+  // The job as it is now; with the newest of its rounds, or without any.
   v1::Job View(bool with_history) const;
+  const RoundHistory& rounds() const { return rounds_; }
   bool ended() const;
   v1::Job::State state() const { return job_.state(); }
   int32_t round() const { return job_.round(); }
@@ -126,7 +128,6 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   v1::Job job_;  // without the history
   // Of the round in work, once the sites have evaluated it.
   std::optional<v1::SiteEvaluations> sites_;
-  std::deque<v1::RoundSummary> history_;         // the newest rounds, oldest first
   std::shared_ptr<scheduler::WorkerPool> pool_;  // of workers that can do its tasks
   std::shared_ptr<datasets::JobView> view_;      // what they have; null: no data
   bool agreed_ = false;                          // on the data
@@ -134,6 +135,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   absl::Duration agree_again_;                   // not before
   std::shared_ptr<const methods::Program> program_;
   std::shared_ptr<events::EventLog> events_ = std::make_shared<events::EventLog>();
+  RoundHistory rounds_{events_};
   std::shared_ptr<round::Traffic> traffic_ = std::make_shared<round::Traffic>(job_.name());
 
   methods::ProgramState state_;

@@ -177,7 +177,7 @@ class JobFileTest(PhraseTest):
                 file.write_text("---\n" + good.replace("seed: 1", text, 1))
                 result = self.submit(file, "--dry-run")
                 if isinstance(meaning, int):
-                    self.assertEqual(str(meaning), result.ok().json["spec"]["seed"])
+                    self.assertEqual(meaning, result.ok().json["spec"]["seed"])
                     continue
                 (violation,) = result.error["violations"]
                 for word in meaning:
@@ -434,7 +434,7 @@ class DataTest(PhraseTest):
         result = self.run_job(job)
         if result.code == JOB_FAILED:
             done = result.json
-            self.assertEqual("STATE_FAILED", done["state"])
+            self.assertEqual("FAILED", done["state"])
             self.assertEqual(reason, done["failure_reason"], done["failure_message"])
             text = done["failure_message"]
         else:

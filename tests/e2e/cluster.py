@@ -263,7 +263,7 @@ class Cluster(contextlib.ExitStack):
     def wait_state(self, name, *states, seconds=DEADLINE_S):
         def probe():
             job = self.job(name)
-            return job if job["state"].removeprefix("STATE_") in states else None
+            return job if job["state"] in states else None
 
         return eventually(f"{name} is {states}", probe, seconds)
 
@@ -281,7 +281,7 @@ class Cluster(contextlib.ExitStack):
     def worker_states(self):
         workers = self.cli("worker", "list", "-o", "json").ok().json["workers"]
         return {
-            w["name"].removeprefix("workers/"): w["state"].removeprefix("STATE_") for w in workers
+            w["name"].removeprefix("workers/"): w["state"] for w in workers
         }
 
 

@@ -58,7 +58,7 @@ class ConvTest(unittest.TestCase):
         for name, method in METHODS.items():
             with self.subTest(name):
                 job = self.cluster.run(digits_job(rounds=8, model=MODEL, method=method))
-                self.assertEqual("STATE_SUCCEEDED", job["state"])
+                self.assertEqual("SUCCEEDED", job["state"])
                 accuracies = [summary["test_accuracy"] for summary in job["history"]]
                 self.assertGreater(accuracies[-1], accuracies[0])
                 self.assertGreater(accuracies[-1], 0.85)

@@ -50,7 +50,7 @@ class ExamplesTest(unittest.TestCase):
             # A model that was adjusted is trained for a round.
             rounds, arguments = 2, ("--set", "method.parameters.update_every=1")
         job = self.cluster.run(path, "--set", f"federation.rounds={rounds}", *arguments)
-        self.assertEqual("STATE_SUCCEEDED", job["state"])
+        self.assertEqual("SUCCEEDED", job["state"])
         self.assertEqual(rounds, job["round"])
         self.assertIn("test_accuracy", job["history"][-1])
 
@@ -59,7 +59,7 @@ class ExamplesTest(unittest.TestCase):
         job = self.cluster.run(
             path, "--set", "data.text.tokenizer=bytes", "--set", f"data.text.context={CONTEXT}"
         )
-        self.assertEqual("STATE_SUCCEEDED", job["state"])
+        self.assertEqual("SUCCEEDED", job["state"])
         self.assertIn("perplexity", job["history"][-1])
 
     def test_digits(self):
@@ -148,7 +148,7 @@ class InitTest(unittest.TestCase):
             if job["name"] == f"jobs/{name}"
         ]
         job = self.cluster.job(job["name"])
-        self.assertEqual("STATE_SUCCEEDED", job["state"])
+        self.assertEqual("SUCCEEDED", job["state"])
         return said, job
 
     def test_table_with_gaps_and_words(self):

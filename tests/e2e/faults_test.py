@@ -55,7 +55,7 @@ class WorkerFaultsTest(unittest.TestCase):
         own, name = self.start(3)
         self.stop_at_work(own, "w2", signal.SIGKILL)
         job = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=LONG_S)
-        self.assertEqual("STATE_SUCCEEDED", job["state"], job["failure_message"])
+        self.assertEqual("SUCCEEDED", job["state"], job["failure_message"])
         self.assertEqual(self.undisturbed, job["model_hash"])
         self.assertEqual("LOST", own.worker_states()["w2"])
         moved = [e["task_reassigned"] for e in own.events(name) if "task_reassigned" in e]
@@ -66,7 +66,7 @@ class WorkerFaultsTest(unittest.TestCase):
         own, name = self.start(3, "--heartbeat-timeout", "1")
         self.stop_at_work(own, "w1", signal.SIGSTOP)
         job = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=LONG_S)
-        self.assertEqual("STATE_SUCCEEDED", job["state"], job["failure_message"])
+        self.assertEqual("SUCCEEDED", job["state"], job["failure_message"])
         self.assertEqual(self.undisturbed, job["model_hash"])
         self.assertEqual("LOST", own.worker_states()["w1"])
         moved = [e["task_reassigned"] for e in own.events(name) if "task_reassigned" in e]
@@ -85,12 +85,12 @@ class WorkerFaultsTest(unittest.TestCase):
             return job["conditions"] and job
 
         job = eventually("the job says why it waits", waiting)
-        self.assertEqual("STATE_RUNNING", job["state"])
+        self.assertEqual("RUNNING", job["state"])
         self.assertEqual(["WAITING_WORKERS"], [c["type"] for c in job["conditions"]])
         self.assertIn("0 workers are connected", job["conditions"][0]["message"])
         own.add_worker("late")
         job = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=LONG_S)
-        self.assertEqual("STATE_SUCCEEDED", job["state"], job["failure_message"])
+        self.assertEqual("SUCCEEDED", job["state"], job["failure_message"])
         self.assertEqual(self.undisturbed, job["model_hash"])
         self.assertEqual([], job["conditions"])
 

@@ -187,7 +187,7 @@ class StalledTest(unittest.TestCase):
                 connection.call("/espalier.v1.JobService/WatchJob", encode((1, name)), half_close=True)
             self.assertEqual(0, own.cli("job", "watch", name, seconds=120).code)
             job = own.job(name)
-            self.assertEqual("STATE_SUCCEEDED", job["state"])
+            self.assertEqual("SUCCEEDED", job["state"])
             self.assertEqual(undisturbed, job["model_hash"])
             for connection in sessions:
                 self.ends_with(connection, 1, b"Register")
@@ -310,7 +310,7 @@ class StalledTest(unittest.TestCase):
                 connection = self.raw(own)
                 held.append((connection, connection.call(WORKER + "Submit", encode((1, fake.header())))))
         own.add_worker("honest")
-        self.assertEqual("STATE_SUCCEEDED", own.run(WIDE)["state"])
+        self.assertEqual("SUCCEEDED", own.run(WIDE)["state"])
         self.ends_with(*held[0], b"chunk")
         self.assertGreaterEqual(limited(own, "transfer_stalled"), 4)
 
@@ -321,7 +321,7 @@ class StalledTest(unittest.TestCase):
             request = encode((1, fake.session), (2, fake.blob()), (4, "jobs/held"))
             connection.call(WORKER + "Fetch", request, half_close=True)
         own.add_worker("honest")
-        self.assertEqual("STATE_SUCCEEDED", own.run(WIDE)["state"])
+        self.assertEqual("SUCCEEDED", own.run(WIDE)["state"])
         eventually("all were ended", lambda: limited(own, "transfer_stalled") >= 4)
 
     def test_models_are_for_sessions(self):
@@ -347,7 +347,7 @@ class StalledTest(unittest.TestCase):
             for worker in slow:
                 worker.send(signal.SIGSTOP)
             own.add_worker("honest")
-            self.assertEqual("STATE_SUCCEEDED", own.run(WIDE)["state"])
+            self.assertEqual("SUCCEEDED", own.run(WIDE)["state"])
             own.wait_state("held", "SUCCEEDED")
             for worker in slow:
                 worker.kill()

@@ -87,7 +87,7 @@ class UpTest(unittest.TestCase):
         job = self.folder / "job.yaml"
         job.write_text(json.dumps(digits_job()))
         done = espalier("job", "submit", job, "--wait", "-o", "json", server=address).ok()
-        self.assertEqual("STATE_SUCCEEDED", done.json["state"])
+        self.assertEqual("SUCCEEDED", done.json["state"])
         up.send(signal.SIGINT)
         self.assertIn(up.wait(), (0, 130))
         self.assertEqual([], alive(children))

@@ -165,7 +165,7 @@ class PruningTest(unittest.TestCase):
         for method in ("magnitude", "wanda", "sparsegpt", "dsnot"):
             with self.subTest(method):
                 job = self.prune(f"all-{method}", method, "sparsity: 0.5, layer_errors: true")
-                self.assertEqual(job["state"], "STATE_SUCCEEDED")
+                self.assertEqual(job["state"], "SUCCEEDED")
                 last = job["history"][-1]
                 self.assertAlmostEqual(last["density"], 0.5, delta=0.01)
                 self.assertGreater(last["perplexity"], 1)

@@ -1,7 +1,9 @@
-"""The API from another language: stubs made from proto/ and nothing else of the project."""
+"""The API from another language: stubs made from the installed protocol and nothing else of the project."""
 
 import importlib
 import pathlib
+import re
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -9,15 +11,25 @@ import unittest
 import grpc
 import grpc_tools.protoc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import proto_reflection_descriptor_database as reflection
 
 import cluster
 
 DEADLINE_S = cluster.DEADLINE_S
 
 
-def generate_stubs(folder):
-    """Generates and imports the messages and stubs of every file under proto/."""
-    proto = cluster.SOURCE / "proto"
+def install_protocol(folder):
+    """Installs the protocol as a user would, and returns the folder that holds it."""
+    subprocess.run(
+        ["cmake", "--install", cluster.BIN.parent, "--component", "protocol", "--prefix", folder],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return pathlib.Path(folder) / "share/espalier/proto"
+
+
+def generate_stubs(folder, proto=cluster.SOURCE / "proto"):
+    """Generates into `folder` the messages and stubs of every file of the protocol, and imports them."""
     files = [str(path) for path in sorted(proto.glob("espalier/v1/*.proto"))]
     own = pathlib.Path(grpc_tools.protoc.__file__).parent / "_proto"
     code = grpc_tools.protoc.main(
@@ -42,7 +54,10 @@ def generate_stubs(folder):
 class PythonClientTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.api = generate_stubs(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        cls.proto = install_protocol(cls.folder / "installed")
+        (cls.folder / "stubs").mkdir()
+        cls.api = generate_stubs(cls.folder / "stubs", cls.proto)
         cls.cluster = cls.enterClassContext(cluster.Cluster(workers=1))
         cls.channel = cls.enterClassContext(grpc.insecure_channel(cls.cluster.address))
 
@@ -304,23 +319,105 @@ class PythonClientTest(unittest.TestCase):
         self.assertTrue(self.detail(refused.exception).reason)
 
     def reflected(self, address):
-        """The code of a call to the reflection service."""
+        """The services that the reflection service names; None where there is none."""
         with grpc.insecure_channel(address) as channel:
-            call = channel.stream_stream(
-                "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-            )
+            served = reflection.ProtoReflectionDescriptorDatabase(channel)
             try:
-                answers = list(call(iter([b"\x3a\x00"]), timeout=DEADLINE_S))  # list_services = ""
+                return set(served.get_services())
             except grpc.RpcError as error:
-                return error.code(), b""
-            return grpc.StatusCode.OK, b"".join(answers)
+                self.assertEqual(grpc.StatusCode.UNIMPLEMENTED, error.code())
+                return None
 
-    def test_reflection_is_only_there_when_asked_for(self):
-        self.assertEqual(grpc.StatusCode.UNIMPLEMENTED, self.reflected(self.cluster.address)[0])
-        with cluster.Cluster(coordinator=["--debug-reflection"]) as own:
-            code, services = self.reflected(own.address)
-        self.assertEqual(grpc.StatusCode.OK, code)
-        self.assertIn(b"espalier.v1.JobService", services)
+    def test_reflection_is_there_by_itself_on_loopback_alone(self):
+        services = {"CheckpointService", "ClusterService", "JobService", "MethodService", "WorkerService"}
+        whole = {f"espalier.v1.{name}" for name in services}
+        self.assertLessEqual(whole, self.reflected(self.cluster.address))
+        everywhere = ("--listen", "0.0.0.0:0")
+        for arguments, served in (
+            (everywhere, False),
+            ((*everywhere, "--reflection"), True),
+            (("--no-reflection",), False),
+            (("--listen", "localhost:0"), True),
+        ):
+            with self.subTest(arguments), cluster.Cluster(coordinator=arguments) as own:
+                found = self.reflected(own.address.replace("0.0.0.0", "127.0.0.1"))
+                self.assertEqual(served, found is not None)
+
+    def test_the_former_name_of_the_flag_is_explained(self):
+        ended = subprocess.run(
+            [cluster.BIN / "espalier-coordinator", "--debug-reflection"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertEqual(64, ended.returncode)
+        self.assertIn("write --reflection, or leave it out", ended.stderr)
+
+    def test_rounds_in_pages(self):
+        job, jobs = self.api["job"], self.stub("job", "JobServiceStub")
+        name = self.cluster.run(cluster.digits_job(25), "--name", "in-pages")["name"]
+
+        def pages(**fields):
+            token = ""
+            while True:
+                page = jobs.ListRounds(
+                    job.ListRoundsRequest(job=name, page_token=token, **fields), timeout=DEADLINE_S
+                )
+                self.assertEqual(25, page.total_rounds)
+                yield [one.round for one in page.rounds]
+                token = page.next_page_token
+                if not token:
+                    return
+
+        self.assertEqual(list(range(1, 26)), sum(pages(page_size=10), []))
+        self.assertEqual([10, 10, 5], [len(page) for page in pages(page_size=10)])
+        some = list(pages(page_size=4, max_points=7))
+        self.assertEqual([4, 3], [len(page) for page in some])
+        self.assertLessEqual({1, 25}, set(sum(some, [])))
+        self.assertEqual(sum(some, []), sum(pages(max_points=7), []))
+        for wrong in (
+            {"page_size": -1},
+            {"max_points": -1},
+            {"page_token": "3"},
+            {"page_token": "0.26.26"},
+            {"page_token": "x.25.25"},
+            {"page_token": "0.25.26"},
+            {"page_token": "26.25.25"},
+        ):
+            with self.subTest(wrong), self.assertRaises(grpc.RpcError) as refused:
+                jobs.ListRounds(job.ListRoundsRequest(job=name, **wrong), timeout=DEADLINE_S)
+            self.assertEqual("INVALID_PAGE", self.detail(refused.exception).reason)
+        with self.assertRaises(grpc.RpcError) as refused:
+            jobs.ListRounds(job.ListRoundsRequest(job="jobs/absent"), timeout=DEADLINE_S)
+        self.assertEqual(grpc.StatusCode.NOT_FOUND, refused.exception.code())
+        self.assertEqual("JOB_NOT_FOUND", self.detail(refused.exception).reason)
+
+    def test_programs_of_the_installed_readme(self):
+        readme = (self.proto / "README.md").read_text()
+        programs = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+        self.assertEqual(2, len(programs))
+        for program in programs:
+            with self.subTest(program):
+                done = subprocess.run(
+                    [sys.executable, "-c", program.replace("127.0.0.1:7070", self.cluster.address)],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    cwd=self.folder,
+                )
+                self.assertEqual((0, ""), (done.returncode, done.stderr))
+                self.assertRegex(done.stdout, r"(?m)^\d+\.\d+\.\d+$")
+
+    def test_installed_files_are_whole(self):
+        own = {path.name for path in (cluster.SOURCE / "proto/espalier/v1").iterdir()}
+        self.assertEqual(own, {path.name for path in (self.proto / "espalier/v1").iterdir()})
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run(
+                ["protoc", "-I", ".", f"--descriptor_set_out={folder}/set"]
+                + [f"espalier/v1/{name}" for name in sorted(own)],
+                check=True,
+                cwd=self.proto,
+            )
 
 
 if __name__ == "__main__":

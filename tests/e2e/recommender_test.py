@@ -163,10 +163,10 @@ class RecommenderTest(unittest.TestCase):
         own.wait_round(name, 3)
         own.workers["w2"].kill()
         # Its users' rows are nowhere else, so that the job cannot end without it.
-        self.assertEqual("STATE_RUNNING", own.job(name)["state"])
+        self.assertEqual("RUNNING", own.job(name)["state"])
         self.add_worker(own, "w2")
         done = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=90)
-        self.assertEqual("STATE_SUCCEEDED", done["state"], done["failure_message"])
+        self.assertEqual("SUCCEEDED", done["state"], done["failure_message"])
         self.assertEqual(expected, done["model_hash"])
         self.assertNotIn("private_rows_begin_anew", own.workers["w2"].errors())
 

@@ -36,7 +36,7 @@ class SlowNetworkTest(unittest.TestCase):
             server=proxy.address,
             seconds=120,
         )
-        self.assertEqual("STATE_SUCCEEDED", done.ok().json["state"])
+        self.assertEqual("SUCCEEDED", done.ok().json["state"])
         begin = time.monotonic()
         espalier(*tls, "worker", "list", "--timeout", "30s", server=proxy.address).ok()
         self.assertGreater(time.monotonic() - begin, 2 * DELAY_S, "the proxy delays")

@@ -190,7 +190,7 @@ class TlsTest(unittest.TestCase):
         done = self.cluster.cli(
             *self.client(), "job", "submit", self.cluster.file(digits_job()), "--wait", "-o", "json"
         )
-        self.assertEqual("STATE_SUCCEEDED", done.ok().json["state"])
+        self.assertEqual("SUCCEEDED", done.ok().json["state"])
         download = self.cluster.cli(
             *self.client(),
             "checkpoint",

@@ -36,7 +36,7 @@ class TransformerTest(unittest.TestCase):
         for name, method in METHODS.items():
             with self.subTest(name):
                 job = self.cluster.run(text_job(rounds=6, method=method))
-                self.assertEqual("STATE_SUCCEEDED", job["state"])
+                self.assertEqual("SUCCEEDED", job["state"])
                 losses = [summary["test_loss"] for summary in job["history"]]
                 self.assertLess(losses[-1], 0.7 * losses[0])
                 # Four of six bytes are the same as in the line before.

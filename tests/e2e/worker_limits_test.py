@@ -206,9 +206,9 @@ class MemoryTest(unittest.TestCase):
         eventually("it does not fit", lambda: "OUT_OF_MEMORY" in small.errors())
         start_worker(own, "large")
         done = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=60)
-        if done["state"] == "STATE_FAILED":  # before the large one came
+        if done["state"] == "FAILED":  # before the large one came
             done = own.wait_state(own.submit(job)["name"], "SUCCEEDED", "FAILED", seconds=60)
-        self.assertEqual("STATE_SUCCEEDED", done["state"], done["failure_message"])
+        self.assertEqual("SUCCEEDED", done["state"], done["failure_message"])
         self.assertTrue(small.running())
         large = own.folder / "large.log"
         self.assertNotIn("OUT_OF_MEMORY", large.read_text())

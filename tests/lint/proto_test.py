@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Checks the style of the public protocol: package = folder, options for Go and Java, enum zero values, value
-prefixes, comments on services. With --self-test it checks itself first.
+prefixes, comments on services and calls. With --self-test it checks itself first.
 """
 import os
 import re
@@ -10,7 +10,6 @@ from files import ROOT, project_files
 
 _ENUM = re.compile(r"\benum\s+(\w+)\s*\{([^}]*)\}")
 _VALUE = re.compile(r"(\w+)\s*=\s*(-?\d+)\s*[;\[]")
-_SERVICE = re.compile(r"^service\s+(\w+)", re.MULTILINE)
 
 
 def upper_snake(name):
@@ -28,10 +27,23 @@ def check_enum(name, body):
             yield f"enum {name}: value {value} must start with {upper_snake(name)}_"
 
 
-def _options(package):
+def _options(path, package):
     """Returns the options that clients in Go and Java need, with their values."""
     go = f"{package.replace('.', '/')};{package.replace('.', '')}"
-    return {"go_package": f'"{go}"', "java_multiple_files": "true", "java_package": f'"{package}"'}
+    # Java's own choice, the file's name, may be the name of a message of another file.
+    outer = os.path.basename(path).removesuffix(".proto").title().replace("_", "") + "Proto"
+    return {"go_package": f'"{go}"', "java_multiple_files": "true", "java_package": f'"{package}"',
+            "java_outer_classname": f'"{outer}"'}
+
+
+def _uncommented(text):
+    """Yields each service and call that stands without a comment above it."""
+    above = ""
+    for line in (line.strip() for line in text.splitlines()):
+        declared = re.match(r"(service|rpc)\s+(\w+)", line)
+        if declared and not above.startswith("//"):
+            yield declared.group(1), declared.group(2)
+        above = line
 
 
 def check_proto(path, text):
@@ -42,24 +54,23 @@ def check_proto(path, text):
     package = os.path.dirname(path).replace("/", ".")
     if not re.search(rf"^package\s+{re.escape(package)};", code, re.MULTILINE):
         yield f"must be in package {package}, after its folder"
-    for option, value in _options(package).items():
+    for option, value in _options(path, package).items():
         if not re.search(rf"^option\s+{option}\s*=\s*{re.escape(value)};", code, re.MULTILINE):
             yield f"must say option {option} = {value}; clients in that language need it"
     for name, body in _ENUM.findall(code):
         yield from check_enum(name, body)
-    lines = text.splitlines()
-    for match in _SERVICE.finditer(text):
-        number = text.count("\n", 0, match.start())
-        if number == 0 or not lines[number - 1].startswith("//"):
-            yield f"service {match.group(1)} needs a comment that says who calls it and for what"
+    for kind, name in _uncommented(text):
+        yield f"{kind} {name} needs a comment above it that says what it is for"
 
 
 def self_test():
     good = ('syntax = "proto3";\npackage a.v1;\noption go_package = "a/v1;av1";\n'
-            'option java_multiple_files = true;\noption java_package = "a.v1";\n// Calls.\nservice S {}\n'
+            'option java_multiple_files = true;\noption java_package = "a.v1";\n'
+            'option java_outer_classname = "XProto";\n// Calls.\nservice S {\n// Does it.\nrpc R(M) returns (M);\n}\n'
             "message M { enum TaskKind { TASK_KIND_UNSPECIFIED = 0; TASK_KIND_TRAIN = 1; } }\n")
     assert not list(check_proto("a/v1/x.proto", good)), list(check_proto("a/v1/x.proto", good))
     for old, new in (('"proto3"', '"proto2"'), ("package a.v1", "package b.v1"), ("// Calls.\n", "\n"),
+                     ("// Does it.\n", ""), ("XProto", "X"),
                      ("a/v1;av1", "av1"), ("java_multiple_files", "java_files"),
                      ("TASK_KIND_UNSPECIFIED", "TASK_KIND_NONE"), ("TASK_KIND_TRAIN", "TRAIN")):
         assert list(check_proto("a/v1/x.proto", good.replace(old, new))), f"{new} was not detected"

@@ -152,6 +152,13 @@ void Simulation::Pass(absl::Duration time, const std::vector<std::string>& silen
   }
 }
 
+v1::Job::State Simulation::State(const std::string& name) const {
+  for (const v1::Job& job : jobs.List()) {
+    if (job.name() == name || job.name() == "jobs/" + name) return job.state();
+  }
+  return v1::Job::STATE_UNSPECIFIED;
+}
+
 void Simulation::Run(const std::string& name, const Order& order) {
   Settle();
   for (;;) {

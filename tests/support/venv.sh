@@ -4,7 +4,8 @@
 # Exit status: that of the program; 1 when the packages cannot be installed, for instance without network.
 set -eu
 
-readonly PACKAGES="numpy safetensors grpcio==1.76.0 grpcio-tools==1.76.0 grpcio-health-checking==1.76.0"
+readonly PACKAGES="numpy safetensors grpcio==1.76.0 grpcio-tools==1.76.0 grpcio-health-checking==1.76.0 \
+  grpcio-reflection==1.76.0"
 
 environment=$1
 shift

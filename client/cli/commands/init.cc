@@ -17,7 +17,6 @@
 #include "common/io/atomic_file.h"
 #include "common/io/file_system.h"
 #include "fmt/format.h"
-#include "nlohmann/json.hpp"
 
 namespace espalier::cli {
 namespace {
@@ -141,25 +140,23 @@ void Tell(std::ostream& out, const init::Source& source, const InitOptions& opti
   PrintSteps(out, steps.second);
 }
 
-nlohmann::ordered_json AsJson(const std::vector<init::Step>& steps) {
-  auto list = nlohmann::ordered_json::array();
+Json AsJson(const std::vector<init::Step>& steps) {
+  auto list = Json::array();
   for (const init::Step& step : steps) {
     list.push_back({{"command", step.command}, {"purpose", step.purpose}});
   }
   return list;
 }
 
-std::string AsJson(const InitOptions& options, const init::Draft& draft, const NextSteps& steps) {
-  nlohmann::ordered_json json;
+Json AsJson(const InitOptions& options, const init::Draft& draft, const NextSteps& steps) {
+  Json json;
   json["job_file"] = options.out;
   json["data_root"] = draft.data_root;
-  json["dataset"] = nlohmann::ordered_json::parse(ToJson(draft.dataset));
+  json["dataset"] = JsonOf(draft.dataset);
   json["findings"] = draft.findings;
   json["first_terminal"] = AsJson(steps.first);
   json["second_terminal"] = AsJson(steps.second);
-  return base::PrintableQuoted(
-      json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n",
-      base::Notation::kJson);
+  return json;
 }
 
 absl::StatusOr<int> Init(Context& context, const InitOptions& given) {
@@ -187,8 +184,7 @@ absl::StatusOr<int> Init(Context& context, const InitOptions& given) {
   }
   ESPALIER_RETURN_IF_ERROR(WriteJobFile(options.out, options.force, draft.file));
   if (as_data) {
-    const std::string json = AsJson(options, draft, steps);
-    context.out << (context.options.format == Format::kJson ? json : JsonToYaml(json));
+    PrintData(context.out, context.options.format, AsJson(options, draft, steps));
     return kExitDone;
   }
   Tell(context.out, source, options, draft, steps);

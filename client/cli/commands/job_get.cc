@@ -4,8 +4,8 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
-#include "client/cli/job_text.h"
 #include "client/cli/progress.h"
+#include "client/cli/rounds_table.h"
 #include "client/cli/watch.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
@@ -18,7 +18,7 @@ constexpr char kDescription[] = R"(Show one job
 Examples:
   espalier job get my-job
   espalier job get my-job --spec > again.yaml    its job file, with all defaults
-  espalier job get my-job -o json | jq '.history[].test_accuracy'
+  espalier job get my-job -o json | jq '.history[-1].test_accuracy'
 
 `espalier job submit` takes what --spec prints. Without --spec, -o json and
 -o yaml print the job with its state and its rounds, which is not a job file.)";
@@ -27,30 +27,6 @@ struct GetOptions {
   std::string name;
   bool spec = false;
 };
-
-void PrintRounds(const Context& context, const v1::Job& job) {
-  constexpr int kShown = 10;
-  const bool text = !job.history().empty() && job.history().rbegin()->has_perplexity();
-  Table table({{"ROUND", true},
-               {"LOSS", true, 2},
-               {absl::AsciiStrToUpper(text ? "perplexity" : ScoreName(job.spec())), true, 1},
-               {"DENSITY", true},
-               {"CHANGED", true, 3},
-               {"BYTES", true, 4},
-               {"TIME", true, 5}});
-  for (int i = std::max(0, job.history_size() - kShown); i < job.history_size(); ++i) {
-    const v1::RoundSummary& round = job.history(i);
-    const auto judgement = JudgementOf(job.spec(), round);
-    table.Add({std::to_string(round.round()),
-               round.has_train_loss() ? fmt::format("{:.4f}", round.train_loss()) : "-",
-               judgement ? judgement->text : "-", fmt::format("{:.4g}", round.density()),
-               std::to_string(round.weights_changed()),
-               HumanBytes(round.bytes_sent() + round.bytes_received()),
-               HumanDuration(ToDuration(round.duration()))});
-  }
-  context.out << "\n";
-  table.Print(context.out, context.out_terminal);
-}
 
 void PrintLayers(const Context& context, const v1::RoundSummary& round) {
   Table table({{"LAYER"}, {"ACTIVE", true, 1}, {"OF", true, 2}, {"DENSITY", true}});
@@ -104,8 +80,8 @@ void AddCosts(const v1::RoundSummary& round, Fields& fields) {
 
 // A job file is YAML, whatever standard output is; JSON only when asked for.
 int PrintSpec(const Context& context, const v1::Job& job) {
-  const std::string json = WriteJob(job.spec());
-  context.out << (context.options.format == Format::kJson ? json : JsonToYaml(json));
+  const Format format = context.options.format == Format::kJson ? Format::kJson : Format::kYaml;
+  PrintData(context.out, format, JsonOf(job.spec(), Unset::kLeftOut));
   return kExitDone;
 }
 
@@ -172,7 +148,7 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
     saves = saves || TrainsSparse(round);
   }
   if (job.history_left_out() > 0) {
-    fields.emplace_back("rounds not shown", fmt::format("the first {}; `espalier job watch {}` "
+    fields.emplace_back("rounds not shown", fmt::format("the first {}; `espalier job rounds {}` "
                                                         "has them",
                                                         job.history_left_out(), job.name()));
   }
@@ -191,7 +167,9 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   PrintPruned(context, job);
   if (job.spec().method().name() == "essential-sparsity") PrintSweep(context, job);
   if (context.out_terminal.is_tty && job.history_size() > 0) {
-    PrintRounds(context, job);
+    constexpr int kShown = 10;
+    context.out << "\n";
+    PrintRounds(context, job.spec(), job.history(), kShown);
     PrintLayers(context, job.history(job.history_size() - 1));
   }
   return kExitDone;

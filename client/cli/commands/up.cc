@@ -16,7 +16,6 @@
 #include "common/config/text.h"
 #include "common/io/standard_output.h"
 #include "fmt/format.h"
-#include "nlohmann/json.hpp"
 
 namespace espalier::cli {
 namespace {
@@ -49,17 +48,13 @@ void Announce(const Context& context, const LocalCluster& cluster) {
                 << std::flush;
     return;
   }
-  nlohmann::ordered_json json;
+  Json json;
   json["address"] = cluster.address();
   json["metrics_address"] = cluster.metrics_address();
   json["worker_metrics_addresses"] = cluster.worker_metrics_addresses();
   json["log_dir"] = cluster.log_dir();
   // One line, which both languages read alike.
-  context.out << base::PrintableQuoted(
-                     json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
-                     base::Notation::kJson)
-              << "\n"
-              << std::flush;
+  context.out << ToJson(json, Layout::kLine) << std::flush;
 }
 
 // A data set that no worker can use, on a line.

@@ -2,7 +2,6 @@
 #include "client/cli/exit_code.h"
 #include "common/base/limits.h"
 #include "fmt/format.h"
-#include "nlohmann/json.hpp"
 
 namespace espalier::cli {
 namespace {
@@ -18,12 +17,11 @@ absl::StatusOr<int> Version(Context& context) {
     context.out << VersionLine() << "\n";
     return kExitDone;
   }
-  nlohmann::ordered_json json;
+  Json json;
   json["version"] = ESPALIER_VERSION;
   json["protocol_min"] = base::kProtocolMin;
   json["protocol_max"] = base::kProtocolMax;
-  // A flat map of scalars in flow form is the same text in both languages.
-  context.out << json.dump(context.options.format == Format::kJson ? 2 : -1) << "\n";
+  PrintData(context.out, context.options.format, json);
   return kExitDone;
 }
 

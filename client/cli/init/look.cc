@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "client/cli/output.h"
 #include "client/cli/programs/beside.h"
 #include "common/base/status.h"
 #include "nlohmann/json.hpp"
@@ -35,7 +34,13 @@ Looker LookAt(const std::string& folder) {
     std::vector<std::string> arguments = {"--describe", folder};
     if (view != nullptr) {
       arguments.emplace_back("--view");
-      arguments.push_back(ToJson(*view, /*compact=*/true));
+      // What espalier-worker reads is protobuf's JSON.
+      std::string json;
+      if (!google::protobuf::util::MessageToJsonString(*view, &json).ok()) {
+        return base::MakeError(absl::StatusCode::kInternal, "PROGRAM_FAILED",
+                               "expected a view of the data set that can be written as JSON");
+      }
+      arguments.push_back(std::move(json));
     }
     ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadBeside("espalier-worker", arguments));
     return ParseLook(text);

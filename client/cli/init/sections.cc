@@ -8,13 +8,13 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_replace.h"
+#include "client/cli/data/json.h"
 #include "client/cli/init/shell.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
 #include "common/io/file_system.h"
 #include "fmt/format.h"
-#include "nlohmann/json.hpp"
 
 namespace espalier::cli::init {
 namespace {
@@ -82,14 +82,8 @@ std::string Heading(const Source& source, const std::string& what) {
       source.name, what);
 }
 
-std::string YamlText(const std::string& text) {
-  return base::PrintableQuoted(
-      nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
-      base::Notation::kYaml);
-}
-
 std::string YamlName(const std::string& name) {
-  return absl::AsciiStrToLower(name) == "null" ? YamlText(name) : name;
+  return absl::AsciiStrToLower(name) == "null" ? QuotedText(name) : name;
 }
 
 std::string Names(const std::vector<std::string>& names, size_t most) {

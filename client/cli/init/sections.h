@@ -20,8 +20,6 @@ absl::Status TooLarge();
 // The first lines: what the file is for, and how it is used.
 std::string Heading(const Source& source, const std::string& what);
 
-// `text` as a value in YAML, in double quotes.
-std::string YamlText(const std::string& text);
 // A name as a value in YAML: as it is, unless it would be read as something else.
 std::string YamlName(const std::string& name);
 // At most `most` of the names, printable, for a comment or a sentence.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "client/cli/data/json.h"
 #include "client/cli/init/draft.h"
 #include "client/cli/init/network.h"
 #include "client/cli/init/sections.h"
@@ -195,7 +196,7 @@ std::string DataSection(const Source& source, const Wishes& wishes, const Readin
   text += fmt::format(
       "  # Classes: {}. A column is named by its header or by its place from 0.\n"
       "  label_column: {}\n",
-      ClassesOf(info), YamlText(info.label_column()));
+      ClassesOf(info), QuotedText(info.label_column()));
   text += GapsAndWords(reading, draft);
   text += NormalizationLine(info.features(), "feature");
   return text + HoldOutLine(info, 0.2);

@@ -239,13 +239,13 @@ def submit(server, job_file, overrides, seed):
         command += ["--set", f"{field}={value}"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     job = json.loads(done.stdout or "{}")
-    if done.returncode != 0 and job.get("state") != "STATE_FAILED":
+    if done.returncode != 0 and job.get("state") != "FAILED":
         sys.exit(f"{job_file} {overrides} seed {seed}: exit code {done.returncode}\n{done.stdout}")
     return job
 
 
 def result_of(job):
-    if job["state"] == "STATE_FAILED":  # a result too: most often, that training diverged
+    if job["state"] == "FAILED":  # a result too: most often, that training diverged
         return {"failure": job["failure_message"]}
     last = job["history"][-1]
     seconds = sum(float(r["duration"].rstrip("s")) for r in job["history"])
@@ -281,7 +281,7 @@ def pretrain(name, server, seed):
     if name not in PRETRAINING:
         return {}
     job = submit(server, EXPERIMENTS[name][0], PRETRAINING[name], seed + 100)
-    if job["state"] != "STATE_SUCCEEDED":
+    if job["state"] != "SUCCEEDED":
         sys.exit(f"{name}: the job before those of seed {seed} failed: {job['failure_message']}")
     return {"model.pretrained": job["latest_checkpoint"]}
 

@@ -140,7 +140,7 @@ class InteractionFilesTest(unittest.TestCase):
             with self.subTest(name):
                 trained = self.cluster.run(job(name))
                 recommender = trained["spec"]["model"]["recommender"]
-                self.assertEqual((str(USERS), str(ITEMS)), (recommender["users"], recommender["items"]))
+                self.assertEqual((USERS, ITEMS), (recommender["users"], recommender["items"]))
                 # A fifth of each user's, rounded down, is asked for.
                 held_out = sum(sum(of == user for of, _ in PAIRS) // 5 for user in range(USERS))
                 self.assertEqual(len(PAIRS) - held_out, int(trained["history"][-1]["examples"]))
@@ -171,7 +171,7 @@ class InteractionFilesTest(unittest.TestCase):
     def test_users_without_items_and_what_only_the_test_file_has(self):
         trained = self.cluster.run(job("gaps", split="given"))
         recommender = trained["spec"]["model"]["recommender"]
-        self.assertEqual(("7", "7"), (recommender["users"], recommender["items"]))
+        self.assertEqual((7, 7), (recommender["users"], recommender["items"]))
         metrics = {metric["name"]: metric["value"] for metric in trained["history"][-1]["test_metrics"]}
         # Each list holds every item that the user has not, and each of four users is asked for one.
         self.assertEqual(1, metrics["recall@10"])

@@ -51,7 +51,7 @@ class LocalDataTest(unittest.TestCase):
         eventually("the worker is lost", lambda: self.cluster.worker_states()["west"] == "LOST")
         lost_at = self.cluster.job(name)["round"]
         job = self.cluster.wait_round(name, lost_at + 2)
-        self.assertEqual("STATE_RUNNING", job["state"], job["failure_message"])
+        self.assertEqual("RUNNING", job["state"], job["failure_message"])
         last = job["history"][-1]
         self.assertEqual(2, int(last["participants"]))
         self.assertEqual(ROWS["north"] + ROWS["south"], int(last["examples"]))
@@ -113,7 +113,7 @@ class LocalNamesTest(unittest.TestCase):
         self.start()
         job = self.cluster.run(self.job())
         self.assertEqual(["ant", "bee", "cat"], job["spec"]["data"]["agreement"]["classes"])
-        self.assertEqual("2", job["spec"]["model"]["input_features"])
+        self.assertEqual(2, job["spec"]["model"]["input_features"])
         last = job["history"][-1]
         # Evaluation of local data happens at every site.
         self.assertGreater(last["federated_test_accuracy"], 0.97)
@@ -126,7 +126,7 @@ class LocalNamesTest(unittest.TestCase):
         self.assertEqual((30, 0), (found["round"], found["sites_left_out"]))
         sites = {site["worker"]: site for site in found["sites"]}
         self.assertEqual({"workers/north", "workers/south"}, set(sites))
-        self.assertEqual({"90"}, {site["examples"] for site in sites.values()})
+        self.assertEqual({90}, {site["examples"] for site in sites.values()})
         for key in ("accuracy", "loss"):
             mean = sum(site[key] for site in sites.values()) / 2
             self.assertAlmostEqual(last[f"federated_test_{key}"], mean, places=9)

@@ -207,10 +207,10 @@ class TablesTest(unittest.TestCase):
         (violation,) = self.cluster.violations(job(name, **data))
         return violation["description"]
 
-    def check(self, trained, classes, features="2"):
+    def check(self, trained, classes, features=2):
         self.assertEqual(features, trained["spec"]["model"]["input_features"])
         self.assertEqual(classes, trained["spec"]["data"]["agreement"]["classes"])
-        self.assertEqual("3", trained["spec"]["model"]["layers"][-1]["linear"]["units"])
+        self.assertEqual(3, trained["spec"]["model"]["layers"][-1]["linear"]["units"])
         self.assertGreater(trained["history"][-1]["test_accuracy"], 0.9)
 
     def test_spellings_that_are_read(self):
@@ -263,7 +263,7 @@ class TablesTest(unittest.TestCase):
 
     def test_missing_values_are_left_out_when_the_job_says_so(self):
         trained = self.train("not-a-number", missing="drop", test_fraction=0)
-        self.assertEqual("89", trained["history"][-1]["examples"])
+        self.assertEqual(89, trained["history"][-1]["examples"])
 
 
 class BatchNormTest(unittest.TestCase):
@@ -322,7 +322,7 @@ class ImagesTest(unittest.TestCase):
         self.start()
         trained = self.cluster.run(self.job())
         self.assertEqual(["dark", "light"], trained["spec"]["data"]["agreement"]["classes"])
-        self.assertEqual("18", trained["history"][-1]["examples"])
+        self.assertEqual(18, trained["history"][-1]["examples"])
         self.assertEqual(1, trained["history"][-1]["test_accuracy"])
 
     def test_other_files_are_named(self):

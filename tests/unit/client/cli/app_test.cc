@@ -86,6 +86,7 @@ TEST(AppTest, HelpFitsATerminal) {
                                                {"job", "submit"},
                                                {"job", "list"},
                                                {"job", "get"},
+                                               {"job", "rounds"},
                                                {"job", "watch"},
                                                {"job", "cancel"},
                                                {"worker"},

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "client/cli/data/json.h"
 #include "client/cli/output.h"
 #include "client/lib/client.h"
 #include "common/base/status.h"
@@ -35,6 +36,12 @@ method: {name: dense}
 training: {optimizer: {learning_rate: 0.1}}
 federation: {rounds: 2}
 )";
+
+// A job as -o json, -o yaml and --spec print it.
+std::vector<std::string> Written(const v1::JobSpec& spec) {
+  return {ToJson(spec), ToYaml(spec), ToJson(JsonOf(spec, Unset::kLeftOut)),
+          ToYaml(JsonOf(spec, Unset::kLeftOut))};
+}
 
 TEST(JobTextTest, ValidJobIsRead) {
   const auto spec = ReadJob(kJob, "job.yaml", {"federation.rounds=7"});
@@ -90,7 +97,7 @@ seed: 18446744073709551615
 TEST(JobTextTest, WrittenJobIsReadAsTheSameJob) {
   const auto spec = ReadJob(kEverything, "job.yaml", {});
   ASSERT_TRUE(spec.ok()) << ErrorText(spec.status(), Format::kTable, {});
-  for (const std::string& text : {WriteJob(*spec), JsonToYaml(WriteJob(*spec))}) {
+  for (const std::string& text : Written(*spec)) {
     const auto again = ReadJob(text, "again.yaml", {});
     ASSERT_TRUE(again.ok()) << ErrorText(again.status(), Format::kTable, {}) << text;
     EXPECT_TRUE(MessageDifferencer::Equals(*again, *spec)) << text;
@@ -109,9 +116,11 @@ TEST(JobTextTest, EveryExampleIsWrittenAsTheSameJob) {
     ASSERT_TRUE(spec.ok()) << entry.path() << ErrorText(spec.status(), Format::kTable, {});
     // As the coordinator keeps it.
     config::ApplyDefaults(*spec);
-    const auto again = ReadJob(JsonToYaml(WriteJob(*spec)), "again.yaml", {});
-    ASSERT_TRUE(again.ok()) << entry.path() << ErrorText(again.status(), Format::kTable, {});
-    EXPECT_TRUE(MessageDifferencer::Equals(*again, *spec)) << entry.path();
+    for (const std::string& written : Written(*spec)) {
+      const auto again = ReadJob(written, "again.yaml", {});
+      ASSERT_TRUE(again.ok()) << entry.path() << ErrorText(again.status(), Format::kTable, {});
+      EXPECT_TRUE(MessageDifferencer::Equals(*again, *spec)) << entry.path();
+    }
   }
   EXPECT_GT(examples, 10);
 }
@@ -196,7 +205,7 @@ TEST(JobTextTest, EveryFieldIsWrittenAndReadAgain) {
   for (int variant = 0; variant < kVariants; ++variant) {
     v1::JobSpec spec;
     FillMessage(spec, variant, 0);
-    for (const std::string& text : {WriteJob(spec), JsonToYaml(WriteJob(spec))}) {
+    for (const std::string& text : Written(spec)) {
       std::vector<config::Violation> violations;
       const config::JobFile again = config::ParseJobFile(text, violations);
       ASSERT_TRUE(violations.empty()) << violations[0].field << violations[0].description << text;
@@ -205,12 +214,20 @@ TEST(JobTextTest, EveryFieldIsWrittenAndReadAgain) {
   }
 }
 
-TEST(JobTextTest, WrittenJobHasWordsOfAJobFile) {
+TEST(JobTextTest, WordsAreReadInCapitalsAsTheyAreWritten) {
+  for (const char* word : {"sgd", "SGD", "Sgd"}) {
+    const auto spec = ReadJob(kJob, "job.yaml", {std::string("training.optimizer.kind=") + word});
+    ASSERT_TRUE(spec.ok()) << word << spec.status();
+    EXPECT_EQ(spec->training().optimizer().kind(), v1::Optimizer::KIND_SGD);
+  }
+}
+
+TEST(JobTextTest, WrittenJobIsPlain) {
   const auto spec = ReadJob(kEverything, "job.yaml", {});
   ASSERT_TRUE(spec.ok());
-  EXPECT_THAT(JsonToYaml(WriteJob(*spec)),
-              AllOf(HasSubstr("    kind: \"dirichlet\"\n"), HasSubstr("    real: 1.0\n"),
-                    HasSubstr("  round_deadline: \"1h30m0.5s\"\n"), HasSubstr("      - 3\n")));
+  EXPECT_THAT(ToYaml(JsonOf(*spec, Unset::kLeftOut)),
+              AllOf(HasSubstr("    kind: \"DIRICHLET\"\n"), HasSubstr("    real: 1.0\n"),
+                    HasSubstr("  round_deadline: \"5400.5s\"\n"), HasSubstr("      - 3\n")));
 }
 
 }  // namespace

@@ -65,6 +65,22 @@ class FlakyJobs : public v1::JobService::Service {
     return grpc::Status::OK;
   }
 
+  // Rounds 1 to 5, two on a page; of max_points the last ones.
+  grpc::Status ListRounds(grpc::ServerContext*, const v1::ListRoundsRequest* request,
+                          v1::ListRoundsResponse* response) override {
+    constexpr int kRounds = 5;
+    constexpr int kPage = 2;
+    const int most = request->max_points() == 0 ? kRounds : request->max_points();
+    int first = kRounds - most + 1;
+    if (!request->page_token().empty()) first = std::stoi(request->page_token());
+    for (int i = first; i <= std::min(kRounds, first + kPage - 1); ++i) {
+      response->add_rounds()->set_round(i);
+    }
+    if (first + kPage <= kRounds) response->set_next_page_token(std::to_string(first + kPage));
+    response->set_total_rounds(kRounds);
+    return grpc::Status::OK;
+  }
+
   std::vector<int64_t> resumed_after() {
     const std::lock_guard lock(mutex_);
     return resumed_after_;
@@ -159,6 +175,20 @@ TEST_F(ClientTest, ErrorCarriesReasonAndViolations) {
 TEST_F(ClientTest, ListsAreReadToTheirEndOrLimit) {
   EXPECT_EQ(client_->ListJobs(1000)->jobs_size(), 5);
   EXPECT_EQ(client_->ListJobs(3)->jobs_size(), 3);
+}
+
+TEST_F(ClientTest, RoundsAreReadToTheirEnd) {
+  const auto all = client_->ListRounds("jobs/a", 0);
+  ASSERT_TRUE(all.ok()) << all.status();
+  ASSERT_EQ(all->rounds_size(), 5);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(all->rounds(i).round(), i + 1);
+  EXPECT_EQ(all->total_rounds(), 5);
+  EXPECT_EQ(all->next_page_token(), "");
+  const auto some = client_->ListRounds("jobs/a", 3);
+  ASSERT_TRUE(some.ok()) << some.status();
+  EXPECT_EQ(some->rounds_size(), 3);
+  EXPECT_EQ(some->rounds(0).round(), 3);
+  EXPECT_EQ(some->total_rounds(), 5);
 }
 
 TEST_F(ClientTest, BrokenDownloadIsContinuedAndVerified) {

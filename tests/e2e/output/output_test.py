@@ -10,11 +10,13 @@ import sys
 import tempfile
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
 import cluster
 import terminal
 from cluster import digits_job, espalier
 
-SUPPORT = pathlib.Path(__file__).parents[1] / "support"
+SUPPORT = pathlib.Path(__file__).parents[2] / "support"
 sys.path.insert(0, str(SUPPORT))
 from hostile_text import HOSTILE  # noqa: E402  # pylint: disable=wrong-import-position
 
@@ -28,6 +30,8 @@ COMMANDS = [
     ("job", "list"),
     ("job", "get", "x"),
     ("job", "get", "x", "--spec"),
+    ("job", "rounds", "x"),
+    ("job", "rounds", "x", "-o", "csv"),
     ("job", "watch", "x"),
     ("job", "cancel", "x"),
     ("job", "submit", cluster.EXAMPLES / "digits-set.yaml"),
@@ -84,7 +88,7 @@ class HostileTextTest(unittest.TestCase):
     def test_pipes_and_data_formats(self):
         for fails, address in self.addresses.items():
             for command in COMMANDS:
-                for form in ((), ("-o", "json"), ("-o", "yaml")):
+                for form in ((),) if "-o" in command else ((), ("-o", "json"), ("-o", "yaml")):
                     with self.subTest(command=command, form=form, fails=fails):
                         result = espalier(*command, *form, server=address)
                         self.check(result.out, command)
@@ -110,6 +114,7 @@ class FullDiskTest(unittest.TestCase):
                 ("job", "list"),
                 ("job", "get", "done"),
                 ("job", "get", "done", "--spec"),
+                ("job", "rounds", "done"),
                 ("job", "watch", "done"),
                 ("job", "submit", own.file(digits_job(rounds=1))),
                 ("worker", "list"),

@@ -1,0 +1,34 @@
+#include "client/cli/rounds_table.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "client/cli/format.h"
+#include "fmt/format.h"
+
+namespace espalier::cli {
+
+void PrintRounds(const Context& context, const v1::JobSpec& spec,
+                 const google::protobuf::RepeatedPtrField<v1::RoundSummary>& rounds, int most) {
+  const bool text = !rounds.empty() && rounds.rbegin()->has_perplexity();
+  Table table({{"ROUND", true},
+               {"LOSS", true, 2},
+               {absl::AsciiStrToUpper(text ? "perplexity" : ScoreName(spec)), true, 1},
+               {"DENSITY", true},
+               {"CHANGED", true, 3},
+               {"BYTES", true, 4},
+               {"TIME", true, 5}});
+  for (int i = std::max(0, rounds.size() - most); i < rounds.size(); ++i) {
+    const v1::RoundSummary& round = rounds[i];
+    const auto judgement = JudgementOf(spec, round);
+    table.Add({std::to_string(round.round()),
+               round.has_train_loss() ? fmt::format("{:.4f}", round.train_loss()) : "-",
+               judgement ? judgement->text : "-", fmt::format("{:.4g}", round.density()),
+               std::to_string(round.weights_changed()),
+               HumanBytes(round.bytes_sent() + round.bytes_received()),
+               HumanDuration(ToDuration(round.duration()))});
+  }
+  table.Print(context.out, context.out_terminal);
+}
+
+}  // namespace espalier::cli
