@@ -482,8 +482,9 @@ TEST(ValidateTransformerTest, AConfigSaysTheWholeModel) {
               ElementsAre(StartsWith("model.transformer.config_json: says the whole model")));
   EXPECT_THAT(ConfigLines(R"({"model_type":"bert"})"),
               ElementsAre(StartsWith("model.transformer.config_json: config.json: expected")));
-  EXPECT_THAT(ConfigLines(std::string(70'000, ' ')),
-              ElementsAre(StartsWith("model.transformer.config_json: expected at most 65,536 bytes")));
+  EXPECT_THAT(
+      ConfigLines(std::string(70'000, ' ')),
+      ElementsAre(StartsWith("model.transformer.config_json: expected at most 65,536 bytes")));
   EXPECT_THAT(ConfigLines(R"({"model_type":"gpt2","n_embd":1048575,"n_layer":2,"n_head":3,
                               "vocab_size":256,"n_positions":16})"),
               Contains(StartsWith("model.transformer.hidden: must be")));
