@@ -302,7 +302,6 @@ constexpr int32_t kMaxHeads = 1024;
 
 // A transformer that is described by a config.json.
 void ValidateConfig(const v1::ModelSpec& model, const v1::MethodSpec& method, const Checker& at) {
-  constexpr size_t kMaxBytes = 65'536;
   const Checker in = at.In("transformer");
   v1::TransformerSpec rest = model.transformer();
   rest.clear_config_json();
@@ -310,12 +309,6 @@ void ValidateConfig(const v1::ModelSpec& model, const v1::MethodSpec& method, co
   in.Check(rest.ByteSizeLong() == 0, "config_json",
            "says the whole model: of the other fields only dense_attention goes with it; remove "
            "the others, or config_json");
-  const std::string& json = model.transformer().config_json();
-  if (json.size() > kMaxBytes) {
-    return in.Fail("config_json", fmt::format("must be at most {} bytes, found {}",
-                                              Grouped(static_cast<int64_t>(kMaxBytes)),
-                                              Grouped(static_cast<int64_t>(json.size()))));
-  }
   const auto config = wire::ConfigOf(model.transformer(), 1);
   if (!config.ok()) return in.Fail("config_json", base::MessageOf(config.status()));
   bool sized = in.Whole("vocabulary", config->vocabulary, 2, kMaxVocabulary);

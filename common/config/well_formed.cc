@@ -17,6 +17,9 @@ using google::protobuf::Message;
 using google::protobuf::Reflection;
 
 constexpr size_t kMaxTextBytes = 1000;
+// The config.json of a trained model, which some programs write much into.
+constexpr char kConfigField[] = "config_json";
+constexpr size_t kMaxConfigBytes = 65'536;
 // Means and deviations of an image's channels are the longest lists there can be.
 constexpr int kMaxNumbers = 100'000;
 constexpr int kMaxMessagesInList = 1000;
@@ -96,9 +99,11 @@ class SizeChecker {
   }
 
   void CheckText(const std::string& name, const std::string& text, const Checker& at) {
-    if (text.size() <= kMaxTextBytes) return;
-    at.Fail(name, fmt::format("expected at most {} bytes, found {}", Grouped(kMaxTextBytes),
-                              Grouped(static_cast<int64_t>(text.size()))));
+    const size_t most = name == kConfigField ? kMaxConfigBytes : kMaxTextBytes;
+    if (text.size() <= most) return;
+    at.Fail(name,
+            fmt::format("expected at most {} bytes, found {}", Grouped(static_cast<int64_t>(most)),
+                        Grouped(static_cast<int64_t>(text.size()))));
     ok_ = false;
   }
 

@@ -44,7 +44,7 @@ class ExamplesTest(unittest.TestCase):
 
     def check(self, path, rounds):
         if "pretrained:" in path.read_text():
-            return self.check_pruning(path)
+            return self.check_language_model(path, rounds)
         arguments = ()
         if "name: prunefl" in path.read_text():
             # A model that was adjusted is trained for a round.
@@ -54,10 +54,13 @@ class ExamplesTest(unittest.TestCase):
         self.assertEqual(rounds, job["round"])
         self.assertIn("test_accuracy", job["history"][-1])
 
-    def check_pruning(self, path):
-        """On a tiny model and text as bytes: a round is a block of the model."""
+    def check_language_model(self, path, rounds):
+        """On a tiny model and text as bytes: a round of pruning is a block of the model."""
+        trains = "federation:" in path.read_text()
         job = self.cluster.run(
-            path, "--set", "data.text.tokenizer=bytes", "--set", f"data.text.context={CONTEXT}"
+            path,
+            *("--set", "data.text.tokenizer=bytes", "--set", f"data.text.context={CONTEXT}"),
+            *(("--set", f"federation.rounds={rounds}") if trains else ()),
         )
         self.assertEqual("SUCCEEDED", job["state"])
         self.assertIn("perplexity", job["history"][-1])

@@ -26,7 +26,9 @@ constexpr char kTokenizer[] = R"({"bos_token_id": 1})";
 std::string ConfigOf(const std::string& family) {
   std::string config = support::SmallConfig(family);
   const std::string small = "\"vocab_size\":17";
-  return config.replace(config.find(small), small.size(), "\"vocab_size\":256");
+  config.replace(config.find(small), small.size(), "\"vocab_size\":256");
+  // As long as some programs make it.
+  return config.insert(1, R"("task_specific_params":")" + std::string(3000, 'x') + R"(",)");
 }
 
 const worker::data::DataFolder& Text() {
@@ -209,6 +211,21 @@ TEST_P(FineTuneTest, MethodsThatChangeTheStructureBeginWithTheZerosOfAPrunedMode
     EXPECT_GT(tuned.history(0).weights_changed(), 0) << method;
     EXPECT_NE(Masks(tuned.name()), masks) << method;
   }
+}
+
+// A folder has zeros among its weights: of a model that was exported, or pruned elsewhere.
+TEST_P(FineTuneTest, TheZerosOfAFolderStay) {
+  const v1::Job pruned = RunToSuccess(Pruning("tiny", 0.5));
+  const auto reader = Open(pruned.name());
+  support::LanguageModel model;
+  model.config = reader->config();
+  model.outer = reader->ReadOuter().value();
+  for (int64_t b = 0; b < model.config.blocks; ++b) {
+    model.blocks.push_back(reader->ReadBlock(b).value());
+  }
+  ASSERT_TRUE(support::SaveLanguageModel(model, sim_.models_folder() + "/halved").ok());
+  const v1::Job tuned = RunToSuccess(Training("halved", "static"));
+  EXPECT_EQ(Masks(tuned.name()), Masks(pruned.name()));
 }
 
 TEST_P(FineTuneTest, ADensityKeepsTheLargestWeights) {

@@ -21,9 +21,9 @@ constexpr int32_t kMaxBlocks = 1000;
 // `spec` with a number in place of every default; one with config_json stays as it is. Idempotent.
 v1::TransformerSpec ExplicitTransformer(const v1::TransformerSpec& spec);
 
-// What the spec describes; the result's json is set. Where the spec has fields instead of
+// What a spec describes; the result's json is set. Where it has fields instead of
 // config_json, `context` is the most positions; defaults are filled in.
-absl::StatusOr<language::TransformerConfig> ConfigOf(const v1::TransformerSpec& spec,
+absl::StatusOr<language::TransformerConfig> ConfigOf(const v1::TransformerSpec& given,
                                                      int64_t context);
 
 // The tensors of a model that is trained. Embedding, positions, output, norms and biases: dense;

@@ -58,12 +58,16 @@ class CheckpointSource : public DenseSource {
   std::unique_ptr<checkpoint::CheckpointReader> reader_;
 };
 
-// A language model's, from a folder in Hugging Face's layout or from a checkpoint.
+// A language model's, from a folder in Hugging Face's layout or from a checkpoint. A folder has the
+// zeros of a pruned layer among its weights: what is not zero counts as stored.
 class LanguageSource : public DenseSource {
  public:
   LanguageSource(std::shared_ptr<const tensor::ModelLayout> layout,
-                 std::unique_ptr<language::CheckpointReader> reader)
-      : layout_(std::move(layout)), reader_(std::move(reader)), tensors_(*reader_) {}
+                 std::unique_ptr<language::CheckpointReader> reader, bool from_folder)
+      : layout_(std::move(layout)),
+        reader_(std::move(reader)),
+        tensors_(*reader_),
+        from_folder_(from_folder) {}
 
   absl::Status Read(size_t tensor, const Sink& sink) const override {
     ESPALIER_ASSIGN_OR_RETURN(language::NamedTensors::Values read,
@@ -84,7 +88,16 @@ class LanguageSource : public DenseSource {
   absl::StatusOr<std::shared_ptr<const tensor::Topology>> Structure(size_t tensor) const override {
     ESPALIER_ASSIGN_OR_RETURN(language::NamedTensors::Values read,
                               tensors_.Read((*layout_)[tensor].name));
-    return std::move(read.topology);
+    if (read.topology != nullptr || !from_folder_) return std::move(read.topology);
+    std::vector<int64_t> positions;
+    for (size_t i = 0; i < read.values.size(); ++i) {
+      if (read.values[i] != 0) positions.push_back(static_cast<int64_t>(i));
+    }
+    const tensor::TensorSpec& spec = (*layout_)[tensor];
+    if (static_cast<int64_t>(positions.size()) == spec.size()) return nullptr;
+    ESPALIER_ASSIGN_OR_RETURN(tensor::Topology topology,
+                              tensor::Topology::FromPositions(spec.rows, spec.cols, positions));
+    return std::make_shared<const tensor::Topology>(std::move(topology));
   }
   absl::StatusOr<int64_t> Stored(size_t tensor) const override {
     return tensors_.Stored((*layout_)[tensor].name);
@@ -94,6 +107,7 @@ class LanguageSource : public DenseSource {
   std::shared_ptr<const tensor::ModelLayout> layout_;
   std::unique_ptr<language::CheckpointReader> reader_;
   language::NamedTensors tensors_;
+  bool from_folder_;
 };
 
 absl::StatusOr<std::unique_ptr<DenseSource>> OpenLanguageSource(
@@ -103,7 +117,8 @@ absl::StatusOr<std::unique_ptr<DenseSource>> OpenLanguageSource(
   ESPALIER_RETURN_IF_ERROR(form == TrainedForm::kDense
                                ? pretrained::CheckDenseLanguageModel(spec.transformer(), *reader)
                                : pretrained::CheckLanguageModel(spec.transformer(), *reader));
-  return std::make_unique<LanguageSource>(std::move(layout), std::move(reader));
+  return std::make_unique<LanguageSource>(std::move(layout), std::move(reader),
+                                          !pretrained::IsCheckpointName(spec.pretrained()));
 }
 
 }  // namespace

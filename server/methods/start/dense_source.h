@@ -1,8 +1,7 @@
 // DenseSource: the weights of a model as if it were dense, one tensor after the other.
 //
-// Memory:      a block of at most 1 MiB at a time, of a language model or a sparse tensor one
-// tensor;
-//              the model is nowhere as a whole.
+// Memory:      a block of at most 1 MiB at a time; of a language model, and of a sparse tensor, one
+//              tensor. The model is nowhere as a whole.
 // Threading:   may be used from several threads. Determinism: equal sources give equal values.
 // Errors:      of a trained model: those of ModelLibrary and same_network.h, CHECKPOINT_CORRUPT,
 //              and those of language::CheckpointReader.
@@ -30,7 +29,7 @@ class DenseSource {
   virtual absl::StatusOr<std::shared_ptr<const tensor::Topology>> Structure(size_t tensor) const {
     return nullptr;
   }
-  // How many those are, without reading the tensor.
+  // The most that those may be, without reading the tensor.
   virtual absl::StatusOr<int64_t> Stored(size_t tensor) const = 0;
 };
 

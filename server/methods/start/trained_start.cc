@@ -33,19 +33,6 @@ absl::StatusOr<Structure> StructureOf(const tensor::TensorSpec& spec,
   return std::make_shared<const tensor::Topology>(std::move(topology));
 }
 
-// What the model stores, or of a tensor that stores everything what is not zero.
-absl::StatusOr<Structure> Kept(const DenseSource& source, size_t tensor,
-                               const tensor::TensorSpec& spec) {
-  ESPALIER_ASSIGN_OR_RETURN(Structure stored, source.Structure(tensor));
-  if (stored != nullptr) return stored;
-  ESPALIER_ASSIGN_OR_RETURN(const std::vector<float> values, ReadTensor(source, tensor));
-  std::vector<int64_t> positions;
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (values[i] != 0) positions.push_back(static_cast<int64_t>(i));
-  }
-  return StructureOf(spec, positions);
-}
-
 // The `count` largest weights, none of which is zero; among equals the lower position.
 absl::StatusOr<Structure> Largest(const DenseSource& source, size_t tensor,
                                   const tensor::TensorSpec& spec, int64_t count) {
@@ -89,8 +76,8 @@ absl::StatusOr<std::vector<Structure>> StartStructure(const v1::JobSpec& spec,
   std::vector<Structure> structures(layout.size());
   for (size_t i = 0; i < layout.size(); ++i) {
     if (!layout[i].sparsifiable) continue;
-    ESPALIER_ASSIGN_OR_RETURN(structures[i], keeps ? Kept(*source, i, layout[i])
-                                                   : Largest(*source, i, layout[i], counts[i]));
+    ESPALIER_ASSIGN_OR_RETURN(
+        structures[i], keeps ? source->Structure(i) : Largest(*source, i, layout[i], counts[i]));
   }
   const bool dense = std::ranges::all_of(structures, [](const auto& s) { return s == nullptr; });
   if (keeps && dense) {

@@ -1,13 +1,13 @@
 // What a training job with model.pretrained begins with.
 //
 // Structure:   with a density (or distribution, or epsilon) the largest weights of each tensor, in
-//              that number; without one what the trained model stores, or of a model whose zeros
-//              are stored as such, what is not zero.
+//              that number; without one what a checkpoint stores, or of a folder in Hugging Face's
+//              layout what is not zero.
 // Memory:      one dense tensor at a time beside the result.
-// Threading:   pure functions of the spec and the files. Determinism: equal files give equal
-// models. Errors:      those of OpenDenseSource(); FailedPrecondition DENSITY_ABOVE_MODEL where the
-// model has
-//              fewer weights than are asked for, DENSE_MODEL where it has no zeros to keep.
+// Threading:   pure functions of the spec and the files.
+// Determinism: equal files give equal models.
+// Errors:      those of OpenDenseSource(); FailedPrecondition DENSITY_ABOVE_MODEL where the model
+//              has fewer weights than are asked for, DENSE_MODEL where it has no zeros to keep.
 #pragma once
 
 #include <memory>
@@ -35,8 +35,8 @@ absl::StatusOr<std::vector<float>> TrainedValues(const v1::JobSpec& spec,
                                                  const tensor::ModelTopology& topology,
                                                  const pretrained::ModelLibrary* library);
 
-// MethodDeclaration::stored_counts of a method that begins with StartStructure(). Where zeros are
-// kept, tensors that have zeros stored as such count as a whole.
+// MethodDeclaration::stored_counts of a method that begins with StartStructure(). Where the zeros
+// of a folder's model are kept, its tensors count as a whole.
 absl::StatusOr<std::vector<int64_t>> StartCounts(const v1::JobSpec& spec,
                                                  const config::Parameters& parameters,
                                                  const pretrained::ModelLibrary* library);

@@ -453,6 +453,43 @@ TEST(ValidateTransformerTest, ValidBeforeAndAfterDefaults) {
               IsEmpty());
 }
 
+// A transformer that is told by a config.json instead of fields.
+std::vector<std::string> ConfigLines(const std::string& json,
+                                     const std::function<void(v1::JobSpec&)>& change = {}) {
+  return TransformerLines([&](v1::JobSpec& spec) {
+    spec.mutable_model()->mutable_transformer()->Clear();
+    spec.mutable_model()->mutable_transformer()->set_config_json(json);
+    if (change) change(spec);
+  });
+}
+
+TEST(ValidateTransformerTest, AConfigSaysTheWholeModel) {
+  const std::string gpt2 =
+      R"({"model_type":"gpt2","n_embd":12,"n_layer":2,"n_head":3,"vocab_size":256,)";
+  EXPECT_THAT(ConfigLines(gpt2 + R"("n_positions":16})"), IsEmpty());
+  EXPECT_THAT(ConfigLines(gpt2 + R"("n_positions":16})",
+                          [](v1::JobSpec& spec) {
+                            spec.mutable_model()->mutable_transformer()->set_dense_attention(true);
+                            ApplyDefaults(spec);
+                          }),
+              IsEmpty());
+  EXPECT_THAT(ConfigLines(gpt2 + R"("n_positions":15})"),
+              ElementsAre(StartsWith("data.text.context: must be at most 15, the model's most")));
+  EXPECT_THAT(ConfigLines(gpt2 + R"("n_positions":16})",
+                          [](v1::JobSpec& spec) {
+                            spec.mutable_model()->mutable_transformer()->set_hidden(12);
+                          }),
+              ElementsAre(StartsWith("model.transformer.config_json: says the whole model")));
+  EXPECT_THAT(ConfigLines(R"({"model_type":"bert"})"),
+              ElementsAre(StartsWith("model.transformer.config_json: config.json: expected")));
+  EXPECT_THAT(
+      ConfigLines(std::string(70'000, ' ')),
+      ElementsAre(StartsWith("model.transformer.config_json: expected at most 65,536 bytes")));
+  EXPECT_THAT(ConfigLines(R"({"model_type":"gpt2","n_embd":1048575,"n_layer":2,"n_head":3,
+                              "vocab_size":256,"n_positions":16})"),
+              Contains(StartsWith("model.transformer.hidden: must be")));
+}
+
 TEST(ValidateTransformerTest, WhatDoesNotFitIsNamed) {
   EXPECT_THAT(TransformerLines([](v1::JobSpec& spec) { spec.mutable_data()->clear_text(); }),
               ElementsAre(StartsWith("data.text: ")));

@@ -1,4 +1,4 @@
-// Training that begins with a checkpoint of a dense network.
+// Training that begins with a checkpoint of a network.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -106,6 +106,53 @@ TEST_F(PretrainedStartTest, DenseTrainingGoesOnFromAllOfIt) {
   const v1::JobSpec spec = PretrainedJob("dense");
   const tensor::ModelState dense = WriteCheckpoint(spec.model());
   EXPECT_EQ(Make(spec)->Start().value().state.model.values, dense.values);
+}
+
+TEST_F(PretrainedStartTest, SparseMethodsKeepTheLargestWeightsOfADenseCheckpoint) {
+  for (const char* method : {"static", "set", "rigl"}) {
+    v1::JobSpec spec = PretrainedJob(method);
+    SetDouble(spec, "density", 0.25);
+    const tensor::ModelState dense = WriteCheckpoint(spec.model());
+    const tensor::ModelState first = Make(spec)->Start().value().state.model;
+    EXPECT_LT(first.topology->sparsifiable_stored(), first.topology->sparsifiable_size() / 3);
+    for (size_t t = 0; t < first.topology->num_tensors(); ++t) {
+      if (!first.topology->is_sparse(t)) {
+        EXPECT_TRUE(std::ranges::equal(first.tensor(t), dense.tensor(t)));
+        continue;
+      }
+      float smallest = INFINITY;
+      for (const float value : first.tensor(t)) smallest = std::min(smallest, std::abs(value));
+      const auto larger = std::ranges::count_if(
+          dense.tensor(t), [&](float value) { return std::abs(value) >= smallest; });
+      EXPECT_EQ(larger, first.topology->stored(t)) << method << ", tensor " << t;
+    }
+  }
+}
+
+TEST_F(PretrainedStartTest, SparseMethodsGoOnWithWhatASparseCheckpointStores) {
+  v1::JobSpec spec = PretrainedJob("static");
+  SetDouble(spec, "density", 0.25);
+  WriteCheckpoint(spec.model());
+  tensor::ModelState sparse = Make(spec)->Start().value().state.model;
+  // A weight that is stored stays one, whatever its value.
+  sparse.tensor(0)[3] = 0;
+  checkpoint::CheckpointMetadata metadata;
+  metadata.job = "first";
+  metadata.round = 7;
+  metadata.model_spec = spec.model();
+  ASSERT_TRUE(store_->Write(sparse, metadata).ok());
+  for (const char* method : {"static", "set", "rigl"}) {
+    const v1::JobSpec further = PretrainedJob(method);
+    const tensor::ModelState first = Make(further)->Start().value().state.model;
+    EXPECT_EQ(first.topology->hash(), sparse.topology->hash()) << method;
+    EXPECT_EQ(first.values, sparse.values) << method;
+    const auto counts = MethodRegistry::Builtin(library_).StoredCounts(further).value();
+    for (size_t t = 0; t < counts.size(); ++t) EXPECT_EQ(counts[t], sparse.topology->stored(t));
+  }
+  SetDouble(spec, "density", 0.5);
+  EXPECT_EQ(base::ReasonOf(Make(spec)->Start().status()), "DENSITY_ABOVE_MODEL");
+  WriteCheckpoint(spec.model());
+  EXPECT_EQ(base::ReasonOf(Make(PretrainedJob("static"))->Start().status()), "DENSE_MODEL");
 }
 
 TEST_F(PretrainedStartTest, AnotherNetworkIsRefusedByItsFirstTensorThatDiffers) {
