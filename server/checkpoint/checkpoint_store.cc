@@ -9,7 +9,7 @@
 #include "common/base/check.h"
 #include "common/base/status.h"
 #include "common/io/atomic_file.h"
-#include "server/checkpoint/checkpoint_metadata.h"
+#include "common/checkpoint/checkpoint_metadata.h"
 
 namespace espalier::server::checkpoint {
 namespace {
@@ -101,7 +101,7 @@ void CheckpointStore::AddFile(const std::string& file) {
     damaged_.push_back({file, InvalidName("a file named {job}-{round}.safetensors", file)});
     return;
   }
-  const auto summary = VerifyCheckpointFile(files_, directory_ + "/" + file);
+  const auto summary = espalier::checkpoint::VerifyCheckpointFile(files_, directory_ + "/" + file);
   if (!summary.ok()) {
     damaged_.push_back({file, summary.status()});
     return;
@@ -133,9 +133,9 @@ absl::StatusOr<CheckpointInfo> CheckpointStore::WriteLanguageModel(
   const std::lock_guard<std::mutex> one(language_mutex_);
   // Left by a crash, its files are overwritten by the next model.
   const std::string work = directory_ + "/language.work";
-  ESPALIER_RETURN_IF_ERROR(write(files_, work, EncodeLanguageMetadata(metadata, density)));
+  ESPALIER_RETURN_IF_ERROR(write(files_, work, espalier::checkpoint::EncodeLanguageMetadata(metadata, density)));
   ESPALIER_ASSIGN_OR_RETURN(const WrittenFile file,
-                            AdoptLanguageFile(files_, work + "/model.safetensors", PathOf(key)));
+                            espalier::checkpoint::AdoptLanguageFile(files_, work + "/model.safetensors", PathOf(key)));
   for (const char* name : {"/model.safetensors", "/config.json"}) {
     ESPALIER_RETURN_IF_ERROR(files_.Remove(work + name));
   }
@@ -151,8 +151,8 @@ absl::StatusOr<CheckpointInfo> CheckpointStore::Write(const tensor::ModelState& 
   ESPALIER_RETURN_IF_ERROR(CheckName(metadata));
   const Key key{metadata.job, metadata.round};
   ESPALIER_ASSIGN_OR_RETURN(const WrittenFile file,
-                            WriteCheckpointFile(files_, PathOf(key), state, metadata, attached));
-  CheckpointInfo info = MakeInfo(metadata, Density(*state.topology), file);
+                            espalier::checkpoint::WriteCheckpointFile(files_, PathOf(key), state, metadata, attached));
+  CheckpointInfo info = MakeInfo(metadata, espalier::checkpoint::Density(*state.topology), file);
   const std::lock_guard<std::mutex> lock(mutex_);
   index_[key] = info;
   return info;
@@ -205,7 +205,7 @@ absl::StatusOr<std::unique_ptr<io::ReadableFile>> CheckpointStore::OpenFile(
 
 absl::StatusOr<LoadedCheckpoint> CheckpointStore::Load(std::string_view name) const {
   ESPALIER_ASSIGN_OR_RETURN(const Key key, Find(name));
-  return ReadCheckpointFile(files_, PathOf(key));
+  return espalier::checkpoint::ReadCheckpointFile(files_, PathOf(key));
 }
 
 absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointStore::OpenNetwork(
@@ -216,7 +216,7 @@ absl::StatusOr<std::unique_ptr<CheckpointReader>> CheckpointStore::OpenNetwork(
 
 absl::StatusOr<CheckpointMetadata> CheckpointStore::ReadMetadata(std::string_view name) const {
   ESPALIER_ASSIGN_OR_RETURN(const Key key, Find(name));
-  return ReadCheckpointMetadata(files_, PathOf(key));
+  return espalier::checkpoint::ReadCheckpointMetadata(files_, PathOf(key));
 }
 
 absl::StatusOr<std::string> CheckpointStore::FilePath(std::string_view name) const {

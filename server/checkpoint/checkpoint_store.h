@@ -27,9 +27,16 @@
 #include "absl/time/time.h"
 #include "common/io/file_system.h"
 #include "common/tensor/model.h"
-#include "server/checkpoint/checkpoint_file.h"
+#include "common/checkpoint/checkpoint_file.h"
 
 namespace espalier::server::checkpoint {
+
+// What files hold is said by common/checkpoint.
+using espalier::checkpoint::AttachedFile;
+using espalier::checkpoint::CheckpointMetadata;
+using espalier::checkpoint::CheckpointReader;
+using espalier::checkpoint::LoadedCheckpoint;
+using espalier::checkpoint::WrittenFile;
 
 struct CheckpointInfo {
   std::string name;  // "checkpoints/{job}-{round}"

@@ -56,12 +56,12 @@ tensor::ModelLayout FileLayout(const language::TransformerConfig& config) {
 }  // namespace
 
 absl::Status CheckNetwork(const tensor::ModelLayout& expected,
-                          const checkpoint::CheckpointReader& found) {
+                          const espalier::checkpoint::CheckpointReader& found) {
   return CheckTensors(expected, found.layout());
 }
 
 absl::Status CheckDenseNetwork(const tensor::ModelLayout& expected,
-                               const checkpoint::CheckpointReader& found) {
+                               const espalier::checkpoint::CheckpointReader& found) {
   ESPALIER_RETURN_IF_ERROR(CheckNetwork(expected, found));
   for (size_t i = 0; i < expected.size(); ++i) {
     if (!found.is_sparse(i)) continue;

@@ -10,16 +10,16 @@
 #include "common/language/checkpoint_reader.h"
 #include "common/tensor/model.h"
 #include "espalier/v1/model.pb.h"
-#include "server/checkpoint/checkpoint_file.h"
+#include "common/checkpoint/checkpoint_file.h"
 
 namespace espalier::server::pretrained {
 
 // OK when `found` has the tensors of `expected`, with their shapes and in their order.
 absl::Status CheckNetwork(const tensor::ModelLayout& expected,
-                          const checkpoint::CheckpointReader& found);
+                          const espalier::checkpoint::CheckpointReader& found);
 // The same, and that it is dense.
 absl::Status CheckDenseNetwork(const tensor::ModelLayout& expected,
-                               const checkpoint::CheckpointReader& found);
+                               const espalier::checkpoint::CheckpointReader& found);
 
 // The same of a language model, whose zeros may be stored all the same.
 absl::Status CheckLanguageModel(const v1::TransformerSpec& expected,

@@ -32,6 +32,7 @@ NEVER = {
     "common/sparsity": ["oneDNN", "gRPC", "proto", "YAML", "SQLite", "CLI11"],
     "common/wire": ["oneDNN", "gRPC", "YAML", "SQLite", "CLI11"],
     "common/language": ["oneDNN", "gRPC", "YAML", "SQLite", "CLI11"],
+    "common/checkpoint": ["oneDNN", "gRPC", "YAML", "SQLite", "CLI11"],
     "common/language/architecture": ["proto"],
     "worker/engine": ["gRPC", "proto", "YAML", "SQLite", "CLI11"],
     **{folder: ["oneDNN", "gRPC", "SQLite", "CLI11"] for folder in SERVER_CORE},
@@ -51,7 +52,7 @@ ONLY_IN = {
 }
 
 _PURE = ["common/base", "common/io", "common/tensor", "common/sparsity"]
-_CORE_MAY = _PURE + ["common/language", "common/wire", "common/config", "common/log", "common/metrics"]
+_CORE_MAY = _PURE + ["common/checkpoint", "common/language", "common/wire", "common/config", "common/log", "common/metrics"]
 
 # folder -> project folders it may include and link besides itself.
 MAY_USE = {
@@ -61,6 +62,7 @@ MAY_USE = {
     "common/sparsity": ["common/base", "common/io", "common/tensor"],
     "common/wire": _PURE + ["common/language/architecture", "proto"],
     "common/language": _PURE + ["common/wire", "proto"],
+    "common/checkpoint": _PURE + ["common/wire", "proto"],
     # Below the wire: a transformer's tensors follow from its config.json wherever it is trained or pruned.
     "common/language/architecture": ["common/base"],
     # Which layers fit each other is known where the tensors are derived from them.

@@ -11,7 +11,7 @@
 #include "common/io/atomic_file.h"
 #include "common/io/file_system.h"
 #include "common/tensor/model.h"
-#include "server/checkpoint/checkpoint_file.h"
+#include "common/checkpoint/checkpoint_file.h"
 
 namespace espalier {
 namespace {
@@ -73,14 +73,14 @@ nlohmann::json Densified(const tensor::ModelState& state) {
 absl::Status Run(const std::string& folder) {
   io::FileSystem& files = io::PosixFileSystem();
   ESPALIER_ASSIGN_OR_RETURN(const tensor::ModelState state, MakeState());
-  server::checkpoint::CheckpointMetadata metadata;
+  checkpoint::CheckpointMetadata metadata;
   metadata.job = "golden";
   metadata.round = 3;
   metadata.model_spec.set_input_features(9);
   metadata.test_accuracy = 0.875;
   metadata.create_time = absl::FromUnixSeconds(1'700'000'000);
-  ESPALIER_ASSIGN_OR_RETURN(const server::checkpoint::WrittenFile written,
-                            server::checkpoint::WriteCheckpointFile(
+  ESPALIER_ASSIGN_OR_RETURN(const checkpoint::WrittenFile written,
+                            checkpoint::WriteCheckpointFile(
                                 files, folder + "/checkpoint.safetensors", state, metadata));
   const nlohmann::json expected = {{"tensors", Densified(state)},
                                    {"topology_hash", state.topology->hash()},

@@ -11,11 +11,13 @@
 #include "common/base/status.h"
 #include "common/io/atomic_file.h"
 #include "common/io/sha256.h"
-#include "tests/unit/server/checkpoint/checkpoint_fixture.h"
+#include "tests/unit/common/checkpoint/checkpoint_fixture.h"
 
 namespace espalier::server::checkpoint {
 namespace {
 
+using espalier::checkpoint::CheckpointTest;
+using espalier::checkpoint::FailingFileSystem;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 

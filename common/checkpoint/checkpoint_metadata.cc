@@ -1,4 +1,4 @@
-#include "server/checkpoint/checkpoint_metadata.h"
+#include "common/checkpoint/checkpoint_metadata.h"
 
 #include <fmt/format.h>
 #include <google/protobuf/util/json_util.h>
@@ -13,7 +13,7 @@
 
 #include "common/base/status.h"
 
-namespace espalier::server::checkpoint {
+namespace espalier::checkpoint {
 namespace {
 
 using Json = nlohmann::json;
@@ -237,4 +237,4 @@ absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings) {
   return out;
 }
 
-}  // namespace espalier::server::checkpoint
+}  // namespace espalier::checkpoint

@@ -1,4 +1,4 @@
-#include "server/checkpoint/checkpoint_file.h"
+#include "common/checkpoint/checkpoint_file.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,9 +10,9 @@
 #include "common/io/atomic_file.h"
 #include "common/io/sha256.h"
 #include "common/wire/safetensors.h"
-#include "tests/unit/server/checkpoint/checkpoint_fixture.h"
+#include "tests/unit/common/checkpoint/checkpoint_fixture.h"
 
-namespace espalier::server::checkpoint {
+namespace espalier::checkpoint {
 namespace {
 
 using ::testing::ElementsAre;
@@ -128,4 +128,4 @@ TEST_F(CheckpointFileTest, TensorNamesThatClashAreRefused) {
 }
 
 }  // namespace
-}  // namespace espalier::server::checkpoint
+}  // namespace espalier::checkpoint

@@ -29,7 +29,7 @@
 #include "espalier/v1/data.pb.h"
 #include "espalier/v1/model.pb.h"
 
-namespace espalier::server::checkpoint {
+namespace espalier::checkpoint {
 
 // What a checkpoint says besides the tensors.
 struct CheckpointMetadata {
@@ -128,4 +128,4 @@ absl::StatusOr<FileSummary> VerifyCheckpointFile(io::FileSystem& files, const st
 // Active / all weights of the sparsifiable tensors; 1 when there are none.
 double Density(const tensor::ModelTopology& topology);
 
-}  // namespace espalier::server::checkpoint
+}  // namespace espalier::checkpoint

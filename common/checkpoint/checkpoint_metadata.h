@@ -1,4 +1,4 @@
-// The metadata strings of a checkpoint file. Internal to server/checkpoint.
+// The metadata strings of a checkpoint file: for those who write and index such files.
 #pragma once
 
 #include <map>
@@ -8,9 +8,9 @@
 
 #include "absl/status/statusor.h"
 #include "common/tensor/model.h"
-#include "server/checkpoint/checkpoint_file.h"
+#include "common/checkpoint/checkpoint_file.h"
 
-namespace espalier::server::checkpoint {
+namespace espalier::checkpoint {
 
 using MetadataStrings = std::map<std::string, std::string>;
 
@@ -37,4 +37,4 @@ MetadataStrings EncodeLanguageMetadata(const CheckpointMetadata& metadata, doubl
 // Errors: InvalidArgument (CHECKPOINT_INVALID) for missing, unknown-version or malformed entries.
 absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings);
 
-}  // namespace espalier::server::checkpoint
+}  // namespace espalier::checkpoint

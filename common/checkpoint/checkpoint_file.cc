@@ -1,4 +1,4 @@
-#include "server/checkpoint/checkpoint_file.h"
+#include "common/checkpoint/checkpoint_file.h"
 
 #include <fmt/format.h>
 
@@ -14,9 +14,9 @@
 #include "common/io/atomic_file.h"
 #include "common/io/sha256.h"
 #include "common/wire/safetensors.h"
-#include "server/checkpoint/checkpoint_metadata.h"
+#include "common/checkpoint/checkpoint_metadata.h"
 
-namespace espalier::server::checkpoint {
+namespace espalier::checkpoint {
 namespace {
 
 constexpr size_t kBlockBytes = 1024 * 1024;
@@ -437,4 +437,4 @@ absl::StatusOr<FileSummary> VerifyCheckpointFile(io::FileSystem& files, const st
   return summary;
 }
 
-}  // namespace espalier::server::checkpoint
+}  // namespace espalier::checkpoint

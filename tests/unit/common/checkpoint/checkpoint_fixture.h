@@ -14,9 +14,9 @@
 #include "common/io/file_system.h"
 #include "common/sparsity/random_topology.h"
 #include "common/tensor/model.h"
-#include "server/checkpoint/checkpoint_file.h"
+#include "common/checkpoint/checkpoint_file.h"
 
-namespace espalier::server::checkpoint {
+namespace espalier::checkpoint {
 
 // Forwards to the operating system until `operations_left` changing operations have been made; the
 // next one fails, as do all that follow but removals.
@@ -135,4 +135,4 @@ class CheckpointTest : public ::testing::Test {
   std::string directory_;
 };
 
-}  // namespace espalier::server::checkpoint
+}  // namespace espalier::checkpoint
