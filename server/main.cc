@@ -400,12 +400,14 @@ int Run(const Flags& flags) {
   api::MethodService method_service(context);
   api::ClusterService cluster_service(context);
   api::CheckpointService checkpoint_service(context);
+  api::PredictService predict_service(context);
   if (!flags.tls_cert.empty()) rpc::TellOfFailedHandshakes(HandshakeTeller(clock, metrics));
   net::Connections connections(clock, limits.transfer_stall, UnansweredTeller(clock, metrics));
   auto running = rpc::StartServer(
       {flags.listen, flags.tls_cert, flags.tls_key, flags.tls_client_ca, flags.reflection,
        descriptors->connections, RefusalTeller(clock, metrics), &connections},
-      {&workers, &job_service, &method_service, &cluster_service, &checkpoint_service});
+      {&workers, &job_service, &method_service, &cluster_service, &checkpoint_service,
+       &predict_service});
   if (!running.ok()) {
     return ExitWith(running.status(), base::ReasonOf(running.status()) == "PORT_IN_USE"
                                           ? kExitUnavailable

@@ -30,6 +30,7 @@
 #include "worker/data/load.h"
 #include "worker/engine/onednn/onednn_backend.h"
 #include "worker/language/generate_text.h"
+#include "worker/predict/predict_file.h"
 #include "worker/session/session.h"
 #include "worker/tasks/memory/memory.h"
 
@@ -56,6 +57,7 @@ struct Flags {
   uint64_t max_dataset_bytes = 0;
   bool health_check = false;
   language::GenerateOptions generate;
+  predict::PredictOptions predict;
   std::string describe;  // folder
   std::string view;      // JSON
 };
@@ -121,10 +123,23 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "continue a text with the language model in this folder and exit; see `espalier "
                  "generate`");
   app.add_option("--tokenizer", flags.generate.tokenizer,
-                 "with --generate: file or folder of the tokenizer, or bytes");
+                 "with --generate or --predict: file or folder of the tokenizer, or bytes");
   app.add_option("--prompt", flags.generate.prompt, "with --generate: the text");
   app.add_option("--tokens", flags.generate.tokens, "with --generate: most tokens to add")
       ->check(base::Between(1, 100'000));
+  app.add_option("--predict", flags.predict.checkpoint,
+                 "say what the model in this checkpoint's file makes of --input and exit; see "
+                 "`espalier predict`");
+  app.add_option("--input", flags.predict.input,
+                 "with --predict: a file of examples, or a folder of images");
+  app.add_option("--format", flags.predict.format, "with --predict: csv, json or npy")
+      ->check(base::OneOf({"csv", "json", "npy"}))
+      ->capture_default_str();
+  app.add_option("--top", flags.predict.top,
+                 "with --predict: only so many most probable outputs; 0 = all")
+      ->check(base::Between(0, 1'000'000));
+  app.add_option("--dataset", flags.predict.dataset,
+                 "with --predict: the folder of a recommender's data set");
   app.add_option(
       "--describe", flags.describe,
       "print what the data set in this folder is, as JSON, and exit; see `espalier init`");
@@ -141,14 +156,27 @@ int ExitWith(const absl::Status& status, int code) {
   return code;
 }
 
+int Fail(const absl::Status& status) {
+  std::fprintf(stderr, "%s\n", base::Printable(base::MessageOf(status)).c_str());
+  return kExitConfig;
+}
+
+int Predict(const Flags& flags) {
+  predict::PredictOptions options = flags.predict;
+  options.tokenizer = flags.generate.tokenizer;
+  options.threads = flags.threads;
+  options.max_memory_bytes = tasks::FindMemoryLimit().bytes / 2;
+  const auto result = predict::PredictFile(options);
+  if (!result.ok()) return Fail(result.status());
+  std::fwrite(result->data(), 1, result->size(), stdout);
+  return io::ExitAfterPrinting(kExitOk, kExitOutput);
+}
+
 int Generate(const Flags& flags) {
   language::GenerateOptions options = flags.generate;
   options.threads = flags.threads;
   const auto text = language::GenerateText(options);
-  if (!text.ok()) {
-    std::fprintf(stderr, "%s\n", base::Printable(base::MessageOf(text.status())).c_str());
-    return kExitConfig;
-  }
+  if (!text.ok()) return Fail(text.status());
   // A model may have learnt what steers a terminal; into a file its text goes as it is.
   const std::string shown =
       isatty(STDOUT_FILENO) != 0 ? base::Printable(*text, {.keep = "\n\t"}) : *text;
@@ -160,10 +188,7 @@ int Generate(const Flags& flags) {
 int Describe(const Flags& flags) {
   const data::LoadOptions options = {.max_memory_bytes = tasks::FindMemoryLimit().bytes / 2};
   const auto description = data::DescribeAsJson(flags.describe, flags.view, options);
-  if (!description.ok()) {
-    std::fprintf(stderr, "%s\n", base::Printable(base::MessageOf(description.status())).c_str());
-    return kExitConfig;
-  }
+  if (!description.ok()) return Fail(description.status());
   const std::string shown = base::PrintableQuoted(*description, base::Notation::kJson);
   std::fwrite(shown.data(), 1, shown.size(), stdout);
   std::fputc('\n', stdout);
@@ -311,6 +336,7 @@ int Main(int argc, char** argv) {
   }
   if (flags.threads > 1) MakeOpenMpWaitPassively(argv);
   if (!flags.generate.model.empty()) return Generate(flags);
+  if (!flags.predict.checkpoint.empty()) return Predict(flags);
   if (!flags.describe.empty()) return Describe(flags);
   return Run(std::move(flags));
 }

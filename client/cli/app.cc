@@ -24,7 +24,8 @@ Examples:
   espalier job submit job.yaml --watch           train, and show every round
   espalier job list                              all jobs
   espalier method describe set                   parameters of a method
-  espalier checkpoint get checkpoints/my-job-20  download the trained model)";
+  espalier checkpoint get checkpoints/my-job-20  download the trained model
+  espalier predict my-job-20 new.csv             ask it about new examples)";
 
 constexpr char kEnvironment[] =
     R"(The options may also follow the command. Help on one: espalier job submit -h
@@ -138,6 +139,7 @@ void Parser::AddCommands() {
   CLI::App* checkpoint = AddGroup(app_, "checkpoint", "Trained models");
   AddCheckpointList(*checkpoint, chosen_);
   AddCheckpointGet(*checkpoint, chosen_);
+  AddPredict(app_, chosen_);
   AddRecommend(app_, chosen_);
   AddGenerate(app_, chosen_);
   AddClusterStatus(*AddGroup(app_, "cluster", "The cluster as a whole"), chosen_);

@@ -441,6 +441,11 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   }
   ValidateFederation(spec.federation(), spec.data().partition(), prunes, root.In("federation"));
   ValidateAggregation(spec, root);
+  const Checker on_wire = root.In("wire");
+  on_wire.Enum("up", v1::Wire::Values_IsValid(spec.wire().up()), spec.wire().up());
+  on_wire.Enum("down", v1::Wire::Values_IsValid(spec.wire().down()), spec.wire().down());
+  root.Check(!prunes || !spec.has_wire(), "wire",
+             "is for methods that train, and this one sends no trained weights; leave it out");
   root.In("evaluation").Whole("every_rounds", spec.evaluation().every_rounds(), 0, kMaxRounds);
   root.In("evaluation")
       .Check(!spec.evaluation().central() ||

@@ -138,18 +138,6 @@ void RelayoutTensor(const Topology* from, std::span<const float> before, const T
   }
 }
 
-// One number for each stored weight of `from`, re-laid out for `to`; new weights have 0.
-std::vector<float> RelayoutSet(const ModelTopology& from, std::span<const float> before,
-                               const ModelTopology& to) {
-  std::vector<float> after(to.total_stored());
-  for (size_t i = 0; i < to.num_tensors(); ++i) {
-    RelayoutTensor(from.shared_topology(i).get(), before.subspan(from.offset(i), from.stored(i)),
-                   to.shared_topology(i).get(),
-                   std::span(after).subspan(to.offset(i), to.stored(i)));
-  }
-  return after;
-}
-
 }  // namespace
 
 absl::StatusOr<ModelTopology> ModelTopology::Create(
@@ -202,6 +190,17 @@ int64_t ModelTopology::sparsifiable_stored() const {
     if ((*layout_)[i].sparsifiable) sum += stored(i);
   }
   return sum;
+}
+
+std::vector<float> RelayoutSet(const ModelTopology& from, std::span<const float> before,
+                               const ModelTopology& to) {
+  std::vector<float> after(to.total_stored());
+  for (size_t i = 0; i < to.num_tensors(); ++i) {
+    RelayoutTensor(from.shared_topology(i).get(), before.subspan(from.offset(i), from.stored(i)),
+                   to.shared_topology(i).get(),
+                   std::span(after).subspan(to.offset(i), to.stored(i)));
+  }
+  return after;
 }
 
 ModelState Relayout(const ModelState& old, std::shared_ptr<const ModelTopology> updated) {

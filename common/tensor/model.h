@@ -93,4 +93,8 @@ struct ModelState {
 // new ones have 0.
 ModelState Relayout(const ModelState& old, std::shared_ptr<const ModelTopology> updated);
 
+// The same for one number for each stored weight.
+std::vector<float> RelayoutSet(const ModelTopology& from, std::span<const float> before,
+                               const ModelTopology& to);
+
 }  // namespace espalier::tensor

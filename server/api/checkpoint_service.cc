@@ -142,7 +142,7 @@ grpc::ServerUnaryReactor* CheckpointService::Recommend(grpc::CallbackServerConte
                                                        v1::RecommendResponse* response) {
   return AnswerLater(context_, call, "Recommend",
                      [this, request, response](std::function<void(const absl::Status&)> answer) {
-                       context_.jobs.Recommend(
+                       context_.jobs.questions().Recommend(
                            *request, [response, answer = std::move(answer)](
                                          const absl::StatusOr<v1::RecommendResponse>& found) {
                              if (found.ok()) *response = *found;

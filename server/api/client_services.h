@@ -1,4 +1,5 @@
-// The services that people and their programs call: jobs, methods, cluster, checkpoints.
+// The services that people and their programs call: jobs, methods, cluster, checkpoints,
+// predictions.
 //
 // They validate, translate and call the core; there is no logic here.
 // Threading: gRPC's callback threads; everything that touches the core runs on its executor.
@@ -10,6 +11,7 @@
 #include "espalier/v1/cluster.grpc.pb.h"
 #include "espalier/v1/job.grpc.pb.h"
 #include "espalier/v1/method.grpc.pb.h"
+#include "espalier/v1/predict.grpc.pb.h"
 #include "server/api/context.h"
 #include "server/api/download_tickets.h"
 #include "server/api/transfer_slots.h"
@@ -87,6 +89,17 @@ class CheckpointService : public v1::CheckpointService::CallbackService {
   const Context& context_;
   DownloadTickets tickets_;
   TransferSlots<std::string> downloads_;  // by caller
+};
+
+class PredictService : public v1::PredictService::CallbackService {
+ public:
+  explicit PredictService(const Context& context) : context_(context) {}
+  grpc::ServerUnaryReactor* Predict(grpc::CallbackServerContext* call,
+                                    const v1::PredictRequest* request,
+                                    v1::PredictResponse* response) override;
+
+ private:
+  const Context& context_;
 };
 
 }  // namespace espalier::server::api

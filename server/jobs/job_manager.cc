@@ -331,8 +331,8 @@ absl::StatusOr<bool> JobManager::Admit(const v1::PartialHeader& header) const {
   if (counted) return true;
   ESPALIER_RETURN_IF_ERROR(
       services_.fleet.CheckLease(header.session(), header.task_id(), header.epoch()));
-  if (recommendations_.Owns(header.task_id())) {
-    ESPALIER_RETURN_IF_ERROR(recommendations_.Admit(header));
+  if (questions_.Owns(header.task_id())) {
+    ESPALIER_RETURN_IF_ERROR(questions_.Admit(header));
     return false;
   }
   const auto job = OwnerOf(header.task_id());
@@ -354,8 +354,8 @@ void JobManager::Accept(round::Upload upload, std::function<void(absl::Status)> 
     done(absl::OkStatus());
     return;
   }
-  if (recommendations_.Owns(upload.header.task_id())) {
-    recommendations_.Accept(std::move(upload), std::move(done));
+  if (questions_.Owns(upload.header.task_id())) {
+    questions_.Accept(std::move(upload), std::move(done));
     return;
   }
   const auto owner = OwnerOf(upload.header.task_id());
@@ -379,7 +379,7 @@ void JobManager::CountMemory() {
 void JobManager::Tick() {
   services_.fleet.Tick();
   services_.datasets.Tick();
-  recommendations_.Tick();
+  questions_.Tick();
   CountMemory();
   // A copy: a job may end, and its callbacks may look jobs up, while others are visited.
   std::vector<std::shared_ptr<JobRunner>> running;

@@ -15,7 +15,7 @@
 #include "server/admission/admission.h"
 #include "server/datasets/dataset_views.h"
 #include "server/jobs/job_runner.h"
-#include "server/jobs/recommendations.h"
+#include "server/jobs/questions.h"
 #include "server/jobs/update_ledger.h"
 
 namespace espalier::server::jobs {
@@ -24,10 +24,7 @@ class JobManager {
  public:
   // `memory_budget`: bytes that this coordinator may use; 0 = no limit (server/admission).
   JobManager(Services services, const methods::MethodRegistry& methods, uint64_t memory_budget = 0)
-      : services_(services),
-        methods_(methods),
-        recommendations_(services),
-        admission_(memory_budget) {}
+      : services_(services), methods_(methods), questions_(services), admission_(memory_budget) {}
 
   struct Created {
     absl::StatusOr<v1::Job> job;
@@ -60,10 +57,8 @@ class JobManager {
     services_.datasets.Take(session, std::move(description));
   }
 
-  // The best items for a user by a checkpoint; see recommendations.h.
-  void Recommend(const v1::RecommendRequest& request, Recommendations::Done done) {
-    recommendations_.Ask(request, std::move(done));
-  }
+  // What people ask a checkpoint's model.
+  Questions& questions() { return questions_; }
 
   // To be called regularly (every 50 ms or so).
   void Tick();
@@ -87,7 +82,7 @@ class JobManager {
 
   Services services_;
   const methods::MethodRegistry& methods_;
-  Recommendations recommendations_;
+  Questions questions_;
   admission::Admission admission_;
   base::Limits limits_;
   std::map<std::string, std::shared_ptr<JobRunner>> jobs_;  // by name

@@ -11,6 +11,7 @@
 #include "common/base/rng.h"
 #include "common/base/status.h"
 #include "common/log/log.h"
+#include "common/wire/compact_values.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/result_sections.h"
 #include "common/wire/model_spec/train_additions.h"
@@ -276,6 +277,7 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
                                         : topology.total_size());
   language_ = prepared->language;
   values_ = prepared->values;
+  values_type_ = prepared->values_type;
   optimizer_state_ = prepared->optimizer_state;
   topology_ = prepared->topology;
   update_ = prepared->update;
@@ -402,6 +404,7 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
     model.set_update_base_hash(update_base_hash_);
   }
   *model.mutable_values() = RefTo(*values_, inline_bytes);
+  model.set_values_type(values_type_);
   if (language_ != nullptr) ReferTo(*language_, *model.mutable_language());
   if (step.task.has_train() && optimizer_state_ != nullptr) {
     *model.mutable_optimizer_state() = RefTo(*optimizer_state_, inline_bytes);
@@ -421,7 +424,11 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
   }
   plan.topology = state_.model.topology;
   plan.pool = pool_;
-  *plan.task.mutable_sections() = wire::SectionsOf(plan.task, *state_.model.topology);
+  const v1::SectionType up = wire::SectionTypeOf(spec.wire().up());
+  *plan.task.mutable_sections() = wire::SectionsOf(plan.task, *state_.model.topology, up);
+  if (step.task.has_train() && wire::IsCompact(up)) {
+    plan.start = std::make_shared<const std::vector<float>>(state_.model.values);
+  }
   plan.reducer = MakeReducerFor(step, wire::ResultLayoutOf(plan.task, *state_.model.topology));
   return plan;
 }
@@ -542,8 +549,7 @@ void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, const st
 
 void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> done) {
   const auto step = step_;
-  const int64_t values_bytes =
-      round::ValuesCount(upload.header.sections()) * static_cast<int64_t>(sizeof(float));
+  const int64_t values_bytes = round::ValuesBytes(upload.header.sections());
   const auto body_bytes = static_cast<double>(upload.header.body_bytes());
   const double dense_ratio = static_cast<double>(job_.dense_parameters()) /
                              static_cast<double>(std::max<int64_t>(1, job_.stored_parameters()));

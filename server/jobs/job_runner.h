@@ -67,6 +67,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   struct Prepared {
     methods::Transition transition;
     std::shared_ptr<const round::Blob> values;
+    v1::SectionType values_type = v1::SECTION_TYPE_F32;
     std::shared_ptr<const round::Blob> optimizer_state;  // null: starts anew
     std::shared_ptr<const round::Blob> topology;
     std::shared_ptr<const round::Blob> update;  // null when the structure is the same or is all new
@@ -140,6 +141,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
 
   methods::ProgramState state_;
   std::shared_ptr<const round::Blob> values_;
+  v1::SectionType values_type_ = v1::SECTION_TYPE_F32;
   std::shared_ptr<const round::Blob> optimizer_state_;
   std::shared_ptr<const round::Blob> topology_;
   std::shared_ptr<const round::Blob> update_;

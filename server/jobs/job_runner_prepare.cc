@@ -5,6 +5,7 @@
 #include "common/base/status.h"
 #include "common/io/sha256.h"
 #include "common/log/log.h"
+#include "common/wire/compact_values.h"
 #include "common/wire/topology_codec.h"
 #include "common/wire/values_codec.h"
 #include "server/jobs/job_runner.h"
@@ -62,8 +63,15 @@ absl::Status JobRunner::Publish(Prepared& prepared) const {
   prepared.language = PublishLanguageModel(prepared.transition.state.language, language_.get(),
                                            traffic_, services_.blobs);
   const tensor::ModelState& model = prepared.transition.state.model;
+  // What participants train on was rounded by the program (TrainingProgram), so that nothing is
+  // lost here. What is evaluated was not.
+  const v1::SectionType down = wire::SectionTypeOf(job_.spec().wire().down());
+  const bool compact = prepared.transition.step->task.has_train() && wire::IsCompact(down);
+  prepared.values_type = compact ? down : v1::SECTION_TYPE_F32;
   prepared.values =
-      services_.blobs.Put(std::string(wire::ValuesAsBytes(model.values)), true, traffic_);
+      services_.blobs.Put(compact ? wire::EncodeCompact(*model.topology, down, model.values)
+                                  : std::string(wire::ValuesAsBytes(model.values)),
+                          true, traffic_);
   if (!model.optimizer_state.empty() && prepared.transition.step->task.has_train()) {
     prepared.optimizer_state = services_.blobs.Put(
         std::string(wire::ValuesAsBytes(model.optimizer_state)), true, traffic_);

@@ -9,7 +9,7 @@ namespace espalier::server::methods {
 namespace {
 
 constexpr std::string_view kMagic = "ESPSTATE";
-constexpr uint32_t kVersion = 3;
+constexpr uint32_t kVersion = 4;
 
 absl::Status Corrupt(std::string_view what) {
   return base::MakeError(

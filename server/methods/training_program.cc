@@ -9,6 +9,7 @@
 
 #include "common/base/status.h"
 #include "common/config/validate.h"
+#include "common/wire/compact_values.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/train_additions.h"
@@ -128,7 +129,24 @@ bool TrainingProgram::IsEvaluated(int32_t round) const {
   return round == rounds() || round % spec_.evaluation().every_rounds() == 0;
 }
 
+// Error feedback (Seide et al. 2014; Karimireddy et al. 2019): what rounding leaves out is added
+// to the next model before that one is rounded. The round's model is then what participants get,
+// for everybody who compares with it.
+void TrainingProgram::RoundForWire(ProgramState& state) const {
+  const v1::SectionType type = wire::SectionTypeOf(spec_.wire().down());
+  if (!wire::IsCompact(type)) return;
+  std::vector<float>& values = state.model.values;
+  if (state.server.unsent != nullptr) {
+    for (size_t i = 0; i < values.size(); ++i) values[i] += (*state.server.unsent)[i];
+  }
+  std::vector<float> unsent = values;
+  wire::RoundToNearest(*state.model.topology, type, values);
+  for (size_t i = 0; i < values.size(); ++i) unsent[i] -= values[i];
+  state.server.unsent = std::make_shared<const std::vector<float>>(std::move(unsent));
+}
+
 Step TrainingProgram::TrainStep(ProgramState& state) const {
+  RoundForWire(state);
   state.phase = kTrain;
   state.pending.Clear();
   state.pending.set_round(RoundInWork(state));

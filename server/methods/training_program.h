@@ -143,6 +143,8 @@ class TrainingProgram : public Program {
   // Averages of a recommender's metrics; the main one stands for the accuracy.
   void DescribeRanking(const reduce::Reduced& reduced, bool central,
                        v1::RoundSummary& summary) const;
+  // Makes the model of the round the one that job.wire.down can write.
+  void RoundForWire(ProgramState& state) const;
   Step TrainStep(ProgramState& state) const;
   Step EvaluateStep(ProgramState& state, bool central) const;
 

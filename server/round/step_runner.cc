@@ -248,7 +248,9 @@ void StepRunner::Merge(size_t index, Upload upload, std::function<void(absl::Sta
   const auto merge = [self, partial, upload = std::move(upload)]() -> absl::Status {
     try {
       ESPALIER_RETURN_IF_ERROR(
-          ReadSections(self->plan_.task, *self->plan_.topology, upload, *partial));
+          ReadSections(self->plan_.task, *self->plan_.topology,
+                       self->plan_.start == nullptr ? std::span<const float>() : *self->plan_.start,
+                       upload, *partial));
       return self->plan_.reducer->Merge(*partial);
     } catch (const std::bad_alloc&) {
       return OutOfMemory("merging an update");

@@ -69,6 +69,8 @@ struct StepPlan {
   int64_t needed = 1;                                     // updates that make a quorum
   int64_t tolerated = 0;                                  // hostile updates that the rule tolerates
   std::shared_ptr<const tensor::ModelTopology> topology;  // of the model the task starts from
+  // Its values, where results are differences from them; otherwise null.
+  std::shared_ptr<const std::vector<float>> start = nullptr;
   std::shared_ptr<scheduler::WorkerPool> pool;
   std::shared_ptr<reduce::Reducer> reducer;
 };

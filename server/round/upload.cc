@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/wire/compact_values.h"
 #include "common/wire/model_spec/result_sections.h"
 #include "common/wire/model_spec/train_additions.h"
 #include "common/wire/topology_codec.h"
@@ -83,6 +84,32 @@ absl::Status ForEachFloats(const Body& body, uint64_t offset, uint64_t bytes,
   });
 }
 
+absl::StatusOr<std::string> ReadBytes(const Body& body, uint64_t offset, uint64_t size) {
+  std::string bytes;
+  ESPALIER_RETURN_IF_ERROR(body(offset, size, [&bytes](std::string_view piece) {
+    bytes += piece;
+    return absl::OkStatus();
+  }));
+  return bytes;
+}
+
+// Differences as the values that they stand for. They come before everything else.
+absl::Status AddDifferences(const tensor::ModelTopology& model, std::span<const float> start,
+                            const v1::Section& section, const Upload& upload,
+                            const reduce::Partial& partial, const FloatSink& sink) {
+  std::vector<float> moved;
+  const tensor::ModelTopology* topology = &model;
+  if (partial.topology != nullptr) {
+    topology = partial.topology.get();
+    moved = tensor::RelayoutSet(model, start, *topology);
+    start = moved;
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, ReadBytes(upload.body, 0, section.bytes()));
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<float> values,
+                            wire::DecodeDifferences(*topology, section.type(), bytes, start));
+  return sink(values);
+}
+
 // All sections of float32, one after the other.
 reduce::ValueSource FloatsOf(const Upload& upload) {
   struct Range {
@@ -119,13 +146,8 @@ absl::Status AddScores(const v1::Task& task, const tensor::ModelTopology& model,
       fmt::format("expected {} scores, as the section says, found {}", section.count(), count));
 }
 
-absl::StatusOr<std::string> ReadBytes(const Body& body, uint64_t offset, uint64_t size) {
-  std::string bytes;
-  ESPALIER_RETURN_IF_ERROR(body(offset, size, [&bytes](std::string_view piece) {
-    bytes += piece;
-    return absl::OkStatus();
-  }));
-  return bytes;
+bool HoldsValues(const v1::Section& section) {
+  return section.type() == v1::SECTION_TYPE_F32 || wire::IsCompact(section.type());
 }
 
 }  // namespace
@@ -133,13 +155,22 @@ absl::StatusOr<std::string> ReadBytes(const Body& body, uint64_t offset, uint64_
 int64_t ValuesCount(const wire::Sections& sections) {
   uint64_t count = 0;
   for (const v1::Section& section : sections) {
-    if (section.type() == v1::SECTION_TYPE_F32) count += section.count();
+    if (HoldsValues(section)) count += section.count();
   }
   return static_cast<int64_t>(count);
 }
 
+int64_t ValuesBytes(const wire::Sections& sections) {
+  uint64_t bytes = 0;
+  for (const v1::Section& section : sections) {
+    if (HoldsValues(section)) bytes += section.bytes();
+  }
+  return static_cast<int64_t>(bytes);
+}
+
 absl::Status ReadSections(const v1::Task& task, const tensor::ModelTopology& model,
-                          const Upload& upload, reduce::Partial& partial) {
+                          std::span<const float> start, const Upload& upload,
+                          reduce::Partial& partial) {
   partial.values_count = ValuesCount(upload.header.sections());
   if (partial.values_count > 0) partial.values = FloatsOf(upload);
   uint64_t offset = 0;
@@ -147,6 +178,14 @@ absl::Status ReadSections(const v1::Task& task, const tensor::ModelTopology& mod
     const uint64_t begin = std::exchange(offset, offset + section.bytes());
     switch (section.type()) {
       case v1::SECTION_TYPE_F32:
+        break;
+      case v1::SECTION_TYPE_BF16:
+      case v1::SECTION_TYPE_INT8:
+        partial.values = [&model, start, section, upload, &partial,
+                          floats = FloatsOf(upload)](const FloatSink& sink) -> absl::Status {
+          ESPALIER_RETURN_IF_ERROR(AddDifferences(model, start, section, upload, partial, sink));
+          return floats(sink);
+        };
         break;
       case v1::SECTION_TYPE_EXACT_SUMS:
         partial.statistics = [body = upload.body, begin, size = section.bytes()](const auto& sink) {

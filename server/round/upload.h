@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -28,13 +29,16 @@ struct Upload {
   Body body;
 };
 
-// How many float32 `sections` have in all.
+// How many float32 `sections` have or stand for in all, and the bytes that these take.
 int64_t ValuesCount(const wire::Sections& sections);
+int64_t ValuesBytes(const wire::Sections& sections);
 
 // Reads the sections of `upload` into `partial`, values as a source that reads them when it is
 // asked: the sections of an upload that wire::CheckSections() found right. Scores and a changed
-// structure must be what `task` asked for on a model of structure `model`.
+// structure must be what `task` asked for on a model of structure `model`. `start`: the values that
+// the task began with, to which differences are added; borrowed until the partial was merged.
 absl::Status ReadSections(const v1::Task& task, const tensor::ModelTopology& model,
-                          const Upload& upload, reduce::Partial& partial);
+                          std::span<const float> start, const Upload& upload,
+                          reduce::Partial& partial);
 
 }  // namespace espalier::server::round

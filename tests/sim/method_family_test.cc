@@ -205,7 +205,11 @@ std::map<std::string, Change> Options() {
          partition.set_kind(v1::Partition::KIND_LOCAL);
          spec.mutable_federation()->set_min_workers(2);
        }},
-      {"clipping", [](v1::JobSpec& spec) { spec.mutable_aggregation()->set_clip_norm(0.5); }}};
+      {"clipping", [](v1::JobSpec& spec) { spec.mutable_aggregation()->set_clip_norm(0.5); }},
+      {"compact values", [](v1::JobSpec& spec) {
+         spec.mutable_wire()->set_up(v1::Wire::VALUES_INT8);
+         spec.mutable_wire()->set_down(v1::Wire::VALUES_BF16);
+       }}};
 }
 
 // Parameters with which a method does within four rounds all that it can do.

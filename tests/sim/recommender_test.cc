@@ -82,7 +82,7 @@ class QuestionTest : public ::testing::Test {
     request.set_user(user);
     request.set_k(k);
     request.set_dataset(dataset);
-    sim.jobs.Recommend(request, [this](absl::StatusOr<v1::RecommendResponse> answer) {
+    sim.jobs.questions().Recommend(request, [this](absl::StatusOr<v1::RecommendResponse> answer) {
       ++answers;
       status = answer.status();
       if (answer.ok()) response = *std::move(answer);

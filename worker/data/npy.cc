@@ -131,6 +131,15 @@ absl::Status ReadNumberRows(ByteStream& stream, const NpyHeader& header, Dataset
   return absl::OkStatus();
 }
 
+// The rows of an array of which the header was read.
+absl::Status ReadRows(ByteStream& stream, const NpyHeader& header, DatasetBuilder& builder) {
+  const std::string shape = fmt::format("{} rows of {} values", header.rows(), header.features());
+  ESPALIER_RETURN_IF_ERROR(header.kind == 'u' && builder.is_bytes()
+                               ? ReadByteRows(stream, header.rows(), shape, builder)
+                               : ReadNumberRows(stream, header, builder));
+  return stream.ExpectEnd(shape);
+}
+
 }  // namespace
 
 int64_t NpyHeader::features() const {
@@ -185,6 +194,12 @@ absl::StatusOr<std::vector<int64_t>> ReadNpyIntegers(ByteStream& stream) {
   return values;
 }
 
+absl::Status ReadNpyRows(ByteStream& stream, DatasetBuilder& builder) {
+  ESPALIER_ASSIGN_OR_RETURN(const NpyHeader header, ReadNpyHeader(stream));
+  ESPALIER_RETURN_IF_ERROR(builder.SetFeatures(header.features(), stream.name()));
+  return ReadRows(stream, header, builder);
+}
+
 absl::Status ReadNpy(ByteStream& features, ByteStream& labels, DatasetBuilder& builder) {
   ESPALIER_ASSIGN_OR_RETURN(const NpyHeader header, ReadNpyHeader(features));
   ESPALIER_RETURN_IF_ERROR(builder.SetFeatures(header.features(), features.name()));
@@ -193,11 +208,7 @@ absl::Status ReadNpy(ByteStream& features, ByteStream& labels, DatasetBuilder& b
     ESPALIER_RETURN_IF_ERROR(
         AppendLabels(classes, header.rows(), labels.name(), features.name(), builder));
   }
-  const std::string shape = fmt::format("{} rows of {} values", header.rows(), header.features());
-  ESPALIER_RETURN_IF_ERROR(header.kind == 'u' && builder.is_bytes()
-                               ? ReadByteRows(features, header.rows(), shape, builder)
-                               : ReadNumberRows(features, header, builder));
-  return features.ExpectEnd(shape);
+  return ReadRows(features, header, builder);
 }
 
 }  // namespace espalier::worker::data

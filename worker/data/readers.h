@@ -62,6 +62,8 @@ struct NpyHeader {
   int64_t features() const;
 };
 absl::StatusOr<NpyHeader> ReadNpyHeader(ByteStream& stream);
+// An array of examples × values, whose labels are the caller's to append.
+absl::Status ReadNpyRows(ByteStream& stream, DatasetBuilder& builder);
 absl::Status ReadNpy(ByteStream& features, ByteStream& labels, DatasetBuilder& builder);
 // A vector of integers (u1, i4 or i8).
 absl::StatusOr<std::vector<int64_t>> ReadNpyIntegers(ByteStream& stream);

@@ -106,6 +106,18 @@ ColumnSoftmax SoftmaxOfColumns(const float* logits, int64_t classes, int64_t str
   return softmax;
 }
 
+void CopyOutputs(const float* column, int64_t outputs, int64_t stride, bool logits, float* to) {
+  for (int64_t row = 0; row < outputs; ++row) to[row] = column[row * stride];
+  if (!logits) return;
+  const float top = *std::max_element(to, to + outputs);
+  double sum = 0;
+  for (int64_t row = 0; row < outputs; ++row) {
+    to[row] = std::exp(to[row] - top);
+    sum += to[row];
+  }
+  for (int64_t row = 0; row < outputs; ++row) to[row] = static_cast<float>(to[row] / sum);
+}
+
 BatchResult ComputeLoss(Loss loss, Activation activation, const float* output,
                         const int32_t* labels, int64_t classes, int64_t stride, int64_t width,
                         int64_t size, float* delta) {

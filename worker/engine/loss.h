@@ -20,6 +20,10 @@ struct ColumnSoftmax {
 ColumnSoftmax SoftmaxOfColumns(const float* logits, int64_t classes, int64_t stride, int64_t size,
                                float* exponentials);
 
+// The outputs of one column, `stride` apart, to `to`; as probabilities where they are `logits`:
+// exp(logit − top) / Σ exp(logit − top), summed in double in the order of the rows.
+void CopyOutputs(const float* column, int64_t outputs, int64_t stride, bool logits, float* to);
+
 // Sums the loss over the first `size` examples and, where `delta` is not null, writes the gradient
 // of the *mean* loss to delta [classes][stride], zero in the columns [size, width). kCrossEntropy:
 // `output` holds logits, or probabilities when `activation` is softmax; delta is the

@@ -273,6 +273,23 @@ BatchResult Network::Evaluate(const Batch& batch) {
   return LossOf(batch, nullptr);
 }
 
+void Network::Predict(const Batch& batch, std::span<const int64_t> columns,
+                      std::span<float> outputs) {
+  ESPALIER_CHECK(outputs.size() == columns.size() * static_cast<size_t>(this->outputs()),
+                 "an entry for each output of each column");
+  const Pass pass = PassOver(batch, Mode::kEvaluate);
+  layers_->Forward(pass, InputOf(pass, batch));
+  const LayerSpec& last = spec_.layers.back();
+  const bool logits = spec_.loss == Loss::kCrossEntropy &&
+                      (last.kind != LayerKind::kLinear || last.activation != Activation::kSoftmax);
+  float* to = outputs.data();
+  for (const int64_t column : columns) {
+    ESPALIER_CHECK(column >= 0 && column < batch.size, "a column of the batch");
+    CopyOutputs(layers_->back().output() + column, this->outputs(), stride_, logits, to);
+    to += this->outputs();
+  }
+}
+
 BatchResult Network::Gradients(const Batch& batch, std::span<float> gradients) {
   ESPALIER_CHECK(static_cast<int64_t>(gradients.size()) == values_.size(),
                  "gradients must be as long as the values");

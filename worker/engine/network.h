@@ -117,6 +117,13 @@ class Network {
   // Forward and loss without dropout, with running statistics.
   BatchResult Evaluate(const Batch& batch);
 
+  // Forward pass as in Evaluate(), without a loss. Of each of `columns` (examples, or tokens of
+  // sequences) the outputs, one after the other: probabilities where the loss is cross-entropy,
+  // otherwise what the last activation gives. `outputs` has columns.size() · outputs() entries.
+  void Predict(const Batch& batch, std::span<const int64_t> columns, std::span<float> outputs);
+  // Outputs of the last layer.
+  int64_t outputs() const { return layers_->shape().features(); }
+
   // Forward pass as in Evaluate(), of one example alone, so that nothing depends on which examples
   // share a batch. `sink` gets what the layer with weight `tensor` is given: `columns` inputs of
   // its matrix by `positions` (1, or the output positions of a convolution), row by row.

@@ -22,6 +22,8 @@ absl::StatusOr<Partial> RunOnRecommender(Surroundings& surroundings, const v1::T
       return RunRecommenderEvaluate(surroundings, task, model);
     case v1::Task::kRecommend:
       return RunRecommend(surroundings, task, model);
+    case v1::Task::kPredict:
+      return RunRecommenderPredict(surroundings, task, model);
     case v1::Task::kEcho:
       return RunEcho(task, model);
     default:
@@ -50,6 +52,8 @@ absl::StatusOr<Partial> RunOnNetwork(Surroundings& surroundings, const v1::Task&
       return RunEcho(task, model);
     case v1::Task::kActivationStatistics:
       return RunActivationStatistics(surroundings, task, model);
+    case v1::Task::kPredict:
+      return RunPredict(surroundings, task, model);
     default:
       return UnknownKind();
   }
@@ -114,6 +118,7 @@ const char* KindWord(const v1::Task& task) {
   if (task.has_score()) return "score";
   if (task.has_growth()) return "growth";
   if (task.has_recommend()) return "recommend";
+  if (task.has_predict()) return "predict";
   if (task.has_channel_statistics()) return "channel_statistics";
   return task.has_echo() ? "echo" : "other";
 }

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/wire/compact_values.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/topology_codec.h"
 #include "common/wire/values_codec.h"
@@ -63,6 +64,7 @@ absl::StatusOr<std::vector<float>> ModelCache::FetchOptimizerState(const v1::Tas
 absl::StatusOr<std::shared_ptr<const tensor::ModelState>> ModelCache::Get(const v1::Task& task) {
   const v1::ModelRef& ref = task.model();
   const bool same_values = model_ != nullptr && values_digest_ == ref.values().digest() &&
+                           values_type_ == ref.values_type() &&
                            model_->topology->hash() == ref.topology_hash();
   const std::string optimizer_digest = ref.optimizer_state().digest();
   if (same_values && optimizer_digest_ == optimizer_digest) return model_;
@@ -77,12 +79,15 @@ absl::StatusOr<std::shared_ptr<const tensor::ModelState>> ModelCache::Get(const 
     ESPALIER_ASSIGN_OR_RETURN(model->topology, GetStructure(ref));
     ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, fetch_(ref.values()));
     ESPALIER_ASSIGN_OR_RETURN(model->values,
-                              wire::DecodeValues(bytes, model->topology->total_stored()));
+                              wire::IsCompact(ref.values_type())
+                                  ? wire::DecodeCompact(*model->topology, ref.values_type(), bytes)
+                                  : wire::DecodeValues(bytes, model->topology->total_stored()));
   }
   ESPALIER_ASSIGN_OR_RETURN(model->optimizer_state,
                             FetchOptimizerState(task, model->topology->total_stored()));
   model_ = std::move(model);
   values_digest_ = ref.values().digest();
+  values_type_ = ref.values_type();
   optimizer_digest_ = optimizer_digest;
   return model_;
 }

@@ -41,6 +41,7 @@ class ModelCache {
   std::deque<Structure> structures_;  // newest last
   std::shared_ptr<const tensor::ModelState> model_;
   std::string values_digest_;
+  v1::SectionType values_type_ = v1::SECTION_TYPE_UNSPECIFIED;
   std::string optimizer_digest_;  // empty when `model_` has no optimizer state
 };
 

@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/rng.h"
 #include "common/base/status.h"
+#include "common/wire/compact_values.h"
 #include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/transformer.h"
 #include "common/wire/values_codec.h"
@@ -163,6 +165,20 @@ void AddSection(v1::SectionKind kind, std::span<const float> values, Partial& pa
   AddSection(kind, v1::SECTION_TYPE_F32, values.size(), wire::ValuesAsBytes(values), partial);
 }
 
+void AddDifferences(const v1::Task& task, const v1::Section& section,
+                    const tensor::ModelTopology& topology, std::span<const float> values,
+                    const tensor::ModelState& start, Partial& partial) {
+  const bool same = topology.hash() == start.topology->hash();
+  const std::vector<float> moved =
+      same ? std::vector<float>() : tensor::RelayoutSet(*start.topology, start.values, topology);
+  const uint64_t key = base::StreamKey(task.seed(), "wire/" + task.participant(),
+                                       {static_cast<uint64_t>(task.round())});
+  AddSection(section.kind(), section.type(), values.size(),
+             wire::EncodeDifferences(topology, section.type(), values,
+                                     same ? std::span<const float>(start.values) : moved, key),
+             partial);
+}
+
 absl::Status UnknownSection(const v1::Section& section) {
   return base::MakeError(absl::StatusCode::kUnimplemented, "SECTION_UNKNOWN",
                          "expected sections of results that this worker (version " ESPALIER_VERSION
@@ -182,8 +198,8 @@ absl::Status NoTrainingExamples(const v1::Task& task) {
 
 absl::StatusOr<engine::Network*> NetworkCache::Get(
     const v1::Task& task, const std::shared_ptr<const tensor::ModelState>& model, int batch_size) {
-  // Evaluation and calibration have no backward pass.
-  const bool backward = !task.has_evaluate() && !task.has_calibrate();
+  // Evaluation, calibration and prediction have no backward pass.
+  const bool backward = !task.has_evaluate() && !task.has_calibrate() && !task.has_predict();
   const double pruning = task.train().training().activation_pruning();
   const v1::ModelSpec& given = task.model().spec();
   const int64_t predictions = PredictionsPerExample(task);

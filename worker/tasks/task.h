@@ -65,6 +65,13 @@ void AddSection(v1::SectionKind kind, std::span<const float> values, Partial& pa
 void AddSection(v1::SectionKind kind, v1::SectionType type, uint64_t count, std::string_view bytes,
                 Partial& partial);
 
+// Appends the section DIFFERENCES that `task` asks for: `values`, of structure `topology`, less
+// those of `start`, rounded by a key of the task's seed, round and participant, so that whoever
+// does the task sends the same. A weight that `start` does not have began with 0.
+void AddDifferences(const v1::Task& task, const v1::Section& section,
+                    const tensor::ModelTopology& topology, std::span<const float> values,
+                    const tensor::ModelState& start, Partial& partial);
+
 absl::StatusOr<Partial> RunTrain(Surroundings& surroundings, const v1::Task& task,
                                  const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunEvaluate(Surroundings& surroundings, const v1::Task& task,
@@ -80,6 +87,9 @@ absl::StatusOr<Partial> RunActivationStatistics(
     Surroundings& surroundings, const v1::Task& task,
     const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunChannelStatistics(Surroundings& surroundings, const v1::Task& task);
+// For a language model in parts there is none.
+absl::StatusOr<Partial> RunPredict(Surroundings& surroundings, const v1::Task& task,
+                                   const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunEcho(const v1::Task& task,
                                 const std::shared_ptr<const tensor::ModelState>& model);
 
@@ -95,6 +105,9 @@ absl::StatusOr<Partial> RunRecommenderEvaluate(
     const std::shared_ptr<const tensor::ModelState>& model);
 absl::StatusOr<Partial> RunRecommend(Surroundings& surroundings, const v1::Task& task,
                                      const std::shared_ptr<const tensor::ModelState>& model);
+absl::StatusOr<Partial> RunRecommenderPredict(
+    Surroundings& surroundings, const v1::Task& task,
+    const std::shared_ptr<const tensor::ModelState>& model);
 
 // Labels of one example: its tokens for a language model, otherwise one. Results count these.
 int64_t PredictionsPerExample(const v1::Task& task);

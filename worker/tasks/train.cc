@@ -210,6 +210,13 @@ absl::Status AddSections(const v1::Task& task, const ShardView& shard,
           AddSection(kind, network.values(), partial);
         }
         break;
+      case v1::SECTION_KIND_DIFFERENCES:
+        AddDifferences(task, section, *network.topology(),
+                       second_moments
+                           ? WithSecondMoments(network)
+                           : std::vector(network.values().begin(), network.values().end()),
+                       model, partial);
+        break;
       case v1::SECTION_KIND_OPTIMIZER_STATE:
         AddSection(kind, network.optimizer_state(), partial);
         break;

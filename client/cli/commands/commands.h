@@ -22,6 +22,7 @@ void AddDatasetDescribe(CLI::App& parent, Command& chosen);
 void AddMethodList(CLI::App& parent, Command& chosen);
 void AddMethodDescribe(CLI::App& parent, Command& chosen);
 void AddRecommend(CLI::App& parent, Command& chosen);
+void AddPredict(CLI::App& parent, Command& chosen);
 void AddCheckpointList(CLI::App& parent, Command& chosen);
 void AddCheckpointGet(CLI::App& parent, Command& chosen);
 void AddGenerate(CLI::App& parent, Command& chosen);

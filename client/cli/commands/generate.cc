@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <filesystem>
 #include <vector>
 
@@ -7,6 +5,7 @@
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
 #include "client/cli/programs/beside.h"
+#include "client/cli/programs/temporary_folder.h"
 #include "client/lib/language_export.h"
 #include "common/base/flags.h"
 #include "common/base/status.h"
@@ -36,25 +35,8 @@ struct GenerateOptions {
   int threads = 1;
 };
 
-// A folder that goes when this does.
-struct TemporaryFolder {
-  std::string path;
-  explicit TemporaryFolder(std::string made) : path(std::move(made)) {}
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path, ignored);
-  }
-};
-
 absl::Status Download(Context& context, const std::string& name, const std::string& folder) {
-  ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
-  ESPALIER_ASSIGN_OR_RETURN(const v1::Checkpoint checkpoint,
-                            client->GetCheckpoint(ResourceName("checkpoints", name)));
-  const std::string file = folder + "/.download.safetensors";
-  ESPALIER_RETURN_IF_ERROR(client->DownloadCheckpoint(
-      checkpoint, file, [](int64_t) {}, context.stop()));
+  ESPALIER_ASSIGN_OR_RETURN(const std::string file, DownloadTo(context, name, folder));
   return client::ExportHuggingFace(file, folder, "").status();
 }
 
@@ -77,13 +59,12 @@ absl::StatusOr<int> Generate(Context& context, const GenerateOptions& options) {
                                  "-o out");
   }
   const bool is_folder = std::filesystem::is_directory(options.model);
-  std::string pattern = (std::filesystem::temp_directory_path() / "espalier-XXXXXX").string();
-  if (!is_folder && mkdtemp(pattern.data()) == nullptr) {
-    return base::FailedPrecondition("FOLDER_UNUSABLE", "expected a temporary folder, found none");
+  TemporaryFolder temporary;
+  if (!is_folder) {
+    ESPALIER_RETURN_IF_ERROR(temporary.Create());
+    ESPALIER_RETURN_IF_ERROR(Download(context, options.model, temporary.path()));
   }
-  const TemporaryFolder temporary(is_folder ? "" : pattern);
-  if (!is_folder) ESPALIER_RETURN_IF_ERROR(Download(context, options.model, temporary.path));
-  const std::string folder = is_folder ? options.model : temporary.path;
+  const std::string folder = is_folder ? options.model : temporary.path();
   std::string tokenizer = options.tokenizer;
   if (tokenizer.empty()) {
     ESPALIER_RETURN_IF_ERROR(CheckTokenizer(folder, is_folder));

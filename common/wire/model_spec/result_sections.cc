@@ -7,9 +7,11 @@
 
 #include "common/base/status.h"
 #include "common/sparsity/pruning/activation_statistics.h"
+#include "common/wire/compact_values.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/train_additions.h"
+#include "common/wire/model_spec/transformer.h"
 
 namespace espalier::wire {
 namespace {
@@ -72,10 +74,16 @@ void AddStructure(const v1::Readjustment& readjustment, Sections& sections) {
   }
 }
 
-void AddTraining(const v1::Task& task, const tensor::ModelTopology& topology, Sections& sections) {
+void AddTraining(const v1::Task& task, const tensor::ModelTopology& topology, v1::SectionType up,
+                 Sections& sections) {
   const v1::TrainTask& train = task.train();
   const int64_t stored = topology.total_stored();
-  AddFloats(v1::SECTION_KIND_VALUES, stored, sections);
+  if (IsCompact(up)) {
+    Add(v1::SECTION_KIND_DIFFERENCES, up, static_cast<uint64_t>(stored), CompactBytes(topology, up),
+        sections);
+  } else {
+    AddFloats(v1::SECTION_KIND_VALUES, stored, sections);
+  }
   if (const int slots = CarriedSlots(task); slots > 0) {
     AddFloats(v1::SECTION_KIND_OPTIMIZER_STATE, slots * stored, sections);
   }
@@ -163,7 +171,7 @@ std::string NameOf(v1::SectionKind kind) {
 }
 
 bool HasFixedLength(v1::SectionType type) {
-  return type == v1::SECTION_TYPE_F32 || type == v1::SECTION_TYPE_EXACT_SUMS;
+  return type == v1::SECTION_TYPE_F32 || type == v1::SECTION_TYPE_EXACT_SUMS || IsCompact(type);
 }
 
 absl::Status CheckSection(const v1::Section& asked, const v1::Section& found) {
@@ -208,11 +216,12 @@ std::vector<int64_t> AskedScores(const v1::Task& task, const tensor::ModelTopolo
   return asked;
 }
 
-Sections SectionsOf(const v1::Task& task, const tensor::ModelTopology& topology) {
+Sections SectionsOf(const v1::Task& task, const tensor::ModelTopology& topology,
+                    v1::SectionType up) {
   Sections sections;
   switch (task.kind_case()) {
     case v1::Task::kTrain:
-      AddTraining(task, topology, sections);
+      AddTraining(task, topology, up, sections);
       break;
     case v1::Task::kEcho:
       AddFloats(v1::SECTION_KIND_VALUES, topology.total_stored(), sections);
@@ -239,6 +248,14 @@ Sections SectionsOf(const v1::Task& task, const tensor::ModelTopology& topology)
     case v1::Task::kGrowth:
       AddScores(task, topology, sections);
       break;
+    case v1::Task::kPredict: {
+      const v1::ModelSpec& model = task.model().spec();
+      AddFloats(v1::SECTION_KIND_PREDICTIONS,
+                task.predict().examples().examples_size() *
+                    (model.has_recommender() ? 1 : ClassesOf(model)),
+                sections);
+      break;
+    }
     case v1::Task::kEvaluate:
     case v1::Task::kRecommend:
     case v1::Task::KIND_NOT_SET:

@@ -18,8 +18,10 @@ namespace espalier::wire {
 
 using Sections = google::protobuf::RepeatedPtrField<v1::Section>;
 
-// The sections that `task` asks for on a model of this structure.
-Sections SectionsOf(const v1::Task& task, const tensor::ModelTopology& topology);
+// The sections that `task` asks for on a model of this structure; trained weights as `up` says
+// (job.wire.up): F32, or differences of a compact type.
+Sections SectionsOf(const v1::Task& task, const tensor::ModelTopology& topology,
+                    v1::SectionType up = v1::SECTION_TYPE_F32);
 
 // Most scores that `task` asks for, per tensor of the layout; empty when it asks for none at all.
 std::vector<int64_t> AskedScores(const v1::Task& task, const tensor::ModelTopology& topology);
@@ -29,7 +31,8 @@ std::vector<int64_t> AskedScores(const v1::Task& task, const tensor::ModelTopolo
 // Errors: InvalidArgument (SHAPE_MISMATCH).
 absl::Status CheckSections(const Sections& asked, const Sections& found, uint64_t body_bytes);
 
-// The float32 of all sections that have such, one after the other.
+// The float32 of all sections that have such, one after the other. The values that a section
+// DIFFERENCES stands for are among them, as kind VALUES.
 struct ResultLayout {
   struct Range {
     int64_t begin = 0;

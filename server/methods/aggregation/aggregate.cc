@@ -98,6 +98,7 @@ void CarryOver(const std::shared_ptr<const tensor::ModelTopology>& before,
   Carry(before, after, evolution, state.momentum);
   Carry(before, after, evolution, state.second_moment);
   Carry(before, after, evolution, state.control);
+  Carry(before, after, evolution, state.unsent);
   for (auto& [participant, control] : state.controls) Carry(before, after, evolution, control);
 }
 

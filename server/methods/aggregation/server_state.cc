@@ -25,6 +25,7 @@ void PutServerState(const ServerState& state, ByteWriter& writer) {
   PutSet(state.momentum, writer);
   PutSet(state.second_moment, writer);
   PutSet(state.control, writer);
+  PutSet(state.unsent, writer);
   writer.Put<uint64_t>(state.controls.size());
   for (const auto& [participant, control] : state.controls) {
     writer.PutString(participant);
@@ -35,7 +36,7 @@ void PutServerState(const ServerState& state, ByteWriter& writer) {
 std::unique_ptr<ServerState> GetServerState(ByteReader& reader, size_t stored) {
   auto state = std::make_unique<ServerState>();
   if (!GetSet(reader, stored, state->momentum) || !GetSet(reader, stored, state->second_moment) ||
-      !GetSet(reader, stored, state->control)) {
+      !GetSet(reader, stored, state->control) || !GetSet(reader, stored, state->unsent)) {
     return nullptr;
   }
   const auto count = reader.Get<uint64_t>();

@@ -1,9 +1,10 @@
 // ServerState: what the coordinator keeps beside the model from round to round, so that workers
-// need not: the state of the server's optimizer, and SCAFFOLD's control variates.
+// need not: the state of the server's optimizer, SCAFFOLD's control variates, and what rounding
+// left out of the model that was sent.
 //
 // Shapes:      every set has one number for each stored weight of the present model, in its order.
 // Memory:      4 bytes per stored weight and set: 1 set with server momentum, 2 with Adam and Yogi,
-//              1 + the participants seen so far with control variates.
+//              1 + the participants seen so far with control variates, 1 with a compact wire.down.
 // Ownership:   sets are immutable and shared, so that copying a state copies no numbers.
 // Threading:   pure functions. Determinism: exact.
 #pragma once
@@ -28,6 +29,7 @@ struct ServerState {
   NumberSet second_moment;                    // Adam's and Yogi's v; 0 at a weight that is new
   NumberSet control;                          // SCAFFOLD's c
   std::map<std::string, NumberSet> controls;  // c_i by participant
+  NumberSet unsent;                           // of the weights, by job.wire.down
 };
 
 // For a saved program state.

@@ -13,8 +13,8 @@
 #include "common/base/status.h"
 #include "common/io/sha256.h"
 #include "worker/data/errors.h"
+#include "worker/data/images/collector.h"
 #include "worker/data/images/image.h"
-#include "worker/data/images/resize.h"
 
 namespace espalier::worker::data {
 namespace {
@@ -71,77 +71,6 @@ class Reader {
   const std::string& dataset_;
   const LoadOptions& options_;
   EncodedImage encoded_;
-};
-
-// Rows of pixels to channels.
-void StoreByChannel(const Image& image, uint8_t* to) {
-  const int64_t pixels = image.dims.height * image.dims.width;
-  for (int64_t c = 0; c < image.dims.channels; ++c) {
-    const uint8_t* from = image.values.data() + c;
-    for (int64_t i = 0; i < pixels; ++i, from += image.dims.channels) *to++ = *from;
-  }
-}
-
-// Brings images to the size of the job and adds them to a data set.
-class Collector {
- public:
-  Collector(const v1::DataSpec& spec, const LoadOptions& options, int64_t listing_bytes)
-      : spec_(spec), options_(options), listing_bytes_(listing_bytes), builder_(options) {}
-
-  int64_t held() const { return listing_bytes_ + builder_.rows() * builder_.features(); }
-  DatasetBuilder& builder() { return builder_; }
-
-  absl::Status Add(const EncodedImage& file, int32_t label) {
-    const int64_t taken = held() + static_cast<int64_t>(file.bytes.size());
-    ESPALIER_ASSIGN_OR_RETURN(Image image, DecodeImage(file, options_, taken));
-    ESPALIER_ASSIGN_OR_RETURN(image, Fitted(std::move(image), file.name, taken));
-    ESPALIER_RETURN_IF_ERROR(CheckAlike(image.dims, file.name));
-    ESPALIER_RETURN_IF_ERROR(builder_.SetFeatures(dims_.values(), file.name));
-    ESPALIER_ASSIGN_OR_RETURN(uint8_t* const row, builder_.AppendByteRows(1));
-    StoreByChannel(image, row);
-    builder_.AppendLabel(label);
-    return absl::OkStatus();
-  }
-
- private:
-  absl::StatusOr<Image> Fitted(Image image, const std::string& name, int64_t taken) const {
-    if (!spec_.has_image_size()) return image;
-    const v1::ImageSize& size = spec_.image_size();
-    if (size.height() < 1 || size.width() < 1 ||
-        (size.channels() != 0 && size.channels() != 1 && size.channels() != 3)) {
-      return base::InvalidArgument(
-          kDataSpecInvalid,
-          fmt::format("data.image_size: expected a height and a width from 1, and 1, 3 or no "
-                      "channels; found {} × {} × {}",
-                      size.channels(), size.height(), size.width()));
-    }
-    const auto bytes = static_cast<int64_t>(image.values.size());
-    ESPALIER_RETURN_IF_ERROR(options_.CheckMemory(
-        name, taken + 2 * bytes + ScalingBytes(image.dims, size.height(), size.width())));
-    if (size.channels() != 0) image = WithChannels(std::move(image), size.channels());
-    return ScaledAndCropped(std::move(image), size.height(), size.width());
-  }
-
-  absl::Status CheckAlike(const ImageDims& dims, const std::string& name) {
-    if (builder_.rows() == 0) {
-      dims_ = dims;
-      first_ = name;
-    }
-    if (dims == dims_) return absl::OkStatus();
-    return DatasetInvalid(
-        name,
-        {"",
-         fmt::format("an image of {} (channels, height, width) as {}", dims_.ToString(), first_),
-         fmt::format("one of {}", dims.ToString()),
-         "set data.image_size, which brings all to one size, or make the images alike"});
-  }
-
-  const v1::DataSpec& spec_;
-  const LoadOptions& options_;
-  int64_t listing_bytes_;
-  DatasetBuilder builder_;
-  ImageDims dims_;
-  std::string first_;
 };
 
 // What each label is called in a message: the class's folder.
@@ -205,7 +134,7 @@ absl::StatusOr<Dataset> LoadImages(const DataRoot& root, const v1::DataSpec& spe
     ESPALIER_ASSIGN_OR_RETURN(agreed, AgreedLabels(folder, spec));
   }
   Reader reader(root, spec.dataset(), options);
-  Collector collector(spec, options, ListingBytes(folder));
+  ImageCollector collector(spec, options, ListingBytes(folder));
   const auto add_all = [&](const std::vector<ImageFile>& files) -> absl::Status {
     for (const ImageFile& file : files) {
       ESPALIER_ASSIGN_OR_RETURN(const EncodedImage* image, reader.Read(file, collector.held()));

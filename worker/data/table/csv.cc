@@ -20,61 +20,8 @@ namespace espalier::worker::data {
 namespace {
 
 constexpr size_t kLongestLabel = 256;
-constexpr size_t kShownNames = 8;
 // A column with a short name, and its place.
 constexpr size_t kBytesPerColumn = 192;
-
-// Short runs of digits, the usual cell of an image, without the general parser.
-bool ParseSmall(std::string_view text, float* value) {
-  if (text.empty() || text.size() > 7) return false;
-  int sum = 0;
-  for (const char c : text) {
-    if (c < '0' || c > '9') return false;
-    sum = sum * 10 + (c - '0');
-  }
-  *value = static_cast<float>(sum);
-  return true;
-}
-
-// A finite number that fits into float32.
-bool ParseFeature(std::string_view text, float* value) {
-  if (ParseSmall(text, value)) return true;
-  const auto number = ParseNumber<double>(text);
-  constexpr double kLargest = std::numeric_limits<float>::max();
-  if (!number.has_value() || !(std::abs(*number) <= kLargest)) return false;
-  *value = static_cast<float>(*number);
-  return true;
-}
-
-std::string Some(const std::vector<std::string>& names) {
-  std::vector<std::string> shown;
-  for (const std::string& name : names) {
-    if (shown.size() == kShownNames) break;
-    shown.push_back(Quote(name));
-  }
-  std::string text = fmt::format("{}", fmt::join(shown, ", "));
-  if (names.size() > shown.size()) text += fmt::format(" and {} more", names.size() - shown.size());
-  return text;
-}
-
-// Every column needs a name of its own to be found by.
-std::vector<std::string> UniqueNames(const std::vector<std::string_view>& cells) {
-  std::vector<std::string> names;
-  std::map<std::string, int> seen;
-  for (size_t i = 0; i < cells.size(); ++i) {
-    std::string name = cells[i].empty() ? fmt::format("column {}", i + 1) : std::string(cells[i]);
-    const int times = ++seen[name];
-    names.push_back(times == 1 ? name : fmt::format("{}#{}", name, times));
-  }
-  return names;
-}
-
-// "1,5" for 1.5.
-bool IsDecimalComma(std::string_view cell) {
-  std::string text(cell);
-  std::replace(text.begin(), text.end(), ',', '.');
-  return text != cell && ParseNumber<double>(text).has_value();
-}
 
 // "none" and "null" may be names of classes; they are the only ones that long.
 bool IsMissingLabel(std::string_view text) {
@@ -82,24 +29,14 @@ bool IsMissingLabel(std::string_view text) {
   return text.size() < kShortestName && IsMissing(text);
 }
 
-constexpr char kHelpsMissing[] =
-    "put a number there, or set data.missing to mean (the column's mean) or drop (without the "
-    "line)";
-constexpr char kHelpsWords[] =
-    "put a number there; if it is the column of the labels, set data.label_column; else remove the "
-    "column, or set data.words to one_hot, which makes a feature of each word (not for dates, and "
-    "not for what names examples)";
-
 }  // namespace
 
 CsvReader::CsvReader(const v1::DataSpec& spec, Purpose purpose, DatasetBuilder& builder)
-    : spec_(spec), purpose_(purpose), builder_(builder) {}
-
-std::string CsvReader::Where(int64_t line, size_t column) const {
-  const std::string name =
-      columns_[column].name.empty() ? "" : fmt::format(" ({})", Quote(columns_[column].name));
-  return fmt::format("line {}, column {}{}", line, cell_of_[column] + 1, name);
-}
+    : spec_(spec),
+      purpose_(purpose),
+      builder_(builder),
+      encoder_(spec, purpose == Purpose::kDescribe ? RowEncoder::Purpose::kDescribe
+                                                   : RowEncoder::Purpose::kLoad) {}
 
 std::string CsvReader::LabelAt(int64_t line) const {
   return fmt::format("line {}, column {}", line, label_place_ + 1);
@@ -113,8 +50,8 @@ absl::StatusOr<bool> CsvReader::HasHeader(const std::string& file, const Cells& 
     // A test file has a header like that of the training file, in any order, or none.
     const auto known = [&](std::string_view cell) {
       return cell == label_name_ ||
-             std::any_of(columns_.begin(), columns_.end(),
-                         [&](const Column& column) { return column.name == cell; });
+             std::any_of(encoder_.columns().begin(), encoder_.columns().end(),
+                         [&](const auto& column) { return column.name == cell; });
     };
     if (has_header_ && std::all_of(first.begin(), first.end(), known)) return true;
   }
@@ -133,7 +70,7 @@ absl::StatusOr<bool> CsvReader::HasHeader(const std::string& file, const Cells& 
   if (!words_may_be && !ParseNumber<double>(first[0]).has_value()) return true;
   return DatasetInvalid(
       file, {AtLine(1), "a first line of which it is clear whether it names the columns",
-             Some({first.begin(), first.end()}),
+             SomeOf({first.begin(), first.end()}),
              "set data.header to present if it names the columns, else to absent"});
 }
 
@@ -165,7 +102,7 @@ absl::Status CsvReader::FindLabelColumn(const std::string& file,
   }
   return DatasetInvalid(file,
                         {AtLine(1), fmt::format("a column {} for the labels", Quote(wanted)),
-                         header ? "the columns " + Some(names) : "no header that names columns",
+                         header ? "the columns " + SomeOf(names) : "no header that names columns",
                          header ? "set data.label_column to one of them"
                                 : "set data.label_column to the label's place counted from 0, or "
                                   "data.header to present"});
@@ -182,46 +119,43 @@ absl::Status CsvReader::TakeAgreement(const std::string& file, bool header) {
         "data.words: one_hot and data.missing: mean need what the sites agreed on, found no "
         "agreement; load the data set with the data spec of the job's tasks");
   }
-  if (static_cast<size_t>(agreed.size()) != columns_.size()) {
+  const size_t columns = encoder_.columns().size();
+  if (static_cast<size_t>(agreed.size()) != columns) {
     return DatasetInvalid(
         file, {"", fmt::format("{} columns of features, as all sites have", agreed.size()),
-               fmt::format("{}", columns_.size()), "use files with the same columns at all sites"});
+               fmt::format("{}", columns), "use files with the same columns at all sites"});
   }
-  for (size_t i = 0; i < columns_.size(); ++i) {
-    const v1::Agreement::Column& as = agreed.Get(static_cast<int>(i));
-    Column& column = columns_[i];
-    if (header) column.name = as.name();
-    column.mean = as.mean();
-    if (as.words().empty()) continue;
-    column.words = std::make_unique<Numbering>();
-    for (const std::string& word : as.words()) column.words->Of(word);
+  for (size_t i = 0; i < columns; ++i) {
+    encoder_.SetAgreed(i, agreed.Get(static_cast<int>(i)), header);
   }
   return absl::OkStatus();
 }
 
 // The place of each column of features among the names of a file.
 absl::Status CsvReader::MatchNames(const std::string& file, const std::vector<std::string>& names) {
+  const auto& columns = encoder_.columns();
   std::vector<std::string> missing;
-  cell_of_.clear();
-  for (const Column& column : columns_) {
+  std::vector<size_t> places;
+  for (const RowEncoder::Column& column : columns) {
     const auto found = std::find(names.begin(), names.end(), column.name);
     if (found == names.end()) missing.push_back(column.name);
-    cell_of_.push_back(static_cast<size_t>(found - names.begin()));
+    places.push_back(static_cast<size_t>(found - names.begin()));
   }
-  if (missing.empty() && names.size() == columns_.size() + 1) return absl::OkStatus();
+  encoder_.SetPlaces(std::move(places));
+  if (missing.empty() && names.size() == columns.size() + 1) return absl::OkStatus();
   std::vector<std::string> extra;
   for (const std::string& name : names) {
-    const bool known = std::any_of(columns_.begin(), columns_.end(),
-                                   [&](const Column& column) { return column.name == name; });
+    const bool known = std::any_of(columns.begin(), columns.end(),
+                                   [&](const auto& column) { return column.name == name; });
     if (!known && name != label_name_) extra.push_back(name);
   }
   std::string found;
-  if (!missing.empty()) found = "none called " + Some(missing);
-  if (!extra.empty()) found += (found.empty() ? "also " : ", and also ") + Some(extra);
+  if (!missing.empty()) found = "none called " + SomeOf(missing);
+  if (!extra.empty()) found += (found.empty() ? "also " : ", and also ") + SomeOf(extra);
   return DatasetInvalid(file, {AtLine(1),
                                fmt::format("the columns that the training files have, in any "
                                            "order: {} of features and {}",
-                                           columns_.size(), Quote(label_name_)),
+                                           columns.size(), Quote(label_name_)),
                                found, "give the columns of all files the same names"});
 }
 
@@ -243,25 +177,27 @@ absl::Status CsvReader::BeginTraining(ByteStream& stream, const Cells& first, bo
       header ? UniqueNames(first) : std::vector<std::string>(first.size());
   ESPALIER_RETURN_IF_ERROR(FindLabelColumn(file, names, header));
   label_place_ = label_cell_;
+  std::vector<size_t> places;
   for (size_t i = 0; i < names.size(); ++i) {
     if (i == label_cell_) continue;
-    columns_.emplace_back().name = names[i];
-    cell_of_.push_back(i);
+    encoder_.AddColumn(names[i]);
+    places.push_back(i);
   }
+  encoder_.SetPlaces(std::move(places));
   ESPALIER_RETURN_IF_ERROR(TakeAgreement(file, header));
   if (header && !spec_.agreement().columns().empty()) {
     ESPALIER_RETURN_IF_ERROR(MatchNames(file, names));
   }
-  size_t features = 0;
-  for (Column& column : columns_) {
-    features += column.width();
-    if (purpose_ == Purpose::kDescribe && spec_.words() == v1::DataSpec::WORDS_ONE_HOT) {
-      column.met = std::make_unique<std::set<std::string, std::less<>>>();
+  if (purpose_ == Purpose::kDescribe) {
+    counts_.resize(encoder_.columns().size());
+    for (Counts& counts : counts_) {
+      if (spec_.words() != v1::DataSpec::WORDS_ONE_HOT) break;
+      counts.met = std::make_unique<std::set<std::string, std::less<>>>();
     }
   }
-  row_.resize(features);
+  row_.resize(encoder_.features());
   begun_ = true;
-  return builder_.SetFeatures(static_cast<int64_t>(features), file);
+  return builder_.SetFeatures(static_cast<int64_t>(row_.size()), file);
 }
 
 absl::Status CsvReader::BeginTest(const std::string& file, const Cells& first, bool header) {
@@ -273,7 +209,7 @@ absl::Status CsvReader::BeginTest(const std::string& file, const Cells& first, b
     if (label == names.end()) {
       return DatasetInvalid(
           file, {AtLine(1), fmt::format("a column {}", Quote(label_name_)),
-                 "the columns " + Some(names), "give the columns of all files the same names"});
+                 "the columns " + SomeOf(names), "give the columns of all files the same names"});
     }
     label_cell_ = static_cast<size_t>(label - names.begin());
     return absl::OkStatus();
@@ -284,10 +220,11 @@ absl::Status CsvReader::BeginTest(const std::string& file, const Cells& first, b
                                  "begin the file with the names of its columns"});
   }
   label_cell_ = label_place_;
-  cell_of_.clear();
-  for (size_t i = 0; i <= columns_.size(); ++i) {
-    if (i != label_cell_) cell_of_.push_back(i);
+  std::vector<size_t> places;
+  for (size_t i = 0; i <= encoder_.columns().size(); ++i) {
+    if (i != label_cell_) places.push_back(i);
   }
+  encoder_.SetPlaces(std::move(places));
   return absl::OkStatus();
 }
 
@@ -340,77 +277,10 @@ absl::Status CsvReader::ReadFile(ByteStream& stream) {
              : "write values and label separated by ','"});
 }
 
-// A cell that is no number.
-absl::Status CsvReader::TakeOther(const Place& place, size_t column, std::string_view cell,
-                                  float* values) {
-  const Column& of = columns_[column];
-  const bool one_hot = spec_.words() == v1::DataSpec::WORDS_ONE_HOT;
-  const auto complain = [&](const char* expected, const char* fix) {
-    return DatasetInvalid(place.file, {Where(place.line, column), expected,
-                                       cell.empty() ? "an empty cell" : Quote(cell), fix});
-  };
-  if (IsMissing(cell)) {
-    gap_ = true;
-    if (of.words == nullptr) *values = static_cast<float>(of.mean);
-    if (spec_.missing() != v1::DataSpec::MISSING_UNSPECIFIED &&
-        spec_.missing() != v1::DataSpec::MISSING_REFUSE) {
-      return absl::OkStatus();
-    }
-    const bool unnamed = has_header_ && of.name.starts_with("column ");
-    return complain("a finite number",
-                    unnamed ? "remove the delimiters at the ends of lines, which make an empty "
-                              "column without a name"
-                            : kHelpsMissing);
-  }
-  if (IsDecimalComma(cell)) {
-    return complain("a number with a decimal point",
-                    delimiter_ == ','
-                        ? "write 1.5 in place of 1,5 and 1234 in place of 1,234, in all of the file"
-                        : "write 1.5 in place of 1,5 in all of the file, for example with sed -i "
-                          "'s/,/./g' FILE when it has no other commas");
-  }
-  if (const char* advice = AdviceOnNumber(cell); *advice != '\0' && !one_hot) {
-    return complain("a finite number", advice);
-  }
-  if (of.words != nullptr) {
-    return complain("a word that the sites agreed on when the job began",
-                    "submit the job again, so that the sites agree anew");
-  }
-  if (!one_hot) return complain("a finite number", kHelpsWords);
-  if (purpose_ == Purpose::kDescribe) return absl::OkStatus();
-  return complain("a finite number, as this column had no words when the job began",
-                  "submit the job again, so that the sites agree anew");
-}
-
-absl::Status CsvReader::FillRow(const Place& place, const Cells& cells) {
-  gap_ = false;
-  float* values = row_.data();
-  for (size_t i = 0; i < columns_.size(); ++i) {
-    const Column& column = columns_[i];
-    const std::string_view cell = cells[cell_of_[i]];
-    if (column.words == nullptr) {
-      if (!ParseFeature(cell, values)) {
-        ESPALIER_RETURN_IF_ERROR(TakeOther(place, i, cell, values));
-      }
-      ++values;
-      continue;
-    }
-    std::fill_n(values, column.width(), 0.0F);
-    const auto word = column.words->Find(cell);
-    if (word.has_value()) {
-      values[*word] = 1;
-    } else {
-      ESPALIER_RETURN_IF_ERROR(TakeOther(place, i, cell, values));
-    }
-    values += column.width();
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CsvReader::CountRow(const Place& place, const Cells& cells) {
-  for (size_t i = 0; i < columns_.size(); ++i) {
-    Column& column = columns_[i];
-    const std::string_view cell = cells[cell_of_[i]];
+  for (size_t i = 0; i < counts_.size(); ++i) {
+    Counts& column = counts_[i];
+    const std::string_view cell = cells[encoder_.places()[i]];
     float value = 0;
     const bool number = ParseFeature(cell, &value);
     if (!number && IsMissing(cell)) {
@@ -428,26 +298,29 @@ absl::Status CsvReader::CountRow(const Place& place, const Cells& cells) {
     if (!full && column.met->find(cell) == column.met->end()) column.met->emplace(cell);
     if (column.has_words && column.met->size() > kMaxWords) {
       return DatasetInvalid(
-          place.file,
-          {Where(place.line, i), fmt::format("at most {} different words in a column", kMaxWords),
-           "more", "remove the column: it names examples, or holds dates or text"});
+          place.file, {encoder_.Where({place.file, place.line}, i),
+                       fmt::format("at most {} different words in a column", kMaxWords), "more",
+                       "remove the column: it names examples, or holds dates or text"});
     }
   }
   return absl::OkStatus();
 }
 
 absl::Status CsvReader::Take(const Place& place, const Cells& cells) {
-  if (cells.size() != columns_.size() + 1) {
+  const size_t width = encoder_.columns().size() + 1;
+  if (cells.size() != width) {
     return DatasetInvalid(
         place.file,
-        {AtLine(place.line), fmt::format("{} columns as in the first line", columns_.size() + 1),
+        {AtLine(place.line), fmt::format("{} columns as in the first line", width),
          fmt::format("{}", cells.size()),
          "complete the line or remove it; comments and totals do not belong into the file"});
   }
-  ESPALIER_RETURN_IF_ERROR(FillRow(place, cells));
+  bool gap = false;
+  ESPALIER_RETURN_IF_ERROR(
+      encoder_.Encode({place.file, place.line, delimiter_}, cells, row_.data(), &gap));
   const std::string_view label = cells[label_cell_];
   const bool drops = spec_.missing() == v1::DataSpec::MISSING_DROP;
-  if (drops && (gap_ || IsMissingLabel(label))) return absl::OkStatus();
+  if (drops && (gap || IsMissingLabel(label))) return absl::OkStatus();
   ESPALIER_RETURN_IF_ERROR(AddLabel(place, label));
   if (purpose_ == Purpose::kDescribe) ESPALIER_RETURN_IF_ERROR(CountRow(place, cells));
   return builder_.AppendRow(row_);
@@ -540,7 +413,7 @@ absl::Status CsvReader::FinishLabels() {
   for (auto label = labels.begin(); label != labels.end(); ++label) {
     const auto place = std::lower_bound(class_names_.begin(), class_names_.end(), *label);
     if (place == class_names_.end() || *place != *label) {
-      return complain(label, "one of the classes that the sites agreed on: " + Some(class_names_),
+      return complain(label, "one of the classes that the sites agreed on: " + SomeOf(class_names_),
                       "correct the label, or submit the job again");
     }
     classes[static_cast<size_t>(label - labels.begin())] =
@@ -552,9 +425,10 @@ absl::Status CsvReader::FinishLabels() {
 
 void CsvReader::Describe(v1::DatasetInfo& info) const {
   int64_t features = 0;
-  for (const Column& column : columns_) {
+  for (size_t i = 0; i < counts_.size(); ++i) {
+    const Counts& column = counts_[i];
     v1::DatasetInfo::Column& into = *info.add_columns();
-    into.set_name(column.name);
+    into.set_name(encoder_.columns()[i].name);
     into.set_missing(column.missing);
     if (spec_.missing() == v1::DataSpec::MISSING_MEAN) {
       into.set_sum(column.sum);

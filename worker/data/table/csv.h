@@ -27,6 +27,7 @@
 #include "worker/data/byte_stream.h"
 #include "worker/data/dataset.h"
 #include "worker/data/table/numbering.h"
+#include "worker/data/table/row_encoder.h"
 
 namespace espalier::worker::data {
 
@@ -51,25 +52,20 @@ class CsvReader {
   void Describe(v1::DatasetInfo& info) const;
 
  private:
-  using Cells = std::vector<std::string_view>;
+  using Cells = RowEncoder::Cells;
 
   // Where a label was first met.
   struct Origin {
     std::string file;
     int64_t line = 0;
   };
-  // A column of features in the order of the model's inputs.
-  struct Column {
-    std::string name;
-    double mean = 0;                   // agreed on
-    std::unique_ptr<Numbering> words;  // agreed on; null: a column of numbers
-    double sum = 0;                    // kDescribe: of training cells that are numbers
+  // kDescribe: what a column of features holds.
+  struct Counts {
+    double sum = 0;  // of training cells that are numbers
     int64_t values = 0;
     int64_t missing = 0;
-    std::unique_ptr<std::set<std::string, std::less<>>> met;  // kDescribe with one_hot: all cells
+    std::unique_ptr<std::set<std::string, std::less<>>> met;  // with one_hot: all cells
     bool has_words = false;                                   // among `met`
-
-    size_t width() const { return words == nullptr ? 1 : static_cast<size_t>(words->size()); }
   };
   struct Place {
     const std::string& file;
@@ -86,15 +82,11 @@ class CsvReader {
                                bool header);
   absl::Status TakeAgreement(const std::string& file, bool header);
   absl::Status Take(const Place& place, const Cells& cells);
-  // Fills row_. Sets gap_ when a value is missing that the job allows to be missing.
-  absl::Status FillRow(const Place& place, const Cells& cells);
-  absl::Status TakeOther(const Place& place, size_t column, std::string_view cell, float* values);
   // kDescribe: of a row that is kept.
   absl::Status CountRow(const Place& place, const Cells& cells);
   absl::Status AddLabel(const Place& place, std::string_view text);
   absl::Status NumberLabels(const std::vector<std::string>& labels,
                             std::vector<int32_t>& classes) const;
-  std::string Where(int64_t line, size_t column) const;
   std::string LabelAt(int64_t line) const;
 
   const v1::DataSpec& spec_;
@@ -103,13 +95,12 @@ class CsvReader {
   bool begun_ = false;
   bool has_header_ = false;
   char delimiter_ = '\0';
-  std::string label_name_;       // "" without header
-  size_t label_place_ = 0;       // in the training file
-  size_t label_cell_ = 0;        // in the present file
-  std::vector<size_t> cell_of_;  // by column of features, in the present file
-  std::vector<Column> columns_;
+  std::string label_name_;      // "" without header
+  size_t label_place_ = 0;      // in the training file
+  size_t label_cell_ = 0;       // in the present file
+  RowEncoder encoder_;          // of the columns of features
+  std::vector<Counts> counts_;  // by column
   std::vector<float> row_;
-  bool gap_ = false;
   bool training_ = true;
   Numbering labels_;
   std::vector<Origin> origins_;  // by label

@@ -13,6 +13,7 @@
 // Threading:   pure functions.
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -20,8 +21,16 @@ namespace espalier::worker::data {
 
 enum class FirstRow { kHeader, kExample, kUnclear };
 
-// `second` is null when the table has one line only; `label` is the place of the label.
+// `second` is null when the table has one line only; `label` is the place of the label;
+// first.size(): there is none.
 FirstRow JudgeFirstRow(const std::vector<std::string_view>& first,
                        const std::vector<std::string_view>* second, size_t label);
+
+// The names that a header's cells give to the columns. Every column has a name of its own: one
+// without gets "column 3", and the second of two alike "name#2".
+std::vector<std::string> UniqueNames(const std::vector<std::string_view>& cells);
+
+// The first names in quotes, and how many more there are, for messages.
+std::string SomeOf(const std::vector<std::string>& names);
 
 }  // namespace espalier::worker::data

@@ -104,7 +104,7 @@ absl::StatusOr<std::shared_ptr<const ParticipantInteractions>> Recommenders::Get
   ESPALIER_RETURN_IF_ERROR(GetData(task).status());
   const v1::RecommenderSpec& model = task.model().spec().recommender();
   // A single shard is the whole, so that evaluation keeps the lists and model of training.
-  const bool whole = task.evaluate().whole_test_split() ||
+  const bool whole = task.evaluate().whole_test_split() || task.has_predict() ||
                      (task.has_recommend() && !model.private_users()) ||
                      task.data().partition().shards() == 1;
   const std::string key =

@@ -67,8 +67,8 @@ absl::Status CheckPrivateQuestion(const v1::RecommendTask& task,
 }
 
 // The error names other users only where they are no secret of this worker.
-absl::StatusOr<int32_t> UserOf(const v1::Task& task, const data::InteractionData& data) {
-  const std::string& user = task.recommend().user();
+absl::StatusOr<int32_t> UserOf(const v1::Task& task, const data::InteractionData& data,
+                               const std::string& user) {
   if (const auto number = data.user_ids.Find(user)) return *number;
   const bool secret = task.model().spec().recommender().private_users() ||
                       task.data().partition().kind() == v1::Partition::KIND_LOCAL;
@@ -79,6 +79,13 @@ absl::StatusOr<int32_t> UserOf(const v1::Task& task, const data::InteractionData
       "USER_NOT_FOUND",
       fmt::format("expected a user of data set {} (after its filters{}), found {}", data.name,
                   range, data::Quote(user)));
+}
+
+absl::StatusOr<int32_t> ItemOf(const data::InteractionData& data, const std::string& item) {
+  if (const auto number = data.item_ids.Find(item)) return *number;
+  return base::NotFound("ITEM_NOT_FOUND",
+                        fmt::format("expected an item of data set {} (after its filters), found {}",
+                                    data.name, data::Quote(item)));
 }
 
 // With local data this worker may have been several participants: the one that trained last, at
@@ -169,7 +176,7 @@ absl::StatusOr<Partial> RunRecommend(Surroundings& surroundings, const v1::Task&
   ESPALIER_ASSIGN_OR_RETURN(const auto data, surroundings.recommenders.GetData(task));
   const bool is_private = task.model().spec().recommender().private_users();
   if (is_private) ESPALIER_RETURN_IF_ERROR(CheckPrivateQuestion(task.recommend(), *data));
-  ESPALIER_ASSIGN_OR_RETURN(const int32_t number, UserOf(task, *data));
+  ESPALIER_ASSIGN_OR_RETURN(const int32_t number, UserOf(task, *data, task.recommend().user()));
   v1::Task own = task;
   if (is_private) {
     ESPALIER_ASSIGN_OR_RETURN(own, TaskOfOwner(surroundings, task, data->users, number));
@@ -189,6 +196,34 @@ absl::StatusOr<Partial> RunRecommend(Surroundings& surroundings, const v1::Task&
     // Scores against known items would give the user's row away.
     if (!is_private) item.set_score(ranked_item.score * scorer->scale());
   }
+  return partial;
+}
+
+absl::StatusOr<Partial> RunRecommenderPredict(
+    Surroundings& surroundings, const v1::Task& task,
+    const std::shared_ptr<const tensor::ModelState>& model) {
+  if (task.model().spec().recommender().private_users()) {
+    return base::FailedPrecondition(
+        "PRIVATE_USERS",
+        "expected a recommender whose users' rows are in the checkpoint, found one whose rows stay "
+        "on workers: scores would give them away; use Recommend (`espalier recommend`)");
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const auto data, surroundings.recommenders.GetData(task));
+  ESPALIER_ASSIGN_OR_RETURN(const auto mine, surroundings.recommenders.GetInteractions(task));
+  ESPALIER_ASSIGN_OR_RETURN(RecommenderModel * ranked, ModelOf(surroundings, task, model, *mine));
+  const auto scorer = ranked->MakeScorer(mine->had);
+  std::vector<float> scores;
+  for (const v1::Example& example : task.predict().examples().examples()) {
+    if (surroundings.cancelled) return Cancelled();
+    ESPALIER_ASSIGN_OR_RETURN(const int32_t user, UserOf(task, *data, example.user()));
+    ESPALIER_ASSIGN_OR_RETURN(const int32_t item, ItemOf(*data, example.item()));
+    float score = 0;
+    scorer->ScoreItems(user, std::span(&item, 1), &score);
+    scores.push_back(score * scorer->scale());
+  }
+  Partial partial;
+  partial.header.set_examples(static_cast<int64_t>(scores.size()));
+  AddSection(v1::SECTION_KIND_PREDICTIONS, scores, partial);
   return partial;
 }
 

@@ -110,9 +110,11 @@ Gradients GradientsForGrowth(const v1::Task& task, const Steps& steps, Recommend
 }
 
 // What the task asks for, of the tensors of the structure `shared` alone: others stay here.
-absl::Status AddSections(const v1::Task& task, const Steps& steps,
-                         const tensor::ModelTopology& shared, const tensor::ModelState& trained,
-                         RecommenderModel& model, Partial& partial) {
+// `start` is the model that the task came with, which has those tensors.
+absl::Status AddSections(const v1::Task& task, const Steps& steps, const tensor::ModelState& start,
+                         const tensor::ModelState& trained, RecommenderModel& model,
+                         Partial& partial) {
+  const tensor::ModelTopology& shared = *start.topology;
   const int64_t stored = shared.total_stored();
   Gradients gradients = GradientsForGrowth(task, steps, model);
   for (const v1::Section& section : task.sections()) {
@@ -120,6 +122,10 @@ absl::Status AddSections(const v1::Task& task, const Steps& steps,
     switch (kind) {
       case v1::SECTION_KIND_VALUES:
         AddSection(kind, std::span(trained.values).first(stored), partial);
+        break;
+      case v1::SECTION_KIND_DIFFERENCES:
+        AddDifferences(task, section, *start.topology, std::span(trained.values).first(stored),
+                       start, partial);
         break;
       case v1::SECTION_KIND_OPTIMIZER_STATE: {
         std::vector<float> state;
@@ -231,7 +237,7 @@ absl::StatusOr<Partial> RunRecommenderTrain(
   if (wire::CarriedSlots(task) > 0) {
     result.optimizer_state = trained->optimizer_state();
   }
-  ESPALIER_RETURN_IF_ERROR(AddSections(task, steps, *model->topology, result, *trained, partial));
+  ESPALIER_RETURN_IF_ERROR(AddSections(task, steps, *model, result, *trained, partial));
   if (is_private) {
     ESPALIER_ASSIGN_OR_RETURN(const tensor::ModelState rows,
                               RowsOfUsers(result, model->topology->num_tensors()));

@@ -53,7 +53,7 @@ absl::Status Read(const v1::Task& task, const tensor::ModelTopology& model, v1::
                   reduce::Partial& partial) {
   Upload upload = WithBody(bytes);
   Add(kind, type, count, bytes.size(), upload);
-  return ReadSections(task, model, upload, partial);
+  return ReadSections(task, model, {}, upload, partial);
 }
 
 class ReadjustmentTest : public testing::Test {
@@ -204,7 +204,7 @@ TEST(ValuesTest, SectionsOfFloatsAreReadOneAfterTheOtherHoweverTheBodyIsCut) {
     Add(v1::SECTION_KIND_VALUES, v1::SECTION_TYPE_F32, 2, 8, upload);
     Add(v1::SECTION_KIND_GRADIENTS, v1::SECTION_TYPE_F32, 3, 12, upload);
     reduce::Partial partial;
-    ASSERT_TRUE(ReadSections({}, *model, upload, partial).ok());
+    ASSERT_TRUE(ReadSections({}, *model, {}, upload, partial).ok());
     EXPECT_EQ(partial.values_count, 5);
     std::vector<float> read;
     ASSERT_TRUE(partial
