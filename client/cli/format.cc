@@ -76,12 +76,14 @@ bool HasEnded(v1::Job::State state) {
          state == v1::Job::STATE_CANCELLED;
 }
 
-std::string ScoreName(const v1::JobSpec& spec) {
-  return spec.model().has_recommender() ? spec.evaluation().main_metric() : "accuracy";
-}
+std::string ScoreName(const v1::JobSpec& spec) { return spec.evaluation().main_metric(); }
 
 std::string ScoreText(const v1::JobSpec& spec, double value) {
-  return spec.model().has_recommender() ? fmt::format("{:.4f}", value) : Percent(value);
+  return MetricText(spec.evaluation().main_metric(), value);
+}
+
+std::string MetricText(std::string_view name, double value) {
+  return name.ends_with("accuracy") ? Percent(value) : fmt::format("{:.4f}", value);
 }
 
 std::optional<double> AccuracyOf(const v1::RoundSummary& summary) {
@@ -91,15 +93,11 @@ std::optional<double> AccuracyOf(const v1::RoundSummary& summary) {
 }
 
 std::optional<Judgement> JudgementOf(const v1::JobSpec& spec, const v1::RoundSummary& summary) {
-  if (summary.has_perplexity()) {
-    return Judgement{"perplexity", fmt::format("{:.4f}", summary.perplexity())};
-  }
-  const std::optional<double> accuracy = AccuracyOf(summary);
-  if (!accuracy) return std::nullopt;
-  return Judgement{ScoreName(spec), ScoreText(spec, *accuracy)};
+  if (!summary.has_main_metric()) return std::nullopt;
+  return Judgement{ScoreName(spec), ScoreText(spec, summary.main_metric())};
 }
 
-bool HasBest(const v1::Job& job) { return job.best_round() > 0 && !job.spec().data().has_text(); }
+bool HasBest(const v1::Job& job) { return job.best_round() > 0; }
 
 bool TrainsSparse(const v1::RoundSummary& summary) {
   return summary.has_train_loss() && summary.dense_bytes() > 0 && summary.density() < 1;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/time/time.h"
 #include "espalier/v1/job.pb.h"
@@ -31,24 +32,24 @@ absl::Time ToTime(const google::protobuf::Timestamp& time);
 std::string StateWord(v1::Job::State state);
 bool HasEnded(v1::Job::State state);
 
-// What a job's rounds are compared by: "accuracy", or a recommender's main metric, and its value as
-// people write it.
+// What a job's rounds are compared by, its main metric, and its value as people write it.
 std::string ScoreName(const v1::JobSpec& spec);
 std::string ScoreText(const v1::JobSpec& spec, double value);
+// Shares of right answers are percentages.
+std::string MetricText(std::string_view name, double value);
 
 // Central test accuracy, else the federated one.
 std::optional<double> AccuracyOf(const v1::RoundSummary& summary);
 
-// What a round is judged by, with its value as people write it: a language model's perplexity, a
-// recommender's main metric, accuracy. Absent where the round was not evaluated.
+// What a round is judged by, with its value as people write it. Absent where the round was not
+// evaluated.
 struct Judgement {
   std::string name;
   std::string text;
 };
 std::optional<Judgement> JudgementOf(const v1::JobSpec& spec, const v1::RoundSummary& summary);
 
-// Whether a job's best accuracy says something: of text it would be that of guessing the next
-// token.
+// Whether a round was the best one.
 bool HasBest(const v1::Job& job);
 
 // Whether a round sent fewer bytes because weights are absent: it trained, and a sparse model.

@@ -10,10 +10,9 @@ namespace espalier::cli {
 
 void PrintRounds(const Context& context, const v1::JobSpec& spec,
                  const google::protobuf::RepeatedPtrField<v1::RoundSummary>& rounds, int most) {
-  const bool text = !rounds.empty() && rounds.rbegin()->has_perplexity();
   Table table({{"ROUND", true},
                {"LOSS", true, 2},
-               {absl::AsciiStrToUpper(text ? "perplexity" : ScoreName(spec)), true, 1},
+               {absl::AsciiStrToUpper(ScoreName(spec)), true, 1},
                {"DENSITY", true},
                {"CHANGED", true, 3},
                {"BYTES", true, 4},

@@ -150,20 +150,16 @@ void PrintOutcome(const Context& context, const v1::Job& job) {
   if (HasBest(job) && !pruned) {
     fields.emplace_back(
         "best " + ScoreName(job.spec()),
-        fmt::format("{} (round {})", ScoreText(job.spec(), job.best_accuracy()), job.best_round()));
+        fmt::format("{} (round {})", ScoreText(job.spec(), job.best_metric()), job.best_round()));
   }
   if (job.history_size() > 0) {
     const v1::RoundSummary& last = *job.history().rbegin();
     const auto& metrics =
         last.test_metrics().empty() ? last.federated_test_metrics() : last.test_metrics();
     for (const v1::Metric& metric : metrics) {
-      fields.emplace_back(metric.name(), fmt::format("{:.4f}", metric.value()));
-    }
-    if (pruned && !last.has_perplexity() && AccuracyOf(last)) {
-      fields.emplace_back("accuracy", Percent(*AccuracyOf(last)));
-    }
-    if (last.has_perplexity()) {
-      fields.emplace_back("perplexity", fmt::format("{:.4f}", last.perplexity()));
+      // Those of single labels are for programs.
+      if (metric.name().find('/') != std::string::npos) continue;
+      fields.emplace_back(metric.name(), MetricText(metric.name(), metric.value()));
     }
     if (last.has_dense_perplexity()) {
       fields.emplace_back("perplexity before", fmt::format("{:.4f}", last.dense_perplexity()));

@@ -6,8 +6,9 @@
 // Metadata:  format "espalier.checkpoint", format_version, job, round, topology_hash, layout (JSON:
 //            name, shape, sparsifiable and sparse of each tensor, in order), model_spec (JSON),
 //            data_spec (JSON: the scaling of inputs, and in `agreement` names of columns and
-//            classes) and seed, test_accuracy ("" when unknown), density, create_time (RFC 3339),
-//            data_sha256 (of all bytes after the header, so that a file can prove itself whole).
+//            classes) and seed, main_metric and main_metric_name ("" when unknown), density,
+//            create_time (RFC 3339), data_sha256 (of all bytes after the header, so that a file can
+//            prove itself whole).
 // Errors:    CHECKPOINT_INVALID (InvalidArgument) for files that are none; CHECKPOINT_CORRUPT
 // (DataLoss)
 //            for those whose content is not what was written; SAFETENSORS_INVALID; those of io.
@@ -38,10 +39,11 @@ struct CheckpointMetadata {
   v1::ModelSpec model_spec;
   // A language model that was pruned: its header has a config.json in place of a model_spec.
   bool is_language_model = false;
-  // Of a recommender and a transformer: what it was trained on, so that it can be used later.
+  // What it was trained on, so that it can be used later; absent in old files.
   std::optional<v1::DataSpec> data_spec;
   uint64_t seed = 0;
-  std::optional<double> test_accuracy;
+  std::string main_metric_name;       // evaluation.main_metric of the job
+  std::optional<double> main_metric;  // its value in that round
   absl::Time create_time;
 };
 

@@ -132,6 +132,10 @@ class Entries {
   std::string missing_;
 };
 
+std::string MainMetricText(const CheckpointMetadata& metadata) {
+  return metadata.main_metric.has_value() ? NumberText(*metadata.main_metric) : std::string();
+}
+
 }  // namespace
 
 absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadata,
@@ -141,20 +145,19 @@ absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadat
   if (!google::protobuf::util::MessageToJsonString(metadata.model_spec, &spec).ok()) {
     return Invalid("the model spec cannot be written as JSON");
   }
-  MetadataStrings strings{
-      {"format", std::string(kFormat)},
-      {"format_version", std::string(kFormatVersion)},
-      {"job", metadata.job},
-      {"round", std::to_string(metadata.round)},
-      {"topology_hash", topology.hash()},
-      {"layout", EncodeLayout(topology)},
-      {"model_spec", spec},
-      {"test_accuracy",
-       metadata.test_accuracy.has_value() ? NumberText(*metadata.test_accuracy) : std::string()},
-      {"density", NumberText(Density(topology))},
-      {"create_time",
-       absl::FormatTime(absl::RFC3339_full, metadata.create_time, absl::UTCTimeZone())},
-      {"data_sha256", data_sha256}};
+  MetadataStrings strings{{"format", std::string(kFormat)},
+                          {"format_version", std::string(kFormatVersion)},
+                          {"job", metadata.job},
+                          {"round", std::to_string(metadata.round)},
+                          {"topology_hash", topology.hash()},
+                          {"layout", EncodeLayout(topology)},
+                          {"model_spec", spec},
+                          {"main_metric_name", metadata.main_metric_name},
+                          {"main_metric", MainMetricText(metadata)},
+                          {"density", NumberText(Density(topology))},
+                          {"create_time", absl::FormatTime(absl::RFC3339_full, metadata.create_time,
+                                                           absl::UTCTimeZone())},
+                          {"data_sha256", data_sha256}};
   if (metadata.data_spec.has_value()) {
     if (!google::protobuf::util::MessageToJsonString(*metadata.data_spec, &strings["data_spec"])
              .ok()) {
@@ -166,22 +169,20 @@ absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadat
 }
 
 MetadataStrings EncodeLanguageMetadata(const CheckpointMetadata& metadata, double density) {
-  return MetadataStrings{
-      {"format", std::string(kLanguageFormat)},
-      {"format_version", std::string(kFormatVersion)},
-      {"job", metadata.job},
-      {"round", std::to_string(metadata.round)},
-      {"test_accuracy",
-       metadata.test_accuracy.has_value() ? NumberText(*metadata.test_accuracy) : std::string()},
-      {"density", NumberText(density)},
-      {"create_time",
-       absl::FormatTime(absl::RFC3339_full, metadata.create_time, absl::UTCTimeZone())},
-      {"data_sha256", std::string(kUnknownDigest)}};
+  return MetadataStrings{{"format", std::string(kLanguageFormat)},
+                         {"format_version", std::string(kFormatVersion)},
+                         {"job", metadata.job},
+                         {"round", std::to_string(metadata.round)},
+                         {"main_metric_name", metadata.main_metric_name},
+                         {"main_metric", MainMetricText(metadata)},
+                         {"density", NumberText(density)},
+                         {"create_time", absl::FormatTime(absl::RFC3339_full, metadata.create_time,
+                                                          absl::UTCTimeZone())},
+                         {"data_sha256", std::string(kUnknownDigest)}};
 }
 
 namespace {
 
-// Present in checkpoints of recommenders and transformers.
 absl::Status DecodeData(const MetadataStrings& strings, CheckpointMetadata* out) {
   const auto spec = strings.find("data_spec");
   if (spec == strings.end()) return absl::OkStatus();
@@ -209,13 +210,16 @@ absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings) {
   out.metadata.job = entries["job"];
   if (!is_language_model) out.topology_hash = entries["topology_hash"];
   out.data_sha256 = entries["data_sha256"];
-  const std::string& accuracy = entries["test_accuracy"];
+  // Files of before had the accuracy alone.
+  const bool old = strings.contains("test_accuracy");
+  const std::string& metric = entries[old ? "test_accuracy" : "main_metric"];
+  out.metadata.main_metric_name = old ? "accuracy" : entries["main_metric_name"];
   double value = 0;
   bool valid = ParseNumber(entries["round"], &out.metadata.round) && out.metadata.round >= 0;
   valid = valid && ParseNumber(entries["density"], &out.density) && std::isfinite(out.density);
-  if (!accuracy.empty()) {
-    valid = valid && ParseNumber(accuracy, &value) && std::isfinite(value);
-    out.metadata.test_accuracy = value;
+  if (!metric.empty()) {
+    valid = valid && ParseNumber(metric, &value) && std::isfinite(value);
+    out.metadata.main_metric = value;
   }
   std::string error;
   valid = valid && absl::ParseTime(absl::RFC3339_full, entries["create_time"],
@@ -226,7 +230,7 @@ absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings) {
     return Invalid(fmt::format("the metadata entry {} is missing", entries.missing()));
   }
   if (!valid) {
-    return Invalid("round, density, test_accuracy or create_time is malformed");
+    return Invalid("round, density, main_metric or create_time is malformed");
   }
   if (is_language_model) return out;
   if (!google::protobuf::util::JsonStringToMessage(spec, &out.metadata.model_spec).ok()) {

@@ -1,6 +1,7 @@
 #include "common/config/validate.h"
 #include "common/config/validate_aggregation.h"
 #include "common/config/validate_model.h"
+#include "common/config/validate_target.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/recommender_layout.h"
 #include "common/wire/model_spec/shapes.h"
@@ -179,6 +180,7 @@ void ApplyFederationDefaults(v1::Federation& federation) {
 
 void ApplyDefaults(v1::JobSpec& spec) {
   constexpr int32_t kKeptCheckpoints = 3;
+  ApplyTargetDefaults(spec, IsPruningMethod(spec.method().name()));
   ApplyModelDefaults(*spec.mutable_model());
   if (spec.model().has_recommender()) ApplyRecommenderDefaults(spec);
   ApplyDataDefaults(*spec.mutable_data());

@@ -13,6 +13,7 @@
 #include "common/config/validate_aggregation.h"
 #include "common/config/validate_interactions.h"
 #include "common/config/validate_model.h"
+#include "common/config/validate_target.h"
 #include "common/config/well_formed.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/shapes.h"
@@ -416,7 +417,10 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
              fmt::format("expected at most {} bytes, found {}", kMaxDisplayNameBytes,
                          spec.display_name().size()));
   const size_t before_model = violations.size();
-  ValidateModel(spec.model(), spec.method(), root.In("model"));
+  const bool prunes = IsPruningMethod(spec.method().name());
+  v1::JobSpec with_target = spec;
+  ApplyTargetDefaults(with_target, prunes);
+  ValidateModel(with_target.model(), spec.method(), root.In("model"));
   // What follows from the model's shapes is computed only from numbers in range.
   const bool has_shapes = violations.size() == before_model;
   ValidateData(spec.data(), root.In("data"));
@@ -428,8 +432,8 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
     ValidateAugmentation(spec.data().augmentation(), model, root.In("data.augmentation"));
   }
   ValidateInteractions(spec, root);
+  if (has_shapes) ValidateTarget(with_target, prunes, root);
   ValidateMethod(spec.method(), root.In("method"));
-  const bool prunes = IsPruningMethod(spec.method().name());
   ValidateTraining(spec.training(), spec.federation().rounds(), !prunes, root.In("training"));
   if (!prunes) {
     ValidateSharedMoments(spec, root.In("training.optimizer"));

@@ -92,7 +92,6 @@ void RefuseWithLayers(const v1::JobSpec& spec, const Checker& root) {
   refuse(!spec.evaluation().top_k().empty(), "evaluation", "top_k");
   refuse(spec.training().optimizer().lazy_rows(), "training.optimizer", "lazy_rows");
   refuse(spec.evaluation().candidates() != 0, "evaluation", "candidates");
-  refuse(!spec.evaluation().main_metric().empty(), "evaluation", "main_metric");
 }
 
 }  // namespace

@@ -179,7 +179,8 @@ void ValidateLoss(const v1::ModelSpec& model, const Checker& at) {
   const v1::LinearLayer& last = model.layers().rbegin()->linear();
   if (!v1::Activation_IsValid(last.activation())) return;
   const bool softmax = last.activation() == v1::ACTIVATION_SOFTMAX;
-  if (model.loss() == v1::LOSS_MEAN_SQUARED_ERROR) {
+  if (model.loss() == v1::LOSS_MEAN_SQUARED_ERROR || model.loss() == v1::LOSS_MEAN_ABSOLUTE_ERROR ||
+      model.loss() == v1::LOSS_HUBER) {
     return at.Check(!softmax, "loss",
                     "mean_squared_error does not support a softmax output; use cross_entropy, or "
                     "sigmoid or linear in the last layer");

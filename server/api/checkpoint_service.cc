@@ -22,7 +22,10 @@ v1::Checkpoint ToProto(const checkpoint::CheckpointInfo& info) {
   proto.set_size_bytes(static_cast<int64_t>(info.size_bytes));
   proto.set_sha256(info.sha256);
   wire::SetTimestamp(info.create_time, proto.mutable_create_time());
-  if (info.test_accuracy.has_value()) proto.set_test_accuracy(*info.test_accuracy);
+  if (info.main_metric.has_value()) {
+    proto.set_main_metric(*info.main_metric);
+    proto.set_main_metric_name(info.main_metric_name);
+  }
   proto.set_density(info.density);
   return proto;
 }

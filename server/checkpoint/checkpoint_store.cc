@@ -8,8 +8,9 @@
 
 #include "common/base/check.h"
 #include "common/base/status.h"
-#include "common/io/atomic_file.h"
 #include "common/checkpoint/checkpoint_metadata.h"
+#include "common/config/metrics.h"
+#include "common/io/atomic_file.h"
 
 namespace espalier::server::checkpoint {
 namespace {
@@ -28,7 +29,8 @@ CheckpointInfo MakeInfo(const CheckpointMetadata& metadata, double density,
   info.round = metadata.round;
   info.size_bytes = file.size_bytes;
   info.sha256 = file.sha256;
-  info.test_accuracy = metadata.test_accuracy;
+  info.main_metric_name = metadata.main_metric_name;
+  info.main_metric = metadata.main_metric;
   info.density = density;
   info.create_time = metadata.create_time;
   return info;
@@ -133,9 +135,11 @@ absl::StatusOr<CheckpointInfo> CheckpointStore::WriteLanguageModel(
   const std::lock_guard<std::mutex> one(language_mutex_);
   // Left by a crash, its files are overwritten by the next model.
   const std::string work = directory_ + "/language.work";
-  ESPALIER_RETURN_IF_ERROR(write(files_, work, espalier::checkpoint::EncodeLanguageMetadata(metadata, density)));
-  ESPALIER_ASSIGN_OR_RETURN(const WrittenFile file,
-                            espalier::checkpoint::AdoptLanguageFile(files_, work + "/model.safetensors", PathOf(key)));
+  ESPALIER_RETURN_IF_ERROR(
+      write(files_, work, espalier::checkpoint::EncodeLanguageMetadata(metadata, density)));
+  ESPALIER_ASSIGN_OR_RETURN(
+      const WrittenFile file,
+      espalier::checkpoint::AdoptLanguageFile(files_, work + "/model.safetensors", PathOf(key)));
   for (const char* name : {"/model.safetensors", "/config.json"}) {
     ESPALIER_RETURN_IF_ERROR(files_.Remove(work + name));
   }
@@ -150,8 +154,9 @@ absl::StatusOr<CheckpointInfo> CheckpointStore::Write(const tensor::ModelState& 
                                                       std::span<const AttachedFile> attached) {
   ESPALIER_RETURN_IF_ERROR(CheckName(metadata));
   const Key key{metadata.job, metadata.round};
-  ESPALIER_ASSIGN_OR_RETURN(const WrittenFile file,
-                            espalier::checkpoint::WriteCheckpointFile(files_, PathOf(key), state, metadata, attached));
+  ESPALIER_ASSIGN_OR_RETURN(
+      const WrittenFile file,
+      espalier::checkpoint::WriteCheckpointFile(files_, PathOf(key), state, metadata, attached));
   CheckpointInfo info = MakeInfo(metadata, espalier::checkpoint::Density(*state.topology), file);
   const std::lock_guard<std::mutex> lock(mutex_);
   index_[key] = info;
@@ -228,18 +233,19 @@ std::vector<CheckpointStore::Key> CheckpointStore::Superfluous(std::string_view 
                                                                int32_t keep) const {
   const std::lock_guard<std::mutex> lock(mutex_);
   std::optional<Key> best;
-  std::optional<double> best_accuracy;
+  std::optional<double> best_value;
   std::vector<Key> old;
   int32_t seen = 0;
   for (const auto& [key, info] : index_) {
     if (key.job != job) {
       continue;
     }
-    // Rounds fall, so that on equal accuracy the earlier round is taken.
-    if (info.test_accuracy.has_value() &&
-        (!best_accuracy.has_value() || *info.test_accuracy >= *best_accuracy)) {
+    // Rounds fall, so that of equal ones the earlier round is taken.
+    const double sign = config::LowerIsBetter(info.main_metric_name) ? -1 : 1;
+    if (info.main_metric.has_value() &&
+        (!best_value.has_value() || sign * *info.main_metric >= *best_value)) {
       best = key;
-      best_accuracy = info.test_accuracy;
+      best_value = sign * *info.main_metric;
     }
     if (++seen > keep) {
       old.push_back(key);

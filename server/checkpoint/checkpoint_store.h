@@ -25,9 +25,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/checkpoint/checkpoint_file.h"
 #include "common/io/file_system.h"
 #include "common/tensor/model.h"
-#include "common/checkpoint/checkpoint_file.h"
 
 namespace espalier::server::checkpoint {
 
@@ -44,7 +44,8 @@ struct CheckpointInfo {
   int32_t round = 0;
   uint64_t size_bytes = 0;
   std::string sha256;  // of the file, hex
-  std::optional<double> test_accuracy;
+  std::string main_metric_name;
+  std::optional<double> main_metric;
   double density = 0;
   absl::Time create_time;
 };

@@ -53,9 +53,11 @@ std::string KeyOf(const v1::DataSpec& data, const v1::DatasetInfo& info) {
   if (info.columns_size() <= kMaxNamedColumns) std::sort(names.begin(), names.end());
   const bool words = info.class_names_size() > 0;
   const bool interactions = data.has_interactions();
-  return fmt::format("{}\n{}\n{}\n{}\n{}", info.format(), interactions ? 0 : names.size(),
+  std::vector<std::string> targets(info.target_columns().begin(), info.target_columns().end());
+  std::sort(targets.begin(), targets.end());
+  return fmt::format("{}\n{}\n{}\n{}\n{}\n{} {}", info.format(), interactions ? 0 : names.size(),
                      fmt::join(names, "\n"), info.header() ? info.label_column() : "",
-                     words ? "words" : "numbers");
+                     words ? "words" : "numbers", info.targets(), fmt::join(targets, "\n"));
 }
 
 std::string Describe(const v1::DataSpec& data, const v1::DatasetInfo& info) {
@@ -194,6 +196,7 @@ void Merge(const v1::DataSpec& data, const Descriptions& all,
   agreed.info.clear_columns();
   v1::Agreement& agreement = agreed.agreement;
   if (first.header()) agreement.set_label_column(first.label_column());
+  *agreement.mutable_target_columns() = first.target_columns();
   const auto classes = Union(all, workers, [](const auto& info) { return info.class_names(); });
   agreement.mutable_classes()->Assign(classes.begin(), classes.end());
   // Equal files have one order of columns; what stands for words and gaps is told anyway.
@@ -345,6 +348,14 @@ void FillIn(const v1::DatasetInfo& info, v1::JobSpec& spec,
   if (model.layers().empty()) return;
   v1::Layer& last = *model.mutable_layers(model.layers_size() - 1);
   if (!last.has_linear() || last.linear().units() != 0) return;
+  if (spec.data().target() == v1::DataSpec::TARGET_INPUT) {
+    last.mutable_linear()->set_units(info.features());
+    return;
+  }
+  if (info.targets() > 0) {
+    last.mutable_linear()->set_units(info.targets());
+    return;
+  }
   last.mutable_linear()->set_units(info.classes());
   const int64_t examples = info.train_examples() + info.test_examples();
   if (info.class_names().empty() && examples > 0 && info.classes() > examples) {

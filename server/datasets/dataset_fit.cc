@@ -82,11 +82,30 @@ std::vector<config::Violation> Misfits(const v1::JobSpec& spec, const v1::Datase
   }
   if (spec.model().layers().empty()) return violations;
   const auto& last = spec.model().layers(spec.model().layers_size() - 1).linear();
+  const std::string units =
+      "model.layers[" + std::to_string(spec.model().layers_size() - 1) + "].linear.units";
+  if (spec.data().target() == v1::DataSpec::TARGET_INPUT) {
+    if (last.units() != info.features()) {
+      violations.push_back({units, "expected " + std::to_string(info.features()) +
+                                       ", the features of data set '" + info.name() +
+                                       "', since the input is learned, found " +
+                                       std::to_string(last.units())});
+    }
+    return violations;
+  }
+  if (info.targets() > 0) {
+    if (last.units() != info.targets()) {
+      violations.push_back({units, "expected " + std::to_string(info.targets()) +
+                                       ", as many numbers as data set '" + info.name() +
+                                       "' has to be learned of each example, found " +
+                                       std::to_string(last.units())});
+    }
+    return violations;
+  }
   if (last.units() < info.classes()) {
-    violations.push_back(
-        {"model.layers[" + std::to_string(spec.model().layers_size() - 1) + "].linear.units",
-         "expected at least " + std::to_string(info.classes()) + ", the classes of data set '" +
-             info.name() + "', found " + std::to_string(last.units())});
+    violations.push_back({units, "expected at least " + std::to_string(info.classes()) +
+                                     ", the classes of data set '" + info.name() + "', found " +
+                                     std::to_string(last.units())});
   }
   return violations;
 }

@@ -33,6 +33,9 @@ v1::DataSpec ViewOf(const v1::JobSpec& spec) {
   view.set_header(data.header());
   view.set_missing(data.missing());
   view.set_words(data.words());
+  // A class is what is read without a word.
+  if (data.target() != v1::DataSpec::TARGET_CLASS) view.set_target(data.target());
+  *view.mutable_target_columns() = data.target_columns();
   if (data.has_image_size()) *view.mutable_image_size() = data.image_size();
   if (data.partition().kind() == v1::Partition::KIND_LOCAL) {
     view.mutable_partition()->set_kind(v1::Partition::KIND_LOCAL);

@@ -17,6 +17,7 @@
 #include "common/wire/model_spec/train_additions.h"
 #include "common/wire/proto_time.h"
 #include "server/jobs/site_evaluations.h"
+#include "server/methods/evaluation/metrics.h"
 #include "server/reduce/statistics_reducer.h"
 
 namespace espalier::server::jobs {
@@ -514,9 +515,14 @@ round::StepListener JobRunner::MakeListener(const methods::Step& step) {
   const bool at_sites = step.task.has_evaluate() &&
                         step.participants == methods::Participants::kAll &&
                         job_.spec().data().partition().kind() == v1::Partition::KIND_LOCAL;
-  listener.on_finished = [weak, phase = phase_, at_sites](absl::StatusOr<reduce::Reduced> reduced) {
+  const bool is_evaluation = step.task.has_evaluate();
+  listener.on_finished = [weak, phase = phase_, at_sites,
+                          is_evaluation](absl::StatusOr<reduce::Reduced> reduced) {
     if (const auto self = weak.lock(); self && !self->ended()) {
       self->Guard([&] {
+        if (is_evaluation && reduced.ok()) {
+          self->confusion_ = methods::ConfusionOf(self->job_.spec(), reduced->counts);
+        }
         if (at_sites && reduced.ok()) {
           self->sites_ = EvaluationsOf(reduced->by_participant, self->job_.spec());
         }
@@ -598,6 +604,7 @@ v1::Job JobRunner::View(bool with_history) const {
   } else {
     view.clear_last_sites();
     view.clear_best_sites();
+    view.clear_confusion();
   }
   return view;
 }

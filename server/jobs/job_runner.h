@@ -129,11 +129,12 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   v1::Job job_;  // without the history
   // Of the round in work, once the sites have evaluated it.
   std::optional<v1::SiteEvaluations> sites_;
-  std::shared_ptr<scheduler::WorkerPool> pool_;  // of workers that can do its tasks
-  std::shared_ptr<datasets::JobView> view_;      // what they have; null: no data
-  bool agreed_ = false;                          // on the data
-  bool agreeing_ = false;                        // they are being asked
-  absl::Duration agree_again_;                   // not before
+  std::optional<v1::ConfusionMatrix> confusion_;  // of the evaluation of the round in work
+  std::shared_ptr<scheduler::WorkerPool> pool_;   // of workers that can do its tasks
+  std::shared_ptr<datasets::JobView> view_;       // what they have; null: no data
+  bool agreed_ = false;                           // on the data
+  bool agreeing_ = false;                         // they are being asked
+  absl::Duration agree_again_;                    // not before
   std::shared_ptr<const methods::Program> program_;
   std::shared_ptr<events::EventLog> events_ = std::make_shared<events::EventLog>();
   RoundHistory rounds_{events_};

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/config/metrics.h"
 #include "common/log/log.h"
 #include "server/datasets/agreement.h"
 #include "server/datasets/dataset_fit.h"
@@ -68,12 +69,16 @@ void JobRunner::TakeAnswer(const datasets::DatasetViews::Answer& answer) {
 void JobRunner::NoteEvaluation(const v1::RoundSummary& summary) {
   // The dense model, which is evaluated before it is pruned, belongs to no round.
   std::optional<v1::SiteEvaluations> sites = std::exchange(sites_, std::nullopt);
-  if (!summary.has_test_accuracy() && !summary.has_federated_test_accuracy()) return;
-  const double accuracy =
-      summary.has_test_accuracy() ? summary.test_accuracy() : summary.federated_test_accuracy();
-  const bool best = job_.best_round() == 0 || accuracy > job_.best_accuracy();
+  if (auto confusion = std::exchange(confusion_, std::nullopt); confusion.has_value()) {
+    confusion->set_round(summary.round());
+    *job_.mutable_confusion() = *std::move(confusion);
+  }
+  const bool lower = config::LowerIsBetter(job_.spec().evaluation().main_metric());
+  const double metric = summary.main_metric();
+  const bool better = lower ? metric < job_.best_metric() : metric > job_.best_metric();
+  const bool best = summary.has_main_metric() && (job_.best_round() == 0 || better);
   if (best) {
-    job_.set_best_accuracy(accuracy);
+    job_.set_best_metric(metric);
     job_.set_best_round(summary.round());
   }
   if (!sites.has_value()) return;

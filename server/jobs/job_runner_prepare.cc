@@ -122,11 +122,8 @@ void JobRunner::WriteCheckpoint(Prepared& prepared) const {
   metadata.model_spec = job_.spec().model();
   metadata.data_spec = job_.spec().data();
   metadata.seed = job_.spec().seed();
-  if (summary.has_test_accuracy()) {
-    metadata.test_accuracy = summary.test_accuracy();
-  } else if (summary.has_federated_test_accuracy()) {
-    metadata.test_accuracy = summary.federated_test_accuracy();
-  }
+  metadata.main_metric_name = job_.spec().evaluation().main_metric();
+  if (summary.has_main_metric()) metadata.main_metric = summary.main_metric();
   metadata.create_time = services_.clock.Wall();
   auto written = WriteModel(prepared.transition, metadata);
   if (written.ok()) {

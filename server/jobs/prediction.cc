@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/evaluation_counts.h"
 #include "common/wire/model_spec/transformer.h"
 
 namespace espalier::server::jobs {
@@ -54,7 +55,9 @@ int64_t OutputsOf(const v1::ModelSpec& model) {
 }
 
 std::string NameOf(const AskedModel& model, int64_t place) {
-  const auto& classes = model.data.agreement().classes();
+  const v1::Agreement& agreement = model.data.agreement();
+  const auto& classes =
+      agreement.target_columns().empty() ? agreement.classes() : agreement.target_columns();
   return place < classes.size() ? classes.Get(static_cast<int>(place)) : std::to_string(place);
 }
 
@@ -98,14 +101,15 @@ v1::PredictResponse PredictionsOf(const v1::PredictRequest& request, const Asked
   const int64_t width = OutputsOf(spec);
   v1::PredictResponse response;
   if (spec.has_recommender()) response.add_outputs("score");
-  const bool classes = !spec.has_recommender() && !spec.has_transformer();
-  for (int64_t i = 0; classes && i < width; ++i) response.add_outputs(NameOf(model, i));
+  const bool named = !spec.has_recommender() && !spec.has_transformer();
+  for (int64_t i = 0; named && i < width; ++i) response.add_outputs(NameOf(model, i));
   std::vector<int32_t> order(static_cast<size_t>(width));
   for (; !outputs.empty(); outputs = outputs.subspan(static_cast<size_t>(width))) {
     const std::span<const float> of = outputs.first(static_cast<size_t>(width));
     v1::Prediction& prediction = *response.add_predictions();
     const auto best = std::max_element(of.begin(), of.end()) - of.begin();
-    if (!spec.has_recommender()) prediction.set_best(NameOf(model, best));
+    const bool has_best = spec.has_transformer() || (named && wire::LearnsClass(model.data));
+    if (has_best) prediction.set_best(NameOf(model, best));
     if (request.top() == 0) {
       prediction.mutable_values()->Assign(of.begin(), of.end());
       continue;

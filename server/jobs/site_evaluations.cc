@@ -5,6 +5,9 @@
 #include <tuple>
 #include <utility>
 
+#include "common/config/metrics.h"
+#include "server/methods/evaluation/metrics.h"
+
 namespace espalier::server::jobs {
 namespace {
 
@@ -13,22 +16,12 @@ v1::SiteEvaluation EvaluationOf(const reduce::Score& score, const v1::JobSpec& s
   site.set_worker("workers/" + score.participant);
   site.set_examples(score.examples);
   if (score.examples == 0) return site;
-  const auto examples = static_cast<double>(score.examples);
   if (!spec.model().has_recommender()) {
-    site.set_loss(score.loss_sum / examples);
-    site.set_accuracy(static_cast<double>(score.correct) / examples);
-    return site;
+    site.set_loss(score.loss_sum / static_cast<double>(score.examples));
   }
-  const auto sum = score.metric_sums.find(spec.evaluation().main_metric());
-  if (sum != score.metric_sums.end()) site.set_accuracy(sum->second / examples);
+  const auto main = methods::MainMetric(spec, methods::MetricsOf(spec, score));
+  if (main.has_value()) site.set_main_metric(*main);
   return site;
-}
-
-bool IsWorse(const v1::SiteEvaluation& a, const v1::SiteEvaluation& b) {
-  const auto key = [](const v1::SiteEvaluation& site) {
-    return std::tuple(!site.has_accuracy(), site.accuracy(), std::string_view(site.worker()));
-  };
-  return key(a) < key(b);
 }
 
 }  // namespace
@@ -39,8 +32,13 @@ v1::SiteEvaluations EvaluationsOf(const std::vector<reduce::Score>& scores,
   sites.reserve(scores.size());
   for (const reduce::Score& score : scores) sites.push_back(EvaluationOf(score, spec));
   const size_t kept = std::min(sites.size(), size_t{kMostSites});
+  const double sign = config::LowerIsBetter(spec.evaluation().main_metric()) ? -1 : 1;
+  const auto key = [sign](const v1::SiteEvaluation& site) {
+    return std::tuple(!site.has_main_metric(), sign * site.main_metric(),
+                      std::string_view(site.worker()));
+  };
   std::partial_sort(sites.begin(), sites.begin() + static_cast<int64_t>(kept), sites.end(),
-                    IsWorse);
+                    [&](const auto& a, const auto& b) { return key(a) < key(b); });
   v1::SiteEvaluations result;
   result.set_sites_left_out(static_cast<int32_t>(sites.size() - kept));
   for (size_t i = 0; i < kept; ++i) *result.add_sites() = std::move(sites[i]);

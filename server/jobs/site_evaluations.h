@@ -15,9 +15,9 @@ namespace espalier::server::jobs {
 
 constexpr int kMostSites = 64;
 
-// `scores`: of the workers by their ids. The round is left to the caller. The lowest accuracy comes
-// first, equal ones by name; sites without test examples come last. What goes beyond kMostSites is
-// counted.
+// `scores`: of the workers by their ids. The round is left to the caller. The worst main metric
+// comes first, equal ones by name; sites without test examples come last. What goes beyond
+// kMostSites is counted.
 v1::SiteEvaluations EvaluationsOf(const std::vector<reduce::Score>& scores,
                                   const v1::JobSpec& spec);
 

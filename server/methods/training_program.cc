@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/config/metrics.h"
 #include "common/config/validate.h"
 #include "common/wire/compact_values.h"
 #include "common/wire/model_spec/model_spec.h"
@@ -17,6 +18,7 @@
 #include "server/methods/aggregation/aggregate.h"
 #include "server/methods/byte_codec.h"
 #include "server/methods/calibration/statistics.h"
+#include "server/methods/evaluation/metrics.h"
 #include "server/methods/initial_values.h"
 #include "server/methods/learning_rate.h"
 #include "server/methods/start/trained_start.h"
@@ -170,6 +172,7 @@ Step TrainingProgram::EvaluateStep(ProgramState& state, bool central) const {
   task.set_whole_test_split(central);
   *task.mutable_top_k() = spec_.evaluation().top_k();
   task.set_candidates(spec_.evaluation().candidates());
+  for (const auto counts : CountsFor(spec_)) task.add_counts(counts);
   step.participants = central ? Participants::kAnyOne : Participants::kAll;
   step.reducer = reduce::ReducerKind::kMetrics;
   step.round = RoundInWork(state);
@@ -376,63 +379,40 @@ void TrainingProgram::NoteCosts(const reduce::Reduced& reduced, ProgramState& st
   wire::SetDuration(absl::Seconds(reduced.compute_seconds), state.pending.mutable_compute_time());
 }
 
-void TrainingProgram::DescribeLoss(const reduce::Reduced& reduced, bool central,
-                                   v1::RoundSummary& summary) const {
+void TrainingProgram::DescribeEvaluation(const reduce::Reduced& reduced, bool central,
+                                         v1::RoundSummary& summary) const {
+  NotePeakMemory(reduced, summary);
   if (reduced.examples == 0) return;
+  SetMetrics(spec_, MetricsOf(spec_, reduced), central, summary);
+  const config::TargetKind target = config::TargetOf(spec_);
+  if (target == config::TargetKind::kPair) return;
   const auto examples = static_cast<double>(reduced.examples);
   const double loss = reduced.loss_sum / examples;
   const double accuracy = static_cast<double>(reduced.correct) / examples;
+  const bool is_token = target == config::TargetKind::kToken;
+  const bool has_accuracy = is_token || target == config::TargetKind::kClass;
   if (central) {
     summary.set_test_loss(loss);
-    summary.set_test_accuracy(accuracy);
+    if (has_accuracy) summary.set_test_accuracy(accuracy);
   } else {
     summary.set_federated_test_loss(loss);
-    summary.set_federated_test_accuracy(accuracy);
+    if (has_accuracy) summary.set_federated_test_accuracy(accuracy);
   }
   // The central one, of all the test data, comes last and stays. One that has no finite value says
   // no more than the loss.
   const double perplexity = std::exp(loss);
-  if (spec_.model().has_transformer() && std::isfinite(perplexity)) {
-    summary.set_perplexity(perplexity);
-  }
-}
-
-void TrainingProgram::DescribeRanking(const reduce::Reduced& reduced, bool central,
-                                      v1::RoundSummary& summary) const {
-  if (reduced.examples == 0) return;
-  for (const auto& [name, sum] : reduced.metric_sums) {
-    v1::Metric& metric =
-        central ? *summary.add_test_metrics() : *summary.add_federated_test_metrics();
-    metric.set_name(name);
-    metric.set_value(sum / static_cast<double>(reduced.examples));
-    if (name != spec_.evaluation().main_metric()) continue;
-    if (central) {
-      summary.set_test_accuracy(metric.value());
-    } else {
-      summary.set_federated_test_accuracy(metric.value());
-    }
-  }
+  if (is_token && std::isfinite(perplexity)) summary.set_perplexity(perplexity);
 }
 
 absl::StatusOr<Transition> TrainingProgram::AfterFederatedEvaluation(
     ProgramState state, const reduce::Reduced& reduced) const {
-  if (spec_.model().has_recommender()) {
-    DescribeRanking(reduced, /*central=*/false, state.pending);
-  } else {
-    DescribeLoss(reduced, /*central=*/false, state.pending);
-  }
-  NotePeakMemory(reduced, state.pending);
+  DescribeEvaluation(reduced, /*central=*/false, state.pending);
   return Evaluate(std::move(state), false);
 }
 
 absl::StatusOr<Transition> TrainingProgram::AfterCentralEvaluation(
     ProgramState state, const reduce::Reduced& reduced) const {
-  if (spec_.model().has_recommender()) {
-    DescribeRanking(reduced, /*central=*/true, state.pending);
-  } else {
-    DescribeLoss(reduced, /*central=*/true, state.pending);
-  }
-  NotePeakMemory(reduced, state.pending);
+  DescribeEvaluation(reduced, /*central=*/true, state.pending);
   return Commit(std::move(state));
 }
 

@@ -137,12 +137,10 @@ class TrainingProgram : public Program {
   // FLOPs and time of the round's training, in its summary.
   void NoteCosts(const reduce::Reduced& reduced, ProgramState& state) const;
 
-  // Mean loss and accuracy over the examples (of text, tokens) of an evaluation; nothing without
-  // any.
-  void DescribeLoss(const reduce::Reduced& reduced, bool central, v1::RoundSummary& summary) const;
-  // Averages of a recommender's metrics; the main one stands for the accuracy.
-  void DescribeRanking(const reduce::Reduced& reduced, bool central,
-                       v1::RoundSummary& summary) const;
+  // Means over the examples of an evaluation (of text, tokens; of a recommender, users); nothing
+  // without any.
+  void DescribeEvaluation(const reduce::Reduced& reduced, bool central,
+                          v1::RoundSummary& summary) const;
   // Makes the model of the round the one that job.wire.down can write.
   void RoundForWire(ProgramState& state) const;
   Step TrainStep(ProgramState& state) const;

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/evaluation_counts.h"
 #include "server/reduce/fixed_point.h"
 
 namespace espalier::server::reduce {
@@ -43,11 +44,12 @@ absl::Status Ledger::Check(const Partial& partial) const {
         "NON_FINITE", "the sum of losses is not a finite number; lower the learning rate");
   }
   for (const auto& [name, sum] : partial.metric_sums) {
+    if (wire::IsUnboundedSum(name) && std::isfinite(sum)) continue;
     // Each metric of one example is in [0, 1]; sums of rounded terms may pass it by a little.
     if (sum >= 0 && sum <= static_cast<double>(partial.examples) * (1 + 1e-9)) continue;
     return base::InvalidArgument(
         "VALUE_OUT_OF_RANGE",
-        fmt::format("expected a sum of {} over {} users from 0 to {}, found {}", name,
+        fmt::format("expected a sum of {} over {} examples from 0 to {}, found {}", name,
                     partial.examples, partial.examples, sum));
   }
   if (partial.metric_sums.size() > kMaxMetrics) {

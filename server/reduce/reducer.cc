@@ -28,6 +28,13 @@ class MetricsReducer : public Reducer {
                       "values and {} score lists",
                       partial.values_count, partial.scores.size()));
     }
+    if (!counts_.empty() && counts_.size() != partial.counts.size()) {
+      return base::InvalidArgument(
+          "SHAPE_MISMATCH", fmt::format("expected {} counts as before, found {}", counts_.size(),
+                                        partial.counts.size()));
+    }
+    counts_.resize(partial.counts.size());
+    for (size_t i = 0; i < counts_.size(); ++i) counts_[i] += partial.counts[i];
     ledger_.Add(partial);
     return absl::OkStatus();
   }
@@ -35,11 +42,13 @@ class MetricsReducer : public Reducer {
     std::vector<Score> scores = ledger_.Scores();
     ESPALIER_ASSIGN_OR_RETURN(Reduced reduced, ledger_.Finish());
     reduced.by_participant = std::move(scores);
+    reduced.counts = std::move(counts_);
     return reduced;
   }
 
  private:
   Ledger ledger_{/*min_examples=*/0};
+  std::vector<int64_t> counts_;
 };
 
 }  // namespace

@@ -59,6 +59,7 @@ struct Partial {
   int64_t peak_memory_bytes = 0;
   double compute_seconds = 0;
   std::map<std::string, double> metric_sums;  // over `examples`
+  std::vector<int64_t> counts;                // of examples, see EvaluateTask.counts
   int64_t values_count = 0;
   ValueSource values;             // empty function when values_count is 0
   ByteSource statistics;          // of kStatistics: encoded sums; otherwise an empty function
@@ -92,6 +93,7 @@ struct Reduced {
   int64_t peak_memory_bytes = 0;  // largest over participants
   double compute_seconds = 0;     // sum over participants
   std::map<std::string, double> metric_sums;
+  std::vector<int64_t> counts;  // sums
   // By the step's rule, for each section of float32 that the task asked for.
   std::map<v1::SectionKind, std::vector<float>> sections;
   std::vector<ScoreList> scores;      // by the step's rule, of all reported positions

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/evaluation_counts.h"
 
 namespace espalier::server::round {
 namespace {
@@ -64,6 +65,7 @@ absl::Status CheckMetrics(const v1::PartialHeader& header) {
       return OutOfRange("name of a metric", fmt::format("at most {} bytes", kMaxMetricNameBytes),
                         std::to_string(metric.name().size()));
     }
+    if (wire::IsUnboundedSum(metric.name()) && std::isfinite(metric.value())) continue;
     if (!(metric.value() >= -kRounding && metric.value() <= most)) {
       return OutOfRange("sum of a metric", fmt::format("0 to {}, one for each example", most),
                         std::to_string(metric.value()));

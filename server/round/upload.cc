@@ -146,6 +146,19 @@ absl::Status AddScores(const v1::Task& task, const tensor::ModelTopology& model,
       fmt::format("expected {} scores, as the section says, found {}", section.count(), count));
 }
 
+// How many examples something was true of: never more than there are.
+absl::Status AddCounts(std::string_view bytes, reduce::Partial& partial) {
+  partial.counts.resize(bytes.size() / sizeof(int64_t));
+  std::memcpy(partial.counts.data(), bytes.data(), partial.counts.size() * sizeof(int64_t));
+  for (const int64_t count : partial.counts) {
+    if (count >= 0 && count <= partial.examples) continue;
+    return base::InvalidArgument(
+        "VALUE_OUT_OF_RANGE",
+        fmt::format("expected counts of 0 to {} examples, found {}", partial.examples, count));
+  }
+  return absl::OkStatus();
+}
+
 bool HoldsValues(const v1::Section& section) {
   return section.type() == v1::SECTION_TYPE_F32 || wire::IsCompact(section.type());
 }
@@ -203,6 +216,12 @@ absl::Status ReadSections(const v1::Task& task, const tensor::ModelTopology& mod
                                   ReadBytes(upload.body, begin, section.bytes()));
         const v1::TrainAddition& asked = wire::AdditionOf(task.train(), Addition::kReadjustment);
         ESPALIER_RETURN_IF_ERROR(AddStructure(asked.readjustment(), model, bytes, partial));
+        break;
+      }
+      case v1::SECTION_TYPE_I64: {
+        ESPALIER_ASSIGN_OR_RETURN(const std::string bytes,
+                                  ReadBytes(upload.body, begin, section.bytes()));
+        ESPALIER_RETURN_IF_ERROR(AddCounts(bytes, partial));
         break;
       }
       default:

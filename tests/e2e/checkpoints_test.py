@@ -103,7 +103,7 @@ class CheckpointsTest(unittest.TestCase):
             (metadata["job"].removeprefix("jobs/"), metadata["round"]),
         )
         self.assertAlmostEqual(last["density"], float(metadata["density"]), delta=1e-9)
-        self.assertAlmostEqual(last["test_accuracy"], float(metadata["test_accuracy"]), delta=1e-9)
+        self.assertAlmostEqual(last["test_accuracy"], float(metadata["main_metric"]), delta=1e-9)
 
     def test_dense(self):
         self.check("dense")

@@ -242,9 +242,9 @@ TEST(SitesTest, LastAndBestEvaluationKeepWhatEachSiteFound) {
     // The lowest accuracy first.
     EXPECT_EQ(site.worker(), "workers/w" + std::to_string(i));
     EXPECT_EQ(site.examples(), 100);
-    EXPECT_DOUBLE_EQ(site.accuracy(), 0.4 + 0.1 * i);
+    EXPECT_DOUBLE_EQ(site.main_metric(), 0.4 + 0.1 * i);
     EXPECT_DOUBLE_EQ(site.loss(), 0.25 * i);
-    mean += site.accuracy() / 3;
+    mean += site.main_metric() / 3;
   }
   EXPECT_NEAR(job.history().rbegin()->federated_test_accuracy(), mean, 1e-12);
   EXPECT_FALSE(sim.jobs.List().front().has_last_sites());
@@ -297,11 +297,11 @@ TEST(SitesTest, ASiteWithoutTestExamplesHasNoAccuracy) {
   const v1::SiteEvaluations sites = sim.Job(name).last_sites();
   ASSERT_EQ(sites.sites_size(), 2);
   EXPECT_EQ(sites.sites(1).worker(), "workers/w1");
-  EXPECT_FALSE(sites.sites(1).has_accuracy());
+  EXPECT_FALSE(sites.sites(1).has_main_metric());
   EXPECT_FALSE(sites.sites(1).has_loss());
 }
 
-TEST(SitesTest, OfARecommenderTheMainMetricIsTheAccuracy) {
+TEST(SitesTest, OfARecommenderTheMainMetricCounts) {
   v1::JobSpec spec;
   spec.mutable_model()->mutable_recommender();
   spec.mutable_evaluation()->set_main_metric("recall@5");
@@ -311,8 +311,8 @@ TEST(SitesTest, OfARecommenderTheMainMetricIsTheAccuracy) {
   const v1::SiteEvaluations sites = server::jobs::EvaluationsOf(scores, spec);
   ASSERT_EQ(sites.sites_size(), 2);
   EXPECT_EQ(sites.sites(0).worker(), "workers/b");
-  EXPECT_DOUBLE_EQ(sites.sites(0).accuracy(), 0.25);
-  EXPECT_DOUBLE_EQ(sites.sites(1).accuracy(), 0.75);
+  EXPECT_DOUBLE_EQ(sites.sites(0).main_metric(), 0.25);
+  EXPECT_DOUBLE_EQ(sites.sites(1).main_metric(), 0.75);
   EXPECT_FALSE(sites.sites(0).has_loss());
 }
 

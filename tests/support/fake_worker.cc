@@ -159,7 +159,14 @@ Update FakeWorker::Compute() {
       item.set_item("item-" + std::to_string(i) + "-for-" + task().recommend().user());
       item.set_score(static_cast<float>(-i));
     }
-  } else if (!task().has_evaluate()) {
+  } else if (task().has_evaluate()) {
+    // Counts of nothing.
+    *header.mutable_sections() = task().sections();
+    for (v1::Section& section : *header.mutable_sections()) {
+      section.clear_tensors();
+      update.body.append(section.bytes(), '\0');
+    }
+  } else {
     const std::vector<float> values = Train(task());
     v1::Section& section = *header.add_sections();
     section.set_kind(v1::SECTION_KIND_VALUES);

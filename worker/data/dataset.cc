@@ -52,7 +52,7 @@ void GrowingBuffer::ShrinkToFit() {
 
 int64_t Dataset::memory_bytes() const {
   return static_cast<int64_t>(values_.size() + labels_.size() * sizeof(int32_t) +
-                              groups_.size() * sizeof(int64_t));
+                              groups_.size() * sizeof(int64_t) + targets_.size() * sizeof(float));
 }
 
 absl::Status CheckFits(const Dataset& dataset, int64_t inputs, int64_t outputs) {
@@ -61,6 +61,16 @@ absl::Status CheckFits(const Dataset& dataset, int64_t inputs, int64_t outputs) 
                           {"", fmt::format("{} features, the inputs of the model", inputs),
                            fmt::format("{} features", dataset.features()),
                            fmt::format("set the model's input size to {}", dataset.features())});
+  }
+  if (dataset.num_targets() > 0) {
+    if (dataset.num_targets() == outputs) return absl::OkStatus();
+    return DatasetInvalid(
+        dataset.name(),
+        {"", fmt::format("{} numbers to be learned, the outputs of the model", outputs),
+         fmt::format("{}", dataset.num_targets()),
+         fmt::format("set the units of the last layer to {}, or "
+                     "data.target_columns to {} columns",
+                     dataset.num_targets(), outputs)});
   }
   if (dataset.num_classes() <= outputs) return absl::OkStatus();
   const auto labels = dataset.labels();
@@ -106,7 +116,8 @@ absl::StatusOr<uint8_t*> DatasetBuilder::AppendRaw(int64_t rows, int64_t value_b
 absl::Status DatasetBuilder::CheckMemory(size_t more) const {
   return options_.CheckMemory(file_,
                               static_cast<int64_t>(dataset_.values_.size() + more +
-                                                   dataset_.labels_.capacity() * sizeof(int32_t)));
+                                                   dataset_.labels_.capacity() * sizeof(int32_t) +
+                                                   dataset_.targets_.capacity() * sizeof(float)));
 }
 
 absl::StatusOr<uint8_t*> DatasetBuilder::AppendByteRows(int64_t rows) {

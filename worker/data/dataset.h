@@ -1,8 +1,8 @@
 // Dataset: examples of one data set in memory, as small as they came.
 //
 // Shapes:      row-major [size][features] values, uint8 ("data as bytes") or float32; int32
-//              labels [size]. Rows of the training files come first, then those of the test
-//              files.
+//              labels [size], or float32 targets [size][num_targets]. Rows of the training files
+//              come first, then those of the test files.
 // Memory:      size × (features × (1 or 4) + 4) bytes, plus 8 per row when groups were read.
 //              While it is read there is no second copy: storage grows in place.
 // Ownership:   handed out as std::shared_ptr<const Dataset>.
@@ -63,6 +63,9 @@ class Dataset {
   std::span<const int32_t> labels() const { return labels_; }
   // What the labels were called, by class; empty when they were integers.
   std::span<const std::string> class_names() const { return class_names_; }
+  // Numbers to be learned in each row, in place of its label; 0: none.
+  int64_t num_targets() const { return num_targets_; }
+  const float* TargetRow(int64_t row) const { return targets_.data() + row * num_targets_; }
   // Group of each training row; empty unless a groups file was read.
   std::span<const int64_t> groups() const { return groups_; }
 
@@ -83,6 +86,8 @@ class Dataset {
   std::string format_;
   GrowingBuffer values_;
   std::vector<int32_t> labels_;
+  std::vector<float> targets_;
+  int64_t num_targets_ = 0;
   std::vector<int64_t> groups_;
   std::vector<std::string> class_names_;
   int64_t train_rows_ = 0;
@@ -96,7 +101,8 @@ class Dataset {
 inline constexpr int64_t kMaxClasses = 1'000'000;
 
 // Error (DATASET_INVALID) unless a network with `inputs` and `outputs` units can train on this
-// data: the message names the first row whose label is out of range.
+// data: the message names the first row whose label is out of range. Of numbers to be learned there
+// must be as many as outputs.
 absl::Status CheckFits(const Dataset& dataset, int64_t inputs, int64_t outputs);
 
 // Collects rows while files are read. Errors: DATASET_TOO_LARGE beyond the memory of the options;
@@ -116,6 +122,13 @@ class DatasetBuilder {
   // One row of finite values: stored as bytes while every value so far is an integer in 0..255.
   absl::Status AppendRow(std::span<const float> values);
   void AppendLabel(int32_t label) { dataset_.labels_.push_back(label); }
+  // Rows have so many numbers to be learned, beside a label of 0.
+  void SetTargets(int64_t count) { dataset_.num_targets_ = count; }
+  void AppendTargets(std::span<const float> targets) {
+    if (keep_values_) {
+      dataset_.targets_.insert(dataset_.targets_.end(), targets.begin(), targets.end());
+    }
+  }
 
   // All rows so far are training rows.
   void EndTraining() { dataset_.train_rows_ = rows_; }
@@ -127,6 +140,7 @@ class DatasetBuilder {
   int64_t features() const { return dataset_.features_; }
   int64_t rows() const { return rows_; }
   int64_t train_rows() const { return dataset_.train_rows_; }
+  int64_t num_targets() const { return dataset_.num_targets_; }
   int32_t num_classes() const;
 
   // The finished data set, with at least `min_classes` classes; the builder is spent. Every row

@@ -1,9 +1,11 @@
 #include "worker/data/load.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <limits>
 
 #include "common/base/check.h"
@@ -34,10 +36,10 @@ struct Source {
   }
 };
 
-using PairReader = absl::Status (*)(ByteStream&, ByteStream&, DatasetBuilder&);
+using PairReader = std::function<absl::Status(ByteStream&, ByteStream&, DatasetBuilder&)>;
 
 absl::Status ReadPair(const Source& source, const std::vector<std::string>& files,
-                      PairReader reader, DatasetBuilder& builder) {
+                      const PairReader& reader, DatasetBuilder& builder) {
   ESPALIER_ASSIGN_OR_RETURN(ByteStream values, source.Open(files[0]));
   ESPALIER_ASSIGN_OR_RETURN(ByteStream labels, source.Open(files[1]));
   return reader(values, labels, builder);
@@ -52,14 +54,20 @@ absl::Status ReadBatches(const Source& source, const std::vector<std::string>& f
   return absl::OkStatus();
 }
 
-absl::Status ReadPart(const Source& source, Format format, const std::vector<std::string>& files,
-                      CsvReader& csv, DatasetBuilder& builder) {
+absl::Status ReadPart(const Source& source, Format format, v1::DataSpec::Target target,
+                      const std::vector<std::string>& files, CsvReader& csv,
+                      DatasetBuilder& builder) {
   if (files.empty()) return absl::OkStatus();
   switch (format) {
     case Format::kIdx:
       return ReadPair(source, files, ReadIdx, builder);
     case Format::kNpy:
-      return ReadPair(source, files, ReadNpy, builder);
+      return ReadPair(
+          source, files,
+          [target](ByteStream& features, ByteStream& labels, DatasetBuilder& into) {
+            return ReadNpy(features, labels, into, target);
+          },
+          builder);
     case Format::kCifar10:
       return ReadBatches(source, files, builder);
     case Format::kImages:
@@ -71,11 +79,11 @@ absl::Status ReadPart(const Source& source, Format format, const std::vector<std
   return absl::OkStatus();
 }
 
-absl::Status ReadAll(const Source& source, const Layout& layout, CsvReader& csv,
-                     DatasetBuilder& builder) {
-  ESPALIER_RETURN_IF_ERROR(ReadPart(source, layout.format, layout.train, csv, builder));
+absl::Status ReadAll(const Source& source, const Layout& layout, v1::DataSpec::Target target,
+                     CsvReader& csv, DatasetBuilder& builder) {
+  ESPALIER_RETURN_IF_ERROR(ReadPart(source, layout.format, target, layout.train, csv, builder));
   builder.EndTraining();
-  ESPALIER_RETURN_IF_ERROR(ReadPart(source, layout.format, layout.test, csv, builder));
+  ESPALIER_RETURN_IF_ERROR(ReadPart(source, layout.format, target, layout.test, csv, builder));
   return layout.format == Format::kCsv ? csv.FinishLabels() : absl::OkStatus();
 }
 
@@ -109,7 +117,7 @@ absl::StatusOr<Layout> FindLayout(const DataRoot& root, const v1::DataSpec& spec
 absl::StatusOr<Dataset> Load(const Source& source, const Layout& layout, const v1::DataSpec& spec) {
   DatasetBuilder builder(source.options);
   CsvReader csv(spec, CsvReader::Purpose::kLoad, builder);
-  ESPALIER_RETURN_IF_ERROR(ReadAll(source, layout, csv, builder));
+  ESPALIER_RETURN_IF_ERROR(ReadAll(source, layout, spec.target(), csv, builder));
   if (ByGroups(spec)) {
     ESPALIER_ASSIGN_OR_RETURN(
         std::vector<int64_t> groups,
@@ -151,9 +159,10 @@ struct Extent {
   int64_t features = 0;
   int64_t classes = 0;
   std::array<int64_t, 3> image = {};  // channels, height and width, where the files say
+  int64_t targets = 0;                // numbers to be learned, in place of classes
 };
 
-absl::StatusOr<Extent> PairExtent(const Source& source, Format format,
+absl::StatusOr<Extent> PairExtent(const Source& source, Format format, const v1::DataSpec& view,
                                   const std::vector<std::string>& files) {
   Extent extent;
   if (files.empty()) return extent;
@@ -171,16 +180,25 @@ absl::StatusOr<Extent> PairExtent(const Source& source, Format format,
     if (header.dims.size() == 3) extent.image = {1, header.dims[1], header.dims[2]};
   } else {
     ESPALIER_ASSIGN_OR_RETURN(const NpyHeader header, ReadNpyHeader(values));
-    ESPALIER_ASSIGN_OR_RETURN(classes, ReadNpyIntegers(labels));
     extent = {header.rows(), header.features(), 0, {}};
+    if (HasTargets(view)) {
+      ESPALIER_ASSIGN_OR_RETURN(const NpyHeader targets, ReadNpyHeader(labels));
+      extent.targets = targets.features();
+    } else {
+      ESPALIER_ASSIGN_OR_RETURN(classes, ReadNpyIntegers(labels));
+    }
   }
   if (!classes.empty()) extent.classes = *std::max_element(classes.begin(), classes.end()) + 1;
   return extent;
 }
 
-absl::Status DescribePairs(const Source& source, const Layout& layout, v1::DatasetInfo& info) {
-  ESPALIER_ASSIGN_OR_RETURN(const Extent train, PairExtent(source, layout.format, layout.train));
-  ESPALIER_ASSIGN_OR_RETURN(const Extent test, PairExtent(source, layout.format, layout.test));
+absl::Status DescribePairs(const Source& source, const Layout& layout, const v1::DataSpec& view,
+                           v1::DatasetInfo& info) {
+  ESPALIER_ASSIGN_OR_RETURN(const Extent train,
+                            PairExtent(source, layout.format, view, layout.train));
+  ESPALIER_ASSIGN_OR_RETURN(const Extent test,
+                            PairExtent(source, layout.format, view, layout.test));
+  info.set_targets(train.targets);
   info.set_features(train.features);
   info.set_image_channels(train.image[0]);
   info.set_image_height(train.image[1]);
@@ -213,7 +231,7 @@ absl::Status DescribeCsv(const Source& source, const Layout& layout, const v1::D
                          v1::DatasetInfo& info) {
   DatasetBuilder counter(source.options, /*keep_values=*/false);
   CsvReader csv(view, CsvReader::Purpose::kDescribe, counter);
-  ESPALIER_RETURN_IF_ERROR(ReadAll(source, layout, csv, counter));
+  ESPALIER_RETURN_IF_ERROR(ReadAll(source, layout, view.target(), csv, counter));
   csv.Describe(info);
   info.set_classes(counter.num_classes());
   info.set_train_examples(counter.train_rows());
@@ -235,7 +253,7 @@ absl::Status Count(const Source& source, const std::vector<FileEntry>& files, co
   switch (layout.format) {
     case Format::kIdx:
     case Format::kNpy:
-      return DescribePairs(source, layout, info);
+      return DescribePairs(source, layout, view, info);
     case Format::kCifar10:
       return DescribeCifar(source, files, layout, info);
     case Format::kCsv:
@@ -545,6 +563,8 @@ absl::StatusOr<std::shared_ptr<const Dataset>> DatasetCache::Get(const v1::DataS
   key += fmt::format("{} {} {} {}\n", static_cast<int>(spec.delimiter()),
                      static_cast<int>(spec.header()), static_cast<int>(spec.missing()),
                      static_cast<int>(spec.words()));
+  key += fmt::format("{} {}\n", static_cast<int>(spec.target()),
+                     fmt::join(spec.target_columns(), "\n"));
   key += spec.agreement().SerializeAsString();
   if (!spec.has_text()) {
     ESPALIER_ASSIGN_OR_RETURN(const std::string images, ImagesKey(root, spec, files, options_));

@@ -140,6 +140,44 @@ absl::Status ReadRows(ByteStream& stream, const NpyHeader& header, DatasetBuilde
   return stream.ExpectEnd(shape);
 }
 
+// The rows of labels or values that are learned, in place of classes.
+absl::Status ReadNpyTargets(ByteStream& stream, const NpyHeader& features, bool labels,
+                            const std::string& features_file, DatasetBuilder& builder) {
+  ESPALIER_ASSIGN_OR_RETURN(const NpyHeader header, ReadNpyHeader(stream));
+  if (header.rows() != features.rows()) {
+    return DatasetInvalid(
+        stream.name(),
+        {"", fmt::format("{} rows, as many as {} has", features.rows(), features_file),
+         fmt::format("{}", header.rows()), "use features and labels of the same set"});
+  }
+  if (builder.num_targets() != 0 && builder.num_targets() != header.features()) {
+    return DatasetInvalid(
+        stream.name(),
+        {"", fmt::format("{} columns as in the files before it", builder.num_targets()),
+         fmt::format("{}", header.features()), "use training and test files made the same way"});
+  }
+  builder.SetTargets(header.features());
+  const auto width = static_cast<size_t>(header.width);
+  std::vector<uint8_t> raw(static_cast<size_t>(header.features()) * width);
+  std::vector<float> values(static_cast<size_t>(header.features()));
+  for (int64_t row = 0; row < header.rows(); ++row) {
+    ESPALIER_RETURN_IF_ERROR(stream.ReadRow(raw.data(), raw.size(), row));
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = static_cast<float>(LoadNumber(header, raw.data() + i * width));
+      const bool fits = labels ? values[i] == 0 || values[i] == 1 : std::isfinite(values[i]);
+      if (fits) continue;
+      return DatasetInvalid(
+          stream.name(),
+          {fmt::format("row {}, column {}", row, i),
+           labels ? "0 or 1, as data.target is labels" : "a finite number that fits into float32",
+           fmt::format("{}", values[i]), "correct it before saving"});
+    }
+    builder.AppendLabel(0);
+    builder.AppendTargets(values);
+  }
+  return stream.ExpectEnd(fmt::format("{} rows of {} values", header.rows(), header.features()));
+}
+
 }  // namespace
 
 int64_t NpyHeader::features() const {
@@ -200,9 +238,15 @@ absl::Status ReadNpyRows(ByteStream& stream, DatasetBuilder& builder) {
   return ReadRows(stream, header, builder);
 }
 
-absl::Status ReadNpy(ByteStream& features, ByteStream& labels, DatasetBuilder& builder) {
+absl::Status ReadNpy(ByteStream& features, ByteStream& labels, DatasetBuilder& builder,
+                     v1::DataSpec::Target target) {
   ESPALIER_ASSIGN_OR_RETURN(const NpyHeader header, ReadNpyHeader(features));
   ESPALIER_RETURN_IF_ERROR(builder.SetFeatures(header.features(), features.name()));
+  const bool of_labels = target == v1::DataSpec::TARGET_LABELS;
+  if (of_labels || target == v1::DataSpec::TARGET_VALUES) {
+    ESPALIER_RETURN_IF_ERROR(ReadNpyTargets(labels, header, of_labels, features.name(), builder));
+    return ReadRows(features, header, builder);
+  }
   {
     ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> classes, ReadNpyIntegers(labels));
     ESPALIER_RETURN_IF_ERROR(

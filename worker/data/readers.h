@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "espalier/v1/data.pb.h"
 #include "worker/data/byte_stream.h"
 #include "worker/data/dataset.h"
 
@@ -64,7 +65,9 @@ struct NpyHeader {
 absl::StatusOr<NpyHeader> ReadNpyHeader(ByteStream& stream);
 // An array of examples × values, whose labels are the caller's to append.
 absl::Status ReadNpyRows(ByteStream& stream, DatasetBuilder& builder);
-absl::Status ReadNpy(ByteStream& features, ByteStream& labels, DatasetBuilder& builder);
+// `target`: whether labels are classes, or rows of numbers to be learned.
+absl::Status ReadNpy(ByteStream& features, ByteStream& labels, DatasetBuilder& builder,
+                     v1::DataSpec::Target target);
 // A vector of integers (u1, i4 or i8).
 absl::StatusOr<std::vector<int64_t>> ReadNpyIntegers(ByteStream& stream);
 

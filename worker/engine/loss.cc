@@ -23,15 +23,52 @@ struct Column {
   }
 };
 
-double CrossEntropyOfProbabilities(const Column& column, int32_t label, float scale, float* delta) {
-  for (int64_t row = 0; delta != nullptr && row < column.classes; ++row) {
-    delta[row * column.stride] = scale * (column.at(row) - (row == label ? 1.0F : 0.0F));
+// What an example's loss is taken from: the numbers to be learned, or its label.
+struct Target {
+  const float* targets;  // its column; null: the label
+  int64_t stride;
+  int32_t label;
+  float at(int64_t row) const {
+    if (targets != nullptr) return targets[row * stride];
+    return row == label ? 1.0F : 0.0F;
   }
-  // A probability that underflowed to 0 counts as the smallest normal number, not as infinite loss.
-  return -std::log(std::max(column.at(label), std::numeric_limits<float>::min()));
+};
+
+// What an example counts, and how its target is smoothed.
+struct ClassTarget {
+  int32_t label;
+  float weight;
+  float smoothing;  // of each class
+  float at(int64_t row) const { return smoothing + (row == label ? 1.0F - total : 0.0F); }
+  float total;  // smoothing of all classes together
+};
+
+ClassTarget ClassTargetOf(const LossOptions* options, int32_t label, int64_t classes) {
+  if (options == nullptr) return {label, 1, 0, 0};
+  const auto total = static_cast<float>(options->label_smoothing);
+  return {label, options->class_weights.empty() ? 1.0F : options->class_weights[label],
+          total / static_cast<float>(classes), total};
 }
 
-double BinaryCrossEntropy(const Column& column, int32_t label, float scale, float* delta) {
+double CrossEntropyOfProbabilities(const Column& column, const ClassTarget& target, float scale,
+                                   float* delta) {
+  scale *= target.weight;
+  // A probability that underflowed to 0 counts as the smallest normal number, not as infinite loss.
+  const auto log_of = [&](int64_t row) {
+    return std::log(std::max(column.at(row), std::numeric_limits<float>::min()));
+  };
+  double loss = -log_of(target.label);
+  if (target.total > 0) {
+    loss *= 1.0 - target.total;
+    for (int64_t row = 0; row < column.classes; ++row) loss -= target.smoothing * log_of(row);
+  }
+  for (int64_t row = 0; delta != nullptr && row < column.classes; ++row) {
+    delta[row * column.stride] = scale * (column.at(row) - target.at(row));
+  }
+  return target.weight * loss;
+}
+
+double BinaryCrossEntropy(const Column& column, const Target& target, float scale, float* delta) {
   // A probability that underflowed to 0 counts as the smallest normal number, not as infinite loss;
   // one that was rounded to 1 as half a step below it.
   constexpr double kLeast = std::numeric_limits<float>::min();
@@ -39,28 +76,61 @@ double BinaryCrossEntropy(const Column& column, int32_t label, float scale, floa
   double sum = 0;
   for (int64_t row = 0; row < column.classes; ++row) {
     const double output = column.at(row);
-    sum -= std::log(row == label ? std::max(output, kLeast)
-                                 : std::max(1.0 - output, kLeastComplement));
-    if (delta != nullptr) {
-      delta[row * column.stride] = scale * (column.at(row) - (row == label ? 1.0F : 0.0F));
-    }
+    sum -= std::log(target.at(row) == 1 ? std::max(output, kLeast)
+                                        : std::max(1.0 - output, kLeastComplement));
+    if (delta != nullptr) delta[row * column.stride] = scale * (column.at(row) - target.at(row));
   }
   return sum;
 }
 
-double SquaredError(const Column& column, int32_t label, float scale, float* delta) {
+// Loss and slope of one output's error.
+struct ErrorLoss {
+  double loss;
+  float slope;
+};
+
+ErrorLoss LossOfError(Loss loss, float error, double huber_delta) {
+  const double size = std::abs(error);
+  const bool square =
+      loss == Loss::kMeanSquaredError || (loss == Loss::kHuber && size <= huber_delta);
+  if (square) return {0.5 * error * error, error};
+  const float sign = error > 0 ? 1.0F : error < 0 ? -1.0F : 0.0F;
+  if (loss == Loss::kMeanAbsoluteError) return {size, sign};
+  return {huber_delta * (size - 0.5 * huber_delta), sign * static_cast<float>(huber_delta)};
+}
+
+double LossOfErrors(Loss loss, double huber_delta, const Column& column, const Target& target,
+                    float scale, float* delta) {
   double sum = 0;
   for (int64_t row = 0; row < column.classes; ++row) {
-    const float error = column.at(row) - (row == label ? 1.0F : 0.0F);
-    sum += 0.5 * error * error;
-    if (delta != nullptr) delta[row * column.stride] = scale * error;
+    const ErrorLoss of = LossOfError(loss, column.at(row) - target.at(row), huber_delta);
+    sum += of.loss;
+    if (delta != nullptr) delta[row * column.stride] = scale * of.slope;
+  }
+  return sum;
+}
+
+// Σ over examples of weight · Σ over classes of −target · log p.
+double SmoothedLosses(const LossOptions& options, const ColumnSoftmax& softmax, const float* logits,
+                      const int32_t* labels, int64_t classes, int64_t stride, int64_t size) {
+  double sum = 0;
+  for (int64_t b = 0; b < size; ++b) {
+    const ClassTarget target = ClassTargetOf(&options, labels[b], classes);
+    const double top = std::log(softmax.sum[b]) + softmax.top[b];
+    double loss = (1.0 - target.total) * (top - logits[labels[b] * stride + b]);
+    for (int64_t row = 0; target.total > 0 && row < classes; ++row) {
+      loss += target.smoothing * (top - logits[row * stride + b]);
+    }
+    sum += target.weight * loss;
   }
   return sum;
 }
 
 // Of logits: row by row, since classes may be many.
-BatchResult CrossEntropyOfLogits(const float* logits, const int32_t* labels, int64_t classes,
-                                 int64_t stride, int64_t size, float* delta) {
+// `options` only while training.
+BatchResult CrossEntropyOfLogits(const LossOptions* options, const float* logits,
+                                 const int32_t* labels, int64_t classes, int64_t stride,
+                                 int64_t size, float* delta) {
   const ColumnSoftmax softmax = SoftmaxOfColumns(logits, classes, stride, size, delta);
   BatchResult result;
   for (int64_t b = 0; b < size; ++b) {
@@ -71,6 +141,17 @@ BatchResult CrossEntropyOfLogits(const float* logits, const int32_t* labels, int
   const float scale = 1.0F / static_cast<float>(size);
   std::vector<float> inverse(size);
   for (int64_t b = 0; b < size; ++b) inverse[b] = static_cast<float>(1.0 / softmax.sum[b]);
+  if (options != nullptr) {
+    result.loss_sum = SmoothedLosses(*options, softmax, logits, labels, classes, stride, size);
+    for (int64_t row = 0; row < classes; ++row) {
+      float* of_row = delta + row * stride;
+      for (int64_t b = 0; b < size; ++b) {
+        const ClassTarget target = ClassTargetOf(options, labels[b], classes);
+        of_row[b] = scale * target.weight * (of_row[b] * inverse[b] - target.at(row));
+      }
+    }
+    return result;
+  }
   for (int64_t row = 0; row < classes; ++row) {
     float* of_row = delta + row * stride;
     for (int64_t b = 0; b < size; ++b) {
@@ -118,24 +199,35 @@ void CopyOutputs(const float* column, int64_t outputs, int64_t stride, bool logi
   for (int64_t row = 0; row < outputs; ++row) to[row] = static_cast<float>(to[row] / sum);
 }
 
-BatchResult ComputeLoss(Loss loss, Activation activation, const float* output,
-                        const int32_t* labels, int64_t classes, int64_t stride, int64_t width,
-                        int64_t size, float* delta) {
-  const bool logits = loss == Loss::kCrossEntropy && activation != Activation::kSoftmax;
+BatchResult ComputeLoss(const LossKind& kind, const float* output, const Batch& batch,
+                        int64_t classes, int64_t width, float* delta) {
+  const int64_t stride = batch.stride;
+  const int64_t size = batch.size;
+  const LossOptions& options = kind.options;
+  const bool changed = !options.class_weights.empty() || options.label_smoothing > 0;
+  const LossOptions* while_training = delta != nullptr && changed ? &options : nullptr;
+  const bool logits = kind.loss == Loss::kCrossEntropy && kind.activation != Activation::kSoftmax;
   BatchResult result;
-  if (logits) result = CrossEntropyOfLogits(output, labels, classes, stride, size, delta);
+  if (logits) {
+    result =
+        CrossEntropyOfLogits(while_training, output, batch.labels, classes, stride, size, delta);
+  }
   const float scale = 1.0F / static_cast<float>(size);
   for (int64_t b = 0; !logits && b < size; ++b) {
     const Column column = {output + b, stride, classes};
     float* column_delta = delta == nullptr ? nullptr : delta + b;
-    if (loss == Loss::kMeanSquaredError) {
-      result.loss_sum += SquaredError(column, labels[b], scale, column_delta);
-    } else if (loss == Loss::kBinaryCrossEntropy) {
-      result.loss_sum += BinaryCrossEntropy(column, labels[b], scale, column_delta);
+    const Target target = {batch.targets == nullptr ? nullptr : batch.targets + b, stride,
+                           batch.labels[b]};
+    if (kind.loss == Loss::kCrossEntropy) {
+      result.loss_sum += CrossEntropyOfProbabilities(
+          column, ClassTargetOf(while_training, target.label, classes), scale, column_delta);
+    } else if (kind.loss == Loss::kBinaryCrossEntropy) {
+      result.loss_sum += BinaryCrossEntropy(column, target, scale, column_delta);
     } else {
-      result.loss_sum += CrossEntropyOfProbabilities(column, labels[b], scale, column_delta);
+      result.loss_sum +=
+          LossOfErrors(kind.loss, options.huber_delta, column, target, scale, column_delta);
     }
-    result.correct += column.ArgMax() == labels[b] ? 1 : 0;
+    if (batch.targets == nullptr) result.correct += column.ArgMax() == target.label ? 1 : 0;
   }
   for (int64_t row = 0; delta != nullptr && row < classes; ++row) {
     std::fill(delta + row * stride + size, delta + row * stride + width, 0.0F);

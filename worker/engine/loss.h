@@ -24,15 +24,23 @@ ColumnSoftmax SoftmaxOfColumns(const float* logits, int64_t classes, int64_t str
 // exp(logit − top) / Σ exp(logit − top), summed in double in the order of the rows.
 void CopyOutputs(const float* column, int64_t outputs, int64_t stride, bool logits, float* to);
 
-// Sums the loss over the first `size` examples and, where `delta` is not null, writes the gradient
-// of the *mean* loss to delta [classes][stride], zero in the columns [size, width). kCrossEntropy:
-// `output` holds logits, or probabilities when `activation` is softmax; delta is the
-//                    gradient with respect to the logits.
+// What is computed.
+struct LossKind {
+  Loss loss;
+  Activation activation;  // of the last layer
+  const LossOptions& options;
+};
+
+// Sums the loss over the examples of `batch` and, where `delta` is not null, writes the gradient of
+// the *mean* loss to delta [classes][stride], zero in the columns [size, width): that is training,
+// where LossOptions count.
+// kCrossEntropy: `output` holds logits, or probabilities when the activation is softmax; delta is
+// the
+//                gradient with respect to the logits.
 // kBinaryCrossEntropy: `output` holds sigmoids; delta is the gradient with respect to their inputs.
-// kMeanSquaredError: delta is the gradient with respect to the output.
+// Others:        delta is the gradient with respect to the output.
 // Labels must be in [0, classes). Sequential: the same bits for any thread count.
-BatchResult ComputeLoss(Loss loss, Activation activation, const float* output,
-                        const int32_t* labels, int64_t classes, int64_t stride, int64_t width,
-                        int64_t size, float* delta);
+BatchResult ComputeLoss(const LossKind& kind, const float* output, const Batch& batch,
+                        int64_t classes, int64_t width, float* delta);
 
 }  // namespace espalier::worker::engine

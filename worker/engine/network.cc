@@ -143,7 +143,8 @@ absl::Status Network::AddLayers() {
   layers_->back().PlanOutput(OutputUse::kExact);
   workspace_.Allocate();
   const bool linear = spec_.layers.back().kind == LayerKind::kLinear;
-  if (linear && spec_.loss != Loss::kMeanSquaredError) {
+  const bool entropy = spec_.loss == Loss::kCrossEntropy || spec_.loss == Loss::kBinaryCrossEntropy;
+  if (linear && entropy) {
     static_cast<ProductLayer&>(layers_->back()).set_delta_is_of_preactivation();
   }
   return absl::OkStatus();
@@ -207,9 +208,8 @@ BatchResult Network::LossOf(const Batch& batch, float* delta) const {
   const LayerSpec& last = spec_.layers.back();
   const Activation activation =
       last.kind == LayerKind::kLinear ? last.activation : Activation::kLinear;
-  return ComputeLoss(spec_.loss, activation, layers_->back().output(), batch.labels,
-                     layers_->shape().features(), stride_, ExtentOf(batch).width, batch.size,
-                     delta);
+  return ComputeLoss({spec_.loss, activation, spec_.loss_options}, layers_->back().output(), batch,
+                     layers_->shape().features(), ExtentOf(batch).width, delta);
 }
 
 BatchResult Network::Learn(const Pass& pass, const Batch& batch, const BackwardTarget& target) {

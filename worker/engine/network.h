@@ -121,6 +121,9 @@ class Network {
   // sequences) the outputs, one after the other: probabilities where the loss is cross-entropy,
   // otherwise what the last activation gives. `outputs` has columns.size() · outputs() entries.
   void Predict(const Batch& batch, std::span<const int64_t> columns, std::span<float> outputs);
+  // What the last layer gave in the last pass, [outputs()][batch_stride()]: logits, or with an
+  // activation what that makes of them. Valid until the next one.
+  const float* last_outputs() const { return layers_->back().output(); }
   // Outputs of the last layer.
   int64_t outputs() const { return layers_->shape().features(); }
 

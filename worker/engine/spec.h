@@ -11,10 +11,27 @@ namespace espalier::worker::engine {
 
 enum class Activation { kLinear, kRelu, kSigmoid, kTanh, kSoftmax };
 
-// kCrossEntropy:     softmax over the last layer, whose activation is linear or softmax.
-// kBinaryCrossEntropy: Σ_outputs of the cross-entropy of each sigmoid output alone.
-// kMeanSquaredError: ½ Σ_outputs (output − one-hot)² per example.
-enum class Loss { kCrossEntropy, kBinaryCrossEntropy, kMeanSquaredError };
+// Of an example, summed over its outputs, with the batch's targets, or where it has none 1 at the
+// label's output and 0 elsewhere:
+// kCrossEntropy:      softmax over the last layer, whose activation is linear or softmax; of
+// labels. kBinaryCrossEntropy: the cross-entropy of each sigmoid output alone. kMeanSquaredError:
+// ½ (output − target)². kMeanAbsoluteError: |output − target|. kHuber:             ½ e² for an
+// error e of at most delta, delta · (|e| − ½ delta) beyond.
+enum class Loss {
+  kCrossEntropy,
+  kBinaryCrossEntropy,
+  kMeanSquaredError,
+  kMeanAbsoluteError,
+  kHuber
+};
+
+// What changes a loss while training. Evaluation has kCrossEntropy as it is.
+struct LossOptions {
+  double huber_delta = 1;  // kHuber, also in evaluation; > 0
+  std::vector<float> class_weights =
+      {};                      // kCrossEntropy: factor of an example by its label; none: 1
+  double label_smoothing = 0;  // kCrossEntropy: share of the target spread over all classes; [0, 1)
+};
 
 // Where dropout makes up for what it drops: kept outputs are multiplied by 1 / (1 − p) while
 // training, or all outputs by 1 − p otherwise (Srivastava et al., JMLR 15, 2014).
@@ -82,6 +99,7 @@ struct NetworkSpec {
   int64_t input_features = 0;
   std::vector<LayerSpec> layers;  // the last one is linear or a tied output
   Loss loss = Loss::kCrossEntropy;
+  LossOptions loss_options = {};
   double input_dropout = 0;
   DropoutScaling dropout_scaling = DropoutScaling::kTraining;
   MapShape input_image = {};  // of input_features values; no channels: plain features
@@ -136,6 +154,9 @@ struct Batch {
   const int32_t* labels = nullptr;
   int64_t size = 0;
   int64_t stride = 0;
+  // Numbers to be learned in place of labels, [outputs][stride]; null: labels. Not with
+  // kCrossEntropy.
+  const float* targets = nullptr;
 };
 
 // Sums over the examples of a batch. `correct` counts arg max = label, the lowest index on ties.

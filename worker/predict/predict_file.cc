@@ -10,6 +10,7 @@
 #include "common/checkpoint/checkpoint_file.h"
 #include "common/io/file_system.h"
 #include "common/language/tokenizer.h"
+#include "common/wire/model_spec/evaluation_counts.h"
 #include "common/wire/model_spec/transformer.h"
 #include "common/wire/values_codec.h"
 #include "worker/data/prediction.h"
@@ -129,8 +130,11 @@ absl::StatusOr<Predictions> PredictExamples(const PredictOptions& options, Model
       predictions.values,
       tasks::PredictRows(networks, model.task, model.state, examples.dataset, cancelled));
   predictions.width = wire::ClassesOf(model.task.model().spec());
-  const auto& classes = model.task.data().agreement().classes();
-  predictions.outputs.assign(classes.begin(), classes.end());
+  const v1::Agreement& agreement = model.task.data().agreement();
+  const auto& names =
+      agreement.target_columns().empty() ? agreement.classes() : agreement.target_columns();
+  predictions.outputs.assign(names.begin(), names.end());
+  predictions.has_best = wire::LearnsClass(model.task.data());
   while (static_cast<int64_t>(predictions.outputs.size()) < predictions.width) {
     predictions.outputs.push_back(std::to_string(predictions.outputs.size()));
   }

@@ -1,4 +1,4 @@
-// One batch of examples in the engine's layout: feature-major floats and labels.
+// One batch of examples in the engine's layout: feature-major floats, and labels or targets.
 //
 // Examples of text become one column per token, those of an example next to each other: its number,
 // labelled with the token that follows.
@@ -22,6 +22,7 @@ struct BatchBuffer {
       : normalization(data::NormalizationOf(task.data())),
         images(task.data(), task.model().spec(), stride),
         text(task.model().spec().has_transformer()),
+        autoencoder(!text && task.data().target() == v1::DataSpec::TARGET_INPUT),
         stride(stride),
         values((text ? 1 : features) * stride),
         labels(stride) {}
@@ -31,7 +32,20 @@ struct BatchBuffer {
     data::AssembleBatch(dataset, indices, normalization, values.data(), stride, labels.data());
     const auto size = static_cast<int64_t>(indices.size());
     images.Normalize(values.data(), size);
-    return {values.data(), labels.data(), size, stride};
+    return {values.data(), labels.data(), size, stride, TargetsOf(dataset, indices)};
+  }
+
+  // What is to be learned in place of labels, feature-major; null: labels.
+  const float* TargetsOf(const data::Dataset& dataset, std::span<const int32_t> indices) {
+    if (autoencoder) return values.data();
+    const int64_t count = dataset.num_targets();
+    if (count == 0) return nullptr;
+    targets.resize(count * stride);
+    for (size_t column = 0; column < indices.size(); ++column) {
+      const float* row = dataset.TargetRow(indices[column]);
+      for (int64_t i = 0; i < count; ++i) targets[i * stride + column] = row[i];
+    }
+    return targets.data();
   }
 
   engine::Batch FillText(const data::Dataset& dataset, std::span<const int32_t> indices) {
@@ -52,9 +66,11 @@ struct BatchBuffer {
   data::Normalization normalization;
   Images images;
   bool text;
+  bool autoencoder;  // augmented images are learned as they are then
   int64_t stride;
   engine::AlignedBuffer values;
   std::vector<int32_t> labels;
+  std::vector<float> targets;
 };
 
 }  // namespace espalier::worker::tasks

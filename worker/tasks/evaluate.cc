@@ -6,6 +6,7 @@
 #include "common/base/status.h"
 #include "worker/tasks/batch_buffer.h"
 #include "worker/tasks/development.h"
+#include "worker/tasks/evaluation_sums.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {
@@ -23,17 +24,22 @@ absl::StatusOr<Partial> RunEvaluate(Surroundings& surroundings, const v1::Task& 
   Partial partial;
   double loss_sum = 0;
   int64_t correct = 0;
+  const bool sums_wanted = !task.model().spec().has_transformer();
+  EvaluationSums sums(task, network->outputs());
   for (size_t begin = 0; begin < examples.size(); begin += batch_size) {
     if (surroundings.cancelled) return Cancelled();
     const auto chosen =
         std::span(examples).subspan(begin, std::min<size_t>(batch_size, examples.size() - begin));
-    const engine::BatchResult result = network->Evaluate(buffer.Fill(*shard.dataset, chosen));
+    const engine::Batch batch = buffer.Fill(*shard.dataset, chosen);
+    const engine::BatchResult result = network->Evaluate(batch);
     loss_sum += result.loss_sum;
     correct += result.correct;
+    if (sums_wanted) sums.Add(batch, network->last_outputs());
   }
   partial.header.set_examples(static_cast<int64_t>(examples.size()) * PredictionsPerExample(task));
   partial.header.set_loss_sum(loss_sum);
   partial.header.set_correct(correct);
+  if (sums_wanted) sums.Write(partial);
   return partial;
 }
 

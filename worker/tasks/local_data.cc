@@ -48,7 +48,10 @@ absl::StatusOr<ShardView> LocalData::Get(const v1::Task& task) {
     const bool text = model.has_transformer();
     if (text) ESPALIER_RETURN_IF_ERROR(CheckTokens(*dataset, wire::ClassesOf(model)));
     const int64_t inputs = text ? task.data().text().context() : model.input_features();
-    ESPALIER_RETURN_IF_ERROR(data::CheckFits(*dataset, inputs, wire::ClassesOf(model)));
+    // Labels do not matter to a network that learns its input.
+    const bool autoencoder = task.data().target() == v1::DataSpec::TARGET_INPUT;
+    const int64_t outputs = autoencoder ? dataset->num_classes() : wire::ClassesOf(model);
+    ESPALIER_RETURN_IF_ERROR(data::CheckFits(*dataset, inputs, outputs));
     ESPALIER_RETURN_IF_ERROR(CheckNormalization(task));
   }
   const bool whole = task.evaluate().whole_test_split();

@@ -29,9 +29,25 @@ engine::Activation ToEngine(v1::Activation activation) {
 }
 
 engine::Loss ToEngine(v1::Loss loss) {
-  if (loss == v1::LOSS_MEAN_SQUARED_ERROR) return engine::Loss::kMeanSquaredError;
-  if (loss == v1::LOSS_BINARY_CROSS_ENTROPY) return engine::Loss::kBinaryCrossEntropy;
-  return engine::Loss::kCrossEntropy;
+  switch (loss) {
+    case v1::LOSS_MEAN_SQUARED_ERROR:
+      return engine::Loss::kMeanSquaredError;
+    case v1::LOSS_MEAN_ABSOLUTE_ERROR:
+      return engine::Loss::kMeanAbsoluteError;
+    case v1::LOSS_HUBER:
+      return engine::Loss::kHuber;
+    case v1::LOSS_BINARY_CROSS_ENTROPY:
+      return engine::Loss::kBinaryCrossEntropy;
+    default:
+      return engine::Loss::kCrossEntropy;
+  }
+}
+
+// What training asks of the loss.
+void SetLossOptions(const v1::Training& training, engine::NetworkSpec& spec) {
+  spec.loss_options.class_weights.assign(training.class_weights().begin(),
+                                         training.class_weights().end());
+  spec.loss_options.label_smoothing = training.label_smoothing();
 }
 
 std::vector<engine::LayerSpec> ToEngine(
@@ -135,6 +151,7 @@ engine::NetworkSpec EngineSpec(const v1::ModelSpec& model) {
   spec.input_features = model.input_features();
   spec.input_dropout = model.input_dropout();
   spec.loss = ToEngine(model.loss());
+  if (model.huber_delta() > 0) spec.loss_options.huber_delta = model.huber_delta();
   spec.dropout_scaling = model.dropout_scaling() == v1::DROPOUT_SCALING_EVALUATION
                              ? engine::DropoutScaling::kEvaluation
                              : engine::DropoutScaling::kTraining;
@@ -206,7 +223,9 @@ absl::StatusOr<engine::Network*> NetworkCache::Get(
   const std::string structure = model->topology->hash() + "/" + std::to_string(batch_size) + "/" +
                                 std::to_string(predictions) + "/" +
                                 task.model().spec().SerializeAsString();
-  const std::string optimizer = task.train().training().optimizer().SerializeAsString();
+  const v1::Training& training = task.train().training();
+  const std::string optimizer =
+      training.optimizer().SerializeAsString() + "/" + std::to_string(training.label_smoothing());
   // Only training needs an optimizer; everything else takes the network that trained.
   // A task may have changed the structure of its network.
   const bool fits = network_ != nullptr && structure == structure_ &&
@@ -217,6 +236,7 @@ absl::StatusOr<engine::Network*> NetworkCache::Get(
     network_ = nullptr;
     ESPALIER_ASSIGN_OR_RETURN(engine::NetworkSpec spec, SpecOf(given, predictions));
     spec.activation_pruning = pruning;
+    SetLossOptions(task.train().training(), spec);
     ESPALIER_ASSIGN_OR_RETURN(
         network_, engine::Network::Create(
                       spec, OptimizerSpecOf(task.train().training().optimizer()), model->topology,

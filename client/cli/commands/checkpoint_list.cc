@@ -32,12 +32,11 @@ absl::StatusOr<int> List(Context& context, const std::string& job) {
                {"SIZE", true},
                {"CREATED", false, 4}});
   for (const v1::Checkpoint& checkpoint : checkpoints.checkpoints()) {
-    table.Add(
-        {checkpoint.name(), std::to_string(checkpoint.round()),
-         checkpoint.has_test_accuracy() ? fmt::format("{:.4f}", checkpoint.test_accuracy()) : "-",
-         fmt::format("{:.4g}", checkpoint.density()), HumanBytes(checkpoint.size_bytes()),
-         context.out_terminal.is_tty ? RelativeTime(checkpoint.create_time(), absl::Now())
-                                     : AbsoluteTime(checkpoint.create_time())});
+    table.Add({checkpoint.name(), std::to_string(checkpoint.round()),
+               checkpoint.has_main_metric() ? fmt::format("{:.4f}", checkpoint.main_metric()) : "-",
+               fmt::format("{:.4g}", checkpoint.density()), HumanBytes(checkpoint.size_bytes()),
+               context.out_terminal.is_tty ? RelativeTime(checkpoint.create_time(), absl::Now())
+                                           : AbsoluteTime(checkpoint.create_time())});
   }
   table.Print(context.out, context.out_terminal);
   return kExitDone;

@@ -1,4 +1,5 @@
-#include <cmath>
+#include <string>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "client/cli/commands/commands.h"
@@ -43,27 +44,48 @@ void PrintLayers(const Context& context, const v1::RoundSummary& round) {
 void PrintSites(const Context& context, const v1::Job& job) {
   const v1::SiteEvaluations& last = job.last_sites();
   if (last.sites().empty()) return;
-  const bool text = job.spec().data().has_text();
   Table table({{"SITE"},
                {"EXAMPLES", true, 1},
-               {absl::AsciiStrToUpper(text ? "perplexity" : ScoreName(job.spec())), true},
+               {absl::AsciiStrToUpper(ScoreName(job.spec())), true},
                {"LOSS", true, 2}});
   for (const v1::SiteEvaluation& site : last.sites()) {
-    std::string score = "-";
-    if (text && site.has_loss()) {
-      score = fmt::format("{:.4f}", std::exp(site.loss()));
-    } else if (!text && site.has_accuracy()) {
-      score = ScoreText(job.spec(), site.accuracy());
-    }
-    table.Add({site.worker(), std::to_string(site.examples()), score,
+    table.Add({site.worker(), std::to_string(site.examples()),
+               site.has_main_metric() ? ScoreText(job.spec(), site.main_metric()) : "-",
                site.has_loss() ? fmt::format("{:.4f}", site.loss()) : "-"});
   }
   context.out << "\n";
   table.Print(context.out, context.out_terminal);
   if (last.sites_left_out() > 0) {
-    context.out << fmt::format("and {} more, none with a lower {}\n", last.sites_left_out(),
-                               text ? "accuracy" : ScoreName(job.spec()));
+    context.out << fmt::format("and {} more, none with a worse {}\n", last.sites_left_out(),
+                               ScoreName(job.spec()));
   }
+}
+
+// Of classes: which ones were taken for which others, where they are few enough to be read.
+void PrintConfusion(const Context& context, const v1::Job& job) {
+  constexpr int kMostShown = 12;
+  const v1::ConfusionMatrix& matrix = job.confusion();
+  const int classes = matrix.classes_size();
+  if (classes == 0 || classes > kMostShown) return;
+  std::vector<Table::Column> columns = {{"CLASS"}};
+  for (const std::string& name : matrix.classes()) columns.push_back({"→ " + name, true});
+  columns.push_back({"RIGHT", true});
+  Table table(columns);
+  for (int row = 0; row < classes; ++row) {
+    std::vector<std::string> cells = {matrix.classes(row)};
+    int64_t all = 0;
+    for (int column = 0; column < classes; ++column) {
+      cells.push_back(std::to_string(matrix.counts(row * classes + column)));
+      all += matrix.counts(row * classes + column);
+    }
+    cells.push_back(all == 0 ? "-"
+                             : Percent(static_cast<double>(matrix.counts(row * classes + row)) /
+                                       static_cast<double>(all)));
+    table.Add(cells);
+  }
+  context.out << fmt::format(
+      "\nTest examples of each class, and what they were taken for in round {}\n", matrix.round());
+  table.Print(context.out, context.out_terminal);
 }
 
 // What the last round took.
@@ -164,6 +186,7 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   }
   PrintFields(context.out, context.out_terminal, fields);
   PrintSites(context, job);
+  PrintConfusion(context, job);
   PrintPruned(context, job);
   if (job.spec().method().name() == "essential-sparsity") PrintSweep(context, job);
   if (context.out_terminal.is_tty && job.history_size() > 0) {

@@ -72,7 +72,7 @@ absl::StatusOr<int> List(Context& context, const ListOptions& options) {
     table.Add({job.name(), StateWord(job.state()),
                fmt::format("{}/{}", job.round(), job.spec().federation().rounds()),
                job.spec().method().name(),
-               HasBest(job) ? ScoreText(job.spec(), job.best_accuracy()) : "-",
+               HasBest(job) ? ScoreText(job.spec(), job.best_metric()) : "-",
                Created(context, job)});
   }
   table.Print(context.out, context.out_terminal);

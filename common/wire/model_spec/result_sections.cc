@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/sparsity/pruning/activation_statistics.h"
 #include "common/wire/compact_values.h"
+#include "common/wire/model_spec/evaluation_counts.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/train_additions.h"
@@ -171,7 +172,8 @@ std::string NameOf(v1::SectionKind kind) {
 }
 
 bool HasFixedLength(v1::SectionType type) {
-  return type == v1::SECTION_TYPE_F32 || type == v1::SECTION_TYPE_EXACT_SUMS || IsCompact(type);
+  return type == v1::SECTION_TYPE_F32 || type == v1::SECTION_TYPE_EXACT_SUMS ||
+         type == v1::SECTION_TYPE_I64 || IsCompact(type);
 }
 
 absl::Status CheckSection(const v1::Section& asked, const v1::Section& found) {
@@ -257,6 +259,13 @@ Sections SectionsOf(const v1::Task& task, const tensor::ModelTopology& topology,
       break;
     }
     case v1::Task::kEvaluate:
+      if (const int64_t counts = EvaluationCounts(task.evaluate(), LearnsClass(task.data()),
+                                                  ClassesOf(task.model().spec()));
+          counts > 0) {
+        Add(v1::SECTION_KIND_COUNTS, v1::SECTION_TYPE_I64, static_cast<uint64_t>(counts),
+            static_cast<uint64_t>(counts) * sizeof(int64_t), sections);
+      }
+      break;
     case v1::Task::kRecommend:
     case v1::Task::KIND_NOT_SET:
       break;

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "server/methods/byte_codec.h"
+#include "server/methods/evaluation/metrics.h"
 
 namespace espalier::server::methods {
 namespace {
@@ -31,8 +33,19 @@ std::optional<Score> ScoreOf(const reduce::Reduced& reduced) {
   return Score{reduced.loss_sum / examples, static_cast<double>(reduced.correct) / examples};
 }
 
-void SetScore(const std::optional<Score>& score, bool language, v1::RoundSummary& summary) {
+void SetScore(const v1::JobSpec& spec, const std::optional<Score>& score, bool language,
+              v1::RoundSummary& summary) {
   if (!score) return;
+  std::vector<v1::Metric> metrics(2);
+  metrics[0].set_name("accuracy");
+  metrics[0].set_value(score->accuracy);
+  metrics[1].set_name("loss");
+  metrics[1].set_value(score->loss);
+  if (language && std::isfinite(std::exp(score->loss))) {
+    metrics.emplace_back().set_name("perplexity");
+    metrics.back().set_value(std::exp(score->loss));
+  }
+  SetMetrics(spec, metrics, /*central=*/true, summary);
   summary.set_test_loss(score->loss);
   summary.set_test_accuracy(score->accuracy);
   if (language) summary.set_perplexity(std::exp(score->loss));

@@ -19,7 +19,8 @@ struct Score {
 std::optional<Score> ScoreOf(const reduce::Reduced& reduced);
 
 // Perplexity only for language models.
-void SetScore(const std::optional<Score>& score, bool language, v1::RoundSummary& summary);
+void SetScore(const v1::JobSpec& spec, const std::optional<Score>& score, bool language,
+              v1::RoundSummary& summary);
 void SetDenseScore(const std::optional<Score>& score, bool language, v1::RoundSummary& summary);
 
 // A score as a program's memory.

@@ -37,7 +37,7 @@ absl::StatusOr<Transition> SequentialPruningProgram::Next(ProgramState state,
   }
   if (state.phase == kStatistics) return AfterStatistics(std::move(state), reduced);
   if (state.phase == kEvaluate) {
-    SetScore(ScoreOf(reduced), reports_perplexity(), state.pending);
+    SetScore(spec_, ScoreOf(reduced), reports_perplexity(), state.pending);
     SetDenseScore(DecodeScore(state.memory), reports_perplexity(), state.pending);
     return Commit(std::move(state));
   }

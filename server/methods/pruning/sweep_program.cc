@@ -170,7 +170,7 @@ absl::StatusOr<Transition> SweepProgram::Next(ProgramState state, reduce::Reduce
     summary.set_round(++state.round);
     summary.set_participants(reduced.participants);
     summary.set_worker_peak_memory_bytes(reduced.peak_memory_bytes);
-    SetScore(score, is_language(), summary);
+    SetScore(spec_, score, is_language(), summary);
     SetDenseScore(Score{memory.losses[0], memory.accuracies[0]}, is_language(), summary);
     Describe(state, summary);
     if (state.round == static_cast<int32_t>(settings_.sparsities.size())) {

@@ -249,16 +249,16 @@ def result_of(job):
         return {"failure": job["failure_message"]}
     last = job["history"][-1]
     seconds = sum(float(r["duration"].rstrip("s")) for r in job["history"])
-    evaluated = [r for r in job["history"] if r.get("test_accuracy")]
+    evaluated = [r for r in job["history"] if r.get("main_metric") is not None]
     total = lambda field: sum(float(r.get(field, 0)) for r in job["history"])
-    return {"best": job["best_accuracy"], "last": evaluated[-1]["test_accuracy"], "density": last["density"],
+    return {"best": job["best_metric"], "last": evaluated[-1]["main_metric"], "density": last["density"],
             "weights": int(last["active_weights"]), "explored": last["explored"], "seconds": seconds,
             "flops": total("train_flops"),
             "flops_of_dense": total("train_flops") / (total("dense_train_flops") or math.nan),  # not all are counted
             "megabytes": (total("bytes_sent") + total("bytes_received")) / 1e6 / len(job["history"]),
             "peak_megabytes": max(float(r["worker_peak_memory_bytes"]) for r in job["history"]) / 1e6,
             "metrics": {metric["name"]: metric["value"] for metric in evaluated[-1]["test_metrics"]},
-            "curve": [[r["round"], r["test_accuracy"]] for r in evaluated],
+            "curve": [[r["round"], r["main_metric"]] for r in evaluated],
             "model_hash": job["model_hash"]}
 
 

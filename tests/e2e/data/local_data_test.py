@@ -127,13 +127,13 @@ class LocalNamesTest(unittest.TestCase):
         sites = {site["worker"]: site for site in found["sites"]}
         self.assertEqual({"workers/north", "workers/south"}, set(sites))
         self.assertEqual({90}, {site["examples"] for site in sites.values()})
-        for key in ("accuracy", "loss"):
-            mean = sum(site[key] for site in sites.values()) / 2
-            self.assertAlmostEqual(last[f"federated_test_{key}"], mean, places=9)
+        for ours, theirs in (("accuracy", "main_metric"), ("loss", "loss")):
+            mean = sum(site[theirs] for site in sites.values()) / 2
+            self.assertAlmostEqual(last[f"federated_test_{ours}"], mean, places=9)
         self.assertEqual(job["best_round"], job["best_sites"]["round"])
         shown = self.cluster.cli("job", "get", job["name"]).ok().out
         for name, site in sites.items():
-            percent = f"{100 * site['accuracy']:.1f} %"
+            percent = f"{100 * site['main_metric']:.1f} %"
             self.assertIn(f"{name}\t90\t{percent}\t{site['loss']:.4f}\n", shown)
         listed = self.cluster.cli("job", "list", "-o", "json").ok().json["jobs"]
         self.assertTrue(all("last_sites" not in one for one in listed))

@@ -39,7 +39,7 @@ def main():
 
     assert metadata["format"] == "espalier.checkpoint"
     assert (metadata["job"], int(metadata["round"])) == ("golden", 3)
-    assert float(metadata["test_accuracy"]) == 0.875
+    assert (metadata["main_metric_name"], float(metadata["main_metric"])) == ("accuracy", 0.875)
     assert metadata["topology_hash"] == expected["topology_hash"]
     assert json.loads(metadata["model_spec"]) == {"inputFeatures": "9"}
     assert 0 < float(metadata["density"]) < 1

@@ -77,7 +77,8 @@ absl::Status Run(const std::string& folder) {
   metadata.job = "golden";
   metadata.round = 3;
   metadata.model_spec.set_input_features(9);
-  metadata.test_accuracy = 0.875;
+  metadata.main_metric_name = "accuracy";
+  metadata.main_metric = 0.875;
   metadata.create_time = absl::FromUnixSeconds(1'700'000'000);
   ESPALIER_ASSIGN_OR_RETURN(const checkpoint::WrittenFile written,
                             checkpoint::WriteCheckpointFile(

@@ -38,7 +38,7 @@ constexpr char kTimes[] = R"(
 )";
 
 constexpr char kRound[] = R"(
-  round: 2 participants: 2 examples: 1437 train_loss: 0.1782 test_loss: 0.02 test_accuracy: 0.95
+  round: 2 participants: 2 examples: 1437 train_loss: 0.1782 test_loss: 0.02 test_accuracy: 0.95 main_metric: 0.95
   test_metrics { name: "recall@20" value: 0.25 }
   density: 0.1 active_weights: 28700 bytes_sent: 239410 bytes_received: 232960 dense_bytes: 4608160
   duration { nanos: 104000000 } weights_changed: 8610 explored: 0.13
@@ -54,7 +54,7 @@ constexpr char kFirstRound[] = R"(
 
 std::string JobText() {
   return std::string(R"(
-    name: "jobs/digits" state: STATE_SUCCEEDED round: 2 best_accuracy: 0.95 best_round: 2
+    name: "jobs/digits" state: STATE_SUCCEEDED round: 2 best_metric: 0.95 best_round: 2
     latest_checkpoint: "checkpoints/digits-2" model_hash: "90f5" stored_parameters: 29710
     dense_parameters: 288010
     spec {
@@ -203,7 +203,7 @@ class Checkpoints final : public v1::CheckpointService::Service {
                                v1::ListCheckpointsResponse* response) override {
     *response->add_checkpoints() = Parsed<v1::Checkpoint>(R"(
       name: "checkpoints/digits-2" job: "jobs/digits" round: 2 size_bytes: 242424 sha256: "c0ffee"
-      create_time { seconds: 1772366430 } test_accuracy: 0.95 density: 0.1)");
+      create_time { seconds: 1772366430 } main_metric: 0.95 main_metric_name: "accuracy" density: 0.1)");
     return grpc::Status::OK;
   }
   grpc::Status Recommend(grpc::ServerContext*, const v1::RecommendRequest*,

@@ -35,11 +35,12 @@ CsvReader::CsvReader(const v1::DataSpec& spec, Purpose purpose, DatasetBuilder& 
     : spec_(spec),
       purpose_(purpose),
       builder_(builder),
+      targets_(spec),
       encoder_(spec, purpose == Purpose::kDescribe ? RowEncoder::Purpose::kDescribe
                                                    : RowEncoder::Purpose::kLoad) {}
 
 std::string CsvReader::LabelAt(int64_t line) const {
-  return fmt::format("line {}, column {}", line, label_place_ + 1);
+  return fmt::format("line {}, column {}", line, targets_.training_place(0) + 1);
 }
 
 absl::StatusOr<bool> CsvReader::HasHeader(const std::string& file, const Cells& first,
@@ -49,16 +50,16 @@ absl::StatusOr<bool> CsvReader::HasHeader(const std::string& file, const Cells& 
   if (begun_) {
     // A test file has a header like that of the training file, in any order, or none.
     const auto known = [&](std::string_view cell) {
-      return cell == label_name_ ||
+      return targets_.HasName(cell) ||
              std::any_of(encoder_.columns().begin(), encoder_.columns().end(),
                          [&](const auto& column) { return column.name == cell; });
     };
     if (has_header_ && std::all_of(first.begin(), first.end(), known)) return true;
   }
+  // A column that is given by its name needs a header.
+  if (targets_.AskedByName()) return true;
   const std::string& wanted = spec_.label_column();
   const auto place = ParseNumber<int64_t>(wanted);
-  // A label column that is given by its name needs a header.
-  if (!wanted.empty() && !place.has_value()) return true;
   const auto named = std::find(first.begin(), first.end(), wanted);
   const size_t label = named != first.end() ? static_cast<size_t>(named - first.begin())
                        : place.has_value() && *place >= 0 ? static_cast<size_t>(*place)
@@ -72,40 +73,6 @@ absl::StatusOr<bool> CsvReader::HasHeader(const std::string& file, const Cells& 
       file, {AtLine(1), "a first line of which it is clear whether it names the columns",
              SomeOf({first.begin(), first.end()}),
              "set data.header to present if it names the columns, else to absent"});
-}
-
-absl::Status CsvReader::FindLabelColumn(const std::string& file,
-                                        const std::vector<std::string>& names, bool header) {
-  const std::string& agreed = spec_.agreement().label_column();
-  const std::string wanted = header && !agreed.empty()
-                                 ? agreed
-                                 : (spec_.label_column().empty() ? "-1" : spec_.label_column());
-  if (header) {
-    const auto named = std::find(names.begin(), names.end(), wanted);
-    if (named != names.end()) {
-      label_cell_ = static_cast<size_t>(named - names.begin());
-      label_name_ = wanted;
-      return absl::OkStatus();
-    }
-  }
-  const auto place = ParseNumber<int64_t>(wanted);
-  const auto count = static_cast<int64_t>(names.size());
-  if (place.has_value() && *place >= -1 && *place < count) {
-    label_cell_ = static_cast<size_t>(*place < 0 ? count - 1 : *place);
-    label_name_ = header ? names[label_cell_] : "";
-    return absl::OkStatus();
-  }
-  if (place.has_value()) {
-    return DatasetInvalid(file, {"", fmt::format("label column {}, counted from 0", wanted),
-                                 fmt::format("columns 0 to {}", count - 1),
-                                 "set data.label_column to the label's place, or -1 for the last"});
-  }
-  return DatasetInvalid(file,
-                        {AtLine(1), fmt::format("a column {} for the labels", Quote(wanted)),
-                         header ? "the columns " + SomeOf(names) : "no header that names columns",
-                         header ? "set data.label_column to one of them"
-                                : "set data.label_column to the label's place counted from 0, or "
-                                  "data.header to present"});
 }
 
 absl::Status CsvReader::TakeAgreement(const std::string& file, bool header) {
@@ -142,12 +109,12 @@ absl::Status CsvReader::MatchNames(const std::string& file, const std::vector<st
     places.push_back(static_cast<size_t>(found - names.begin()));
   }
   encoder_.SetPlaces(std::move(places));
-  if (missing.empty() && names.size() == columns.size() + 1) return absl::OkStatus();
+  if (missing.empty() && names.size() == columns.size() + targets_.size()) return absl::OkStatus();
   std::vector<std::string> extra;
   for (const std::string& name : names) {
     const bool known = std::any_of(columns.begin(), columns.end(),
                                    [&](const auto& column) { return column.name == name; });
-    if (!known && name != label_name_) extra.push_back(name);
+    if (!known && !targets_.HasName(name)) extra.push_back(name);
   }
   std::string found;
   if (!missing.empty()) found = "none called " + SomeOf(missing);
@@ -155,13 +122,13 @@ absl::Status CsvReader::MatchNames(const std::string& file, const std::vector<st
   return DatasetInvalid(file, {AtLine(1),
                                fmt::format("the columns that the training files have, in any "
                                            "order: {} of features and {}",
-                                           columns.size(), Quote(label_name_)),
+                                           columns.size(), SomeOf(targets_.names())),
                                found, "give the columns of all files the same names"});
 }
 
 absl::Status CsvReader::BeginTraining(ByteStream& stream, const Cells& first, bool header) {
   const std::string& file = stream.name();
-  if (first.size() < 2) {
+  if (first.size() < 2 && spec_.target() != v1::DataSpec::TARGET_INPUT) {
     return DatasetInvalid(
         file, {AtLine(1),
                fmt::format("at least 2 columns separated by {} (features and a label)",
@@ -175,11 +142,11 @@ absl::Status CsvReader::BeginTraining(ByteStream& stream, const Cells& first, bo
   has_header_ = header;
   const std::vector<std::string> names =
       header ? UniqueNames(first) : std::vector<std::string>(first.size());
-  ESPALIER_RETURN_IF_ERROR(FindLabelColumn(file, names, header));
-  label_place_ = label_cell_;
+  ESPALIER_RETURN_IF_ERROR(targets_.Find(file, names, header));
+  builder_.SetTargets(HasTargets(spec_) ? static_cast<int64_t>(targets_.size()) : 0);
   std::vector<size_t> places;
   for (size_t i = 0; i < names.size(); ++i) {
-    if (i == label_cell_) continue;
+    if (targets_.Has(i)) continue;
     encoder_.AddColumn(names[i]);
     places.push_back(i);
   }
@@ -205,24 +172,17 @@ absl::Status CsvReader::BeginTest(const std::string& file, const Cells& first, b
   if (header && has_header_) {
     const std::vector<std::string> names = UniqueNames(first);
     ESPALIER_RETURN_IF_ERROR(MatchNames(file, names));
-    const auto label = std::find(names.begin(), names.end(), label_name_);
-    if (label == names.end()) {
-      return DatasetInvalid(
-          file, {AtLine(1), fmt::format("a column {}", Quote(label_name_)),
-                 "the columns " + SomeOf(names), "give the columns of all files the same names"});
-    }
-    label_cell_ = static_cast<size_t>(label - names.begin());
-    return absl::OkStatus();
+    return targets_.FindAgain(file, names);
   }
   // By place, as in the training file.
   if (!spec_.agreement().columns().empty() && has_header_) {
     return DatasetInvalid(file, {AtLine(1), "a header, as the training file has", "none",
                                  "begin the file with the names of its columns"});
   }
-  label_cell_ = label_place_;
+  targets_.StayInPlace();
   std::vector<size_t> places;
-  for (size_t i = 0; i <= encoder_.columns().size(); ++i) {
-    if (i != label_cell_) places.push_back(i);
+  for (size_t i = 0; i < encoder_.columns().size() + targets_.size(); ++i) {
+    if (!targets_.Has(i)) places.push_back(i);
   }
   encoder_.SetPlaces(std::move(places));
   return absl::OkStatus();
@@ -307,7 +267,7 @@ absl::Status CsvReader::CountRow(const Place& place, const Cells& cells) {
 }
 
 absl::Status CsvReader::Take(const Place& place, const Cells& cells) {
-  const size_t width = encoder_.columns().size() + 1;
+  const size_t width = encoder_.columns().size() + targets_.size();
   if (cells.size() != width) {
     return DatasetInvalid(
         place.file,
@@ -318,12 +278,28 @@ absl::Status CsvReader::Take(const Place& place, const Cells& cells) {
   bool gap = false;
   ESPALIER_RETURN_IF_ERROR(
       encoder_.Encode({place.file, place.line, delimiter_}, cells, row_.data(), &gap));
-  const std::string_view label = cells[label_cell_];
-  const bool drops = spec_.missing() == v1::DataSpec::MISSING_DROP;
-  if (drops && (gap || IsMissingLabel(label))) return absl::OkStatus();
-  ESPALIER_RETURN_IF_ERROR(AddLabel(place, label));
+  ESPALIER_ASSIGN_OR_RETURN(const bool taken, TakeTargets(place, cells, gap));
+  if (!taken) return absl::OkStatus();
   if (purpose_ == Purpose::kDescribe) ESPALIER_RETURN_IF_ERROR(CountRow(place, cells));
   return builder_.AppendRow(row_);
+}
+
+// Whether the row is an example. `gap`: one of its features is missing.
+absl::StatusOr<bool> CsvReader::TakeTargets(const Place& place, const Cells& cells, bool gap) {
+  const bool drops = spec_.missing() == v1::DataSpec::MISSING_DROP;
+  if (HasTargets(spec_)) {
+    ESPALIER_RETURN_IF_ERROR(targets_.Read(place.file, place.line, cells, target_row_, &gap));
+  }
+  const bool learns_class = !HasTargets(spec_) && spec_.target() != v1::DataSpec::TARGET_INPUT;
+  const std::string_view label = learns_class ? cells[targets_.place(0)] : std::string_view();
+  if (drops && (gap || (learns_class && IsMissingLabel(label)))) return false;
+  if (learns_class) {
+    ESPALIER_RETURN_IF_ERROR(AddLabel(place, label));
+  } else {
+    builder_.AppendLabel(0);
+    if (HasTargets(spec_)) builder_.AppendTargets(target_row_);
+  }
+  return true;
 }
 
 absl::Status CsvReader::AddLabel(const Place& place, std::string_view text) {
@@ -333,18 +309,18 @@ absl::Status CsvReader::AddLabel(const Place& place, std::string_view text) {
   origins_.push_back({place.file, place.line});
   const auto complain = [&](std::string expected, std::string found, const char* fix) {
     return DatasetInvalid(place.file,
-                          {fmt::format("line {}, column {}", place.line, label_cell_ + 1),
+                          {fmt::format("line {}, column {}", place.line, targets_.place(0) + 1),
                            std::move(expected), std::move(found), fix});
   };
   constexpr char kOtherColumn[] = "set data.label_column to the column of the labels";
   const bool fractional = ParseNumber<double>(text) && !ParseWhole(text);
   if (IsMissingLabel(text) || fractional) {
-    return complain("a label: a whole number from 0 or a word",
-                    text.empty() ? "an empty cell" : Quote(text),
-                    fractional ? "set data.label_column to the column of the labels; numbers with "
-                                 "fractions as targets are not learned (no regression)"
-                               : "correct the line, set data.missing to drop, or set "
-                                 "data.label_column to the column of the labels");
+    return complain(
+        "a label: a whole number from 0 or a word", text.empty() ? "an empty cell" : Quote(text),
+        fractional ? "set data.label_column to the column of the labels, or data.target "
+                     "to values if numbers are to be learned"
+                   : "correct the line, set data.missing to drop, or set "
+                     "data.label_column to the column of the labels");
   }
   if (text.size() > kLongestLabel) {
     return complain(fmt::format("a label of at most {} characters", kLongestLabel),
@@ -373,6 +349,7 @@ absl::Status CsvReader::NumberLabels(const std::vector<std::string>& labels,
 }
 
 absl::Status CsvReader::FinishLabels() {
+  if (HasTargets(spec_) || spec_.target() == v1::DataSpec::TARGET_INPUT) return absl::OkStatus();
   const std::vector<std::string> labels = labels_.Take();
   std::vector<int32_t> classes(labels.size());
   const auto is_number = [](const std::string& label) { return ParseWhole(label).has_value(); };
@@ -441,7 +418,14 @@ void CsvReader::Describe(v1::DatasetInfo& info) const {
   info.mutable_class_names()->Assign(class_names_.begin(), class_names_.end());
   info.set_header(has_header_);
   info.set_delimiter(DelimiterName(delimiter_));
-  info.set_label_column(has_header_ ? label_name_ : std::to_string(label_place_));
+  if (HasTargets(spec_)) {
+    info.set_targets(static_cast<int64_t>(targets_.size()));
+    if (!has_header_) return;
+    info.mutable_target_columns()->Assign(targets_.names().begin(), targets_.names().end());
+  } else if (targets_.size() > 0) {
+    info.set_label_column(has_header_ ? targets_.names()[0]
+                                      : std::to_string(targets_.training_place(0)));
+  }
 }
 
 absl::StatusOr<std::vector<int64_t>> ReadTextGroups(ByteStream& stream) {

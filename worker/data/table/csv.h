@@ -5,6 +5,8 @@
 //              the training file, and both to those that the sites agreed on
 //              (DataSpec.agreement.columns). Files without header are matched by place.
 // Header:      as data.header says. Otherwise the first two lines tell; see csv_header.h.
+// Targets:     target_columns.h says which columns are learned. In place of labels of classes rows
+//              may have numbers.
 // Labels:      all whole numbers from 0, or all words; words are numbered by
 //              DataSpec.agreement.classes, or without in the order of their bytes.
 // Missing:     IsMissing() of cells.h; of labels "none" and "null" are words.
@@ -28,6 +30,7 @@
 #include "worker/data/dataset.h"
 #include "worker/data/table/numbering.h"
 #include "worker/data/table/row_encoder.h"
+#include "worker/data/table/target_columns.h"
 
 namespace espalier::worker::data {
 
@@ -78,12 +81,11 @@ class CsvReader {
   absl::Status BeginTraining(ByteStream& stream, const Cells& first, bool header);
   absl::Status BeginTest(const std::string& file, const Cells& first, bool header);
   absl::Status MatchNames(const std::string& file, const std::vector<std::string>& names);
-  absl::Status FindLabelColumn(const std::string& file, const std::vector<std::string>& names,
-                               bool header);
   absl::Status TakeAgreement(const std::string& file, bool header);
   absl::Status Take(const Place& place, const Cells& cells);
   // kDescribe: of a row that is kept.
   absl::Status CountRow(const Place& place, const Cells& cells);
+  absl::StatusOr<bool> TakeTargets(const Place& place, const Cells& cells, bool gap);
   absl::Status AddLabel(const Place& place, std::string_view text);
   absl::Status NumberLabels(const std::vector<std::string>& labels,
                             std::vector<int32_t>& classes) const;
@@ -95,12 +97,11 @@ class CsvReader {
   bool begun_ = false;
   bool has_header_ = false;
   char delimiter_ = '\0';
-  std::string label_name_;      // "" without header
-  size_t label_place_ = 0;      // in the training file
-  size_t label_cell_ = 0;       // in the present file
+  TargetColumns targets_;       // columns of labels, or of what else is learned
   RowEncoder encoder_;          // of the columns of features
   std::vector<Counts> counts_;  // by column
   std::vector<float> row_;
+  std::vector<float> target_row_;
   bool training_ = true;
   Numbering labels_;
   std::vector<Origin> origins_;  // by label

@@ -35,7 +35,7 @@ TEST(ProgressTest, PipeGetsOnePlainLinePerRound) {
   std::ostringstream err;
   Progress progress(err, {}, SomeJob());
   v1::JobEvent first = Round(1);
-  first.mutable_round_committed()->mutable_summary()->set_test_accuracy(0.9);
+  first.mutable_round_committed()->mutable_summary()->set_main_metric(0.9);
   progress.OnEvent(first);
   progress.OnEvent(Round(4));
   progress.Finish();
@@ -54,7 +54,7 @@ TEST(ProgressTest, PruningHasNeitherLossNorSavings) {
   summary.set_round(4);
   summary.set_density(0.5);
   summary.set_dense_bytes(1000);
-  summary.set_test_accuracy(0.25);
+  summary.set_main_metric(0.25);
   summary.set_perplexity(12.5);
   progress.OnEvent(event);
   EXPECT_EQ(err.str(), "jobs/a  round 4 of 4  perplexity 12.5000  density 0.5\n");

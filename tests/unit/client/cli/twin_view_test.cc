@@ -21,6 +21,7 @@ v1::RoundSummary Round(int round, int64_t weights) {
   summary.set_round(round);
   summary.set_train_loss(0.5);
   summary.set_test_accuracy(0.9);
+  summary.set_main_metric(0.9);
   summary.set_active_weights(weights);
   summary.set_density(static_cast<double>(weights) / 1000);
   summary.set_bytes_sent(4 * weights);
@@ -32,7 +33,7 @@ v1::RoundSummary Round(int round, int64_t weights) {
 
 v1::Job Ended(const v1::RoundSummary& last) {
   v1::Job job;
-  job.set_best_accuracy(0.95);
+  job.set_best_metric(0.95);
   job.mutable_spec()->mutable_training()->mutable_optimizer()->set_momentum(0.9);
   *job.add_history() = last;
   return job;

@@ -32,7 +32,7 @@ TEST_F(CheckpointFileTest, ModelsSurviveAtEveryDensity) {
     EXPECT_EQ(loaded->state.values, state.values);
     EXPECT_EQ(loaded->metadata.job, "job-1");
     EXPECT_EQ(loaded->metadata.round, 7);
-    EXPECT_EQ(loaded->metadata.test_accuracy, 0.25);
+    EXPECT_EQ(loaded->metadata.main_metric, 0.25);
     EXPECT_EQ(loaded->metadata.create_time, SomeMetadata("", 0).create_time);
     EXPECT_EQ(loaded->metadata.model_spec.SerializeAsString(),
               SomeMetadata("", 0).model_spec.SerializeAsString());
@@ -49,7 +49,7 @@ TEST_F(CheckpointFileTest, SummarySaysWhatTheFileIs) {
   const auto summary = VerifyCheckpointFile(files_, Path("a"));
   ASSERT_TRUE(summary.ok()) << base::MessageOf(summary.status());
   EXPECT_EQ(summary->file.sha256, written->sha256);
-  EXPECT_EQ(summary->metadata.test_accuracy, std::nullopt);
+  EXPECT_EQ(summary->metadata.main_metric, std::nullopt);
   EXPECT_DOUBLE_EQ(summary->density, 63.0 / 607.0);
   EXPECT_THAT(files_.List(directory_).value(), ElementsAre("a"));
 }

@@ -124,7 +124,8 @@ class CheckpointTest : public ::testing::Test {
     metadata.round = round;
     metadata.model_spec.set_input_features(30);
     metadata.model_spec.add_layers()->mutable_linear()->set_units(20);
-    metadata.test_accuracy = accuracy;
+    metadata.main_metric_name = "accuracy";
+    metadata.main_metric = accuracy;
     metadata.create_time = absl::FromUnixMillis(1'700'000'000'123);
     return metadata;
   }

@@ -53,7 +53,7 @@ TEST_F(CheckpointStoreTest, WrittenCheckpointsAreListedAndLoaded) {
   const auto info = store->Get("checkpoints/b-10");
   ASSERT_TRUE(info.ok());
   EXPECT_EQ(info->round, 10);
-  EXPECT_EQ(info->test_accuracy, 0.5);
+  EXPECT_EQ(info->main_metric, 0.5);
   EXPECT_EQ(store->Load("checkpoints/b-10")->state.values, SomeState(60, 3).values);
 }
 
@@ -81,7 +81,7 @@ TEST_F(CheckpointStoreTest, IndexIsRebuiltFromTheFiles) {
     EXPECT_EQ(after[i].name, before[i].name);
     EXPECT_EQ(after[i].size_bytes, before[i].size_bytes);
     EXPECT_EQ(after[i].sha256, before[i].sha256);
-    EXPECT_EQ(after[i].test_accuracy, before[i].test_accuracy);
+    EXPECT_EQ(after[i].main_metric, before[i].main_metric);
     EXPECT_EQ(after[i].density, before[i].density);
     EXPECT_EQ(after[i].create_time, before[i].create_time);
   }
