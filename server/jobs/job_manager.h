@@ -15,7 +15,7 @@
 #include "server/admission/admission.h"
 #include "server/datasets/dataset_views.h"
 #include "server/jobs/job_runner.h"
-#include "server/jobs/questions.h"
+#include "server/jobs/questions/questions.h"
 #include "server/jobs/update_ledger.h"
 
 namespace espalier::server::jobs {

@@ -13,11 +13,11 @@
 #include "common/wire/model_spec/evaluation_counts.h"
 #include "common/wire/model_spec/transformer.h"
 #include "common/wire/values_codec.h"
-#include "worker/data/prediction.h"
+#include "worker/data/prediction/prediction.h"
 #include "worker/predict/questions.h"
 #include "worker/predict/writer.h"
+#include "worker/tasks/evaluation/predict.h"
 #include "worker/tasks/local_data.h"
-#include "worker/tasks/predict.h"
 #include "worker/tasks/recommender/recommender.h"
 #include "worker/tasks/task.h"
 

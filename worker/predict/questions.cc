@@ -13,7 +13,7 @@
 #include "common/base/status.h"
 #include "worker/data/byte_stream.h"
 #include "worker/data/errors.h"
-#include "worker/data/prediction.h"
+#include "worker/data/prediction/prediction.h"
 #include "worker/data/table/cells.h"
 #include "worker/data/table/records.h"
 

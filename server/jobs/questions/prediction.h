@@ -11,7 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "espalier/v1/predict.pb.h"
-#include "server/jobs/questions.h"
+#include "server/jobs/questions/questions.h"
 
 namespace espalier::server::jobs {
 

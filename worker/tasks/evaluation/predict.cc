@@ -1,5 +1,5 @@
 // Task kind `predict`: what a network says of examples that come with the task.
-#include "worker/tasks/predict.h"
+#include "worker/tasks/evaluation/predict.h"
 
 #include <fmt/format.h>
 
@@ -10,7 +10,7 @@
 #include "common/base/status.h"
 #include "common/wire/model_spec/shapes.h"
 #include "worker/data/errors.h"
-#include "worker/data/prediction.h"
+#include "worker/data/prediction/prediction.h"
 #include "worker/tasks/batch_buffer.h"
 
 namespace espalier::worker::tasks {

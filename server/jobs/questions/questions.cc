@@ -1,4 +1,4 @@
-#include "server/jobs/questions.h"
+#include "server/jobs/questions/questions.h"
 
 #include <algorithm>
 #include <span>
@@ -11,8 +11,8 @@
 #include "common/wire/proto_time.h"
 #include "common/wire/topology_codec.h"
 #include "common/wire/values_codec.h"
-#include "server/jobs/prediction.h"
-#include "server/jobs/recommendation.h"
+#include "server/jobs/questions/prediction.h"
+#include "server/jobs/questions/recommendation.h"
 
 namespace espalier::server::jobs {
 namespace {

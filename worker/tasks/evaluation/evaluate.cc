@@ -6,7 +6,7 @@
 #include "common/base/status.h"
 #include "worker/tasks/batch_buffer.h"
 #include "worker/tasks/development.h"
-#include "worker/tasks/evaluation_sums.h"
+#include "worker/tasks/evaluation/evaluation_sums.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {

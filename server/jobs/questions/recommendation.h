@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "espalier/v1/checkpoint.pb.h"
-#include "server/jobs/questions.h"
+#include "server/jobs/questions/questions.h"
 
 namespace espalier::server::jobs {
 

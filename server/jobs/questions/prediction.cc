@@ -1,4 +1,4 @@
-#include "server/jobs/prediction.h"
+#include "server/jobs/questions/prediction.h"
 
 #include <fmt/core.h>
 

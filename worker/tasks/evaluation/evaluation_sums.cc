@@ -1,4 +1,4 @@
-#include "worker/tasks/evaluation_sums.h"
+#include "worker/tasks/evaluation/evaluation_sums.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "worker/data/prediction.h"
+#include "worker/data/prediction/prediction.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>

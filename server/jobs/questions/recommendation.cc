@@ -1,4 +1,4 @@
-#include "server/jobs/recommendation.h"
+#include "server/jobs/questions/recommendation.h"
 
 #include <fmt/core.h>
 

@@ -1,0 +1,69 @@
+// What a step of a job tells the job: events for its log, traffic, and what an evaluation found.
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "common/log/log.h"
+#include "common/wire/model_spec/train_additions.h"
+#include "server/jobs/job_runner.h"
+#include "server/jobs/site_evaluations.h"
+#include "server/methods/evaluation/metrics.h"
+
+namespace espalier::server::jobs {
+
+round::StepListener JobRunner::MakeListener(const methods::Step& step) {
+  const auto weak = weak_from_this();
+  // A callback of a step may come after its job ended; then nobody listens any more.
+  const auto append = [weak](auto fill) {
+    if (const auto self = weak.lock(); self && !self->ended()) {
+      v1::JobEvent event = self->NewEvent();
+      fill(event);
+      self->events_->Append(std::move(event));
+    }
+  };
+  round::StepListener listener;
+  listener.on_sent = [traffic = traffic_](const v1::Task& task) {
+    traffic->sent += static_cast<int64_t>(task.ByteSizeLong());
+    traffic->values_sent += static_cast<int64_t>(
+        task.model().values().inline_().size() + task.model().optimizer_state().inline_().size() +
+        wire::AdditionOf(task.train(), v1::TrainAddition::kCorrection)
+            .correction()
+            .values()
+            .inline_()
+            .size());
+  };
+  listener.on_reassigned = [append](const v1::TaskReassigned& reassigned) {
+    log::Warning("task_reassigned", {{"participant", reassigned.participant()},
+                                     {"worker", reassigned.worker()},
+                                     {"reason", reassigned.reason()},
+                                     {"message", reassigned.message()}});
+    append([&](v1::JobEvent& event) { *event.mutable_task_reassigned() = reassigned; });
+  };
+  listener.on_rejected = [append](const v1::UpdateRejected& rejected) {
+    append([&](v1::JobEvent& event) { *event.mutable_update_rejected() = rejected; });
+  };
+  listener.on_quorum_missed = [append](const v1::QuorumMissed& missed) {
+    append([&](v1::JobEvent& event) { *event.mutable_quorum_missed() = missed; });
+  };
+  const bool at_sites = step.task.has_evaluate() &&
+                        step.participants == methods::Participants::kAll &&
+                        job_.spec().data().partition().kind() == v1::Partition::KIND_LOCAL;
+  const bool is_evaluation = step.task.has_evaluate();
+  listener.on_finished = [weak, phase = phase_, at_sites,
+                          is_evaluation](absl::StatusOr<reduce::Reduced> reduced) {
+    if (const auto self = weak.lock(); self && !self->ended()) {
+      self->Guard([&] {
+        if (is_evaluation && reduced.ok()) {
+          self->confusion_ = methods::ConfusionOf(self->job_.spec(), reduced->counts);
+        }
+        if (at_sites && reduced.ok()) {
+          self->sites_ = EvaluationsOf(reduced->by_participant, self->job_.spec());
+        }
+        self->OnStepFinished(std::move(reduced), phase);
+      });
+    }
+  };
+  return listener;
+}
+
+}  // namespace espalier::server::jobs
