@@ -403,7 +403,19 @@ void AssumeSizes(v1::JobSpec& spec) {
     return;
   }
   if (model.layers().empty()) return;
-  if (model.input_features() == 0 && !model.has_input_image()) model.set_input_features(1);
+  const bool sized = model.input_features() != 0 || model.has_input_image();
+  const bool convolutional =
+      std::any_of(model.layers().begin(), model.layers().end(),
+                  [](const v1::Layer& layer) { return layer.has_conv2d(); });
+  if (!sized && convolutional) {
+    // Large enough for what people do to images.
+    constexpr int64_t kSide = 224;
+    model.mutable_input_image()->set_channels(3);
+    model.mutable_input_image()->set_height(kSide);
+    model.mutable_input_image()->set_width(kSide);
+  } else if (!sized) {
+    model.set_input_features(1);
+  }
   v1::Layer& last = *model.mutable_layers(model.layers_size() - 1);
   if (last.has_linear() && last.linear().units() == 0) last.mutable_linear()->set_units(1);
 }

@@ -18,7 +18,9 @@ Network LinearNetwork(const v1::DatasetInfo& info) {
   const int64_t features = info.features();
   const int64_t units = features <= 16 ? 100 : features <= 1000 ? 200 : 100;
   const auto width = static_cast<double>(units);
-  const double weights = width * (static_cast<double>(features + info.classes()) + width);
+  const bool numbers = info.targets() > 0;
+  const int64_t outputs = numbers ? info.targets() : info.classes();
+  const double weights = width * (static_cast<double>(features + outputs) + width);
   Network network;
   network.density = weights < 20'000 ? 0.3 : weights < 100'000 ? 0.2 : 0.1;
   network.work = kOperationsPerWeight * network.density * weights;
@@ -30,8 +32,8 @@ Network LinearNetwork(const v1::DatasetInfo& info) {
       "    # tenth of their outputs is dropped at random, so that none is relied on alone.\n"
       "    - linear: {{units: {1}, activation: relu, dropout: 0.1}}\n"
       "    - linear: {{units: {1}, activation: relu, dropout: 0.1}}\n"
-      "    - linear: {{}}  # one output for each class: {2}",
-      features, units, info.classes());
+      "    - linear: {{}}  # one output for each {3}: {2}",
+      features, units, outputs, numbers ? "number" : "class");
   return network;
 }
 

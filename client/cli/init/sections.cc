@@ -162,11 +162,12 @@ void Compose(const Source& source, const Wishes& wishes, const Classifier& parts
   const int64_t train = TrainingExamples(draft.dataset);
   const Schedule schedule = ScheduleFor(train, parts.work, wishes.workers);
   draft.rounds = schedule.rounds;
-  draft.file = fmt::format("{}\ndisplay_name: {}, {}\n{}\n{}{}\n{}\n{}\n{}\nseed: 1\n",
-                           parts.heading, source.name, parts.method.name, parts.network, parts.data,
-                           PartitionSection(wishes.workers), parts.method.section,
-                           TrainingSections(schedule, train, wishes.workers, kLearningRate),
-                           EvaluationSection(parts.evaluate_every));
+  draft.file =
+      fmt::format("{}\ndisplay_name: {}, {}\n{}\n{}{}\n{}\n{}\n{}\nseed: 1\n", parts.heading,
+                  source.name, parts.method.name, parts.network, parts.data,
+                  PartitionSection(wishes.workers, parts.has_classes), parts.method.section,
+                  TrainingSections(schedule, train, wishes.workers, kLearningRate),
+                  EvaluationSection(parts.evaluate_every));
 }
 
 Schedule ScheduleFor(int64_t train, double work, int shards) {

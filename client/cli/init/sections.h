@@ -59,7 +59,7 @@ Schedule ScheduleFor(int64_t train, double work, int shards);
 std::string TrainingSections(const Schedule& schedule, int64_t train, int shards,
                              double learning_rate);
 
-// The job file of a network that classifies, and what of the draft follows from it. `data`: its
+// The job file of a network on examples, and what of the draft follows from it. `data`: its
 // section, without the partition. The other sections: without a line end at the end.
 struct Classifier {
   std::string heading;
@@ -68,6 +68,7 @@ struct Classifier {
   std::string data;
   MethodChoice method;
   int64_t evaluate_every = 1;
+  bool has_classes = true;
 };
 void Compose(const Source& source, const Wishes& wishes, const Classifier& parts, Draft& draft);
 

@@ -63,10 +63,12 @@ bool Remedy(const std::string& problem, v1::DataSpec& view) {
   return false;
 }
 
-// With what is needed of the options for gaps and words.
-absl::StatusOr<Reading> ReadWithLabel(const Wishes& wishes, const std::string& label,
-                                      const Looker& look) {
+// With what is needed of the options for gaps and words. `target`: what the column holds.
+absl::StatusOr<Reading> ReadWithLabel(
+    const Wishes& wishes, const std::string& label, const Looker& look,
+    v1::DataSpec::Target target = v1::DataSpec::TARGET_UNSPECIFIED) {
   Reading reading;
+  reading.view.set_target(target);
   if (wishes.kind == Kind::kTable) reading.view.set_format(v1::DataSpec::FORMAT_CSV);
   reading.view.set_label_column(label);
   reading.view.set_header(wishes.header);
@@ -119,20 +121,43 @@ absl::StatusOr<Reading> ReadTable(const Wishes& wishes, const Looker& look) {
                                                  ? FindLabel(wishes, look)
                                                  : ReadWithLabel(wishes, wishes.label, look));
   const v1::DatasetInfo& info = reading.look.info;
+  const bool whole = info.problem().empty() && info.features() > 0;
+  if (whole && LooksLikeClasses(info)) return reading;
+  // Numbers, with fractions or too many different ones for classes.
+  const bool numbers =
+      whole ? info.class_names().empty() : info.problem().find("data.target") != std::string::npos;
+  if (numbers) {
+    ESPALIER_ASSIGN_OR_RETURN(
+        Reading values, ReadWithLabel(wishes, wishes.label, look, v1::DataSpec::TARGET_VALUES));
+    values.why = wishes.label.empty() ? "the last one" : "";
+    if (values.problem().empty()) return values;
+  }
   if (!info.problem().empty()) return Unusable(info.problem());
   if (info.features() == 0) return TooLarge();
-  if (LooksLikeClasses(info)) return reading;
   return Unusable(fmt::format(
       "expected a column of labels, found {} different values in {} examples in column {}, which "
-      "look like numbers to be predicted or names; networks of layers classify: name the column of "
-      "the classes with --label, by its name or by its place counted from 0",
+      "look like names of the examples; name the column of the classes, or of the numbers that are "
+      "to be predicted, with --label, by its name or by its place counted from 0",
       config::Grouped(info.classes()),
       config::Grouped(info.train_examples() + info.test_examples()),
       config::Quoted(info.label_column())));
 }
 
-std::string LabelName(const v1::DatasetInfo& info) {
-  const std::string name = base::PrintablePrefix(info.label_column(), 60);
+bool LearnsNumbers(const Reading& reading) {
+  return reading.view.target() == v1::DataSpec::TARGET_VALUES;
+}
+
+// The column that is learned, by its name or place.
+std::string LabelColumn(const Reading& reading) {
+  const v1::DatasetInfo& info = reading.look.info;
+  if (!LearnsNumbers(reading)) return info.label_column();
+  if (info.target_columns_size() > 0) return info.target_columns(0);
+  return reading.view.label_column().empty() ? "-1" : reading.view.label_column();
+}
+
+std::string LabelName(const Reading& reading) {
+  const v1::DatasetInfo& info = reading.look.info;
+  const std::string name = base::PrintablePrefix(LabelColumn(reading), 60);
   return info.header() ? fmt::format("'{}'", name) : fmt::format("{} (counted from 0)", name);
 }
 
@@ -193,10 +218,20 @@ std::string DataSection(const Source& source, const Wishes& wishes, const Readin
   if (wishes.kind == Kind::kTable) text += "  format: csv\n";
   if (wishes.header == v1::DataSpec::HEADER_PRESENT) text += "  header: present\n";
   if (wishes.header == v1::DataSpec::HEADER_ABSENT) text += "  header: absent\n";
-  text += fmt::format(
-      "  # Classes: {}. A column is named by its header or by its place from 0.\n"
-      "  label_column: {}\n",
-      ClassesOf(info), QuotedText(info.label_column()));
+  if (LearnsNumbers(reading)) {
+    text += fmt::format(
+        "  # Numbers are learned. There may be several columns, by name or by place from 0, each "
+        "an\n"
+        "  # output of the model. Numbers far from 1 learn badly: divide them in the file first.\n"
+        "  target: values\n"
+        "  target_columns: [{}]\n",
+        QuotedText(LabelColumn(reading)));
+  } else {
+    text += fmt::format(
+        "  # Classes: {}. A column is named by its header or by its place from 0.\n"
+        "  label_column: {}\n",
+        ClassesOf(info), QuotedText(info.label_column()));
+  }
   text += GapsAndWords(reading, draft);
   text += NormalizationLine(info.features(), "feature");
   return text + HoldOutLine(info, 0.2);
@@ -222,19 +257,25 @@ absl::StatusOr<Draft> TableJob(const Source& source, const Wishes& wishes, const
       fmt::format("It is a table ({}s between cells, {} header) of {} with {} and {}.",
                   info.delimiter(), info.header() ? "with a" : "without", size,
                   Counted(info.columns_size(), "column of features", "columns of features"),
-                  Counted(info.classes(), "class", "classes")));
+                  LearnsNumbers(reading) ? "numbers to be predicted"
+                                         : Counted(info.classes(), "class", "classes")));
+  const std::string why = reading.why.empty() ? "" : ", " + reading.why;
   draft.findings.push_back(
-      fmt::format("The labels are in column {}{}: {}. --label names another.", LabelName(info),
-                  reading.why.empty() ? "" : ", " + reading.why, ClassesOf(info)));
+      LearnsNumbers(reading)
+          ? fmt::format("The numbers are in column {}{}. --label names another.",
+                        LabelName(reading), why)
+          : fmt::format("The labels are in column {}{}: {}. --label names another.",
+                        LabelName(reading), why, ClassesOf(info)));
   Compose(source, wishes,
-          {.heading = Heading(source,
-                              fmt::format("a table of {}, label {}",
-                                          Counted(info.train_examples(), "line"), LabelName(info))),
+          {.heading = Heading(
+               source, fmt::format("a table of {}, label {}",
+                                   Counted(info.train_examples(), "line"), LabelName(reading))),
            .network = network.section,
            .work = network.work,
            .data = DataSection(source, wishes, reading, draft),
            .method = method,
-           .evaluate_every = 1},
+           .evaluate_every = 1,
+           .has_classes = !LearnsNumbers(reading)},
           draft);
   TellIfSorted(source, reading.look, draft);
   return draft;

@@ -125,6 +125,17 @@ def tiny(method, density, common=TINY):
     return common | variant(name, "{" + f"density: {density}, " + parameters.replace("{density}", str(density)) + "}")
 
 
+# How values travel: both ways alike, and one way alone.
+WIRES = {"f32": {}, **{f"{values}": {"wire.up": values, "wire.down": values} for values in ("bf16", "int8")},
+         "int8 up": {"wire.up": "int8"}, "int8 down": {"wire.down": "int8"}}
+
+
+def wires(methods, common=None):
+    """A row for each method and each way in which its values travel."""
+    return {f"{method}, {wire}": (common or {}) | overrides | more
+            for method, overrides in methods.items() for wire, more in WIRES.items()}
+
+
 # Experiment: job file and, for each row of its table, what is overridden in it.
 EXPERIMENTS = {
     # Recommenders; ESPALIER_DATA has the folders ml-100k, ml-1m and lightgcn-gowalla.
@@ -165,6 +176,9 @@ EXPERIMENTS = {
             "fedtiny", f"{{density: {density}, pool_size: 10, stop_round: 40, {parameters}}}")
         for density in (0.03, 0.01) for name, parameters in ADJUSTMENTS.items()}),
     "fedtiny-pretrained": ("fedtiny-cifar10.yaml", {f"{method} 0.01": tiny(method, 0.01) for method in ABLATIONS}),
+    "wire-digits": ("digits-set.yaml", wires({"set": {}, "dense": DENSE})),
+    "wire-fashion": ("fashion-mnist-set-federated.yaml", wires({"set": {}, "dense": DENSE}, TUTORIAL | {
+        "training.optimizer.across_rounds": "reset", "federation.rounds": 100, "evaluation.every_rounds": 10})),
     "mnist-10": ("mnist-set-10-workers.yaml", {"set": {}}),
     "mnist-lenet": ("mnist-rigl-lenet300.yaml", {
         "rigl": {},
