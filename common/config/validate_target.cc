@@ -36,8 +36,11 @@ v1::Loss LossOf(const v1::JobSpec& spec, TargetKind target) {
 void CheckColumns(const v1::JobSpec& spec, TargetKind target, const Checker& at) {
   const auto& columns = spec.data().target_columns();
   const bool has = target == TargetKind::kLabels || target == TargetKind::kValues;
-  at.Check(columns.empty() || has, "target_columns",
-           "are of target labels or values; set data.target to one of them, or use label_column");
+  if (!columns.empty() && !has) {
+    return at.Fail(
+        "target_columns",
+        "are of target labels or values; set data.target to one of them, or use label_column");
+  }
   at.Check(
       columns.size() <= kMostTargetColumns, "target_columns",
       fmt::format("expected at most {} columns, found {}", kMostTargetColumns, columns.size()));

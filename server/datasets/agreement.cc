@@ -22,6 +22,11 @@ bool IsLocal(const v1::DataSpec& data) {
 
 bool OneHot(const v1::DataSpec& data) { return data.words() == v1::DataSpec::WORDS_ONE_HOT; }
 
+// Whether columns are more than their names: what stands for words and gaps.
+bool TellsMore(const v1::DataSpec& data) {
+  return OneHot(data) || data.missing() == v1::DataSpec::MISSING_MEAN;
+}
+
 template <typename Words>
 std::string Some(const Words& words, size_t most) {
   std::vector<std::string> shown;
@@ -199,9 +204,8 @@ void Merge(const v1::DataSpec& data, const Descriptions& all,
   *agreement.mutable_target_columns() = first.target_columns();
   const auto classes = Union(all, workers, [](const auto& info) { return info.class_names(); });
   agreement.mutable_classes()->Assign(classes.begin(), classes.end());
-  // Equal files have one order of columns; what stands for words and gaps is told anyway.
-  const bool filled = OneHot(data) || data.missing() == v1::DataSpec::MISSING_MEAN;
-  if ((IsLocal(data) || filled) && first.columns_size() <= kMaxNamedColumns) {
+  const bool needed = IsLocal(data) || TellsMore(data);
+  if ((needed || first.header()) && first.columns_size() <= kMaxNamedColumns) {
     AgreeOnColumns(data, all, workers, agreement);
   }
   if (!IsLocal(data)) {
@@ -315,6 +319,12 @@ std::string Deviation(const v1::DataSpec& data, const Agreed& agreed, const v1::
     if (!word.empty()) return complain("the word", word, agreement.columns(i).words());
   }
   return "";
+}
+
+v1::DataSpec ForTasks(const v1::DataSpec& data) {
+  v1::DataSpec of_tasks = data;
+  if (!IsLocal(data) && !TellsMore(data)) of_tasks.mutable_agreement()->clear_columns();
+  return of_tasks;
 }
 
 void FillIn(const v1::DatasetInfo& info, v1::JobSpec& spec,

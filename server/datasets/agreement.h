@@ -42,6 +42,10 @@ std::optional<Agreed> Agree(const v1::DataSpec& data, const Descriptions& all,
 // it can. For workers that come after the job began.
 std::string Deviation(const v1::DataSpec& data, const Agreed& agreed, const v1::DatasetInfo& info);
 
+// What tasks need of a job's data: equal files have one order of columns, so that their names need
+// not travel with every task. Whoever predicts finds them in the checkpoint.
+v1::DataSpec ForTasks(const v1::DataSpec& data);
+
 // Fills in what the job leaves out and the data set says: input features or the image, outputs of
 // the last layer, users and items. Before defaults. Appends a violation when labels would need more
 // outputs than there are examples: they are no classes then.

@@ -16,6 +16,7 @@
 #include "common/wire/model_spec/result_sections.h"
 #include "common/wire/model_spec/train_additions.h"
 #include "common/wire/proto_time.h"
+#include "server/datasets/agreement.h"
 #include "server/jobs/site_evaluations.h"
 #include "server/methods/evaluation/metrics.h"
 #include "server/reduce/statistics_reducer.h"
@@ -391,7 +392,7 @@ round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
   plan.task.set_job(job_.name());
   plan.task.set_round(step.round);
   *plan.task.mutable_lease() = spec.federation().round_deadline();
-  *plan.task.mutable_data() = spec.data();
+  *plan.task.mutable_data() = datasets::ForTasks(spec.data());
   plan.task.set_seed(spec.seed());
   const uint32_t inline_bytes = base::Limits().inline_bytes;
   v1::ModelRef& model = *plan.task.mutable_model();

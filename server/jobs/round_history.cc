@@ -7,7 +7,8 @@ namespace espalier::server::jobs {
 namespace {
 
 bool IsEvaluated(const v1::RoundSummary& round) {
-  return round.has_test_loss() || round.has_federated_test_loss() || round.has_main_metric() ||
+  return round.has_test_loss() || round.has_test_accuracy() || round.has_federated_test_loss() ||
+         round.has_federated_test_accuracy() || round.has_main_metric() ||
          round.test_metrics_size() > 0 || round.federated_test_metrics_size() > 0;
 }
 

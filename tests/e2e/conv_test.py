@@ -129,7 +129,7 @@ class ConvTest(unittest.TestCase):
         std = math.sqrt(sum(value**2 for value in train) / len(train) - mean**2)
         self.assertAlmostEqual(mean, stored["channel_mean"][0], delta=1e-6)
         self.assertAlmostEqual(std, stored["channel_std"][0], delta=1e-6)
-        self.assertEqual("NORMALIZATION_GIVEN", stored["normalization"])
+        self.assertEqual("GIVEN", stored["normalization"])
 
     def test_recalibrated_model_is_what_is_evaluated(self):
         def run(**evaluation):

@@ -52,7 +52,7 @@ class ExamplesTest(unittest.TestCase):
         job = self.cluster.run(path, "--set", f"federation.rounds={rounds}", *arguments)
         self.assertEqual("SUCCEEDED", job["state"])
         self.assertEqual(rounds, job["round"])
-        self.assertIn("test_accuracy", job["history"][-1])
+        self.assertIn("main_metric", job["history"][-1])
 
     def check_language_model(self, path, rounds):
         """On a tiny model and text as bytes: a round of pruning is a block of the model."""

@@ -49,6 +49,9 @@ class JobsTest(unittest.TestCase):
         self.assertEqual(done, self.cluster.job("jobs/listed"))
         listed = self.cluster.cli("job", "list", "-o", "json").ok().json["jobs"]
         [same] = [job for job in listed if job["name"] == "jobs/listed"]
+        self.assertEqual(list(map(str, range(10))), done["confusion"]["classes"])
+        self.assertEqual(360, sum(done["confusion"]["counts"]))
+        del done["confusion"]
         self.assertEqual(done | {"history": []}, same | {"history": []})
         lines = self.cluster.cli("job", "list").ok().out.splitlines()
         [line] = [line for line in lines if line.startswith("jobs/listed\t")]
@@ -60,7 +63,7 @@ class JobsTest(unittest.TestCase):
         self.cluster.run(digits_job(1), "--name", "texts")
         fields = dict(
             line.split("\t", 1)
-            for line in self.cluster.cli("job", "get", "texts").ok().out.splitlines()
+            for line in self.cluster.cli("job", "get", "texts").ok().out.split("\n\n")[0].splitlines()
         )
         self.assertEqual(
             ("jobs/texts", "SUCCEEDED", "1 of 1"), (fields["job"], fields["state"], fields["round"])
@@ -294,7 +297,8 @@ class JobsTest(unittest.TestCase):
         got = self.cluster.cli("checkpoint", "get", "saved-6", "-O", target, "-o", "json").ok().json
         self.assertEqual(mine[6], got)
         self.assertEqual(int(got["size_bytes"]), target.stat().st_size)
-        self.assertEqual(job["history"][-1]["test_accuracy"], got["test_accuracy"])
+        self.assertEqual(job["history"][-1]["main_metric"], got["main_metric"])
+        self.assertEqual("accuracy", got["main_metric_name"])
         missing = self.cluster.cli("checkpoint", "get", "saved-99", "-o", "json")
         self.assertEqual(3, missing.code)
 

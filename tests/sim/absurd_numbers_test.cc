@@ -337,7 +337,11 @@ TEST_F(AbsurdNumbersTest, LongTextsAndListsAreRefusedBeforeTheyAreRead) {
     const Reflection& reflection = *message->GetReflection();
     if (place.path.find("agreement") != std::string::npos) continue;  // the coordinator's own
     if (place.field->cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
-      reflection.SetString(message, place.field, text);
+      if (place.field->is_repeated()) {
+        reflection.AddString(message, place.field, text);
+      } else {
+        reflection.SetString(message, place.field, text);
+      }
     } else if (place.field->is_repeated()) {
       for (int i = 0; i < 300'000; ++i) {
         if (place.field->cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE) {

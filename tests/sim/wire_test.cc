@@ -64,8 +64,8 @@ struct Ended {
   int64_t received = 0;
 };
 
-Ended Run(v1::JobSpec spec, v1::Wire::Values up, v1::Wire::Values down, int workers = 2,
-          bool backwards = false) {
+Ended Train(v1::JobSpec spec, v1::Wire::Values up, v1::Wire::Values down, int workers = 2,
+            bool backwards = false) {
   Simulation sim;
   std::vector<std::unique_ptr<RealWorker>> fleet;
   for (int i = 0; i < workers; ++i) {
@@ -107,32 +107,32 @@ constexpr auto kInt8 = v1::Wire::VALUES_INT8;
 double LastLoss(const v1::Job& job) { return job.history(job.history_size() - 1).test_loss(); }
 
 TEST(WireTest, FourBytesAreTheDefault) {
-  const std::string hash = Run(Points("set"), kNone, kNone).job.model_hash();
-  EXPECT_EQ(Run(Points("set"), kF32, kF32).job.model_hash(), hash);
+  const std::string hash = Train(Points("set"), kNone, kNone).job.model_hash();
+  EXPECT_EQ(Train(Points("set"), kF32, kF32).job.model_hash(), hash);
 }
 
 TEST(WireTest, CompactValuesTakeTheirShareOfTheBytes) {
   for (const std::string method : {"dense", "static", "feddst"}) {
     SCOPED_TRACE(method);
-    const Ended whole = Run(Points(method), kNone, kNone);
-    const Ended half = Run(Points(method), kBf16, kBf16);
-    const Ended quarter = Run(Points(method), kInt8, kInt8);
+    const Ended whole = Train(Points(method), kNone, kNone);
+    const Ended half = Train(Points(method), kBf16, kBf16);
+    const Ended quarter = Train(Points(method), kInt8, kInt8);
     // Headers and what is no value take the same as before.
     EXPECT_LT(half.received, 0.75 * whole.received);
     EXPECT_LT(quarter.received, half.received);
     EXPECT_LT(quarter.sent, half.sent);
     EXPECT_LT(half.sent, whole.sent);
-    EXPECT_LT(Run(Points(method), kInt8, kNone).received, half.received);
-    EXPECT_LT(Run(Points(method), kNone, kInt8).sent, half.sent);
+    EXPECT_LT(Train(Points(method), kInt8, kNone).received, half.received);
+    EXPECT_LT(Train(Points(method), kNone, kInt8).sent, half.sent);
   }
 }
 
 TEST(WireTest, TrainingComesAsFar) {
   for (const std::string method : {"dense", "set", "rigl", "feddst"}) {
     SCOPED_TRACE(method);
-    const double whole = LastLoss(Run(Points(method), kNone, kNone).job);
+    const double whole = LastLoss(Train(Points(method), kNone, kNone).job);
     for (const auto values : {kBf16, kInt8}) {
-      EXPECT_NEAR(LastLoss(Run(Points(method), values, values).job), whole, 0.15 * whole + 0.02);
+      EXPECT_NEAR(LastLoss(Train(Points(method), values, values).job), whole, 0.15 * whole + 0.02);
     }
   }
 }
@@ -140,9 +140,9 @@ TEST(WireTest, TrainingComesAsFar) {
 // A worker keeps no state of it: whoever does a task sends the same.
 TEST(WireTest, BitsDoNotDependOnWhoDoesWhat) {
   for (const auto values : {kBf16, kInt8}) {
-    const std::string hash = Run(Points("rigl"), values, values).job.model_hash();
-    EXPECT_EQ(Run(Points("rigl"), values, values, 1).job.model_hash(), hash);
-    EXPECT_EQ(Run(Points("rigl"), values, values, 3, true).job.model_hash(), hash);
+    const std::string hash = Train(Points("rigl"), values, values).job.model_hash();
+    EXPECT_EQ(Train(Points("rigl"), values, values, 1).job.model_hash(), hash);
+    EXPECT_EQ(Train(Points("rigl"), values, values, 3, true).job.model_hash(), hash);
   }
 }
 
@@ -153,8 +153,8 @@ TEST(WireTest, WhatRoundingLeavesOutIsSentLater) {
   spec.mutable_training()->mutable_optimizer()->set_learning_rate(1e-4);
   spec.mutable_federation()->set_rounds(40);
   spec.mutable_evaluation()->set_every_rounds(40);
-  const v1::Job whole = Run(spec, kNone, kNone).job;
-  const v1::Job compact = Run(spec, kNone, kBf16).job;
+  const v1::Job whole = Train(spec, kNone, kNone).job;
+  const v1::Job compact = Train(spec, kNone, kBf16).job;
   const double gained = whole.history(0).train_loss() - whole.history(39).train_loss();
   ASSERT_GT(gained, 0);
   EXPECT_NEAR(compact.history(39).train_loss(), whole.history(39).train_loss(), 0.2 * gained);

@@ -83,8 +83,11 @@ void PrintConfusion(const Context& context, const v1::Job& job) {
                                        static_cast<double>(all)));
     table.Add(cells);
   }
-  context.out << fmt::format(
-      "\nTest examples of each class, and what they were taken for in round {}\n", matrix.round());
+  context.out << "\n";
+  if (context.out_terminal.is_tty) {
+    context.out << fmt::format(
+        "Test examples of each class, and what they were taken for in round {}:\n", matrix.round());
+  }
   table.Print(context.out, context.out_terminal);
 }
 

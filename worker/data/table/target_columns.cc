@@ -56,7 +56,8 @@ std::vector<std::string> TargetColumns::Wanted(bool header) const {
   const v1::Agreement& agreed = spec_.agreement();
   const std::string& label = spec_.label_column();
   if (spec_.target() == v1::DataSpec::TARGET_INPUT) {
-    return label.empty() ? std::vector<std::string>() : std::vector{label};
+    // The last column is where labels are by default: a default names nothing.
+    return label.empty() || label == "-1" ? std::vector<std::string>() : std::vector{label};
   }
   if (HasTargets(spec_)) {
     const auto& columns = header && !agreed.target_columns().empty() ? agreed.target_columns()

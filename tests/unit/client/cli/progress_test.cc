@@ -15,6 +15,7 @@ v1::Job SomeJob() {
   v1::Job job;
   job.set_name("jobs/a");
   job.mutable_spec()->mutable_federation()->set_rounds(4);
+  job.mutable_spec()->mutable_evaluation()->set_main_metric("accuracy");
   return job;
 }
 
@@ -55,9 +56,8 @@ TEST(ProgressTest, PruningHasNeitherLossNorSavings) {
   summary.set_density(0.5);
   summary.set_dense_bytes(1000);
   summary.set_main_metric(0.25);
-  summary.set_perplexity(12.5);
   progress.OnEvent(event);
-  EXPECT_EQ(err.str(), "jobs/a  round 4 of 4  perplexity 12.5000  density 0.5\n");
+  EXPECT_EQ(err.str(), "jobs/a  round 4 of 4  accuracy 25.0 %  density 0.5\n");
 }
 
 TEST(ProgressTest, DenseTrainingSavesNothing) {

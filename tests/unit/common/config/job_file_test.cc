@@ -336,7 +336,8 @@ TEST(JobFileTest, EnumWordsAreShort) {
   EXPECT_THAT(EnumWords(*v1::Federation::QuorumPolicy_descriptor()),
               ElementsAre("extend", "proceed", "fail"));
   EXPECT_THAT(EnumWords(*v1::Loss_descriptor()),
-              ElementsAre("cross_entropy", "binary_cross_entropy", "mean_squared_error"));
+              ElementsAre("cross_entropy", "binary_cross_entropy", "mean_squared_error",
+                          "mean_absolute_error", "huber"));
 }
 
 }  // namespace
