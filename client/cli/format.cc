@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 
+#include "common/base/printable.h"
 #include "fmt/format.h"
 
 namespace espalier::cli {
@@ -76,7 +77,9 @@ bool HasEnded(v1::Job::State state) {
          state == v1::Job::STATE_CANCELLED;
 }
 
-std::string ScoreName(const v1::JobSpec& spec) { return spec.evaluation().main_metric(); }
+std::string ScoreName(const v1::JobSpec& spec) {
+  return base::Printable(spec.evaluation().main_metric());
+}
 
 std::string ScoreText(const v1::JobSpec& spec, double value) {
   return MetricText(spec.evaluation().main_metric(), value);

@@ -157,14 +157,14 @@ void PrintOutcome(const Context& context, const v1::Job& job) {
     const v1::RoundSummary& last = *job.history().rbegin();
     const auto& metrics =
         last.test_metrics().empty() ? last.federated_test_metrics() : last.test_metrics();
-    const bool has_log_loss =
-        std::any_of(metrics.begin(), metrics.end(),
-                    [](const v1::Metric& metric) { return metric.name() == "log_loss"; });
+    const bool same_as_loss =
+        std::any_of(metrics.begin(), metrics.end(), [](const v1::Metric& metric) {
+          return metric.name() == "log_loss" || metric.name() == "perplexity";
+        });
     for (const v1::Metric& metric : metrics) {
       // Those of single labels are for programs.
       if (metric.name().find('/') != std::string::npos) continue;
-      // It is the log loss then.
-      if (metric.name() == "loss" && has_log_loss) continue;
+      if (metric.name() == "loss" && same_as_loss) continue;
       fields.emplace_back(metric.name(), MetricText(metric.name(), metric.value()));
     }
     if (last.has_dense_perplexity()) {

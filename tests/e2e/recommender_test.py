@@ -70,7 +70,8 @@ class RecommenderTest(unittest.TestCase):
                     {"recall@20", "capped_recall@20", "precision@20", "ndcg@20", "hit_rate@20"},
                     set(last),
                 )
-                self.assertEqual(last["ndcg@20"], done["history"][-1]["test_accuracy"])
+                self.assertEqual(last["ndcg@20"], done["history"][-1]["main_metric"])
+                self.assertNotIn("test_accuracy", done["history"][-1])
                 # A random order of 60 items would find a bit more than a third in the first 20.
                 self.assertGreater(last["recall@20"], 0.6)
                 if method == "dsl":

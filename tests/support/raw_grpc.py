@@ -245,17 +245,17 @@ class FakeWorker:
         """A header for the task's result that the coordinator admits."""
         task = self.task
         model = decode(task[8][0])
-        count = decode(model[7][0])[2][0] // 4
+        sections = task[20]
         return encode(
             (1, task[1][0]),
             (2, b"update-" + task[1][0]),
             (3, self.session),
             (4, task[6][0]),
             (5, model[2][0]),
-            (6, count * 4),
+            (6, sum(decode(section)[5][0] for section in sections)),
             (7, "0" * 64),
-            (8, count),
             (9, 100),
+            *((17, section) for section in sections),
         )
 
     def blob(self):

@@ -61,33 +61,28 @@ void PrintSites(const Context& context, const v1::Job& job) {
   }
 }
 
-// Of classes: which ones were taken for which others, where they are few enough to be read.
+// Of classes: how many test examples of each were found, and what the others were most often taken
+// for.
 void PrintConfusion(const Context& context, const v1::Job& job) {
-  constexpr int kMostShown = 12;
   const v1::ConfusionMatrix& matrix = job.confusion();
   const int classes = matrix.classes_size();
-  if (classes == 0 || classes > kMostShown) return;
-  std::vector<Table::Column> columns = {{"CLASS"}};
-  for (const std::string& name : matrix.classes()) columns.push_back({"→ " + name, true});
-  columns.push_back({"RIGHT", true});
-  Table table(columns);
+  if (classes == 0 || matrix.counts_size() != classes * classes) return;
+  Table table({{"CLASS"}, {"EXAMPLES", true, 1}, {"RIGHT", true}, {"MOSTLY TAKEN FOR"}});
   for (int row = 0; row < classes; ++row) {
-    std::vector<std::string> cells = {matrix.classes(row)};
+    const auto count = [&](int column) { return matrix.counts(row * classes + column); };
     int64_t all = 0;
+    int other = -1;
     for (int column = 0; column < classes; ++column) {
-      cells.push_back(std::to_string(matrix.counts(row * classes + column)));
-      all += matrix.counts(row * classes + column);
+      all += count(column);
+      if (column == row || count(column) == 0) continue;
+      if (other < 0 || count(column) > count(other)) other = column;
     }
-    cells.push_back(all == 0 ? "-"
-                             : Percent(static_cast<double>(matrix.counts(row * classes + row)) /
-                                       static_cast<double>(all)));
-    table.Add(cells);
+    if (all == 0) continue;
+    const double right = static_cast<double>(count(row)) / static_cast<double>(all);
+    table.Add({matrix.classes(row), std::to_string(all), Percent(right),
+               other < 0 ? "-" : fmt::format("{} ({})", matrix.classes(other), count(other))});
   }
   context.out << "\n";
-  if (context.out_terminal.is_tty) {
-    context.out << fmt::format(
-        "Test examples of each class, and what they were taken for in round {}:\n", matrix.round());
-  }
   table.Print(context.out, context.out_terminal);
 }
 

@@ -143,7 +143,7 @@ REFUSED = {
     ),
     "negative-labels": (table(numbered(rows(), lambda number: number - 1)), ["line 2", "number the classes from 0"]),
     "huge-labels": (table(numbered(rows(), lambda number: number * 10**9)), ["line 3", "1000000000"]),
-    "fractions-as-labels": (table(numbered(rows(), lambda number: number + 0.5)), ["line 2", "no regression"]),
+    "fractions-as-labels": (table(numbered(rows(), lambda number: number + 0.5)), ["line 2", "data.target to values"]),
     "test-without-a-column": (
         {"train.csv": table(rows()), "test.csv": table([cells[1:] for cells in rows(30, 2)], header=HEADER[1:])},
         ["test.csv, line 1", "none called 'x'"],

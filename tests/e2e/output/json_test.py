@@ -143,7 +143,7 @@ class JsonTest(unittest.TestCase):
                 cluster.Process(
                     "espalier",
                     ["up", "--workers", "1", "--port", "0", "--metrics-port", "0"]
-                    + ["--data-dir", f"{folder}/up", "-o", "json"],
+                    + ["--data-root", cluster.DATA, "--data-dir", f"{folder}/up", "-o", "json"],
                     pathlib.Path(folder) / "log",
                 )
             )
