@@ -11,10 +11,10 @@
 
 #include "common/base/check.h"
 #include "common/base/status.h"
+#include "common/checkpoint/checkpoint_metadata.h"
 #include "common/io/atomic_file.h"
 #include "common/io/sha256.h"
 #include "common/wire/safetensors.h"
-#include "common/checkpoint/checkpoint_metadata.h"
 
 namespace espalier::checkpoint {
 namespace {

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "common/tensor/model.h"
 #include "common/checkpoint/checkpoint_file.h"
+#include "common/tensor/model.h"
 
 namespace espalier::checkpoint {
 

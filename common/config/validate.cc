@@ -404,9 +404,8 @@ void AssumeSizes(v1::JobSpec& spec) {
   }
   if (model.layers().empty()) return;
   const bool sized = model.input_features() != 0 || model.has_input_image();
-  const bool convolutional =
-      std::any_of(model.layers().begin(), model.layers().end(),
-                  [](const v1::Layer& layer) { return layer.has_conv2d(); });
+  const bool convolutional = std::any_of(model.layers().begin(), model.layers().end(),
+                                         [](const v1::Layer& layer) { return layer.has_conv2d(); });
   if (!sized && convolutional) {
     // Large enough for what people do to images.
     constexpr int64_t kSide = 224;

@@ -7,10 +7,10 @@
 #pragma once
 
 #include "absl/status/status.h"
+#include "common/checkpoint/checkpoint_file.h"
 #include "common/language/checkpoint_reader.h"
 #include "common/tensor/model.h"
 #include "espalier/v1/model.pb.h"
-#include "common/checkpoint/checkpoint_file.h"
 
 namespace espalier::server::pretrained {
 

@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/checkpoint/checkpoint_file.h"
 #include "common/io/atomic_file.h"
 #include "common/io/file_system.h"
 #include "common/tensor/model.h"
-#include "common/checkpoint/checkpoint_file.h"
 
 namespace espalier {
 namespace {
@@ -80,9 +80,9 @@ absl::Status Run(const std::string& folder) {
   metadata.main_metric_name = "accuracy";
   metadata.main_metric = 0.875;
   metadata.create_time = absl::FromUnixSeconds(1'700'000'000);
-  ESPALIER_ASSIGN_OR_RETURN(const checkpoint::WrittenFile written,
-                            checkpoint::WriteCheckpointFile(
-                                files, folder + "/checkpoint.safetensors", state, metadata));
+  ESPALIER_ASSIGN_OR_RETURN(
+      const checkpoint::WrittenFile written,
+      checkpoint::WriteCheckpointFile(files, folder + "/checkpoint.safetensors", state, metadata));
   const nlohmann::json expected = {{"tensors", Densified(state)},
                                    {"topology_hash", state.topology->hash()},
                                    {"sha256", written.sha256}};

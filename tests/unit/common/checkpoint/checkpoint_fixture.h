@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/checkpoint/checkpoint_file.h"
 #include "common/io/file_system.h"
 #include "common/sparsity/random_topology.h"
 #include "common/tensor/model.h"
-#include "common/checkpoint/checkpoint_file.h"
 
 namespace espalier::checkpoint {
 
