@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/status.h"
-#include "worker/data/description_cache.h"
+#include "worker/data/describe/description_cache.h"
 #include "worker/data/load.h"
 
 namespace espalier::test {

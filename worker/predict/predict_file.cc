@@ -12,14 +12,11 @@
 #include "common/language/tokenizer.h"
 #include "common/wire/model_spec/evaluation_counts.h"
 #include "common/wire/model_spec/transformer.h"
-#include "common/wire/values_codec.h"
 #include "worker/data/prediction/prediction.h"
 #include "worker/predict/questions.h"
 #include "worker/predict/writer.h"
-#include "worker/tasks/evaluation/predict.h"
-#include "worker/tasks/local_data.h"
-#include "worker/tasks/recommender/recommender.h"
-#include "worker/tasks/task.h"
+#include "worker/tasks/models.h"
+#include "worker/tasks/network/example_form.h"
 
 namespace espalier::worker::predict {
 namespace {
@@ -55,13 +52,25 @@ absl::StatusOr<Model> ReadModel(const std::string& path) {
   return model;
 }
 
-absl::StatusOr<std::unique_ptr<language::Tokenizer>> TokenizerOf(const PredictOptions& options,
-                                                                 const v1::TextData& text) {
-  if (!options.tokenizer.empty()) return language::LoadTokenizer(options.tokenizer);
-  if (text.tokenizer().empty() || text.tokenizer() == "bytes") return language::MakeByteTokenizer();
+absl::StatusOr<std::unique_ptr<::espalier::language::Tokenizer>> TokenizerOf(
+    const PredictOptions& options, const v1::TextData& text) {
+  if (!options.tokenizer.empty()) return ::espalier::language::LoadTokenizer(options.tokenizer);
+  if (text.tokenizer().empty() || text.tokenizer() == "bytes")
+    return ::espalier::language::MakeByteTokenizer();
   return Usage(
       "expected --tokenizer, since the model was not trained on bytes; name the file or folder of "
       "the tokenizer that its data set has");
+}
+
+// What the model says of examples, as it would in a task. `data_root` has the data set's folder
+// where the family needs one.
+absl::StatusOr<std::vector<float>> Ask(const PredictOptions& options, const std::string& data_root,
+                                       const data::LoadOptions& load, const Model& model,
+                                       const v1::Examples& examples) {
+  const std::atomic<bool> cancelled{false};
+  tasks::Models models({.data_root = data_root, .threads = options.threads, .load = load}, {},
+                       cancelled);
+  return models.Make(model.task, model.state)->Predict(examples);
 }
 
 absl::StatusOr<Predictions> PredictText(const PredictOptions& options, Model& model,
@@ -70,13 +79,10 @@ absl::StatusOr<Predictions> PredictText(const PredictOptions& options, Model& mo
   ESPALIER_ASSIGN_OR_RETURN(const auto tokenizer, TokenizerOf(options, text));
   ESPALIER_ASSIGN_OR_RETURN(
       const v1::Examples examples,
-      TextQuestions(options.input, *tokenizer, tasks::PredictionsPerExample(model.task), load));
-  tasks::NetworkCache networks(options.threads);
-  const std::atomic<bool> cancelled{false};
+      TextQuestions(options.input, *tokenizer,
+                    tasks::FormOf(model.task.model().spec()).ColumnsPerExample(model.task), load));
   Predictions predictions;
-  ESPALIER_ASSIGN_OR_RETURN(
-      predictions.values,
-      tasks::PredictTokens(networks, model.task, model.state, examples, cancelled));
+  ESPALIER_ASSIGN_OR_RETURN(predictions.values, Ask(options, "", load, model, examples));
   predictions.width = wire::ClassesOf(model.task.model().spec());
   for (int32_t token = 0; token < predictions.width; ++token) {
     predictions.texts.push_back(tokenizer->Decode(std::vector<int32_t>{token}, true));
@@ -94,23 +100,14 @@ absl::StatusOr<Predictions> PredictPairs(const PredictOptions& options, Model& m
   const fs::path folder = fs::absolute(options.dataset).lexically_normal();
   const fs::path named = folder.has_filename() ? folder : folder.parent_path();
   model.task.mutable_data()->set_dataset(named.filename().string());
-  v1::Examples& examples = *model.task.mutable_predict()->mutable_examples();
-  ESPALIER_ASSIGN_OR_RETURN(examples, PairQuestions(options.input, load));
-  const std::string root = named.parent_path().string();
-  tasks::LocalData data(root, load);
-  tasks::NetworkCache networks(options.threads);
-  tasks::Recommenders recommenders(root, "", options.threads, load);
-  const std::atomic<bool> cancelled{false};
-  tasks::Surroundings surroundings{data, networks, recommenders, cancelled};
-  ESPALIER_ASSIGN_OR_RETURN(const tasks::Partial partial,
-                            tasks::RunRecommenderPredict(surroundings, model.task, model.state));
+  ESPALIER_ASSIGN_OR_RETURN(const v1::Examples examples, PairQuestions(options.input, load));
   Predictions predictions;
+  ESPALIER_ASSIGN_OR_RETURN(predictions.values,
+                            Ask(options, named.parent_path().string(), load, model, examples));
   predictions.outputs = {"score"};
   predictions.width = 1;
   predictions.has_best = false;
   predictions.key_names = {"user", "item"};
-  ESPALIER_ASSIGN_OR_RETURN(predictions.values,
-                            wire::DecodeValues(partial.body, examples.examples_size()));
   for (const v1::Example& example : examples.examples()) {
     predictions.keys.push_back({example.user(), example.item()});
   }
@@ -144,6 +141,20 @@ absl::StatusOr<Predictions> PredictExamples(const PredictOptions& options, Model
   return predictions;
 }
 
+// How a file is asked about, by what the model's examples are.
+struct Asking {
+  absl::StatusOr<Predictions> (*predict)(const PredictOptions& options, Model& model,
+                                         const data::LoadOptions& load);
+  int64_t default_top = 0;  // outputs that are printed; 0: all
+  bool gives_one = false;   // one number for each example, which --top cannot choose from
+};
+
+Asking AskingOf(const v1::ModelSpec& spec) {
+  if (spec.has_recommender()) return {.predict = PredictPairs, .gives_one = true};
+  if (tasks::FormOf(spec).has_tokens()) return {.predict = PredictText, .default_top = kTopTokens};
+  return {.predict = PredictExamples};
+}
+
 absl::StatusOr<std::string> Write(const Predictions& predictions, const std::string& format,
                                   int64_t top) {
   if (format == "json") return AsJson(predictions, top);
@@ -157,18 +168,15 @@ absl::StatusOr<std::string> PredictFile(const PredictOptions& options) {
     return Usage("an .npy array has all outputs of each example; leave --top out, or use csv");
   }
   ESPALIER_ASSIGN_OR_RETURN(Model model, ReadModel(options.checkpoint));
-  const v1::ModelSpec& spec = model.task.model().spec();
-  if (spec.has_recommender() && options.top > 0) {
+  const Asking asking = AskingOf(model.task.model().spec());
+  if (asking.gives_one && options.top > 0) {
     return Usage("a recommender gives one score for each pair; leave --top out");
   }
   data::LoadOptions load;
   if (options.max_memory_bytes > 0) load.max_memory_bytes = options.max_memory_bytes;
-  const auto predict = spec.has_recommender()   ? PredictPairs
-                       : spec.has_transformer() ? PredictText
-                                                : PredictExamples;
-  ESPALIER_ASSIGN_OR_RETURN(const Predictions predictions, predict(options, model, load));
-  const bool some = spec.has_transformer() && options.top == 0 && options.format != "npy";
-  return Write(predictions, options.format, some ? kTopTokens : options.top);
+  ESPALIER_ASSIGN_OR_RETURN(const Predictions predictions, asking.predict(options, model, load));
+  const bool has_default = options.top == 0 && options.format != "npy";
+  return Write(predictions, options.format, has_default ? asking.default_top : options.top);
 }
 
 }  // namespace espalier::worker::predict

@@ -1,7 +1,7 @@
 // PredictFile: what a checkpoint's model says of each example in a file, on this machine alone.
 //
 // Threading:   one caller at a time.
-// Determinism: as worker/tasks/evaluation/predict.h.
+// Determinism: as worker/tasks/network/example_form.h.
 // Errors:      those of ReadCheckpointFile(), of worker/data/prediction.h and of the model's tasks;
 //              InvalidArgument USAGE for options that do not go together.
 #pragma once

@@ -16,6 +16,7 @@
 #include "common/log/log.h"
 #include "common/rpc/status.h"
 #include "common/wire/proto_time.h"
+#include "worker/tasks/kinds.h"
 
 namespace espalier::worker::session {
 namespace {

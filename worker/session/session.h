@@ -29,7 +29,7 @@
 #include "absl/time/time.h"
 #include "common/metrics/metrics.h"
 #include "espalier/v1/worker.grpc.pb.h"
-#include "worker/data/description_cache.h"
+#include "worker/data/describe/description_cache.h"
 #include "worker/session/transfer.h"
 #include "worker/tasks/executor.h"
 

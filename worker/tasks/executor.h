@@ -1,5 +1,5 @@
 // TaskExecutor: does one task of any kind on any family of models and gives back its partial
-// result. It holds what a worker keeps between tasks: models, data sets, networks, rows of users.
+// result. It holds what a worker keeps between tasks (models.h).
 //
 // The surroundings come in as functions, so that the session gives it a coordinator's blobs, and a
 // test or a simulation those of a coordinator in the same process.
@@ -14,17 +14,13 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <limits>
-#include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "espalier/v1/worker.pb.h"
-#include "worker/tasks/language.h"
 #include "worker/tasks/memory/memory.h"
-#include "worker/tasks/model_cache.h"
-#include "worker/tasks/recommender/recommender.h"
+#include "worker/tasks/models.h"
 #include "worker/tasks/task.h"
 
 namespace espalier::worker::tasks {
@@ -41,10 +37,7 @@ struct ExecutorOptions {
 
 class TaskExecutor {
  public:
-  // The bytes of a blob, checked against its digest.
-  using Fetch = std::function<absl::StatusOr<std::string>(const v1::BlobRef&)>;
-
-  TaskExecutor(ExecutorOptions options, Fetch fetch);
+  TaskExecutor(ExecutorOptions options, Models::Fetch fetch);
 
   // From here on Cancel() concerns the task that comes next.
   void BeginTask() { cancelled_ = false; }
@@ -54,28 +47,16 @@ class TaskExecutor {
 
   // The result. Its header has task id, epoch and structure filled in.
   absl::StatusOr<Partial> Run(const v1::Task& task);
-  // Stored weights of the model of the last task.
+  // Stored weights of the model of the last task; 0 of a language model in parts.
   int64_t active_weights() const { return active_weights_; }
 
  private:
-  absl::StatusOr<Partial> RunKind(const v1::Task& task);
-  data::LoadOptions DataOptions() const;
-  // Lets go of all that is kept from task to task.
-  void Forget();
-  absl::StatusOr<Partial> RunOnLanguageModel(Surroundings& surroundings, const v1::Task& task);
+  absl::StatusOr<Partial> RunOnModel(const v1::Task& task);
 
   const ExecutorOptions options_;
-  const Fetch fetch_;
   std::atomic<bool> cancelled_{false};
-  ModelCache models_;
-  LocalData data_;
-  NetworkCache networks_;
-  Recommenders recommenders_;
-  LanguageTasks language_;
+  Models models_;
   int64_t active_weights_ = 0;
 };
-
-// The kind of a task as metrics call it: "train", "evaluate" …
-const char* KindWord(const v1::Task& task);
 
 }  // namespace espalier::worker::tasks

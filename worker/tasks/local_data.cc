@@ -1,59 +1,14 @@
 #include "worker/tasks/local_data.h"
 
-#include <fmt/format.h>
-
 #include <utility>
 
 #include "common/base/status.h"
-#include "common/wire/model_spec/shapes.h"
-#include "common/wire/model_spec/transformer.h"
-#include "worker/data/errors.h"
 
 namespace espalier::worker::tasks {
-namespace {
 
-// Means and deviations are one for each channel, or none.
-absl::Status CheckNormalization(const v1::Task& task) {
-  const int64_t channels = wire::InputShape(task.model().spec()).channels;
-  const int means = task.data().channel_mean_size();
-  const int deviations = task.data().channel_std_size();
-  if (means == deviations && (means == 0 || means == channels)) return absl::OkStatus();
-  return base::InvalidArgument(
-      "DATASET_SHAPE_MISMATCH",
-      fmt::format("expected data.channel_mean and data.channel_std for each of {} channels, or "
-                  "neither, found {} and {}",
-                  channels, means, deviations));
-}
-
-// A transformer's outputs are the tokens that it knows.
-absl::Status CheckTokens(const data::Dataset& dataset, int64_t vocabulary) {
-  if (dataset.num_classes() <= vocabulary) return absl::OkStatus();
-  return data::DatasetInvalid(
-      dataset.name(),
-      {"", fmt::format("tokens below {}, as model.transformer.vocabulary says", vocabulary),
-       fmt::format("token {}", dataset.num_classes() - 1),
-       fmt::format(
-           "set the vocabulary to {} or more (256 for text as bytes), or data.text.tokenizer "
-           "to the one of this vocabulary",
-           dataset.num_classes())});
-}
-
-}  // namespace
-
-absl::StatusOr<ShardView> LocalData::Get(const v1::Task& task) {
+absl::StatusOr<ShardView> LocalData::Get(const v1::Task& task, const Fits& fits) {
   ESPALIER_ASSIGN_OR_RETURN(auto dataset, cache_.Get(task.data()));
-  const v1::ModelSpec& model = task.model().spec();
-  // Whether text fits a pretrained language model is for its tasks to say.
-  if (!task.model().has_language()) {
-    const bool text = model.has_transformer();
-    if (text) ESPALIER_RETURN_IF_ERROR(CheckTokens(*dataset, wire::ClassesOf(model)));
-    const int64_t inputs = text ? task.data().text().context() : model.input_features();
-    // Labels do not matter to a network that learns its input.
-    const bool autoencoder = task.data().target() == v1::DataSpec::TARGET_INPUT;
-    const int64_t outputs = autoencoder ? dataset->num_classes() : wire::ClassesOf(model);
-    ESPALIER_RETURN_IF_ERROR(data::CheckFits(*dataset, inputs, outputs));
-    ESPALIER_RETURN_IF_ERROR(CheckNormalization(task));
-  }
+  ESPALIER_RETURN_IF_ERROR(fits(*dataset));
   const bool whole = task.evaluate().whole_test_split();
   const std::string key = task.data().SerializeAsString() + "/" + std::to_string(task.seed()) +
                           "/" + (whole ? "whole" : std::to_string(task.shard()));

@@ -2,10 +2,11 @@
 //
 // Memory:    at most one data set and kKeptShards index lists (4 bytes per example).
 // Threading: one task at a time.
-// Errors:    those of worker/data; DATASET_SHAPE_MISMATCH when the data does not fit the model.
+// Errors:    those of worker/data, and of `fits`.
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -26,8 +27,11 @@ class LocalData {
   explicit LocalData(const std::string& root, const data::LoadOptions& options = {})
       : options_(options), cache_(root, 1, options) {}
 
+  // Whether a model can take the data; asked before it is divided.
+  using Fits = std::function<absl::Status(const data::Dataset&)>;
+
   // The shard of `task`, or the whole split for an evaluation on all test data.
-  absl::StatusOr<ShardView> Get(const v1::Task& task);
+  absl::StatusOr<ShardView> Get(const v1::Task& task, const Fits& fits);
   // Lets go of what is kept.
   void Forget();
 

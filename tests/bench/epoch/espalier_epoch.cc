@@ -26,7 +26,7 @@
 #include "worker/data/batch.h"
 #include "worker/data/load.h"
 #include "worker/engine/network.h"
-#include "worker/tasks/task.h"
+#include "worker/tasks/network/network_cache.h"
 
 namespace espalier {
 namespace {

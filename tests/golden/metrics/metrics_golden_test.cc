@@ -12,7 +12,7 @@
 #include "common/config/validate.h"
 #include "server/methods/evaluation/metrics.h"
 #include "worker/engine/loss.h"
-#include "worker/tasks/evaluation/evaluation_sums.h"
+#include "worker/tasks/network/evaluation_sums.h"
 
 namespace espalier {
 namespace {

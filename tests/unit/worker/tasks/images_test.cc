@@ -1,4 +1,4 @@
-#include "worker/tasks/images.h"
+#include "worker/tasks/network/images.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,3 @@
-#include "worker/tasks/language.h"
-
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -11,7 +9,8 @@
 #include "common/sparsity/pruning/activation_statistics.h"
 #include "tests/support/language_model.h"
 #include "worker/language/perplexity.h"
-#include "worker/tasks/recommender/recommender.h"
+#include "worker/tasks/kinds.h"
+#include "worker/tasks/language/streamed_models.h"
 
 namespace espalier::worker::tasks {
 namespace {
@@ -23,7 +22,7 @@ constexpr int64_t kContext = 8;
 constexpr int kTestTokens = 61;
 
 // A worker with a model to fetch and text of its own.
-class LanguageTasksTest : public testing::Test {
+class StreamedModelTest : public testing::Test {
  protected:
   void SetUp() override {
     root_ = testing::TempDir() + "/language_tasks_" +
@@ -68,8 +67,8 @@ class LanguageTasksTest : public testing::Test {
     partition.set_kind(v1::Partition::KIND_IID);
     partition.set_shards(shards);
   }
-  std::unique_ptr<LanguageTasks> NewWorker() {
-    return std::make_unique<LanguageTasks>(
+  std::unique_ptr<StreamedModels> NewWorker() {
+    return std::make_unique<StreamedModels>(
         [this](const v1::BlobRef& ref) -> absl::StatusOr<std::string> {
           ++fetched_;
           return blobs_.at(ref.digest());
@@ -77,7 +76,7 @@ class LanguageTasksTest : public testing::Test {
         1);
   }
   // What the worker would send.
-  Partial Measure(LanguageTasks& worker, int block, int shard = 0) {
+  Partial Measure(StreamedModels& worker, int block, int shard = 0) {
     v1::Task task = task_;
     task.set_shard(shard);
     v1::ActivationStatisticsTask& asked = *task.mutable_activation_statistics();
@@ -88,9 +87,8 @@ class LanguageTasksTest : public testing::Test {
       input.set_columns(spec.inputs);
       input.set_gram(true);
     }
-    Recommenders recommenders(root_, root_ + "/state", 1);
-    Surroundings surroundings{*data_, networks_, recommenders, cancelled_};
-    auto partial = worker.RunActivationStatistics(surroundings, task);
+    StreamedModel model(task, cancelled_, *data_, worker);
+    auto partial = RunKind(task, cancelled_, model);
     EXPECT_TRUE(partial.ok()) << partial.status();
     return *std::move(partial);
   }
@@ -117,11 +115,10 @@ class LanguageTasksTest : public testing::Test {
   int fetched_ = 0;
   v1::Task task_;
   std::unique_ptr<LocalData> data_;
-  NetworkCache networks_{1};
   std::atomic<bool> cancelled_{false};
 };
 
-TEST_F(LanguageTasksTest, OnlyStatisticsAreSent) {
+TEST_F(StreamedModelTest, OnlyStatisticsAreSent) {
   const auto worker = NewWorker();
   const Partial partial = Measure(*worker, 0);
   // Every byte of the body is a sum, and as many of them for any amount of text.
@@ -141,7 +138,7 @@ TEST_F(LanguageTasksTest, OnlyStatisticsAreSent) {
   EXPECT_EQ(Measure(*worker, 0).body.size(), partial.body.size());
 }
 
-TEST_F(LanguageTasksTest, SumsAreTheSameBitsHoweverTextIsDivided) {
+TEST_F(StreamedModelTest, SumsAreTheSameBitsHoweverTextIsDivided) {
   const auto worker = NewWorker();
   const std::string whole = Measure(*worker, 1).body;
   for (const int shards : {2, 4}) {
@@ -159,7 +156,7 @@ TEST_F(LanguageTasksTest, SumsAreTheSameBitsHoweverTextIsDivided) {
   }
 }
 
-TEST_F(LanguageTasksTest, ABlockGoesOnFromWhatTheLastOneLeft) {
+TEST_F(StreamedModelTest, ABlockGoesOnFromWhatTheLastOneLeft) {
   const auto worker = NewWorker();
   Measure(*worker, 0);
   fetched_ = 0;
@@ -168,12 +165,11 @@ TEST_F(LanguageTasksTest, ABlockGoesOnFromWhatTheLastOneLeft) {
   EXPECT_EQ(Measure(*NewWorker(), 1).body, kept);
 }
 
-TEST_F(LanguageTasksTest, LossIsThatOfTheText) {
+TEST_F(StreamedModelTest, LossIsThatOfTheText) {
   v1::Task task = task_;
   task.mutable_evaluate()->set_whole_test_split(true);
-  Recommenders recommenders(root_, root_ + "/state", 1);
-  Surroundings surroundings{*data_, networks_, recommenders, cancelled_};
-  const auto partial = NewWorker()->RunEvaluate(surroundings, task);
+  const auto worker = NewWorker();
+  const auto partial = worker->Evaluate(*data_, task, cancelled_);
   ASSERT_TRUE(partial.ok()) << partial.status();
   v1::DataSpec spec = task.data();
   const auto dataset = data::LoadDataset(root_, spec).value();
@@ -194,21 +190,17 @@ TEST_F(LanguageTasksTest, LossIsThatOfTheText) {
   EXPECT_EQ(partial->header.correct(), expected->correct);
 }
 
-TEST_F(LanguageTasksTest, DamagedPartsAndForeignTextAreErrors) {
+TEST_F(StreamedModelTest, DamagedPartsAndForeignTextAreErrors) {
   const auto worker = NewWorker();
   auto& block = blobs_.at(task_.model().language().blocks(0).digest());
   block.resize(block.size() - 3);
   v1::Task task = task_;
   task.mutable_activation_statistics();
-  Recommenders recommenders(root_, root_ + "/state", 1);
-  Surroundings surroundings{*data_, networks_, recommenders, cancelled_};
-  EXPECT_EQ(base::ReasonOf(worker->RunActivationStatistics(surroundings, task).status()),
-            "PART_INVALID");
+  EXPECT_EQ(base::ReasonOf(worker->Observe(*data_, task, cancelled_).status()), "PART_INVALID");
   std::ofstream file(root_ + "/text/train.bin", std::ios::binary);
   for (int i = 0; i < 50; ++i) file.write("\xff\x7f", 2);
   file.close();
-  EXPECT_EQ(base::ReasonOf(worker->RunActivationStatistics(surroundings, task).status()),
-            "TEXT_VOCABULARY");
+  EXPECT_EQ(base::ReasonOf(worker->Observe(*data_, task, cancelled_).status()), "TEXT_VOCABULARY");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "worker/tasks/readjust.h"
+#include "worker/tasks/network/readjust.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,3 @@
-#include "worker/tasks/recommender/recommender.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -18,8 +17,10 @@
 #include "common/wire/model_spec/train_additions.h"
 #include "common/wire/values_codec.h"
 #include "tests/unit/worker/data/test_files.h"
+#include "worker/tasks/kinds.h"
+#include "worker/tasks/models.h"
 #include "worker/tasks/recommender/recommender_rows.h"
-#include "worker/tasks/task.h"
+#include "worker/tasks/recommender/recommenders.h"
 
 namespace espalier::worker::tasks {
 namespace {
@@ -98,23 +99,22 @@ class RecommenderTaskTest : public ::testing::Test {
   absl::StatusOr<Partial> Run(const v1::Task& task,
                               const std::shared_ptr<const tensor::ModelState>& model,
                               const std::string& state = "w1") const {
-    Recommenders recommenders(folder_.path(), folder_.path() + "/state/" + state, 1);
-    return RunOn(recommenders, task, model);
+    Worker worker(folder_.path(), folder_.path() + "/state/" + state);
+    return RunOn(worker, task, model);
   }
+  // What a worker keeps from task to task.
+  struct Worker {
+    Worker(const std::string& root, const std::string& state_dir)
+        : models({.data_root = root, .state_dir = state_dir}, {}, cancelled) {}
+    std::atomic<bool> cancelled = false;
+    Models models;
+  };
   // What a worker answers that has done other tasks before.
-  absl::StatusOr<Partial> RunOn(Recommenders& recommenders, const v1::Task& task,
-                                const std::shared_ptr<const tensor::ModelState>& model) const {
-    LocalData data(folder_.path());
-    NetworkCache networks(1);
-    const std::atomic<bool> cancelled = false;
-    Surroundings surroundings{data, networks, recommenders, cancelled};
-    if (task.has_train()) {
-      v1::Task asked = task;
-      *asked.mutable_sections() = wire::SectionsOf(task, *model->topology);
-      return RunRecommenderTrain(surroundings, asked, model);
-    }
-    if (task.has_evaluate()) return RunRecommenderEvaluate(surroundings, task, model);
-    return RunRecommend(surroundings, task, model);
+  static absl::StatusOr<Partial> RunOn(Worker& worker, const v1::Task& task,
+                                       const std::shared_ptr<const tensor::ModelState>& model) {
+    v1::Task asked = task;
+    if (task.has_train()) *asked.mutable_sections() = wire::SectionsOf(task, *model->topology);
+    return RunKind(asked, worker.cancelled, *worker.models.Make(asked, model));
   }
   static std::vector<float> Floats(const std::string& bytes) {
     std::vector<float> values(bytes.size() / sizeof(float));
@@ -335,7 +335,7 @@ TEST_F(RecommenderTaskTest, CountsThatDoNotFitTheDataAreNamed) {
 }
 
 TEST_F(RecommenderTaskTest, AQuestionBetweenTasksDoesNotChangeTraining) {
-  Recommenders worker(folder_.path(), folder_.path() + "/state/busy", 1);
+  Worker worker(folder_.path(), folder_.path() + "/state/busy");
   v1::Task first = Train(Task(true, 2));
   v1::Task second = first;
   second.set_participant("shard-1");
@@ -346,7 +346,8 @@ TEST_F(RecommenderTaskTest, AQuestionBetweenTasksDoesNotChangeTraining) {
   ASSERT_TRUE(RunOn(worker, second, model).ok());
   v1::Task ask = Task(true, 2);
   ask.mutable_recommend()->set_k(3);
-  const auto user = worker.GetInteractions(first).value()->users.front();
+  Recommenders lists(folder_.path(), "", 1);
+  const auto user = lists.GetInteractions(first).value()->users.front();
   ask.mutable_recommend()->set_user(std::to_string(user));
   const auto answer = RunOn(worker, ask, model);
   ASSERT_TRUE(answer.ok()) << answer.status();

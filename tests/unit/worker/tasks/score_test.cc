@@ -13,9 +13,9 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/result_sections.h"
 #include "tests/unit/worker/engine/reference_model.h"
-#include "worker/tasks/batch_buffer.h"
-#include "worker/tasks/recommender/recommender.h"
-#include "worker/tasks/task.h"
+#include "worker/tasks/kinds.h"
+#include "worker/tasks/models.h"
+#include "worker/tasks/network/batch_buffer.h"
 
 namespace espalier::worker::tasks {
 namespace {
@@ -25,7 +25,7 @@ constexpr int kExamples = 30;
 // Six features, three classes, thirty examples on one shard; layers of 5 and 3 units.
 class ScoreTest : public testing::Test {
  protected:
-  ScoreTest() : root_(testing::TempDir() + "/score_test"), data_(root_), networks_(2) {
+  ScoreTest() : root_(testing::TempDir() + "/score_test"), data_(root_) {
     std::filesystem::create_directories(root_ + "/small");
     std::ofstream csv(root_ + "/small/train.csv");
     base::Rng rng(3);
@@ -68,7 +68,8 @@ class ScoreTest : public testing::Test {
 
   // Gradient of the mean loss over all examples at all positions.
   std::vector<double> Gradient(const tensor::ModelState& model) {
-    const ShardView shard = data_.Get(task_).value();
+    const ShardView shard =
+        data_.Get(task_, [](const data::Dataset&) { return absl::OkStatus(); }).value();
     EXPECT_EQ(static_cast<int>(shard.indices->train.size()), kExamples);
     BatchBuffer buffer(task_, 6, 48);
     const engine::Batch batch = buffer.Fill(*shard.dataset, shard.indices->train);
@@ -93,13 +94,14 @@ class ScoreTest : public testing::Test {
     return values;
   }
 
-  Surroundings surroundings() { return {data_, networks_, recommenders_, cancelled_}; }
+  absl::StatusOr<Partial> Run(const std::shared_ptr<const tensor::ModelState>& model) {
+    return RunKind(task_, cancelled_, *models_.Make(task_, model));
+  }
 
   std::string root_;
   LocalData data_;
-  NetworkCache networks_;
-  Recommenders recommenders_{root_, root_ + "/state", 1};
   std::atomic<bool> cancelled_ = false;
+  Models models_{{.data_root = root_, .threads = 2}, {}, cancelled_};
   v1::Task task_;
 };
 
@@ -109,8 +111,7 @@ TEST_F(ScoreTest, SnipIsTheGradientOfAllMinibatchesTimesTheWeight) {
   task_.mutable_score()->set_batches(100);  // more than there are: every example counts once
   for (const int64_t stored : {30, 11}) {
     const auto model = Model(stored);
-    auto around = surroundings();
-    const auto partial = RunScore(around, task_, model);
+    const auto partial = Run(model);
     ASSERT_TRUE(partial.ok()) << partial.status();
     EXPECT_EQ(partial->header.examples(), kExamples);
     const std::vector<float> scores = Values(*partial);
@@ -134,8 +135,7 @@ TEST_F(ScoreTest, FewerMinibatchesAreAPartOfTheExamples) {
   std::vector<std::vector<float>> scores;
   for (const int batches : {1, 1, 2}) {
     task_.mutable_score()->set_batches(batches);
-    auto around = surroundings();
-    scores.push_back(Values(RunScore(around, task_, model).value()));
+    scores.push_back(Values(Run(model).value()));
   }
   EXPECT_EQ(scores[0], scores[1]);
   EXPECT_NE(scores[0], scores[2]);
@@ -145,8 +145,7 @@ TEST_F(ScoreTest, SynFlowLeavesTheShareThatWasAskedFor) {
   task_.mutable_score()->set_criterion(v1::ScoreTask::CRITERION_SYNFLOW);
   task_.mutable_score()->set_density(0.2);
   task_.mutable_score()->set_iterations(10);
-  auto around = surroundings();
-  const std::vector<float> scores = Values(RunScore(around, task_, Model(30)).value());
+  const std::vector<float> scores = Values(Run(Model(30)).value());
   ASSERT_EQ(scores.size(), 45u);
   EXPECT_EQ(std::ranges::count_if(scores, [](float score) { return score > 0; }), 9);
   // No layer is emptied before the other.
@@ -155,11 +154,10 @@ TEST_F(ScoreTest, SynFlowLeavesTheShareThatWasAskedFor) {
 }
 
 TEST_F(ScoreTest, UnknownCriterionAndCancellation) {
-  auto around = surroundings();
-  EXPECT_EQ(base::ReasonOf(RunScore(around, task_, Model(30)).status()), "TASK_KIND_UNKNOWN");
+  EXPECT_EQ(base::ReasonOf(Run(Model(30)).status()), "TASK_KIND_UNKNOWN");
   cancelled_ = true;
   task_.mutable_score()->set_criterion(v1::ScoreTask::CRITERION_SYNFLOW);
-  EXPECT_TRUE(absl::IsCancelled(RunScore(around, task_, Model(30)).status()));
+  EXPECT_TRUE(absl::IsCancelled(Run(Model(30)).status()));
 }
 
 TEST_F(ScoreTest, ImportanceOfATrainingTaskIsTheSquaredGradientAtAllPositions) {
@@ -170,8 +168,7 @@ TEST_F(ScoreTest, ImportanceOfATrainingTaskIsTheSquaredGradientAtAllPositions) {
   train.add_additions()->mutable_importance();
   const auto model = Model(11);
   *task_.mutable_sections() = wire::SectionsOf(task_, *model->topology);
-  auto around = surroundings();
-  const auto partial = RunTrain(around, task_, model);
+  const auto partial = Run(model);
   ASSERT_TRUE(partial.ok()) << partial.status();
   const std::vector<float> values = Values(*partial);
   const int64_t stored = model->topology->total_stored();
@@ -191,17 +188,34 @@ TEST_F(ScoreTest, ExampleLimitTrainsOnTheSameFewExamples) {
   limit.set_examples(4);
   const auto model = Model(30);
   *task_.mutable_sections() = wire::SectionsOf(task_, *model->topology);
-  auto around = surroundings();
-  const Partial limited = RunTrain(around, task_, model).value();
+  const Partial limited = Run(model).value();
   EXPECT_EQ(limited.header.examples(), 4);
   // The four examples are the whole epoch: where it begins changes their order alone.
   train.set_first_step(5);
-  const Partial later = RunTrain(around, task_, model).value();
+  const Partial later = Run(model).value();
   const std::vector<float> a = Values(limited);
   const std::vector<float> b = Values(later);
   for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5);
   limit.set_examples(1000);
-  EXPECT_EQ(RunTrain(around, task_, model)->header.examples(), kExamples);
+  EXPECT_EQ(Run(model)->header.examples(), kExamples);
+}
+
+TEST_F(ScoreTest, JobsThatDifferInTheLossAloneDoNotShareANetwork) {
+  v1::Training& training = *task_.mutable_train()->mutable_training();
+  training.set_batch_size(kExamples);
+  training.set_local_steps(1);
+  task_.mutable_train()->set_learning_rate(0.1);
+  const auto model = Model(30);
+  *task_.mutable_sections() = wire::SectionsOf(task_, *model->topology);
+  const std::string plain = Run(model)->body;
+  for (const float weight : {1.0F, 2.0F, 3.0F}) training.add_class_weights(weight);
+  const std::string weighted = Run(model)->body;
+  EXPECT_NE(weighted, plain);
+  training.set_label_smoothing(0.1);
+  EXPECT_NE(Run(model)->body, weighted);
+  training.clear_class_weights();
+  training.clear_label_smoothing();
+  EXPECT_EQ(Run(model)->body, plain);
 }
 
 }  // namespace
