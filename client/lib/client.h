@@ -1,10 +1,10 @@
 // Client: the public API as C++ calls.
 //
 // Errors:    absl::Status with the server's code, message, reason (base::ReasonOf) and field
-// violations
-//            (ViolationsOf). Paths of violations have no "spec." in front, as in a job file.
-//            A server that cannot be reached, or is too busy, is Unavailable; the message says what
-//            to check. Messages hold what the server said; escape them before you print them.
+//            violations (ViolationsOf). Paths of violations have no "spec." in front, as in a job
+//            file. A server that cannot be reached, or is too busy, is Unavailable; the message
+//            says what to check. Messages hold what the server said; escape them before you print
+//            them.
 // Deadlines: every unary call ends within `timeout`. Until then it is tried again while no
 //            connection comes about, unless the reason will stay: nobody listens, or TLS does not
 //            fit. Streams reconnect, see below.

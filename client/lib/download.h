@@ -1,7 +1,8 @@
 // PartFile: a file being downloaded in chunks. No network in here.
 //
 // The bytes go to "<path>.part"; Finish() checks the size and SHA-256 and renames. A part file left
-// by an earlier attempt is continued. Threading: not thread-safe.
+// by an earlier attempt is continued.
+// Threading: not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +25,7 @@ class PartFile {
   uint64_t offset() const { return offset_; }
 
   // Errors: DataLoss CHECKSUM_MISMATCH, OFFSET_MISMATCH or SIZE_MISMATCH for chunks that do not
-  // fit;
-  //         ResourceExhausted DISK_FULL when the disk refuses the bytes.
+  //         fit; ResourceExhausted DISK_FULL when the disk refuses the bytes.
   absl::Status Append(const v1::Chunk& chunk);
 
   // Errors: DataLoss CHECKSUM_MISMATCH or SIZE_MISMATCH; the part file is then removed.

@@ -6,8 +6,8 @@
 // what was drawn.
 //
 // Determinism: integer draws (Next*, Below, Uniform) are bit-identical everywhere. Normal() calls
-// the C library's log and cos, so it is only used where the result itself is sent on. Threading:
-// not thread-safe; make one per thread, they are 64 bytes.
+//              the C library's log and cos, so it is only used where the result itself is sent on.
+// Threading:   not thread-safe; make one per thread, they are 64 bytes.
 #pragma once
 
 #include <array>

@@ -10,8 +10,8 @@
 //            create_time (RFC 3339), data_sha256 (of all bytes after the header, so that a file can
 //            prove itself whole).
 // Errors:    CHECKPOINT_INVALID (InvalidArgument) for files that are none; CHECKPOINT_CORRUPT
-// (DataLoss)
-//            for those whose content is not what was written; SAFETENSORS_INVALID; those of io.
+//            (DataLoss) for those whose content is not what was written; SAFETENSORS_INVALID; those
+//            of io.
 // Threading: free functions; the FileSystem says what it allows.
 #pragma once
 

@@ -2,9 +2,8 @@
 // is a new job-file field. docs/reference/job-file.md is generated from the same descriptors.
 //
 // Form:     field names as in the proto (snake_case); messages are maps, repeated fields lists;
-// enum
-//           values are their short lower-case words (`relu`, `dirichlet`); durations are "30s",
-//           "10m", "1h30m"; method parameters are a plain map under `method.parameters`.
+//           enum values are their short lower-case words (`relu`, `dirichlet`); durations are
+//           "30s", "10m", "1h30m"; method parameters are a plain map under `method.parameters`.
 // Defaults: not written in here; ApplyDefaults() does that.
 // Limits:   those of yaml_tree.h.
 // Errors:   every mistake is appended to `violations`, with its line and the nearest known name.

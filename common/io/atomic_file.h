@@ -2,7 +2,8 @@
 //
 // Written as "<path>.tmp" in the same directory. Commit() renames it; an object destroyed before
 // removes the temporary file. After a crash such files may be left: owners of a directory sweep
-// them at start. Threading: not thread-safe; one writer per path.
+// them at start.
+// Threading: not thread-safe; one writer per path.
 #pragma once
 
 #include <memory>

@@ -2,14 +2,13 @@
 // that tests can make any of them fail or forget unsynced data.
 //
 // Paths:      passed to the operating system as they are; callers validate names that come from
-// outside.
-//             The last component is never followed when it is a symbolic link.
+//             outside. The last component is never followed when it is a symbolic link.
 // Ownership:  files close when destroyed, without reporting errors: writers call Close().
 // Threading:  a FileSystem and a ReadableFile may be used from several threads, a WritableFile from
-// one. Errors:     see posix_error.h. A failed Sync() has reason SYNC_FAILED (DataLoss): the kernel
-// may have
-//             dropped the data, so the write must be begun again from the start, never just synced
-//             again.
+//             one.
+// Errors:     see posix_error.h. A failed Sync() has reason SYNC_FAILED (DataLoss): the kernel may
+//             have dropped the data, so the write must be begun again from the start, never just
+//             synced again.
 #pragma once
 
 #include <cstdint>

@@ -8,8 +8,7 @@
 // Memory:      decoding allocates no more than the bytes it is given account for.
 // Threading:   pure functions. Determinism: equal weights give equal bytes.
 // Errors:      InvalidArgument PART_INVALID for bytes that do not hold what `config` says, or
-// values
-//              that are not finite.
+//              values that are not finite.
 #pragma once
 
 #include <string>

@@ -1,9 +1,11 @@
-// Structured log lines: `2026-01-31T12:00:00.123Z info round_committed job=jobs/a round=3
-// loss=0.25`.
+// Structured log lines:
+//
+//   2026-01-31T12:00:00.123Z info round_committed job=jobs/a round=3 loss=0.25
 //
 // Event names are lower_snake_case constants; whatever comes from outside goes into field values,
 // which are quoted and escaped (as base::Printable does, quotes and backslashes, too) when they
-// need it, and cut after 2,048 bytes. Threading: thread-safe. Lines go to stderr.
+// need it, and cut after 2,048 bytes. Lines go to stderr.
+// Threading: thread-safe.
 #pragma once
 
 #include <fmt/format.h>

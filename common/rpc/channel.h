@@ -4,8 +4,7 @@
 //            key are set); plain text otherwise, which is meant for loopback. A server on this
 //            machine is never reached through a proxy, whatever the environment says.
 // Time:      an attempt to connect takes at most 20 s, so that it also succeeds over connections
-// with
-//            much delay; calls have deadlines of their own.
+//            with much delay; calls have deadlines of their own.
 // Errors:    InvalidArgument INVALID_ADDRESS, TLS_PAIR_INCOMPLETE, and those of tls.h.
 #pragma once
 

@@ -6,7 +6,7 @@
 //           when it does not answer a ping for 20 s, 60 s after the last sign of life. Connections
 //           with a descriptor from `connections_below` on are refused (net/acceptor.h).
 // Errors:   InvalidArgument TLS_CONFIG_INVALID, INVALID_ADDRESS and those of tls.h; Unavailable
-// PORT_IN_USE.
+//           PORT_IN_USE.
 #pragma once
 
 #include <grpcpp/server.h>

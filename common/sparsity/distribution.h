@@ -6,15 +6,13 @@
 //              budget = density · (N + exempt) − exempt. With exempt = 0 it is over the listed
 //              (sparsifiable) weights only. Papers use both conventions.
 // Result:      counts sum to round(budget) exactly, by largest remainder; among equal remainders
-// the
-//              earlier layer gets the weight. Uniform with forced-dense layers is the exception: it
-//              does not compensate for them elsewhere (RigL's convention).
-// Threading:   pure functions. Determinism: IEEE arithmetic; `power` other than 1 uses the C
-// library's
-//              pow, so counts are computed once on the coordinator and sent.
+//              the earlier layer gets the weight. Uniform with forced-dense layers is the
+//              exception: it does not compensate for them elsewhere (RigL's convention).
+// Threading:   pure functions.
+// Determinism: IEEE arithmetic; `power` other than 1 uses the C library's pow, so counts are
+//              computed once on the coordinator and sent.
 // Errors:      InvalidArgument: BUDGET_TOO_SMALL when exempt or forced-dense layers exceed the
-// budget,
-//              DENSITY_OUT_OF_RANGE, SHAPE_OUT_OF_RANGE.
+//              budget, DENSITY_OUT_OF_RANGE, SHAPE_OUT_OF_RANGE.
 // Source:      Evci et al., ICML 2020 (the published code's clipping loop); Mocanu et al., Nature
 //              Communications 9, 2018.
 #pragma once

@@ -1,11 +1,9 @@
 // Drop rules: which active weights of one tensor go.
 //
 // Shapes:      `values` are one tensor's values in topology order; the result holds ascending
-// indices
-//              into it, as tensor::TopologyDiff::dropped wants them.
+//              indices into it, as tensor::TopologyDiff::dropped wants them.
 // Order:       total order (key, index): among equal keys the lower index is dropped first.
-// Selection
-//              is always by count, never by threshold, so ties cannot drop too many.
+//              Selection is always by count, never by threshold, so ties cannot drop too many.
 // Cost:        O(nnz) time, 8 bytes per active weight.
 // Threading:   pure functions. Determinism: bit-identical everywhere.
 // Source:      Mocanu et al., Nature Communications 9, 2018; Evci et al., ICML 2020.

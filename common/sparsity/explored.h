@@ -5,9 +5,8 @@
 // Memory:      one bit per sparsifiable weight: coordinator only, never on a worker.
 // Threading:   not thread-safe; lives on its job's strand. Determinism: exact.
 // Errors:      Create() returns ResourceExhausted (EXPLORED_TOO_LARGE) above a limit: such a job
-// runs
-//              without R_s. Load() returns InvalidArgument (EXPLORED_SIZE) for bytes of another
-//              model.
+//              runs without R_s. Load() returns InvalidArgument (EXPLORED_SIZE) for bytes of
+//              another model.
 // Source:      Liu et al., Do we actually need dense over-parameterization?, ICML 2021 (ITOP).
 #pragma once
 

@@ -49,8 +49,8 @@ struct Candidates {
 // value and optimizer slot and is in neither list of the result. The result is then exactly the
 // paper's when `candidates` hold at least the `count` largest inactive gradients. Without them
 // (empty) only candidates can be grown: FedTiny's rule. Where fewer positions can be grown than
-// asked for, as few weights are dropped. Errors: InvalidArgument for candidates that
-// CheckCandidates refuses, or when numbers of values,
+// asked for, as few weights are dropped.
+// Errors: InvalidArgument for candidates that CheckCandidates refuses, or when numbers of values,
 //         gradients and positions do not agree (SHAPE_MISMATCH).
 absl::StatusOr<tensor::TopologyDiff> RigLUpdate(const tensor::Topology& topology,
                                                 std::span<const float> values,

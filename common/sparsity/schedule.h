@@ -1,8 +1,7 @@
 // Schedules of densities and adjust fractions.
 //
 // Units:       `t` and the ends are steps or rounds, in whatever unit the caller counts; fractions
-// and
-//              densities are in [0, 1].
+//              and densities are in [0, 1].
 // Determinism: cosine and power come from the C library and may differ in the last bit between
 //              machines; only the coordinator evaluates schedules, workers receive counts.
 // Source:      Evci et al., ICML 2020 (cosine); Zhu and Gupta, arXiv 1710.01878 (cubic).

@@ -1,9 +1,8 @@
 // TopK: the k positions of largest |value| out of a stream that is never stored.
 //
 // Order:       larger |value| first, among equals the lower position: the result is exactly the top
-// k
-//              of the whole stream, whatever the order of offers. NaN counts as largest, so that it
-//              shows up where results are checked instead of being lost.
+//              k of the whole stream, whatever the order of offers. NaN counts as largest, so that
+//              it shows up where results are checked instead of being lost.
 // Memory:      at most 32 bytes per k. A full buffer of 2k entries is cut back to the best k by
 //              selection, which costs O(1) per entry; a heap's O(log k) is several times slower.
 // Threading:   not thread-safe; use one per thread and offer one's results to another.

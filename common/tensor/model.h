@@ -5,7 +5,7 @@
 //               that averaging, sending and hashing a model are loops over one array.
 // Memory:       4 bytes per active weight for values, 4 for the column index.
 // Threading:    ModelLayout and ModelTopology are immutable and shared; ModelState is a plain
-// value.
+//               value.
 #pragma once
 
 #include <cstdint>

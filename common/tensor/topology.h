@@ -6,7 +6,7 @@
 // Memory:      4 bytes per active weight + 4 bytes per row. Never anything of size rows × cols.
 // Threading:   immutable after construction; shared freely as std::shared_ptr<const Topology>.
 // Errors:      Create() and friends return InvalidArgument; the other members assume a valid
-// object.
+//              object.
 #pragma once
 
 #include <cstdint>

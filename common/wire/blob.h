@@ -28,11 +28,10 @@ absl::Status CheckBlob(std::string_view bytes, uint64_t size, std::string_view s
 //
 // Threading: not thread-safe.
 // Errors:    CHUNK_CORRUPT (DataLoss) wrong checksum; CHUNK_OUT_OF_ORDER (InvalidArgument) wrong
-// offset
-//            or no data; BLOB_SIZE_MISMATCH (InvalidArgument) more or less data than declared;
-//            BLOB_DIGEST_MISMATCH (DataLoss); or the sink's. A refused chunk changes nothing, so
-//            that a transfer can go on from received(); after an error of the sink this object is
-//            of no use.
+//            offset or no data; BLOB_SIZE_MISMATCH (InvalidArgument) more or less data than
+//            declared; BLOB_DIGEST_MISMATCH (DataLoss); or the sink's. A refused chunk changes
+//            nothing, so that a transfer can go on from received(); after an error of the sink this
+//            object is of no use.
 class BlobAssembler {
  public:
   using Sink = std::function<absl::Status(std::string_view)>;

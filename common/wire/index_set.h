@@ -1,13 +1,12 @@
 // Sets of ascending integers as bytes: which weights exist, were dropped, were grown.
 //
-// Encodings (m of n, bits):  bitmap n; Elias-Fano and Golomb-Rice at most m·(2 + log2(n/m)), for
-// random
-//                            sets within 5 % of log2 C(n, m) at densities 0.001 to 0.5.
-// Sources:  Elias, "Efficient storage and retrieval by content and address of static files", JACM
-// 1974;
-//           Rice and Plaunt, "Adaptive variable-length coding", IEEE Trans. Comm. 1971.
-// Bits:     least significant first within a byte; unused bits of the last byte are zero.
+// Encodings: for m of n integers a bitmap takes n bits; Elias-Fano and Golomb-Rice take at most
+//            m·(2 + log2(n/m)), for random sets within 5 % of log2 C(n, m) at densities 0.001 to
+//            0.5.
+// Bits:      least significant first within a byte; unused bits of the last byte are zero.
 // Threading: pure functions.
+// Sources:   Elias, "Efficient storage and retrieval by content and address of static files", JACM
+//            1974; Rice and Plaunt, "Adaptive variable-length coding", IEEE Trans. Comm. 1971.
 #pragma once
 
 #include <cstdint>

@@ -3,11 +3,13 @@
 // github.com/huggingface/safetensors.
 //
 // Writing:   EncodeSafetensorsHeader() and then the data of the tensors in the order given, no
-// gaps. Reading:   strict. Refused are duplicate names, unknown fields, ranges that overlap, leave
-// holes or
-//            end elsewhere than the file, sizes that do not follow from shape and type, and headers
-//            larger than 100 MB or the file. Nothing is allocated by a declared size before that.
-// Threading: pure functions. Errors: InvalidArgument (SAFETENSORS_INVALID).
+//            gaps.
+// Reading:   strict. Refused are duplicate names, unknown fields, ranges that overlap, leave holes
+//            or end elsewhere than the file, sizes that do not follow from shape and type, and
+//            headers larger than 100 MB or the file. Nothing is allocated by a declared size before
+//            that.
+// Threading: pure functions.
+// Errors:    InvalidArgument (SAFETENSORS_INVALID).
 #pragma once
 
 #include <cstdint>

@@ -3,10 +3,12 @@
 // A receiver believes the hash only: every decoded structure is compared with the hash it was
 // announced with, so that a fault on either side is an error and never a silently different model.
 // Random structures and random growth travel as a key (sparsity::DrawPositions): no bytes per
-// weight. Memory:    O(active weights). Threading: pure functions. Determinism: bit-identical
-// everywhere. Errors:    TOPOLOGY_HASH_MISMATCH (FailedPrecondition), TOPOLOGY_INVALID and
-// INDEX_SET_INVALID
-//            (InvalidArgument), those of tensor::Topology and tensor::Apply.
+// weight.
+// Memory:      O(active weights).
+// Threading:   pure functions.
+// Determinism: bit-identical everywhere.
+// Errors:      TOPOLOGY_HASH_MISMATCH (FailedPrecondition), TOPOLOGY_INVALID and INDEX_SET_INVALID
+//              (InvalidArgument), those of tensor::Topology and tensor::Apply.
 #pragma once
 
 #include <cstdint>

@@ -2,9 +2,8 @@
 //
 // Values:    little-endian float32 in layout order, nothing else: 4 bytes per active weight.
 // Scores:    uint32 number of tensors, then for each tensor of the layout: uint32 size of an
-// encoded
-//            IndexSet over the tensor's flat positions, the IndexSet, one float32 for each index.
-//            A size of 0 is an empty list. All little-endian.
+//            encoded IndexSet over the tensor's flat positions, the IndexSet, one float32 for each
+//            index. A size of 0 is an empty list. All little-endian.
 // Threading: pure functions.
 #pragma once
 

@@ -148,16 +148,13 @@ def type_cell(parser, field, path):
 def meaning_cell(parser, field, explained_at):
     """`explained_at`: the last field before that has a comment, which fields without one share."""
     parts = ["**Required.**"] if _REQUIRED.search(field.comment) else []
-    comment = _REQUIRED.sub("", field.comment).replace("Default when neither", "The default when neither")
+    comment = _REQUIRED.sub("", field.comment)
     parts.append(comment)
     if field.type in parser.enums:
         default = default_word(parser, field.type)
         if default and "efault" not in comment:
-            word = default if " " in default else f"`{default.lower()}`"
-            parts.append(f"Default: {word}.")
-        explained = [f"`{name}`: {text}" for name, text in words(parser, field.type) if text]
-        if explained:
-            parts.append("; ".join(explained) + ".")
+            parts.append(re.sub(r"(?<=^The default is )[A-Z0-9_]+", lambda word: f"`{word[0].lower()}`", default))
+        parts += [f"`{name}`: {text}" for name, text in words(parser, field.type) if text]
     if not comment and field.type in parser.messages:
         parts.append(parser.messages[field.type].comment)
     elif not comment and field.type in SCALARS:

@@ -6,8 +6,9 @@
 // "{job}-{round}.safetensors".
 //
 // Threading: all members may be called from any thread; Write() and Prune() of one job by one at a
-// time. Errors:    CHECKPOINT_NOT_FOUND (NotFound); INVALID_NAME (InvalidArgument); those of
-// checkpoint_file.h.
+//            time.
+// Errors:    CHECKPOINT_NOT_FOUND (NotFound); INVALID_NAME (InvalidArgument); those of
+//            checkpoint_file.h.
 #pragma once
 
 #include <cstdint>

@@ -7,10 +7,9 @@
 //      └──────── cancel ───────────┴─▶ CANCELLED          RUNNING ──error──▶ FAILED
 //
 // Threading:   lives on the core executor. Next(), encoding and checkpoints of large models run on
-// the pool,
-//              one thing at a time; while one runs, the job does nothing else.
+//              the pool, one thing at a time; while one runs, the job does nothing else.
 // Determinism: the models depend only on the spec (with its seed) and on which participants were
-// accepted.
+//              accepted.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,7 @@
 // Little-endian bytes of plain values, for what a program remembers.
 //
 // Errors: a ByteReader that is asked for more than there is returns zeros or nothing and ok() turns
-// false
-//         for good; it never allocates more than the bytes that are present.
+//         false for good; it never allocates more than the bytes that are present.
 #pragma once
 
 #include <bit>

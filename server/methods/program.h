@@ -6,10 +6,11 @@
 // that loading a state and asking Next() again repeats a run bit for bit.
 //
 // Ownership:   states and results are passed by value or const reference; programs keep no mutable
-// state. Threading:   a Program is immutable and may be shared; each call runs on its job's strand.
+//              state.
+// Threading:   a Program is immutable and may be shared; each call runs on its job's strand.
 // Determinism: pure functions.
 // Errors:      InvalidArgument / FailedPrecondition with a reason; the job then FAILS with that
-// text.
+//              text.
 #pragma once
 
 #include <cstdint>

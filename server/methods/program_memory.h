@@ -1,8 +1,7 @@
 // What a training program keeps in ProgramState::memory.
 //
 // Memory:  with an evolving structure one bit per sparsifiable weight (coordinator only); above
-// 2^31
-//          sparsifiable weights the bits are left out and the explored share is reported as 0.
+//          2^31 sparsifiable weights the bits are left out and the explored share is reported as 0.
 // Errors:  Decode() returns DataLoss (STATE_CORRUPT) for bytes that Encode() did not make.
 #pragma once
 

@@ -1,10 +1,10 @@
 // ProgramState as bytes, and back: what a durable store writes.
 //
-// Form:    "ESPSTATE", version (uint32), then the fields, little-endian; index structures as CSR.
-// Memory:  Decode() allocates no more than the bytes it is given account for.
-// Errors:  Decode() returns DataLoss with STATE_CORRUPT for anything that Encode() did not make
-// from a
-//          model of this layout, FailedPrecondition with STATE_VERSION for another version.
+// Form:      "ESPSTATE", version (uint32), then the fields, little-endian; index structures as CSR.
+// Memory:    Decode() allocates no more than the bytes it is given account for.
+// Errors:    Decode() returns DataLoss with STATE_CORRUPT for anything that Encode() did not make
+//            from a model of this layout, FailedPrecondition with STATE_VERSION for another
+//            version.
 // Threading: pure functions. Determinism: a decoded state continues with the same bits.
 #pragma once
 

@@ -1,8 +1,7 @@
 // Exact sums of weighted float32 values in 128-bit fixed point.
 //
 // Units:       a FixedPoint counts multiples of 2^-84. weight·value is exact when |value| >= 2^-60
-// and is
-//              cut towards zero (by less than 2^-84) below that.
+//              and is cut towards zero (by less than 2^-84) below that.
 // Range:       callers keep sums of |weight·value| below 2^42, which leaves one bit to spare.
 // Determinism: integer addition is associative and commutative, so a sum depends on the set of its
 //              terms only, never on their order.

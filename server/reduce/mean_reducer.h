@@ -1,15 +1,15 @@
 // MeanReducer: the example-weighted mean of values, losses and scores (federated averaging).
 //
 // Determinism: values are summed in 128-bit fixed point (fixed_point.h), so that the mean is
-// bit-identical
-//              for any order of arrival. With one participant the result is its update exactly
-//              where |value| >= 2^-60 (-0 becomes 0); smaller values are off by less than 2^-84.
+//              bit-identical for any order of arrival. With one participant the result is its
+//              update exactly where |value| >= 2^-60 (-0 becomes 0); smaller values are off by less
+//              than 2^-84.
 // Memory:      16 bytes per stored value; 24 per reported score position.
 // Range:       one update may reach examples·|value| < 2^36, all together 2^42; a mean past that is
 //              refused by Finish() with VALUE_OUT_OF_RANGE whatever the order was.
 // Errors:      besides those of Reducer: when the source of values fails in its second reading, or
-// reads
-//              differently then, the reducer is unusable and says so (Internal, REDUCER_BROKEN).
+//              reads differently then, the reducer is unusable and says so (Internal,
+//              REDUCER_BROKEN).
 #pragma once
 
 #include <memory>

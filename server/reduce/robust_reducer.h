@@ -6,11 +6,10 @@
 //              optimizer state. Krum compares updates by their learned weights alone, whose scales
 //              are alike; running statistics and optimizer state are those of the chosen updates.
 // Scores:      with Krum the mean of the chosen participants' lists. Otherwise each participant's
-//              list is first scaled down to the median L2 norm of its tensor's lists
-//              (those that are not 0), then
-//              averaged over all: nobody's gradients weigh more than a typical participant's. A
-//              position that a participant did not report counts as 0 there; |score| is cut at
-//              2^24.
+//              list is first scaled down to the median L2 norm of its tensor's lists (those that
+//              are not 0), then averaged over all: nobody's gradients weigh more than a typical
+//              participant's. A position that a participant did not report counts as 0 there;
+//              |score| is cut at 2^24.
 // Memory:      4 bytes per value and participant until Finish(), which needs as many again for the
 //              result, and with Krum 8 per pair of participants.
 // Time:        median and trimmed mean values × n·log²n for n participants, 256 values at a time;

@@ -4,8 +4,7 @@
 // Memory:      two buffers of 256 KiB, whatever the file's size.
 // Threading:   not thread-safe.
 // Errors:      DATASET_INVALID for a damaged or truncated gzip file, DATASET_TOO_LARGE when it
-// gives
-//              more than the options allow; the error names the file. Cancelled.
+//              gives more than the options allow; the error names the file. Cancelled.
 #pragma once
 
 #include <zlib.h>

@@ -106,8 +106,8 @@ inline constexpr int64_t kMaxClasses = 1'000'000;
 absl::Status CheckFits(const Dataset& dataset, int64_t inputs, int64_t outputs);
 
 // Collects rows while files are read. Errors: DATASET_TOO_LARGE beyond the memory of the options;
-// OUT_OF_MEMORY. Values stay bytes until a row does not fit; then all that was
-// read is widened to float32 in place.
+// OUT_OF_MEMORY. Values stay bytes until a row does not fit; then all that was read is widened to
+// float32 in place.
 class DatasetBuilder {
  public:
   // Without `keep_values` rows are counted and checked but not stored.

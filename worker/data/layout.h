@@ -25,7 +25,8 @@ const char* FormatName(Format format);
 // The files of examples that `format` says, or, where it says nothing, by their names.
 // `holds_images`: there are folders of images; they go before tables of another name than
 // train.csv, and after every other format's own names. Only a job that says so has tables in .txt
-// files. Errors:      DATASET_INVALID when files are missing, incomplete or ambiguous.
+// files.
+// Errors: DATASET_INVALID when files are missing, incomplete or ambiguous.
 absl::StatusOr<Layout> DetectLayout(const std::string& dataset, const std::vector<FileEntry>& files,
                                     v1::DataSpec::Format format, bool holds_images);
 

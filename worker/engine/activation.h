@@ -1,6 +1,7 @@
 // Elementwise passes over feature-major activations, in place, on the rows and width given.
-// Threading: a call touches only its rows. Determinism: same bits on every processor for linear and
-// ReLU; sigmoid, tanh and softmax call the C library's expf and tanhf.
+// Threading:   a call touches only its rows.
+// Determinism: same bits on every processor for linear and ReLU; sigmoid, tanh and softmax call the
+//              C library's expf and tanhf.
 #pragma once
 
 #include <cstdint>

@@ -87,7 +87,8 @@ class Backend {
   virtual void Gemm(const GemmShape& shape, const float* a, const float* b, float* c) = 0;
   // Makes sure that Convolve() can run this problem.
   virtual absl::Status PlanConvolution(const ConvProblem& problem) = 0;
-  // kForward: c = Y of a = W and b = X. kInputGradient: c = dX of a = W and b = dY.
+  // kForward:        c = Y of a = W and b = X.
+  // kInputGradient:  c = dX of a = W and b = dY.
   // kWeightGradient: c = dW of a = dY and b = X.
   virtual void Convolve(const ConvProblem& problem, const float* a, const float* b, float* c) = 0;
 };

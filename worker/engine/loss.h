@@ -34,11 +34,10 @@ struct LossKind {
 // Sums the loss over the examples of `batch` and, where `delta` is not null, writes the gradient of
 // the *mean* loss to delta [classes][stride], zero in the columns [size, width): that is training,
 // where LossOptions count.
-// kCrossEntropy: `output` holds logits, or probabilities when the activation is softmax; delta is
-// the
-//                gradient with respect to the logits.
+// kCrossEntropy:       `output` holds logits, or probabilities when the activation is softmax;
+//                      delta is the gradient with respect to the logits.
 // kBinaryCrossEntropy: `output` holds sigmoids; delta is the gradient with respect to their inputs.
-// Others:        delta is the gradient with respect to the output.
+// Others:              delta is the gradient with respect to the output.
 // Labels must be in [0, classes). Sequential: the same bits for any thread count.
 BatchResult ComputeLoss(const LossKind& kind, const float* output, const Batch& batch,
                         int64_t classes, int64_t width, float* delta);

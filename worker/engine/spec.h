@@ -11,12 +11,15 @@ namespace espalier::worker::engine {
 
 enum class Activation { kLinear, kRelu, kSigmoid, kTanh, kSoftmax };
 
-// Of an example, summed over its outputs, with the batch's targets, or where it has none 1 at the
-// label's output and 0 elsewhere:
-// kCrossEntropy:      softmax over the last layer, whose activation is linear or softmax; of
-// labels. kBinaryCrossEntropy: the cross-entropy of each sigmoid output alone. kMeanSquaredError:
-// ½ (output − target)². kMeanAbsoluteError: |output − target|. kHuber:             ½ e² for an
-// error e of at most delta, delta · (|e| − ½ delta) beyond.
+// The loss of an example, summed over its outputs. Targets are the batch's, or where it has none, 1
+// at the label's output and 0 elsewhere.
+//
+// kCrossEntropy:       of labels; softmax over the last layer, whose activation is linear or
+//                      softmax.
+// kBinaryCrossEntropy: the cross-entropy of each sigmoid output alone.
+// kMeanSquaredError:   ½ (output − target)².
+// kMeanAbsoluteError:  |output − target|.
+// kHuber:              ½ e² for an error e of at most delta, delta · (|e| − ½ delta) beyond.
 enum class Loss {
   kCrossEntropy,
   kBinaryCrossEntropy,

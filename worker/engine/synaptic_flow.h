@@ -11,9 +11,10 @@
 //              everything is multiplied by a power of two that brings the largest activation near
 //              1: all scores of a network then have one factor in common, whatever its depth.
 // Memory:      20 bytes per weight that is left and 8 more to prune, 16 per activation of one
-// example. Threading:   one caller; work is split over `threads`. Determinism: the same bits for
-// any number
-//              of threads; among equal scores the lower position stays.
+//              example.
+// Threading:   one caller; work is split over `threads`.
+// Determinism: the same bits for any number of threads; among equal scores the lower position
+//              stays.
 // Errors:      Create(): InvalidArgument for a model that does not fit (SHAPE_MISMATCH) or has a
 //              tensor of 2^32 positions or more (MODEL_TOO_LARGE).
 // Source:      Tanaka et al., NeurIPS 2020, algorithm 1.

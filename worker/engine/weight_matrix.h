@@ -3,8 +3,7 @@
 // Shapes:      W is outputs × inputs, of a convolution output channels × (input channels · window);
 //              activations feature-major [features][stride].
 // Memory:      sparse: the transposed structure and a permutation (8 bytes per active weight);
-// dense:
-//              nothing. Callers lend scratch(), which layers of a network share.
+//              dense: nothing. Callers lend scratch(), which layers of a network share.
 // Threading:   one caller at a time; products use the backend's threads.
 #pragma once
 

@@ -15,9 +15,9 @@
 //              of 4 · stride() · hidden bytes for each batch of them.
 // Threading:   one caller at a time; `threads` OpenMP threads.
 // Determinism: the same calls give the same bits for any number of threads. What a token gets does
-//              not depend on other sequences, but dense products may round differently
-//              in batches of another size: give every sequence a HiddenState of its own where
-//              results must not depend on how sequences are divided.
+//              not depend on other sequences, but dense products may round differently in batches
+//              of another size: give every sequence a HiddenState of its own where results must not
+//              depend on how sequences are divided.
 // Errors:      InvalidArgument LANGUAGE_INPUT (tokens out of range, too long, none), SHAPE_MISMATCH
 //              (weights that do not fit the config).
 #pragma once

@@ -8,11 +8,9 @@
 //              first one backward only for rows of the batch. Products run on the hand-written SpMM
 //              (worker/engine/kernels) over the embedding dimensions; see README.md for the choice.
 // Memory:      the graph in both directions (8 bytes per interaction each) and one float per user
-// or
-//              item and dimension, rounded up to 16: not a gradient of the table.
+//              or item and dimension, rounded up to 16: not a gradient of the table.
 // Batch:       each triple is a user, drawn uniformly from those with items, one of the user's
-// items
-//              and an item that is not.
+//              items and an item that is not.
 // Loss:        mean softplus(s_negative − s_positive) + l2 · ½ Σ |own embeddings|² / batch.
 #pragma once
 

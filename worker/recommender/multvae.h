@@ -4,8 +4,7 @@
 //              (μ, log σ²) = W h + b; z = μ + σ ∘ ε (ranking: z = μ); h' = tanh(W z + b);
 //              scores = W h' + b.
 // Loss:        −Σ over the user's items of log softmax(scores) + weight · KL(N(μ, σ²) ‖ N(0, 1)),
-// mean
-//              over users; the weight grows linearly over anneal_steps.
+//              mean over users; the weight grows linearly over anneal_steps.
 // Cost:        the sparse input is multiplied with the rows of its items only, and only these have
 //              gradients; other products run on the engine's layers.
 // Batch:       users with items in an order shuffled anew for every epoch.

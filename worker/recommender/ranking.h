@@ -1,8 +1,7 @@
 // Ranking metrics: how well scores put held-out items first.
 //
 // Order:       score descending, item id ascending among equals (embeddings of pruned rows are
-// zero,
-//              so ties are real). A NaN ranks last.
+//              zero, so ties are real). A NaN ranks last.
 // Metrics:     for a user with held-out items T, hits among the first k:
 //              recall hits/|T| (LightGCN); truncated recall hits/min(k, |T|) (MultVAE); precision
 //              hits/k; hit rate 1 if there is a hit; NDCG = Σ over hits of 1/log2(rank + 1), ranks

@@ -20,8 +20,7 @@
 // Threading:   one caller at a time; work is split over `threads` OpenMP threads.
 // Determinism: the same calls give the same bits on the same processor type, for any thread count.
 // Errors:      Create(), SetValues() and SetOptimizerState() return a Status. A diverged model
-// shows
-//              as a non-finite loss.
+//              shows as a non-finite loss.
 #pragma once
 
 #include <cstdint>

@@ -7,8 +7,7 @@
 //            kMaxQuestions data sets to be described; reconnecting backs off from 0.2 s to 5 s with
 //            jitter, for ever.
 // Errors:    Run() returns when Stop() was called (OK) or when the coordinator refuses this worker
-// for good
-//            (PROTOCOL_MISMATCH, INVALID_WORKER_ID, WORKER_EXISTS that lasts).
+//            for good (PROTOCOL_MISMATCH, INVALID_WORKER_ID, WORKER_EXISTS that lasts).
 #pragma once
 
 #include <grpcpp/channel.h>

@@ -2,8 +2,9 @@
 //
 // Structures are kept by hash (the last few) and brought up to date by TopologyUpdates; values are
 // kept by digest (the last one: evaluation and the next round often start from what was just
-// fetched). Threading: one task at a time. Errors:    the transfer's; TOPOLOGY_HASH_MISMATCH,
-// SHAPE_MISMATCH, NON_FINITE from decoding.
+// fetched).
+// Threading: one task at a time.
+// Errors:    the transfer's; TOPOLOGY_HASH_MISMATCH, SHAPE_MISMATCH, NON_FINITE from decoding.
 #pragma once
 
 #include <deque>

@@ -4,8 +4,7 @@
 //
 // A message is an object, with the fields' names and in the order of its proto:
 //   numbers       as JSON numbers, also those of 64 bits; floating-point ones with the fewest
-//   digits
-//                 that read back as the same float or double, and always with a point or an
+//                 digits that read back as the same float or double, and always with a point or an
 //                 exponent. What is no number is the text "NaN", "Infinity" or "-Infinity".
 //   enumerations  as the word of the value without the type's prefix, in capitals: STATE_RUNNING of
 //                 Job.State is "RUNNING". UNSPECIFIED is left out. The number of a value that this

@@ -1,8 +1,7 @@
 // LocalCluster: a coordinator and workers as child processes of this one.
 //
 // Ownership: every child ends with this object, and with this process however it ends (the kernel
-// kills
-//            children whose parent died).
+//            kills children whose parent died).
 // Threading: use from the main thread only: a child dies with the thread that started it.
 // Errors:    what a program said when it did not start: the last line of its log.
 #pragma once

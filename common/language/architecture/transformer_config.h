@@ -4,8 +4,8 @@
 // Families:    llama (also mistral and qwen2): RMSNorm, rotary positions, grouped-query attention,
 //              SwiGLU; qwen2 has biases of query, key and value.
 //              gpt2: LayerNorm, learned positions, GELU, one fused weight for query, key and
-//              value, weights stored inputs × outputs ("Conv1D"). opt: LayerNorm, learned
-//              positions with an offset of 2, ReLU or GELU.
+//              value, weights stored inputs × outputs ("Conv1D").
+//              opt: LayerNorm, learned positions with an offset of 2, ReLU or GELU.
 // Threading:   plain values and pure functions.
 // Errors:      InvalidArgument CONFIG_INVALID; MODEL_UNSUPPORTED for architectures and options
 //              that are valid elsewhere but not computed here. Messages name the key, what was
@@ -116,8 +116,8 @@ struct OuterNames {
 };
 OuterNames OuterTensors(const TransformerConfig& config);
 
-// kAsInFiles: Hugging Face's, which has GPT-2's matrices inputs × outputs. kOutputsFirst: outputs ×
-// inputs everywhere, as checkpoints of training jobs have them.
+// kAsInFiles:    Hugging Face's, which has GPT-2's matrices inputs × outputs.
+// kOutputsFirst: outputs × inputs everywhere, as checkpoints of training jobs have them.
 enum class MatrixOrder { kAsInFiles, kOutputsFirst };
 
 // All tensors, in the order in which they are saved.

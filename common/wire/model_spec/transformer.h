@@ -2,8 +2,9 @@
 // computed and under Hugging Face's names, so that a trained model can be saved as one.
 //
 // Shapes:    matrices are outputs × inputs, also where Hugging Face's files have inputs × outputs.
-// Threading: pure functions. Errors: as model_spec.h; SHAPE_OUT_OF_RANGE for more than kMaxBlocks
-// blocks, too; those of language::ParseTransformerConfig() for a spec with config_json.
+// Threading: pure functions.
+// Errors:    as model_spec.h; SHAPE_OUT_OF_RANGE for more than kMaxBlocks blocks, too; those of
+//            language::ParseTransformerConfig() for a spec with config_json.
 #pragma once
 
 #include <cstdint>

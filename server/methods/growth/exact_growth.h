@@ -3,9 +3,8 @@
 //
 // Questions to all participants of a round, in turn:
 //   lists       everybody's K largest |g|. τ is the K-th largest |sum| of what came.
-//   thresholds  everybody's entries with n_k·|g| ≥ τ·n/P, of P participants with n examples in all.
-//   What
-//               nobody reports has a |sum| below τ.
+//   thresholds  everybody's entries with n_k·|g| ≥ τ·n/P, of P participants with n examples in
+//               all. What nobody reports has a |sum| below τ.
 //   values      what is missing of the positions that may still be among the K largest.
 // If the K-th largest exact sum is below τ (sums can cancel), τ becomes it, and thresholds and
 // values are asked once more: then it cannot be below again. One participant's lists are exact at

@@ -2,8 +2,7 @@
 // order.
 //
 // Files:       train/CLASS/*, optionally test/CLASS/* (or, where there is no test, val, validation
-// or
-//              valid); or CLASS/* directly in the data set's folder. Images are .png, .jpg and
+//              or valid); or CLASS/* directly in the data set's folder. Images are .png, .jpg and
 //              .jpeg in any case. Hidden files, Thumbs.db, desktop.ini and __MACOSX are passed
 //              over; so is what stands beside the folders of classes and is no image (README,
 //              lists). Anything else beside images is an error that names it, and so are folders in

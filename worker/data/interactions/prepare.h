@@ -14,9 +14,9 @@
 namespace espalier::worker::data {
 
 // Leaves out what comes again, then users and items with fewer than user_core and item_core
-// interactions, again and again until no more goes. With a test file, cores are counted
-// over the training interactions, and of the test interactions those of users and items that went
-// go as well. Errors: DATASET_INVALID (naming `file`) when nothing is left.
+// interactions, again and again until no more goes. With a test file, cores are counted over the
+// training interactions, and of the test interactions those of users and items that went go as
+// well. Errors: DATASET_INVALID (naming `file`) when nothing is left.
 absl::Status Filter(const v1::Interactions& spec, const std::string& file,
                     const LoadOptions& options, RawInteractions& raw, InteractionNotes& notes);
 

@@ -2,8 +2,7 @@
 // kernels.
 //
 // Memory:      per active weight 4 bytes for the forward offset and, with the input gradient, 8
-// more
-//              for its offset and a permutation.
+//              more for its offset and a permutation.
 // Threading, determinism: as ShiftedProduct.
 #pragma once
 

@@ -4,8 +4,8 @@
 // running ones move towards them: running = (1 − momentum)·running + momentum·batch, with the
 // variance divided by n − 1 (PyTorch's form). In evaluation the running ones are used. Padded
 // columns never count, and their outputs are activation(0). One value per channel (n = 1) has
-// variance 0: its output is shift, no gradient passes, and the running ones stay. Determinism: a
-// channel is summed by one thread in a fixed order, so that results do not depend on
+// variance 0: its output is shift, no gradient passes, and the running ones stay.
+// Determinism: a channel is summed by one thread in a fixed order, so that results do not depend on
 //              their number.
 // Source:      Ioffe and Szegedy 2015.
 #pragma once

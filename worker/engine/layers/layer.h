@@ -1,10 +1,9 @@
 // Layer: one node of a network; and what the layers of a network share.
 //
 // Shapes:      activations are feature-major [features][stride], the features of an image channel
-// by
-//              channel and row by row. Of a batch, `size` columns count, and `width` are computed.
-//              Columns [size, width) of activations may hold anything finite; those of deltas are
-//              zero, which every Backward() preserves.
+//              by channel and row by row. Of a batch, `size` columns count, and `width` are
+//              computed. Columns [size, width) of activations may hold anything finite; those of
+//              deltas are zero, which every Backward() preserves.
 // Memory:      a layer owns its output, or between the passes keeps of it only what pruning leaves
 //              (pruned_output.h) and is lent a buffer while it is in use; deltas are lent by the
 //              Workspace too. Lent buffers are as large as the widest activations.
@@ -28,9 +27,10 @@
 
 namespace espalier::worker::engine {
 
-// kTrain: dropout, statistics of the batch, running statistics move. kGradient: statistics of the
-// batch, nothing else changes. kCalibrate: statistics of the batch, running statistics move.
-// kEvaluate: running statistics.
+// kTrain:     dropout, statistics of the batch, running statistics move.
+// kGradient:  statistics of the batch, nothing else changes.
+// kCalibrate: statistics of the batch, running statistics move.
+// kEvaluate:  running statistics.
 enum class Mode { kTrain, kGradient, kCalibrate, kEvaluate };
 
 class ProductLayer;

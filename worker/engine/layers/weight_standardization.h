@@ -6,16 +6,14 @@
 // of two weights has ŵ = ±γ / √2, which moves with γ alone.
 //
 // Gradient:    with G that of ŵ: ∂γ = Σ G u and ∂w = γ (G − mean G − u Σ G u) / √(m · (σ² +
-// 1e-10)).
-//              At an inactive position γ G / √(…): that of a new weight while μ, σ and m stay as
-//              they are.
+//              1e-10)). At an inactive position γ G / √(…): that of a new weight while μ, σ and m
+//              stay as they are.
 // Shapes:      weights and their gradients in the order of the structure; scales one per channel.
 // Memory:      4 bytes per active weight, 16 per channel.
 // Threading:   one caller at a time; channels are split over threads. Determinism: the same bits
 //              for any number of threads.
 // Source:      Qiao et al. 2019 (weight standardisation), Brock et al., ICLR 2021 (its scaled
-// form);
-//              over active weights as FedMef does without batch norm.
+//              form); over active weights as FedMef does without batch norm.
 #pragma once
 
 #include <cstdint>

@@ -2,8 +2,8 @@
 //
 // Accuracy:    relative error below 3e-7 for x in [−87, 88]; x is clamped to that range. NaN stays.
 // Determinism: only additions, multiplications and bit operations: the same bits on every
-// processor. Source:      range reduction by ln 2 in two parts and the polynomial of Cephes' expf
-// (Moshier).
+//              processor.
+// Source:      range reduction by ln 2 in two parts and the polynomial of Cephes' expf (Moshier).
 #pragma once
 
 #include <bit>

@@ -4,8 +4,7 @@
 // Shapes:      batches are feature-major [channels·height·width][stride] with `size` examples; a
 //              column of a table is a channel of one position.
 // Determinism: example i of step s is changed by draws of StreamKey(seed, "augment", {shard, s,
-// i}),
-//              so that a step sees the same images whichever worker does it.
+//              i}), so that a step sees the same images whichever worker does it.
 // Threading:   one caller at a time.
 // Source:      shift by padding and cropping, and flip: He et al. 2015, section 4.2.
 #pragma once

@@ -1,8 +1,10 @@
 // Importance of all positions of a model while it trains: (Σ gradient)² over groups of minibatches,
 // added up (PruneFL).
 //
-// Memory: 4 bytes for each position of the dense model, twice that when there are several groups.
-// Ownership, threading: a plain value. Source: Jiang et al., TNNLS 2022.
+// Memory:    4 bytes for each position of the dense model, twice that when there are several
+//            groups.
+// Threading: a plain value.
+// Source:    Jiang et al., TNNLS 2022.
 #pragma once
 
 #include <cstdint>

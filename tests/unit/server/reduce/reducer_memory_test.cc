@@ -1,6 +1,5 @@
 // Memory of the mean does not grow with the number of participants, that of a robust rule by their
-// values alone. A program of its own, because
-// it counts every allocation.
+// values alone. A program of its own, because it counts every allocation.
 #include <gtest/gtest.h>
 #include <malloc.h>
 
