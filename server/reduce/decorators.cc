@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/io/byte_codec.h"
+#include "server/reduce/saved.h"
 
 namespace espalier::server::reduce {
 
@@ -80,6 +83,40 @@ absl::Status KeepingReducer::Merge(const Partial& partial) {
   }
   ESPALIER_RETURN_IF_ERROR(inner_->Merge(watched));
   updates_.insert_or_assign(partial.participant, std::move(update));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> KeepingReducer::Save() const {
+  ESPALIER_ASSIGN_OR_RETURN(const std::string inner, inner_->Save());
+  std::string fields;
+  io::ByteWriter writer(fields);
+  writer.PutString(inner);
+  writer.Put<uint64_t>(updates_.size());
+  for (const auto& [participant, update] : updates_) {
+    writer.PutString(participant);
+    writer.Put<int64_t>(update.steps);
+    writer.PutArray(std::span<const float>(update.values));
+  }
+  return SealSaved(SavedKind::kKept, fields);
+}
+
+absl::Status KeepingReducer::Absorb(std::string_view saved) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::string_view fields, OpenSaved(SavedKind::kKept, saved));
+  io::ByteReader reader(fields);
+  const std::string inner = reader.GetString();
+  const auto count = reader.Get<uint64_t>();
+  std::map<std::string, Update> updates;
+  for (uint64_t i = 0; i < count && reader.ok(); ++i) {
+    Update update;
+    update.participant = reader.GetString();
+    update.steps = reader.Get<int64_t>();
+    update.values = reader.GetArray<float>();
+    if (static_cast<int64_t>(update.values.size()) != stored_) return SavedError("an update");
+    updates.insert_or_assign(update.participant, std::move(update));
+  }
+  if (!reader.ok() || !reader.at_end()) return SavedError("updates");
+  ESPALIER_RETURN_IF_ERROR(inner_->Absorb(inner));
+  updates_.merge(updates);
   return absl::OkStatus();
 }
 

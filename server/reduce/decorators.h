@@ -26,6 +26,9 @@ class ClippingReducer : public Reducer {
                   std::span<const float> reference);
   absl::Status Merge(const Partial& partial) override;
   void Refused(int64_t participants) override { inner_->Refused(participants); }
+  // What is saved was clipped before.
+  absl::StatusOr<std::string> Save() const override { return inner_->Save(); }
+  absl::Status Absorb(std::string_view saved) override { return inner_->Absorb(saved); }
   absl::StatusOr<Reduced> Finish() override { return inner_->Finish(); }
 
  private:
@@ -46,6 +49,8 @@ class KeepingReducer : public Reducer {
       : inner_(std::move(inner)), stored_(stored) {}
   absl::Status Merge(const Partial& partial) override;
   void Refused(int64_t participants) override { inner_->Refused(participants); }
+  absl::StatusOr<std::string> Save() const override;
+  absl::Status Absorb(std::string_view saved) override;
   absl::StatusOr<Reduced> Finish() override;
 
  private:

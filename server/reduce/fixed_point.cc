@@ -7,11 +7,12 @@ namespace espalier::server::reduce {
 
 void AddWeighted(std::span<const float> values, int64_t weight, std::span<FixedPoint> sums) {
   for (size_t i = 0; i < values.size(); ++i) {
-    // Unsigned, so that sums past the range (refused later) wrap instead of being undefined.
-    sums[i] =
-        static_cast<FixedPoint>(static_cast<UnsignedFixedPoint>(sums[i]) +
-                                static_cast<UnsignedFixedPoint>(ToFixedPoint(values[i], weight)));
+    sums[i] = Plus(sums[i], ToFixedPoint(values[i], weight));
   }
+}
+
+void AddSums(std::span<const FixedPoint> others, std::span<FixedPoint> sums) {
+  for (size_t i = 0; i < sums.size(); ++i) sums[i] = Plus(sums[i], others[i]);
 }
 
 uint32_t LargestMagnitudeBits(std::span<const float> values) {

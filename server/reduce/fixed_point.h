@@ -21,6 +21,12 @@ inline constexpr int kFractionBits = 84;
 // Weights (numbers of examples) are below 2^39: a 24-bit significand times a weight fits 63 bits.
 inline constexpr int64_t kMaxWeight = (int64_t{1} << 39) - 1;
 
+// a + b; past the range, which callers refuse later, it wraps instead of being undefined.
+inline FixedPoint Plus(FixedPoint a, FixedPoint b) {
+  return static_cast<FixedPoint>(static_cast<UnsignedFixedPoint>(a) +
+                                 static_cast<UnsignedFixedPoint>(b));
+}
+
 // weight·value in units of 2^-84; `value` finite, 0 <= weight <= kMaxWeight. Any bit pattern gives
 // some defined result.
 inline FixedPoint ToFixedPoint(float value, int64_t weight) {
@@ -56,6 +62,9 @@ inline float MeanFromFixedPoint(FixedPoint sum, double total_weight) {
 
 // sums[i] += weight · values[i]; equal lengths.
 void AddWeighted(std::span<const float> values, int64_t weight, std::span<FixedPoint> sums);
+
+// sums[i] += others[i]; equal lengths.
+void AddSums(std::span<const FixedPoint> others, std::span<FixedPoint> sums);
 
 // Bits of the largest |value|: comparable as unsigned integers, 0x7f800000 and above are not
 // finite.

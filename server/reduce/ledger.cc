@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/wire/model_spec/evaluation_counts.h"
 #include "server/reduce/fixed_point.h"
+#include "server/reduce/saved.h"
 
 namespace espalier::server::reduce {
 namespace {
@@ -69,6 +70,57 @@ void Ledger::Add(const Partial& partial) {
   entries_.emplace(partial.participant,
                    Entry{partial.examples, partial.loss_sum, partial.correct,
                          partial.peak_memory_bytes, partial.compute_seconds, partial.metric_sums});
+}
+
+void Ledger::Save(io::ByteWriter& writer) const {
+  writer.Put<uint64_t>(entries_.size());
+  for (const auto& [participant, entry] : entries_) {
+    writer.PutString(participant);
+    writer.Put<int64_t>(entry.examples);
+    writer.Put<double>(entry.loss_sum);
+    writer.Put<int64_t>(entry.correct);
+    writer.Put<int64_t>(entry.peak_memory_bytes);
+    writer.Put<double>(entry.compute_seconds);
+    writer.Put<uint64_t>(entry.metric_sums.size());
+    for (const auto& [name, sum] : entry.metric_sums) {
+      writer.PutString(name);
+      writer.Put<double>(sum);
+    }
+  }
+}
+
+absl::StatusOr<Ledger> Ledger::Read(int64_t min_examples, io::ByteReader& reader) {
+  Ledger ledger(min_examples);
+  const auto count = reader.Get<uint64_t>();
+  for (uint64_t i = 0; i < count && reader.ok(); ++i) {
+    Partial partial;
+    partial.participant = reader.GetString();
+    partial.examples = reader.Get<int64_t>();
+    partial.loss_sum = reader.Get<double>();
+    partial.correct = reader.Get<int64_t>();
+    partial.peak_memory_bytes = reader.Get<int64_t>();
+    partial.compute_seconds = reader.Get<double>();
+    const auto metrics = reader.Get<uint64_t>();
+    for (uint64_t k = 0; k < metrics && reader.ok(); ++k) {
+      const std::string name = reader.GetString();
+      partial.metric_sums[name] = reader.Get<double>();
+    }
+    if (!reader.ok()) break;
+    ESPALIER_RETURN_IF_ERROR(ledger.Check(partial));
+    ledger.Add(partial);
+  }
+  if (!reader.ok()) return SavedError("scalars");
+  return ledger;
+}
+
+absl::Status Ledger::CheckAbsorb(const Ledger& other) const {
+  for (const auto& [participant, entry] : other.entries_) {
+    Partial scalars;
+    scalars.participant = participant;
+    scalars.examples = entry.examples;
+    ESPALIER_RETURN_IF_ERROR(Check(scalars));
+  }
+  return absl::OkStatus();
 }
 
 std::vector<Score> Ledger::Scores() const {

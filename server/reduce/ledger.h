@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/io/byte_codec.h"
 #include "server/reduce/reducer.h"
 
 namespace espalier::server::reduce {
@@ -26,6 +28,15 @@ class Ledger {
   absl::Status Check(const Partial& partial) const;
   // Remembers the scalars of `partial`, which Check() accepted.
   void Add(const Partial& partial);
+  // What Add() was given so far, to be read by Read(); other fields follow.
+  void Save(io::ByteWriter& writer) const;
+  // Errors: SAVED_SUMS_INVALID for what Save() did not write; those of Check().
+  static absl::StatusOr<Ledger> Read(int64_t min_examples, io::ByteReader& reader);
+  // Whether everything in `other` may be added. Errors: those of Check().
+  absl::Status CheckAbsorb(const Ledger& other) const;
+  // Adds it, after CheckAbsorb().
+  void Absorb(Ledger other) { entries_.merge(other.entries_); }
+  bool empty() const { return entries_.empty(); }
   // What was added so far, by participants' names.
   std::vector<Score> Scores() const;
   // Sums of the scalars; ends the ledger. Errors: FailedPrecondition (NO_PARTIALS, REDUCER_SPENT).

@@ -1,13 +1,15 @@
 #include "server/reduce/mean_reducer.h"
 
-#include <fmt/core.h>
-
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/io/byte_codec.h"
+#include "server/reduce/saved.h"
 
 namespace espalier::server::reduce {
+
 MeanReducer::MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology,
                          const wire::ResultLayout& layout)
     : layout_(layout), check_(layout), sums_(layout.values, 0), scores_(std::move(topology)) {}
@@ -27,20 +29,14 @@ absl::Status MeanReducer::Accumulate(const Partial& partial) {
 }
 
 absl::Status MeanReducer::Merge(const Partial& partial) {
-  if (broken_) {
-    return base::MakeError(absl::StatusCode::kInternal, "REDUCER_BROKEN",
-                           "an earlier update could not be read a second time; repeat the step");
-  }
+  if (broken_) return BrokenReducer();
   ESPALIER_RETURN_IF_ERROR(ledger_.Check(partial));
   ESPALIER_RETURN_IF_ERROR(scores_.Check(partial.scores));
   ESPALIER_ASSIGN_OR_RETURN(const uint32_t largest, check_.Inspect(partial));
   ESPALIER_ASSIGN_OR_RETURN(const FixedPoint bound, SumBound::Of(largest, partial.examples));
   if (absl::Status status = Accumulate(partial); !status.ok()) {
     broken_ = true;
-    return base::MakeError(
-        absl::StatusCode::kInternal, "REDUCER_BROKEN",
-        fmt::format("the update of \"{}\" changed or vanished while it was added: {}",
-                    partial.participant, base::MessageOf(status)));
+    return BrokenReducer(partial.participant, status);
   }
   scores_.Add(partial.scores, partial.examples);
   ledger_.Add(partial);
@@ -48,11 +44,38 @@ absl::Status MeanReducer::Merge(const Partial& partial) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::string> MeanReducer::Save() const {
+  if (broken_) return BrokenReducer();
+  std::string fields;
+  io::ByteWriter writer(fields);
+  ledger_.Save(writer);
+  writer.PutArray(std::span<const FixedPoint>(sums_));
+  scores_.Save(writer);
+  writer.Put<FixedPoint>(bound_.total());
+  return SealSaved(SavedKind::kMean, fields);
+}
+
+absl::Status MeanReducer::Absorb(std::string_view saved) {
+  if (broken_) return BrokenReducer();
+  ESPALIER_ASSIGN_OR_RETURN(const std::string_view fields, OpenSaved(SavedKind::kMean, saved));
+  io::ByteReader reader(fields);
+  ESPALIER_ASSIGN_OR_RETURN(Ledger ledger, Ledger::Read(/*min_examples=*/1, reader));
+  const auto sums = reader.GetArray<FixedPoint>();
+  if (sums.size() != sums_.size()) return SavedError("number of values");
+  ESPALIER_ASSIGN_OR_RETURN(const ScoreSums scores, ScoreSums::Read(scores_.topology(), reader));
+  const auto bound = reader.Get<FixedPoint>();
+  if (!reader.ok() || !reader.at_end() || bound < 0 || bound > SumBound::kMost)
+    return SavedError("bound");
+  ESPALIER_RETURN_IF_ERROR(ledger_.CheckAbsorb(ledger));
+  ledger_.Absorb(std::move(ledger));
+  AddSums(sums, sums_);
+  scores_.Absorb(scores);
+  bound_.Add(bound);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Reduced> MeanReducer::Finish() {
-  if (broken_) {
-    return base::MakeError(absl::StatusCode::kInternal, "REDUCER_BROKEN",
-                           "an update could not be read a second time; repeat the step");
-  }
+  if (broken_) return BrokenReducer();
   ESPALIER_ASSIGN_OR_RETURN(Reduced reduced, ledger_.Finish());
   ESPALIER_RETURN_IF_ERROR(bound_.Check());
   const auto total = static_cast<double>(reduced.examples);

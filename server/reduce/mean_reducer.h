@@ -13,6 +13,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "server/reduce/fixed_point.h"
@@ -28,6 +30,8 @@ class MeanReducer : public Reducer {
   MeanReducer(std::shared_ptr<const tensor::ModelTopology> topology,
               const wire::ResultLayout& layout);
   absl::Status Merge(const Partial& partial) override;
+  absl::StatusOr<std::string> Save() const override;
+  absl::Status Absorb(std::string_view saved) override;
   absl::StatusOr<Reduced> Finish() override;
 
  private:

@@ -3,8 +3,13 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <span>
+#include <utility>
 
 #include "common/base/status.h"
+#include "common/io/byte_codec.h"
+#include "common/sparsity/grow.h"
+#include "server/reduce/saved.h"
 
 namespace espalier::server::reduce {
 
@@ -54,10 +59,8 @@ void OwnersReducer::AddPiece(size_t tensor, int64_t first, std::span<const float
       addition.grown.push_back({addition.positions[index], term, addition.examples});
       continue;
     }
-    // Unsigned, so that sums past the range (refused later) wrap instead of being undefined.
     FixedPoint& sum = sums_[offset + source];
-    sum = static_cast<FixedPoint>(static_cast<UnsignedFixedPoint>(sum) +
-                                  static_cast<UnsignedFixedPoint>(term));
+    sum = Plus(sum, term);
     weights_[offset + source] += addition.examples;
   }
 }
@@ -70,8 +73,7 @@ void OwnersReducer::Merge(const std::vector<Owned>& addition, std::vector<Owned>
     while (old != all.end() && old->position < entry.position) merged.push_back(*old++);
     merged.push_back(entry);
     if (old == all.end() || old->position != entry.position) continue;
-    merged.back().sum = static_cast<FixedPoint>(static_cast<UnsignedFixedPoint>(entry.sum) +
-                                                static_cast<UnsignedFixedPoint>(old->sum));
+    merged.back().sum = Plus(entry.sum, old->sum);
     merged.back().weight += old->weight;
     ++old;
   }
@@ -118,22 +120,82 @@ absl::Status OwnersReducer::Accumulate(const Partial& partial) {
 }
 
 absl::Status OwnersReducer::Merge(const Partial& partial) {
-  if (broken_) {
-    return base::MakeError(absl::StatusCode::kInternal, "REDUCER_BROKEN",
-                           "an earlier update could not be read a second time; repeat the step");
-  }
+  if (broken_) return BrokenReducer();
   ESPALIER_RETURN_IF_ERROR(ledger_.Check(partial));
   ESPALIER_RETURN_IF_ERROR(CheckShape(partial));
   ESPALIER_ASSIGN_OR_RETURN(const uint32_t largest, check_.Inspect(partial));
   ESPALIER_ASSIGN_OR_RETURN(const FixedPoint bound, SumBound::Of(largest, partial.examples));
   if (absl::Status status = Accumulate(partial); !status.ok()) {
     broken_ = true;
-    return base::MakeError(
-        absl::StatusCode::kInternal, "REDUCER_BROKEN",
-        fmt::format("the update of \"{}\" changed or vanished while it was added: {}",
-                    partial.participant, base::MessageOf(status)));
+    return BrokenReducer(partial.participant, status);
   }
   ledger_.Add(partial);
+  bound_.Add(bound);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> OwnersReducer::Save() const {
+  if (broken_) return BrokenReducer();
+  std::string fields;
+  io::ByteWriter writer(fields);
+  ledger_.Save(writer);
+  writer.PutArray(std::span<const FixedPoint>(sums_));
+  writer.PutArray(std::span<const int64_t>(weights_));
+  for (const std::vector<Owned>& grown : grown_) {
+    writer.Put<uint64_t>(grown.size());
+    for (const Owned& owned : grown) {
+      writer.Put<int64_t>(owned.position);
+      writer.Put<FixedPoint>(owned.sum);
+      writer.Put<int64_t>(owned.weight);
+    }
+  }
+  writer.Put<FixedPoint>(bound_.total());
+  return SealSaved(SavedKind::kOwners, fields);
+}
+
+absl::StatusOr<std::vector<OwnersReducer::Owned>> OwnersReducer::ReadGrown(
+    size_t tensor, io::ByteReader& reader) const {
+  std::vector<Owned> grown;
+  std::vector<int64_t> positions;
+  const auto count = reader.Get<uint64_t>();
+  for (uint64_t i = 0; i < count && reader.ok(); ++i) {
+    Owned owned{};
+    owned.position = reader.Get<int64_t>();
+    owned.sum = reader.Get<FixedPoint>();
+    owned.weight = reader.Get<int64_t>();
+    if (owned.weight < 0) return SavedError("weight of a grown position");
+    positions.push_back(owned.position);
+    grown.push_back(owned);
+  }
+  const bool fits =
+      positions.empty() || (reader.ok() && topology_->is_sparse(tensor) &&
+                            sparsity::CheckCandidates(topology_->topology(tensor), positions).ok());
+  if (!fits) return SavedError("grown positions");
+  return grown;
+}
+
+absl::Status OwnersReducer::Absorb(std::string_view saved) {
+  if (broken_) return BrokenReducer();
+  ESPALIER_ASSIGN_OR_RETURN(const std::string_view fields, OpenSaved(SavedKind::kOwners, saved));
+  io::ByteReader reader(fields);
+  ESPALIER_ASSIGN_OR_RETURN(Ledger ledger, Ledger::Read(/*min_examples=*/1, reader));
+  const auto sums = reader.GetArray<FixedPoint>();
+  const auto weights = reader.GetArray<int64_t>();
+  if (sums.size() != sums_.size() || weights.size() != weights_.size()) {
+    return SavedError("number of values");
+  }
+  std::vector<std::vector<Owned>> grown;
+  for (size_t i = 0; i < grown_.size(); ++i) {
+    ESPALIER_ASSIGN_OR_RETURN(grown.emplace_back(), ReadGrown(i, reader));
+  }
+  const auto bound = reader.Get<FixedPoint>();
+  if (!reader.ok() || !reader.at_end() || bound < 0 || bound > SumBound::kMost)
+    return SavedError("bound");
+  ESPALIER_RETURN_IF_ERROR(ledger_.CheckAbsorb(ledger));
+  ledger_.Absorb(std::move(ledger));
+  AddSums(sums, sums_);
+  for (size_t i = 0; i < weights_.size(); ++i) weights_[i] += weights[i];
+  for (size_t i = 0; i < grown_.size(); ++i) Merge(grown[i], grown_[i]);
   bound_.Add(bound);
   return absl::OkStatus();
 }
@@ -166,10 +228,7 @@ absl::StatusOr<tensor::Topology> OwnersReducer::FinishTensor(size_t tensor,
 }
 
 absl::StatusOr<Reduced> OwnersReducer::Finish() {
-  if (broken_) {
-    return base::MakeError(absl::StatusCode::kInternal, "REDUCER_BROKEN",
-                           "an update could not be read a second time; repeat the step");
-  }
+  if (broken_) return BrokenReducer();
   ESPALIER_ASSIGN_OR_RETURN(Reduced reduced, ledger_.Finish());
   ESPALIER_RETURN_IF_ERROR(bound_.Check());
   std::vector<std::shared_ptr<const tensor::Topology>> topologies(topology_->num_tensors());

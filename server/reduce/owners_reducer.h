@@ -13,6 +13,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "server/reduce/fixed_point.h"
@@ -28,6 +30,8 @@ class OwnersReducer : public Reducer {
   OwnersReducer(std::shared_ptr<const tensor::ModelTopology> topology,
                 const wire::ResultLayout& layout);
   absl::Status Merge(const Partial& partial) override;
+  absl::StatusOr<std::string> Save() const override;
+  absl::Status Absorb(std::string_view saved) override;
   absl::StatusOr<Reduced> Finish() override;
 
  private:
@@ -49,6 +53,8 @@ class OwnersReducer : public Reducer {
   // `piece` are the values of tensor `tensor` from weight `first` on.
   void AddPiece(size_t tensor, int64_t first, std::span<const float> piece, Addition& addition);
   static void Merge(const std::vector<Owned>& addition, std::vector<Owned>& all);
+  // What was grown of tensor `tensor` in another reducer. Errors: SAVED_SUMS_INVALID.
+  absl::StatusOr<std::vector<Owned>> ReadGrown(size_t tensor, io::ByteReader& reader) const;
   // The union of tensor `tensor`, and its means appended to `values`.
   absl::StatusOr<tensor::Topology> FinishTensor(size_t tensor, std::vector<float>& values) const;
 

@@ -6,11 +6,13 @@
 
 #include "common/base/check.h"
 #include "common/base/status.h"
+#include "common/io/byte_codec.h"
 #include "server/reduce/decorators.h"
 #include "server/reduce/ledger.h"
 #include "server/reduce/mean_reducer.h"
 #include "server/reduce/owners_reducer.h"
 #include "server/reduce/robust_reducer.h"
+#include "server/reduce/saved.h"
 
 namespace espalier::server::reduce {
 namespace {
@@ -36,6 +38,28 @@ class MetricsReducer : public Reducer {
     counts_.resize(partial.counts.size());
     for (size_t i = 0; i < counts_.size(); ++i) counts_[i] += partial.counts[i];
     ledger_.Add(partial);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::string> Save() const override {
+    std::string fields;
+    io::ByteWriter writer(fields);
+    ledger_.Save(writer);
+    writer.PutArray(std::span<const int64_t>(counts_));
+    return SealSaved(SavedKind::kMetrics, fields);
+  }
+  absl::Status Absorb(std::string_view saved) override {
+    ESPALIER_ASSIGN_OR_RETURN(const std::string_view fields, OpenSaved(SavedKind::kMetrics, saved));
+    io::ByteReader reader(fields);
+    ESPALIER_ASSIGN_OR_RETURN(Ledger ledger, Ledger::Read(/*min_examples=*/0, reader));
+    const auto counts = reader.GetArray<int64_t>();
+    if (!reader.ok() || !reader.at_end()) return SavedError("counts");
+    // Without a participant there are no counts, whatever the task asks for.
+    if (ledger.empty()) return absl::OkStatus();
+    if (!ledger_.empty() && counts_.size() != counts.size()) return SavedError("number of counts");
+    ESPALIER_RETURN_IF_ERROR(ledger_.CheckAbsorb(ledger));
+    counts_.resize(counts.size());
+    for (size_t i = 0; i < counts_.size(); ++i) counts_[i] += counts[i];
+    ledger_.Absorb(std::move(ledger));
     return absl::OkStatus();
   }
   absl::StatusOr<Reduced> Finish() override {

@@ -119,6 +119,15 @@ class Reducer {
   // Before Finish(): so many participants sent only updates that Merge() refused. A rule that
   // tolerates hostile updates has met that many of them already.
   virtual void Refused(int64_t participants) {}
+  // What was merged so far, for Absorb() of a reducer of the same step: to be kept beside the
+  // program's state, or sent on by whoever merges a part of the participants. Errors:
+  // REDUCER_BROKEN, as Merge().
+  virtual absl::StatusOr<std::string> Save() const = 0;
+  // Merges everything that `saved` has. However partials are divided among reducers, and in
+  // whatever order those are absorbed, the result has the same bits. Errors: InvalidArgument
+  // SAVED_SUMS_INVALID (saved.h); those of Merge() for a participant that was counted here before
+  // or scalars out of range; state unchanged.
+  virtual absl::Status Absorb(std::string_view saved) = 0;
   virtual absl::StatusOr<Reduced> Finish() = 0;
 };
 

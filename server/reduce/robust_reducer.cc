@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/io/byte_codec.h"
+#include "server/reduce/saved.h"
 
 namespace espalier::server::reduce {
 namespace {
@@ -49,6 +51,53 @@ absl::Status RobustReducer::Merge(const Partial& partial) {
   kept.scores = partial.scores;
   kept_.emplace(partial.participant, std::move(kept));
   ledger_.Add(partial);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> RobustReducer::Save() const {
+  std::string fields;
+  io::ByteWriter writer(fields);
+  ledger_.Save(writer);
+  for (const auto& [participant, kept] : kept_) {
+    writer.PutArray(std::span<const float>(kept.values));
+    writer.Put<uint64_t>(kept.scores.size());
+    for (const ScoreList& list : kept.scores) {
+      writer.PutArray(std::span<const int64_t>(list.positions));
+      writer.PutArray(std::span<const float>(list.values));
+    }
+  }
+  return SealSaved(SavedKind::kRobust, fields);
+}
+
+absl::StatusOr<RobustReducer::Kept> RobustReducer::ReadKept(io::ByteReader& reader) const {
+  Kept kept;
+  kept.values = reader.GetArray<float>();
+  const auto lists = reader.Get<uint64_t>();
+  for (uint64_t i = 0; i < lists && reader.ok(); ++i) {
+    ScoreList& list = kept.scores.emplace_back();
+    list.positions = reader.GetArray<int64_t>();
+    list.values = reader.GetArray<float>();
+  }
+  const bool fits = reader.ok() &&
+                    static_cast<int64_t>(kept.values.size()) == check_.values_count() &&
+                    ScoreSums(topology_).Check(kept.scores).ok();
+  if (!fits) return SavedError("an update");
+  return kept;
+}
+
+absl::Status RobustReducer::Absorb(std::string_view saved) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::string_view fields, OpenSaved(SavedKind::kRobust, saved));
+  io::ByteReader reader(fields);
+  ESPALIER_ASSIGN_OR_RETURN(Ledger ledger, Ledger::Read(/*min_examples=*/1, reader));
+  // Updates are in the order of the ledger, by participants' names.
+  std::map<std::string, Kept> kept;
+  for (const Score& score : ledger.Scores()) {
+    ESPALIER_ASSIGN_OR_RETURN(kept[score.participant], ReadKept(reader));
+  }
+  if (!reader.at_end()) return SavedError("number of updates");
+  ESPALIER_RETURN_IF_ERROR(ledger_.CheckAbsorb(ledger));
+  ledger_.Absorb(std::move(ledger));
+  kept_.merge(kept);
   return absl::OkStatus();
 }
 

@@ -25,6 +25,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "server/reduce/aggregation.h"
@@ -43,6 +44,8 @@ class RobustReducer : public Reducer {
                 const wire::ResultLayout& layout);
   absl::Status Merge(const Partial& partial) override;
   void Refused(int64_t participants) override { refused_ = participants; }
+  absl::StatusOr<std::string> Save() const override;
+  absl::Status Absorb(std::string_view saved) override;
   absl::StatusOr<Reduced> Finish() override;
 
  private:
@@ -50,6 +53,8 @@ class RobustReducer : public Reducer {
     std::vector<float> values;
     std::vector<ScoreList> scores;
   };
+  // An update that Save() wrote. Errors: SAVED_SUMS_INVALID.
+  absl::StatusOr<Kept> ReadKept(io::ByteReader& reader) const;
   // Fills in the values and scores of `reduced` from `updates`.
   absl::Status Choose(Updates updates, Reduced& reduced);
   int64_t Cut(int64_t count) const;

@@ -3,9 +3,12 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <span>
+#include <utility>
 
 #include "common/base/status.h"
 #include "common/sparsity/grow.h"
+#include "server/reduce/saved.h"
 
 namespace espalier::server::reduce {
 namespace {
@@ -55,19 +58,21 @@ uint32_t ScoreSums::LargestMagnitude(const std::vector<ScoreList>& lists) {
   return largest;
 }
 
-void ScoreSums::Merge(const ScoreList& list, int64_t weight, Sums& sums) {
+void ScoreSums::Merge(const Sums& addition, Sums& sums) {
   Sums merged;
-  merged.positions.reserve(sums.positions.size() + list.positions.size());
-  merged.sums.reserve(sums.positions.size() + list.positions.size());
+  merged.positions.reserve(sums.positions.size() + addition.positions.size());
+  merged.sums.reserve(sums.positions.size() + addition.positions.size());
   size_t old = 0;
-  for (size_t i = 0; i < list.positions.size(); ++i) {
-    const int64_t position = list.positions[i];
+  for (size_t i = 0; i < addition.positions.size(); ++i) {
+    const int64_t position = addition.positions[i];
     for (; old < sums.positions.size() && sums.positions[old] < position; ++old) {
       merged.positions.push_back(sums.positions[old]);
       merged.sums.push_back(sums.sums[old]);
     }
-    FixedPoint sum = ToFixedPoint(list.values[i], weight);
-    if (old < sums.positions.size() && sums.positions[old] == position) sum += sums.sums[old++];
+    FixedPoint sum = addition.sums[i];
+    if (old < sums.positions.size() && sums.positions[old] == position) {
+      sum = Plus(sum, sums.sums[old++]);
+    }
     merged.positions.push_back(position);
     merged.sums.push_back(sum);
   }
@@ -80,7 +85,46 @@ void ScoreSums::Merge(const ScoreList& list, int64_t weight, Sums& sums) {
 void ScoreSums::Add(const std::vector<ScoreList>& lists, int64_t weight) {
   if (lists.empty()) return;
   tensors_.resize(topology_->num_tensors());
-  for (size_t i = 0; i < lists.size(); ++i) Merge(lists[i], weight, tensors_[i]);
+  for (size_t i = 0; i < lists.size(); ++i) {
+    Sums addition{lists[i].positions, {}};
+    addition.sums.reserve(lists[i].values.size());
+    for (const float value : lists[i].values) addition.sums.push_back(ToFixedPoint(value, weight));
+    Merge(addition, tensors_[i]);
+  }
+}
+
+void ScoreSums::Save(io::ByteWriter& writer) const {
+  writer.Put<uint64_t>(tensors_.size());
+  for (const Sums& tensor : tensors_) {
+    writer.PutArray(std::span<const int64_t>(tensor.positions));
+    writer.PutArray(std::span<const FixedPoint>(tensor.sums));
+  }
+}
+
+absl::StatusOr<ScoreSums> ScoreSums::Read(std::shared_ptr<const tensor::ModelTopology> topology,
+                                          io::ByteReader& reader) {
+  ScoreSums read(std::move(topology));
+  const auto count = reader.Get<uint64_t>();
+  if (!reader.ok() || (count != 0 && count != read.topology_->num_tensors())) {
+    return SavedError("number of tensors with scores");
+  }
+  for (uint64_t i = 0; i < count; ++i) {
+    ScoreList list;
+    list.positions = reader.GetArray<int64_t>();
+    std::vector<FixedPoint> sums = reader.GetArray<FixedPoint>();
+    if (!reader.ok() || sums.size() != list.positions.size() ||
+        !CheckPositions(*read.topology_, i, list).ok()) {
+      return SavedError("positions with scores");
+    }
+    read.tensors_.push_back({std::move(list.positions), std::move(sums)});
+  }
+  return read;
+}
+
+void ScoreSums::Absorb(const ScoreSums& other) {
+  if (other.tensors_.empty()) return;
+  tensors_.resize(topology_->num_tensors());
+  for (size_t i = 0; i < tensors_.size(); ++i) Merge(other.tensors_[i], tensors_[i]);
 }
 
 std::vector<ScoreList> ScoreSums::Means(double total_weight) const {

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/io/byte_codec.h"
+#include "server/reduce/saved.h"
 
 namespace espalier::server::reduce {
 
@@ -35,8 +37,7 @@ StatisticsReducer::StatisticsReducer(std::vector<StatisticsInput> inputs)
   for (const StatisticsInput& input : inputs_) sums_.emplace_back(input.columns, input.gram);
 }
 
-absl::StatusOr<std::vector<ActivationStatistics>> StatisticsReducer::Read(
-    const Partial& partial) const {
+absl::StatusOr<StatisticsReducer::Sums> StatisticsReducer::Read(const Partial& partial) const {
   std::string bytes;
   const uint64_t expected = StatisticsBytes(inputs_);
   bytes.reserve(expected);
@@ -46,7 +47,11 @@ absl::StatusOr<std::vector<ActivationStatistics>> StatisticsReducer::Read(
     return absl::OkStatus();
   }));
   if (bytes.size() != expected) return LengthError(expected, bytes.size());
-  std::vector<ActivationStatistics> statistics;
+  return Decode(bytes);
+}
+
+absl::StatusOr<StatisticsReducer::Sums> StatisticsReducer::Decode(std::string_view bytes) const {
+  Sums statistics;
   std::string_view rest = bytes;
   for (const StatisticsInput& input : inputs_) {
     const uint64_t size = ActivationStatistics::EncodedBytes(input.columns, input.gram);
@@ -67,18 +72,47 @@ absl::Status StatisticsReducer::Merge(const Partial& partial) {
                                  "expected statistics and nothing else, found values or scores");
   }
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<ActivationStatistics> statistics, Read(partial));
-  // All inputs are added to a copy first: a sum without room leaves this object as it was.
-  std::vector<ActivationStatistics> sums = sums_;
-  for (size_t i = 0; i < sums.size(); ++i) {
-    if (statistics[i].sequences() != partial.examples) {
-      return base::InvalidArgument("STATISTICS_INVALID",
-                                   fmt::format("expected statistics of {} examples, found {}",
-                                               partial.examples, statistics[i].sequences()));
-    }
-    ESPALIER_RETURN_IF_ERROR(sums[i].Merge(statistics[i]));
+  for (const ActivationStatistics& one : statistics) {
+    if (one.sequences() == partial.examples) continue;
+    return base::InvalidArgument("STATISTICS_INVALID",
+                                 fmt::format("expected statistics of {} examples, found {}",
+                                             partial.examples, one.sequences()));
   }
-  sums_ = std::move(sums);
+  ESPALIER_ASSIGN_OR_RETURN(sums_, SumsWith(statistics));
   ledger_.Add(partial);
+  return absl::OkStatus();
+}
+
+// All inputs are added to a copy first: a sum without room leaves this object as it was.
+absl::StatusOr<StatisticsReducer::Sums> StatisticsReducer::SumsWith(const Sums& more) const {
+  Sums sums = sums_;
+  for (size_t i = 0; i < sums.size(); ++i) ESPALIER_RETURN_IF_ERROR(sums[i].Merge(more[i]));
+  return sums;
+}
+
+absl::StatusOr<std::string> StatisticsReducer::Save() const {
+  std::string fields;
+  io::ByteWriter writer(fields);
+  ledger_.Save(writer);
+  std::string sums;
+  for (const ActivationStatistics& one : sums_) one.AppendTo(sums);
+  writer.PutString(sums);
+  return SealSaved(SavedKind::kStatistics, fields);
+}
+
+absl::Status StatisticsReducer::Absorb(std::string_view saved) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::string_view fields,
+                            OpenSaved(SavedKind::kStatistics, saved));
+  io::ByteReader reader(fields);
+  ESPALIER_ASSIGN_OR_RETURN(Ledger ledger, Ledger::Read(/*min_examples=*/0, reader));
+  const std::string bytes = reader.GetString();
+  if (!reader.ok() || !reader.at_end() || bytes.size() != StatisticsBytes(inputs_)) {
+    return SavedError("statistics");
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const Sums more, Decode(bytes));
+  ESPALIER_RETURN_IF_ERROR(ledger_.CheckAbsorb(ledger));
+  ESPALIER_ASSIGN_OR_RETURN(sums_, SumsWith(more));
+  ledger_.Absorb(std::move(ledger));
   return absl::OkStatus();
 }
 

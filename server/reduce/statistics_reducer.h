@@ -8,6 +8,8 @@
 // Errors:      besides those of Reducer: InvalidArgument STATISTICS_INVALID, VALUE_OUT_OF_RANGE.
 #pragma once
 
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "server/reduce/ledger.h"
@@ -27,14 +29,21 @@ class StatisticsReducer : public Reducer {
  public:
   explicit StatisticsReducer(std::vector<StatisticsInput> inputs);
   absl::Status Merge(const Partial& partial) override;
+  absl::StatusOr<std::string> Save() const override;
+  absl::Status Absorb(std::string_view saved) override;
   absl::StatusOr<Reduced> Finish() override;
 
  private:
-  absl::StatusOr<std::vector<sparsity::ActivationStatistics>> Read(const Partial& partial) const;
+  using Sums = std::vector<sparsity::ActivationStatistics>;
+
+  absl::StatusOr<Sums> Read(const Partial& partial) const;
+  absl::StatusOr<Sums> Decode(std::string_view bytes) const;
+  // What the sums are with `more` added. Errors: those of ActivationStatistics::Merge().
+  absl::StatusOr<Sums> SumsWith(const Sums& more) const;
 
   std::vector<StatisticsInput> inputs_;
   Ledger ledger_{/*min_examples=*/0};
-  std::vector<sparsity::ActivationStatistics> sums_;
+  Sums sums_;
 };
 
 }  // namespace espalier::server::reduce

@@ -98,4 +98,16 @@ absl::Status SumBound::Check() const {
       "diverged: lower the learning rate");
 }
 
+absl::Status BrokenReducer(std::string_view participant, const absl::Status& why) {
+  return base::MakeError(absl::StatusCode::kInternal, "REDUCER_BROKEN",
+                         fmt::format("the update of \"{}\" changed or vanished while it was added: "
+                                     "{}",
+                                     participant, base::MessageOf(why)));
+}
+
+absl::Status BrokenReducer() {
+  return base::MakeError(absl::StatusCode::kInternal, "REDUCER_BROKEN",
+                         "an earlier update could not be read a second time; repeat the step");
+}
+
 }  // namespace espalier::server::reduce

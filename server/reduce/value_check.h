@@ -40,6 +40,11 @@ class ValueCheck {
 // The error of an update with another number of values.
 absl::Status ValueCountError(int64_t expected, int64_t found);
 
+// The errors of a reducer whose source of values failed, or read differently, the second time: of
+// the update of `participant`, and of all later calls.
+absl::Status BrokenReducer(std::string_view participant, const absl::Status& why);
+absl::Status BrokenReducer();
+
 // Keeps the exact sums of accepted updates within their range, whatever the order of arrival.
 class SumBound {
  public:
@@ -47,6 +52,9 @@ class SumBound {
   // Errors: InvalidArgument (VALUE_OUT_OF_RANGE) from 2^36 on.
   static absl::StatusOr<FixedPoint> Of(uint32_t largest_bits, int64_t examples);
   void Add(FixedPoint bound) { total_ += bound; }
+  FixedPoint total() const { return total_; }
+  // More than any number of updates reaches, with room for sums.
+  static constexpr FixedPoint kMost = FixedPoint{1} << 100;
   // Errors: InvalidArgument (VALUE_OUT_OF_RANGE) when all updates together passed 2^42.
   absl::Status Check() const;
 

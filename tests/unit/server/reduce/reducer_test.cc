@@ -227,6 +227,79 @@ TEST_P(ReducerConformanceTest, SpentReducerRefusesFurtherUse) {
   EXPECT_EQ(base::ReasonOf(reducer->Finish().status()), "REDUCER_SPENT");
 }
 
+// Merges `partials` by reducers that are saved and absorbed: a random tree, in a random order, with
+// some reducers that have nothing.
+Reduced FoldByParts(const Case& of, const std::vector<Partial>& partials, uint64_t seed) {
+  base::Rng rng(base::StreamKey(seed, "partition"));
+  std::vector<std::unique_ptr<Reducer>> reducers;
+  for (uint64_t i = 0; i < 1 + rng.Below(4); ++i) reducers.push_back(Make(of));
+  for (const Partial& partial : partials) {
+    const absl::Status status = reducers[rng.Below(reducers.size())]->Merge(partial);
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  while (reducers.size() > 1) {
+    base::Shuffle(std::span(reducers), rng);
+    const auto saved = reducers.back()->Save();
+    EXPECT_TRUE(saved.ok()) << saved.status();
+    reducers.pop_back();
+    const absl::Status status = reducers.back()->Absorb(*saved);
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  auto reduced = reducers.front()->Finish();
+  EXPECT_TRUE(reduced.ok()) << reduced.status();
+  return reduced.ok() ? *reduced : Reduced{};
+}
+
+TEST_P(ReducerConformanceTest, EveryDivisionAmongReducersGivesTheSameBits) {
+  std::vector<Partial> partials;
+  for (uint64_t k = 0; k < 5; ++k) partials.push_back(Valid(k));
+  const Reduced expected = Fold(GetParam(), partials);
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    const Reduced found = FoldByParts(GetParam(), partials, seed);
+    ExpectSameBits(found, expected);
+    ASSERT_EQ(found.updates.size(), expected.updates.size());
+    for (size_t i = 0; i < found.updates.size(); ++i) {
+      EXPECT_EQ(found.updates[i].participant, expected.updates[i].participant);
+      EXPECT_EQ(found.updates[i].values, expected.updates[i].values);
+    }
+    EXPECT_EQ(found.by_participant.size(), expected.by_participant.size());
+    EXPECT_EQ(found.counts, expected.counts);
+  }
+}
+
+TEST_P(ReducerConformanceTest, AParticipantIsAbsorbedOnce) {
+  auto other = Make(GetParam());
+  ASSERT_TRUE(other->Merge(Valid(0)).ok());
+  ASSERT_TRUE(other->Merge(Valid(2)).ok());
+  const std::string saved = other->Save().value();
+  auto reducer = Make(GetParam());
+  ASSERT_TRUE(reducer->Merge(Valid(0)).ok());
+  EXPECT_EQ(base::ReasonOf(reducer->Absorb(saved)), "DUPLICATE_PARTICIPANT");
+  ASSERT_TRUE(reducer->Merge(Valid(1)).ok());
+  ExpectSameBits(reducer->Finish().value(), Fold(GetParam(), {Valid(0), Valid(1)}));
+}
+
+TEST_P(ReducerConformanceTest, DamagedOrForeignSumsAreRefused) {
+  auto other = Make(GetParam());
+  ASSERT_TRUE(other->Merge(Valid(0)).ok());
+  const std::string saved = other->Save().value();
+  auto reducer = Make(GetParam());
+  ASSERT_TRUE(reducer->Merge(Valid(1)).ok());
+  for (size_t i = 0; i < saved.size(); ++i) {
+    std::string damaged = saved;
+    damaged[i] = static_cast<char>(damaged[i] ^ 0x40);
+    EXPECT_EQ(base::ReasonOf(reducer->Absorb(damaged)), "SAVED_SUMS_INVALID") << i;
+    EXPECT_EQ(base::ReasonOf(reducer->Absorb(saved.substr(0, i))), "SAVED_SUMS_INVALID") << i;
+  }
+  for (const ReducerKind kind :
+       {ReducerKind::kMean, ReducerKind::kMetrics, ReducerKind::kOwnersMean}) {
+    if (kind == GetParam().kind) continue;
+    const Case foreign{.name = "", .kind = kind};
+    EXPECT_EQ(base::ReasonOf(reducer->Absorb(Make(foreign)->Save().value())), "SAVED_SUMS_INVALID");
+  }
+  ExpectSameBits(reducer->Finish().value(), Fold(GetParam(), {Valid(1)}));
+}
+
 const Case kMeanCase = {.name = "Mean"};
 const Case kOwnersCase = {.name = "OwnersMean", .kind = ReducerKind::kOwnersMean};
 

@@ -56,6 +56,27 @@ TEST(StatisticsReducerTest, SumsAreTheSameForAnyOrderOfArrival) {
   EXPECT_EQ(a->statistics[0].sequences(), 3);
 }
 
+TEST(StatisticsReducerTest, SavedSumsAreAbsorbedWithTheSameBits) {
+  const std::vector<Partial> partials = {MakePartial("a", .1F, 2), MakePartial("b", -7.3F, 1),
+                                         MakePartial("c", 0, 0)};
+  StatisticsReducer alone({{3, true}});
+  StatisticsReducer left({{3, true}});
+  StatisticsReducer right({{3, true}});
+  for (const Partial& partial : partials) ASSERT_TRUE(alone.Merge(partial).ok());
+  ASSERT_TRUE(left.Merge(partials[1]).ok());
+  ASSERT_TRUE(right.Merge(partials[0]).ok());
+  ASSERT_TRUE(right.Merge(partials[2]).ok());
+  const std::string saved = right.Save().value();
+  ASSERT_TRUE(left.Absorb(saved).ok());
+  EXPECT_EQ(base::ReasonOf(left.Absorb(saved)), "DUPLICATE_PARTICIPANT");
+  EXPECT_EQ(base::ReasonOf(StatisticsReducer({{4, true}}).Absorb(saved)), "SAVED_SUMS_INVALID");
+  const auto expected = alone.Finish();
+  const auto found = left.Finish();
+  ASSERT_TRUE(expected.ok() && found.ok());
+  EXPECT_EQ(Encoded(*found), Encoded(*expected));
+  EXPECT_EQ(found->examples, expected->examples);
+}
+
 TEST(StatisticsReducerTest, RefusesWhatDoesNotFitAndStaysAsItWas) {
   StatisticsReducer reducer({{3, true}});
   ASSERT_TRUE(reducer.Merge(MakePartial("a", 1, 2)).ok());

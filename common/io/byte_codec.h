@@ -1,4 +1,4 @@
-// Little-endian bytes of plain values, for what a program remembers.
+// Little-endian bytes of plain values, for what one process writes and another reads.
 //
 // Errors: a ByteReader that is asked for more than there is returns zeros or nothing and ok() turns
 //         false for good; it never allocates more than the bytes that are present.
@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace espalier::server::methods {
+namespace espalier::io {
 
 static_assert(std::endian::native == std::endian::little,
               "bytes are written as they lie in memory");
@@ -84,4 +84,4 @@ class ByteReader {
   bool ok_ = true;
 };
 
-}  // namespace espalier::server::methods
+}  // namespace espalier::io
