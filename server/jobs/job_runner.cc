@@ -179,10 +179,7 @@ void JobRunner::Proceed() {
     if (missing.empty() && memory->empty()) Begin();
     return;
   }
-  if (stalled_.has_value()) {
-    const methods::Step step = *std::exchange(stalled_, std::nullopt);
-    RunStep(step);
-  }
+  if (std::exchange(stalled_, false)) RunStep();
   if (step_ == nullptr) return;
   const auto step = step_;
   step->Tick();
@@ -212,7 +209,7 @@ absl::Status JobRunner::Cancel() {
   SetState(v1::Job::STATE_CANCELLING, "", "");
   if (step_ != nullptr) step_->Abort("JOB_CANCELLED");
   // Without a step the pool may be reading the model; then Apply() lets go of it.
-  if (step_ != nullptr || stalled_.has_value()) ReleaseModel();
+  if (step_ != nullptr || stalled_) ReleaseModel();
   SetState(v1::Job::STATE_CANCELLED, "", "");
   services_.metrics.Add(Metric::kRounds, 1, "aborted");
   return absl::OkStatus();
@@ -285,12 +282,12 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   update_ = prepared->update;
   update_base_hash_ = prepared->update_base_hash;
   corrections_ = std::move(prepared->corrections);
-  if (!transition.step.has_value()) {
+  if (!state_.step.has_value()) {
     ReleaseModel();
     SetState(v1::Job::STATE_SUCCEEDED, "", "");
     return;
   }
-  RunStep(*transition.step);
+  RunStep();
 }
 
 void JobRunner::ReportPrelude(v1::PreludeStep step) {
@@ -448,7 +445,8 @@ std::unique_ptr<reduce::Reducer> JobRunner::MakeReducerFor(const methods::Step& 
   return std::make_unique<reduce::StatisticsReducer>(std::move(inputs));
 }
 
-void JobRunner::RunStep(const methods::Step& step) {
+void JobRunner::RunStep() {
+  const methods::Step& step = *state_.step;
   if (step.prelude) prelude_start_ = services_.clock.Elapsed();
   if (const int round = step.prelude ? 0 : step.round; round != announced_round_) {
     announced_round_ = round;
@@ -463,7 +461,7 @@ void JobRunner::RunStep(const methods::Step& step) {
   // Data or rows that only their owners have, and nobody there: begins when one comes.
   if (ChooseParticipants(step).empty()) {
     SetWaiting(MissingWorkers());
-    stalled_ = step;
+    stalled_ = true;
     return;
   }
   round::StepPlan plan = MakePlan(step);
@@ -530,7 +528,7 @@ void JobRunner::Fail(const absl::Status& status) {
 // The record of a job stays for long; its model need not.
 void JobRunner::ReleaseModel() {
   step_ = nullptr;
-  stalled_.reset();
+  stalled_ = false;
   state_ = {};
   values_ = optimizer_state_ = topology_ = update_ = nullptr;
   corrections_.clear();

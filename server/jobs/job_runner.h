@@ -110,7 +110,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void NoteEvaluation(const v1::RoundSummary& summary);
   // Counts and tells of a step before the first round.
   void ReportPrelude(v1::PreludeStep step);
-  void RunStep(const methods::Step& step);
+  void RunStep();
   void ReleaseModel();
   round::StepPlan MakePlan(const methods::Step& step) const;
   // Private rows: gives every shard to a worker, which keeps it for the life of the job.
@@ -149,8 +149,8 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   Corrections corrections_;
   std::shared_ptr<const PublishedLanguageModel> language_;
   std::shared_ptr<round::StepRunner> step_;
-  std::optional<methods::Step> stalled_;  // LOCAL data: the next step, while nobody is there
-  std::map<int, std::string> owners_;     // private rows: the worker of each shard
+  bool stalled_ = false;               // LOCAL data: nobody is there who could begin the step
+  std::map<int, std::string> owners_;  // private rows: the worker of each shard
   std::string phase_;
   absl::Duration phase_start_;
 

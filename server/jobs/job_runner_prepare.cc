@@ -45,7 +45,7 @@ absl::StatusOr<JobRunner::Prepared> JobRunner::Prepare(
   }
   const v1::Checkpointing& policy = job_.spec().checkpoint();
   const methods::Transition& transition = prepared.transition;
-  const bool last = !transition.step.has_value();
+  const bool last = !transition.state.step.has_value();
   if (transition.language_checkpoint != nullptr) {
     prepared.model_hash = HashOf(*transition.language_checkpoint);
   }
@@ -59,26 +59,26 @@ absl::StatusOr<JobRunner::Prepared> JobRunner::Prepare(
 }
 
 absl::Status JobRunner::Publish(Prepared& prepared) const {
-  if (!prepared.transition.step.has_value()) return absl::OkStatus();
+  if (!prepared.transition.state.step.has_value()) return absl::OkStatus();
   prepared.language = PublishLanguageModel(prepared.transition.state.language, language_.get(),
                                            traffic_, services_.blobs);
   const tensor::ModelState& model = prepared.transition.state.model;
   // What participants train on was rounded by the program (TrainingProgram), so that nothing is
   // lost here. What is evaluated was not.
   const v1::SectionType down = wire::SectionTypeOf(job_.spec().wire().down());
-  const bool compact = prepared.transition.step->task.has_train() && wire::IsCompact(down);
+  const bool compact = prepared.transition.state.step->task.has_train() && wire::IsCompact(down);
   prepared.values_type = compact ? down : v1::SECTION_TYPE_F32;
   prepared.values =
       services_.blobs.Put(compact ? wire::EncodeCompact(*model.topology, down, model.values)
                                   : std::string(wire::ValuesAsBytes(model.values)),
                           true, traffic_);
-  if (!model.optimizer_state.empty() && prepared.transition.step->task.has_train()) {
+  if (!model.optimizer_state.empty() && prepared.transition.state.step->task.has_train()) {
     prepared.optimizer_state = services_.blobs.Put(
         std::string(wire::ValuesAsBytes(model.optimizer_state)), true, traffic_);
   }
-  if (prepared.transition.step->task.train().training().control_variates()) {
+  if (prepared.transition.state.step->task.train().training().control_variates()) {
     prepared.corrections = PublishCorrections(prepared.transition.state.server,
-                                              ChooseParticipants(*prepared.transition.step),
+                                              ChooseParticipants(*prepared.transition.state.step),
                                               traffic_, services_.blobs);
   }
   if (state_.model.topology != nullptr && state_.model.topology->hash() == model.topology->hash()) {

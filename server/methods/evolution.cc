@@ -107,7 +107,7 @@ Evolution DifferenceOf(const tensor::ModelTopology& base, const tensor::ModelTop
   return evolution;
 }
 
-void PutEvolution(const Evolution& evolution, ByteWriter& writer) {
+void PutEvolution(const Evolution& evolution, io::ByteWriter& writer) {
   writer.Put<uint64_t>(evolution.size());
   for (const StructureChange::Tensor& change : evolution) {
     writer.Put<uint64_t>(change.tensor);
@@ -118,7 +118,7 @@ void PutEvolution(const Evolution& evolution, ByteWriter& writer) {
   }
 }
 
-Evolution GetEvolution(ByteReader& reader) {
+Evolution GetEvolution(io::ByteReader& reader) {
   Evolution evolution;
   const auto count = reader.Get<uint64_t>();
   for (uint64_t i = 0; i < count && reader.ok(); ++i) {

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/io/byte_codec.h"
 #include "common/tensor/model.h"
-#include "server/methods/byte_codec.h"
 #include "server/methods/program.h"
 
 namespace espalier::server::methods {
@@ -46,7 +46,7 @@ void WriteAt(const tensor::Topology& topology, std::span<const int64_t> position
 Evolution DifferenceOf(const tensor::ModelTopology& base, const tensor::ModelTopology& updated);
 
 // For a program's memory.
-void PutEvolution(const Evolution& evolution, ByteWriter& writer);
-Evolution GetEvolution(ByteReader& reader);
+void PutEvolution(const Evolution& evolution, io::ByteWriter& writer);
+Evolution GetEvolution(io::ByteReader& reader);
 
 }  // namespace espalier::server::methods

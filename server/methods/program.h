@@ -3,7 +3,7 @@
 // A step is a map over participants and a reduce on the coordinator. A program says what the next
 // step is, given its state and the reduced result of the last one. It does no I/O, reads no clock,
 // and draws randomness only from keyed counter generators (base::StreamKey of the job's seed), so
-// that loading a state and asking Next() again repeats a run bit for bit.
+// that loading a state, doing its step and asking Next() repeats a run bit for bit.
 //
 // Ownership:   states and results are passed by value or const reference; programs keep no mutable
 //              state.
@@ -39,8 +39,21 @@ namespace espalier::server::methods {
 
 struct LanguageModel;  // pruning/language_model.h
 
+enum class Participants { kCohort, kAll, kAnyOne };
+
+// One map over participants. The engine adds ids, lease, model and data to `task`.
+struct Step {
+  v1::Task task;  // only the `kind` oneof is set
+  Participants participants = Participants::kCohort;
+  reduce::ReducerKind reducer = reduce::ReducerKind::kMean;
+  reduce::Aggregation aggregation;  // how kMean folds; default: weighted by examples
+  int32_t round = 1;                // the round this step belongs to
+  bool prelude = false;             // before the first round, which then begins with a later step
+};
+
 // What a program remembers between steps. Everything in it can be written to disk.
 struct ProgramState {
+  std::optional<Step> step;       // in work; absent: the program is done
   int32_t round = 0;              // committed rounds
   tensor::ModelState model;       // what the next step starts from
   uint64_t topology_version = 0;  // rises with every change of structure
@@ -66,18 +79,6 @@ struct StructureChange {
   std::vector<Tensor> tensors;
 };
 
-enum class Participants { kCohort, kAll, kAnyOne };
-
-// One map over participants. The engine adds ids, lease, model and data to `task`.
-struct Step {
-  v1::Task task;  // only the `kind` oneof is set
-  Participants participants = Participants::kCohort;
-  reduce::ReducerKind reducer = reduce::ReducerKind::kMean;
-  reduce::Aggregation aggregation;  // how kMean folds; default: weighted by examples
-  int32_t round = 1;                // the round this step belongs to
-  bool prelude = false;             // before the first round, which then begins with a later step
-};
-
 // What (value − mean) / std makes of each channel's raw / scale.
 struct ChannelNormalization {
   std::vector<double> mean;
@@ -86,7 +87,6 @@ struct ChannelNormalization {
 
 struct Transition {
   ProgramState state;
-  std::optional<Step> step;                   // absent: the program is done
   std::optional<v1::RoundSummary> committed;  // set when this transition commits a round
   // The model as trained and evaluated in the committed round, before any evolution: what a
   // checkpoint holds. Null unless `committed`.
@@ -106,7 +106,7 @@ class Program {
   virtual ~Program() = default;
   // The initial model and the first step.
   virtual absl::StatusOr<Transition> Start() const = 0;
-  // `reduced` is the result of the last step returned for this state.
+  // `reduced` is the result of the step in work of `state`.
   virtual absl::StatusOr<Transition> Next(ProgramState state, reduce::Reduced reduced) const = 0;
 };
 

@@ -17,7 +17,7 @@ double Density(const tensor::ModelTopology& topology) {
 
 std::string ProgramMemory::Encode() const {
   std::string bytes;
-  ByteWriter writer(bytes);
+  io::ByteWriter writer(bytes);
   writer.Put<uint32_t>(kVersion);
   writer.Put<double>(explored);
   writer.PutString(explored_bits);
@@ -28,7 +28,7 @@ std::string ProgramMemory::Encode() const {
 }
 
 absl::StatusOr<ProgramMemory> ProgramMemory::Decode(std::string_view bytes) {
-  ByteReader reader(bytes);
+  io::ByteReader reader(bytes);
   ProgramMemory memory;
   const auto version = reader.Get<uint32_t>();
   memory.explored = reader.Get<double>();

@@ -2,14 +2,17 @@
 
 #include <fmt/core.h>
 
+#include <utility>
+
 #include "common/base/status.h"
-#include "server/methods/byte_codec.h"
+#include "common/io/byte_codec.h"
+#include "server/methods/pruning/language_model.h"
 
 namespace espalier::server::methods {
 namespace {
 
 constexpr std::string_view kMagic = "ESPSTATE";
-constexpr uint32_t kVersion = 4;
+constexpr uint32_t kVersion = 5;
 
 absl::Status Corrupt(std::string_view what) {
   return base::MakeError(
@@ -17,7 +20,7 @@ absl::Status Corrupt(std::string_view what) {
       fmt::format("the job's saved state is damaged ({}); start the job again", what));
 }
 
-void PutTopology(const tensor::ModelTopology& topology, ByteWriter& writer) {
+void PutTopology(const tensor::ModelTopology& topology, io::ByteWriter& writer) {
   writer.Put<uint64_t>(topology.num_tensors());
   for (size_t i = 0; i < topology.num_tensors(); ++i) {
     writer.Put<uint8_t>(topology.is_sparse(i) ? 1 : 0);
@@ -29,7 +32,7 @@ void PutTopology(const tensor::ModelTopology& topology, ByteWriter& writer) {
 }
 
 absl::StatusOr<std::shared_ptr<const tensor::ModelTopology>> GetTopology(
-    std::shared_ptr<const tensor::ModelLayout> layout, ByteReader& reader) {
+    std::shared_ptr<const tensor::ModelLayout> layout, io::ByteReader& reader) {
   if (reader.Get<uint64_t>() != layout->size()) return Corrupt("number of tensors");
   std::vector<std::shared_ptr<const tensor::Topology>> topologies(layout->size());
   for (size_t i = 0; i < layout->size(); ++i) {
@@ -49,11 +52,111 @@ absl::StatusOr<std::shared_ptr<const tensor::ModelTopology>> GetTopology(
   return std::make_shared<const tensor::ModelTopology>(*std::move(model));
 }
 
+void PutStep(const Step& step, io::ByteWriter& writer) {
+  writer.PutString(step.task.SerializeAsString());
+  writer.Put<uint8_t>(static_cast<uint8_t>(step.participants));
+  writer.Put<uint8_t>(static_cast<uint8_t>(step.reducer));
+  const reduce::Aggregation& aggregation = step.aggregation;
+  writer.Put<uint8_t>(static_cast<uint8_t>(aggregation.rule));
+  writer.Put<double>(aggregation.trim_fraction);
+  writer.Put<int64_t>(aggregation.byzantine);
+  writer.Put<int64_t>(aggregation.selected);
+  writer.Put<double>(aggregation.clip_norm);
+  writer.Put<uint8_t>(aggregation.keep_updates ? 1 : 0);
+  writer.Put<int32_t>(step.round);
+  writer.Put<uint8_t>(step.prelude ? 1 : 0);
+}
+
+// An enumerator of one byte, the last of which is `last`.
+template <typename Enum>
+bool GetEnum(io::ByteReader& reader, Enum last, Enum& value) {
+  const auto number = reader.Get<uint8_t>();
+  value = static_cast<Enum>(number);
+  return reader.ok() && number <= static_cast<uint8_t>(last);
+}
+
+bool GetStep(io::ByteReader& reader, Step& step) {
+  reduce::Aggregation& aggregation = step.aggregation;
+  if (!step.task.ParseFromString(reader.GetString()) ||
+      !GetEnum(reader, Participants::kAnyOne, step.participants) ||
+      !GetEnum(reader, reduce::ReducerKind::kStatistics, step.reducer) ||
+      !GetEnum(reader, reduce::Rule::kMultiKrum, aggregation.rule)) {
+    return false;
+  }
+  aggregation.trim_fraction = reader.Get<double>();
+  aggregation.byzantine = reader.Get<int64_t>();
+  aggregation.selected = reader.Get<int64_t>();
+  aggregation.clip_norm = reader.Get<double>();
+  aggregation.keep_updates = reader.Get<uint8_t>() != 0;
+  step.round = reader.Get<int32_t>();
+  step.prelude = reader.Get<uint8_t>() != 0;
+  return reader.ok();
+}
+
+using NamedParts = std::vector<std::pair<std::string, pretrained::Part>>;
+
+void PutParts(const NamedParts& parts, io::ByteWriter& writer) {
+  writer.Put<uint64_t>(parts.size());
+  for (const auto& [name, part] : parts) {
+    writer.PutString(name);
+    writer.PutString(part.digest);
+  }
+}
+
+absl::StatusOr<pretrained::Part> GetPart(io::ByteReader& reader,
+                                         const pretrained::PartStore* parts) {
+  const std::string digest = reader.GetString();
+  if (!reader.ok() || parts == nullptr) return Corrupt("parts of a language model");
+  return parts->Find(digest);
+}
+
+absl::StatusOr<NamedParts> GetParts(io::ByteReader& reader, const pretrained::PartStore* parts) {
+  const auto count = reader.Get<uint64_t>();
+  NamedParts named;
+  for (uint64_t i = 0; i < count && reader.ok(); ++i) {
+    std::string name = reader.GetString();
+    ESPALIER_ASSIGN_OR_RETURN(pretrained::Part part, GetPart(reader, parts));
+    named.emplace_back(std::move(name), std::move(part));
+  }
+  return named;
+}
+
+void PutLanguageModel(const LanguageModel& model, io::ByteWriter& writer) {
+  writer.PutString(model.config.json);
+  writer.PutString(model.outer.digest);
+  for (const pretrained::Part& block : model.blocks) writer.PutString(block.digest);
+  PutParts(model.companions, writer);
+  writer.PutArray<int64_t>(model.active);
+  writer.Put<int64_t>(model.block_weights);
+  writer.Put<int64_t>(model.outer_weights);
+}
+
+absl::StatusOr<std::shared_ptr<const LanguageModel>> GetLanguageModel(
+    io::ByteReader& reader, const pretrained::PartStore* parts) {
+  auto model = std::make_shared<LanguageModel>();
+  auto config = language::ParseTransformerConfig(reader.GetString());
+  if (!config.ok()) return Corrupt(base::MessageOf(config.status()));
+  model->config = *std::move(config);
+  ESPALIER_ASSIGN_OR_RETURN(model->outer, GetPart(reader, parts));
+  for (int64_t b = 0; b < model->config.blocks; ++b) {
+    ESPALIER_ASSIGN_OR_RETURN(pretrained::Part block, GetPart(reader, parts));
+    model->blocks.push_back(std::move(block));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(model->companions, GetParts(reader, parts));
+  model->active = reader.GetArray<int64_t>();
+  model->block_weights = reader.Get<int64_t>();
+  model->outer_weights = reader.Get<int64_t>();
+  if (!reader.ok() || model->active.size() != model->blocks.size()) {
+    return Corrupt("weights of a language model");
+  }
+  return model;
+}
+
 }  // namespace
 
 std::string EncodeProgramState(const ProgramState& state) {
   std::string bytes(kMagic);
-  ByteWriter writer(bytes);
+  io::ByteWriter writer(bytes);
   writer.Put<uint32_t>(kVersion);
   writer.Put<int32_t>(state.round);
   writer.Put<uint64_t>(state.topology_version);
@@ -64,13 +167,20 @@ std::string EncodeProgramState(const ProgramState& state) {
   writer.PutArray<float>(state.model.values);
   writer.PutArray<float>(state.model.optimizer_state);
   PutServerState(state.server, writer);
+  writer.Put<uint8_t>(state.step ? 1 : 0);
+  if (state.step) PutStep(*state.step, writer);
+  writer.Put<uint8_t>(state.language ? 1 : 0);
+  if (state.language) PutLanguageModel(*state.language, writer);
+  writer.Put<uint8_t>(state.companions ? 1 : 0);
+  if (state.companions) PutParts(state.companions->files, writer);
   return bytes;
 }
 
 absl::StatusOr<ProgramState> DecodeProgramState(std::string_view bytes,
-                                                std::shared_ptr<const tensor::ModelLayout> layout) {
+                                                std::shared_ptr<const tensor::ModelLayout> layout,
+                                                const pretrained::PartStore* parts) {
   if (!bytes.starts_with(kMagic)) return Corrupt("not a saved state");
-  ByteReader reader(bytes.substr(kMagic.size()));
+  io::ByteReader reader(bytes.substr(kMagic.size()));
   if (const auto version = reader.Get<uint32_t>(); version != kVersion) {
     return base::FailedPrecondition(
         "STATE_VERSION",
@@ -92,6 +202,17 @@ absl::StatusOr<ProgramState> DecodeProgramState(std::string_view bytes,
   const auto server = GetServerState(reader, stored);
   if (server == nullptr) return Corrupt("state of the server's optimizer");
   state.server = *server;
+  if (reader.Get<uint8_t>() != 0 && !GetStep(reader, state.step.emplace())) {
+    return Corrupt("the step in work");
+  }
+  if (reader.Get<uint8_t>() != 0) {
+    ESPALIER_ASSIGN_OR_RETURN(state.language, GetLanguageModel(reader, parts));
+  }
+  if (reader.Get<uint8_t>() != 0) {
+    ESPALIER_ASSIGN_OR_RETURN(NamedParts files, GetParts(reader, parts));
+    state.companions =
+        std::make_shared<const pretrained::Companions>(pretrained::Companions{std::move(files)});
+  }
   if (!reader.ok() || !reader.at_end() || state.model.values.size() != stored ||
       (!state.model.optimizer_state.empty() &&
        (stored == 0 || state.model.optimizer_state.size() % stored != 0))) {

@@ -10,13 +10,13 @@
 #include "common/base/status.h"
 #include "common/config/metrics.h"
 #include "common/config/validate.h"
+#include "common/io/byte_codec.h"
 #include "common/wire/compact_values.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/train_additions.h"
 #include "common/wire/proto_time.h"
 #include "server/methods/aggregation/aggregate.h"
-#include "server/methods/byte_codec.h"
 #include "server/methods/calibration/statistics.h"
 #include "server/methods/evaluation/metrics.h"
 #include "server/methods/initial_values.h"
@@ -191,8 +191,8 @@ absl::StatusOr<Transition> TrainingProgram::BeginTraining(ProgramState state,
   ESPALIER_ASSIGN_OR_RETURN(const ProgramMemory memory,
                             ProgramMemory::Begin(*state.model.topology, evolves()));
   state.memory = memory.Encode();
+  state.step = TrainStep(state);
   Transition transition;
-  transition.step = TrainStep(state);
   transition.state = std::move(state);
   return transition;
 }
@@ -214,7 +214,7 @@ absl::StatusOr<Transition> TrainingProgram::AskChannelStatistics(std::string cen
   step.participants = Participants::kAll;
   step.reducer = reduce::ReducerKind::kMean;
   step.prelude = true;
-  transition.step = std::move(step);
+  transition.state.step = std::move(step);
   return transition;
 }
 
@@ -232,7 +232,7 @@ absl::StatusOr<Transition> TrainingProgram::AfterChannelStatistics(
   const std::vector<double> distances = Undivided(values.first(2 * channels));
   if (state.memory.empty()) {
     std::string centers;
-    ByteWriter(centers).PutArray(std::span<const double>(distances));
+    io::ByteWriter(centers).PutArray(std::span<const double>(distances));
     ESPALIER_ASSIGN_OR_RETURN(Transition again, AskChannelStatistics(std::move(centers)));
     again.normalization = ChannelNormalization{distances, std::vector<double>(channels, 1.0)};
     again.prelude_step.emplace();
@@ -240,7 +240,7 @@ absl::StatusOr<Transition> TrainingProgram::AfterChannelStatistics(
     return again;
   }
   const std::vector<double> squares = Undivided(values.last(2 * channels));
-  ByteReader reader(state.memory);
+  io::ByteReader reader(state.memory);
   const std::vector<double> centers = reader.GetArray<double>();
   if (centers.size() != channels) {
     return base::FailedPrecondition(
@@ -282,6 +282,7 @@ absl::StatusOr<std::vector<float>> TrainingProgram::FirstValues(
 
 absl::StatusOr<Transition> TrainingProgram::Next(ProgramState state,
                                                  reduce::Reduced reduced) const {
+  state.step.reset();
   if (state.phase == kTrain) return AfterTraining(std::move(state), std::move(reduced));
   if (state.phase == kChannelStatistics) return AfterChannelStatistics(state, reduced);
   if (state.phase == kRecalibrate) return AfterRecalibration(std::move(state), reduced);
@@ -437,8 +438,8 @@ absl::StatusOr<Transition> TrainingProgram::Proceed(ProgramState state) const {
   step.participants = Participants::kAll;
   step.reducer = reduce::ReducerKind::kMean;
   step.round = RoundInWork(state);
-  transition.step = std::move(step);
   transition.state = std::move(state);
+  transition.state.step = std::move(step);
   return transition;
 }
 
@@ -465,8 +466,8 @@ absl::StatusOr<Transition> TrainingProgram::Evaluate(ProgramState state, bool fi
   const v1::Evaluation& evaluation = spec_.evaluation();
   const bool federated = first && evaluation.federated();
   if (!federated && !evaluation.central()) return Commit(std::move(state));
+  state.step = EvaluateStep(state, /*central=*/!federated);
   Transition transition;
-  transition.step = EvaluateStep(state, /*central=*/!federated);
   transition.state = std::move(state);
   return transition;
 }
@@ -500,7 +501,7 @@ absl::StatusOr<Transition> TrainingProgram::Commit(ProgramState state) const {
   transition.committed = state.pending;
   state.round = RoundInWork(state);
   if (state.round < rounds()) {
-    transition.step = TrainStep(state);
+    state.step = TrainStep(state);
   } else {
     state.phase = kDone;
   }

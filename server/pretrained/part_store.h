@@ -1,13 +1,16 @@
-// PartStore: bytes in mapped files that exist as long as somebody holds them.
+// PartStore: bytes in mapped files that are named by their digest and exist as long as somebody
+// holds them, or for good once KeepFiles() was called.
 //
+// Files:       <directory>/<digest>; written aside and renamed, so that a name always has the whole
+//              of its bytes. Equal bytes are one file.
 // Memory:      pages of a part are the operating system's to drop: a model in parts may be larger
-//              than memory. A file loses its name as soon as it is mapped, so that nothing is left
-//              behind by a crash.
-// Threading:   Put() may be called from several threads; parts are immutable.
-// Errors:      those of the file system.
+//              than memory.
+// Ownership:   parts may outlive the store.
+// Threading:   any; parts are immutable.
+// Errors:      those of the file system; Find(): NotFound (PART_MISSING), DataLoss (PART_CORRUPT)
+//              for a file whose bytes are not those of its name.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -33,15 +36,18 @@ struct Companions {
 
 class PartStore {
  public:
-  // `directory` must exist; `files` is borrowed.
-  PartStore(io::FileSystem& files, std::string directory)
-      : files_(files), directory_(std::move(directory)) {}
+  // `directory` must exist; `files` is borrowed for ever.
+  PartStore(io::FileSystem& files, std::string directory);
   absl::StatusOr<Part> Put(std::string_view bytes);
+  // A part that somebody holds, or whose file another process left here.
+  absl::StatusOr<Part> Find(const std::string& digest) const;
+  // From now on files stay when nobody holds them any more: for jobs with which another process
+  // goes on.
+  void KeepFiles();
 
  private:
-  io::FileSystem& files_;
-  const std::string directory_;
-  std::atomic<uint64_t> next_{0};
+  class Files;
+  std::shared_ptr<Files> files_;
 };
 
 }  // namespace espalier::server::pretrained

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -60,10 +61,12 @@ struct JobTrace {
   server::methods::ProgramState final_state;
 };
 
-// Runs `program` to its end. `between` may replace the state before it goes into the next step.
-absl::StatusOr<JobTrace> RunJob(
-    const server::methods::Program& program, const FakeFleet& fleet,
-    const std::function<server::methods::ProgramState(server::methods::ProgramState)>& between =
-        {});
+// Runs `program` to its end.
+absl::StatusOr<JobTrace> RunJob(const server::methods::Program& program, const FakeFleet& fleet);
+
+// The same as if the coordinator were killed in each step: nothing is kept from step to step but
+// the bytes of the program's state, and `make` makes a program anew.
+absl::StatusOr<JobTrace> RunJobFromSavedStates(
+    const std::function<std::unique_ptr<server::methods::Program>()>& make, const FakeFleet& fleet);
 
 }  // namespace espalier::test

@@ -14,12 +14,10 @@
 #include <string>
 #include <vector>
 
+#include "common/io/byte_codec.h"
 #include "common/tensor/model.h"
 
 namespace espalier::server::methods {
-
-class ByteReader;
-class ByteWriter;
 
 // Null: all zero.
 using NumberSet = std::shared_ptr<const std::vector<float>>;
@@ -33,8 +31,8 @@ struct ServerState {
 };
 
 // For a saved program state.
-void PutServerState(const ServerState& state, ByteWriter& writer);
+void PutServerState(const ServerState& state, io::ByteWriter& writer);
 // Null unless every set has `stored` numbers (or none).
-std::unique_ptr<ServerState> GetServerState(ByteReader& reader, size_t stored);
+std::unique_ptr<ServerState> GetServerState(io::ByteReader& reader, size_t stored);
 
 }  // namespace espalier::server::methods

@@ -148,7 +148,9 @@ std::optional<double> R2(const Sums& sums, int64_t outputs) {
     const auto squares = sums.Find("squared_target" + suffix);
     if (!errors || !targets || !squares) return std::nullopt;
     const double distances = *squares - *targets * *targets / sums.examples;
-    if (distances > 0) {
+    // What is left of equal numbers is rounding.
+    constexpr double kRounding = 1e-12;
+    if (distances > kRounding * *squares) {
       total += 1 - *errors / distances;
     } else {
       total += *errors == 0 ? 1 : 0;

@@ -9,6 +9,7 @@
 #include "common/sparsity/drop.h"
 #include "common/sparsity/schedule.h"
 #include "common/wire/model_spec/train_additions.h"
+#include "server/methods/aggregation/aggregate.h"
 #include "server/methods/builtin.h"
 #include "server/methods/gradient_growth.h"
 #include "server/methods/structure.h"
@@ -70,6 +71,7 @@ class FedDstProgram : public TrainingProgram {
                             [](const StructureChange::Tensor&) { return std::vector<float>(); }));
     StructureChange change{base, DifferenceOf(*base, *state.model.topology)};
     if (change.tensors.empty()) return std::nullopt;
+    CarryOver(base, state.model.topology, change.tensors, state.server);
     ++state.topology_version;
     return change;
   }

@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/io/byte_codec.h"
 #include "common/sparsity/schedule.h"
 #include "common/wire/model_spec/model_spec.h"
-#include "server/methods/byte_codec.h"
 #include "server/methods/calibration/statistics.h"
 #include "server/methods/fedtiny/candidate_pool.h"
 #include "server/methods/gradient_growth.h"
@@ -32,7 +32,7 @@ struct FedTinyProgram::Selection {
 
   std::string Encode() const {
     std::string bytes;
-    ByteWriter writer(bytes);
+    io::ByteWriter writer(bytes);
     writer.Put<int64_t>(candidate);
     writer.Put<int64_t>(best);
     writer.PutArray<double>(losses);
@@ -42,7 +42,7 @@ struct FedTinyProgram::Selection {
   }
 
   static absl::StatusOr<Selection> Decode(std::string_view bytes) {
-    ByteReader reader(bytes);
+    io::ByteReader reader(bytes);
     Selection selection;
     selection.candidate = reader.Get<int64_t>();
     selection.best = reader.Get<int64_t>();
@@ -169,7 +169,7 @@ Transition FedTinyProgram::Go(ProgramState state, const Selection& selection, co
   state.memory = selection.Encode();
   Transition transition;
   transition.state = std::move(state);
-  transition.step = std::move(step);
+  transition.state.step = std::move(step);
   return transition;
 }
 

@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/io/byte_codec.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/builtin.h"
-#include "server/methods/byte_codec.h"
 #include "server/methods/gradual/adjustment.h"
 #include "server/methods/gradual/weight_costs.h"
 #include "server/methods/initial_values.h"
@@ -51,7 +51,7 @@ struct RoundMemory {
 
   std::string Encode() const {
     std::string bytes;
-    ByteWriter writer(bytes);
+    io::ByteWriter writer(bytes);
     writer.Put<int64_t>(fit.rounds);
     for (const double value : {fit.mean_cost, fit.mean_seconds, fit.squares, fit.products}) {
       writer.Put<double>(value);
@@ -63,7 +63,7 @@ struct RoundMemory {
   static absl::StatusOr<RoundMemory> Decode(std::string_view bytes) {
     RoundMemory memory;
     if (bytes.empty()) return memory;
-    ByteReader reader(bytes);
+    io::ByteReader reader(bytes);
     memory.fit.rounds = reader.Get<int64_t>();
     for (double* value : {&memory.fit.mean_cost, &memory.fit.mean_seconds, &memory.fit.squares,
                           &memory.fit.products}) {
@@ -94,7 +94,7 @@ struct InitialStage {
 
   std::string Encode() const {
     std::string bytes;
-    ByteWriter writer(bytes);
+    io::ByteWriter writer(bytes);
     writer.Put<int64_t>(periods);
     writer.Put<uint8_t>(adjusts ? 1 : 0);
     writer.Put<int64_t>(stable);
@@ -102,7 +102,7 @@ struct InitialStage {
   }
 
   static absl::StatusOr<InitialStage> Decode(std::string_view bytes) {
-    ByteReader reader(bytes);
+    io::ByteReader reader(bytes);
     InitialStage stage;
     stage.periods = reader.Get<int64_t>();
     stage.adjusts = reader.Get<uint8_t>() != 0;
@@ -267,8 +267,8 @@ class PruneFlProgram : public TrainingProgram {
     step.reducer = reduce::ReducerKind::kMean;
     state.phase = kInitial;
     state.memory = stage.Encode();
-    transition.step = std::move(step);
     transition.state = std::move(state);
+    transition.state.step = std::move(step);
     return transition;
   }
 

@@ -158,7 +158,7 @@ std::vector<reduce::ScoreList> ExactGrowth::lists() const {
   return lists;
 }
 
-void ExactGrowth::Put(ByteWriter& writer) const {
+void ExactGrowth::Put(io::ByteWriter& writer) const {
   writer.Put<uint8_t>(static_cast<uint8_t>(question_));
   writer.Put<int64_t>(participants_);
   writer.Put<int64_t>(examples_);
@@ -174,7 +174,7 @@ void ExactGrowth::Put(ByteWriter& writer) const {
   }
 }
 
-ExactGrowth ExactGrowth::Get(ByteReader& reader) {
+ExactGrowth ExactGrowth::Get(io::ByteReader& reader) {
   ExactGrowth growth;
   growth.question_ = static_cast<Question>(reader.Get<uint8_t>());
   growth.participants_ = reader.Get<int64_t>();

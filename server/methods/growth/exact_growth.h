@@ -22,8 +22,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "common/io/byte_codec.h"
 #include "espalier/v1/worker.pb.h"
-#include "server/methods/byte_codec.h"
 #include "server/reduce/reducer.h"
 
 namespace espalier::server::methods {
@@ -46,8 +46,8 @@ class ExactGrowth {
   // them.
   std::vector<reduce::ScoreList> lists() const;
 
-  void Put(ByteWriter& writer) const;
-  static ExactGrowth Get(ByteReader& reader);
+  void Put(io::ByteWriter& writer) const;
+  static ExactGrowth Get(io::ByteReader& reader);
 
  private:
   enum class Question : uint8_t { kNone, kLists, kThresholds, kValues };

@@ -21,7 +21,7 @@ struct Notes {
 
   std::string Encode() const {
     std::string bytes;
-    ByteWriter writer(bytes);
+    io::ByteWriter writer(bytes);
     writer.Put<uint64_t>(marked.size());
     for (const std::vector<int32_t>& indices : marked) writer.PutArray<int32_t>(indices);
     exact.Put(writer);
@@ -30,7 +30,7 @@ struct Notes {
 
   static absl::StatusOr<Notes> Decode(std::string_view bytes) {
     Notes notes;
-    ByteReader reader(bytes);
+    io::ByteReader reader(bytes);
     const auto tensors = reader.Get<uint64_t>();
     for (uint64_t i = 0; i < tensors && reader.ok(); ++i) {
       notes.marked.push_back(reader.GetArray<int32_t>());
@@ -109,7 +109,7 @@ absl::StatusOr<std::optional<Transition>> GrowingProgram::AskBeforePlanning(
   step.participants = Participants::kCohort;
   step.reducer = reduce::ReducerKind::kMean;
   step.round = RoundInWork(state);
-  transition.step = std::move(step);
+  transition.state.step = std::move(step);
   return transition;
 }
 

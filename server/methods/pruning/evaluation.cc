@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "server/methods/byte_codec.h"
+#include "common/io/byte_codec.h"
 #include "server/methods/evaluation/metrics.h"
 
 namespace espalier::server::methods {
@@ -61,7 +61,7 @@ void SetDenseScore(const std::optional<Score>& score, bool language, v1::RoundSu
 std::string EncodeScore(const std::optional<Score>& score) {
   std::string bytes;
   if (!score) return bytes;
-  ByteWriter writer(bytes);
+  io::ByteWriter writer(bytes);
   writer.Put(score->loss);
   writer.Put(score->accuracy);
   return bytes;
@@ -69,7 +69,7 @@ std::string EncodeScore(const std::optional<Score>& score) {
 
 std::optional<Score> DecodeScore(const std::string& bytes) {
   if (bytes.empty()) return std::nullopt;
-  ByteReader reader(bytes);
+  io::ByteReader reader(bytes);
   Score score;
   score.loss = reader.Get<double>();
   score.accuracy = reader.Get<double>();

@@ -29,6 +29,7 @@ Transition SequentialPruningProgram::EvaluateDense(ProgramState state) const {
 
 absl::StatusOr<Transition> SequentialPruningProgram::Next(ProgramState state,
                                                           reduce::Reduced reduced) const {
+  state.step.reset();
   state.pending.set_worker_peak_memory_bytes(
       std::max(state.pending.worker_peak_memory_bytes(), reduced.peak_memory_bytes));
   if (state.phase == kEvaluateDense) {
@@ -47,18 +48,19 @@ absl::StatusOr<Transition> SequentialPruningProgram::Next(ProgramState state,
 Transition SequentialPruningProgram::AskForStatistics(ProgramState state) const {
   state.phase = kStatistics;
   Transition transition;
-  transition.step = StatisticsStep(state);
-  transition.step->participants = Participants::kAll;
-  transition.step->reducer = reduce::ReducerKind::kStatistics;
-  transition.step->round = state.round + 1;
+  Step step = StatisticsStep(state);
+  step.participants = Participants::kAll;
+  step.reducer = reduce::ReducerKind::kStatistics;
+  step.round = state.round + 1;
   transition.state = std::move(state);
+  transition.state.step = std::move(step);
   return transition;
 }
 
 Transition SequentialPruningProgram::Evaluate(ProgramState state, const char* phase) const {
   state.phase = phase;
   Transition transition;
-  transition.step = EvaluationStep(spec_, state.round + 1);
+  state.step = EvaluationStep(spec_, state.round + 1);
   transition.state = std::move(state);
   return transition;
 }

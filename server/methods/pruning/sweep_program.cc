@@ -5,8 +5,8 @@
 
 #include "common/base/status.h"
 #include "common/config/validate.h"
+#include "common/io/byte_codec.h"
 #include "common/sparsity/pruning/mask.h"
-#include "server/methods/byte_codec.h"
 #include "server/methods/pruning/evaluation.h"
 #include "server/methods/pruning/global_magnitude.h"
 #include "server/methods/pruning/knee.h"
@@ -26,7 +26,7 @@ struct Memory {
 
   std::string Encode() const {
     std::string bytes;
-    ByteWriter writer(bytes);
+    io::ByteWriter writer(bytes);
     writer.PutArray(std::span<const double>(losses));
     writer.PutArray(std::span<const double>(accuracies));
     return bytes;
@@ -34,7 +34,7 @@ struct Memory {
   static Memory Decode(const std::string& bytes) {
     Memory memory;
     if (bytes.empty()) return memory;
-    ByteReader reader(bytes);
+    io::ByteReader reader(bytes);
     memory.losses = reader.GetArray<double>();
     memory.accuracies = reader.GetArray<double>();
     return memory;
@@ -125,7 +125,7 @@ absl::StatusOr<Transition> SweepProgram::Start() const {
   }
   state.topology_version = 1;
   state.phase = kEvaluate;
-  transition.step = EvaluationStep(spec_, 1);
+  transition.state.step = EvaluationStep(spec_, 1);
   return transition;
 }
 
@@ -164,6 +164,7 @@ absl::StatusOr<Transition> SweepProgram::Next(ProgramState state, reduce::Reduce
   memory.losses.push_back(score->loss);
   memory.accuracies.push_back(score->accuracy);
   state.memory = memory.Encode();
+  state.step.reset();
   Transition transition;
   if (!dense) {
     v1::RoundSummary summary;
@@ -190,7 +191,7 @@ absl::StatusOr<Transition> SweepProgram::Next(ProgramState state, reduce::Reduce
   }
   if (state.round < static_cast<int32_t>(settings_.sparsities.size())) {
     ESPALIER_RETURN_IF_ERROR(PruneFor(state));
-    transition.step = EvaluationStep(spec_, state.round + 1);
+    state.step = EvaluationStep(spec_, state.round + 1);
   }
   transition.state = std::move(state);
   return transition;

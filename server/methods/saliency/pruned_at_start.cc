@@ -79,7 +79,7 @@ absl::StatusOr<std::optional<Transition>> PrunedAtStart::StartPrelude() const {
   transition.state.model = std::move(model);
   transition.state.topology_version = 1;
   transition.state.phase = kScore;
-  transition.step = ScoreStep();
+  transition.state.step = ScoreStep();
   return std::optional(std::move(transition));
 }
 

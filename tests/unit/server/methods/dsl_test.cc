@@ -163,11 +163,11 @@ TEST(DslTest, RowsOfPrivateUsersFollowTheSameRuleOneRoundLater) {
   SetInt(spec, "growth_batches", 3);
   SetWord(spec, "death", "taylor");
   for (const Transition& transition : Trace(spec).transitions) {
-    if (!transition.step || !transition.step->task.has_train()) continue;
+    if (!transition.state.step || !transition.state.step->task.has_train()) continue;
     const v1::PrivateUpdate& update =
-        wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kPrivateUpdate)
+        wire::AdditionOf(transition.state.step->task.train(), v1::TrainAddition::kPrivateUpdate)
             .private_update();
-    const int32_t before = transition.step->round - 1;
+    const int32_t before = transition.state.step->round - 1;
     EXPECT_EQ(update.fraction() > 0, before > 0 && before % 2 == 0) << before;
     EXPECT_DOUBLE_EQ(update.density(), 0.3);
     if (before > 0) {

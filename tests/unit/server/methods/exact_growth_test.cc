@@ -107,9 +107,9 @@ Outcome Exact(const Participants& all, int64_t count) {
     ++outcome.steps;
     // A saved state goes on as well.
     std::string bytes;
-    ByteWriter writer(bytes);
+    io::ByteWriter writer(bytes);
     growth.Put(writer);
-    ByteReader reader(bytes);
+    io::ByteReader reader(bytes);
     growth = ExactGrowth::Get(reader);
     EXPECT_TRUE(reader.ok() && reader.at_end());
   }
@@ -213,11 +213,12 @@ TEST(ExactGrowthTest, RigLGrowsWhereTheMeanGradientIsLargest) {
     const auto trace = test::RunJob(*program, fleet).value();
     int changes = 0;
     for (const Transition& transition : trace.transitions) {
-      if (transition.step && transition.step->task.has_train()) {
-        EXPECT_TRUE(wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kGrowth)
-                        .growth()
-                        .counts()
-                        .empty());
+      if (transition.state.step && transition.state.step->task.has_train()) {
+        EXPECT_TRUE(
+            wire::AdditionOf(transition.state.step->task.train(), v1::TrainAddition::kGrowth)
+                .growth()
+                .counts()
+                .empty());
       }
       if (!transition.structure_change || !transition.committed) continue;
       for (const StructureChange::Tensor& change : transition.structure_change->tensors) {

@@ -24,12 +24,12 @@ std::vector<std::pair<int, int64_t>> Readjusted(const v1::JobSpec& spec) {
   const auto trace = test::RunJob(*Make(spec), test::FakeFleet(3)).value();
   std::vector<std::pair<int, int64_t>> rounds;
   for (const Transition& transition : trace.transitions) {
-    if (!transition.step) continue;
+    if (!transition.state.step) continue;
     const v1::TrainAddition& asked =
-        wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kReadjustment);
+        wire::AdditionOf(transition.state.step->task.train(), v1::TrainAddition::kReadjustment);
     if (!asked.has_readjustment()) continue;
-    rounds.emplace_back(transition.step->round, asked.readjustment().counts(0));
-    EXPECT_EQ(transition.step->reducer, reduce::ReducerKind::kOwnersMean);
+    rounds.emplace_back(transition.state.step->round, asked.readjustment().counts(0));
+    EXPECT_EQ(transition.state.step->reducer, reduce::ReducerKind::kOwnersMean);
   }
   return rounds;
 }

@@ -37,11 +37,11 @@ TEST(FedMefTest, WhatIsMarkedBeforeTheRoundIsWhatIsDroppedAfterIt) {
           EXPECT_EQ(change.diff.dropped, marked[change.tensor]);
         }
       }
-      if (!transition.step ||
-          !wire::HasAddition(transition.step->task.train(), v1::TrainAddition::kExtrusion))
+      if (!transition.state.step ||
+          !wire::HasAddition(transition.state.step->task.train(), v1::TrainAddition::kExtrusion))
         continue;
       const v1::Extrusion& extrusion =
-          wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kExtrusion)
+          wire::AdditionOf(transition.state.step->task.train(), v1::TrainAddition::kExtrusion)
               .extrusion();
       EXPECT_EQ(extrusion.lambda(), 1e-4);
       EXPECT_EQ(extrusion.learning_rate_cap(), 0.3);
@@ -63,16 +63,17 @@ TEST(FedMefTest, MarksTheShareOfTheCosineRoundedUp) {
   const auto trace = test::RunJob(*program, test::FakeFleet(2)).value();
   size_t rounds = 0;
   for (const Transition& transition : trace.transitions) {
-    if (!transition.step ||
-        !wire::HasAddition(transition.step->task.train(), v1::TrainAddition::kExtrusion))
+    if (!transition.state.step ||
+        !wire::HasAddition(transition.state.step->task.train(), v1::TrainAddition::kExtrusion))
       continue;
     ++rounds;
     const v1::Extrusion& extrusion =
-        wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kExtrusion).extrusion();
+        wire::AdditionOf(transition.state.step->task.train(), v1::TrainAddition::kExtrusion)
+            .extrusion();
     const tensor::ModelTopology& topology = *transition.state.model.topology;
     for (int i = 0; i < extrusion.counts_size(); ++i) {
       const double stored = topology.is_sparse(i) ? static_cast<double>(topology.stored(i)) : 0;
-      EXPECT_EQ(extrusion.counts(i), std::ceil(shares.at(transition.step->round) * stored));
+      EXPECT_EQ(extrusion.counts(i), std::ceil(shares.at(transition.state.step->round) * stored));
     }
   }
   EXPECT_EQ(rounds, shares.size());
@@ -82,10 +83,10 @@ TEST(FedMefTest, ExtrusionIsForRoundsThatAdjustAndPruningForAll) {
   const auto program = MethodRegistry::Builtin().Make(FedMefJob()).value();
   const auto trace = test::RunJob(*program, test::FakeFleet(2)).value();
   for (const Transition& transition : trace.transitions) {
-    if (!transition.step || !transition.step->task.has_train()) continue;
-    const v1::TrainTask& train = transition.step->task.train();
+    if (!transition.state.step || !transition.state.step->task.has_train()) continue;
+    const v1::TrainTask& train = transition.state.step->task.train();
     const bool extrudes = wire::HasAddition(train, v1::TrainAddition::kExtrusion);
-    EXPECT_EQ(extrudes, transition.step->round % 3 == 0);
+    EXPECT_EQ(extrudes, transition.state.step->round % 3 == 0);
     EXPECT_EQ(wire::HasAddition(train, v1::TrainAddition::kGrowth), extrudes);
     EXPECT_EQ(train.training().activation_pruning(), 0.5);
   }

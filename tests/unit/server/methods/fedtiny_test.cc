@@ -49,17 +49,17 @@ TEST(FedTinyTest, TheCandidateOfLeastLossStartsWithItsOwnStatistics) {
   const std::vector<double> losses = {2.0, 1.0, 1.0};
   std::vector<std::string> hashes;
   for (size_t c = 0; c < losses.size(); ++c) {
-    ASSERT_TRUE(transition.step && transition.step->task.has_calibrate());
-    EXPECT_EQ(transition.step->participants, Participants::kAll);
+    ASSERT_TRUE(transition.state.step && transition.state.step->task.has_calibrate());
+    EXPECT_EQ(transition.state.step->participants, Participants::kAll);
     hashes.push_back(transition.state.model.topology->hash());
     const auto statistics = Statistics(static_cast<float>(c + 1));
     transition = program->Next(transition.state, statistics).value();
-    ASSERT_TRUE(transition.step && transition.step->task.has_evaluate());
+    ASSERT_TRUE(transition.state.step && transition.state.step->task.has_evaluate());
     EXPECT_EQ(transition.state.model.topology->hash(), hashes.back());
     EXPECT_EQ(transition.state.model.tensor(4)[0], static_cast<float>(c + 1));
     transition = program->Next(transition.state, Loss(losses[c])).value();
   }
-  ASSERT_TRUE(transition.step && transition.step->task.has_train());
+  ASSERT_TRUE(transition.state.step && transition.state.step->task.has_train());
   EXPECT_EQ(transition.state.model.topology->hash(), hashes[1]) << "the first of equal losses";
   EXPECT_THAT(transition.state.model.tensor(4), ElementsAre(2, 2, 2, 2));
   EXPECT_THAT(transition.state.model.tensor(5), ElementsAre(2, 2, 2, 2));
@@ -143,9 +143,9 @@ std::vector<std::vector<int>> Adjusted(const v1::JobSpec& spec) {
   const auto trace = test::RunJob(*Make(spec), test::FakeFleet(2)).value();
   std::vector<std::vector<int>> rounds;
   for (const Transition& transition : trace.transitions) {
-    if (!transition.step || !transition.step->task.has_train()) continue;
+    if (!transition.state.step || !transition.state.step->task.has_train()) continue;
     const auto& candidates =
-        wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kGrowth)
+        wire::AdditionOf(transition.state.step->task.train(), v1::TrainAddition::kGrowth)
             .growth()
             .counts();
     if (candidates.empty()) continue;
@@ -184,16 +184,16 @@ TEST(FedTinyTest, AdjustsTheShareOfTheCosineRoundedUp) {
   const auto trace = test::RunJob(*Make(spec), test::FakeFleet(2)).value();
   std::set<int> rounds;
   for (const Transition& transition : trace.transitions) {
-    if (!transition.step || !transition.step->task.has_train()) continue;
+    if (!transition.state.step || !transition.state.step->task.has_train()) continue;
     const auto& candidates =
-        wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kGrowth)
+        wire::AdditionOf(transition.state.step->task.train(), v1::TrainAddition::kGrowth)
             .growth()
             .counts();
     if (candidates.empty()) continue;
-    rounds.insert(transition.step->round);
+    rounds.insert(transition.state.step->round);
     for (const int i : {0, 6, 8}) {
       const double stored = static_cast<double>(transition.state.model.topology->stored(i));
-      EXPECT_EQ(candidates[i], std::ceil(shares.at(transition.step->round) * stored)) << i;
+      EXPECT_EQ(candidates[i], std::ceil(shares.at(transition.state.step->round) * stored)) << i;
     }
   }
   EXPECT_EQ(rounds, (std::set<int>{2, 4, 6, 8, 10, 12, 14}));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <memory>
 #include <span>
 #include <utility>
 
@@ -32,11 +33,19 @@ class MethodConformanceTest : public testing::TestWithParam<std::string> {
     spec.mutable_evaluation()->set_every_rounds(3);
     return spec;
   }
-  static JobTrace Trace(const v1::JobSpec& spec,
-                        const std::function<ProgramState(ProgramState)>& between = {}) {
+  static std::unique_ptr<Program> Make(const v1::JobSpec& spec) {
     auto program = MethodRegistry::Builtin().Make(spec);
     EXPECT_TRUE(program.ok()) << program.status();
-    auto trace = test::RunJob(**program, FakeFleet(4), between);
+    return *std::move(program);
+  }
+  static JobTrace Trace(const v1::JobSpec& spec) {
+    auto trace = test::RunJob(*Make(spec), FakeFleet(4));
+    EXPECT_TRUE(trace.ok()) << trace.status();
+    return *std::move(trace);
+  }
+  // As if the coordinator were killed in each step.
+  static JobTrace TraceOfSavedStates(const v1::JobSpec& spec) {
+    auto trace = test::RunJobFromSavedStates([&] { return Make(spec); }, FakeFleet(4));
     EXPECT_TRUE(trace.ok()) << trace.status();
     return *std::move(trace);
   }
@@ -126,12 +135,7 @@ TEST_P(MethodConformanceTest, AnotherSeedGivesAnotherModel) {
 
 TEST_P(MethodConformanceTest, SavedStateContinuesWithTheSameBits) {
   const JobTrace expected = Trace(Job());
-  const JobTrace resumed = Trace(Job(), [](ProgramState state) {
-    auto decoded =
-        DecodeProgramState(EncodeProgramState(state), state.model.topology->shared_layout());
-    EXPECT_TRUE(decoded.ok()) << decoded.status();
-    return *std::move(decoded);
-  });
+  const JobTrace resumed = TraceOfSavedStates(Job());
   ExpectSameModel(expected.final_state.model, resumed.final_state.model);
   EXPECT_EQ(EncodeProgramState(expected.final_state), EncodeProgramState(resumed.final_state));
   ASSERT_EQ(expected.rounds.size(), resumed.rounds.size());
@@ -173,7 +177,7 @@ TEST_P(MethodConformanceTest, CheckpointIsTheModelThatWasTrainedInTheRound) {
     const Transition& before = trace.transitions[i - 1];
     // Participants that change their structure train towards a new one.
     const ProgramState& trained =
-        wire::HasAddition(before.step->task.train(), v1::TrainAddition::kReadjustment)
+        wire::HasAddition(before.state.step->task.train(), v1::TrainAddition::kReadjustment)
             ? transition.state
             : before.state;
     EXPECT_EQ(transition.checkpoint->topology->hash(), trained.model.topology->hash());
@@ -192,12 +196,7 @@ TEST_P(MethodConformanceTest, CarriedOptimizerStateIsZeroAtGrownWeightsOnly) {
     EXPECT_EQ(violations[0].field, "training.optimizer.across_rounds");
     return;
   }
-  const JobTrace trace = Trace(spec, [](ProgramState state) {
-    auto decoded =
-        DecodeProgramState(EncodeProgramState(state), state.model.topology->shared_layout());
-    EXPECT_TRUE(decoded.ok()) << decoded.status();
-    return *std::move(decoded);
-  });
+  const JobTrace trace = TraceOfSavedStates(spec);
   for (const Transition& transition : trace.transitions) {
     const tensor::ModelState& model = transition.state.model;
     if (GetParam() == "echo" || transition.state.phase == "train") continue;
@@ -246,12 +245,7 @@ TEST_P(MethodConformanceTest, EveryAggregationContinuesFromASavedState) {
     const JobTrace expected = Trace(spec);
     ASSERT_EQ(expected.rounds.size(), 20u);
     ExpectStoredKept(expected);
-    const JobTrace resumed = Trace(spec, [](ProgramState state) {
-      auto decoded =
-          DecodeProgramState(EncodeProgramState(state), state.model.topology->shared_layout());
-      EXPECT_TRUE(decoded.ok()) << decoded.status();
-      return *std::move(decoded);
-    });
+    const JobTrace resumed = TraceOfSavedStates(spec);
     EXPECT_EQ(EncodeProgramState(expected.final_state), EncodeProgramState(resumed.final_state));
     if (GetParam() != "echo") {
       EXPECT_NE(Trace(Job()).final_state.model.values, expected.final_state.model.values);
@@ -294,9 +288,7 @@ TEST_P(MethodConformanceTest, ServerStateIsZeroAtGrownWeightsOnly) {
 
 TEST_P(MethodConformanceTest, WithOneParticipantEveryRuleIsTheMean) {
   const auto last = [](v1::JobSpec spec) {
-    auto program = MethodRegistry::Builtin().Make(spec);
-    EXPECT_TRUE(program.ok()) << program.status();
-    return test::RunJob(**program, FakeFleet(1)).value().final_state.model;
+    return test::RunJob(*Make(spec), FakeFleet(1)).value().final_state.model;
   };
   const tensor::ModelState mean = last(Job());
   for (const auto rule : {v1::Aggregation::RULE_MEDIAN, v1::Aggregation::RULE_TRIMMED_MEAN,

@@ -2,7 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "common/base/status.h"
+#include "common/language/part_codec.h"
+#include "server/methods/pruning/language_program.h"
+#include "tests/support/language_model.h"
 #include "tests/unit/server/methods/test_jobs.h"
 
 namespace espalier::server::methods {
@@ -53,6 +58,82 @@ TEST(ProgramStateCodecTest, StateOfAnotherModelIsRefused) {
   const auto decoded =
       DecodeProgramState(EncodeProgramState(StartState()), state.model.topology->shared_layout());
   EXPECT_EQ(base::ReasonOf(decoded.status()), "STATE_CORRUPT");
+}
+
+TEST(ProgramStateCodecTest, TheStepInWorkIsPartOfTheState) {
+  const ProgramState state = StartState();
+  ASSERT_TRUE(state.step.has_value());
+  const auto decoded =
+      DecodeProgramState(EncodeProgramState(state), state.model.topology->shared_layout());
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ASSERT_TRUE(decoded->step.has_value());
+  EXPECT_EQ(decoded->step->task.SerializeAsString(), state.step->task.SerializeAsString());
+  EXPECT_TRUE(decoded->step->task.has_train());
+  EXPECT_EQ(decoded->step->round, 1);
+}
+
+// A state of a job on a language model in parts, and the folder of the parts.
+class LanguageStateTest : public testing::Test {
+ protected:
+  LanguageStateTest() : folder_(testing::TempDir() + "/language_state_test") {
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
+  }
+  ~LanguageStateTest() override { std::filesystem::remove_all(folder_); }
+
+  pretrained::PartStore NewStore() const {
+    return pretrained::PartStore(io::PosixFileSystem(), folder_);
+  }
+  // What is left when the process that pruned the model is gone.
+  std::string SavedState() const {
+    pretrained::PartStore parts = NewStore();
+    const support::LanguageModel random =
+        support::RandomLanguageModel(support::SmallConfig("llama"), 3, 0.5);
+    auto model = std::make_shared<LanguageModel>();
+    model->config = random.config;
+    model->outer = parts.Put(language::EncodeOuter(random.outer)).value();
+    for (const language::BlockWeights& block : random.blocks) {
+      model->blocks.push_back(parts.Put(language::EncodeBlock(block)).value());
+      model->active.push_back(7);
+    }
+    model->companions.emplace_back("tokenizer.json", parts.Put("{}").value());
+    model->block_weights = 14;
+    model->outer_weights = 5;
+    ProgramState state;
+    state.model = EmptyModel().value();
+    state.language = model;
+    state.step.emplace().task.mutable_evaluate()->set_whole_test_split(true);
+    state.companions = std::make_shared<const pretrained::Companions>(
+        pretrained::Companions{{{"vocabulary.txt", parts.Put("a b").value()}}});
+    parts.KeepFiles();
+    return EncodeProgramState(state);
+  }
+  static std::shared_ptr<const tensor::ModelLayout> Layout() {
+    return std::make_shared<const tensor::ModelLayout>();
+  }
+
+  const std::string folder_;
+};
+
+TEST_F(LanguageStateTest, ANewProcessFindsAllParts) {
+  const std::string bytes = SavedState();
+  const pretrained::PartStore parts = NewStore();
+  const auto decoded = DecodeProgramState(bytes, Layout(), &parts);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(EncodeProgramState(*decoded), bytes);
+  EXPECT_EQ(decoded->language->blocks.size(), 2u);
+  EXPECT_TRUE(
+      language::DecodeBlock(decoded->language->blocks[1].bytes(), decoded->language->config).ok());
+  EXPECT_EQ(decoded->companions->files[0].second.bytes(), "a b");
+}
+
+TEST_F(LanguageStateTest, WithoutItsPartsAStateIsRefused) {
+  const std::string bytes = SavedState();
+  EXPECT_EQ(base::ReasonOf(DecodeProgramState(bytes, Layout()).status()), "STATE_CORRUPT");
+  std::filesystem::remove_all(folder_);
+  std::filesystem::create_directories(folder_);
+  const pretrained::PartStore parts = NewStore();
+  EXPECT_EQ(base::ReasonOf(DecodeProgramState(bytes, Layout(), &parts).status()), "PART_MISSING");
 }
 
 }  // namespace

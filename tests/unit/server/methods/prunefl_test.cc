@@ -160,7 +160,7 @@ reduce::Reduced Trained(const Transition& transition, float importance) {
   reduce::Reduced reduced;
   reduced.examples = 1;
   test::ValuesOf(reduced) = transition.state.model.values;
-  if (wire::HasAddition(transition.step->task.train(), v1::TrainAddition::kImportance)) {
+  if (wire::HasAddition(transition.state.step->task.train(), v1::TrainAddition::kImportance)) {
     const auto positions = static_cast<size_t>(transition.state.model.topology->total_size());
     for (size_t i = 0; i < positions; ++i) {
       reduced.sections[v1::SECTION_KIND_IMPORTANCE].push_back(importance *
@@ -236,9 +236,9 @@ TEST(PruneFlTest, FirstStageTrainsAndPrunesADenseModelAtOneParticipant) {
   EXPECT_EQ(transition.state.model.topology->sparsifiable_stored(), 630);
   const int64_t expected[] = {630, 441, 309};  // each of 600, 20, 10 loses ⌊.3 of it⌋
   for (int period = 0; period < 3; ++period) {
-    ASSERT_TRUE(transition.step && transition.step->task.has_train());
-    const v1::TrainTask& train = transition.step->task.train();
-    EXPECT_EQ(transition.step->participants, Participants::kAnyOne);
+    ASSERT_TRUE(transition.state.step && transition.state.step->task.has_train());
+    const v1::TrainTask& train = transition.state.step->task.train();
+    EXPECT_EQ(transition.state.step->participants, Participants::kAnyOne);
     ASSERT_TRUE(wire::HasAddition(train, v1::TrainAddition::kImportance));
     EXPECT_EQ(wire::AdditionOf(train, v1::TrainAddition::kImportance).importance().every(), 5);
     EXPECT_EQ(wire::AdditionOf(train, v1::TrainAddition::kExampleLimit).example_limit().examples(),
@@ -255,7 +255,7 @@ TEST(PruneFlTest, FirstStageTrainsAndPrunesADenseModelAtOneParticipant) {
     EXPECT_EQ(transition.prelude_step->candidates(), 3);
   }
   EXPECT_EQ(transition.state.phase, "train");
-  EXPECT_EQ(transition.step->participants, Participants::kCohort);
+  EXPECT_EQ(transition.state.step->participants, Participants::kCohort);
   EXPECT_LT(transition.state.model.topology->sparsifiable_stored(), 240);
 }
 

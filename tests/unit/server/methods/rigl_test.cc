@@ -138,11 +138,11 @@ TEST(RigLTest, CandidatesAreAskedForOnlyInUpdateRounds) {
   SetInt(spec, "update_every", 4);
   SetInt(spec, "growth_batches", 5);
   for (const Transition& transition : Trace(spec).transitions) {
-    if (!transition.step || !transition.step->task.has_train()) continue;
-    const v1::TrainTask& train = transition.step->task.train();
-    const bool update = transition.step->round % 4 == 0 && transition.step->round < 15;
+    if (!transition.state.step || !transition.state.step->task.has_train()) continue;
+    const v1::TrainTask& train = transition.state.step->task.train();
+    const bool update = transition.state.step->round % 4 == 0 && transition.state.step->round < 15;
     const v1::GrowthReport& report = wire::AdditionOf(train, v1::TrainAddition::kGrowth).growth();
-    EXPECT_EQ(report.counts_size(), update ? 6 : 0) << transition.step->round;
+    EXPECT_EQ(report.counts_size(), update ? 6 : 0) << transition.state.step->round;
     EXPECT_EQ(report.batches(), update ? 5 : 0);
   }
 }
@@ -163,10 +163,10 @@ TEST(RigLTest, CandidatesNeverExceedTheInactivePositions) {
   SetDouble(spec, "density", 0.9);
   SetDouble(spec, "candidate_slack", 100);
   for (const Transition& transition : Trace(spec).transitions) {
-    if (!transition.step || !transition.step->task.has_train()) continue;
+    if (!transition.state.step || !transition.state.step->task.has_train()) continue;
     const tensor::ModelTopology& topology = *transition.state.model.topology;
     const auto& candidates =
-        wire::AdditionOf(transition.step->task.train(), v1::TrainAddition::kGrowth)
+        wire::AdditionOf(transition.state.step->task.train(), v1::TrainAddition::kGrowth)
             .growth()
             .counts();
     for (int i = 0; i < candidates.size(); ++i) {

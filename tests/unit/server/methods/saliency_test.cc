@@ -100,7 +100,7 @@ TEST(SnipTest, FreshWeightsAreDrawnForTheSparseStructure) {
   Transition transition = program->Start().value();
   const auto dense = transition.state.model;
   transition =
-      program->Next(transition.state, test::FakeFleet(3).Run(*transition.step, dense).value())
+      program->Next(transition.state, test::FakeFleet(3).Run(*transition.state.step, dense).value())
           .value();
   double before = 0;
   double after = 0;

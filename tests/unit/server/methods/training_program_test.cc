@@ -12,7 +12,7 @@ namespace {
 
 TEST(TrainingProgramTest, EvaluatesCentrallyWhenNothingIsSaid) {
   const auto trace = Trace(SmallJob("dense"));
-  const Step& evaluate = *trace.transitions[1].step;
+  const Step& evaluate = *trace.transitions[1].state.step;
   ASSERT_TRUE(evaluate.task.has_evaluate());
   EXPECT_TRUE(evaluate.task.evaluate().whole_test_split());
   EXPECT_EQ(evaluate.participants, Participants::kAnyOne);
@@ -26,9 +26,9 @@ TEST(TrainingProgramTest, FederatedEvaluationComesBeforeTheCentralOne) {
   spec.mutable_evaluation()->set_federated(true);
   spec.mutable_evaluation()->set_central(true);
   const auto trace = Trace(spec);
-  EXPECT_EQ(trace.transitions[1].step->participants, Participants::kAll);
-  EXPECT_FALSE(trace.transitions[1].step->task.evaluate().whole_test_split());
-  EXPECT_EQ(trace.transitions[2].step->participants, Participants::kAnyOne);
+  EXPECT_EQ(trace.transitions[1].state.step->participants, Participants::kAll);
+  EXPECT_FALSE(trace.transitions[1].state.step->task.evaluate().whole_test_split());
+  EXPECT_EQ(trace.transitions[2].state.step->participants, Participants::kAnyOne);
   EXPECT_TRUE(trace.transitions[3].committed);
 }
 
@@ -56,10 +56,10 @@ TEST(TrainingProgramTest, ScheduleAndFirstStepGoIntoTheTask) {
   spec.mutable_training()->mutable_schedule()->set_kind(v1::LearningRateSchedule::KIND_STEP);
   spec.mutable_training()->mutable_schedule()->add_milestones(3);
   for (const Transition& transition : Trace(spec).transitions) {
-    if (!transition.step || !transition.step->task.has_train()) continue;
-    const v1::TrainTask& train = transition.step->task.train();
-    EXPECT_EQ(train.first_step(), (transition.step->round - 1) * 11);
-    EXPECT_DOUBLE_EQ(train.learning_rate(), transition.step->round < 3 ? 0.3 : 0.03);
+    if (!transition.state.step || !transition.state.step->task.has_train()) continue;
+    const v1::TrainTask& train = transition.state.step->task.train();
+    EXPECT_EQ(train.first_step(), (transition.state.step->round - 1) * 11);
+    EXPECT_DOUBLE_EQ(train.learning_rate(), transition.state.step->round < 3 ? 0.3 : 0.03);
     EXPECT_EQ(train.training().batch_size(), 32);
   }
 }
@@ -87,10 +87,10 @@ v1::JobSpec RecalibratedJob() {
 std::vector<int> Recalibrated(const v1::JobSpec& spec) {
   std::vector<int> rounds;
   for (const Transition& transition : Trace(spec).transitions) {
-    if (!transition.step || !transition.step->task.has_calibrate()) continue;
-    EXPECT_EQ(transition.step->participants, Participants::kAll);
-    EXPECT_EQ(transition.step->task.calibrate().development_fraction(), 1);
-    rounds.push_back(transition.step->round);
+    if (!transition.state.step || !transition.state.step->task.has_calibrate()) continue;
+    EXPECT_EQ(transition.state.step->participants, Participants::kAll);
+    EXPECT_EQ(transition.state.step->task.calibrate().development_fraction(), 1);
+    rounds.push_back(transition.state.step->round);
   }
   return rounds;
 }
