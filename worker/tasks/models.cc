@@ -9,7 +9,8 @@
 namespace espalier::worker::tasks {
 
 Models::Models(ModelOptions options, Fetch fetch, const std::atomic<bool>& cancelled)
-    : fetch_(std::move(fetch)),
+    : load_(options.load),
+      fetch_(std::move(fetch)),
       cancelled_(cancelled),
       states_(fetch_),
       data_(options.data_root, options.load),
@@ -30,7 +31,7 @@ std::unique_ptr<Model> Models::Make(const v1::Task& task,
   if (task.model().spec().has_recommender()) {
     return std::make_unique<RankingModel>(task, std::move(state), cancelled_, recommenders_);
   }
-  return std::make_unique<NetworkModel>(task, std::move(state), cancelled_, data_, networks_,
+  return std::make_unique<NetworkModel>(task, std::move(state), cancelled_, data_, networks_, load_,
                                         fetch_);
 }
 

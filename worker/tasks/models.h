@@ -47,6 +47,7 @@ class Models {
   void Forget();
 
  private:
+  const data::LoadOptions load_;
   const Fetch fetch_;
   const std::atomic<bool>& cancelled_;
   ModelCache states_;

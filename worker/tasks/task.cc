@@ -23,9 +23,15 @@ void AddSection(v1::SectionKind kind, std::span<const float> values, Partial& pa
   AddSection(kind, v1::SECTION_TYPE_F32, values.size(), wire::ValuesAsBytes(values), partial);
 }
 
-void AddDifferences(const v1::Task& task, const v1::Section& section,
-                    const tensor::ModelTopology& topology, std::span<const float> values,
-                    const tensor::ModelState& start, Partial& partial) {
+absl::Status AddDifferences(const v1::Task& task, const v1::Section& section,
+                            const tensor::ModelTopology& topology, std::span<const float> values,
+                            const tensor::ModelState& start, Partial& partial) {
+  if (!wire::AllFinite(values)) {
+    return base::FailedPrecondition(
+        "NON_FINITE",
+        "expected finite values after training, found others: training diverges; lower "
+        "training.optimizer.learning_rate");
+  }
   const bool same = topology.hash() == start.topology->hash();
   const std::vector<float> moved =
       same ? std::vector<float>() : tensor::RelayoutSet(*start.topology, start.values, topology);
@@ -35,6 +41,7 @@ void AddDifferences(const v1::Task& task, const v1::Section& section,
              wire::EncodeDifferences(topology, section.type(), values,
                                      same ? std::span<const float>(start.values) : moved, key),
              partial);
+  return absl::OkStatus();
 }
 
 absl::Status UnknownSection(const v1::Section& section) {

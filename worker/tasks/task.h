@@ -32,9 +32,10 @@ void AddSection(v1::SectionKind kind, v1::SectionType type, uint64_t count, std:
 // Appends the section DIFFERENCES that `task` asks for: `values`, of structure `topology`, less
 // those of `start`, rounded by a key of the task's seed, round and participant, so that whoever
 // does the task sends the same. A weight that `start` does not have began with 0.
-void AddDifferences(const v1::Task& task, const v1::Section& section,
-                    const tensor::ModelTopology& topology, std::span<const float> values,
-                    const tensor::ModelState& start, Partial& partial);
+// Errors: NON_FINITE for values that are not finite, which fewer bytes could not say.
+absl::Status AddDifferences(const v1::Task& task, const v1::Section& section,
+                            const tensor::ModelTopology& topology, std::span<const float> values,
+                            const tensor::ModelState& start, Partial& partial);
 
 // Appends the section of growth scores: lists, one for each tensor of the layout.
 void AddScores(std::vector<sparsity::ScoredPositions> lists, const tensor::ModelLayout& layout,

@@ -63,8 +63,7 @@ class TrainedSections {
         return absl::OkStatus();
       case v1::SECTION_KIND_DIFFERENCES: {
         const TrainedTensors trained = model_.Trained();
-        AddDifferences(task_, section, *trained.topology, trained.values, start_, partial);
-        return absl::OkStatus();
+        return AddDifferences(task_, section, *trained.topology, trained.values, start_, partial);
       }
       case v1::SECTION_KIND_OPTIMIZER_STATE:
         AddSection(kind, model_.OptimizerState(), partial);

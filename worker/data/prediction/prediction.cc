@@ -8,7 +8,8 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <numeric>
+#include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -23,6 +24,7 @@
 #include "worker/data/table/delimiter.h"
 #include "worker/data/table/records.h"
 #include "worker/data/table/row_encoder.h"
+#include "worker/data/table/target_columns.h"
 
 namespace espalier::worker::data {
 namespace {
@@ -78,21 +80,28 @@ class TableEncoder {
     return absl::OkStatus();
   }
 
-  // By place: as many columns as the model has, or one more, that of the labels.
-  absl::Status MatchPlaces(std::string_view file, size_t width) {
+  // By place: as many columns as the model has, or those and the ones that were learned, which are
+  // passed over.
+  absl::Status MatchPlaces(std::string_view file, const std::vector<std::string>& names) {
     const size_t columns = encoder_.columns().size();
-    if (width != columns && width != columns + 1) {
+    const size_t width = names.size();
+    TargetColumns targets(spec_);
+    const bool has_targets = width > columns;
+    if (has_targets) {
+      const bool header = std::any_of(names.begin(), names.end(),
+                                      [](const std::string& name) { return !name.empty(); });
+      ESPALIER_RETURN_IF_ERROR(targets.Find(std::string(file), names, header));
+    }
+    if (width != columns + targets.size()) {
       return DatasetInvalid(
           file,
-          {"", fmt::format("{} columns, or {} with the one of the labels", columns, columns + 1),
+          {"",
+           fmt::format("{} columns, or those and the ones that the model learned to tell", columns),
            fmt::format("{}", width), "give the columns that the training files have"});
     }
-    std::vector<size_t> places(columns);
-    std::iota(places.begin(), places.end(), size_t{0});
-    if (width > columns) {
-      const auto label = ParseNumber<int64_t>(spec_.label_column());
-      const size_t at = label.has_value() && *label >= 0 ? static_cast<size_t>(*label) : columns;
-      for (size_t& place : places) place += place >= at ? 1 : 0;
+    std::vector<size_t> places;
+    for (size_t place = 0; place < width; ++place) {
+      if (!targets.Has(place)) places.push_back(place);
     }
     encoder_.SetPlaces(std::move(places));
     width_ = width;
@@ -155,8 +164,11 @@ absl::StatusOr<Dataset> ReadTable(const std::string& path, const v1::DataSpec& s
     const int64_t line = records.line_number();
     ESPALIER_ASSIGN_OR_RETURN(more, records.Next());
     const bool header = FirstLineIsHeader(spec, encoder, first, more ? &records.cells() : nullptr);
-    ESPALIER_RETURN_IF_ERROR(encoder.named() ? encoder.MatchNames(path, UniqueNames(first))
-                                             : encoder.MatchPlaces(path, first.size()));
+    ESPALIER_RETURN_IF_ERROR(
+        encoder.named()
+            ? encoder.MatchNames(path, UniqueNames(first))
+            : encoder.MatchPlaces(
+                  path, header ? UniqueNames(first) : std::vector<std::string>(first.size())));
     if (!header) ESPALIER_RETURN_IF_ERROR(encoder.Add({path, line, records.delimiter()}, first));
   }
   while (more) {
@@ -198,9 +210,9 @@ bool HasEnding(const std::string& name, std::initializer_list<std::string_view> 
 bool IsImage(const std::string& name) { return HasEnding(name, {".png", ".jpg", ".jpeg"}); }
 
 absl::StatusOr<std::vector<std::string>> ImagesAt(const std::string& path) {
-  if (!std::filesystem::is_directory(path)) return std::vector<std::string>{path};
-  std::vector<std::string> images;
   std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) return std::vector<std::string>{path};
+  std::vector<std::string> images;
   for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with('.') && IsImage(name)) images.push_back(entry.path().string());
@@ -266,8 +278,9 @@ absl::StatusOr<Dataset> EncodeCells(const v1::Examples& examples, const v1::Data
     }
     ESPALIER_RETURN_IF_ERROR(encoder.MatchNames(kRequest, UniqueNames(names)));
   } else {
-    ESPALIER_RETURN_IF_ERROR(
-        encoder.MatchPlaces(kRequest, static_cast<size_t>(examples.examples(0).cells_size())));
+    ESPALIER_RETURN_IF_ERROR(encoder.MatchPlaces(
+        kRequest,
+        std::vector<std::string>(static_cast<size_t>(examples.examples(0).cells_size()))));
   }
   for (int i = 0; i < examples.examples_size(); ++i) {
     const auto& row = examples.examples(i).cells();
@@ -326,7 +339,8 @@ absl::StatusOr<ByteStream> OpenStream(const std::string& path, const LoadOptions
 
 absl::StatusOr<Unlabelled> ReadForPrediction(const std::string& path, const v1::DataSpec& spec,
                                              int64_t features, const LoadOptions& options) {
-  if (std::filesystem::is_directory(path) || IsImage(path)) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error) || IsImage(path)) {
     return ReadImages(path, spec, features, options);
   }
   const bool array = HasEnding(path, {".npy", ".npy.gz"});

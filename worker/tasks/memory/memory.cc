@@ -62,6 +62,11 @@ void FailBeyond(const MemoryLimit& limit) {
   setrlimit(RLIMIT_DATA, &data);
 }
 
+double BytesOfValue(v1::SectionType type) {
+  if (type == v1::SECTION_TYPE_INT8) return 1;
+  return type == v1::SECTION_TYPE_BF16 ? 2 : sizeof(float);
+}
+
 // Memory of the task's model and a batch of it, beside the data set, about: as if all tensors had
 // the density of the whole. 0 when the model's kind has no estimate.
 int64_t EstimateOf(const v1::Task& task) {
@@ -72,7 +77,8 @@ int64_t EstimateOf(const v1::Task& task) {
   if (!layout.ok() || !cost.ok()) return 0;
   double total = 0;
   for (const auto& tensor : **layout) total += static_cast<double>(tensor.rows * tensor.cols);
-  const double stored = static_cast<double>(task.model().values().size_bytes()) / sizeof(float);
+  const double stored = static_cast<double>(task.model().values().size_bytes()) /
+                        BytesOfValue(task.model().values_type());
   const double density = total > 0 ? std::min(1.0, stored / total) : 0;
   std::vector<int64_t> counts;
   for (const auto& tensor : **layout) {

@@ -44,7 +44,7 @@ absl::StatusOr<Partial> NetworkModel::Evaluate() {
 }
 
 absl::StatusOr<std::vector<float>> NetworkModel::Predict(const v1::Examples& examples) {
-  return form_.Predict(networks_, task(), shared_state(), examples, cancellation());
+  return form_.Predict(networks_, task(), shared_state(), examples, load_, cancellation());
 }
 
 }  // namespace espalier::worker::tasks

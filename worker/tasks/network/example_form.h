@@ -16,6 +16,7 @@
 #include "espalier/v1/predict.pb.h"
 #include "espalier/v1/worker.pb.h"
 #include "worker/data/dataset.h"
+#include "worker/data/load_options.h"
 #include "worker/engine/spec.h"
 #include "worker/tasks/network/network_cache.h"
 
@@ -35,12 +36,13 @@ class ExampleForm {
   virtual absl::Status CheckFits(const data::Dataset& dataset, const v1::Task& task) const = 0;
   // What the network of `task` with the values of `model` gives for `examples`, one after the
   // other. A prediction depends on its example alone, whichever examples share a batch.
+  // `load` bounds what the examples take when they are decoded.
   // Errors: those of NetworkCache::Get(); Cancelled; DATASET_INVALID for examples that the model
-  // cannot take.
+  // cannot take; DATASET_TOO_LARGE.
   virtual absl::StatusOr<std::vector<float>> Predict(
       NetworkCache& networks, const v1::Task& task,
       const std::shared_ptr<const tensor::ModelState>& model, const v1::Examples& examples,
-      const std::atomic<bool>& cancelled) const = 0;
+      const data::LoadOptions& load, const std::atomic<bool>& cancelled) const = 0;
 };
 
 const ExampleForm& FormOf(const v1::ModelSpec& model);

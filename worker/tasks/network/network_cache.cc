@@ -156,10 +156,9 @@ engine::NetworkSpec EngineSpec(const v1::ModelSpec& model) {
 
 namespace {
 
-// Optimizer and options of the loss, which a network is made with.
-std::string LearningKey(const v1::Training& training) {
+// Options of the loss, which a network is made with.
+std::string LossKey(const v1::Training& training) {
   v1::Training key;
-  *key.mutable_optimizer() = training.optimizer();
   *key.mutable_class_weights() = training.class_weights();
   key.set_label_smoothing(training.label_smoothing());
   return key.SerializeAsString();
@@ -178,13 +177,15 @@ absl::StatusOr<engine::Network*> NetworkCache::Get(
   const std::string structure = model->topology->hash() + "/" + std::to_string(batch_size) + "/" +
                                 std::to_string(columns) + "/" +
                                 task.model().spec().SerializeAsString();
-  const std::string learning = LearningKey(task.train().training());
-  // Only training needs an optimizer; everything else takes the network that trained.
+  const std::string optimizer = task.train().training().optimizer().SerializeAsString();
+  const std::string loss = LossKey(task.train().training());
+  // Only training needs an optimizer, and only gradients the options of the loss; everything else
+  // takes the network that trained.
   // A task may have changed the structure of its network.
   const bool fits = network_ != nullptr && structure == structure_ &&
                     network_->topology()->hash() == model->topology->hash() &&
-                    (!backward || pruning == activation_pruning_) &&
-                    (!task.has_train() || learning == learning_);
+                    (!backward || (pruning == activation_pruning_ && loss == loss_)) &&
+                    (!task.has_train() || optimizer == optimizer_);
   if (!fits) {
     network_ = nullptr;
     ESPALIER_ASSIGN_OR_RETURN(engine::NetworkSpec spec, form.NetworkSpecOf(given, columns));
@@ -195,7 +196,8 @@ absl::StatusOr<engine::Network*> NetworkCache::Get(
                       spec, OptimizerSpecOf(task.train().training().optimizer()), model->topology,
                       batch_size * columns, threads_, engine::BackendKind::kOneDnn));
     structure_ = structure;
-    learning_ = learning;
+    optimizer_ = optimizer;
+    loss_ = loss;
     activation_pruning_ = pruning;
   }
   ESPALIER_RETURN_IF_ERROR(network_->SetValues(model->values));

@@ -32,7 +32,8 @@ class NetworkCache {
  private:
   int threads_;
   std::string structure_;
-  std::string learning_;
+  std::string optimizer_;
+  std::string loss_;
   double activation_pruning_ = 0;
   std::unique_ptr<engine::Network> network_;
 };

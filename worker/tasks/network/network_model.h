@@ -35,7 +35,7 @@ class NetworkModel : public Model {
   // Borrows the caches.
   NetworkModel(const v1::Task& task, std::shared_ptr<const tensor::ModelState> state,
                const std::atomic<bool>& cancelled, LocalData& data, NetworkCache& networks,
-               FetchBlob fetch);
+               const data::LoadOptions& load, FetchBlob fetch);
   ~NetworkModel() override;
 
   std::string_view family() const override { return "networks"; }
@@ -74,6 +74,7 @@ class NetworkModel : public Model {
 
   LocalData& data_;
   NetworkCache& networks_;
+  const data::LoadOptions load_;
   const FetchBlob fetch_;
   const ExampleForm& form_;
 

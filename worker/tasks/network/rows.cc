@@ -31,6 +31,13 @@ absl::Status CheckNormalization(const v1::Task& task) {
                   channels, means, deviations));
 }
 
+// Examples that are predicted at once: few where one of them is large, as activations are then.
+int64_t BatchSize(int64_t features) {
+  constexpr int64_t kMost = 64;
+  constexpr int64_t kValues = int64_t{1} << 20;
+  return std::clamp<int64_t>(kValues / std::max<int64_t>(1, features), 1, kMost);
+}
+
 }  // namespace
 
 absl::StatusOr<engine::NetworkSpec> RowForm::NetworkSpecOf(const v1::ModelSpec& model,
@@ -50,11 +57,12 @@ absl::Status RowForm::CheckFits(const data::Dataset& dataset, const v1::Task& ta
 absl::StatusOr<std::vector<float>> RowForm::Predict(
     NetworkCache& networks, const v1::Task& task,
     const std::shared_ptr<const tensor::ModelState>& model, const v1::Examples& examples,
-    const std::atomic<bool>& cancelled) const {
+    const data::LoadOptions& load, const std::atomic<bool>& cancelled) const {
+  data::LoadOptions options = load;
+  options.cancelled = &cancelled;
   ESPALIER_ASSIGN_OR_RETURN(
       const data::Dataset dataset,
-      data::EncodeExamples(examples, task.data(), InputFeatures(task.model().spec()),
-                           {.cancelled = &cancelled}));
+      data::EncodeExamples(examples, task.data(), InputFeatures(task.model().spec()), options));
   return PredictRows(networks, task, model, dataset, cancelled);
 }
 
@@ -64,19 +72,19 @@ absl::StatusOr<std::vector<float>> PredictRows(
     NetworkCache& networks, const v1::Task& task,
     const std::shared_ptr<const tensor::ModelState>& model, const data::Dataset& dataset,
     const std::atomic<bool>& cancelled) {
-  constexpr int64_t kBatch = 64;
+  const int64_t batch_size = BatchSize(dataset.features());
   ESPALIER_ASSIGN_OR_RETURN(engine::Network * network,
-                            networks.Get(task, model, static_cast<int>(kBatch)));
+                            networks.Get(task, model, static_cast<int>(batch_size)));
   BatchBuffer buffer(task, dataset.features(), network->batch_stride());
   std::vector<int32_t> rows(static_cast<size_t>(dataset.size()));
   std::iota(rows.begin(), rows.end(), 0);
-  std::vector<int64_t> columns(kBatch);
+  std::vector<int64_t> columns(static_cast<size_t>(batch_size));
   std::iota(columns.begin(), columns.end(), int64_t{0});
   std::vector<float> outputs(rows.size() * static_cast<size_t>(network->outputs()));
   std::span<float> rest = outputs;
-  for (size_t begin = 0; begin < rows.size(); begin += kBatch) {
+  for (size_t begin = 0; begin < rows.size(); begin += static_cast<size_t>(batch_size)) {
     if (cancelled) return Cancelled();
-    const size_t count = std::min<size_t>(kBatch, rows.size() - begin);
+    const size_t count = std::min<size_t>(static_cast<size_t>(batch_size), rows.size() - begin);
     const size_t size = count * static_cast<size_t>(network->outputs());
     network->Predict(buffer.Fill(dataset, std::span(rows).subspan(begin, count)),
                      std::span(columns).first(count), rest.first(size));

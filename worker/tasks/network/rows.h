@@ -15,6 +15,7 @@ class RowForm : public ExampleForm {
   absl::StatusOr<std::vector<float>> Predict(NetworkCache& networks, const v1::Task& task,
                                              const std::shared_ptr<const tensor::ModelState>& model,
                                              const v1::Examples& examples,
+                                             const data::LoadOptions& load,
                                              const std::atomic<bool>& cancelled) const override;
 };
 

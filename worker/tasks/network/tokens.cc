@@ -76,7 +76,7 @@ absl::Status TokenForm::CheckFits(const data::Dataset& dataset, const v1::Task& 
 absl::StatusOr<std::vector<float>> TokenForm::Predict(
     NetworkCache& networks, const v1::Task& task,
     const std::shared_ptr<const tensor::ModelState>& model, const v1::Examples& examples,
-    const std::atomic<bool>& cancelled) const {
+    const data::LoadOptions&, const std::atomic<bool>& cancelled) const {
   const int64_t context = ColumnsPerExample(task);
   ESPALIER_ASSIGN_OR_RETURN(engine::Network * network, networks.Get(task, model, 1));
   BatchBuffer buffer(task, context, network->batch_stride());

@@ -16,6 +16,7 @@ class TokenForm : public ExampleForm {
   absl::StatusOr<std::vector<float>> Predict(NetworkCache& networks, const v1::Task& task,
                                              const std::shared_ptr<const tensor::ModelState>& model,
                                              const v1::Examples& examples,
+                                             const data::LoadOptions& load,
                                              const std::atomic<bool>& cancelled) const override;
 };
 

@@ -79,10 +79,11 @@ std::vector<float> WithSecondMoments(const engine::Network& network) {
 
 NetworkModel::NetworkModel(const v1::Task& task, std::shared_ptr<const tensor::ModelState> state,
                            const std::atomic<bool>& cancelled, LocalData& data,
-                           NetworkCache& networks, FetchBlob fetch)
+                           NetworkCache& networks, const data::LoadOptions& load, FetchBlob fetch)
     : Model(task, std::move(state), cancelled),
       data_(data),
       networks_(networks),
+      load_(load),
       fetch_(std::move(fetch)),
       form_(FormOf(task.model().spec())) {}
 
