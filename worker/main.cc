@@ -166,7 +166,14 @@ int Predict(const Flags& flags) {
   options.tokenizer = flags.generate.tokenizer;
   options.threads = flags.threads;
   options.max_memory_bytes = tasks::FindMemoryLimit().bytes / 2;
-  const auto result = predict::PredictFile(options);
+  absl::StatusOr<std::string> result;
+  try {
+    result = predict::PredictFile(options);
+  } catch (const std::bad_alloc&) {
+    result = base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                             "expected memory for the model and the examples, found too little; "
+                             "predict from smaller files");
+  }
   if (!result.ok()) return Fail(result.status());
   std::fwrite(result->data(), 1, result->size(), stdout);
   return io::ExitAfterPrinting(kExitOk, kExitOutput);

@@ -127,6 +127,10 @@ void CheckMetric(const v1::JobSpec& spec, TargetKind target, bool prunes, const 
   const int64_t outputs = wire::ClassesOf(spec.model());
   at.Check(metric != "auc" || outputs <= 2, "main_metric",
            fmt::format("auc is of two classes, found {}; use accuracy or log_loss", outputs));
+  constexpr int64_t kTop = 5;
+  at.Check(metric != "top_5_accuracy" || outputs == 0 || outputs > kTop, "main_metric",
+           fmt::format("top_5_accuracy is of more than {} classes, found {}; use accuracy", kTop,
+                       outputs));
   at.Check(metric != "log_loss" || LossOf(spec, target) == v1::LOSS_CROSS_ENTROPY, "main_metric",
            "log_loss is the cross-entropy, which is not this model's loss; use loss");
   constexpr int64_t kMostOutputsOfR2 = 20;
@@ -159,9 +163,9 @@ void ValidateTarget(const v1::JobSpec& spec, bool prunes, const Checker& at) {
              "kind", "divides examples by their class, and these have none; use iid or groups");
   CheckColumns(spec, target, data);
   CheckMetric(spec, target, prunes, at.In("evaluation"));
+  CheckClassOptions(spec, target, at.In("training"));
   if (own) return;
   CheckLoss(spec, target, at.In("model"));
-  CheckClassOptions(spec, target, at.In("training"));
   if (spec.model().layers().empty() && spec.model().name().empty()) return;
   CheckOutputs(spec, target, at.In("model"));
 }

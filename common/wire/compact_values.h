@@ -49,7 +49,8 @@ absl::StatusOr<std::vector<float>> DecodeCompact(const tensor::ModelTopology& to
 
 // values − base, rounded up or down at random so that the mean stays: up with the probability of
 // the distance from below. Numbers of the stream of `key` decide, one for each value in their
-// order. Running statistics are written as they are, not as differences.
+// order. Running statistics are written as they are, not as differences. `values` and `base` are
+// finite.
 std::string EncodeDifferences(const tensor::ModelTopology& topology, v1::SectionType type,
                               std::span<const float> values, std::span<const float> base,
                               uint64_t key);

@@ -8,6 +8,7 @@
 #include "common/base/limits.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
+#include "common/wire/compact_values.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/shapes.h"
 #include "server/jobs/site_evaluations.h"
@@ -119,6 +120,8 @@ double ScoredPositions(const Sizes& sizes, const methods::CoordinatorDemand& dem
   return std::min(sizes.inactive, static_cast<double>(sizes.cohort) * demand.candidates);
 }
 
+bool IsCompact(v1::Wire::Values values) { return wire::IsCompact(wire::SectionTypeOf(values)); }
+
 // Control variates: one set of numbers each for all participants, and for those of a round their
 // updates, what they are corrected by before and after, and what their variates become.
 double VariateSets(const Sizes& sizes, bool next) {
@@ -137,6 +140,10 @@ void AddAggregation(const v1::JobSpec& spec, const Sizes& sizes, double update_v
         fmt::format("control variates of {} participants", config::Grouped(sizes.participants)),
         set * sets, true, true);
   }
+  // What rounding left out, and while the next model is rounded what it was before.
+  if (IsCompact(spec.wire().down())) {
+    phase.Add("values in fewer bytes (wire.down)", set * (next ? 3 : 1), true);
+  }
   if (sizes.moments > 0) {
     phase.Add("the server's optimizer", set * sizes.moments * (next ? 2 : 1), true);
   }
@@ -148,6 +155,8 @@ void AddAggregation(const v1::JobSpec& spec, const Sizes& sizes, double update_v
               kFloat * update_values * cohort, true, true);
   }
   if (spec.aggregation().clip_norm() > 0) phase.Add("clipping", set, true);
+  // The round's model, by which differences are told, and one update before and after decoding.
+  if (IsCompact(spec.wire().up())) phase.Add("values from fewer bytes (wire.up)", 3 * set, true);
 }
 
 // While updates are summed.

@@ -147,7 +147,7 @@ TEST_F(QuestionTest, NoAnswerInTimeIsAnError) {
   Ask("ann");
   sim.Pass(absl::Seconds(62));
   EXPECT_EQ(answers, 1);
-  EXPECT_EQ(base::ReasonOf(status), "QUORUM_LOST");
+  EXPECT_EQ(base::ReasonOf(status), "NO_ANSWER");
 }
 
 TEST_F(QuestionTest, QuestionsThatCannotBeAnsweredAreRefused) {

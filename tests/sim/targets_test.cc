@@ -292,5 +292,42 @@ TEST_F(TargetsTest, WhatDoesNotFitIsRefusedWithWhatToDo) {
   EXPECT_THAT(violations[0].description, HasSubstr("0 or 1, as data.target is labels"));
 }
 
+TEST_F(TargetsTest, OptionsOfClassesAreRefusedWhereNoClassIsLearned) {
+  v1::JobSpec text;
+  text.mutable_data()->set_dataset("text");
+  text.mutable_data()->mutable_text()->set_context(8);
+  v1::TransformerSpec& transformer = *text.mutable_model()->mutable_transformer();
+  transformer.set_vocabulary(64);
+  transformer.set_hidden(8);
+  transformer.set_blocks(1);
+  transformer.set_heads(2);
+  v1::JobSpec likes;
+  likes.mutable_data()->set_dataset("likes");
+  v1::RecommenderSpec& recommender = *likes.mutable_model()->mutable_recommender();
+  recommender.set_users(5);
+  recommender.set_items(5);
+  recommender.mutable_lightgcn()->set_dimensions(4);
+  for (v1::JobSpec spec : {text, likes}) {
+    spec.mutable_method()->set_name("dense");
+    spec.mutable_federation()->set_rounds(1);
+    spec.mutable_training()->mutable_optimizer()->set_learning_rate(0.1);
+    spec.mutable_training()->add_class_weights(1);
+    spec.mutable_training()->set_label_smoothing(0.1);
+    std::vector<std::string> fields;
+    for (const config::Violation& violation : Refused(spec)) fields.push_back(violation.field);
+    EXPECT_THAT(fields, Contains(HasSubstr("training.class_weights")));
+    EXPECT_THAT(fields, Contains(HasSubstr("training.label_smoothing")));
+  }
+}
+
+TEST_F(TargetsTest, TheFirstFiveOfFewClassesAreNoMetric) {
+  v1::JobSpec spec = On("tags", v1::DataSpec::TARGET_CLASS);
+  spec.mutable_model()->mutable_layers(0)->mutable_linear()->set_units(2);
+  spec.mutable_evaluation()->set_main_metric("top_5_accuracy");
+  std::vector<std::string> fields;
+  for (const config::Violation& violation : Refused(spec)) fields.push_back(violation.field);
+  EXPECT_THAT(fields, Contains(HasSubstr("evaluation.main_metric")));
+}
+
 }  // namespace
 }  // namespace espalier::test

@@ -82,8 +82,11 @@ absl::StatusOr<Predictions> PredictText(const PredictOptions& options, Model& mo
       TextQuestions(options.input, *tokenizer,
                     tasks::FormOf(model.task.model().spec()).ColumnsPerExample(model.task), load));
   Predictions predictions;
-  ESPALIER_ASSIGN_OR_RETURN(predictions.values, Ask(options, "", load, model, examples));
   predictions.width = wire::ClassesOf(model.task.model().spec());
+  ESPALIER_RETURN_IF_ERROR(load.CheckMemory(
+      options.input,
+      examples.examples_size() * predictions.width * static_cast<int64_t>(sizeof(float))));
+  ESPALIER_ASSIGN_OR_RETURN(predictions.values, Ask(options, "", load, model, examples));
   for (int32_t token = 0; token < predictions.width; ++token) {
     predictions.texts.push_back(tokenizer->Decode(std::vector<int32_t>{token}, true));
   }

@@ -70,7 +70,9 @@ absl::StatusOr<int> Predict(Context& context, const PredictOptions& options) {
   }
   TemporaryFolder temporary;
   std::string file = options.checkpoint;
-  if (!std::filesystem::is_regular_file(file)) {
+  // A name that no file can have is a checkpoint's.
+  std::error_code no_file;
+  if (!std::filesystem::is_regular_file(file, no_file)) {
     ESPALIER_RETURN_IF_ERROR(temporary.Create());
     ESPALIER_ASSIGN_OR_RETURN(file, DownloadTo(context, options.checkpoint, temporary.path()));
   }
@@ -89,7 +91,9 @@ absl::StatusOr<int> Predict(Context& context, const PredictOptions& options) {
     context.out << std::flush;
     return RunBeside("espalier-worker", arguments);
   }
-  ESPALIER_ASSIGN_OR_RETURN(const std::string result, ReadBeside("espalier-worker", arguments));
+  std::string result;
+  ESPALIER_ASSIGN_OR_RETURN(const int code, ReadBeside("espalier-worker", arguments, result));
+  if (code != kExitDone) return code;
   ESPALIER_RETURN_IF_ERROR(io::WriteAtomically(io::PosixFileSystem(), options.output, result));
   context.out << base::Printable(options.output) << "\n";
   return kExitDone;

@@ -42,8 +42,11 @@ Looker LookAt(const std::string& folder) {
       }
       arguments.push_back(std::move(json));
     }
-    ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadBeside("espalier-worker", arguments));
-    return ParseLook(text);
+    std::string text;
+    ESPALIER_ASSIGN_OR_RETURN(const int code, ReadBeside("espalier-worker", arguments, text));
+    if (code == kExitDone) return ParseLook(text);
+    return base::MakeError(absl::StatusCode::kInternal, "PROGRAM_FAILED",
+                           "espalier-worker ended with an error, which it wrote above");
   };
 }
 

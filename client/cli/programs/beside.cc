@@ -96,18 +96,15 @@ absl::StatusOr<int> RunBeside(const std::string& program,
   return WaitFor(program, Start(program, arguments, -1));
 }
 
-absl::StatusOr<std::string> ReadBeside(const std::string& program,
-                                       const std::vector<std::string>& arguments) {
+absl::StatusOr<int> ReadBeside(const std::string& program,
+                               const std::vector<std::string>& arguments, std::string& text) {
   std::array<int, 2> ends{};
   if (pipe2(ends.data(), O_CLOEXEC) != 0) return NotRun(program);
   const pid_t child = Start(program, arguments, ends[1]);
   close(ends[1]);
-  std::string text = ReadToEnd(ends[0]);
+  text = ReadToEnd(ends[0]);
   close(ends[0]);
-  ESPALIER_ASSIGN_OR_RETURN(const int code, WaitFor(program, child));
-  if (code == kExitDone) return text;
-  return base::MakeError(absl::StatusCode::kInternal, "PROGRAM_FAILED",
-                         fmt::format("{} ended with an error, which it wrote above", program));
+  return WaitFor(program, child);
 }
 
 }  // namespace espalier::cli

@@ -17,9 +17,9 @@ namespace espalier::cli {
 absl::StatusOr<int> RunBeside(const std::string& program,
                               const std::vector<std::string>& arguments);
 
-// The same; what it writes to standard output is returned. Errors: also Internal PROGRAM_FAILED
-// when it does not end with 0; then it has said why on standard error.
-absl::StatusOr<std::string> ReadBeside(const std::string& program,
-                                       const std::vector<std::string>& arguments);
+// The same; what it writes to standard output goes to `text`. When it does not end with 0 it has
+// said why on standard error.
+absl::StatusOr<int> ReadBeside(const std::string& program,
+                               const std::vector<std::string>& arguments, std::string& text);
 
 }  // namespace espalier::cli

@@ -1,6 +1,8 @@
 #include "server/jobs/questions/questions.h"
 
 #include <algorithm>
+#include <iterator>
+#include <new>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -51,8 +53,15 @@ class OnlyResult : public reduce::Reducer {
     return absl::OkStatus();
   }
   absl::StatusOr<reduce::Reduced> Finish() override { return std::move(reduced_); }
+  // A question that is not answered is asked again: nothing of it is kept.
+  absl::StatusOr<std::string> Save() const override { return NotKept(); }
+  absl::Status Absorb(std::string_view) override { return NotKept(); }
 
  private:
+  static absl::Status NotKept() {
+    return absl::UnimplementedError("the answer to a question is not kept");
+  }
+
   reduce::Reduced reduced_;
 };
 
@@ -61,7 +70,10 @@ absl::StatusOr<checkpoint::CheckpointInfo> FindCheckpoint(
     const checkpoint::CheckpointStore& checkpoints, const std::string& name) {
   constexpr std::string_view kJobs = "jobs/";
   if (!name.starts_with(kJobs)) return checkpoints.Get(name);
-  const auto of_job = checkpoints.List(name.substr(kJobs.size()));
+  const std::string job = name.substr(kJobs.size());
+  // The list of no job is that of all.
+  const auto of_job =
+      job.empty() ? std::vector<checkpoint::CheckpointInfo>() : checkpoints.List(job);
   if (!of_job.empty()) return of_job.front();
   return base::NotFound("CHECKPOINT_NOT_FOUND", "expected a checkpoint of " + name +
                                                     ", found none; see `espalier checkpoint list`");
@@ -152,15 +164,54 @@ void Questions::Ask(const std::string& checkpoint, QuestionKind kind) {
     Begin(question, model_);
     return;
   }
-  services_.pool.Post([this, question, name = info->name, sha256 = info->sha256] {
+  waiting_.push_back({question, info->name, info->sha256});
+  LoadNext();
+}
+
+void Questions::LoadNext() {
+  std::erase_if(models_, [](const auto& model) { return model.expired(); });
+  const size_t free = models_.size() < kMaxModels ? kMaxModels - models_.size() : 0;
+  if (waiting_.empty() || loading_ || free == 0) return;
+  loading_ = true;
+  services_.pool.Post([this, name = waiting_.front().checkpoint, sha256 = waiting_.front().sha256] {
     auto model = std::make_shared<absl::StatusOr<std::shared_ptr<const AskedModel>>>(
-        Load(services_, name, sha256));
-    services_.core.Post([this, question, model] {
-      if (!model->ok()) return End(question, model->status());
-      model_ = **model;
-      Begin(question, model_);
-    });
+        LoadOrFail(services_, name, sha256));
+    services_.core.Post([this, name, sha256, model] { Loaded(name, sha256, *model); });
   });
+}
+
+void Questions::Loaded(const std::string& checkpoint, const std::string& sha256,
+                       const absl::StatusOr<std::shared_ptr<const AskedModel>>& model) {
+  loading_ = false;
+  if (model.ok()) {
+    model_ = *model;
+    models_.push_back(model_);
+  }
+  std::vector<std::shared_ptr<Question>> asked;
+  for (auto it = waiting_.begin(); it != waiting_.end();) {
+    const bool same = it->checkpoint == checkpoint && it->sha256 == sha256;
+    if (same) asked.push_back(it->question);
+    it = same ? waiting_.erase(it) : std::next(it);
+  }
+  for (const auto& question : asked) {
+    if (model.ok()) {
+      Begin(question, *model);
+    } else {
+      End(question, model.status());
+    }
+  }
+  LoadNext();
+}
+
+absl::StatusOr<std::shared_ptr<const AskedModel>> Questions::LoadOrFail(
+    const Services& services, const std::string& checkpoint, const std::string& sha256) {
+  try {
+    return Load(services, checkpoint, sha256);
+  } catch (const std::bad_alloc&) {
+    return base::MakeError(
+        absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+        "expected memory for " + checkpoint + " on the coordinator, found none left; ask later");
+  }
 }
 
 absl::StatusOr<round::StepPlan> Questions::Plan(const Question& question) const {
@@ -218,6 +269,15 @@ void Questions::End(const std::shared_ptr<Question>& question,
   const std::string reason(base::ReasonOf(reduced.status()));
   const bool unknown = reason == "USER_NOT_FOUND" || reason == "ITEM_NOT_FOUND";
   const bool invalid = reason == "DATASET_INVALID";
+  if (reason == "QUORUM_LOST") {
+    question->kind.done(
+        base::MakeError(absl::StatusCode::kDeadlineExceeded, "NO_ANSWER",
+                        "expected an answer of a worker within " +
+                            absl::FormatDuration(kAnswerWithin) +
+                            ", found none; ask for fewer examples at once, or start more workers"),
+        {}, nullptr);
+    return;
+  }
   if (unknown || invalid) {
     question->kind.done(
         base::MakeError(unknown ? absl::StatusCode::kNotFound : absl::StatusCode::kInvalidArgument,
@@ -234,6 +294,7 @@ void Questions::Tick() {
     if (question->step != nullptr) question->step->Tick();
   }
   if (questions_.empty() && services_.clock.Elapsed() - model_used_ > kKeepModel) model_ = nullptr;
+  LoadNext();
 }
 
 std::shared_ptr<Questions::Question> Questions::Find(const std::string& task_id) const {

@@ -4,11 +4,12 @@
 // job. What a worker cannot answer goes to the next one: with local data, or rows of users that
 // stayed on workers, only the user's own worker can.
 //
-// Bounds:      kMaxQuestions at once; an answer within kAnswerWithin. The checkpoint asked last is
-//              kept for kKeepModel, so that the next question about it reads no file.
+// Bounds:      kMaxQuestions at once; an answer within kAnswerWithin after the model is there;
+//              kMaxModels models in memory, which are read one at a time. The checkpoint asked last
+//              is kept for kKeepModel, so that the next question about it reads no file.
 // Threading:   lives on the core executor; checkpoints are read on the pool.
 // Errors:      CHECKPOINT_NOT_FOUND, WAITING_WORKERS (Unavailable; no worker can answer),
-//              TOO_MANY_QUESTIONS (ResourceExhausted), QUORUM_LOST (no answer in time), those of
+//              TOO_MANY_QUESTIONS and OUT_OF_MEMORY (ResourceExhausted), NO_ANSWER (in time), those of
 //              recommendation.h and prediction.h, those of the worker asked last (USER_NOT_FOUND,
 //              PRIVATE_ROWS_MISSING, DATASET_INVALID …).
 #pragma once
@@ -17,6 +18,7 @@
 #include <list>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -57,6 +59,7 @@ struct QuestionKind {
 class Questions {
  public:
   static constexpr size_t kMaxQuestions = 64;
+  static constexpr size_t kMaxModels = 4;
   static constexpr absl::Duration kAnswerWithin = absl::Seconds(60);
   static constexpr absl::Duration kKeepModel = absl::Minutes(5);
 
@@ -81,10 +84,24 @@ class Questions {
     std::shared_ptr<round::StepRunner> step;
     v1::PartialHeader header;  // of the result
   };
+  // A question whose model is not there.
+  struct Waiting {
+    std::shared_ptr<Question> question;
+    std::string checkpoint;
+    std::string sha256;
+  };
 
   static absl::StatusOr<std::shared_ptr<const AskedModel>> Load(const Services& services,
                                                                 const std::string& checkpoint,
                                                                 const std::string& sha256);
+  // The same, and OUT_OF_MEMORY.
+  static absl::StatusOr<std::shared_ptr<const AskedModel>> LoadOrFail(const Services& services,
+                                                                      const std::string& checkpoint,
+                                                                      const std::string& sha256);
+  // Begins to read the model that has been waited for longest, if there is room.
+  void LoadNext();
+  void Loaded(const std::string& checkpoint, const std::string& sha256,
+              const absl::StatusOr<std::shared_ptr<const AskedModel>>& model);
   void Ask(const std::string& checkpoint, QuestionKind kind);
   std::shared_ptr<Question> Find(const std::string& task_id) const;
   void Begin(const std::shared_ptr<Question>& question,
@@ -97,6 +114,9 @@ class Questions {
   std::shared_ptr<const AskedModel> model_;  // the last one
   absl::Duration model_used_;
   std::list<std::shared_ptr<Question>> questions_;
+  std::list<Waiting> waiting_;  // these are among questions_, too
+  bool loading_ = false;
+  std::vector<std::weak_ptr<const AskedModel>> models_;  // that somebody may still hold
 };
 
 }  // namespace espalier::server::jobs
