@@ -2,72 +2,13 @@
 #include "common/config/validate_aggregation.h"
 #include "common/config/validate_model.h"
 #include "common/config/validate_target.h"
+#include "common/wire/model_spec/layer_descriptor.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/recommender_layout.h"
-#include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/transformer.h"
 
 namespace espalier::config {
 namespace {
-
-constexpr double kBatchNormMomentum = 0.1;
-constexpr double kBatchNormEpsilon = 1e-5;
-
-template <typename LayerOfKind>
-void SetActivation(LayerOfKind& layer) {
-  if (layer.activation() == v1::ACTIVATION_UNSPECIFIED) {
-    layer.set_activation(v1::ACTIVATION_LINEAR);
-  }
-}
-
-void ApplyWindow(const wire::Window& window, auto& layer) {
-  layer.set_kernel(static_cast<int32_t>(window.kernel));
-  layer.set_stride(static_cast<int32_t>(window.stride));
-}
-
-void ApplyLayersDefaults(google::protobuf::RepeatedPtrField<v1::Layer>& layers);
-
-void ApplyConvDefaults(v1::Conv2dLayer& conv) {
-  const wire::Window window = wire::WindowOf(conv);
-  ApplyWindow(window, conv);
-  conv.set_padding(static_cast<int32_t>(window.padding));
-  SetActivation(conv);
-  if (conv.initializer() == v1::INITIALIZER_UNSPECIFIED) {
-    conv.set_initializer(v1::INITIALIZER_HE);
-  }
-}
-
-void ApplyLinearDefaults(v1::LinearLayer& linear) {
-  SetActivation(linear);
-  if (linear.initializer() == v1::INITIALIZER_UNSPECIFIED) {
-    linear.set_initializer(linear.activation() == v1::ACTIVATION_RELU ? v1::INITIALIZER_HE
-                                                                      : v1::INITIALIZER_GLOROT);
-  }
-}
-
-void ApplyBatchNormDefaults(v1::BatchNormLayer& norm) {
-  SetActivation(norm);
-  if (norm.momentum() == 0) norm.set_momentum(kBatchNormMomentum);
-  if (norm.epsilon() == 0) norm.set_epsilon(kBatchNormEpsilon);
-}
-
-void ApplyLayerDefaults(v1::Layer& layer) {
-  if (layer.has_linear()) ApplyLinearDefaults(*layer.mutable_linear());
-  if (layer.has_conv2d()) ApplyConvDefaults(*layer.mutable_conv2d());
-  if (layer.has_batch_norm()) ApplyBatchNormDefaults(*layer.mutable_batch_norm());
-  if (layer.has_max_pool())
-    ApplyWindow(wire::WindowOf(layer.max_pool()), *layer.mutable_max_pool());
-  if (layer.has_avg_pool())
-    ApplyWindow(wire::WindowOf(layer.avg_pool()), *layer.mutable_avg_pool());
-  if (!layer.has_residual()) return;
-  SetActivation(*layer.mutable_residual());
-  ApplyLayersDefaults(*layer.mutable_residual()->mutable_body());
-  ApplyLayersDefaults(*layer.mutable_residual()->mutable_shortcut());
-}
-
-void ApplyLayersDefaults(google::protobuf::RepeatedPtrField<v1::Layer>& layers) {
-  for (v1::Layer& layer : layers) ApplyLayerDefaults(layer);
-}
 
 void ApplyModelDefaults(v1::ModelSpec& model) {
   if (model.has_recommender()) {
@@ -76,7 +17,7 @@ void ApplyModelDefaults(v1::ModelSpec& model) {
   }
   if (IsLeftToPretrained(model)) return;
   model = wire::ExplicitModel(model);
-  ApplyLayersDefaults(*model.mutable_layers());
+  wire::ApplyLayerDefaults(*model.mutable_layers());
   if (model.has_transformer()) {
     *model.mutable_transformer() = wire::ExplicitTransformer(model.transformer());
   }

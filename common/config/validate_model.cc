@@ -7,6 +7,7 @@
 #include "common/base/status.h"
 #include "common/config/job_file.h"
 #include "common/config/validate_recommender.h"
+#include "common/wire/model_spec/layer_descriptor.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/shapes.h"
@@ -16,14 +17,12 @@ namespace espalier::config {
 namespace {
 
 using wire::FeatureShape;
-using Layers = google::protobuf::RepeatedPtrField<v1::Layer>;
+using wire::LayerPlace;
+using wire::Layers;
 
 constexpr int64_t kMaxUnits = 10'000'000;
-constexpr int64_t kMaxChannels = 1'000'000;
 constexpr int64_t kMaxInputFeatures = std::numeric_limits<int32_t>::max() - 1;
 constexpr int64_t kMaxImageSide = 100'000;
-constexpr int32_t kMaxKernel = 63;
-constexpr int32_t kMaxPool = 1000;
 constexpr int kMaxLayers = 1000;
 constexpr double kMaxModelWidth = 16;
 // Positions in a structure are counted by 32-bit integers.
@@ -32,97 +31,15 @@ constexpr double kMaxStoredWeights = std::numeric_limits<int32_t>::max();
 constexpr double kTrainingBytesPerWeight = 16;
 constexpr double kMaxOutputs = 32'000'000;
 
-// Where a layer stands, which decides what it may be.
-struct Place {
-  bool last = false;
-  bool in_residual = false;
-};
-
-// An activation that is applied value by value.
-void CheckElementwise(v1::Activation activation, const Checker& in) {
-  if (!in.Enum("activation", v1::Activation_IsValid(activation), activation)) return;
-  in.Check(activation != v1::ACTIVATION_SOFTMAX, "activation",
-           "softmax is for the last layer only; use relu, tanh, sigmoid or linear here");
-}
-
-bool CheckLinear(const v1::LinearLayer& linear, Place place, const Checker& in) {
-  const bool sized = in.Whole("units", linear.units(), 1, kMaxUnits);
-  in.Probability("dropout", linear.dropout());
-  in.Check(!place.last || linear.dropout() == 0, "dropout",
-           "the last layer's outputs are the result and cannot be dropped; remove dropout here");
-  in.Enum("initializer", v1::Initializer_IsValid(linear.initializer()), linear.initializer());
-  if (!place.last) {
-    CheckElementwise(linear.activation(), in);
-  } else {
-    in.Enum("activation", v1::Activation_IsValid(linear.activation()), linear.activation());
-  }
-  return sized;
-}
-
-bool CheckConv(const v1::Conv2dLayer& conv, const Checker& in) {
-  bool sized = in.Whole("channels", conv.channels(), 1, kMaxChannels);
-  const bool kernel = conv.kernel() >= 0 && conv.kernel() <= kMaxKernel;
-  in.Check(kernel, "kernel", fmt::format("must be 1..{}, found {}", kMaxKernel, conv.kernel()));
-  const bool stride = conv.stride() >= 0 && conv.stride() <= 2;
-  in.Check(stride, "stride", fmt::format("must be 1 or 2, found {}", conv.stride()));
-  sized = sized && kernel && stride;
-  if (kernel && conv.has_padding()) {
-    sized &= in.Whole("padding", conv.padding(), 0, wire::WindowOf(conv).kernel - 1);
-  }
-  in.Enum("initializer", v1::Initializer_IsValid(conv.initializer()), conv.initializer());
-  CheckElementwise(conv.activation(), in);
-  return sized;
-}
-
-bool CheckBatchNorm(const v1::BatchNormLayer& norm, const Checker& in) {
-  const double momentum = norm.momentum();
-  in.Number("momentum", momentum, momentum >= 0 && momentum <= 1, "0 < x ≤ 1");
-  in.Number("epsilon", norm.epsilon(), norm.epsilon() >= 0 && norm.epsilon() <= 1, "0 < x ≤ 1");
-  CheckElementwise(norm.activation(), in);
-  return true;
-}
-
-bool CheckPool(const v1::PoolLayer& pool, const Checker& in) {
-  const auto in_range = [](int32_t value) { return value >= 0 && value <= kMaxPool; };
-  in.Check(in_range(pool.kernel()), "kernel",
-           fmt::format("must be 1..{}, found {}", kMaxPool, pool.kernel()));
-  in.Check(in_range(pool.stride()), "stride",
-           fmt::format("must be 1..{}, found {}", kMaxPool, pool.stride()));
-  return in_range(pool.kernel()) && in_range(pool.stride());
-}
-
-// "conv2d", the field that holds the layer's kind.
-std::string KindField(const v1::Layer& layer) {
-  return v1::Layer::descriptor()->FindFieldByNumber(layer.kind_case())->name();
-}
-
-// The parameters of one layer that is not residual. Whether its shape can be computed.
-bool CheckParameters(const v1::Layer& layer, Place place, const Checker& in) {
-  switch (layer.kind_case()) {
-    case v1::Layer::kLinear:
-      return CheckLinear(layer.linear(), place, in);
-    case v1::Layer::kConv2D:
-      return CheckConv(layer.conv2d(), in);
-    case v1::Layer::kBatchNorm:
-      return CheckBatchNorm(layer.batch_norm(), in);
-    case v1::Layer::kMaxPool:
-      return CheckPool(layer.max_pool(), in);
-    case v1::Layer::kAvgPool:
-      return CheckPool(layer.avg_pool(), in);
-    default:
-      return true;
-  }
-}
-
 // Checks layers and follows the shape through them; no shape after the first layer for which none
 // can be told.
 class LayerChecker {
  public:
   std::optional<FeatureShape> Check(const Layers& layers, std::optional<FeatureShape> shape,
-                                    Place place, const std::string& field, const Checker& at) {
+                                    LayerPlace place, const std::string& field, const Checker& at) {
     for (int i = 0; i < layers.size() && count_ <= kMaxLayers; ++i) {
-      const Place here = {.last = place.last && i + 1 == layers.size(),
-                          .in_residual = place.in_residual};
+      const LayerPlace here = {.last = place.last && i + 1 == layers.size(),
+                               .in_branch = place.in_branch};
       shape = CheckLayer(layers[i], shape, here, at.In(fmt::format("{}[{}]", field, i)));
     }
     return shape;
@@ -132,42 +49,46 @@ class LayerChecker {
 
  private:
   std::optional<FeatureShape> CheckLayer(const v1::Layer& layer, std::optional<FeatureShape> shape,
-                                         Place place, const Checker& at) {
+                                         LayerPlace place, const Checker& at) {
     ++count_;
-    if (layer.kind_case() == v1::Layer::KIND_NOT_SET) {
+    const auto known = wire::KindOf(layer);
+    if (!known.ok()) {
       at.Fail("linear",
               "a layer needs a kind: expected for example linear: {units: …} or conv2d: {channels: "
               "…}, found nothing");
       return std::nullopt;
     }
-    const std::string kind = KindField(layer);
-    if (place.last && !layer.has_linear()) {
-      at.Fail(kind, "the last layer gives one output per class: expected linear: {units: …}");
+    const wire::LayerDescriptor& kind = **known;
+    if (place.last && !kind.may_be_last()) {
+      at.Fail(kind.word(),
+              "the last layer gives one output per class: expected linear: {units: …}");
     }
-    if (place.in_residual && (layer.has_linear() || layer.has_flatten() || layer.has_residual())) {
-      at.Fail(kind, "a residual layer holds conv2d, batch_norm and pooling layers only");
+    if (place.in_branch && !kind.may_be_in_branch()) {
+      at.Fail(kind.word(), "a residual layer holds conv2d, batch_norm and pooling layers only");
       return std::nullopt;
     }
-    if (layer.has_residual()) return CheckResidual(layer.residual(), shape, at.In(kind));
-    if (!CheckParameters(layer, place, at.In(kind)) || !shape) return std::nullopt;
-    const auto output = wire::OutputShape(layer, *shape);
+    const Checker in = at.In(kind.word());
+    const bool sized = kind.CheckRanges(layer, place, in);
+    const std::vector<wire::Branch> branches = kind.Branches(layer);
+    const bool fit = CheckBranches(branches, shape, in);
+    if (!sized || !fit || !shape) return std::nullopt;
+    const auto output = kind.OutputShape(layer, *shape);
     if (output.ok()) return *output;
-    at.Fail(kind, base::MessageOf(output.status()));
+    // Branches fit by themselves: the last one does not fit the others.
+    const Checker& where = branches.empty() ? at : in;
+    where.Fail(branches.empty() ? kind.word() : branches.back().field,
+               base::MessageOf(output.status()));
     return std::nullopt;
   }
 
-  std::optional<FeatureShape> CheckResidual(const v1::ResidualLayer& residual,
-                                            std::optional<FeatureShape> shape, const Checker& in) {
-    CheckElementwise(residual.activation(), in);
-    in.Check(!residual.body().empty(), "body", "expected at least one layer, found none");
-    const Place inside = {.in_residual = true};
-    const auto body = Check(residual.body(), shape, inside, "body", in);
-    const auto shortcut = Check(residual.shortcut(), shape, inside, "shortcut", in);
-    if (!body || !shortcut) return std::nullopt;
-    const absl::Status status = wire::CheckBranches(*body, *shortcut);
-    if (status.ok()) return body;
-    in.Fail("shortcut", base::MessageOf(status));
-    return std::nullopt;
+  // Whether the shapes of all can be told.
+  bool CheckBranches(const std::vector<wire::Branch>& branches, std::optional<FeatureShape> shape,
+                     const Checker& in) {
+    bool fit = true;
+    for (const wire::Branch& branch : branches) {
+      fit &= Check(*branch.layers, shape, {.in_branch = true}, branch.field, in).has_value();
+    }
+    return fit;
   }
 
   int count_ = 0;

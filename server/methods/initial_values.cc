@@ -18,9 +18,13 @@ double StandardDeviation(v1::Initializer initializer, const tensor::TensorSpec& 
       return 0.1;
     case v1::INITIALIZER_HE:
       return std::sqrt(2 / fan_in);
-    default:
+    case v1::INITIALIZER_GLOROT:
+    case v1::INITIALIZER_UNSPECIFIED:  // of recommenders and transformers
       return std::sqrt(2 / (fan_in + fan_out));
+    default:
+      break;
   }
+  ESPALIER_CHECK(false, "the job's validator knows all initializers");
 }
 
 }  // namespace

@@ -6,10 +6,13 @@
 #include <vector>
 
 #include "common/sparsity/top_k.h"
+#include "common/tensor/layer_spec.h"
 
 namespace espalier::worker::engine {
 
-enum class Activation { kLinear, kRelu, kSigmoid, kTanh, kSoftmax };
+using tensor::Activation;
+using tensor::LayerKind;
+using tensor::LayerSpec;
 
 // The loss of an example, summed over its outputs. Targets are the batch's, or where it has none, 1
 // at the label's output and 0 elsewhere.
@@ -42,52 +45,6 @@ enum class DropoutScaling { kTraining, kEvaluation };
 
 // Which arithmetic runs the layers: kReference is naive and slow, kOneDnn is the product.
 enum class BackendKind { kReference, kOneDnn };
-
-enum class LayerKind {
-  kLinear,
-  kConv,
-  kBatchNorm,
-  kMaxPool,
-  kAveragePool,
-  kGlobalAveragePool,
-  kFlatten,
-  kResidual,
-  // Of networks whose columns are tokens, see NetworkSpec::sequence.
-  kEmbedding,  // first; token numbers to vectors
-  kPositions,  // adds a learned vector for each place in a sequence
-  kRmsNorm,
-  kLayerNorm,
-  kAttention,   // causal: what the heads see, before their projection
-  kSwiGlu,      // silu(gate · x) ∘ (up · x)
-  kGelu,        // x · Φ(x), without weights
-  kGeluTanh,    // its approximation by tanh
-  kTiedOutput,  // last; logits by the embedding's weights
-};
-
-// One layer; which fields count depends on its kind.
-struct LayerSpec {
-  LayerKind kind = LayerKind::kLinear;
-  // Outputs of kLinear, kEmbedding and kSwiGlu, output channels of kConv, head size of kAttention.
-  int64_t units = 0;
-  Activation activation = Activation::kRelu;  // not of pooling and flatten
-  double dropout = 0;                         // kLinear: share of outputs dropped, [0, 1)
-  bool dense = false;                         // kLinear, kConv: never sparsified
-  bool bias = true;                           // kLinear, kConv, kAttention, kSwiGlu
-  int64_t kernel = 1;                         // kConv, kMaxPool, kAveragePool
-  int64_t stride = 1;                         // the same
-  int64_t padding = 0;                        // kConv
-  bool standardize = false;                   // kConv, see layers/weight_standardization.h
-  double momentum = 0.1;                      // kBatchNorm: share of a batch in running statistics
-  double epsilon = 1e-5;                      // kBatchNorm, kRmsNorm, kLayerNorm
-  int64_t vocabulary = 0;                     // kEmbedding; rows of kPositions
-  int64_t position_offset = 0;                // kPositions: row of the first place
-  int64_t heads = 0;                          // kAttention
-  int64_t kv_heads = 0;                       // kAttention; divides heads
-  double theta = 10000;                       // kAttention: base of rotary positions; 0: none
-  bool fused = false;                         // kAttention: one weight for query, key and value
-  std::vector<LayerSpec> body = {};           // kResidual
-  std::vector<LayerSpec> shortcut = {};       // kResidual; empty: the input itself
-};
 
 // channels × height × width values, stored in this order. Plain features have height = width = 1.
 struct MapShape {

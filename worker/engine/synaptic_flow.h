@@ -16,7 +16,8 @@
 // Determinism: the same bits for any number of threads; among equal scores the lower position
 //              stays.
 // Errors:      Create(): InvalidArgument for a model that does not fit (SHAPE_MISMATCH) or has a
-//              tensor of 2^32 positions or more (MODEL_TOO_LARGE).
+//              tensor of 2^32 positions or more (MODEL_TOO_LARGE); Unimplemented for a kind of
+//              layer that says no flow (SYNAPTIC_FLOW_NOT_OFFERED).
 // Source:      Tanaka et al., NeurIPS 2020, algorithm 1.
 #pragma once
 
@@ -27,7 +28,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/tensor/model.h"
-#include "worker/engine/conv_shape.h"
+#include "worker/engine/flow/flow_node.h"
 #include "worker/engine/spec.h"
 
 namespace espalier::worker::engine {
@@ -38,8 +39,6 @@ class SynapticFlow {
   static absl::StatusOr<SynapticFlow> Create(const NetworkSpec& spec,
                                              std::shared_ptr<const tensor::ModelTopology> topology,
                                              std::span<const float> values, int threads);
-  SynapticFlow(SynapticFlow&&) noexcept;
-  ~SynapticFlow();
 
   // Scores what is left.
   void Score();
@@ -55,27 +54,13 @@ class SynapticFlow {
   std::vector<double> Scores() const;
 
  private:
-  struct Weight;
-  struct Node;
-  class Builder;
-  SynapticFlow(std::shared_ptr<const tensor::ModelTopology> topology, int threads);
-
-  using Activations = std::vector<double>;
-  const Activations& Forward(std::vector<Node>& chain, const Activations& input, bool rescale);
-  void Forward(Node& node, const Activations& input);
-  // Takes the gradient with respect to the chain's output, returns that of its input.
-  Activations Backward(std::vector<Node>& chain, const Activations& input, Activations delta);
-  Activations Backward(Node& node, const Activations& input, Activations delta);
-  void Multiply(const Weight& weight, const Activations& input, Activations& output) const;
-  // Scores one layer, and returns the gradient with respect to its input.
-  Activations ScoreWeights(Weight& weight, const Activations& input,
-                           const Activations& delta) const;
+  SynapticFlow(std::shared_ptr<const tensor::ModelTopology> topology, FlowChain chain,
+               std::vector<FlowWeight*> weights, int64_t input_features);
 
   std::shared_ptr<const tensor::ModelTopology> topology_;
-  int threads_;
-  int64_t input_features_ = 0;
-  std::vector<Weight> weights_;  // in layout order
-  std::vector<Node> nodes_;
+  FlowChain chain_;
+  std::vector<FlowWeight*> weights_;  // of the chain's nodes, in layout order
+  int64_t input_features_;
 };
 
 }  // namespace espalier::worker::engine

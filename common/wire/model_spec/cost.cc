@@ -4,6 +4,7 @@
 
 #include "common/base/status.h"
 #include "common/tensor/lanes.h"
+#include "common/wire/model_spec/layer_descriptor.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/recommender_layout.h"
@@ -19,9 +20,11 @@ constexpr int64_t kProcessBytes = int64_t{32} << 20;
 // Tiles of gradients at inactive positions, chunks of transfers, plans of the library.
 constexpr int64_t kScratchBytes = int64_t{8} << 20;
 
-bool HasResidual(const v1::ModelSpec& model) {
-  return std::any_of(model.layers().begin(), model.layers().end(),
-                     [](const v1::Layer& layer) { return layer.has_residual(); });
+bool HasBranches(const v1::ModelSpec& model) {
+  return std::any_of(model.layers().begin(), model.layers().end(), [](const v1::Layer& layer) {
+    const auto kind = KindOf(layer);
+    return kind.ok() && !(*kind)->Branches(layer).empty();
+  });
 }
 
 }  // namespace
@@ -34,14 +37,13 @@ absl::StatusOr<ModelCost> ModelCost::Create(const v1::ModelSpec& spec) {
     cost.tensors_.push_back({.size = tensor.spec.size(),
                              .positions = tensor.positions,
                              .looked_up = tensor.looked_up,
-                             .convolution = tensor.spec.shape.size() == 4});
-    // The scales of a standardised convolution come right after its weights.
-    if (tensor.spec.name.ends_with(".scale")) (cost.tensors_.rbegin() + 1)->standardized = true;
+                             .convolution = tensor.spec.shape.size() == 4,
+                             .transformed = tensor.transformed});
   }
   cost.AddProducts(model);
   cost.input_features_ = InputShape(model).features();
   cost.outputs_ = OutputsOf(model);
-  if (HasResidual(model)) cost.deltas_ = 4;
+  if (HasBranches(model)) cost.deltas_ = 4;
   return cost;
 }
 
@@ -157,9 +159,9 @@ int64_t ModelCost::WorkerBytes(std::span<const int64_t> stored,
   for (size_t i = 0; i < tensors_.size(); ++i) {
     // The task's copy of each value, the network's, the result's and its state.
     model += stored[i] * kFloat * (3 + slots + (keeps_state ? 2 * slots : 0));
-    // What the weights are standardised to, and room for its gradient.
-    if (tensors_[i].standardized) model += stored[i] * kFloat;
-    largest = std::max(largest, tensors_[i].standardized ? 2 * stored[i] : stored[i]);
+    // What the weights are multiplied as, and room for its gradient.
+    if (tensors_[i].transformed) model += stored[i] * kFloat;
+    largest = std::max(largest, tensors_[i].transformed ? 2 * stored[i] : stored[i]);
     if (stored[i] == tensors_[i].size) {
       largest_dense = std::max(largest_dense, stored[i]);
       continue;

@@ -83,7 +83,7 @@ class ModelCost {
     int64_t positions = 0;
     bool looked_up = false;  // encoder.items of MultVAE: a row for each item of a user
     bool convolution = false;
-    bool standardized = false;
+    bool transformed = false;
   };
   // What belongs to a transformer or recommender beside its weights.
   void AddProducts(const v1::ModelSpec& model);

@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/tensor/model_layout.h"
 #include "common/tensor/optimizer_slots.h"
+#include "common/wire/model_spec/layer_descriptor.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/recommender_layout.h"
 #include "common/wire/model_spec/shapes.h"
@@ -16,11 +17,6 @@
 
 namespace espalier::wire {
 namespace {
-
-// √(2 / (1 − 1/π)): makes up for the variance that a ReLU takes (Brock et al., ICLR 2021).
-constexpr double kReluGain = 1.7128585504496627;
-
-using Layers = google::protobuf::RepeatedPtrField<v1::Layer>;
 
 // Collects the tensors of layers while shapes flow through them.
 class TensorList {
@@ -38,66 +34,33 @@ class TensorList {
  private:
   absl::StatusOr<FeatureShape> AddLayer(const v1::Layer& layer, const std::string& name,
                                         const FeatureShape& input) {
-    if (layer.has_residual()) return AddResidual(layer.residual(), name, input);
-    absl::StatusOr<FeatureShape> output = OutputShape(layer, input);
+    const auto kind = KindOf(layer);
+    if (!kind.ok()) return base::Annotate(kind.status(), name);
+    for (const Branch& branch : (*kind)->Branches(layer)) {
+      ESPALIER_RETURN_IF_ERROR(
+          AddLayers(*branch.layers, fmt::format("{}.{}", name, branch.field), input).status());
+    }
+    const auto output = (*kind)->OutputShape(layer, input);
     if (!output.ok()) return base::Annotate(output.status(), name);
-    if (layer.has_linear()) {
-      const v1::LinearLayer& linear = layer.linear();
-      ESPALIER_RETURN_IF_ERROR(AddWeight(name, {linear.units(), input.features()}, linear.dense(),
-                                         linear.initializer(), 1));
-      ESPALIER_RETURN_IF_ERROR(AddBias(name, linear.units(), linear.no_bias()));
-    } else if (layer.has_conv2d()) {
-      const v1::Conv2dLayer& conv = layer.conv2d();
-      const int64_t kernel = WindowOf(conv).kernel;
-      ESPALIER_RETURN_IF_ERROR(AddWeight(name, {conv.channels(), input.channels, kernel, kernel},
-                                         conv.dense(), conv.initializer(), output->positions()));
-      if (conv.standardize()) {
-        ESPALIER_RETURN_IF_ERROR(AddVector(name + ".scale", conv.channels(), TensorRole::kScale));
-        if (conv.activation() == v1::ACTIVATION_RELU) tensors_.back().gain = kReluGain;
-      }
-      ESPALIER_RETURN_IF_ERROR(AddBias(name, conv.channels(), conv.no_bias()));
-    } else if (layer.has_batch_norm()) {
-      for (const auto& [field, role] : {std::pair{"weight", TensorRole::kScale},
-                                        {"bias", TensorRole::kShift},
-                                        {"running_mean", TensorRole::kRunningMean},
-                                        {"running_var", TensorRole::kRunningVariance}}) {
-        ESPALIER_RETURN_IF_ERROR(AddVector(name + "." + field, input.channels, role));
-      }
+    for (LayerTensor& tensor : (*kind)->Tensors(layer, input, *output)) {
+      ESPALIER_RETURN_IF_ERROR(Add(name, std::move(tensor)));
     }
     return output;
   }
 
-  absl::StatusOr<FeatureShape> AddResidual(const v1::ResidualLayer& residual,
-                                           const std::string& name, const FeatureShape& input) {
-    ESPALIER_ASSIGN_OR_RETURN(const FeatureShape body,
-                              AddLayers(residual.body(), name + ".body", input));
-    ESPALIER_ASSIGN_OR_RETURN(const FeatureShape shortcut,
-                              AddLayers(residual.shortcut(), name + ".shortcut", input));
-    const absl::Status status = CheckBranches(body, shortcut);
-    if (!status.ok()) return base::Annotate(status, name);
-    return body;
-  }
-
-  absl::Status AddWeight(const std::string& layer, std::vector<int64_t> shape, bool dense,
-                         v1::Initializer initializer, int64_t positions) {
-    ESPALIER_ASSIGN_OR_RETURN(tensor::TensorSpec spec,
-                              tensor::CheckedTensor(layer + ".weight", std::move(shape)));
-    spec.sparsifiable = !dense;
+  absl::Status Add(const std::string& layer, LayerTensor tensor) {
+    ESPALIER_ASSIGN_OR_RETURN(
+        tensor::TensorSpec spec,
+        tensor::CheckedTensor(fmt::format("{}.{}", layer, tensor.field), std::move(tensor.shape)));
+    spec.sparsifiable = tensor.sparsifiable;
+    spec.buffer =
+        tensor.role == TensorRole::kRunningMean || tensor.role == TensorRole::kRunningVariance;
     tensors_.push_back({.spec = std::move(spec),
-                        .role = TensorRole::kWeight,
-                        .initializer = initializer,
-                        .positions = positions});
-    return absl::OkStatus();
-  }
-
-  absl::Status AddBias(const std::string& layer, int64_t outputs, bool no_bias) {
-    return no_bias ? absl::OkStatus() : AddVector(layer + ".bias", outputs, TensorRole::kBias);
-  }
-
-  absl::Status AddVector(const std::string& name, int64_t size, TensorRole role) {
-    ESPALIER_ASSIGN_OR_RETURN(tensor::TensorSpec spec, tensor::CheckedTensor(name, {size}));
-    spec.buffer = role == TensorRole::kRunningMean || role == TensorRole::kRunningVariance;
-    tensors_.push_back({.spec = std::move(spec), .role = role});
+                        .role = tensor.role,
+                        .initializer = tensor.initializer,
+                        .positions = tensor.positions,
+                        .transformed = tensor.transformed,
+                        .gain = tensor.gain});
     return absl::OkStatus();
   }
 

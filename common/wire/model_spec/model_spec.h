@@ -27,10 +27,11 @@ struct ModelTensor {
   // Of a kWeight: outputs of one example (of a transformer: of one token) that each weight has a
   // part in; 0 where rows are looked up instead of multiplied.
   int64_t positions = 0;
-  bool looked_up = false;  // multiplied by a row for each item that the example has
-  double deviation = 0;    // of a kWeight's first values, where not 0: instead of an initializer
-  double gain = 1;         // of a kScale: its first values
-  bool user_rows = false;  // has a row for each user of a recommender
+  bool looked_up = false;    // multiplied by a row for each item that the example has
+  bool transformed = false;  // multiplied in another form than the stored one, of equal size
+  double deviation = 0;      // of a kWeight's first values, where not 0: instead of an initializer
+  double gain = 1;           // of a kScale: its first values
+  bool user_rows = false;    // has a row for each user of a recommender
 };
 
 // In layout order. Names: layers.<i>.weight and .bias, of a standardised convolution .scale between

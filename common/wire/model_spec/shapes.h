@@ -1,19 +1,24 @@
-// Shapes of what flows through a network: the one place that knows how a layer changes them.
+// Shapes of what flows through a network. How a layer changes them, its descriptor knows
+// (layer_descriptor.h).
 //
 // Units:       an image of channels × height × width has that many features, stored channel by
 //              channel and row by row. Plain features have height = width = 1.
 // Threading:   pure functions.
-// Errors:      InvalidArgument with reason LAYER_SHAPE; the message names neither layer nor path,
-//              which the caller knows.
+// Errors:      InvalidArgument with reason LAYER_SHAPE, or UNKNOWN_LAYER for a layer without a
+//              kind; the message names neither layer nor path, which the caller knows.
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "espalier/v1/model.pb.h"
 
 namespace espalier::wire {
+
+// Of one example, and of what any layer makes of it.
+inline constexpr int64_t kMaxFeatures = std::numeric_limits<int32_t>::max() - 1;
 
 struct FeatureShape {
   int64_t channels = 0;
@@ -29,14 +34,7 @@ struct FeatureShape {
 // "3 × 32 × 32", or "10 features".
 std::string ToText(const FeatureShape& shape);
 
-// The window of a convolution or pooling layer with its defaults filled in.
-struct Window {
-  int64_t kernel = 1;
-  int64_t stride = 1;
-  int64_t padding = 0;
-};
-Window WindowOf(const v1::Conv2dLayer& layer);
-Window WindowOf(const v1::PoolLayer& layer);
+absl::Status ShapeError(const std::string& message);
 
 // Shape of one example.
 FeatureShape InputShape(const v1::ModelSpec& spec);
@@ -58,8 +56,5 @@ Outputs OutputsOf(const v1::ModelSpec& spec);
 // Whether some batch norm sees one value per channel of an example, as after a linear layer: of a
 // single example it would leave nothing.
 bool NormalizesSingleValues(const v1::ModelSpec& model);
-
-// OK when the two branches of a residual layer can be added.
-absl::Status CheckBranches(const FeatureShape& body, const FeatureShape& shortcut);
 
 }  // namespace espalier::wire

@@ -5,66 +5,27 @@
 
 #include "common/base/status.h"
 #include "fmt/format.h"
-#include "worker/engine/layers/attention_layer.h"
-#include "worker/engine/layers/batch_norm.h"
-#include "worker/engine/layers/embedding.h"
-#include "worker/engine/layers/gelu.h"
-#include "worker/engine/layers/norm_layer.h"
-#include "worker/engine/layers/pooling.h"
-#include "worker/engine/layers/product_layer.h"
-#include "worker/engine/layers/residual.h"
-#include "worker/engine/layers/swiglu.h"
+#include "worker/engine/engine_kind.h"
 
 namespace espalier::worker::engine {
-namespace {
-
-absl::StatusOr<std::unique_ptr<Layer>> MakeLayer(const LayerSpec& spec, const MapShape& input,
-                                                 size_t index, bool input_gradient,
-                                                 BuildContext& context) {
-  switch (spec.kind) {
-    case LayerKind::kLinear:
-    case LayerKind::kConv:
-      return ProductLayer::Create(spec, input, index, input_gradient, context);
-    case LayerKind::kBatchNorm:
-      return BatchNorm::Create(spec, input, context);
-    case LayerKind::kResidual:
-      return Residual::Create(spec, input, input_gradient, context);
-    case LayerKind::kEmbedding:
-      return Embedding::Create(spec, input, context);
-    case LayerKind::kTiedOutput:
-      return TiedOutput::Create(input, context);
-    case LayerKind::kPositions:
-      return LearnedPositions::Create(spec, input, context);
-    case LayerKind::kRmsNorm:
-    case LayerKind::kLayerNorm:
-      return NormLayer::Create(spec, input, context);
-    case LayerKind::kAttention:
-      return AttentionLayer::Create(spec, input, index, context);
-    case LayerKind::kSwiGlu:
-      return SwiGluLayer::Create(spec, input, index, context);
-    case LayerKind::kGelu:
-    case LayerKind::kGeluTanh:
-      return std::make_unique<GeluLayer>(spec, input, context);
-    default:
-      return MakePooling(spec, input, context);
-  }
-}
-
-}  // namespace
 
 absl::StatusOr<Chain> Chain::Create(std::span<const LayerSpec> specs, const MapShape& input,
                                     bool input_gradient, BuildContext& context) {
   Chain chain(context.workspace);
   chain.shape_ = input;
   for (size_t i = 0; i < specs.size(); ++i) {
-    if (specs[i].kind == LayerKind::kFlatten) {
-      // Features are stored in the order of the image: nothing moves.
-      chain.shape_ = {.channels = chain.shape_.features()};
+    const auto at = [&](const absl::Status& status) {
+      return base::Annotate(status, fmt::format("layer {}", i));
+    };
+    const auto kind = EngineKindOf(specs[i].kind);
+    if (!kind.ok()) return at(kind.status());
+    const LayerPlace place = {.index = i, .input_gradient = input_gradient || !chain.empty()};
+    auto layer = (*kind)->Make(specs[i], chain.shape_, place, context);
+    if (!layer.ok()) return at(layer.status());
+    if (*layer == nullptr) {
+      chain.shape_ = (*kind)->View(chain.shape_);
       continue;
     }
-    const bool wanted = input_gradient || !chain.empty();
-    auto layer = MakeLayer(specs[i], chain.shape_, i, wanted, context);
-    if (!layer.ok()) return base::Annotate(layer.status(), fmt::format("layer {}", i));
     if (!chain.empty()) chain.back().PlanOutput((*layer)->input_use());
     chain.shape_ = (*layer)->shape();
     chain.layers_.push_back(std::move(layer).value());

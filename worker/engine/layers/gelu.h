@@ -10,9 +10,9 @@ namespace espalier::worker::engine {
 
 class GeluLayer final : public Layer {
  public:
-  // kGelu or kGeluTanh.
-  GeluLayer(const LayerSpec& spec, const MapShape& input, BuildContext& context)
-      : Layer(input, context), approximate_(spec.kind == LayerKind::kGeluTanh) {}
+  // `approximate`: by tanh.
+  GeluLayer(bool approximate, const MapShape& input, BuildContext& context)
+      : Layer(input, context), approximate_(approximate) {}
 
   void Forward(const Pass& pass, const float* input) override;
   void Backward(const Pass& pass, const float* input, float* delta, float* input_delta,

@@ -5,11 +5,11 @@
 
 namespace espalier::worker::engine {
 
-absl::StatusOr<std::unique_ptr<NormLayer>> NormLayer::Create(const LayerSpec& spec,
+absl::StatusOr<std::unique_ptr<NormLayer>> NormLayer::Create(bool centered, double epsilon,
                                                              const MapShape& input,
                                                              BuildContext& context) {
-  if (!(spec.epsilon > 0)) return SpecError("the epsilon of a norm must be above 0");
-  std::unique_ptr<NormLayer> layer(new NormLayer(spec, input, context));
+  if (!(epsilon > 0)) return SpecError("the epsilon of a norm must be above 0");
+  std::unique_ptr<NormLayer> layer(new NormLayer(centered, epsilon, input, context));
   ESPALIER_RETURN_IF_ERROR(CheckNextTensor(context, input.features(), 1));
   layer->weight_offset_ = context.topology.offset(context.next_tensor++);
   if (layer->centered_) {

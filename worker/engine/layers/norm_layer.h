@@ -13,7 +13,8 @@ namespace espalier::worker::engine {
 
 class NormLayer final : public Layer {
  public:
-  static absl::StatusOr<std::unique_ptr<NormLayer>> Create(const LayerSpec& spec,
+  // `centered`: LayerNorm, else RMSNorm. Errors: NETWORK_SPEC, SHAPE_MISMATCH.
+  static absl::StatusOr<std::unique_ptr<NormLayer>> Create(bool centered, double epsilon,
                                                            const MapShape& input,
                                                            BuildContext& context);
 
@@ -23,10 +24,8 @@ class NormLayer final : public Layer {
   OutputUse input_use() const override { return OutputUse::kExact; }
 
  private:
-  NormLayer(const LayerSpec& spec, const MapShape& input, BuildContext& context)
-      : Layer(input, context),
-        centered_(spec.kind == LayerKind::kLayerNorm),
-        epsilon_(spec.epsilon) {}
+  NormLayer(bool centered, double epsilon, const MapShape& input, BuildContext& context)
+      : Layer(input, context), centered_(centered), epsilon_(epsilon) {}
 
   bool centered_;  // LayerNorm
   double epsilon_;

@@ -11,17 +11,6 @@
 namespace espalier::worker::engine {
 namespace {
 
-struct Window {
-  int64_t height = 1;
-  int64_t width = 1;
-  int64_t stride = 1;
-};
-
-MapShape OutputShape(const Window& window, const MapShape& input) {
-  return {input.channels, (input.height - window.height) / window.stride + 1,
-          (input.width - window.width) / window.stride + 1};
-}
-
 ESPALIER_MULTIVERSION
 void RaiseTo(const float* x, int64_t width, float* y) {
   // Written so that a NaN in x wins.
@@ -45,8 +34,8 @@ void TakeWhereEqual(const float* x, const float* y, int64_t width, float* rest, 
 
 class Pooling final : public Layer {
  public:
-  Pooling(bool largest, const Window& window, const MapShape& input, BuildContext& context)
-      : Layer(OutputShape(window, input), context),
+  Pooling(bool largest, const PoolWindow& window, const MapShape& input, BuildContext& context)
+      : Layer(PooledShape(window, input), context),
         largest_(largest),
         window_(window),
         input_(input) {}
@@ -118,24 +107,26 @@ class Pooling final : public Layer {
   }
 
   bool largest_;
-  Window window_;
+  PoolWindow window_;
   MapShape input_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Layer>> MakePooling(const LayerSpec& spec, const MapShape& input,
-                                                   BuildContext& context) {
-  const bool global = spec.kind == LayerKind::kGlobalAveragePool;
-  const Window window =
-      global ? Window{input.height, input.width, 1} : Window{spec.kernel, spec.kernel, spec.stride};
+MapShape PooledShape(const PoolWindow& window, const MapShape& input) {
+  return {input.channels, (input.height - window.height) / window.stride + 1,
+          (input.width - window.width) / window.stride + 1};
+}
+
+absl::StatusOr<std::unique_ptr<Layer>> MakePooling(bool largest, const PoolWindow& window,
+                                                   const MapShape& input, BuildContext& context) {
   if (window.height < 1 || window.stride < 1 || window.height > input.height ||
       window.width > input.width) {
     return SpecError(fmt::format("a window of {} × {} with stride {} does not fit {} × {}",
                                  window.height, window.width, window.stride, input.height,
                                  input.width));
   }
-  return std::make_unique<Pooling>(spec.kind == LayerKind::kMaxPool, window, input, context);
+  return std::make_unique<Pooling>(largest, window, input, context);
 }
 
 }  // namespace espalier::worker::engine

@@ -9,8 +9,18 @@
 
 namespace espalier::worker::engine {
 
-// For kMaxPool, kAveragePool and kGlobalAveragePool.
-absl::StatusOr<std::unique_ptr<Layer>> MakePooling(const LayerSpec& spec, const MapShape& input,
-                                                   BuildContext& context);
+struct PoolWindow {
+  int64_t height = 1;
+  int64_t width = 1;
+  int64_t stride = 1;
+};
+
+// Of an input that the window fits into.
+MapShape PooledShape(const PoolWindow& window, const MapShape& input);
+
+// `largest`: the largest value of each window, else the mean. Errors: NETWORK_SPEC when the window
+// does not fit.
+absl::StatusOr<std::unique_ptr<Layer>> MakePooling(bool largest, const PoolWindow& window,
+                                                   const MapShape& input, BuildContext& context);
 
 }  // namespace espalier::worker::engine

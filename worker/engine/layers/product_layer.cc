@@ -10,10 +10,8 @@
 #include "worker/engine/parallel.h"
 
 namespace espalier::worker::engine {
-namespace {
 
-// A linear layer is a convolution of single positions as far as shapes are concerned.
-ConvShape ShapeOf(const LayerSpec& spec, const MapShape& input) {
+ConvShape ProductShape(const LayerSpec& spec, const MapShape& input) {
   if (spec.kind == LayerKind::kLinear) {
     return {
         .in_channels = input.features(), .in_height = 1, .in_width = 1, .out_channels = spec.units};
@@ -26,6 +24,8 @@ ConvShape ShapeOf(const LayerSpec& spec, const MapShape& input) {
           .stride = spec.stride,
           .padding = spec.padding};
 }
+
+namespace {
 
 absl::Status Validate(const LayerSpec& spec, const ConvShape& s) {
   if (spec.standardize && spec.kind != LayerKind::kConv) {
@@ -53,7 +53,7 @@ absl::StatusOr<std::unique_ptr<ProductLayer>> ProductLayer::Create(const LayerSp
                                                                    size_t index,
                                                                    bool input_gradient,
                                                                    BuildContext& context) {
-  const ConvShape shape = ShapeOf(spec, input);
+  const ConvShape shape = ProductShape(spec, input);
   ESPALIER_RETURN_IF_ERROR(Validate(spec, shape));
   const MapShape output = {spec.units, shape.out_height(), shape.out_width()};
   std::unique_ptr<ProductLayer> layer(new ProductLayer(spec, input, output, index, context));
@@ -70,6 +70,20 @@ ProductLayer::ProductLayer(const LayerSpec& spec, const MapShape& input, const M
       input_features_(input.features()),
       dropout_(spec.dropout, context.dropout_scaling, output.features(), context.stride) {}
 
+absl::Status ProductLayer::AddTransform(const ConvShape& shape, BuildContext& context) {
+  const tensor::ModelTopology& topology = context.topology;
+  transform_ =
+      MakeWeightTransform(spec_, topology.shared_topology(weight_tensor_), shape, context.threads);
+  if (transform_ == nullptr) return absl::OkStatus();
+  own_offset_ = topology.offset(weight_tensor_) + stored_;
+  for (const auto& [rows, cols] : transform_->own_tensors()) {
+    ESPALIER_RETURN_IF_ERROR(CheckNextTensor(context, rows, cols));
+    own_size_ += topology.stored(context.next_tensor++);
+  }
+  workspace().NeedVector(stored_ + own_size_);
+  return absl::OkStatus();
+}
+
 absl::Status ProductLayer::AddTensors(const ConvShape& shape, bool input_gradient,
                                       BuildContext& context) {
   const tensor::ModelTopology& topology = context.topology;
@@ -77,13 +91,7 @@ absl::Status ProductLayer::AddTensors(const ConvShape& shape, bool input_gradien
   weight_tensor_ = context.next_tensor++;
   weight_offset_ = topology.offset(weight_tensor_);
   stored_ = topology.stored(weight_tensor_);
-  if (spec_.standardize) {
-    ESPALIER_RETURN_IF_ERROR(CheckNextTensor(context, shape.out_channels, 1));
-    scale_offset_ = topology.offset(context.next_tensor++);
-    standardization_.emplace(topology.shared_topology(weight_tensor_), shape.out_channels,
-                             shape.cols(), context.threads);
-    workspace().NeedVector(stored_ + shape.out_channels);
-  }
+  ESPALIER_RETURN_IF_ERROR(AddTransform(shape, context));
   if (spec_.bias) {
     ESPALIER_RETURN_IF_ERROR(CheckNextTensor(context, shape.out_channels, 1));
     bias_offset_ = topology.offset(context.next_tensor++);
@@ -118,9 +126,7 @@ void ProductLayer::Forward(const Pass& pass, const float* input) {
   DrawDropout(pass);
   float* y = mutable_output();
   const int64_t width = pass.extent.width;
-  if (standardization_) {
-    standardization_->Forward(pass.values + weight_offset_, pass.values + scale_offset_);
-  }
+  if (transform_) transform_->Forward(pass.values + weight_offset_, pass.values + own_offset_);
   weight_->Forward(Weights(pass), input, pass.extent, y);
   const float* bias = spec_.bias ? pass.values + bias_offset_ : nullptr;
   ParallelRows(threads(), shape().features(), [&](RowRange rows) {
@@ -146,7 +152,7 @@ void ProductLayer::ToPreactivation(const Pass& pass, float* delta) {
 
 void ProductLayer::WeightGradient(const Pass& pass, const float* input, const float* delta,
                                   const BackwardTarget& target) {
-  if (!standardization_) {
+  if (!transform_) {
     weight_->WeightGradient(delta, input, pass.extent, workspace().scratch(),
                             [&](int64_t first, std::span<const float> gradient) {
                               target.gradients(weight_offset_ + first, gradient);
@@ -154,27 +160,26 @@ void ProductLayer::WeightGradient(const Pass& pass, const float* input, const fl
     return;
   }
   const std::span<float> weights = workspace().vector().first(stored_);
-  const std::span<float> scales = workspace().vector().subspan(stored_, shape().channels);
+  const std::span<float> own = workspace().vector().subspan(stored_, own_size_);
   weight_->WeightGradient(delta, input, pass.extent, workspace().scratch(),
                           [&](int64_t first, std::span<const float> gradient) {
                             std::ranges::copy(gradient, weights.begin() + first);
                           });
-  standardization_->Backward(pass.values + weight_offset_, pass.values + scale_offset_, weights,
-                             scales);
+  transform_->Backward(pass.values + weight_offset_, pass.values + own_offset_, weights, own);
   target.gradients(weight_offset_, weights);
-  target.gradients(scale_offset_, scales);
+  if (own_size_ > 0) target.gradients(own_offset_, own);
 }
 
 void ProductLayer::FullGradient(const float* values, const float* delta, const float* input,
                                 int64_t stride, int64_t width, const TileSink& sink) const {
-  if (!standardization_) return weight_->FullGradient(delta, input, stride, width, sink);
+  if (!transform_) return weight_->FullGradient(delta, input, stride, width, sink);
   std::vector<float> changed;
   weight_->FullGradient(delta, input, stride, width, [&](const GradientTile& tile) {
     // Tiles of convolutions have whole rows.
     changed.assign(tile.values.begin(), tile.values.end());
     for (int64_t r = 0; r < tile.rows; ++r) {
-      standardization_->BackwardAll(tile.row + r, values + weight_offset_, values + scale_offset_,
-                                    std::span(changed).subspan(r * tile.cols, tile.cols));
+      transform_->BackwardAll(tile.row + r, values + weight_offset_, values + own_offset_,
+                              std::span(changed).subspan(r * tile.cols, tile.cols));
     }
     GradientTile next = tile;
     next.values = changed;

@@ -3,14 +3,16 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "worker/engine/dropout.h"
 #include "worker/engine/layers/layer.h"
-#include "worker/engine/layers/weight_standardization.h"
+#include "worker/engine/layers/weight_transform.h"
 
 namespace espalier::worker::engine {
+
+// A linear layer is a convolution of single positions as far as shapes are concerned.
+ConvShape ProductShape(const LayerSpec& spec, const MapShape& input);
 
 class ProductLayer final : public Layer {
  public:
@@ -40,7 +42,6 @@ class ProductLayer final : public Layer {
   Activation activation() const { return spec_.activation; }
   size_t weight_tensor() const { return weight_tensor_; }
   int64_t input_features() const { return input_features_; }
-  // A linear layer is a convolution of single positions.
   const ConvShape& geometry() const { return geometry_; }
   // Gradient at all positions of the weight, see WeightMatrix::FullGradient(). `values` are the
   // model's, unchanged since the last Forward().
@@ -50,12 +51,14 @@ class ProductLayer final : public Layer {
  private:
   ProductLayer(const LayerSpec& spec, const MapShape& input, const MapShape& output, size_t index,
                BuildContext& context);
-  // What the input is multiplied by: the weights, or what they are standardised to.
+  // What the input is multiplied by.
   const float* Weights(const Pass& pass) const {
-    return standardization_ ? standardization_->weights() : pass.values + weight_offset_;
+    return transform_ ? transform_->effective() : pass.values + weight_offset_;
   }
   void WeightGradient(const Pass& pass, const float* input, const float* delta,
                       const BackwardTarget& target);
+  // Takes the transform's own tensors, which lie next to each other.
+  absl::Status AddTransform(const ConvShape& shape, BuildContext& context);
   absl::Status AddTensors(const ConvShape& shape, bool input_gradient, BuildContext& context);
   OutputUse own_use() const override { return UseOf(spec_.activation, dropout_); }
   void DrawDropout(const Pass& pass);
@@ -67,12 +70,13 @@ class ProductLayer final : public Layer {
   int64_t input_features_;
   size_t weight_tensor_ = 0;
   int64_t weight_offset_ = 0;
-  int64_t stored_ = 0;        // weights
-  int64_t scale_offset_ = 0;  // meaningful when standardization_
-  int64_t bias_offset_ = 0;   // meaningful when spec_.bias
+  int64_t stored_ = 0;      // weights
+  int64_t own_offset_ = 0;  // of transform_'s tensors
+  int64_t own_size_ = 0;
+  int64_t bias_offset_ = 0;  // meaningful when spec_.bias
   bool delta_is_of_preactivation_ = false;
   std::unique_ptr<WeightMatrix> weight_;
-  std::optional<WeightStandardization> standardization_;
+  std::unique_ptr<WeightTransform> transform_;  // null: the weights are multiplied as they are
   DropoutMask dropout_;
 };
 

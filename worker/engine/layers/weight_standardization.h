@@ -23,6 +23,7 @@
 
 #include "common/tensor/topology.h"
 #include "worker/engine/aligned_buffer.h"
+#include "worker/engine/layers/weight_transform.h"
 
 namespace espalier::worker::engine {
 
@@ -33,23 +34,21 @@ struct ChannelStandard {
 };
 ChannelStandard StandardOf(std::span<const float> weights);
 
-class WeightStandardization {
+class WeightStandardization final : public WeightTransform {
  public:
   // `topology` null: all of channels × cols weights are stored.
   WeightStandardization(std::shared_ptr<const tensor::Topology> topology, int64_t channels,
                         int64_t cols, int threads);
 
-  // ŵ, valid until the next call. Remembers the statistics of these weights.
-  const float* Forward(const float* weights, const float* scale);
-  // After Forward() with the same arguments: ŵ once more.
-  const float* weights() const { return standardized_.data(); }
-  // After Forward() with the same arguments: turns `gradient`, that of ŵ, into that of the weights,
-  // and writes that of the scales.
+  // The scales.
+  std::vector<TensorShape> own_tensors() const override { return {{channels_, 1}}; }
+  // Remembers the statistics of these weights.
+  const float* Forward(const float* weights, const float* scale) override;
+  const float* effective() const override { return standardized_.data(); }
   void Backward(const float* weights, const float* scale, std::span<float> gradient,
-                std::span<float> scale_gradient) const;
-  // The same for one channel's gradient at all its positions, active or not.
+                std::span<float> scale_gradient) const override;
   void BackwardAll(int64_t channel, const float* weights, const float* scale,
-                   std::span<float> gradient) const;
+                   std::span<float> gradient) const override;
 
  private:
   struct Range {

@@ -4,41 +4,10 @@
 #include <utility>
 
 #include "common/base/status.h"
-#include "common/wire/model_spec/shapes.h"
 #include "worker/tasks/network/example_form.h"
 
 namespace espalier::worker::tasks {
 namespace {
-
-engine::Activation ToEngine(v1::Activation activation) {
-  switch (activation) {
-    case v1::ACTIVATION_RELU:
-      return engine::Activation::kRelu;
-    case v1::ACTIVATION_SIGMOID:
-      return engine::Activation::kSigmoid;
-    case v1::ACTIVATION_TANH:
-      return engine::Activation::kTanh;
-    case v1::ACTIVATION_SOFTMAX:
-      return engine::Activation::kSoftmax;
-    default:
-      return engine::Activation::kLinear;
-  }
-}
-
-engine::Loss ToEngine(v1::Loss loss) {
-  switch (loss) {
-    case v1::LOSS_MEAN_SQUARED_ERROR:
-      return engine::Loss::kMeanSquaredError;
-    case v1::LOSS_MEAN_ABSOLUTE_ERROR:
-      return engine::Loss::kMeanAbsoluteError;
-    case v1::LOSS_HUBER:
-      return engine::Loss::kHuber;
-    case v1::LOSS_BINARY_CROSS_ENTROPY:
-      return engine::Loss::kBinaryCrossEntropy;
-    default:
-      return engine::Loss::kCrossEntropy;
-  }
-}
 
 // What training asks of the loss.
 void SetLossOptions(const v1::Training& training, engine::NetworkSpec& spec) {
@@ -47,77 +16,12 @@ void SetLossOptions(const v1::Training& training, engine::NetworkSpec& spec) {
   spec.loss_options.label_smoothing = training.label_smoothing();
 }
 
-std::vector<engine::LayerSpec> ToEngine(
-    const google::protobuf::RepeatedPtrField<v1::Layer>& layers);
-
-void SetWindow(const wire::Window& window, engine::LayerSpec& spec) {
-  spec.kernel = window.kernel;
-  spec.stride = window.stride;
-  spec.padding = window.padding;
-}
-
-engine::LayerSpec ToEngine(const v1::LinearLayer& linear) {
-  return {.units = linear.units(),
-          .activation = ToEngine(linear.activation()),
-          .dropout = linear.dropout(),
-          .dense = linear.dense(),
-          .bias = !linear.no_bias()};
-}
-
-engine::LayerSpec ToEngine(const v1::Conv2dLayer& conv) {
-  engine::LayerSpec spec = {.kind = engine::LayerKind::kConv,
-                            .units = conv.channels(),
-                            .activation = ToEngine(conv.activation()),
-                            .dense = conv.dense(),
-                            .bias = !conv.no_bias(),
-                            .standardize = conv.standardize()};
-  SetWindow(wire::WindowOf(conv), spec);
-  return spec;
-}
-
-engine::LayerSpec ToEngine(const v1::BatchNormLayer& norm) {
-  engine::LayerSpec spec = {.kind = engine::LayerKind::kBatchNorm,
-                            .activation = ToEngine(norm.activation())};
-  if (norm.momentum() > 0) spec.momentum = norm.momentum();
-  if (norm.epsilon() > 0) spec.epsilon = norm.epsilon();
-  return spec;
-}
-
-engine::LayerSpec ToEngine(engine::LayerKind kind, const v1::PoolLayer& pool) {
-  engine::LayerSpec spec = {.kind = kind};
-  SetWindow(wire::WindowOf(pool), spec);
-  return spec;
-}
-
-engine::LayerSpec ToEngine(const v1::Layer& layer) {
-  switch (layer.kind_case()) {
-    case v1::Layer::kConv2D:
-      return ToEngine(layer.conv2d());
-    case v1::Layer::kBatchNorm:
-      return ToEngine(layer.batch_norm());
-    case v1::Layer::kMaxPool:
-      return ToEngine(engine::LayerKind::kMaxPool, layer.max_pool());
-    case v1::Layer::kAvgPool:
-      return ToEngine(engine::LayerKind::kAveragePool, layer.avg_pool());
-    case v1::Layer::kGlobalAvgPool:
-      return {.kind = engine::LayerKind::kGlobalAveragePool};
-    case v1::Layer::kFlatten:
-      return {.kind = engine::LayerKind::kFlatten};
-    case v1::Layer::kResidual:
-      return {.kind = engine::LayerKind::kResidual,
-              .activation = ToEngine(layer.residual().activation()),
-              .body = ToEngine(layer.residual().body()),
-              .shortcut = ToEngine(layer.residual().shortcut())};
-    default:
-      return ToEngine(layer.linear());
-  }
-}
-
-std::vector<engine::LayerSpec> ToEngine(
-    const google::protobuf::RepeatedPtrField<v1::Layer>& layers) {
-  std::vector<engine::LayerSpec> specs;
-  for (const v1::Layer& layer : layers) specs.push_back(ToEngine(layer));
-  return specs;
+// Options of the loss, which a network is made with.
+std::string LossKey(const v1::Training& training) {
+  v1::Training key;
+  *key.mutable_class_weights() = training.class_weights();
+  key.set_label_smoothing(training.label_smoothing());
+  return key.SerializeAsString();
 }
 
 }  // namespace
@@ -136,35 +40,6 @@ engine::OptimizerSpec OptimizerSpecOf(const v1::Optimizer& optimizer) {
   spec.lazy_rows = optimizer.lazy_rows();
   return spec;
 }
-
-engine::NetworkSpec EngineSpec(const v1::ModelSpec& model) {
-  engine::NetworkSpec spec;
-  spec.input_features = model.input_features();
-  spec.input_dropout = model.input_dropout();
-  spec.loss = ToEngine(model.loss());
-  if (model.huber_delta() > 0) spec.loss_options.huber_delta = model.huber_delta();
-  spec.dropout_scaling = model.dropout_scaling() == v1::DROPOUT_SCALING_EVALUATION
-                             ? engine::DropoutScaling::kEvaluation
-                             : engine::DropoutScaling::kTraining;
-  spec.layers = ToEngine(model.layers());
-  if (model.has_input_image()) {
-    spec.input_image = {model.input_image().channels(), model.input_image().height(),
-                        model.input_image().width()};
-  }
-  return spec;
-}
-
-namespace {
-
-// Options of the loss, which a network is made with.
-std::string LossKey(const v1::Training& training) {
-  v1::Training key;
-  *key.mutable_class_weights() = training.class_weights();
-  key.set_label_smoothing(training.label_smoothing());
-  return key.SerializeAsString();
-}
-
-}  // namespace
 
 absl::StatusOr<engine::Network*> NetworkCache::Get(
     const v1::Task& task, const std::shared_ptr<const tensor::ModelState>& model, int batch_size) {

@@ -327,6 +327,7 @@ TEST(ConvNetworkSpecTest, LayersThatDoNotFitAreRefused) {
   for (const NetworkSpec& spec :
        {other_image, no_linear, softmax, momentum, ImageSpec({Conv(2, 9, 1, 0)}),
         ImageSpec({Conv(2, 3, 3, 1)}), ImageSpec({Pool(LayerKind::kMaxPool, 8, 1)}),
+        ImageSpec({{.kind = LayerKind("of_a_newer_worker")}}),
         ImageSpec({Residual({Conv(3, 3, 1, 1)}, {}, Activation::kRelu)})}) {
     const auto network = Network::Create(spec, {}, MakeModelTopology(ImageSpec({conv}), 1), 4, 1,
                                          BackendKind::kReference);

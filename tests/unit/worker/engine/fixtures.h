@@ -43,35 +43,27 @@ inline MapShape AppendTensors(const std::vector<LayerSpec>& layers, MapShape sha
     const auto slide = [&](int64_t size) {
       return (size + 2 * layer.padding - layer.kernel) / layer.stride + 1;
     };
-    switch (layer.kind) {
-      case LayerKind::kLinear:
-        add({layer.units, shape.features()}, !layer.dense);
-        if (layer.bias) add({layer.units}, false);
-        shape = {.channels = layer.units};
-        break;
-      case LayerKind::kConv:
-        add({layer.units, shape.channels, layer.kernel, layer.kernel}, !layer.dense);
-        if (layer.standardize) add({layer.units}, false);
-        if (layer.bias) add({layer.units}, false);
-        shape = {layer.units, slide(shape.height), slide(shape.width)};
-        break;
-      case LayerKind::kBatchNorm:
-        for (int i = 0; i < 4; ++i) add({shape.channels}, false);
-        break;
-      case LayerKind::kResidual: {
-        const MapShape input = shape;
-        shape = AppendTensors(layer.body, input, layout);
-        AppendTensors(layer.shortcut, input, layout);
-        break;
-      }
-      case LayerKind::kGlobalAveragePool:
-        shape = {.channels = shape.channels};
-        break;
-      case LayerKind::kFlatten:
-        shape = {.channels = shape.features()};
-        break;
-      default:
-        shape = {shape.channels, slide(shape.height), slide(shape.width)};
+    if (layer.kind == LayerKind::kLinear) {
+      add({layer.units, shape.features()}, !layer.dense);
+      if (layer.bias) add({layer.units}, false);
+      shape = {.channels = layer.units};
+    } else if (layer.kind == LayerKind::kConv) {
+      add({layer.units, shape.channels, layer.kernel, layer.kernel}, !layer.dense);
+      if (layer.standardize) add({layer.units}, false);
+      if (layer.bias) add({layer.units}, false);
+      shape = {layer.units, slide(shape.height), slide(shape.width)};
+    } else if (layer.kind == LayerKind::kBatchNorm) {
+      for (int i = 0; i < 4; ++i) add({shape.channels}, false);
+    } else if (layer.kind == LayerKind::kResidual) {
+      const MapShape input = shape;
+      shape = AppendTensors(layer.body, input, layout);
+      AppendTensors(layer.shortcut, input, layout);
+    } else if (layer.kind == LayerKind::kGlobalAveragePool) {
+      shape = {.channels = shape.channels};
+    } else if (layer.kind == LayerKind::kFlatten) {
+      shape = {.channels = shape.features()};
+    } else {
+      shape = {shape.channels, slide(shape.height), slide(shape.width)};
     }
   }
   return shape;

@@ -83,21 +83,18 @@ class ReferenceModel {
   }
 
   Map Apply(const LayerSpec& layer, const Map& in) {
-    switch (layer.kind) {
-      case LayerKind::kFlatten:
-        return {{.channels = in.shape.features()}, in.data};
-      case LayerKind::kBatchNorm:
-        return Normalize(layer, in);
-      case LayerKind::kMaxPool:
-      case LayerKind::kAveragePool:
-        return Pool(layer, layer.kernel, layer.kernel, layer.stride, in);
-      case LayerKind::kGlobalAveragePool:
-        return Pool(layer, in.shape.height, in.shape.width, 1, in);
-      case LayerKind::kResidual:
-        return Add(layer, in);
-      default:
-        return Product(layer, in);
+    if (layer.kind == LayerKind::kFlatten) {
+      return {{.channels = in.shape.features()}, in.data};
     }
+    if (layer.kind == LayerKind::kBatchNorm) return Normalize(layer, in);
+    if (layer.kind == LayerKind::kMaxPool || layer.kind == LayerKind::kAveragePool) {
+      return Pool(layer, layer.kernel, layer.kernel, layer.stride, in);
+    }
+    if (layer.kind == LayerKind::kGlobalAveragePool) {
+      return Pool(layer, in.shape.height, in.shape.width, 1, in);
+    }
+    if (layer.kind == LayerKind::kResidual) return Add(layer, in);
+    return Product(layer, in);
   }
 
   const double* NextTensor() { return values_->data() + topology_->offset(tensor_++); }

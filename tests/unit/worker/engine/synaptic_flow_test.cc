@@ -61,35 +61,34 @@ class Flow {
   }
 
   Map Apply(const LayerSpec& layer, const Map& in) {
-    switch (layer.kind) {
-      case LayerKind::kFlatten:
-        return {{.channels = in.shape.features()}, in.data};
-      case LayerKind::kBatchNorm: {
-        Map out = in;
-        const double* scale = Next();
-        tensor_ += 2;  // shift, mean
-        const double* variance = Next();
-        for (size_t i = 0; i < out.data.size(); ++i) {
-          const size_t c = i / in.shape.positions();
-          out.data[i] *= std::abs(scale[c]) / std::sqrt(variance[c] + layer.epsilon);
-        }
-        return out;
-      }
-      case LayerKind::kResidual: {
-        Map body = Through(layer.body, in);
-        const Map shortcut = Through(layer.shortcut, in);
-        for (size_t i = 0; i < body.data.size(); ++i) body.data[i] += shortcut.data[i];
-        return body;
-      }
-      case LayerKind::kLinear:
-      case LayerKind::kConv:
-        return Product(layer, in);
-      default: {
-        const bool global = layer.kind == LayerKind::kGlobalAveragePool;
-        return PoolOf(layer, global ? in.shape.height : layer.kernel,
-                      global ? in.shape.width : layer.kernel, global ? 1 : layer.stride, in);
-      }
+    if (layer.kind == LayerKind::kFlatten) {
+      return {{.channels = in.shape.features()}, in.data};
     }
+    if (layer.kind == LayerKind::kBatchNorm) return Normalize(layer, in);
+    if (layer.kind == LayerKind::kResidual) {
+      Map body = Through(layer.body, in);
+      const Map shortcut = Through(layer.shortcut, in);
+      for (size_t i = 0; i < body.data.size(); ++i) body.data[i] += shortcut.data[i];
+      return body;
+    }
+    if (layer.kind == LayerKind::kLinear || layer.kind == LayerKind::kConv) {
+      return Product(layer, in);
+    }
+    const bool global = layer.kind == LayerKind::kGlobalAveragePool;
+    return PoolOf(layer, global ? in.shape.height : layer.kernel,
+                  global ? in.shape.width : layer.kernel, global ? 1 : layer.stride, in);
+  }
+
+  Map Normalize(const LayerSpec& layer, const Map& in) {
+    Map out = in;
+    const double* scale = Next();
+    tensor_ += 2;  // shift, mean
+    const double* variance = Next();
+    for (size_t i = 0; i < out.data.size(); ++i) {
+      const size_t c = i / in.shape.positions();
+      out.data[i] *= std::abs(scale[c]) / std::sqrt(variance[c] + layer.epsilon);
+    }
+    return out;
   }
 
   const double* Next() { return values_->data() + topology_.offset(tensor_++); }
@@ -322,6 +321,17 @@ TEST(SynapticFlowTest, AnotherModelIsRefused) {
   EXPECT_EQ(
       base::ReasonOf(SynapticFlow::Create(other, topology, std::span(values).first(3), 1).status()),
       "SHAPE_MISMATCH");
+}
+
+TEST(SynapticFlowTest, KindsThatSayNoFlowAreRefused) {
+  const NetworkSpec spec = {.input_features = 4,
+                            .layers = {{.kind = LayerKind::kGelu}, {.units = 2}}};
+  const auto topology =
+      MakeModelTopology({.input_features = 4, .layers = {{.units = 2}}}, /*density=*/0.5);
+  const std::vector<float> values(topology->total_stored(), 1.0F);
+  const auto flow = SynapticFlow::Create(spec, topology, values, 1);
+  EXPECT_EQ(flow.status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_NE(flow.status().message().find("found gelu"), absl::string_view::npos);
 }
 
 }  // namespace

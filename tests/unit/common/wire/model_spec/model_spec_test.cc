@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/layer_descriptor.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/transformer.h"
@@ -91,6 +92,34 @@ TEST(TensorsOfTest, LayersThatDoNotFitAreRefusedByName) {
     EXPECT_THAT(base::ReasonOf(tensors.status()) + " " + base::MessageOf(tensors.status()),
                 HasSubstr(expected));
   }
+}
+
+TEST(LayerKindsTest, EveryKindOfTheApiHasOneDescriptor) {
+  std::vector<std::string> fields;
+  const auto* kinds = v1::Layer::descriptor()->FindOneofByName("kind");
+  for (int i = 0; i < kinds->field_count(); ++i) fields.push_back(kinds->field(i)->name());
+  std::vector<std::string> words;
+  for (const LayerDescriptor* kind : LayerKinds()) words.push_back(kind->word());
+  EXPECT_THAT(words, testing::UnorderedElementsAreArray(fields));
+}
+
+TEST(LayerKindsTest, OptionsForTheEngineHaveTheDefaultsFilledIn) {
+  const v1::ModelSpec spec = Parse(R"pb(
+    layers { conv2d { channels: 4 kernel: 5 no_bias: true activation: ACTIVATION_RELU } }
+    layers { residual { body { max_pool {} } } }
+    layers {})pb");
+  const std::vector<tensor::LayerSpec> layers = DescribeLayers(spec.layers());
+  ASSERT_EQ(layers.size(), 3);
+  EXPECT_EQ(layers[0].kind, tensor::LayerKind::kConv);
+  EXPECT_EQ(layers[0].units, 4);
+  EXPECT_EQ(layers[0].padding, 2);
+  EXPECT_EQ(layers[0].activation, tensor::Activation::kRelu);
+  EXPECT_FALSE(layers[0].bias);
+  EXPECT_EQ(layers[1].activation, tensor::Activation::kLinear);
+  ASSERT_EQ(layers[1].body.size(), 1);
+  EXPECT_EQ(layers[1].body[0].kind, tensor::LayerKind::kMaxPool);
+  EXPECT_EQ(layers[1].body[0].stride, 2);
+  EXPECT_EQ(layers[2].kind.word(), "");
 }
 
 // Counts of trained parameters as published, or computed by hand from the published shapes.
