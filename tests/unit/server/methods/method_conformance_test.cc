@@ -371,7 +371,7 @@ TEST_P(MethodConformanceTest, RunsOnRecommendersOrSaysThatItDoesNot) {
     MethodRegistry::Builtin().Validate(spec, violations);
     if (!violations.empty()) {
       const MethodRegistry registry = MethodRegistry::Builtin();
-      EXPECT_NE(MethodRegistry::WhyNotOn(*registry.Find(GetParam()), ModelFamily::kLightGcn), "");
+      EXPECT_NE(MethodRegistry::WhyNotOn(*registry.Find(GetParam()), FamilyOf(spec.model())), "");
       EXPECT_EQ(violations[0].field, "method.name");
       continue;
     }
