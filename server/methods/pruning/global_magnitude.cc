@@ -47,4 +47,10 @@ bool GlobalMagnitude::IsPruned(float value) {
   return left_-- > 0;
 }
 
+void GlobalMagnitude::Prune(std::span<float> values) {
+  for (float& value : values) {
+    if (IsPruned(value)) value = 0;
+  }
+}
+
 }  // namespace espalier::server::methods

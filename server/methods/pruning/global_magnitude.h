@@ -21,6 +21,8 @@ class GlobalMagnitude {
   void Narrow();
   void Choose();
   bool IsPruned(float value);
+  // Sets those that go to 0.
+  void Prune(std::span<float> values);
 
  private:
   // The first index whose cumulative count exceeds what is left to prune; subtracts those before.

@@ -1,118 +1,15 @@
 // magnitude, wanda, sparsegpt, dsnot and essential-sparsity: what prunes a trained model.
-#include <algorithm>
 #include <cmath>
 #include <utility>
 
-#include "common/base/status.h"
-#include "common/sparsity/pruning/activation_statistics.h"
-#include "common/wire/model_spec/model_spec.h"
 #include "server/methods/builtin.h"
-#include "server/methods/pruning/language_program.h"
-#include "server/methods/pruning/network_program.h"
-#include "server/methods/pruning/sweep_program.h"
+#include "server/methods/pruning/pruned_kind.h"
 
 namespace espalier::server::methods {
 namespace {
 
 using Library = std::shared_ptr<const pretrained::ModelLibrary>;
 using Violations = std::vector<config::Violation>;
-
-void AddViolation(const std::string& field, const absl::Status& status, Violations& violations) {
-  if (!status.ok()) violations.push_back({field, base::MessageOf(status)});
-}
-
-// Whether the model exists and can be pruned so. Widths of networks are checked when the job runs.
-void CheckModel(const v1::JobSpec& spec, const PruningSettings* settings, const Library& library,
-                Violations& violations) {
-  const std::string& name = spec.model().pretrained();
-  if (library == nullptr || name.empty() || IsNetwork(spec.model())) return;
-  const auto of_model = [](const config::Violation& v) { return v.field == "model.pretrained"; };
-  if (std::any_of(violations.begin(), violations.end(), of_model)) return;  // there is none
-  if (!spec.data().has_text()) {
-    violations.push_back({"data.text",
-                          "a language model reads text: set data.text.context, the tokens of one "
-                          "sequence"});
-  }
-  const auto reader = library->OpenLanguageModel(name);
-  AddViolation("model.pretrained", reader.status(), violations);
-  if (!reader.ok()) return;
-  if (settings != nullptr) {
-    AddViolation("method.parameters.pattern", CheckLanguageModel((*reader)->config(), *settings),
-                 violations);
-  }
-  if (spec.data().text().context() > (*reader)->config().context) {
-    violations.push_back(
-        {"data.text.context", "expected at most " + std::to_string((*reader)->config().context) +
-                                  " tokens, the positions that the model knows, found " +
-                                  std::to_string(spec.data().text().context())});
-  }
-}
-
-// What these methods compute of a layer's outputs is by its weights as they are stored.
-void RefuseStandardizedWeights(const std::string& method, const v1::ModelSpec& model,
-                               Violations& violations) {
-  const auto tensors = wire::TensorsOf(model);
-  if (method == "magnitude" || model.layers().empty() || !tensors.ok()) return;
-  for (const wire::ModelTensor& tensor : *tensors) {
-    if (!tensor.spec.name.ends_with(".scale")) continue;
-    violations.push_back(
-        {"model.pretrained",
-         "expected convolutions that multiply by their weights, found standardised "
-         "ones (" +
-             tensor.spec.name + "); use magnitude or essential-sparsity"});
-    return;
-  }
-}
-
-// Blocks of a language model, or layers of a network.
-absl::StatusOr<int32_t> RoundsOf(const v1::JobSpec& spec, const Library& library) {
-  if (IsNetwork(spec.model())) {
-    ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
-    return static_cast<int32_t>(std::max<size_t>(1, SparsifiableTensors(*layout).size()));
-  }
-  if (library == nullptr) return 1;
-  ESPALIER_ASSIGN_OR_RETURN(const auto reader,
-                            library->OpenLanguageModel(spec.model().pretrained()));
-  return static_cast<int32_t>(reader->config().blocks);
-}
-
-// Statistics of one layer's inputs: their sums, a copy while an update is added, and the update in
-// both of its forms; and the matrices that come of them.
-double StatisticsBytes(int64_t columns) {
-  constexpr double kCopies = 4;
-  constexpr double kMatrices = 3;
-  const auto inputs = static_cast<double>(columns);
-  return kCopies * static_cast<double>(
-                       sparsity::ActivationStatistics::EncodedBytes(columns, /*with_gram=*/true)) +
-         kMatrices * sizeof(double) * inputs * inputs;
-}
-
-// What is pruned at one time: a layer of a network, or a block of a language model.
-absl::StatusOr<CoordinatorDemand> PruningDemand(const v1::JobSpec& spec, const Library& library) {
-  constexpr double kBlockCopies = 4;
-  CoordinatorDemand demand;
-  if (IsNetwork(spec.model())) {
-    ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
-    for (const size_t i : SparsifiableTensors(*layout)) {
-      demand.other_bytes = std::max(demand.other_bytes, StatisticsBytes((*layout)[i].cols));
-    }
-    return demand;
-  }
-  if (library == nullptr) return demand;
-  ESPALIER_ASSIGN_OR_RETURN(const auto reader,
-                            library->OpenLanguageModel(spec.model().pretrained()));
-  const language::TransformerConfig& config = reader->config();
-  const auto hidden = static_cast<double>(config.hidden);
-  const double attention =
-      hidden * static_cast<double>(2 * config.query_width() + 2 * config.kv_width());
-  const double weights = attention + 3 * hidden * static_cast<double>(config.intermediate);
-  demand.other_bytes = kBlockCopies * sizeof(float) * weights;
-  for (const int64_t columns :
-       {config.hidden, config.query_width(), config.hidden, config.intermediate}) {
-    demand.other_bytes += StatisticsBytes(columns);
-  }
-  return demand;
-}
 
 MethodDeclaration PruningMethod(const std::string& name, const std::string& summary,
                                 const std::string& source, const Library& library) {
@@ -127,26 +24,28 @@ MethodDeclaration PruningMethod(const std::string& name, const std::string& summ
           [name, library](const v1::JobSpec& spec, const config::Parameters& parameters,
                           Violations& violations) {
             const PruningSettings settings = PruningSettingsOf(name, parameters);
-            CheckModel(spec, &settings, library, violations);
+            const PrunedKind& kind = PrunedKindOf(spec.model());
+            kind.Validate(spec, library, violations);
+            kind.ValidateSettings(spec, settings, library, violations);
             if (settings.cumulative && settings.pattern.grouped()) {
               violations.push_back({"method.parameters.cumulative",
                                     "lets rows lose different numbers of weights, and a pattern "
                                     "leaves equally many in every group; remove one of them"});
             }
-            RefuseStandardizedWeights(name, spec.model(), violations);
           },
-      .make = [name, library](const v1::JobSpec& spec,
-                              const config::Parameters& parameters) -> std::unique_ptr<Program> {
-        const PruningSettings settings = PruningSettingsOf(name, parameters);
-        if (IsNetwork(spec.model())) {
-          return std::make_unique<NetworkPruningProgram>(spec, settings, library);
-        }
-        return std::make_unique<LanguagePruningProgram>(spec, settings, library);
-      },
-      .demand = [library](const v1::JobSpec& spec,
-                          const config::Parameters&) { return PruningDemand(spec, library); },
-      .rounds = [library](const v1::JobSpec& spec,
-                          const config::Parameters&) { return RoundsOf(spec, library); },
+      .make =
+          [name, library](const v1::JobSpec& spec, const config::Parameters& parameters) {
+            return PrunedKindOf(spec.model())
+                .MakeProgram(spec, PruningSettingsOf(name, parameters), library);
+          },
+      .demand =
+          [library](const v1::JobSpec& spec, const config::Parameters&) {
+            return PrunedKindOf(spec.model()).Demand(spec, library);
+          },
+      .rounds =
+          [library](const v1::JobSpec& spec, const config::Parameters&) {
+            return PrunedKindOf(spec.model()).Rounds(spec, library);
+          },
   };
 }
 
@@ -199,14 +98,16 @@ MethodDeclaration EssentialSparsityMethod(const Library& library) {
                                     "expected at most 1,000 sparsities, "
                                     "found more; use a larger step"});
             }
-            CheckModel(spec, nullptr, library, violations);
+            PrunedKindOf(spec.model()).Validate(spec, library, violations);
           },
       .make =
           [library](const v1::JobSpec& spec, const config::Parameters& parameters) {
-            return std::make_unique<SweepProgram>(spec, SweepSettingsOf(parameters), library);
+            return PrunedKindOf(spec.model()).MakeSweep(spec, SweepSettingsOf(parameters), library);
           },
-      .demand = [library](const v1::JobSpec& spec,
-                          const config::Parameters&) { return PruningDemand(spec, library); },
+      .demand =
+          [library](const v1::JobSpec& spec, const config::Parameters&) {
+            return PrunedKindOf(spec.model()).Demand(spec, library);
+          },
       .rounds = [](const v1::JobSpec&,
                    const config::Parameters& parameters) -> absl::StatusOr<int32_t> {
         return static_cast<int32_t>(SweepSettingsOf(parameters).sparsities.size());

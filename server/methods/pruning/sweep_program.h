@@ -12,9 +12,11 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "server/methods/program.h"
+#include "server/methods/pruning/evaluation.h"
 #include "server/pretrained/model_library.h"
 
 namespace espalier::server::methods {
@@ -28,14 +30,26 @@ class SweepProgram : public Program {
  public:
   SweepProgram(const v1::JobSpec& spec, SweepSettings settings,
                std::shared_ptr<const pretrained::ModelLibrary> library);
-  absl::StatusOr<Transition> Start() const override;
-  absl::StatusOr<Transition> Next(ProgramState state, reduce::Reduced reduced) const override;
+  absl::StatusOr<Transition> Start() const final;
+  absl::StatusOr<Transition> Next(ProgramState state, reduce::Reduced reduced) const final;
+
+ protected:
+  const std::string& model() const { return spec_.model().pretrained(); }
+  const pretrained::ModelLibrary& library() const { return *library_; }
 
  private:
-  bool is_language() const;
-  // The original, pruned for the round in work.
-  absl::Status PruneFor(ProgramState& state) const;
-  void Describe(const ProgramState& state, v1::RoundSummary& summary) const;
+  // Puts the original into `state`.
+  virtual absl::Status Load(ProgramState& state) const = 0;
+  // Puts the original into `state`, pruned.
+  virtual absl::Status Prune(double sparsity, ProgramState& state) const = 0;
+  // Whether losses are reported as perplexities too.
+  virtual bool reports_perplexity() const = 0;
+  // By what the knee is found; more is better.
+  virtual double Performance(const Score& score) const = 0;
+  // Says how many weights the model has by now.
+  virtual void DescribeModel(const ProgramState& state, v1::RoundSummary& summary) const = 0;
+  // Hands over the pruned model.
+  virtual void Deliver(const ProgramState& state, Transition& transition) const = 0;
 
   v1::JobSpec spec_;
   SweepSettings settings_;
