@@ -159,7 +159,7 @@ struct MethodDeclaration {
       needs_of_parameters = nullptr;
 };
 
-// Methods by name; filled once from the explicit list in builtin.cc.
+// Methods by name; filled once from catalog/.
 class MethodRegistry {
  public:
   // Methods find trained models in `library`; without one, those that prune can be described only.

@@ -2,11 +2,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/base/status.h"
 #include "common/config/text.h"
 #include "common/wire/model_spec/model_spec.h"
-#include "server/methods/builtin.h"
+#include "server/methods/catalog/catalog.h"
 #include "server/methods/program.h"
 #include "server/pretrained/model_library.h"
 
@@ -92,8 +93,8 @@ void CheckFamily(const MethodDeclaration& method, const std::vector<MethodDeclar
 
 MethodRegistry MethodRegistry::Builtin(std::shared_ptr<const pretrained::ModelLibrary> library) {
   MethodRegistry registry;
-  registry.library_ = library;
-  registry.methods_ = BuiltinMethods(std::move(library));
+  registry.library_ = std::move(library);
+  registry.methods_ = Catalog(registry.library_);
   return registry;
 }
 

@@ -11,7 +11,7 @@
 #include "absl/status/statusor.h"
 #include "server/methods/program.h"
 #include "server/methods/pruning/settings.h"
-#include "server/methods/pruning/sweep_program.h"
+#include "server/methods/pruning/sweep/sweep_program.h"
 #include "server/pretrained/model_library.h"
 
 namespace espalier::server::methods {

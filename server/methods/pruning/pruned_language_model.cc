@@ -4,8 +4,8 @@
 
 #include "common/base/status.h"
 #include "server/methods/pruning/language_program.h"
-#include "server/methods/pruning/language_sweep.h"
 #include "server/methods/pruning/pruned_kind.h"
+#include "server/methods/pruning/sweep/language_sweep.h"
 
 namespace espalier::server::methods {
 namespace {

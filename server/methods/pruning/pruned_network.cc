@@ -4,8 +4,8 @@
 #include "common/base/status.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/pruning/network_program.h"
-#include "server/methods/pruning/network_sweep.h"
 #include "server/methods/pruning/pruned_kind.h"
+#include "server/methods/pruning/sweep/network_sweep.h"
 
 namespace espalier::server::methods {
 namespace {
