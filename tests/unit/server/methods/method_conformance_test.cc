@@ -420,10 +420,17 @@ std::vector<std::string> MethodsOfGivenDensity() {
   return methods;
 }
 
+// The names of methods, without what names of tests cannot have.
+std::string NameOfTest(const testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  std::erase(name, '-');
+  return name;
+}
+
 INSTANTIATE_TEST_SUITE_P(Methods, GivenDensityTest, testing::ValuesIn(MethodsOfGivenDensity()),
-                         [](const auto& info) { return info.param; });
+                         NameOfTest);
 INSTANTIATE_TEST_SUITE_P(Methods, MethodConformanceTest, testing::ValuesIn(TrainingMethods()),
-                         [](const auto& info) { return info.param; });
+                         NameOfTest);
 
 }  // namespace
 }  // namespace espalier::server::methods
