@@ -78,47 +78,6 @@ function(espalier_library name)
   endif()
 endfunction()
 
-# espalier_table(<variable> FOLDER <folder> NAMESPACE <namespace> HEADER <header> ENTRY <type> SUFFIX <suffix>
-#   TABLE <function>): a list of things of which each is one file, so that a new one is added by its file alone. Every
-# <folder>/foo_bar.cc defines `const <type>& FooBar<suffix>()` in the namespace. The function, which the header declares as
-# `std::span<const <type>* const> <function>()`, gives all of them in the order of file names. <variable> becomes the list
-# of sources, the one with the function among them.
-function(espalier_table variable)
-  cmake_parse_arguments(ARG "" "FOLDER;NAMESPACE;HEADER;ENTRY;SUFFIX;TABLE" "" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${ARG_FOLDER}/*.cc)
-  foreach(source ${sources})
-    cmake_path(GET source STEM words)
-    string(REPLACE "_" ";" words ${words})
-    set(entry "")
-    foreach(word ${words})
-      string(SUBSTRING ${word} 0 1 first)
-      string(TOUPPER ${first} first)
-      string(SUBSTRING ${word} 1 -1 rest)
-      string(APPEND entry ${first}${rest})
-    endforeach()
-    string(APPEND declarations "const ${ARG_ENTRY}& ${entry}${ARG_SUFFIX}();\n")
-    string(APPEND entries "      &${entry}${ARG_SUFFIX}(),\n")
-  endforeach()
-  set(table ${CMAKE_CURRENT_BINARY_DIR}/${variable}.cc)
-  # Written only when it changes.
-  file(CONFIGURE OUTPUT ${table} @ONLY CONTENT [[
-// Made by espalier_table() from the files of @ARG_FOLDER@.
-#include "@ARG_HEADER@"
-
-namespace @ARG_NAMESPACE@ {
-
-@declarations@
-std::span<const @ARG_ENTRY@* const> @ARG_TABLE@() {
-  static const @ARG_ENTRY@* const table[] = {
-@entries@  };
-  return table;
-}
-
-}  // namespace @ARG_NAMESPACE@
-]])
-  set(${variable} ${sources} ${table} PARENT_SCOPE)
-endfunction()
-
 # espalier_test(<name> SOURCES ... DEPS ...): a GoogleTest program registered with ctest.
 function(espalier_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS" ${ARGN})

@@ -223,7 +223,7 @@ absl::StatusOr<OpenedFile> OpenCheckpoint(io::FileSystem& files, const std::stri
 
 absl::StatusOr<OpenedFile> OpenNetwork(io::FileSystem& files, const std::string& path) {
   ESPALIER_ASSIGN_OR_RETURN(OpenedFile opened, OpenCheckpoint(files, path));
-  if (!opened.metadata.metadata.is_language_model) return opened;
+  if (opened.metadata.metadata.kind == CheckpointKind::kNetwork) return opened;
   return base::InvalidArgument(
       "CHECKPOINT_INVALID",
       fmt::format("{}: expected a network trained by Espalier, found a language model that was "

@@ -32,13 +32,18 @@
 
 namespace espalier::checkpoint {
 
+// What a file holds, and with that what its header says.
+enum class CheckpointKind {
+  kNetwork,        // a model that a job trained
+  kLanguageModel,  // one that was pruned: a config.json is in place of structure and model_spec
+};
+
 // What a checkpoint says besides the tensors.
 struct CheckpointMetadata {
   std::string job;  // id without "jobs/"
   int32_t round = 0;
-  v1::ModelSpec model_spec;
-  // A language model that was pruned: its header has a config.json in place of a model_spec.
-  bool is_language_model = false;
+  CheckpointKind kind = CheckpointKind::kNetwork;
+  v1::ModelSpec model_spec;  // of a network
   // What it was trained on, so that it can be used later; absent in old files.
   std::optional<v1::DataSpec> data_spec;
   uint64_t seed = 0;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <google/protobuf/util/json_util.h>
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -195,20 +197,53 @@ absl::Status DecodeData(const MetadataStrings& strings, CheckpointMetadata* out)
   return absl::OkStatus();
 }
 
+absl::Status DecodeNetwork(const MetadataStrings& strings, DecodedMetadata* out) {
+  out->topology_hash = strings.at("topology_hash");
+  if (!google::protobuf::util::JsonStringToMessage(strings.at("model_spec"),
+                                                   &out->metadata.model_spec)
+           .ok()) {
+    return Invalid("the entry model_spec is malformed");
+  }
+  ESPALIER_RETURN_IF_ERROR(DecodeData(strings, &out->metadata));
+  return DecodeLayout(strings.at("layout"), out);
+}
+
+// The config.json is for those who read the model: common/language/trained_config.h.
+absl::Status DecodeLanguageModel(const MetadataStrings&, DecodedMetadata*) {
+  return absl::OkStatus();
+}
+
+struct Format {
+  std::string_view name;
+  CheckpointKind kind;
+  std::vector<std::string> entries;  // that only its headers have, all of which are needed
+  absl::Status (*decode)(const MetadataStrings& strings, DecodedMetadata* out);
+};
+
+// Null for a name of none.
+const Format* FindFormat(std::string_view name) {
+  static const std::array<Format, 2> formats = {
+      {{kFormat,
+        CheckpointKind::kNetwork,
+        {"topology_hash", "model_spec", "layout"},
+        DecodeNetwork},
+       {kLanguageFormat, CheckpointKind::kLanguageModel, {"config"}, DecodeLanguageModel}}};
+  const auto* found = std::ranges::find(formats, name, &Format::name);
+  return found == formats.end() ? nullptr : found;
+}
+
 }  // namespace
 
 absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings) {
   Entries entries(strings);
   DecodedMetadata out;
-  const bool is_language_model = entries["format"] == kLanguageFormat;
-  out.metadata.is_language_model = is_language_model;
-  if ((entries["format"] != kFormat && !is_language_model) ||
-      entries["format_version"] != kFormatVersion) {
+  const Format* format = FindFormat(entries["format"]);
+  if (format == nullptr || entries["format_version"] != kFormatVersion) {
     return Invalid(fmt::format("expected format {} version {}, found '{}' version '{}'", kFormat,
                                kFormatVersion, entries["format"], entries["format_version"]));
   }
+  out.metadata.kind = format->kind;
   out.metadata.job = entries["job"];
-  if (!is_language_model) out.topology_hash = entries["topology_hash"];
   out.data_sha256 = entries["data_sha256"];
   // Files of before had the accuracy alone.
   const bool old = strings.contains("test_accuracy");
@@ -224,20 +259,14 @@ absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings) {
   std::string error;
   valid = valid && absl::ParseTime(absl::RFC3339_full, entries["create_time"],
                                    &out.metadata.create_time, &error);
-  const std::string& spec = entries[is_language_model ? "config" : "model_spec"];
-  const std::string& layout = entries[is_language_model ? "config" : "layout"];
+  for (const std::string& own : format->entries) entries[own];
   if (!entries.missing().empty()) {
     return Invalid(fmt::format("the metadata entry {} is missing", entries.missing()));
   }
   if (!valid) {
     return Invalid("round, density, main_metric or create_time is malformed");
   }
-  if (is_language_model) return out;
-  if (!google::protobuf::util::JsonStringToMessage(spec, &out.metadata.model_spec).ok()) {
-    return Invalid("the entry model_spec is malformed");
-  }
-  ESPALIER_RETURN_IF_ERROR(DecodeData(strings, &out.metadata));
-  ESPALIER_RETURN_IF_ERROR(DecodeLayout(layout, &out));
+  ESPALIER_RETURN_IF_ERROR(format->decode(strings, &out));
   return out;
 }
 

@@ -1,31 +1,11 @@
+#include "common/config/families/family_rules.h"
 #include "common/config/validate.h"
 #include "common/config/validate_aggregation.h"
 #include "common/config/validate_model.h"
 #include "common/config/validate_target.h"
-#include "common/wire/model_spec/layer_descriptor.h"
-#include "common/wire/model_spec/named_models.h"
-#include "common/wire/model_spec/recommender_layout.h"
-#include "common/wire/model_spec/transformer.h"
 
 namespace espalier::config {
 namespace {
-
-void ApplyModelDefaults(v1::ModelSpec& model) {
-  if (model.has_recommender()) {
-    *model.mutable_recommender() = wire::ExplicitRecommender(model.recommender());
-    return;
-  }
-  if (IsLeftToPretrained(model)) return;
-  model = wire::ExplicitModel(model);
-  wire::ApplyLayerDefaults(*model.mutable_layers());
-  if (model.has_transformer()) {
-    *model.mutable_transformer() = wire::ExplicitTransformer(model.transformer());
-  }
-  if (model.loss() == v1::LOSS_UNSPECIFIED) model.set_loss(v1::LOSS_CROSS_ENTROPY);
-  if (model.dropout_scaling() == v1::DROPOUT_SCALING_UNSPECIFIED) {
-    model.set_dropout_scaling(v1::DROPOUT_SCALING_TRAINING);
-  }
-}
 
 void ApplyDataDefaults(v1::DataSpec& data) {
   constexpr double kAlpha = 0.5;
@@ -49,25 +29,6 @@ void ApplyDataDefaults(v1::DataSpec& data) {
   if (data.scale() == 0) data.set_scale(1);
   if (data.std() == 0) data.set_std(1);
   if (data.label_column().empty()) data.set_label_column("-1");
-}
-
-// What a recommender needs of data and evaluation.
-void ApplyRecommenderDefaults(v1::JobSpec& spec) {
-  constexpr int32_t kTopK = 20;
-  v1::DataSpec& data = *spec.mutable_data();
-  data.mutable_interactions();
-  if (data.partition().kind() == v1::Partition::KIND_UNSPECIFIED) {
-    data.mutable_partition()->set_kind(v1::Partition::KIND_USERS);
-  }
-  v1::Evaluation& evaluation = *spec.mutable_evaluation();
-  if (evaluation.top_k().empty()) evaluation.add_top_k(kTopK);
-  if (evaluation.main_metric().empty()) {
-    evaluation.set_main_metric("ndcg@" + std::to_string(evaluation.top_k(0)));
-  }
-  // Only the owners of private rows can evaluate them.
-  if (spec.model().recommender().private_users() && !evaluation.central()) {
-    evaluation.set_federated(true);
-  }
 }
 
 void ApplyOptimizerDefaults(v1::Optimizer& optimizer) {
@@ -122,8 +83,9 @@ void ApplyFederationDefaults(v1::Federation& federation) {
 void ApplyDefaults(v1::JobSpec& spec) {
   constexpr int32_t kKeptCheckpoints = 3;
   ApplyTargetDefaults(spec, IsPruningMethod(spec.method().name()));
-  ApplyModelDefaults(*spec.mutable_model());
-  if (spec.model().has_recommender()) ApplyRecommenderDefaults(spec);
+  const FamilyRules& rules = RulesOf(spec.model());
+  rules.ApplyModelDefaults(*spec.mutable_model());
+  rules.ApplyJobDefaults(spec);
   ApplyDataDefaults(*spec.mutable_data());
   spec.mutable_method();
   ApplyTrainingDefaults(*spec.mutable_training());

@@ -3,22 +3,11 @@
 #include <algorithm>
 #include <array>
 
+#include "common/config/families/family_rules.h"
+
 namespace espalier::config {
 
-TargetKind TargetOf(const v1::JobSpec& spec) {
-  if (spec.model().has_recommender()) return TargetKind::kPair;
-  if (spec.model().has_transformer() || spec.data().has_text()) return TargetKind::kToken;
-  switch (spec.data().target()) {
-    case v1::DataSpec::TARGET_LABELS:
-      return TargetKind::kLabels;
-    case v1::DataSpec::TARGET_VALUES:
-      return TargetKind::kValues;
-    case v1::DataSpec::TARGET_INPUT:
-      return TargetKind::kInput;
-    default:
-      return TargetKind::kClass;
-  }
-}
+TargetKind TargetOf(const v1::JobSpec& spec) { return RulesOf(spec.model()).TargetOf(spec.data()); }
 
 std::vector<std::string> MetricNames(TargetKind target, bool prunes) {
   switch (target) {

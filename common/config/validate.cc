@@ -9,15 +9,14 @@
 
 #include "common/base/names.h"
 #include "common/config/checker.h"
+#include "common/config/families/family_rules.h"
 #include "common/config/text.h"
 #include "common/config/validate_aggregation.h"
-#include "common/config/validate_interactions.h"
 #include "common/config/validate_model.h"
 #include "common/config/validate_target.h"
 #include "common/config/well_formed.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/shapes.h"
-#include "common/wire/model_spec/transformer.h"
 #include "fmt/format.h"
 
 namespace espalier::config {
@@ -32,7 +31,6 @@ constexpr int kMaxParameters = 100;
 constexpr int64_t kMaxExamples = 1'000'000'000'000;
 constexpr int32_t kMaxColumn = 100'000'000;
 constexpr int32_t kMaxClasses = 10'000'000;
-constexpr int32_t kMaxCropPadding = 100'000;
 
 // A file in the data set's own folder: a plain name, never a path.
 bool IsFileName(const std::string& name) {
@@ -150,23 +148,11 @@ void ValidateData(const v1::DataSpec& data, const Checker& at) {
                        Grouped(data.train_limit()), Grouped(shards)));
 }
 
-void ValidateText(const v1::DataSpec& data, const v1::ModelSpec& model, const Checker& at) {
-  constexpr int64_t kMaxContext = 65'536;
-  at.Check(!data.has_text() || model.layers().empty(), "text",
-           "is for language models; set model.transformer in place of layers, or remove text");
-  at.Check(data.has_text() || !model.has_transformer(), "text",
-           "a transformer learns from text; set data.text: {context: …}");
+void ValidateText(const v1::DataSpec& data, const Checker& at) {
   if (!data.has_text()) return;
   const v1::TextData& text = data.text();
   const Checker in = at.In("text");
   in.Whole("context", text.context(), 2, kMaxContext);
-  // Of a transformer that its fields describe, positions have no end.
-  const auto config = wire::ConfigOf(model.transformer(), kMaxContext);
-  if (model.has_transformer() && config.ok()) {
-    in.Check(text.context() <= config->context, "context",
-             fmt::format("must be at most {}, the model's most positions, found {}",
-                         Grouped(config->context), Grouped(text.context())));
-  }
   in.Check(text.stride() >= 0 && text.stride() <= text.context(), "stride",
            fmt::format("must be 1..context, found {}", text.stride()));
   const std::string& kind = text.tokenizer();
@@ -181,60 +167,6 @@ void ValidateText(const v1::DataSpec& data, const v1::ModelSpec& model, const Ch
   at.Check((data.scale() == 0 || data.scale() == 1) && data.mean() == 0 &&
                (data.std() == 0 || data.std() == 1),
            "scale", "tokens are not scaled; remove scale, mean and std");
-}
-
-// Two numbers for each travel with every task.
-constexpr int64_t kMaxChannels = 10'000;
-
-void ValidateChannels(const v1::DataSpec& data, const v1::ModelSpec& model, const Checker& at) {
-  if (at.Enum("normalization", v1::DataSpec::Normalization_IsValid(data.normalization()),
-              data.normalization()) &&
-      data.normalization() == v1::DataSpec::NORMALIZATION_FEDERATED) {
-    at.Check(
-        !model.has_transformer() && !model.has_recommender(), "normalization",
-        "federated measures channels of images and columns of tables; remove it, or use given");
-    at.Check(wire::InputShape(model).channels <= kMaxChannels, "normalization",
-             fmt::format("federated measures at most {} columns, found {}; scale them in the file",
-                         Grouped(kMaxChannels), Grouped(wire::InputShape(model).channels)));
-    at.Check(data.channel_mean().empty() && data.channel_std().empty() && data.mean() == 0 &&
-                 (data.std() == 0 || data.std() == 1),
-             "normalization",
-             "federated fills in channel_mean and channel_std; remove them, and mean and std");
-    return;
-  }
-  if (data.channel_mean().empty() && data.channel_std().empty()) return;
-  const int64_t channels = wire::InputShape(model).channels;
-  const auto check = [&](const std::string& field, const auto& values, bool positive) {
-    at.Check(
-        values.size() == channels, field,
-        fmt::format(
-            "expected {} numbers, one for each channel of images or input of a table, found {}",
-            channels, values.size()));
-    for (int i = 0; i < values.size(); ++i) {
-      at.Number(fmt::format("{}[{}]", field, i), values[i], !positive || values[i] > 0,
-                positive ? "x > 0" : "a finite number");
-    }
-  };
-  check("channel_mean", data.channel_mean(), false);
-  check("channel_std", data.channel_std(), true);
-  at.Check(data.mean() == 0, "mean", "channel_mean takes its place; remove one of them");
-  at.Check(data.std() == 0 || data.std() == 1, "std",
-           "channel_std takes its place; remove one of them");
-}
-
-void ValidateAugmentation(const v1::Augmentation& augmentation, const v1::ModelSpec& model,
-                          const Checker& at) {
-  if (augmentation.crop_padding() == 0 && !augmentation.horizontal_flip()) return;
-  if (IsLeftToPretrained(model)) {
-    at.Whole("crop_padding", augmentation.crop_padding(), 0, kMaxCropPadding);
-    return;
-  }
-  if (!model.has_input_image()) {
-    return at.Fail("crop_padding",
-                   "only images can be changed; set model.input_image, or remove augmentation");
-  }
-  const int64_t side = std::min(model.input_image().height(), model.input_image().width());
-  at.Whole("crop_padding", augmentation.crop_padding(), 0, std::max<int64_t>(side - 1, 0));
 }
 
 // `trains`: a learning rate is needed.
@@ -394,30 +326,7 @@ std::vector<Violation> CheckSizes(const v1::JobSpec& spec) {
   return violations;
 }
 
-void AssumeSizes(v1::JobSpec& spec) {
-  v1::ModelSpec& model = *spec.mutable_model();
-  if (model.has_recommender()) {
-    constexpr int64_t kSome = 1000;
-    if (model.recommender().users() == 0) model.mutable_recommender()->set_users(kSome);
-    if (model.recommender().items() == 0) model.mutable_recommender()->set_items(kSome);
-    return;
-  }
-  if (model.layers().empty()) return;
-  const bool sized = model.input_features() != 0 || model.has_input_image();
-  const bool convolutional = std::any_of(model.layers().begin(), model.layers().end(),
-                                         [](const v1::Layer& layer) { return layer.has_conv2d(); });
-  if (!sized && convolutional) {
-    // Large enough for what people do to images.
-    constexpr int64_t kSide = 224;
-    model.mutable_input_image()->set_channels(3);
-    model.mutable_input_image()->set_height(kSide);
-    model.mutable_input_image()->set_width(kSide);
-  } else if (!sized) {
-    model.set_input_features(1);
-  }
-  v1::Layer& last = *model.mutable_layers(model.layers_size() - 1);
-  if (last.has_linear() && last.linear().units() == 0) last.mutable_linear()->set_units(1);
-}
+void AssumeSizes(v1::JobSpec& spec) { RulesOf(spec.model()).AssumeSizes(*spec.mutable_model()); }
 
 std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   constexpr int32_t kMaxKept = 1000;
@@ -431,18 +340,17 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   const bool prunes = IsPruningMethod(spec.method().name());
   v1::JobSpec with_target = spec;
   ApplyTargetDefaults(with_target, prunes);
-  ValidateModel(with_target.model(), spec.method(), root.In("model"));
+  const FamilyRules& rules = RulesOf(spec.model());
+  rules.ValidateModel(with_target.model(), spec.method(), root.In("model"));
   // What follows from the model's shapes is computed only from numbers in range.
   const bool has_shapes = violations.size() == before_model;
   ValidateData(spec.data(), root.In("data"));
   const v1::ModelSpec model = wire::ExplicitModel(spec.model());
-  ValidateText(spec.data(), model, root.In("data"));
+  rules.ValidateText(spec.data(), model, root.In("data"));
+  ValidateText(spec.data(), root.In("data"));
   ValidateImageSize(spec.data(), model, root.In("data"));
-  if (!IsLeftToPretrained(spec.model())) ValidateChannels(spec.data(), model, root.In("data"));
-  if (has_shapes) {
-    ValidateAugmentation(spec.data().augmentation(), model, root.In("data.augmentation"));
-  }
-  ValidateInteractions(spec, root);
+  rules.ValidateInputs(spec.data(), model, has_shapes, root.In("data"));
+  rules.ValidateInteractions(spec, root);
   if (has_shapes) ValidateTarget(with_target, prunes, root);
   ValidateMethod(spec.method(), root.In("method"));
   ValidateTraining(spec.training(), spec.federation().rounds(), !prunes, root.In("training"));

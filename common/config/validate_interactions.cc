@@ -83,21 +83,9 @@ void ValidateRanking(const v1::JobSpec& spec, const Checker& at) {
            "no single worker has the rows of all users when they are private; use federated");
 }
 
-void RefuseWithLayers(const v1::JobSpec& spec, const Checker& root) {
-  const auto refuse = [&](bool given, const char* path, const char* field) {
-    root.In(path).Check(!given, field, "goes with model.recommender only; remove it");
-  };
-  refuse(spec.data().has_interactions(), "data", "interactions");
-  refuse(spec.data().partition().kind() == v1::Partition::KIND_USERS, "data.partition", "kind");
-  refuse(!spec.evaluation().top_k().empty(), "evaluation", "top_k");
-  refuse(spec.training().optimizer().lazy_rows(), "training.optimizer", "lazy_rows");
-  refuse(spec.evaluation().candidates() != 0, "evaluation", "candidates");
-}
-
 }  // namespace
 
 void ValidateInteractions(const v1::JobSpec& spec, const Checker& root) {
-  if (!spec.model().has_recommender()) return RefuseWithLayers(spec, root);
   using P = v1::Partition;
   const P::Kind kind = spec.data().partition().kind();
   root.In("data.partition")

@@ -6,8 +6,7 @@
 
 namespace espalier::config {
 
-// Appends violations to `root`, the checker of the whole job; for other models, what only
-// recommenders have.
+// Appends violations to `root`, the checker of the whole job, whose model is a recommender.
 void ValidateInteractions(const v1::JobSpec& spec, const Checker& root);
 
 }  // namespace espalier::config

@@ -6,12 +6,10 @@
 
 #include "common/base/status.h"
 #include "common/config/job_file.h"
-#include "common/config/validate_recommender.h"
 #include "common/wire/model_spec/layer_descriptor.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/named_models.h"
 #include "common/wire/model_spec/shapes.h"
-#include "common/wire/model_spec/transformer.h"
 
 namespace espalier::config {
 namespace {
@@ -134,24 +132,6 @@ double LeastDensity(const v1::MethodSpec& method) {
   return density > 0 && density <= 1 ? density : 0;
 }
 
-// Violations are reported for `field`, what the tensors follow from.
-void ValidateSize(const v1::ModelSpec& model, const v1::MethodSpec& method, const char* field,
-                  const Checker& at) {
-  const auto tensors = wire::TensorsOf(model);
-  if (!tensors.ok()) return at.Fail(field, base::MessageOf(tensors.status()));
-  const double density = LeastDensity(method);
-  double stored = 0;
-  for (const wire::ModelTensor& tensor : *tensors) {
-    stored += static_cast<double>(tensor.spec.size()) * (tensor.spec.sparsifiable ? density : 1);
-  }
-  at.Check(stored <= kMaxStoredWeights, field,
-           fmt::format("the model stores at least {:.3g} weights, about {:.3g} GB on each worker "
-                       "while training; at most {} are supported: use a lower density, fewer units "
-                       "or no dense layers",
-                       stored, stored * kTrainingBytesPerWeight / 1e9,
-                       Grouped(static_cast<int64_t>(kMaxStoredWeights))));
-}
-
 void ValidateOutputs(const v1::ModelSpec& model, const Checker& at) {
   const double values = wire::OutputsOf(model).total;
   at.Check(values <= kMaxOutputs, "layers",
@@ -217,81 +197,27 @@ bool ValidateName(const v1::ModelSpec& model, const Checker& at) {
   return true;
 }
 
-constexpr int64_t kMaxVocabulary = 1'000'000;
-constexpr int64_t kMaxHidden = 65'536;
-constexpr int64_t kMaxIntermediate = 1'000'000;
-constexpr int32_t kMaxHeads = 1024;
-
-// A transformer that is described by a config.json.
-void ValidateConfig(const v1::ModelSpec& model, const v1::MethodSpec& method, const Checker& at) {
-  const Checker in = at.In("transformer");
-  v1::TransformerSpec rest = model.transformer();
-  rest.clear_config_json();
-  rest.clear_dense_attention();
-  in.Check(rest.ByteSizeLong() == 0, "config_json",
-           "says the whole model: of the other fields only dense_attention goes with it; remove "
-           "the others, or config_json");
-  const auto config = wire::ConfigOf(model.transformer(), 1);
-  if (!config.ok()) return in.Fail("config_json", base::MessageOf(config.status()));
-  bool sized = in.Whole("vocabulary", config->vocabulary, 2, kMaxVocabulary);
-  sized &= in.Whole("hidden", config->hidden, 2, kMaxHidden);
-  sized &= in.Whole("blocks", config->blocks, 1, wire::kMaxBlocks);
-  sized &= in.Whole("heads", config->heads, 1, kMaxHeads);
-  sized &= in.Whole("intermediate", config->intermediate, 1, kMaxIntermediate);
-  if (sized) ValidateSize(model, method, "transformer", at);
-}
-
-void ValidateTransformer(const v1::ModelSpec& model, const v1::MethodSpec& method,
-                         const Checker& at) {
-  at.Check(model.layers().empty() && model.name().empty() && !model.has_parameters() &&
-               !model.has_input_image() && model.input_features() == 0 &&
-               model.input_dropout() == 0,
-           "transformer",
-           "is a whole model: remove layers, name, parameters, input_features, input_image and "
-           "input_dropout");
-  at.Check(model.loss() == v1::LOSS_UNSPECIFIED || model.loss() == v1::LOSS_CROSS_ENTROPY, "loss",
-           "a transformer predicts the next token by cross_entropy; remove loss");
-  const v1::TransformerSpec& given = model.transformer();
-  if (!given.config_json().empty()) return ValidateConfig(model, method, at);
-  const v1::TransformerSpec spec = wire::ExplicitTransformer(given);
-  const Checker in = at.In("transformer");
-  bool sized = in.Whole("vocabulary", spec.vocabulary(), 2, kMaxVocabulary);
-  sized &= in.Whole("hidden", spec.hidden(), 2, kMaxHidden);
-  sized &= in.Whole("blocks", spec.blocks(), 1, wire::kMaxBlocks);
-  sized &= in.Whole("heads", spec.heads(), 1, kMaxHeads);
-  sized &= in.Whole("kv_heads", spec.kv_heads(), 1, kMaxHeads);
-  sized &= in.Whole("intermediate", spec.intermediate(), 1, kMaxIntermediate);
-  in.Number("norm_epsilon", given.norm_epsilon(),
-            given.norm_epsilon() >= 0 && given.norm_epsilon() <= 1, "0 < x ≤ 1");
-  in.Number("rope_theta", given.rope_theta(),
-            given.rope_theta() == 0 || (given.rope_theta() > 1 && given.rope_theta() <= 1e12),
-            "x > 1");
-  if (!sized) return;
-  const bool whole = spec.hidden() % spec.heads() == 0 && spec.hidden() / spec.heads() % 2 == 0;
-  in.Check(whole, "heads",
-           fmt::format("hidden / heads must be an even whole number, found {} / {}", spec.hidden(),
-                       spec.heads()));
-  in.Check(spec.heads() % spec.kv_heads() == 0, "kv_heads",
-           fmt::format("must divide heads, found {} and {}", spec.kv_heads(), spec.heads()));
-  if (whole) ValidateSize(model, method, "transformer", at);
-}
-
 }  // namespace
 
-void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, const Checker& at) {
-  if (given.has_recommender()) {
-    if (ValidateRecommender(given, at)) ValidateSize(given, method, "recommender", at);
-    return;
+void ValidateSize(const v1::ModelSpec& model, const v1::MethodSpec& method, const char* field,
+                  const Checker& at) {
+  const auto tensors = wire::TensorsOf(model);
+  if (!tensors.ok()) return at.Fail(field, base::MessageOf(tensors.status()));
+  const double density = LeastDensity(method);
+  double stored = 0;
+  for (const wire::ModelTensor& tensor : *tensors) {
+    stored += static_cast<double>(tensor.spec.size()) * (tensor.spec.sparsifiable ? density : 1);
   }
-  if (IsLeftToPretrained(given)) {
-    v1::ModelSpec rest = given;
-    rest.clear_pretrained();
-    return at.Check(rest.ByteSizeLong() == 0, "pretrained",
-                    "expected the layers or the name of a model beside it, or nothing else, found "
-                    "other fields; the trained model says them: remove them");
-  }
+  at.Check(stored <= kMaxStoredWeights, field,
+           fmt::format("the model stores at least {:.3g} weights, about {:.3g} GB on each worker "
+                       "while training; at most {} are supported: use a lower density, fewer units "
+                       "or no dense layers",
+                       stored, stored * kTrainingBytesPerWeight / 1e9,
+                       Grouped(static_cast<int64_t>(kMaxStoredWeights))));
+}
+
+void ValidateLayers(const v1::ModelSpec& given, const v1::MethodSpec& method, const Checker& at) {
   at.Probability("input_dropout", given.input_dropout());
-  if (given.has_transformer()) return ValidateTransformer(given, method, at);
   const bool named = ValidateName(given, at);
   const v1::ModelSpec model = wire::ExplicitModel(given);
   if (named && model.layers().empty()) return;

@@ -1,4 +1,4 @@
-// The rules of ModelSpec: ranges, kinds of layers, and whether their shapes fit each other.
+// The rules of models of layers: ranges, kinds of layers, and whether their shapes fit each other.
 #pragma once
 
 #include "common/config/checker.h"
@@ -6,14 +6,12 @@
 
 namespace espalier::config {
 
-// Whether the layers are those of a trained model, which only the coordinator can look up.
-inline bool IsLeftToPretrained(const v1::ModelSpec& model) {
-  return !model.pretrained().empty() && model.layers().empty() && model.name().empty() &&
-         !model.has_transformer();
-}
-
 // Appends violations to `at`, the checker of the model's path. `method` tells how many weights will
 // be stored at least.
-void ValidateModel(const v1::ModelSpec& given, const v1::MethodSpec& method, const Checker& at);
+void ValidateLayers(const v1::ModelSpec& given, const v1::MethodSpec& method, const Checker& at);
+
+// Whether a model of any family can be stored while it is trained; `field` describes it.
+void ValidateSize(const v1::ModelSpec& model, const v1::MethodSpec& method, const char* field,
+                  const Checker& at);
 
 }  // namespace espalier::config

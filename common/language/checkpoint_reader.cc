@@ -282,9 +282,9 @@ absl::Status CheckpointReader::AddIndexedFiles() {
 
 std::string CheckpointReader::StoredName(std::string_view name) const {
   if (tensors_.contains(name)) return std::string(name);
-  const std::string_view prefix = config_.family == ModelFamily::kGpt2  ? "transformer."
-                                  : config_.family == ModelFamily::kOpt ? "model."
-                                                                        : "";
+  const std::string_view prefix = config_.architecture == Architecture::kGpt2  ? "transformer."
+                                  : config_.architecture == Architecture::kOpt ? "model."
+                                                                               : "";
   if (!prefix.empty() && name.starts_with(prefix) &&
       tensors_.contains(name.substr(prefix.size()))) {
     return std::string(name.substr(prefix.size()));

@@ -207,13 +207,8 @@ double RecordBytes(const Price& price, int32_t rounds) {
 absl::StatusOr<Price> PriceOf(const v1::JobSpec& spec, const methods::MethodRegistry& methods,
                               int64_t workers) {
   ESPALIER_ASSIGN_OR_RETURN(const methods::CoordinatorDemand demand, methods.DemandOf(spec));
-  // A language model that is pruned goes through the coordinator block by block.
-  auto layout = std::make_shared<const tensor::ModelLayout>();
-  std::vector<int64_t> stored;
-  if (methods::FamilyOf(spec.model()) != methods::ModelFamily::kLanguageModel) {
-    ESPALIER_ASSIGN_OR_RETURN(layout, wire::LayoutOf(spec.model()));
-    ESPALIER_ASSIGN_OR_RETURN(stored, methods.StoredCounts(spec));
-  }
+  ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> stored, methods.StoredCounts(spec));
   const Sizes sizes = SizesOf(spec, *layout, stored, workers);
   Phase summing = Summing(spec, sizes, demand);
   Phase changing = Changing(spec, sizes, demand);

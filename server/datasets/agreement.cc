@@ -7,6 +7,7 @@
 #include <set>
 
 #include "common/base/printable.h"
+#include "server/datasets/kinds/data_kind.h"
 
 namespace espalier::server::datasets {
 namespace {
@@ -329,53 +330,7 @@ v1::DataSpec ForTasks(const v1::DataSpec& data) {
 
 void FillIn(const v1::DatasetInfo& info, v1::JobSpec& spec,
             std::vector<config::Violation>& violations) {
-  v1::ModelSpec& model = *spec.mutable_model();
-  if (model.has_recommender()) {
-    v1::RecommenderSpec& recommender = *model.mutable_recommender();
-    if (recommender.users() == 0) recommender.set_users(info.users());
-    if (recommender.items() == 0) recommender.set_items(info.items());
-    return;
-  }
-  if (model.has_transformer() || spec.data().has_text() || !model.pretrained().empty()) return;
-  const bool convolutional = !model.name().empty() ||
-                             std::any_of(model.layers().begin(), model.layers().end(),
-                                         [](const v1::Layer& layer) { return layer.has_conv2d(); });
-  if (convolutional && !model.has_input_image() && info.image_height() > 0) {
-    v1::ImageShape& image = *model.mutable_input_image();
-    image.set_channels(info.image_channels());
-    image.set_height(info.image_height());
-    image.set_width(info.image_width());
-  }
-  if (!model.name().empty()) {
-    if (model.parameters().classes() == 0 && info.classes() > 0) {
-      model.mutable_parameters()->set_classes(info.classes());
-    }
-    return;
-  }
-  if (model.input_features() == 0 && !model.has_input_image()) {
-    model.set_input_features(info.features());
-  }
-  if (model.layers().empty()) return;
-  v1::Layer& last = *model.mutable_layers(model.layers_size() - 1);
-  if (!last.has_linear() || last.linear().units() != 0) return;
-  if (spec.data().target() == v1::DataSpec::TARGET_INPUT) {
-    last.mutable_linear()->set_units(info.features());
-    return;
-  }
-  if (info.targets() > 0) {
-    last.mutable_linear()->set_units(info.targets());
-    return;
-  }
-  last.mutable_linear()->set_units(info.classes());
-  const int64_t examples = info.train_examples() + info.test_examples();
-  if (info.class_names().empty() && examples > 0 && info.classes() > examples) {
-    violations.push_back(
-        {"data.label_column",
-         fmt::format("expected labels of classes, numbered from 0, found numbers up to {} in {} "
-                     "examples of data set '{}', which would be as many classes; name the column "
-                     "of the labels, or set the units of the last layer if this is meant",
-                     info.classes() - 1, examples, info.name())});
-  }
+  DataKindOf(spec).FillIn(info, spec, violations);
 }
 
 void TellLeftOut(const std::map<std::string, std::string>& left_out, v1::Job& job) {

@@ -22,7 +22,7 @@ v1::DataSpec ViewOf(const v1::JobSpec& spec) {
   v1::JobSpec complete;
   *complete.mutable_data() = spec.data();
   // Interactions belong to recommenders even where the job says nothing of them.
-  if (spec.model().has_recommender()) *complete.mutable_model() = spec.model();
+  *complete.mutable_model() = spec.model();
   config::ApplyDefaults(complete);
   const v1::DataSpec& data = complete.data();
   v1::DataSpec view;

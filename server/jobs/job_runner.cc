@@ -57,11 +57,16 @@ int64_t Needed(const methods::Step& step, const v1::Federation& federation, size
   return std::max<int64_t>(1, static_cast<int64_t>(needed));
 }
 
-int64_t StoredParameters(const methods::LanguageModel& model) {
-  return model.outer_weights + model.active_weights();
+// Of the language model in parts, when there is one; the model itself is empty then.
+int64_t StoredParameters(const methods::ProgramState& state) {
+  const methods::LanguageModel* parts = state.language.get();
+  return state.model.topology->total_stored() +
+         (parts == nullptr ? 0 : parts->outer_weights + parts->active_weights());
 }
-int64_t DenseParameters(const methods::LanguageModel& model) {
-  return model.outer_weights + model.linear_weights();
+int64_t DenseParameters(const methods::ProgramState& state) {
+  const methods::LanguageModel* parts = state.language.get();
+  return state.model.topology->total_size() +
+         (parts == nullptr ? 0 : parts->outer_weights + parts->linear_weights());
 }
 
 }  // namespace
@@ -268,12 +273,8 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   }
   if (transition.prelude_step.has_value()) ReportPrelude(*std::move(transition.prelude_step));
   state_ = std::move(transition.state);
-  const bool is_language = state_.language != nullptr;
-  const auto& topology = *state_.model.topology;
-  job_.set_stored_parameters(is_language ? StoredParameters(*state_.language)
-                                         : topology.total_stored());
-  job_.set_dense_parameters(is_language ? DenseParameters(*state_.language)
-                                        : topology.total_size());
+  job_.set_stored_parameters(StoredParameters(state_));
+  job_.set_dense_parameters(DenseParameters(state_));
   language_ = prepared->language;
   values_ = prepared->values;
   values_type_ = prepared->values_type;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/families/model_family.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/transformer.h"
 #include "server/pretrained/same_network.h"
@@ -18,9 +19,9 @@ namespace {
 constexpr char kField[] = "model.pretrained";
 constexpr std::string_view kJobPrefix = "jobs/";
 
-bool HasLayers(const v1::ModelSpec& model) {
-  return !model.layers().empty() || !model.name().empty() || model.has_transformer() ||
-         model.has_recommender();
+// Whether the job says what its model is, beside the name of a trained one.
+bool IsDescribed(const v1::ModelSpec& model) {
+  return wire::FamilyOf(model).form() != wire::ModelForm::kInParts;
 }
 
 // The checkpoint that "jobs/{job}" stands for; other names as they are.
@@ -35,13 +36,12 @@ absl::StatusOr<std::string> NewestOf(const checkpoint::CheckpointStore& checkpoi
                                     name));
 }
 
-// The transformer of the language model of that name. `metadata`: of a checkpoint, else null.
+// The transformer of the language model of that name. `trained`: what its checkpoint says of it, if
+// anything; else its file does.
 absl::StatusOr<v1::TransformerSpec> TransformerOf(const pretrained::ModelLibrary* library,
                                                   const std::string& name,
-                                                  const checkpoint::CheckpointMetadata* metadata) {
-  if (metadata != nullptr && metadata->model_spec.has_transformer()) {
-    return metadata->model_spec.transformer();
-  }
+                                                  const v1::ModelSpec& trained) {
+  if (trained.has_transformer()) return trained.transformer();
   if (library == nullptr) {
     return base::FailedPrecondition(
         "MODELS_UNSET", fmt::format("expected a coordinator with trained models, found none for "
@@ -81,7 +81,7 @@ void TakeTransformer(v1::TransformerSpec transformer, v1::ModelSpec& model,
 
 // The layers of a checkpoint, unless the job has its own.
 void TakeLayers(const v1::ModelSpec& trained, const std::string& name, v1::ModelSpec& model) {
-  if (!HasLayers(model)) {
+  if (!IsDescribed(model)) {
     v1::ModelSpec rest = model;
     rest.clear_pretrained();
     // Other fields beside it are a mistake that the job's validator reports.
@@ -95,14 +95,17 @@ absl::Status CheckModel(const checkpoint::CheckpointStore& checkpoints,
                         const pretrained::ModelLibrary* library, bool dense,
                         const v1::ModelSpec& model) {
   const std::string& name = model.pretrained();
-  if (model.has_transformer()) {
+  if (wire::FamilyOf(model).comes_in_folders()) {
     if (library == nullptr) return absl::OkStatus();
     ESPALIER_ASSIGN_OR_RETURN(const auto reader, library->OpenLanguageModel(name));
     return dense ? pretrained::CheckDenseLanguageModel(model.transformer(), *reader)
                  : pretrained::CheckLanguageModel(model.transformer(), *reader);
   }
   ESPALIER_ASSIGN_OR_RETURN(const auto reader, checkpoints.OpenNetwork(name));
-  if (reader->metadata().model_spec.has_recommender() || model.has_recommender()) {
+  const auto can_begin = [](const v1::ModelSpec& spec) {
+    return wire::FamilyOf(spec).Offers(wire::ModelNeed::kTrainedStart);
+  };
+  if (!can_begin(reader->metadata().model_spec) || !can_begin(model)) {
     return base::InvalidArgument(
         "OTHER_NETWORK",
         "expected the checkpoint of a network of layers or of a language model, found a "
@@ -122,25 +125,24 @@ void ResolvePretrained(const checkpoint::CheckpointStore& checkpoints,
                        std::vector<config::Violation>& violations) {
   if (model.pretrained().empty()) return;
   const auto fail = [&](std::string text) { violations.push_back({kField, std::move(text)}); };
-  if (prunes && HasLayers(model)) {
+  if (prunes && IsDescribed(model)) {
     return fail("a trained model has its own layers; remove layers, name and transformer");
   }
   const auto name = NewestOf(checkpoints, model.pretrained());
   if (!name.ok()) return fail(std::string(base::MessageOf(name.status())));
-  const bool is_checkpoint = pretrained::IsCheckpointName(*name);
-  checkpoint::CheckpointMetadata metadata;
-  if (is_checkpoint) {
+  v1::ModelSpec trained;
+  if (pretrained::IsCheckpointName(*name)) {
     auto read = checkpoints.ReadMetadata(*name);
     if (!read.ok()) return fail(std::string(base::MessageOf(read.status())));
-    metadata = *std::move(read);
-    const bool language = metadata.is_language_model || metadata.model_spec.has_transformer();
-    if (!language) return TakeLayers(metadata.model_spec, *name, model);
+    trained = std::move(read->model_spec);
+    const bool language = read->kind == espalier::checkpoint::CheckpointKind::kLanguageModel ||
+                          wire::FamilyOf(trained).comes_in_folders();
+    if (!language) return TakeLayers(trained, *name, model);
   }
   // A model in parts is read from its file, block by block. A name beside layers is a mistake that
   // the registry of methods reports.
-  const bool other = HasLayers(model) && !model.has_transformer();
-  if (!prunes && !other) {
-    auto transformer = TransformerOf(library, *name, is_checkpoint ? &metadata : nullptr);
+  if (!prunes && wire::FamilyOf(model).comes_in_folders()) {
+    auto transformer = TransformerOf(library, *name, trained);
     if (!transformer.ok()) return fail(std::string(base::MessageOf(transformer.status())));
     TakeTransformer(*std::move(transformer), model, violations);
   }

@@ -6,6 +6,7 @@
 
 #include "common/base/status.h"
 #include "common/wire/model_spec/cost.h"
+#include "common/wire/model_spec/families/model_family.h"
 #include "common/wire/model_spec/model_spec.h"
 
 namespace espalier::server::jobs {
@@ -38,7 +39,7 @@ absl::StatusOr<scheduler::Requirements> RequirementsOf(const v1::JobSpec& spec,
   if (spec.method().name() == "echo") return scheduler::Requirements{};  // touches no data
   scheduler::Requirements needs{.dataset = spec.data().dataset()};
   // A language model that is pruned goes through a worker block by block.
-  if (methods::FamilyOf(spec.model()) == methods::ModelFamily::kLanguageModel) return needs;
+  if (wire::FamilyOf(spec.model()).form() == wire::ModelForm::kInParts) return needs;
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> stored, methods.StoredCounts(spec));
   ESPALIER_ASSIGN_OR_RETURN(const wire::ModelCost cost, wire::ModelCost::Create(spec));
   const v1::Training& training = spec.training();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/config/metrics.h"
+#include "common/wire/model_spec/families/model_family.h"
 #include "server/methods/evaluation/metrics.h"
 
 namespace espalier::server::jobs {
@@ -16,7 +17,7 @@ v1::SiteEvaluation EvaluationOf(const reduce::Score& score, const v1::JobSpec& s
   site.set_worker("workers/" + score.participant);
   site.set_examples(score.examples);
   if (score.examples == 0) return site;
-  if (!spec.model().has_recommender()) {
+  if (wire::FamilyOf(spec.model()).Offers(wire::ModelNeed::kLoss)) {
     site.set_loss(score.loss_sum / static_cast<double>(score.examples));
   }
   const auto main = methods::MainMetric(spec, methods::MetricsOf(spec, score));

@@ -27,7 +27,7 @@
 #include "espalier/v1/job.pb.h"
 #include "espalier/v1/worker.pb.h"
 #include "server/methods/aggregation/server_state.h"
-#include "server/methods/families/model_family.h"
+#include "server/methods/families/model_need.h"
 #include "server/reduce/reducer.h"
 
 namespace espalier::server::pretrained {
@@ -160,7 +160,7 @@ struct MethodDeclaration {
       needs_of_parameters = nullptr;
 };
 
-// Methods by name; filled once from the explicit list in builtin.cc.
+// Methods by name; filled once from catalog/.
 class MethodRegistry {
  public:
   // Methods find trained models in `library`; without one, those that prune can be described only.
@@ -172,7 +172,7 @@ class MethodRegistry {
   std::vector<std::string> names() const;
   v1::Method Describe(const MethodDeclaration& method) const;
   // Why the method, with default parameters, does not work on a family; "" when it does.
-  static std::string WhyNotOn(const MethodDeclaration& method, ModelFamily family);
+  static std::string WhyNotOn(const MethodDeclaration& method, const ModelFamily& family);
   // Appends violations for an unknown method name and for parameters; and, when `violations` is
   // still empty, those of the method's own checks, which compute with the job's numbers.
   void Validate(const v1::JobSpec& spec, std::vector<config::Violation>& violations) const;

@@ -2,11 +2,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/base/status.h"
 #include "common/config/text.h"
 #include "common/wire/model_spec/model_spec.h"
-#include "server/methods/builtin.h"
+#include "server/methods/catalog/catalog.h"
 #include "server/methods/program.h"
 #include "server/pretrained/model_library.h"
 
@@ -51,7 +52,7 @@ void CheckPretrained(const MethodDeclaration& method, const std::vector<MethodDe
         {kField, fmt::format("expected a method that begins with a trained model ({}), found {}, "
                              "which {}; use one of them, or remove this",
                              fmt::join(able, ", "), method.name, kBeginsAtRandom)});
-  } else if (!pretrained::IsCheckpointName(name) && !model.has_transformer()) {
+  } else if (!pretrained::IsCheckpointName(name) && !FamilyOf(model).comes_in_folders()) {
     violations.push_back(
         {kField, fmt::format("expected checkpoints/{{job}}-{{round}} or jobs/{{job}}, a model "
                              "trained here, or a folder under the coordinator's --models with a "
@@ -65,7 +66,7 @@ void CheckPretrained(const MethodDeclaration& method, const std::vector<MethodDe
 void CheckFamily(const MethodDeclaration& method, const std::vector<MethodDeclaration>& methods,
                  const v1::ModelSpec& model, const config::Parameters& parameters,
                  std::vector<config::Violation>& violations) {
-  const ModelFamily family = FamilyOf(model);
+  const ModelFamily& family = FamilyOf(model);
   if (const std::string why = MethodRegistry::WhyNotOn(method, family); !why.empty()) {
     std::vector<std::string> able;
     for (const MethodDeclaration& other : methods) {
@@ -92,8 +93,8 @@ void CheckFamily(const MethodDeclaration& method, const std::vector<MethodDeclar
 
 MethodRegistry MethodRegistry::Builtin(std::shared_ptr<const pretrained::ModelLibrary> library) {
   MethodRegistry registry;
-  registry.library_ = library;
-  registry.methods_ = BuiltinMethods(std::move(library));
+  registry.library_ = std::move(library);
+  registry.methods_ = Catalog(registry.library_);
   return registry;
 }
 
@@ -119,23 +120,21 @@ v1::Method MethodRegistry::Describe(const MethodDeclaration& method) const {
   for (const config::Parameter& parameter : method.parameters) {
     *description.add_parameters() = config::ToProto(parameter);
   }
-  for (const ModelFamily family : kModelFamilies) {
+  for (const ModelFamily* family : wire::ModelFamilies()) {
     v1::FamilySupport& support = *description.add_families();
-    support.set_family(FamilyWord(family));
-    support.set_reason(WhyNotOn(method, family));
+    support.set_family(family->word());
+    support.set_reason(WhyNotOn(method, *family));
     support.set_supported(support.reason().empty());
   }
   return description;
 }
 
-std::string MethodRegistry::WhyNotOn(const MethodDeclaration& method, ModelFamily family) {
-  if (family == ModelFamily::kLanguageModel && !method.prunes) {
-    if (!method.begins_trained) return kBeginsAtRandom;
-    // To training, a language model that was trained before is a transformer.
-    family = ModelFamily::kTransformer;
-  }
+std::string MethodRegistry::WhyNotOn(const MethodDeclaration& method, const ModelFamily& family) {
+  const ModelFamily& at_work = method.prunes ? family : family.WhenTrained();
+  // Only a model that was trained before is another one to training.
+  if (&at_work != &family && !method.begins_trained) return kBeginsAtRandom;
   for (const ModelNeed need : method.needs) {
-    if (std::string why = WhyNot(family, need); !why.empty()) return why;
+    if (std::string why = WhyNot(at_work, need); !why.empty()) return why;
   }
   return "";
 }
@@ -175,8 +174,7 @@ absl::StatusOr<std::unique_ptr<Program>> MethodRegistry::Make(const v1::JobSpec&
     }
     return base::InvalidArgument("INVALID_JOB", text);
   }
-  const bool has_layout = FamilyOf(spec.model()) != ModelFamily::kLanguageModel;
-  if (const auto layout = wire::LayoutOf(spec.model()); has_layout && !layout.ok()) {
+  if (const auto layout = wire::LayoutOf(spec.model()); !layout.ok()) {
     return base::Annotate(layout.status(), "model");
   }
   const MethodDeclaration& method = *Find(spec.method().name());

@@ -12,6 +12,7 @@
 #include "common/sparsity/distribution.h"
 #include "common/sparsity/random_topology.h"
 #include "common/wire/model_spec/model_spec.h"
+#include "server/methods/parameters/params.h"
 
 namespace espalier::server::methods {
 namespace {
@@ -44,35 +45,21 @@ bool IsGiven(const v1::JobSpec& spec, const std::string& name) {
 }
 
 config::ParameterSchema StructureParameters(const std::string& default_distribution) {
-  return {
-      {.name = "distribution",
-       .default_value = default_distribution,
-       .doc = "How weights are shared out over layers: the same density everywhere (uniform), "
+  return {params::Word(
+              "distribution", default_distribution, {"uniform", "er", "erk", kSetEpsilon},
+              "How weights are shared out over layers: the same density everywhere (uniform), "
               "Erdős–Rényi (er, erk; equal for linear layers), or ε·(inputs + outputs) weights per "
               "layer, of a convolution times kernel² (set_epsilon). If only density or only "
-              "epsilon is given, one that uses it.",
-       .choices = {"uniform", "er", "erk", kSetEpsilon}},
-      {.name = "density",
-       .default_value = 0.1,
-       .doc = "Active weights / weights, over all sparsifiable layers. Not with set_epsilon.",
-       .min = 0,
-       .max = 1,
-       .min_exclusive = true,
-       .choices = {}},
-      {.name = "density_over",
-       .default_value = std::string(kSparsifiable),
-       .doc = "What density is a share of: the weights of sparsifiable layers, or all parameters "
+              "epsilon is given, one that uses it."),
+          params::Density(0.1, "over all sparsifiable layers. Not with set_epsilon."),
+          params::Word(
+              "density_over", kSparsifiable, {kSparsifiable, kAll},
+              "What density is a share of: the weights of sparsifiable layers, or all parameters "
               "(all), of which biases, norms and layers marked dense count as active. Not with "
-              "set_epsilon.",
-       .choices = {kSparsifiable, kAll}},
-      {.name = "epsilon",
-       .default_value = 20.0,
-       .doc = "Weights of a layer per unit that it joins. Only with set_epsilon.",
-       .min = 0,
-       .max = 1e6,
-       .min_exclusive = true,
-       .choices = {}},
-  };
+              "set_epsilon."),
+          params::Above(params::Number("epsilon", 20, 0, 1e6,
+                                       "Weights of a layer per unit that it joins. Only with "
+                                       "set_epsilon."))};
 }
 
 namespace {

@@ -166,7 +166,7 @@ Step TrainingProgram::EvaluateStep(ProgramState& state, bool central) const {
   state.phase = central ? kEvaluateCentral : kEvaluateFederated;
   Step step;
   v1::EvaluateTask& task = *step.task.mutable_evaluate();
-  const bool large = spec_.model().has_input_image() || spec_.model().has_transformer();
+  const bool large = FamilyOf(spec_.model()).HasLargeExamples(spec_.model());
   const int32_t least = large ? 1 : kMinEvaluationBatchSize;
   task.set_batch_size(std::max(spec_.training().batch_size(), least));
   task.set_whole_test_split(central);

@@ -10,7 +10,7 @@
 #include <map>
 
 #include "common/base/status.h"
-#include "server/methods/families/model_family.h"
+#include "server/methods/families/model_need.h"
 #include "tests/sim/simulation.h"
 #include "tests/support/language_model.h"
 #include "tests/support/real_worker.h"
@@ -20,7 +20,6 @@ namespace espalier::test {
 namespace {
 
 using server::methods::FamilyOf;
-using server::methods::FamilyWord;
 using server::methods::MethodDeclaration;
 using server::methods::MethodRegistry;
 using server::methods::ModelFamily;
@@ -259,7 +258,7 @@ void RecordHash(const std::string& method, const std::string& tried, const v1::J
 // What is tried, for messages of failures.
 std::string Description(const v1::JobSpec& family, const std::string& one,
                         const std::string& other) {
-  std::string text = FamilyWord(FamilyOf(family.model()));
+  std::string text = FamilyOf(family.model()).word();
   if (family.model().recommender().private_users()) text.append(" with private users");
   return text.append(", ").append(one).append(", ").append(other);
 }
@@ -380,10 +379,10 @@ TEST_P(MethodFamilyTest, IsRefusedWithTheReasonOrDoesWhatItSays) {
 TEST_P(MethodFamilyTest, PrunesWhatIsTrainedOrSaysWhyNot) {
   if (!method().prunes) return;  // above
   for (const v1::JobSpec& family : Families()) {
-    const ModelFamily kind = FamilyOf(family.model());
-    SCOPED_TRACE(FamilyWord(kind));
+    const ModelFamily& kind = FamilyOf(family.model());
+    SCOPED_TRACE(kind.word());
     v1::JobSpec spec = family;
-    if (kind != ModelFamily::kLanguageModel) {
+    if (kind.form() != wire::ModelForm::kInParts) {
       UseTraining(spec);
       UseMethod(*sim_.methods().Find("dense"), spec);
       Optimizers().at("sgd")(spec);

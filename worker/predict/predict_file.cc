@@ -37,7 +37,7 @@ struct Model {
 absl::StatusOr<Model> ReadModel(const std::string& path) {
   ESPALIER_ASSIGN_OR_RETURN(checkpoint::LoadedCheckpoint loaded,
                             checkpoint::ReadCheckpointFile(io::PosixFileSystem(), path));
-  if (loaded.metadata.is_language_model || !loaded.metadata.data_spec.has_value()) {
+  if (!loaded.metadata.data_spec.has_value()) {
     return base::FailedPrecondition(
         "NO_PREDICTIONS",
         "expected the checkpoint of a model that a job trained, found a language model that was "

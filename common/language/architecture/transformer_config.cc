@@ -293,7 +293,7 @@ absl::StatusOr<TransformerConfig> ParseLlama(const Json& json, Keys& keys, bool 
   constexpr int64_t kContext = 2048;
   constexpr int64_t kQwen2Context = 32'768;
   TransformerConfig config;
-  config.family = ModelFamily::kLlama;
+  config.architecture = Architecture::kLlama;
   config.hidden = keys.Whole({"hidden_size"}, 1, kMaxWidth);
   config.intermediate = keys.Whole({"intermediate_size"}, 1, kMaxWidth);
   config.blocks = keys.Whole({"num_hidden_layers"}, 1, kMaxBlocks);
@@ -323,7 +323,7 @@ absl::StatusOr<TransformerConfig> ParseLlama(const Json& json, Keys& keys, bool 
 
 absl::StatusOr<TransformerConfig> ParseGpt2(Keys& keys) {
   TransformerConfig config;
-  config.family = ModelFamily::kGpt2;
+  config.architecture = Architecture::kGpt2;
   config.hidden = keys.Whole({"n_embd", "hidden_size"}, 1, kMaxWidth);
   config.blocks = keys.Whole({"n_layer", "num_hidden_layers"}, 1, kMaxBlocks);
   config.heads = keys.Whole({"n_head", "num_attention_heads"}, 1, kMaxWidth);
@@ -350,7 +350,7 @@ absl::StatusOr<TransformerConfig> ParseGpt2(Keys& keys) {
 
 absl::StatusOr<TransformerConfig> ParseOpt(Keys& keys) {
   TransformerConfig config;
-  config.family = ModelFamily::kOpt;
+  config.architecture = Architecture::kOpt;
   config.hidden = keys.Whole({"hidden_size"}, 1, kMaxWidth);
   config.blocks = keys.Whole({"num_hidden_layers"}, 1, kMaxBlocks);
   config.heads = keys.Whole({"num_attention_heads"}, 1, kMaxWidth);

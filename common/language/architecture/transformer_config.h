@@ -21,13 +21,14 @@
 
 namespace espalier::language {
 
-enum class ModelFamily { kLlama, kGpt2, kOpt };
+// Whose names and shapes the tensors have.
+enum class Architecture { kLlama, kGpt2, kOpt };
 
 // kGelu is exact (erf), kGeluTanh the approximation that GPT-2 uses ("gelu_new").
 enum class FeedForward { kSwiGlu, kRelu, kGelu, kGeluTanh };
 
 struct TransformerConfig {
-  ModelFamily family = ModelFamily::kLlama;
+  Architecture architecture = Architecture::kLlama;
   int64_t hidden = 0;        // width of the residual stream
   int64_t intermediate = 0;  // width of the feed-forward layers
   int64_t blocks = 0;
@@ -48,8 +49,8 @@ struct TransformerConfig {
   int64_t eos_token = -1;
   std::string json;  // the file as it was read, to be saved back
 
-  bool rms_norm() const { return family == ModelFamily::kLlama; }
-  bool rotary() const { return family == ModelFamily::kLlama; }
+  bool rms_norm() const { return architecture == Architecture::kLlama; }
+  bool rotary() const { return architecture == Architecture::kLlama; }
   int64_t query_width() const { return heads * head_size; }
   int64_t kv_width() const { return kv_heads * head_size; }
 };

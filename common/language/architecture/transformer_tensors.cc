@@ -15,13 +15,13 @@ LinearLayerSpec Linear(std::string name, LinearRole role, int64_t outputs, int64
 }
 
 // The prefix of everything outside the output weights.
-std::string_view ModelPrefix(ModelFamily family) {
-  switch (family) {
-    case ModelFamily::kGpt2:
+std::string_view ModelPrefix(Architecture architecture) {
+  switch (architecture) {
+    case Architecture::kGpt2:
       return "transformer.";
-    case ModelFamily::kOpt:
+    case Architecture::kOpt:
       return "model.decoder.";
-    case ModelFamily::kLlama:
+    case Architecture::kLlama:
       break;
   }
   return "model.";
@@ -38,13 +38,13 @@ std::vector<LinearLayerSpec> BlockLinears(const TransformerConfig& config) {
   const int64_t inner = config.intermediate;
   const bool attention_bias = config.attention_bias;
   const bool mlp_bias = config.mlp_bias;
-  switch (config.family) {
-    case ModelFamily::kGpt2:
+  switch (config.architecture) {
+    case Architecture::kGpt2:
       return {Linear("attn.c_attn", LinearRole::kQueryKeyValue, 3 * hidden, hidden, true, true),
               Linear("attn.c_proj", LinearRole::kAttentionOutput, hidden, hidden, true, true),
               Linear("mlp.c_fc", LinearRole::kUp, inner, hidden, true, true),
               Linear("mlp.c_proj", LinearRole::kDown, hidden, inner, true, true)};
-    case ModelFamily::kOpt:
+    case Architecture::kOpt:
       return {Linear("self_attn.q_proj", LinearRole::kQuery, hidden, hidden, attention_bias),
               Linear("self_attn.k_proj", LinearRole::kKey, hidden, hidden, attention_bias),
               Linear("self_attn.v_proj", LinearRole::kValue, hidden, hidden, attention_bias),
@@ -52,7 +52,7 @@ std::vector<LinearLayerSpec> BlockLinears(const TransformerConfig& config) {
                      config.attention_output_bias),
               Linear("fc1", LinearRole::kUp, inner, hidden, mlp_bias),
               Linear("fc2", LinearRole::kDown, hidden, inner, mlp_bias)};
-    case ModelFamily::kLlama:
+    case Architecture::kLlama:
       break;
   }
   const int64_t query = config.query_width();
@@ -68,25 +68,25 @@ std::vector<LinearLayerSpec> BlockLinears(const TransformerConfig& config) {
 }
 
 std::string BlockPrefix(const TransformerConfig& config, int64_t block) {
-  return fmt::format("{}{}.{}.", ModelPrefix(config.family),
-                     config.family == ModelFamily::kGpt2 ? "h" : "layers", block);
+  return fmt::format("{}{}.{}.", ModelPrefix(config.architecture),
+                     config.architecture == Architecture::kGpt2 ? "h" : "layers", block);
 }
 
 std::vector<StoredTensor> BlockNorms(const TransformerConfig& config, int64_t block) {
   const std::string prefix = BlockPrefix(config, block);
   const std::vector<int64_t> shape = {config.hidden};
-  switch (config.family) {
-    case ModelFamily::kGpt2:
+  switch (config.architecture) {
+    case Architecture::kGpt2:
       return {{prefix + "ln_1.weight", shape},
               {prefix + "ln_1.bias", shape},
               {prefix + "ln_2.weight", shape},
               {prefix + "ln_2.bias", shape}};
-    case ModelFamily::kOpt:
+    case Architecture::kOpt:
       return {{prefix + "self_attn_layer_norm.weight", shape},
               {prefix + "self_attn_layer_norm.bias", shape},
               {prefix + "final_layer_norm.weight", shape},
               {prefix + "final_layer_norm.bias", shape}};
-    case ModelFamily::kLlama:
+    case Architecture::kLlama:
       break;
   }
   return {{prefix + "input_layernorm.weight", shape},
@@ -94,17 +94,17 @@ std::vector<StoredTensor> BlockNorms(const TransformerConfig& config, int64_t bl
 }
 
 OuterNames OuterTensors(const TransformerConfig& config) {
-  const std::string prefix(ModelPrefix(config.family));
+  const std::string prefix(ModelPrefix(config.architecture));
   const std::vector<int64_t> table = {config.vocabulary, config.hidden};
   const std::vector<int64_t> vector = {config.hidden};
   OuterNames names;
   if (!config.tied) names.output = {"lm_head.weight", table};
-  if (config.family == ModelFamily::kLlama) {
+  if (config.architecture == Architecture::kLlama) {
     names.embedding = {prefix + "embed_tokens.weight", table};
     names.final_norm = {prefix + "norm.weight", vector};
     return names;
   }
-  const bool gpt2 = config.family == ModelFamily::kGpt2;
+  const bool gpt2 = config.architecture == Architecture::kGpt2;
   names.embedding = {prefix + (gpt2 ? "wte.weight" : "embed_tokens.weight"), table};
   names.positions = {prefix + (gpt2 ? "wpe.weight" : "embed_positions.weight"),
                      {config.context + config.position_offset, config.hidden}};

@@ -7,9 +7,7 @@
 #include "common/wire/model_spec/layer_descriptor.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/named_models.h"
-#include "common/wire/model_spec/recommender_layout.h"
 #include "common/wire/model_spec/train_additions.h"
-#include "common/wire/model_spec/transformer.h"
 
 namespace espalier::wire {
 namespace {
@@ -40,7 +38,7 @@ absl::StatusOr<ModelCost> ModelCost::Create(const v1::ModelSpec& spec) {
                              .convolution = tensor.spec.shape.size() == 4,
                              .transformed = tensor.transformed});
   }
-  cost.AddProducts(model);
+  cost.example_ = FamilyOf(model).CostOf(model, v1::DataSpec());
   cost.input_features_ = InputShape(model).features();
   cost.outputs_ = OutputsOf(model);
   if (HasBranches(model)) cost.deltas_ = 4;
@@ -49,54 +47,31 @@ absl::StatusOr<ModelCost> ModelCost::Create(const v1::ModelSpec& spec) {
 
 absl::StatusOr<ModelCost> ModelCost::Create(const v1::JobSpec& job) {
   ESPALIER_ASSIGN_OR_RETURN(ModelCost cost, Create(job.model()));
-  if (job.model().has_transformer())
-    cost.tokens_ = std::max<int64_t>(1, job.data().text().context());
+  cost.example_ = FamilyOf(job.model()).CostOf(job.model(), job.data());
   cost.shards_ = std::max(1, job.data().partition().shards());
   return cost;
 }
 
-void ModelCost::AddProducts(const v1::ModelSpec& model) {
-  if (model.has_transformer()) {
-    // A score and its part in the sum, of each value of each query.
-    const auto config = ConfigOf(model.transformer(), tokens_);
-    if (config.ok()) {
-      pair_products_ = 2 * kFlopsPerWeight * static_cast<double>(config->query_width()) *
-                       static_cast<double>(config->blocks);
-    }
-  }
-  if (!model.has_recommender()) return;
-  recommender_ = ExplicitRecommender(model.recommender());
-  if (recommender_.has_lightgcn()) {
-    const v1::LightGcnModel& lightgcn = recommender_.lightgcn();
-    products_ = 2 * kFlopsPerWeight * lightgcn.dimensions();
-    graph_ = 2 * kFlopsPerWeight * lightgcn.dimensions() * lightgcn.layers();
-  } else if (recommender_.has_autoint()) {
-    const v1::AutoIntModel& autoint = recommender_.autoint();
-    const double fields = autoint.fields_size() + 2;
-    products_ = (1.0 + autoint.negatives()) * autoint.layers() * 2 * kFlopsPerWeight * fields *
-                fields * autoint.units();
-  }
-}
-
 double ModelCost::Users() const {
-  return static_cast<double>(recommender_.users()) / static_cast<double>(shards_);
+  return static_cast<double>(example_.users) / static_cast<double>(shards_);
 }
 
 double ModelCost::Drawn(const TrainingLoad& load) const {
   if (load.steps > 0) return static_cast<double>(load.steps * load.batch_size);
-  return load.passes * (recommender_.has_multvae() ? Users() : load.examples);
+  return load.passes * (example_.is_user ? Users() : load.examples);
 }
 
 double ModelCost::Positions(const Tensor& tensor, const TrainingLoad& load) const {
-  if (!tensor.looked_up) return static_cast<double>(tensor.positions * tokens_);
-  const double entries = Users() * static_cast<double>(recommender_.items());
+  if (!tensor.looked_up) return static_cast<double>(tensor.positions * example_.tokens);
+  const double entries = Users() * static_cast<double>(example_.items);
   return entries > 0 ? load.examples / entries : 0;
 }
 
 double ModelCost::Products(const TrainingLoad& load) const {
-  const auto tokens = static_cast<double>(tokens_);
-  return products_ + pair_products_ * tokens * (tokens + 1) / 2 +
-         graph_ * load.examples / static_cast<double>(std::max<int64_t>(1, load.batch_size));
+  const auto tokens = static_cast<double>(example_.tokens);
+  return example_.products + example_.pair_products * tokens * (tokens + 1) / 2 +
+         example_.graph * load.examples /
+             static_cast<double>(std::max<int64_t>(1, load.batch_size));
 }
 
 double ModelCost::ForwardFlops(std::span<const int64_t> stored, const TrainingLoad& load) const {

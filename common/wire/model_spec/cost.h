@@ -26,10 +26,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/wire/model_spec/families/model_family.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/shapes.h"
 #include "espalier/v1/job.pb.h"
-#include "espalier/v1/recommender.pb.h"
 #include "espalier/v1/worker.pb.h"
 
 namespace espalier::wire {
@@ -85,20 +85,14 @@ class ModelCost {
     bool convolution = false;
     bool transformed = false;
   };
-  // What belongs to a transformer or recommender beside its weights.
-  void AddProducts(const v1::ModelSpec& model);
   double Users() const;
   double Drawn(const TrainingLoad& load) const;
   double Positions(const Tensor& tensor, const TrainingLoad& load) const;
   double Products(const TrainingLoad& load) const;
 
   std::vector<Tensor> tensors_;
-  int64_t tokens_ = 1;        // of an example
-  int64_t shards_ = 1;        // that users are divided into
-  double products_ = 0;       // FLOPs without weights, of one example forwards
-  double graph_ = 0;          // FLOPs of one step for each interaction forwards
-  double pair_products_ = 0;  // of a transformer: FLOPs for each token and token it attends to
-  v1::RecommenderSpec recommender_;
+  ExampleCost example_;
+  int64_t shards_ = 1;  // that users are divided into
   int64_t input_features_ = 0;
   Outputs outputs_;
   int deltas_ = 2;  // gradients of activations that exist at once

@@ -8,12 +8,11 @@
 #include "common/base/status.h"
 #include "common/tensor/model_layout.h"
 #include "common/tensor/optimizer_slots.h"
+#include "common/wire/model_spec/families/model_family.h"
 #include "common/wire/model_spec/layer_descriptor.h"
 #include "common/wire/model_spec/named_models.h"
-#include "common/wire/model_spec/recommender_layout.h"
 #include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/train_additions.h"
-#include "common/wire/model_spec/transformer.h"
 
 namespace espalier::wire {
 namespace {
@@ -70,9 +69,11 @@ class TensorList {
 }  // namespace
 
 absl::StatusOr<std::vector<ModelTensor>> TensorsOf(const v1::ModelSpec& spec) {
-  if (spec.has_recommender()) return RecommenderTensors(spec.recommender());
+  return FamilyOf(spec).Tensors(spec);
+}
+
+absl::StatusOr<std::vector<ModelTensor>> LayerTensors(const v1::ModelSpec& spec) {
   const v1::ModelSpec model = ExplicitModel(spec);
-  if (model.has_transformer()) return TransformerTensors(model.transformer());
   if (model.layers().empty()) {
     return base::InvalidArgument("NO_LAYERS", "a model needs at least one layer, found none");
   }

@@ -37,7 +37,11 @@ struct ModelTensor {
 // In layout order. Names: layers.<i>.weight and .bias, of a standardised convolution .scale between
 // them, of a batch norm also .running_mean and .running_var; within a residual layer
 // layers.<i>.body.<j>.… and layers.<i>.shortcut.<j>.… Of a recommender see recommender_layout.h.
+// A language model in parts has none of its own (families/transformer.cc).
 absl::StatusOr<std::vector<ModelTensor>> TensorsOf(const v1::ModelSpec& spec);
+
+// Those of a model of layers or of a name.
+absl::StatusOr<std::vector<ModelTensor>> LayerTensors(const v1::ModelSpec& spec);
 
 absl::StatusOr<std::shared_ptr<const tensor::ModelLayout>> LayoutOf(const v1::ModelSpec& spec);
 

@@ -9,6 +9,7 @@
 #include "common/sparsity/pruning/activation_statistics.h"
 #include "common/wire/compact_values.h"
 #include "common/wire/model_spec/evaluation_counts.h"
+#include "common/wire/model_spec/families/model_family.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/train_additions.h"
@@ -253,8 +254,7 @@ Sections SectionsOf(const v1::Task& task, const tensor::ModelTopology& topology,
     case v1::Task::kPredict: {
       const v1::ModelSpec& model = task.model().spec();
       AddFloats(v1::SECTION_KIND_PREDICTIONS,
-                task.predict().examples().examples_size() *
-                    (model.has_recommender() ? 1 : ClassesOf(model)),
+                task.predict().examples().examples_size() * FamilyOf(model).Outputs(model),
                 sections);
       break;
     }

@@ -7,6 +7,7 @@
 
 #include "common/base/status.h"
 #include "common/tensor/model_layout.h"
+#include "common/wire/model_spec/families/model_family.h"
 
 namespace espalier::wire {
 namespace {
@@ -117,7 +118,7 @@ absl::StatusOr<language::TransformerConfig> ConfigOf(const v1::TransformerSpec& 
   if (!given.config_json().empty()) return language::ParseTransformerConfig(given.config_json());
   const v1::TransformerSpec spec = ExplicitTransformer(given);
   language::TransformerConfig config;
-  config.family = language::ModelFamily::kLlama;
+  config.architecture = language::Architecture::kLlama;
   config.hidden = spec.hidden();
   config.intermediate = spec.intermediate();
   config.blocks = spec.blocks();
@@ -159,12 +160,6 @@ absl::StatusOr<std::vector<ModelTensor>> TransformerTensors(const v1::Transforme
   return tensors.Take();
 }
 
-int64_t ClassesOf(const v1::ModelSpec& spec) {
-  if (spec.has_transformer()) {
-    const auto config = ConfigOf(spec.transformer(), kAnyContext);
-    return config.ok() ? config->vocabulary : 0;
-  }
-  return spec.layers().empty() ? 0 : spec.layers(spec.layers_size() - 1).linear().units();
-}
+int64_t ClassesOf(const v1::ModelSpec& spec) { return FamilyOf(spec).Classes(spec); }
 
 }  // namespace espalier::wire

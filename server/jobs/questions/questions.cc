@@ -85,7 +85,7 @@ absl::StatusOr<std::shared_ptr<const AskedModel>> Questions::Load(const Services
                                                                   const std::string& checkpoint,
                                                                   const std::string& sha256) {
   ESPALIER_ASSIGN_OR_RETURN(const auto metadata, services.checkpoints.ReadMetadata(checkpoint));
-  if (metadata.is_language_model || !metadata.data_spec.has_value()) {
+  if (!metadata.data_spec.has_value()) {
     return base::FailedPrecondition(
         "NO_PREDICTIONS",
         "expected the checkpoint of a model that a job trained, found " + checkpoint +

@@ -7,72 +7,47 @@
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/fedtiny/fedtiny_program.h"
 #include "server/methods/gradient_growth.h"
+#include "server/methods/parameters/params.h"
 #include "server/methods/structure.h"
 
 namespace espalier::server::methods {
-namespace {
-
-config::Parameter Whole(const char* name, int64_t value, double min, double max, const char* doc) {
-  return {.name = name, .default_value = value, .doc = doc, .min = min, .max = max, .choices = {}};
-}
-
-config::Parameter Word(const char* name, const char* value, std::vector<std::string> choices,
-                       const char* doc) {
-  return {
-      .name = name, .default_value = std::string(value), .doc = doc, .choices = std::move(choices)};
-}
-
-}  // namespace
 
 config::ParameterSchema FedTinyParameters(const FedTinyDefaults& defaults) {
   return {
-      {.name = "density",
-       .default_value = defaults.density,
-       .doc = "Active weights / weights, over all sparsifiable layers.",
-       .min = 0,
-       .max = 1,
-       .min_exclusive = true,
-       .choices = {}},
-      Whole("pool_size", 10, 1, 1000, "Candidates that are compared."),
-      Word("selection", "adaptive", {"adaptive", "vanilla", "first"},
-           "How a candidate is chosen: by its loss with running statistics of the participants "
-           "(adaptive), by its loss as it is (vanilla), or candidate 0 without a comparison."),
-      Word(
+      params::Density(defaults.density, "over all sparsifiable layers."),
+      params::Whole("pool_size", 10, 1, 1000, "Candidates that are compared."),
+      params::Word(
+          "selection", "adaptive", {"adaptive", "vanilla", "first"},
+          "How a candidate is chosen: by its loss with running statistics of the participants "
+          "(adaptive), by its loss as it is (vanilla), or candidate 0 without a comparison."),
+      params::Word(
           "statistics", "cumulative", {"cumulative", "exponential"},
           "Running statistics of the development set: its exact averages (cumulative), or moved by "
           "the layers' momentum from 0 and 1 (exponential, the published code's)."),
-      Whole("passes", 5, 1, 1000, "Passes over the development set with exponential statistics."),
-      {.name = "development_fraction",
-       .default_value = 0.1,
-       .doc = "Share of a participant's training examples by which candidates are compared; at "
-              "least one batch.",
-       .min = 0,
-       .max = 1,
-       .min_exclusive = true,
-       .choices = {}},
-      Word("bn_variance", "linear", {"linear", "pooled"},
-           "How participants' variances are merged: their mean (linear, the paper's), or with "
-           "the differences between their means (pooled)."),
-      Word("progressive", "block", {"block", "layer", "entire", "none"},
-           "What one adjustment changes: a block of layers, one layer, all of them, or nothing "
-           "ever."),
-      Word("order", "backward", {"backward", "forward"},
-           "Blocks or layers take turns from the output to the input, or the other way."),
-      Whole("blocks", 5, 1, 1000,
-            "Groups of neighbouring sparse layers; at most as many as there are layers."),
-      {.name = "alpha",
-       .default_value = defaults.alpha,
-       .doc = "Share of a layer's weights that an adjustment at round 0 would replace; it falls "
-              "with half a cosine to 0 at stop_round.",
-       .min = 0,
-       .max = 1,
-       .choices = {}},
-      Whole("update_every", 10, 1, 1000000, "Rounds between two adjustments."),
-      Whole("stop_round", 100, 1, 1000000,
-            "Round from which on the structure stays; the job's rounds if they are fewer."),
-      Whole("growth_batches", 1, 1, 10000,
-            "Minibatches over which a worker averages the growth gradient."),
-      TopKParameter(),
+      params::Whole("passes", 5, 1, 1000,
+                    "Passes over the development set with exponential statistics."),
+      params::Above(params::Share("development_fraction", 0.1,
+                                  "Share of a participant's training examples by which candidates "
+                                  "are compared; at least one batch.")),
+      params::Word(
+          "bn_variance", "linear", {"linear", "pooled"},
+          "How participants' variances are merged: their mean (linear, the paper's), or with "
+          "the differences between their means (pooled)."),
+      params::Word(
+          "progressive", "block", {"block", "layer", "entire", "none"},
+          "What one adjustment changes: a block of layers, one layer, all of them, or nothing "
+          "ever."),
+      params::Word("order", "backward", {"backward", "forward"},
+                   "Blocks or layers take turns from the output to the input, or the other way."),
+      params::Whole("blocks", 5, 1, 1000,
+                    "Groups of neighbouring sparse layers; at most as many as there are layers."),
+      params::Share("alpha", defaults.alpha,
+                    "Share of a layer's weights that an adjustment at round 0 would replace; it "
+                    "falls with half a cosine to 0 at stop_round."),
+      params::UpdateEvery(10, "adjustments"),
+      params::StopRound(100),
+      params::GrowthBatches(),
+      params::TopK(),
   };
 }
 

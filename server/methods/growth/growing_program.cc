@@ -59,16 +59,6 @@ std::vector<std::pair<std::string, ModelNeed>> ExactGrowthNeeds(
   return {{"top_k", ModelNeed::kExactGrowth}};
 }
 
-config::Parameter TopKParameter() {
-  return {.name = "top_k",
-          .default_value = std::string("lists"),
-          .doc =
-              "Where to grow: by the participants' lists, in which a position that is just below "
-              "everyone's list is missed (lists), or by the exact largest gradients of the "
-              "averaged model, in further steps (exact).",
-          .choices = {"lists", "exact"}};
-}
-
 v1::Task GrowingProgram::MakeTask(const ProgramState& state) const {
   v1::Task task = TrainingProgram::MakeTask(state);
   if (growth_.exact) return task;

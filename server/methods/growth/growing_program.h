@@ -26,9 +26,7 @@ struct GrowthOptions {
   bool regrow = false;
 };
 
-// The parameter `top_k`.
-config::Parameter TopKParameter();
-// What its value `exact` needs of a model.
+// What the value `exact` of the parameter `top_k` needs of a model.
 std::vector<std::pair<std::string, ModelNeed>> ExactGrowthNeeds(
     const config::Parameters& parameters);
 

@@ -27,12 +27,6 @@ class NetworkPruningProgram : public SequentialPruningProgram {
   void Deliver(const ProgramState& state, Transition& transition) const override;
 };
 
-// Whether a model that is to be pruned is a network that was trained here, whose layers the
-// coordinator has filled in, and no language model.
-inline bool IsNetwork(const v1::ModelSpec& model) {
-  return !model.layers().empty() || model.has_recommender();
-}
-
 // Indices of the tensors that can be sparse.
 std::vector<size_t> SparsifiableTensors(const tensor::ModelLayout& layout);
 

@@ -1,72 +1,50 @@
 #include "server/methods/pruning/settings.h"
 
+#include "server/methods/parameters/params.h"
+
 namespace espalier::server::methods {
 namespace {
 
-config::Parameter Choice(std::string name, std::string default_value,
-                         std::vector<std::string> choices, std::string doc) {
-  config::Parameter parameter;
-  parameter.name = std::move(name);
-  parameter.default_value = std::move(default_value);
-  parameter.choices = std::move(choices);
-  parameter.doc = std::move(doc);
-  return parameter;
-}
-
-template <typename T>
-config::Parameter Number(std::string name, T default_value, double min, double max,
-                         std::string doc) {
-  config::Parameter parameter;
-  parameter.name = std::move(name);
-  parameter.default_value = default_value;
-  parameter.min = min;
-  parameter.max = max;
-  parameter.doc = std::move(doc);
-  return parameter;
-}
-
-config::Parameter Switch(std::string name, bool default_value, std::string doc) {
-  config::Parameter parameter;
-  parameter.name = std::move(name);
-  parameter.default_value = default_value;
-  parameter.doc = std::move(doc);
-  return parameter;
-}
-
 void AddSparseGpt(config::ParameterSchema& schema) {
-  schema.push_back(Number("damping", 0.01, 0, 10,
-                          "SparseGPT: share of the mean diagonal that is added to the matrix of "
-                          "input products."));
-  schema.back().min_exclusive = true;
+  schema.push_back(params::Above(
+      params::Number("damping", 0.01, 0, 10,
+                     "SparseGPT: share of the mean diagonal that is added to the matrix of "
+                     "input products.")));
 }
 
 void AddDsnot(config::ParameterSchema& schema) {
-  schema.push_back(Choice("init", "wanda", {"magnitude", "wanda", "sparsegpt"},
-                          "Criterion of the mask that is refined; SparseGPT's weight update is not "
-                          "applied."));
-  schema.push_back(Choice("refine", "attention", {"attention", "mlp", "all"},
-                          "Which layers of a transformer's blocks are refined; the others keep "
-                          "their initial mask. Of other networks all are."));
   schema.push_back(
-      Number("max_cycles", int64_t{0}, 0, 100'000,
-             "Most exchanges in a row. 0: max(1, 50 · inputs / 4096, rounded), as many "
-             "for the row's width as the authors' 50 in rows of 4096."));
-  schema.push_back(Number("threshold", 0.1, 0, 1e9,
-                          "Expected output error of a row at which it is left alone, for sequences "
-                          "of 2048 tokens; scaled with their length."));
-  schema.push_back(Number("variance_power", 1.0, 0, 4,
-                          "Power of the input's variance that a regrowing weight's contribution is "
-                          "divided by; 0 ignores the variance."));
-  schema.push_back(Choice("sign_check", "auto", {"auto", "on", "off"},
-                          "Refuse exchanges that turn the error's sign. auto: on for N:M patterns "
-                          "and for networks that are no language models, off otherwise."));
-  schema.push_back(Switch("monotone", false,
-                          "Pass over exchanges that do not make a row's expected error smaller. "
-                          "Not in the paper; for N:M patterns in rows of few inputs."));
+      params::Word("init", "wanda", {"magnitude", "wanda", "sparsegpt"},
+                   "Criterion of the mask that is refined; SparseGPT's weight update is not "
+                   "applied."));
   schema.push_back(
-      Choice("variance", "per_sequence", {"per_sequence", "pooled"},
-             "Variance of an input: mean of each sequence's (the authors' code) or over "
-             "all tokens. Networks that are no language models: always pooled."));
+      params::Word("refine", "attention", {"attention", "mlp", "all"},
+                   "Which layers of a transformer's blocks are refined; the others keep "
+                   "their initial mask. Of other networks all are."));
+  schema.push_back(
+      params::Whole("max_cycles", 0, 0, 100'000,
+                    "Most exchanges in a row. 0: max(1, 50 · inputs / 4096, rounded), as many "
+                    "for the row's width as the authors' 50 in rows of 4096."));
+  schema.push_back(
+      params::Number("threshold", 0.1, 0, 1e9,
+                     "Expected output error of a row at which it is left alone, for sequences "
+                     "of 2048 tokens; scaled with their length."));
+  schema.push_back(
+      params::Number("variance_power", 1.0, 0, 4,
+                     "Power of the input's variance that a regrowing weight's contribution is "
+                     "divided by; 0 ignores the variance."));
+  schema.push_back(
+      params::Word("sign_check", "auto", {"auto", "on", "off"},
+                   "Refuse exchanges that turn the error's sign. auto: on for N:M patterns "
+                   "and for networks that are no language models, off otherwise."));
+  schema.push_back(
+      params::Switch("monotone", false,
+                     "Pass over exchanges that do not make a row's expected error smaller. "
+                     "Not in the paper; for N:M patterns in rows of few inputs."));
+  schema.push_back(
+      params::Word("variance", "per_sequence", {"per_sequence", "pooled"},
+                   "Variance of an input: mean of each sequence's (the authors' code) or over "
+                   "all tokens. Networks that are no language models: always pooled."));
 }
 
 sparsity::Pattern PatternOf(const config::Parameters& parameters) {
@@ -96,26 +74,27 @@ BlockHalf HalfOf(const std::string& name) {
 
 config::ParameterSchema PruningParameters(const std::string& method) {
   config::ParameterSchema schema;
-  schema.push_back(Number("sparsity", 0.5, 0, 1, "Share of each layer's weights that is pruned."));
-  schema.back().max_exclusive = true;
-  schema.push_back(Choice("pattern", "unstructured", {"unstructured", "1:4", "2:4", "4:8"},
-                          "N:M keeps N of every M consecutive inputs and takes the place of "
-                          "sparsity."));
-  schema.push_back(Choice("skip", "none", {"none", "attention", "mlp"},
-                          "Half of a transformer's blocks that stays dense."));
-  schema.push_back(Switch("layer_errors", false,
-                          "Report each layer's output error. Needs the products of all pairs of "
-                          "inputs: 8 bytes for each on coordinator and workers."));
+  schema.push_back(params::Below(
+      params::Share("sparsity", 0.5, "Share of each layer's weights that is pruned.")));
+  schema.push_back(params::Word("pattern", "unstructured", {"unstructured", "1:4", "2:4", "4:8"},
+                                "N:M keeps N of every M consecutive inputs and takes the place of "
+                                "sparsity."));
+  schema.push_back(params::Word("skip", "none", {"none", "attention", "mlp"},
+                                "Half of a transformer's blocks that stays dense."));
+  schema.push_back(
+      params::Switch("layer_errors", false,
+                     "Report each layer's output error. Needs the products of all pairs of "
+                     "inputs: 8 bytes for each on coordinator and workers."));
   if (method == "sparsegpt" || method == "dsnot") AddSparseGpt(schema);
   if (method == "sparsegpt") {
-    schema.push_back(Number("block", int64_t{128}, 1, 65'536,
-                            "Columns whose pruned weights are chosen together."));
+    schema.push_back(params::Whole("block", 128, 1, 65'536,
+                                   "Columns whose pruned weights are chosen together."));
   }
   if (method == "wanda") {
     schema.push_back(
-        Switch("cumulative", false,
-               "Rows lose as many weights as hold the same share of their scores' sum, "
-               "instead of equally many (the authors' variant). Not with a pattern."));
+        params::Switch("cumulative", false,
+                       "Rows lose as many weights as hold the same share of their scores' sum, "
+                       "instead of equally many (the authors' variant). Not with a pattern."));
   }
   if (method == "dsnot") AddDsnot(schema);
   return schema;

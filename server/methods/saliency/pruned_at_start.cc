@@ -10,6 +10,7 @@
 #include "common/sparsity/top_k.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/initial_values.h"
+#include "server/methods/parameters/params.h"
 #include "server/methods/structure.h"
 
 namespace espalier::server::methods {
@@ -117,20 +118,10 @@ PrunedAtStart::InitialStructure(const tensor::ModelLayout&) const {
 }
 
 config::ParameterSchema PrunedAtStartParameters() {
-  return {
-      {.name = "density",
-       .default_value = 0.1,
-       .doc = "Active weights / weights, over all sparsifiable layers together.",
-       .min = 0,
-       .max = 1,
-       .min_exclusive = true,
-       .choices = {}},
-      {.name = "initial_weights",
-       .default_value = std::string("scored"),
-       .doc = "What training starts from: the values that were scored, or fresh ones that are "
-              "drawn for the sparse structure.",
-       .choices = {"scored", "fresh"}},
-  };
+  return {params::Density(0.1, "over all sparsifiable layers together."),
+          params::Word("initial_weights", "scored", {"scored", "fresh"},
+                       "What training starts from: the values that were scored, or fresh ones that "
+                       "are drawn for the sparse structure.")};
 }
 
 PrunedAtStartOptions PrunedAtStartOptionsOf(const config::Parameters& parameters) {

@@ -6,6 +6,7 @@
 
 #include "common/base/status.h"
 #include "common/language/named_tensors.h"
+#include "common/wire/model_spec/families/model_family.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/initial_values.h"
 #include "server/pretrained/same_network.h"
@@ -102,6 +103,15 @@ class LanguageSource : public DenseSource {
   absl::StatusOr<int64_t> Stored(size_t tensor) const override {
     return tensors_.Stored((*layout_)[tensor].name);
   }
+  absl::StatusOr<std::shared_ptr<const pretrained::Companions>> Companions(
+      pretrained::PartStore& parts) const override {
+    auto companions = std::make_shared<pretrained::Companions>();
+    for (const language::CompanionFile& file : reader_->companions()) {
+      ESPALIER_ASSIGN_OR_RETURN(pretrained::Part part, parts.Put(file.bytes));
+      companions->files.emplace_back(file.name, std::move(part));
+    }
+    return companions;
+  }
 
  private:
   std::shared_ptr<const tensor::ModelLayout> layout_;
@@ -136,7 +146,7 @@ absl::StatusOr<std::unique_ptr<DenseSource>> OpenDenseSource(
         "expected a coordinator that keeps checkpoints, found none; remove "
         "model.pretrained");
   }
-  if (spec.has_transformer()) return OpenLanguageSource(spec, *library, form);
+  if (wire::FamilyOf(spec).comes_in_folders()) return OpenLanguageSource(spec, *library, form);
   ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec));
   ESPALIER_ASSIGN_OR_RETURN(auto reader, library->OpenNetwork(spec.pretrained()));
   ESPALIER_RETURN_IF_ERROR(form == TrainedForm::kDense

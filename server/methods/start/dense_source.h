@@ -31,6 +31,11 @@ class DenseSource {
   }
   // The most that those may be, without reading the tensor.
   virtual absl::StatusOr<int64_t> Stored(size_t tensor) const = 0;
+  // Files that go with the model, such as a tokenizer, as parts; null when there are none.
+  virtual absl::StatusOr<std::shared_ptr<const pretrained::Companions>> Companions(
+      pretrained::PartStore&) const {
+    return nullptr;
+  }
 };
 
 // Whether a trained model that stores only a part of some tensor will do. kHeader: neither that nor

@@ -132,14 +132,10 @@ absl::StatusOr<std::vector<int64_t>> StartCounts(const v1::JobSpec& spec,
 
 absl::StatusOr<std::shared_ptr<const pretrained::Companions>> CompanionsOf(
     const v1::ModelSpec& spec, const pretrained::ModelLibrary* library) {
-  if (spec.pretrained().empty() || !spec.has_transformer() || library == nullptr) return nullptr;
-  ESPALIER_ASSIGN_OR_RETURN(const auto reader, library->OpenLanguageModel(spec.pretrained()));
-  auto companions = std::make_shared<pretrained::Companions>();
-  for (const language::CompanionFile& file : reader->companions()) {
-    ESPALIER_ASSIGN_OR_RETURN(pretrained::Part part, library->parts().Put(file.bytes));
-    companions->files.emplace_back(file.name, std::move(part));
-  }
-  return companions;
+  if (spec.pretrained().empty() || library == nullptr) return nullptr;
+  ESPALIER_ASSIGN_OR_RETURN(const auto source,
+                            OpenDenseSource(spec, /*seed=*/0, library, TrainedForm::kHeader));
+  return source->Companions(library->parts());
 }
 
 }  // namespace espalier::server::methods

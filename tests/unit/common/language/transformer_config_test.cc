@@ -34,7 +34,7 @@ TEST(TransformerConfigTest, LlamaWithDefaultsAndGroupedHeads) {
   const TransformerConfig config =
       ParseTransformerConfig(Llama(R"("num_key_value_heads":4,"tie_word_embeddings":true)"))
           .value();
-  EXPECT_EQ(config.family, ModelFamily::kLlama);
+  EXPECT_EQ(config.architecture, Architecture::kLlama);
   EXPECT_EQ(config.head_size, 8);
   EXPECT_EQ(config.kv_width(), 32);
   EXPECT_TRUE(config.tied);
@@ -126,7 +126,7 @@ TEST(TransformerConfigTest, Qwen2HasBiasesOfQueryKeyAndValueAndUsesNoWindowUnles
   const TransformerConfig config =
       ParseTransformerConfig(R"({"model_type":"qwen2",)" + qwen2 + "}").value();
   EXPECT_EQ(config.context, 32'768);
-  EXPECT_EQ(config.family, ModelFamily::kLlama);
+  EXPECT_EQ(config.architecture, Architecture::kLlama);
   std::vector<std::string> biases;
   for (const LinearLayerSpec& linear : BlockLinears(config)) {
     if (linear.bias) biases.push_back(linear.name);

@@ -363,7 +363,7 @@ TEST_P(MethodConformanceTest, RunsOnRecommendersOrSaysThatItDoesNot) {
     MethodRegistry::Builtin().Validate(spec, violations);
     if (!violations.empty()) {
       const MethodRegistry registry = MethodRegistry::Builtin();
-      EXPECT_NE(MethodRegistry::WhyNotOn(*registry.Find(GetParam()), ModelFamily::kLightGcn), "");
+      EXPECT_NE(MethodRegistry::WhyNotOn(*registry.Find(GetParam()), FamilyOf(spec.model())), "");
       EXPECT_EQ(violations[0].field, "method.name");
       continue;
     }
@@ -412,10 +412,17 @@ std::vector<std::string> MethodsOfGivenDensity() {
   return methods;
 }
 
+// The names of methods, without what names of tests cannot have.
+std::string NameOfTest(const testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  std::erase(name, '-');
+  return name;
+}
+
 INSTANTIATE_TEST_SUITE_P(Methods, GivenDensityTest, testing::ValuesIn(MethodsOfGivenDensity()),
-                         [](const auto& info) { return info.param; });
+                         NameOfTest);
 INSTANTIATE_TEST_SUITE_P(Methods, MethodConformanceTest, testing::ValuesIn(TrainingMethods()),
-                         [](const auto& info) { return info.param; });
+                         NameOfTest);
 
 }  // namespace
 }  // namespace espalier::server::methods
