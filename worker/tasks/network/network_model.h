@@ -16,11 +16,11 @@
 
 #include "worker/tasks/local_data.h"
 #include "worker/tasks/model.h"
+#include "worker/tasks/network/additions/extrude.h"
+#include "worker/tasks/network/additions/importance.h"
+#include "worker/tasks/network/additions/readjust.h"
 #include "worker/tasks/network/example_form.h"
-#include "worker/tasks/network/extrude.h"
-#include "worker/tasks/network/importance.h"
 #include "worker/tasks/network/network_cache.h"
-#include "worker/tasks/network/readjust.h"
 
 namespace espalier::worker::tasks {
 

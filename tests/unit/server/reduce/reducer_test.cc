@@ -463,36 +463,6 @@ TEST_P(MeanReducerTest, TotalPastTheRangeIsRefusedWhateverTheOrder) {
 INSTANTIATE_TEST_SUITE_P(Kinds, MeanReducerTest, testing::Values(kMeanCase, kOwnersCase), NameOf);
 INSTANTIATE_TEST_SUITE_P(Kinds, ValueReducerTest, testing::ValuesIn(ValueCases()), NameOf);
 
-TEST(FixedPointTest, ProductIsExactDownToTwoToTheMinusSixty) {
-  base::Rng rng(1);
-  for (int i = 0; i < 100000; ++i) {
-    const auto exponent = static_cast<int>(rng.Below(80)) - 60;
-    const auto weight = static_cast<int64_t>(1 + rng.Below((1 << 15) - 1));
-    const auto value =
-        static_cast<float>(std::ldexp(1.0 + rng.Uniform() / 2, exponent) * (rng.Below(2) ? 1 : -1));
-    const double exact = static_cast<double>(value) * static_cast<double>(weight);
-    ASSERT_EQ(std::ldexp(static_cast<double>(ToFixedPoint(value, weight)), -kFractionBits), exact);
-    ASSERT_EQ(MeanFromFixedPoint(ToFixedPoint(value, weight), static_cast<double>(weight)), value);
-  }
-}
-
-TEST(FixedPointTest, LargestWeightStillGivesTheValueBack) {
-  for (const float value : {1.0f, -0.1f, 0x1p-60f, -0x1.fffffep-60f, 3e-5f}) {
-    EXPECT_EQ(MeanFromFixedPoint(ToFixedPoint(value, kMaxWeight / 8),
-                                 static_cast<double>(kMaxWeight / 8)),
-              value);
-  }
-}
-
-TEST(FixedPointTest, ValuesBelowTheResolutionAreCutTowardsZero) {
-  EXPECT_EQ(ToFixedPoint(0x1p-84f, 1), 1);
-  EXPECT_EQ(ToFixedPoint(-0x1p-84f, 1), -1);
-  EXPECT_EQ(ToFixedPoint(0x1.8p-84f, 1), 1);
-  EXPECT_EQ(ToFixedPoint(-0x1.8p-85f, 1), 0);
-  EXPECT_EQ(ToFixedPoint(std::numeric_limits<float>::denorm_min(), 1000), 0);
-  EXPECT_EQ(ToFixedPoint(-0.0f, 5), 0);
-}
-
 Partial WithState(std::vector<float> second_moments) {
   Partial partial;
   partial.participant = "shard-0";
@@ -535,74 +505,6 @@ TEST_P(ValueReducerTest, StateThatCannotBeIsRefused) {
   EXPECT_EQ(base::ReasonOf(reducer->Merge(WithState({}))), "SHAPE_MISMATCH");
 }
 
-// scale, shift, running mean and running variance of two channels, after one weight.
-std::shared_ptr<const tensor::ModelTopology> WithStatistics() {
-  auto layout = std::make_shared<tensor::ModelLayout>();
-  layout->push_back({"layers.0.weight", {2, 1}, 2, 1, true});
-  for (const char* name : {"weight", "bias", "running_mean", "running_var"}) {
-    layout->push_back({std::string("layers.1.") + name, {2}, 2, 1, false});
-    layout->back().buffer = layout->size() > 3;
-  }
-  return std::make_shared<const tensor::ModelTopology>(
-      tensor::ModelTopology::Create(layout, std::vector<std::shared_ptr<const tensor::Topology>>(5))
-          .value());
-}
-
-// The reason that an update of ones with one slightly negative value is refused with; "" if not.
-std::string ReasonOfNegative(const v1::Task& task, int64_t negative) {
-  const auto topology = WithStatistics();
-  const wire::ResultLayout layout = wire::ResultLayoutOf(task, *topology);
-  Partial partial;
-  partial.participant = "a";
-  partial.examples = 1;
-  std::vector<float> values(layout.values, 1.0F);
-  values.at(negative) = -1e-9F;
-  SetValues(partial, values);
-  return base::ReasonOf(MakeReducer(ReducerKind::kMean, topology, layout)->Merge(partial));
-}
-
-constexpr char kRefused[] = "VALUE_OUT_OF_RANGE";
-
-TEST(NegativeValuesTest, OfRunningVariancesAreRefusedAndMeansAreNot) {
-  v1::Task task;
-  task.mutable_train();
-  EXPECT_EQ(ReasonOfNegative(task, 7), "");
-  EXPECT_EQ(ReasonOfNegative(task, 8), kRefused);
-  EXPECT_EQ(ReasonOfNegative(task, 9), kRefused);
-  v1::Optimizer& optimizer = *task.mutable_train()->mutable_training()->mutable_optimizer();
-  optimizer.set_momentum(0.9);
-  optimizer.set_across_rounds(v1::Optimizer::ACROSS_ROUNDS_AVERAGE);
-  EXPECT_EQ(ReasonOfNegative(task, 9), kRefused);
-  EXPECT_EQ(ReasonOfNegative(task, 18), "") << "momentum has any sign";
-  v1::Task calibration;
-  calibration.mutable_calibrate();
-  EXPECT_EQ(ReasonOfNegative(calibration, 1), "");
-  EXPECT_EQ(ReasonOfNegative(calibration, 2), kRefused);
-}
-
-// Importance of all positions comes behind the values, whatever their number.
-TEST(NegativeValuesTest, AreRefusedInRoundsThatAskForImportance) {
-  v1::Task task;
-  task.mutable_train()->add_additions()->mutable_importance();
-  EXPECT_EQ(ReasonOfNegative(task, 0), "");
-  EXPECT_EQ(ReasonOfNegative(task, 9), kRefused);
-  EXPECT_EQ(ReasonOfNegative(task, 10), kRefused);
-  EXPECT_EQ(ReasonOfNegative(task, 19), kRefused);
-  task.mutable_train()->add_additions()->mutable_growth()->set_active(true);
-  EXPECT_EQ(ReasonOfNegative(task, 9), kRefused);
-  EXPECT_EQ(ReasonOfNegative(task, 10), "") << "gradients have any sign";
-  EXPECT_EQ(ReasonOfNegative(task, 20), kRefused);
-}
-
-TEST(NegativeValuesTest, OfMeanSquaresOfChannelsAreRefused) {
-  v1::Task task;
-  task.mutable_channel_statistics();
-  task.mutable_model()->mutable_spec()->mutable_input_image()->set_channels(3);
-  EXPECT_EQ(ReasonOfNegative(task, 5), "") << "means, and means divided";
-  EXPECT_EQ(ReasonOfNegative(task, 6), kRefused);
-  EXPECT_EQ(ReasonOfNegative(task, 11), kRefused);
-}
-
 Partial Owner(const std::string& name, int64_t examples, std::vector<int64_t> positions,
               const std::vector<float>& weights) {
   Partial partial;
@@ -635,7 +537,7 @@ TEST(OwnersReducerTest, StructureWithAnotherNumberOfWeightsIsRefusedUnchanged) {
   bad = Owner("b", 10, {2, 7, 9, 11}, {5, 8, 1, 1});
   EXPECT_EQ(base::ReasonOf(reducer->Merge(bad)), "SHAPE_MISMATCH");
   bad = Owner("b", 10, {2, 7, 9}, {5, 8, 1});
-  bad.topology = WithStatistics();
+  bad.topology = test::TopologyWithStatistics();
   EXPECT_EQ(base::ReasonOf(reducer->Merge(bad)), "SHAPE_MISMATCH");
   ASSERT_TRUE(reducer->Merge(Owner("a", 30, {2, 5, 9}, {1, 4, 10})).ok());
   EXPECT_EQ(test::ValuesOf(*reducer->Finish()), (std::vector<float>{1, 4, 10, 30, 30, 30, 30}));

@@ -1,4 +1,4 @@
-#include "worker/tasks/network/importance.h"
+#include "worker/tasks/network/additions/importance.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

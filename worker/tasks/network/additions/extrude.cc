@@ -1,4 +1,4 @@
-#include "worker/tasks/network/extrude.h"
+#include "worker/tasks/network/additions/extrude.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "worker/tasks/network/readjust.h"
+#include "worker/tasks/network/additions/readjust.h"
 
 #include <algorithm>
 #include <cmath>
