@@ -20,6 +20,13 @@ namespace {
 
 absl::Status ValidateLast(const NetworkSpec& spec) {
   const LayerSpec& last = spec.layers.back();
+  const auto weights = static_cast<int64_t>(spec.loss_options.class_weights.size());
+  if (weights != 0 && (last.kind != LayerKind::kLinear || weights != last.units)) {
+    return SpecError(
+        fmt::format("expected a weight for each class of the last linear layer, found "
+                    "{}",
+                    weights));
+  }
   if (last.kind == LayerKind::kTiedOutput && spec.loss == Loss::kCrossEntropy) {
     return absl::OkStatus();
   }

@@ -9,6 +9,7 @@
 
 #include "common/base/status.h"
 #include "common/wire/model_spec/families/model_family.h"
+#include "common/wire/model_spec/shapes.h"
 
 namespace espalier::server::jobs {
 namespace {
@@ -24,6 +25,17 @@ absl::Status CheckAmount(const char* what, int64_t examples, int64_t each, int64
       "TOO_MANY_PREDICTIONS",
       fmt::format("expected at most {} {} in all, found {} examples of {}; {}", most, what,
                   examples, each, fix));
+}
+
+// Of one example, at most.
+int64_t BytesOfAnswer(const v1::PredictRequest& request, int64_t shown,
+                      const std::vector<std::string>& names) {
+  constexpr int64_t kFrame = 16;
+  constexpr int64_t kPlace = 5;
+  size_t longest = 0;
+  for (const std::string& name : names) longest = std::max(longest, name.size());
+  const int64_t each = static_cast<int64_t>(sizeof(float)) + (request.top() > 0 ? kPlace : 0);
+  return shown * each + static_cast<int64_t>(longest) + kFrame;
 }
 
 }  // namespace
@@ -53,10 +65,17 @@ absl::Status PreparePredict(const v1::PredictRequest& request, const AskedModel&
   const int64_t examples = request.examples().examples_size();
   const int64_t outputs = family.Outputs(model.ref.spec());
   const int64_t shown = request.top() > 0 ? std::min<int64_t>(request.top(), outputs) : outputs;
+  ESPALIER_RETURN_IF_ERROR(CheckAmount("inputs", examples,
+                                       wire::InputShape(model.ref.spec()).features(), kMostInputs,
+                                       "ask for fewer examples at once"));
   ESPALIER_RETURN_IF_ERROR(
       CheckAmount("outputs", examples, outputs, kMostOutputs, "ask for fewer examples at once"));
   ESPALIER_RETURN_IF_ERROR(CheckAmount("numbers in the answer", examples, shown, kMostAnswered,
                                        "set top, or ask for fewer examples at once"));
+  ESPALIER_RETURN_IF_ERROR(
+      CheckAmount("bytes in the answer", examples,
+                  BytesOfAnswer(request, shown, family.OutputNames(model.ref.spec(), model.data)),
+                  kMostAnswerBytes, "set top, or ask for fewer examples at once"));
   *plan.task.mutable_predict()->mutable_examples() = request.examples();
   return absl::OkStatus();
 }
