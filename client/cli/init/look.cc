@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "client/cli/exit_code.h"
 #include "client/cli/programs/beside.h"
 #include "common/base/status.h"
 #include "nlohmann/json.hpp"

@@ -78,7 +78,7 @@ TEST(DslTest, WithoutRegrowthNoGradientsOfStoredWeightsAreAskedFor) {
   v1::JobSpec spec = DslJob();
   (*spec.mutable_method()->mutable_parameters())["regrow"].set_bool_value(false);
   SmallRound round = B4(spec);
-  const v1::TrainTask train = round.program->Start().value().step->task.train();
+  const v1::TrainTask train = round.program->Start().value().state.step->task.train();
   EXPECT_FALSE(wire::AdditionOf(train, v1::TrainAddition::kGrowth).growth().active());
   round.trained.sections.erase(v1::SECTION_KIND_GRADIENTS);
   round.trained.scores = {{{3}, {-.9f}}, {}};
@@ -112,7 +112,7 @@ TEST(DslTest, RandomGrowthNeedsNothingFromWorkersAndTravelsAsAKey) {
   v1::JobSpec spec = DslJob();
   SetWord(spec, "growth", "random");
   SmallRound round = B4(spec);
-  const v1::TrainTask train = round.program->Start().value().step->task.train();
+  const v1::TrainTask train = round.program->Start().value().state.step->task.train();
   EXPECT_TRUE(train.additions().empty());
   round.trained.sections.erase(v1::SECTION_KIND_GRADIENTS);
   round.trained.scores.clear();

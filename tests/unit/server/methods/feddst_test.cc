@@ -57,8 +57,9 @@ TEST(FedDstTest, TheUnionIsPrunedBackToTheLayersTargetsByMagnitude) {
   const auto program = Make(spec);
   const Transition start = program->Start().value();
   const tensor::ModelTopology& base = *start.state.model.topology;
-  ASSERT_TRUE(wire::HasAddition(start.step->task.train(), v1::TrainAddition::kReadjustment));
-  const reduce::Reduced reduced = test::FakeFleet(3).Run(*start.step, start.state.model).value();
+  ASSERT_TRUE(wire::HasAddition(start.state.step->task.train(), v1::TrainAddition::kReadjustment));
+  const reduce::Reduced reduced =
+      test::FakeFleet(3).Run(*start.state.step, start.state.model).value();
   ASSERT_GT(reduced.topology->stored(0), base.stored(0)) << "participants grew different weights";
   const Transition next = program->Next(start.state, reduced).value();
   const tensor::ModelState& pruned = next.state.model;
@@ -81,7 +82,8 @@ TEST(FedDstTest, OneParticipantKeepsItsOwnStructure) {
   SetInt(spec, "update_every", 1);
   const auto program = Make(spec);
   const Transition start = program->Start().value();
-  const reduce::Reduced reduced = test::FakeFleet(1).Run(*start.step, start.state.model).value();
+  const reduce::Reduced reduced =
+      test::FakeFleet(1).Run(*start.state.step, start.state.model).value();
   const Transition next = program->Next(start.state, reduced).value();
   EXPECT_EQ(next.state.model.topology->hash(), reduced.topology->hash());
   EXPECT_EQ(next.state.model.values, reduced.sections.at(v1::SECTION_KIND_VALUES));
@@ -92,7 +94,7 @@ TEST(FedDstTest, MeanWithoutAStructureIsRefused) {
   SetInt(spec, "update_every", 1);
   const auto program = Make(spec);
   const Transition start = program->Start().value();
-  reduce::Reduced reduced = test::FakeFleet(2).Run(*start.step, start.state.model).value();
+  reduce::Reduced reduced = test::FakeFleet(2).Run(*start.state.step, start.state.model).value();
   reduced.topology = nullptr;
   EXPECT_EQ(base::ReasonOf(program->Next(start.state, reduced).status()), "SHAPE_MISMATCH");
 }

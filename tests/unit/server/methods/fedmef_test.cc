@@ -99,7 +99,7 @@ TEST(FedMefTest, PartsCanBeSwitchedOff) {
   SetDouble(spec, "activation_pruning", 0);
   SetInt(spec, "update_every", 1);
   const auto start = MethodRegistry::Builtin().Make(spec).value()->Start().value();
-  const v1::TrainTask& train = start.step->task.train();
+  const v1::TrainTask& train = start.state.step->task.train();
   EXPECT_EQ(wire::AdditionOf(train, v1::TrainAddition::kExtrusion).extrusion().learning_rate_cap(),
             0);
   EXPECT_EQ(wire::AdditionOf(train, v1::TrainAddition::kExtrusion).extrusion().lambda(), 0);
@@ -113,7 +113,7 @@ TEST(FedMefTest, TwoSharesForActivationsAreRefused) {
   MethodRegistry::Builtin().Validate(spec, violations);
   EXPECT_TRUE(violations.empty());
   const auto start = MethodRegistry::Builtin().Make(spec).value()->Start().value();
-  EXPECT_EQ(start.step->task.train().training().activation_pruning(), 0.3);
+  EXPECT_EQ(start.state.step->task.train().training().activation_pruning(), 0.3);
   SetDouble(spec, "activation_pruning", 0.6);
   MethodRegistry::Builtin().Validate(spec, violations);
   ASSERT_EQ(violations.size(), 1u);

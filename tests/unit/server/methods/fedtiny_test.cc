@@ -70,7 +70,7 @@ TEST(FedTinyTest, PooledVarianceCountsTheDistanceOfTheMeans) {
   SetWord(spec, "bn_variance", "pooled");
   const auto program = Make(spec);
   const Transition start = program->Start().value();
-  EXPECT_TRUE(start.step->task.calibrate().second_moments());
+  EXPECT_TRUE(start.state.step->task.calibrate().second_moments());
   reduce::Reduced reduced;
   reduced.examples = 2;
   // Two participants: means 0 and 2, variances 1 and 3: mean 1, mean of var + mean² = (1 + 7) / 2.
@@ -85,20 +85,20 @@ TEST(FedTinyTest, ASingleCandidateNeedsNoComparison) {
   SetInt(spec, "pool_size", 1);
   const auto program = Make(spec);
   const Transition start = program->Start().value();
-  ASSERT_TRUE(start.step->task.has_calibrate());
+  ASSERT_TRUE(start.state.step->task.has_calibrate());
   const Transition next = program->Next(start.state, Statistics(3)).value();
-  EXPECT_TRUE(next.step->task.has_train());
+  EXPECT_TRUE(next.state.step->task.has_train());
   EXPECT_THAT(next.state.model.tensor(4), ElementsAre(3, 3, 3, 3));
   SetWord(spec, "selection", "vanilla");
-  EXPECT_TRUE(Make(spec)->Start().value().step->task.has_train());
+  EXPECT_TRUE(Make(spec)->Start().value().state.step->task.has_train());
 }
 
 TEST(FedTinyTest, AblationsLeaveStepsOut) {
   v1::JobSpec spec = FedTinyJob();
   SetWord(spec, "selection", "vanilla");
-  EXPECT_TRUE(Make(spec)->Start().value().step->task.has_evaluate());
+  EXPECT_TRUE(Make(spec)->Start().value().state.step->task.has_evaluate());
   SetWord(spec, "selection", "first");
-  EXPECT_TRUE(Make(spec)->Start().value().step->task.has_train());
+  EXPECT_TRUE(Make(spec)->Start().value().state.step->task.has_train());
   SetWord(spec, "progressive", "none");
   const auto trace = test::RunJob(*Make(spec), test::FakeFleet(2)).value();
   for (const v1::RoundSummary& round : trace.rounds) EXPECT_EQ(round.weights_changed(), 0);

@@ -6,6 +6,7 @@
 
 #include "common/base/status.h"
 #include "common/language/part_codec.h"
+#include "server/methods/pruning/language_model.h"
 #include "server/methods/pruning/language_program.h"
 #include "tests/support/language_model.h"
 #include "tests/unit/server/methods/test_jobs.h"

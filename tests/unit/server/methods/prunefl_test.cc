@@ -141,8 +141,9 @@ std::vector<int32_t> RoundsWithImportance(const v1::JobSpec& spec) {
   std::vector<int32_t> rounds;
   const test::JobTrace trace = test::RunJob(*Make(spec), test::FakeFleet(2)).value();
   for (const Transition& t : trace.transitions) {
-    if (t.step && wire::HasAddition(t.step->task.train(), v1::TrainAddition::kImportance))
-      rounds.push_back(t.step->round);
+    if (t.state.step &&
+        wire::HasAddition(t.state.step->task.train(), v1::TrainAddition::kImportance))
+      rounds.push_back(t.state.step->round);
   }
   return rounds;
 }

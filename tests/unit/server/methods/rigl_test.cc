@@ -72,7 +72,8 @@ TEST(RigLTest, WithRegrowADroppedWeightOfLargeGradientStays) {
   (*spec.mutable_method()->mutable_parameters())["regrow"].set_bool_value(true);
   SmallRound round = B4();
   round.program = MethodRegistry::Builtin().Make(spec).value();
-  EXPECT_TRUE(round.program->Start().value().step->task.train().additions(0).growth().active());
+  EXPECT_TRUE(
+      round.program->Start().value().state.step->task.train().additions(0).growth().active());
   // The gradients at the trained weights.
   round.trained.sections[v1::SECTION_KIND_GRADIENTS] = {5, -.8f, 5, .02f, 5, 5};
   Transition evaluate = round.program->Next(round.state, round.trained).value();

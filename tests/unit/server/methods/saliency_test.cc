@@ -46,14 +46,14 @@ TEST(SnipTest, AsksAllParticipantsForTheirGradientsAtTheDenseModel) {
   v1::JobSpec spec = SmallJob("snip");
   SetInt(spec, "batches", 3);
   const Transition start = Make(spec)->Start().value();
-  ASSERT_TRUE(start.step && start.step->task.has_score());
-  EXPECT_EQ(start.step->participants, Participants::kAll);
-  EXPECT_EQ(start.step->task.score().criterion(), v1::ScoreTask::CRITERION_SNIP);
-  EXPECT_EQ(start.step->task.score().batches(), 3);
-  EXPECT_EQ(start.step->task.score().batch_size(), 32);
+  ASSERT_TRUE(start.state.step && start.state.step->task.has_score());
+  EXPECT_EQ(start.state.step->participants, Participants::kAll);
+  EXPECT_EQ(start.state.step->task.score().criterion(), v1::ScoreTask::CRITERION_SNIP);
+  EXPECT_EQ(start.state.step->task.score().batches(), 3);
+  EXPECT_EQ(start.state.step->task.score().batch_size(), 32);
   EXPECT_EQ(start.state.model.topology->sparsifiable_stored(), 630);
   SetWord(spec, "scored_by", "one");
-  EXPECT_EQ(Make(spec)->Start().value().step->participants, Participants::kAnyOne);
+  EXPECT_EQ(Make(spec)->Start().value().state.step->participants, Participants::kAnyOne);
 }
 
 TEST(SnipTest, TheDenseModelIsDrawnWithGlorotsVariance) {
@@ -78,8 +78,8 @@ TEST(SnipTest, KeepsTheValuesThatWereScoredAndTheirStructure) {
     scores.sections[v1::SECTION_KIND_SALIENCIES][i] =
         static_cast<float>(i % 10 == 7 ? -2 : i % 10) / 9;
   const Transition next = program->Next(start.state, scores).value();
-  ASSERT_TRUE(next.step && next.step->task.has_train());
-  EXPECT_TRUE(start.step->prelude && !next.step->prelude);
+  ASSERT_TRUE(next.state.step && next.state.step->task.has_train());
+  EXPECT_TRUE(start.state.step->prelude && !next.state.step->prelude);
   ASSERT_TRUE(next.prelude_step);
   EXPECT_EQ(next.prelude_step->phase(), "select_score");
   const tensor::ModelState& model = next.state.model;
@@ -114,18 +114,18 @@ TEST(SynFlowTest, OneWorkerPrunesByItself) {
   v1::JobSpec spec = SmallJob("synflow");
   SetDouble(spec, "density", 0.05);
   const Transition start = Make(spec)->Start().value();
-  ASSERT_TRUE(start.step && start.step->task.has_score());
-  EXPECT_EQ(start.step->participants, Participants::kAnyOne);
-  EXPECT_EQ(start.step->task.score().criterion(), v1::ScoreTask::CRITERION_SYNFLOW);
-  EXPECT_EQ(start.step->task.score().density(), 0.05);
-  EXPECT_EQ(start.step->task.score().iterations(), 100);
+  ASSERT_TRUE(start.state.step && start.state.step->task.has_score());
+  EXPECT_EQ(start.state.step->participants, Participants::kAnyOne);
+  EXPECT_EQ(start.state.step->task.score().criterion(), v1::ScoreTask::CRITERION_SYNFLOW);
+  EXPECT_EQ(start.state.step->task.score().density(), 0.05);
+  EXPECT_EQ(start.state.step->task.score().iterations(), 100);
 }
 
 TEST(SaliencyTest, DensityOneNeedsNoScores) {
   for (const char* method : {"snip", "synflow"}) {
     v1::JobSpec spec = SmallJob(method);
     SetDouble(spec, "density", 1);
-    EXPECT_TRUE(Make(spec)->Start().value().step->task.has_train()) << method;
+    EXPECT_TRUE(Make(spec)->Start().value().state.step->task.has_train()) << method;
   }
 }
 

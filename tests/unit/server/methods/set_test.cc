@@ -37,7 +37,7 @@ TEST(SetTest, RemovesTheWeakestOfEachSign) {
   test::ValuesOf(trained) = {-1,  -.8f, -.6f, -.4f, -.2f, -.1f, .05f, .15f,
                              .3f, .5f,  .7f,  .9f,  1.1f, 1.3f, 0,    0};
   Transition evaluate = program->Next(state, trained).value();
-  ASSERT_TRUE(evaluate.step->task.has_evaluate());
+  ASSERT_TRUE(evaluate.state.step->task.has_evaluate());
   EXPECT_FALSE(evaluate.structure_change) << "evolved before it was evaluated";
   reduce::Reduced evaluated;
   evaluated.examples = 1;
@@ -133,7 +133,7 @@ TEST(SetTest, FinalRemovalIsEvaluatedAndKept) {
   SetWord(spec, "final_step", "remove_only");
   const auto trace = Trace(spec);
   const Transition& evaluate = trace.transitions[trace.transitions.size() - 2];
-  ASSERT_TRUE(evaluate.step && evaluate.step->task.has_evaluate());
+  ASSERT_TRUE(evaluate.state.step && evaluate.state.step->task.has_evaluate());
   ASSERT_TRUE(evaluate.structure_change);
   for (const auto& change : evaluate.structure_change->tensors) {
     EXPECT_TRUE(change.diff.grown.empty());

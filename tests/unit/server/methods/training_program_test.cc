@@ -128,12 +128,13 @@ TEST(TrainingProgramTest, RunningVariancesOfARoundAreAveragedOrPooled) {
     spec.mutable_aggregation()->set_pooled_variance(pooled);
     const auto program = MethodRegistry::Builtin().Make(spec).value();
     const Transition start = program->Start().value();
-    EXPECT_EQ(wire::HasAddition(start.step->task.train(), v1::TrainAddition::kSecondMoments),
+    EXPECT_EQ(wire::HasAddition(start.state.step->task.train(), v1::TrainAddition::kSecondMoments),
               pooled);
     const tensor::ModelState& model = start.state.model;
-    const auto reducer = reduce::MakeReducer(
-        start.step->reducer, model.topology,
-        wire::ResultLayoutOf(start.step->task, *model.topology), start.step->aggregation);
+    const auto reducer =
+        reduce::MakeReducer(start.state.step->reducer, model.topology,
+                            wire::ResultLayoutOf(start.state.step->task, *model.topology),
+                            start.state.step->aggregation);
     const auto send = [&](const std::string& name, int64_t examples, float mean, float variance) {
       std::vector<float> values = model.values;
       for (size_t i = 0; i < model.topology->num_tensors(); ++i) {
@@ -169,9 +170,9 @@ TEST(TrainingProgramTest, ChannelsAreMeasuredBeforeAnythingElse) {
     spec.mutable_data()->set_normalization(v1::DataSpec::NORMALIZATION_FEDERATED);
     const auto program = MethodRegistry::Builtin().Make(spec).value();
     const Transition start = program->Start().value();
-    ASSERT_TRUE(start.step->task.has_channel_statistics());
-    EXPECT_TRUE(start.step->prelude);
-    EXPECT_EQ(start.step->participants, Participants::kAll);
+    ASSERT_TRUE(start.state.step->task.has_channel_statistics());
+    EXPECT_TRUE(start.state.step->prelude);
+    EXPECT_EQ(start.state.step->participants, Participants::kAll);
     EXPECT_EQ(start.state.model.topology->sparsifiable_stored(), 0);
     reduce::Reduced reduced;
     reduced.examples = 10;
@@ -186,7 +187,7 @@ TEST(TrainingProgramTest, ChannelsAreMeasuredBeforeAnythingElse) {
     };
     told(0.5, 0);
     const Transition again = program->Next(start.state, reduced).value();
-    ASSERT_TRUE(again.step->task.has_channel_statistics()) << "from the mean, for its digits";
+    ASSERT_TRUE(again.state.step->task.has_channel_statistics()) << "from the mean, for its digits";
     EXPECT_EQ(again.normalization->mean, (std::vector<double>{0.5}));
     EXPECT_EQ(again.normalization->std, (std::vector<double>{1}));
     EXPECT_EQ(again.prelude_step->phase(), "channel_statistics");
