@@ -21,8 +21,8 @@ list_packages() {
       printf '%s\n' libgtest-dev libgmock-dev prometheus openssl iproute2 \
         python3 python3-venv python3-pip python3-yaml python3-numpy
       ;;
-    lint) printf '%s\n' 'clang-format-14|clang-format' 'clang-tidy-14|clang-tidy' \
-        'libomp-14-dev|libomp-dev' shellcheck ;;
+    # clang-tidy comes from PyPI: tests/lint/tidy.sh.
+    lint) printf '%s\n' 'clang-format-14|clang-format' shellcheck python3 python3-venv ;;
     fuzz) printf '%s\n' 'clang-14|clang' 'libclang-rt-14-dev|libclang-rt-dev' ;;
     bench) printf '%s\n' python3-torch libopenblas0-pthread python3-matplotlib ;;
     cluster) printf '%s\n' docker.io docker-compose debootstrap 'docker-buildx|docker.io' 'docker-cli|docker.io' ;;
@@ -43,7 +43,7 @@ Usage: install.sh [--build] [--test] [--lint] [--fuzz] [--bench] [--cluster]
 Each flag names a group of packages; without flags: --build --test --lint.
   --build    compiler, libraries and oneDNN with its sparse API
   --test     GoogleTest, Python, promtool and iproute2
-  --lint     clang-format and clang-tidy
+  --lint     clang-format, shellcheck and Python; clang-tidy comes with the first run of make lint
   --fuzz     Clang with libFuzzer
   --bench    PyTorch and OpenBLAS to compare against, matplotlib for curves
   --cluster  Docker and debootstrap, for clusters on one machine

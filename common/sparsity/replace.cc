@@ -45,6 +45,7 @@ std::vector<Scored> AllCandidates(const tensor::Topology& topology,
                                   std::span<const int32_t> dropped, const Candidates& candidates,
                                   std::span<const float> active_gradients) {
   std::vector<Scored> all;
+  all.reserve(candidates.positions.size() + dropped.size());
   for (size_t i = 0; i < candidates.positions.size(); ++i) {
     all.push_back({candidates.positions[i], candidates.gradients[i]});
   }

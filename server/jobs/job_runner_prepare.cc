@@ -16,6 +16,7 @@ namespace {
 
 std::vector<wire::TensorChange> ToWire(const methods::StructureChange& change) {
   std::vector<wire::TensorChange> result;
+  result.reserve(change.tensors.size());
   for (const auto& tensor : change.tensors) {
     result.push_back({tensor.tensor, tensor.diff, tensor.growth_key});
   }

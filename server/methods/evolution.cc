@@ -22,6 +22,7 @@ void ForgetState(const StructureChange::Tensor& change, tensor::ModelState& mode
 absl::StatusOr<tensor::ModelTopology> Apply(const tensor::ModelTopology& old,
                                             const Evolution& evolution) {
   std::vector<std::shared_ptr<const tensor::Topology>> topologies;
+  topologies.reserve(old.num_tensors());
   for (size_t i = 0; i < old.num_tensors(); ++i) topologies.push_back(old.shared_topology(i));
   for (const StructureChange::Tensor& change : evolution) {
     if (change.tensor >= topologies.size() || !old.layout()[change.tensor].sparsifiable) {

@@ -107,6 +107,7 @@ const MethodDeclaration* MethodRegistry::Find(const std::string& name) const {
 
 std::vector<std::string> MethodRegistry::names() const {
   std::vector<std::string> names;
+  names.reserve(methods_.size());
   for (const MethodDeclaration& method : methods_) names.push_back(method.name);
   return names;
 }

@@ -372,6 +372,7 @@ absl::StatusOr<Transition> TrainingProgram::PlanAndProceed(ProgramState state,
 void TrainingProgram::NoteCosts(const reduce::Reduced& reduced, ProgramState& state) const {
   const tensor::ModelTopology& topology = *state.model.topology;
   std::vector<int64_t> stored;
+  stored.reserve(topology.num_tensors());
   for (size_t i = 0; i < topology.num_tensors(); ++i) stored.push_back(topology.stored(i));
   const auto flops =
       cost_.OfRound(MakeTask(state).train(), stored, reduced.participants, reduced.examples);

@@ -189,6 +189,7 @@ absl::Status RobustReducer::Choose(Updates updates, Reduced& reduced) {
 absl::StatusOr<Reduced> RobustReducer::Finish() {
   ESPALIER_ASSIGN_OR_RETURN(Reduced reduced, ledger_.Finish());
   std::vector<std::span<const float>> updates;
+  updates.reserve(kept_.size());
   for (const auto& [participant, kept] : kept_) updates.emplace_back(kept.values);
   ESPALIER_RETURN_IF_ERROR(Choose(updates, reduced));
   kept_.clear();

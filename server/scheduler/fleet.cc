@@ -553,6 +553,7 @@ std::set<std::string> Fleet::Datasets() const {
 
 std::vector<v1::Worker> Fleet::List() const {
   std::vector<v1::Worker> views;
+  views.reserve(workers_.size());
   for (const auto& [id, worker] : workers_) views.push_back(worker.view);
   return views;
 }

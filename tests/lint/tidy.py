@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs clang-tidy on every C++ file of the project that has changed since it was last found clean.
 
-    tidy.py BUILD_DIR [FILE ...]     FILE: check only these
+    tidy.sh BUILD_DIR [FILE ...]     FILE: check only these
 
 A file counts as unchanged while its own bytes, those of all project headers it reaches, the parts of the protocol it
 reaches (but for their comments), its compile command, the configuration and the version of clang-tidy are the same. The
@@ -12,21 +12,25 @@ import hashlib
 import json
 import os
 import re
-import shlex
+import shutil
 import subprocess
 import sys
 import time
 
+import clang_tidy
+
 from files import ROOT, project_files
 
+BATCH = 8
 CACHE = os.path.join(ROOT, "build", "lint-cache")
-TIDY = "clang-tidy-14"
 _INCLUDE = re.compile(rb'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 _IMPORT = re.compile(rb'^\s*import\s*"([^"]+)"', re.MULTILINE)
 _PRECOMPILED = re.compile(r" -Winvalid-pch| -fpch-preprocess| -include \S*/cmake_pch\.hxx")
 _COMMENT = re.compile(rb"\s*//[^\n]*")
-# What GCC knows and clang does not must not fail the check.
-_EXTRA = ["--extra-arg=-Wno-unknown-warning-option", "--extra-arg=-Wno-ignored-optimization-argument"]
+TIDY = os.path.join(os.path.dirname(clang_tidy.__file__), "data", "bin", "clang-tidy")
+# What GCC knows and clang does not must not fail the check, nor what only the standard library of GCC uses.
+_EXTRA = ["--extra-arg=-Wno-unknown-warning-option", "--extra-arg=-Wno-ignored-optimization-argument",
+          "--extra-arg=-Wno-deprecated-declarations"]
 
 
 def read(path):
@@ -70,24 +74,19 @@ class Fingerprints:
 
 
 def compile_commands(build_dir):
-    """Returns {relative path: command} of the project's own files, and writes them to a database of their own.
+    """Returns {relative path: entry of the compilation database} of the project's own files.
 
     The precompiled headers are left out: GCC's are none to clang, and a source has to include what it uses.
     """
     with open(os.path.join(build_dir, "compile_commands.json"), encoding="utf-8") as stream:
         entries = json.load(stream)
-    commands, kept, own = {}, [], set(project_files())
+    kept, own = {}, set(project_files())
     for entry in entries:
         path = os.path.relpath(os.path.join(entry["directory"], entry["file"]), ROOT)
         if path in own:
             entry["command"] = _PRECOMPILED.sub("", entry["command"])
-            kept.append(entry)
-            commands[path] = entry["command"].replace(ROOT, "")
-    database = os.path.join(CACHE, "commands")
-    os.makedirs(database, exist_ok=True)
-    with open(os.path.join(database, "compile_commands.json"), "w", encoding="utf-8") as stream:
-        json.dump(kept, stream)
-    return commands, database
+            kept[path] = entry
+    return kept
 
 
 def generate_headers(build_dir):
@@ -99,22 +98,75 @@ def generate_headers(build_dir):
         subprocess.run(["ninja", "-C", build_dir, *headers], check=True, stdout=subprocess.DEVNULL)
 
 
-def check(database, path):
-    """Returns clang-tidy's findings for one file, empty when it is clean."""
-    result = subprocess.run([TIDY, "--quiet", "-p", database, *_EXTRA, path], cwd=ROOT, check=False,
-                            capture_output=True, text=True)
-    if result.returncode == 0:
-        return ""
-    return result.stdout or result.stderr
+def batches(paths, commands):
+    """Returns lists of up to BATCH files that are compiled with the same options, in the order of their paths."""
+    groups = {}
+    for path in paths:
+        options = re.sub(r" -(o|MF|MT|c) \S+", "", commands[path])
+        groups.setdefault((options, config_folder(path)), []).append(path)
+    return [group[i:i + BATCH] for group in groups.values() for i in range(0, len(group), BATCH)]
+
+
+def config_folder(path):
+    """Returns the nearest folder above the file that has a .clang-tidy, relative to the root."""
+    folder = os.path.dirname(path)
+    while folder and not os.path.exists(os.path.join(ROOT, folder, ".clang-tidy")):
+        folder = os.path.dirname(folder)
+    return folder
+
+
+class Checker:
+    """Runs clang-tidy. Its calls may run at the same time."""
+
+    def __init__(self, entries):
+        self._entries = entries  # {relative path: entry of the compilation database}
+        self._databases = os.path.join(CACHE, "batches")
+        shutil.rmtree(self._databases, ignore_errors=True)
+        gcc = subprocess.run(["g++", "-print-file-name=include"], check=True, capture_output=True, text=True)
+        # omp.h is GCC's: clang finds it last.
+        self._extra = [*_EXTRA, f"--extra-arg=-idirafter{gcc.stdout.strip()}"]
+
+    def findings(self, paths):
+        """Returns {path: findings} of the files that are not clean.
+
+        Most of the time goes into the headers, which files of one batch share. Files that do not fit into one source,
+        for they define the same names, and those of a batch that is not clean are told apart by halves.
+        """
+        text = self._run(paths)
+        if not text or len(paths) == 1:
+            return {paths[0]: text} if text else {}
+        half = len(paths) // 2
+        return {**self.findings(paths[:half]), **self.findings(paths[half:])}
+
+    def _run(self, paths):
+        folder = os.path.join(self._databases, config_folder(paths[0]), hashlib.sha256(repr(paths).encode()).hexdigest())
+        os.makedirs(folder)
+        if config_folder(paths[0]):  # the configuration of the root is found by itself, above
+            shutil.copy(os.path.join(ROOT, config_folder(paths[0]), ".clang-tidy"), folder)
+        entry = dict(self._entries[paths[0]])
+        source = os.path.join(ROOT, paths[0])
+        if len(paths) > 1:
+            source = os.path.join(folder, "batch.cc")
+            with open(source, "w", encoding="utf-8") as stream:
+                for path in paths:
+                    stream.write(f'#include "{path}"  // NOLINT(bugprone-suspicious-include)\n')
+            entry["command"] = entry["command"].replace(entry["file"], source)
+            entry["file"] = source
+        with open(os.path.join(folder, "compile_commands.json"), "w", encoding="utf-8") as stream:
+            json.dump([entry], stream)
+        result = subprocess.run([TIDY, "--quiet", "-p", folder, *self._extra, source], cwd=ROOT, check=False,
+                                capture_output=True, text=True)
+        return "" if result.returncode == 0 else result.stdout or result.stderr
 
 
 def main():
     build_dir = os.path.abspath(sys.argv[1])
     generate_headers(build_dir)
-    commands, database = compile_commands(build_dir)
-    if not commands:
+    entries = compile_commands(build_dir)
+    if not entries:
         print(f"tidy: {build_dir}/compile_commands.json names no file of this project")
         return 1
+    commands = {path: entry["command"].replace(ROOT, "") for path, entry in entries.items()}
     chosen = [os.path.relpath(path, ROOT) for path in sys.argv[2:]] or sorted(commands)
     unknown = [path for path in chosen if path not in commands]
     if unknown:
@@ -125,18 +177,20 @@ def main():
     marks = {path: os.path.join(CACHE, fingerprints.of(path, commands[path])) for path in chosen}
     changed = [path for path in chosen if not os.path.exists(marks[path])]
     print(f"tidy: {len(changed)} of {len(chosen)} files to check", flush=True)
-    dirty, started = 0, time.monotonic()
+    checker = Checker(entries)
+    dirty, done, started = 0, 0, time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 2) as pool:
-        runs = {pool.submit(check, database, path): path for path in changed}
-        for number, run in enumerate(concurrent.futures.as_completed(runs), 1):
-            path, findings = runs[run], run.result()
-            if findings:
-                dirty += 1
-                print(f"tidy: {path}\n{findings}", flush=True)
-            else:
-                open(marks[path], "w", encoding="utf-8").close()
-            if number % 20 == 0:
-                print(f"tidy: {number}/{len(changed)} after {time.monotonic() - started:.0f} s", flush=True)
+        runs = {pool.submit(checker.findings, batch): batch for batch in batches(changed, commands)}
+        for run in concurrent.futures.as_completed(runs):
+            batch, found = runs[run], run.result()
+            for path in batch:
+                if path in found:
+                    print(f"tidy: {path}\n{found[path]}", flush=True)
+                else:
+                    open(marks[path], "w", encoding="utf-8").close()
+            dirty += len(found)
+            done += len(batch)
+            print(f"tidy: {done}/{len(changed)} after {time.monotonic() - started:.0f} s", flush=True)
     return 1 if dirty else 0
 
 

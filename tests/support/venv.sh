@@ -1,11 +1,12 @@
 #!/bin/sh
 # Runs a Python program with the packages that tests need, in a virtual environment that is made once.
 #   venv.sh <folder of the environment> <program> [arguments...]
+# ESPALIER_VENV_PACKAGES names other packages.
 # Exit status: that of the program; 1 when the packages cannot be installed, for instance without network.
 set -eu
 
-readonly PACKAGES="numpy safetensors grpcio==1.76.0 grpcio-tools==1.76.0 grpcio-health-checking==1.76.0 \
-  grpcio-reflection==1.76.0"
+readonly PACKAGES="${ESPALIER_VENV_PACKAGES:-numpy safetensors grpcio==1.76.0 grpcio-tools==1.76.0 \
+  grpcio-health-checking==1.76.0 grpcio-reflection==1.76.0}"
 
 environment=$1
 shift

@@ -370,13 +370,13 @@ std::vector<int64_t> AssignGroups(const std::vector<int64_t>& sizes, int64_t sha
                    [&](size_t a, size_t b) { return sizes[a] > sizes[b]; });
   using Load = std::pair<int64_t, int64_t>;  // rows, shard
   std::priority_queue<Load, std::vector<Load>, std::greater<>> lightest;
-  for (int64_t shard = 0; shard < shards; ++shard) lightest.push({0, shard});
+  for (int64_t shard = 0; shard < shards; ++shard) lightest.emplace(0, shard);
   std::vector<int64_t> assigned(sizes.size());
   for (const size_t group : order) {
     const auto [rows, shard] = lightest.top();
     lightest.pop();
     assigned[group] = shard;
-    lightest.push({rows + sizes[group], shard});
+    lightest.emplace(rows + sizes[group], shard);
   }
   return assigned;
 }

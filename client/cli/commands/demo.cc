@@ -137,6 +137,7 @@ absl::Status Race::Run(LocalCluster& cluster, const std::stop_token& stop) {
   std::stop_source ended;
   const std::stop_callback forward(stop, [&ended] { ended.request_stop(); });
   std::vector<std::jthread> followers;
+  followers.reserve(twins_.size());
   for (size_t i = 0; i < twins_.size(); ++i) {
     followers.emplace_back([this, i, &view, token = ended.get_token()] { Follow(i, view, token); });
   }

@@ -98,6 +98,7 @@ std::string RoundsCsv(const v1::ListRoundsResponse& rounds) {
   for (int i = 0; i < rounds.rounds_size(); ++i) {
     const Json values = JsonOf(rounds.rounds(i));
     std::vector<std::string> cells;
+    cells.reserve(columns.size());
     for (const FieldDescriptor* field : fields) {
       cells.push_back(CellOf(rounds.rounds(i), values, *field));
     }

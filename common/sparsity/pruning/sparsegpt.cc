@@ -124,6 +124,7 @@ absl::StatusOr<InverseFactor> FactorInverse(std::span<const double> gram, int64_
 std::vector<float> SparseGptFactors(const InverseFactor& factor) {
   const auto columns = static_cast<int64_t>(factor.dead.size());
   std::vector<float> factors;
+  factors.reserve(factor.dead.size());
   for (int64_t j = 0; j < columns; ++j) factors.push_back(1 / factor.upper[j * columns + j]);
   return factors;
 }

@@ -116,6 +116,7 @@ void ExactGrowth::TakeThresholds(const reduce::Reduced& reduced) {
     const double unknown = others * tensor.threshold / static_cast<double>(participants_);
     const reduce::ScoreList& list = reduced.scores[i];
     std::vector<double> least;
+    least.reserve(list.values.size());
     for (const float value : list.values) {
       least.push_back(std::max(0.0, std::abs(static_cast<double>(value)) - unknown));
     }
@@ -154,6 +155,7 @@ void ExactGrowth::TakeValues(const reduce::Reduced& reduced) {
 
 std::vector<reduce::ScoreList> ExactGrowth::lists() const {
   std::vector<reduce::ScoreList> lists;
+  lists.reserve(tensors_.size());
   for (const Tensor& tensor : tensors_) lists.push_back(tensor.known);
   return lists;
 }

@@ -249,6 +249,7 @@ absl::StatusOr<Unlabelled> ReadImages(const std::string& path, const v1::DataSpe
   }
   ESPALIER_ASSIGN_OR_RETURN(Dataset dataset, FinishImages(collector, path, features));
   std::vector<std::string> names;
+  names.reserve(images.size());
   for (const std::string& image : images) {
     names.push_back(std::filesystem::path(image).filename().string());
   }

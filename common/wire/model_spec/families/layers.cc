@@ -27,6 +27,7 @@ class Layers : public ModelFamily {
     const auto& given =
         agreement.target_columns().empty() ? agreement.classes() : agreement.target_columns();
     std::vector<std::string> names;
+    names.reserve(static_cast<size_t>(Outputs(spec)));
     for (int i = 0; i < Outputs(spec); ++i) {
       names.push_back(i < given.size() ? given[i] : std::to_string(i));
     }

@@ -78,6 +78,7 @@ absl::StatusOr<Transition> SweepProgram::Next(ProgramState state, reduce::Reduce
     DescribeModel(state, summary);
     if (state.round == static_cast<int32_t>(settings_.sparsities.size())) {
       std::vector<SweepPoint> points;
+      points.reserve(memory.losses.size());
       for (size_t i = 0; i < memory.losses.size(); ++i) {
         points.push_back({i == 0 ? 0.0 : settings_.sparsities[i - 1],
                           Performance({memory.losses[i], memory.accuracies[i]})});
