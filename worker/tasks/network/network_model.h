@@ -27,7 +27,7 @@ namespace espalier::worker::tasks {
 // The bytes of a blob that a task names.
 using FetchBlob = std::function<absl::StatusOr<std::string>(const v1::BlobRef&)>;
 
-class BatchBuffer;
+struct BatchBuffer;
 class ExampleOrder;
 
 class NetworkModel : public Model {

@@ -18,9 +18,9 @@ class PredictionTest : public testing::Test {
     auto read = ReadForPrediction(folder_.path() + "/new/rows.csv", spec_, features, options);
     if (!read.ok()) return read.status();
     std::vector<float> values;
-    for (int64_t row = 0; row < read->dataset.size(); ++row) {
-      const float* of = read->dataset.FloatRow(row);
-      values.insert(values.end(), of, of + features);
+    const Dataset& dataset = read->dataset;
+    for (int64_t i = 0; i < dataset.size() * features; ++i) {
+      values.push_back(dataset.is_bytes() ? dataset.ByteRow(0)[i] : dataset.FloatRow(0)[i]);
     }
     return values;
   }
