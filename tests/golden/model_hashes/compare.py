@@ -36,14 +36,14 @@ def parse(text):
     return dict(line.rsplit("\t", 1) for line in text.splitlines() if "\t" in line)
 
 
-def run(build):
-    """Returns the hashes that the test in a build folder ends with."""
+def run(build, root):
+    """Returns the hashes that the test in a build folder ends with, with the documentation and data below root."""
     program = pathlib.Path(build) / "bin" / TEST
     if not program.exists():
         sys.exit(f"expected the program {program}; build it with: cmake --build {build} --target {TEST}")
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "hashes"
-        environment = {**os.environ, "ESPALIER_MODEL_HASHES": str(path), "ESPALIER_SOURCE_DIR": str(ROOT)}
+        environment = {**os.environ, "ESPALIER_MODEL_HASHES": str(path), "ESPALIER_SOURCE_DIR": str(root)}
         result = subprocess.run([program], env=environment, timeout=SECONDS, capture_output=True, text=True,
                                 check=False)
         if result.returncode != 0 or not path.exists():
@@ -52,7 +52,7 @@ def run(build):
 
 
 def build_commit(revision):
-    """Builds the test of another commit below build/model-hashes and returns the build folder."""
+    """Builds the test of another commit below build/model-hashes and returns its root."""
     commit = subprocess.run(["git", "rev-parse", "--short", revision + "^{commit}"], cwd=ROOT, check=True,
                             capture_output=True, text=True).stdout.strip()
     folder = ROOT / "build" / "model-hashes" / commit
@@ -61,7 +61,7 @@ def build_commit(revision):
     build = folder / "build" / "release"
     subprocess.run(["cmake", "--preset", "release"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["cmake", "--build", build, "--target", TEST], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    return build
+    return folder
 
 
 def differences(before, after):
@@ -89,14 +89,15 @@ def main():
     if not arguments.record and not arguments.base and not recorded.exists():
         print(f"no hashes are recorded for {processor()}; compare with the commit that the change starts from: --base REV")
         return 2
-    after = run(arguments.build)
+    after = run(arguments.build, ROOT)
     if arguments.record:
         RECORDED.mkdir(exist_ok=True)
         recorded.write_text("".join(f"{name}\t{after[name]}\n" for name in sorted(after)), encoding="utf-8")
         print(f"{len(after)} hashes recorded in {recorded.relative_to(ROOT)}")
         return 0
     if arguments.base:
-        before = run(build_commit(arguments.base))
+        root = build_commit(arguments.base)
+        before = run(root / "build" / "release", root)
     else:
         before = parse(recorded.read_text(encoding="utf-8"))
     found = list(differences(before, after))
