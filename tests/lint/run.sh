@@ -68,6 +68,7 @@ check_layering() {
 step format check_format
 step layering check_layering
 step protocol python3 tests/lint/proto_test.py --self-test
+step "main files" python3 tests/lint/main_file_test.py --self-test
 step python check_python
 step shell check_shell
 

@@ -76,7 +76,8 @@ class Fingerprints:
 def compile_commands(build_dir):
     """Returns {relative path: entry of the compilation database} of the project's own files.
 
-    The precompiled headers are left out: GCC's are none to clang, and a source has to include what it uses.
+    The precompiled headers are left out: GCC's are none to clang. A source has to include what it uses, to which the
+    first of each batch is held here.
     """
     with open(os.path.join(build_dir, "compile_commands.json"), encoding="utf-8") as stream:
         entries = json.load(stream)
@@ -120,7 +121,7 @@ class Checker:
 
     def __init__(self, entries):
         self._entries = entries  # {relative path: entry of the compilation database}
-        self._databases = os.path.join(CACHE, "batches")
+        self._databases = os.path.join(CACHE, "batches")  # one run at a time
         shutil.rmtree(self._databases, ignore_errors=True)
         gcc = subprocess.run(["g++", "-print-file-name=include"], check=True, capture_output=True, text=True)
         # omp.h is GCC's: clang finds it last.
@@ -156,7 +157,9 @@ class Checker:
             json.dump([entry], stream)
         result = subprocess.run([TIDY, "--quiet", "-p", folder, *self._extra, source], cwd=ROOT, check=False,
                                 capture_output=True, text=True)
-        return "" if result.returncode == 0 else result.stdout or result.stderr
+        if result.returncode == 0:
+            return ""
+        return result.stdout or result.stderr or f"clang-tidy ended with {result.returncode} and said nothing"
 
 
 def main():
@@ -167,7 +170,7 @@ def main():
         print(f"tidy: {build_dir}/compile_commands.json names no file of this project")
         return 1
     commands = {path: entry["command"].replace(ROOT, "") for path, entry in entries.items()}
-    chosen = [os.path.relpath(path, ROOT) for path in sys.argv[2:]] or sorted(commands)
+    chosen = sorted({os.path.relpath(path, ROOT) for path in sys.argv[2:]} or commands)
     unknown = [path for path in chosen if path not in commands]
     if unknown:
         print(f"tidy: not part of the build: {', '.join(unknown)}")

@@ -11,8 +11,6 @@
 namespace espalier::worker::recommender {
 namespace {
 
-using ::testing::ElementsAre;
-
 // Six steps on a table of 4 × 3 ones at learning rate 0.05. Step s ≥ 0 reaches row s mod 3 only,
 // with gradient 0.25 (row + 1) − 0.3 column + 0.1 s, and step 3 reaches none.
 std::vector<float> SixSteps(const engine::OptimizerSpec& spec) {
