@@ -133,6 +133,8 @@ struct MethodDeclaration {
   bool prunes = false;
   // Trains, and may begin with a dense model that was trained before (model.pretrained).
   bool begins_trained = false;
+  // Cannot begin without one.
+  bool needs_trained = false;
   // Such a model may be sparse: what it stores is what training begins with
   // (start/trained_start.h).
   bool keeps_zeros = false;

@@ -32,11 +32,11 @@ void CheckPretrained(const MethodDeclaration& method, const std::vector<MethodDe
                      const v1::ModelSpec& model, std::vector<config::Violation>& violations) {
   constexpr char kField[] = "model.pretrained";
   const std::string& name = model.pretrained();
-  if (method.prunes && name.empty()) {
+  if ((method.prunes || method.needs_trained) && name.empty()) {
     violations.push_back(
-        {kField, fmt::format("is required: {} prunes a trained model; give the name of one under "
+        {kField, fmt::format("is required: {} {} a trained model; give the name of one under "
                              "the coordinator's --models, or a checkpoint",
-                             method.name)});
+                             method.name, method.prunes ? "prunes" : "begins with")});
   }
   if (method.prunes || name.empty()) return;
   const auto is_reported = [&](const config::Violation& violation) {
@@ -70,7 +70,8 @@ void CheckFamily(const MethodDeclaration& method, const std::vector<MethodDeclar
   if (const std::string why = MethodRegistry::WhyNotOn(method, family); !why.empty()) {
     std::vector<std::string> able;
     for (const MethodDeclaration& other : methods) {
-      if (other.prunes == method.prunes && MethodRegistry::WhyNotOn(other, family).empty()) {
+      if (other.prunes == method.prunes && (!other.needs_trained || !model.pretrained().empty()) &&
+          MethodRegistry::WhyNotOn(other, family).empty()) {
         able.push_back(other.name);
       }
     }

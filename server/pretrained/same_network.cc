@@ -38,7 +38,8 @@ absl::Status SparseCheckpoint(const std::string& found) {
   return base::FailedPrecondition(
       "SPARSE_CHECKPOINT",
       fmt::format("expected a dense checkpoint, found {}; name a checkpoint of a job with method "
-                  "dense, or use a method that keeps what a sparse one stores (static, set, rigl)",
+                  "dense, or use a method that keeps what a sparse one stores (finetune, static, "
+                  "set, rigl)",
                   found));
 }
 

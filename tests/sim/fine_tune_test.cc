@@ -185,10 +185,18 @@ TEST_P(FineTuneTest, AllWeightsAreTrainedAndTheResultIsTheSameKindOfModel) {
   EXPECT_EQ(reader->ReadOuter()->positions.size(), original_.outer.positions.size());
 }
 
+TEST_P(FineTuneTest, WithoutZerosAllWeightsAreTuned) {
+  const v1::Job tuned = RunToSuccess(Training("tiny", "finetune"));
+  EXPECT_EQ(tuned.model_hash(), RunToSuccess(Training("tiny", "dense")).model_hash());
+  v1::JobSpec nothing = Training("", "finetune");
+  EXPECT_THAT(Refusal(nothing), HasSubstr("is required: finetune begins with a trained model"));
+}
+
 TEST_P(FineTuneTest, TheZerosOfAPrunedModelStayThroughSeveralJobs) {
   const v1::Job pruned = RunToSuccess(Pruning("tiny", 0.5));
   const auto masks = Masks(pruned.name());
-  const v1::Job tuned = RunToSuccess(Training(pruned.name(), "static"));
+  const v1::Job tuned = RunToSuccess(Training(pruned.name(), "finetune"));
+  EXPECT_EQ(tuned.model_hash(), RunToSuccess(Training(pruned.name(), "static")).model_hash());
   EXPECT_EQ(Masks(tuned.name()), masks);
   EXPECT_DOUBLE_EQ(tuned.history(0).density(), 0.5);
   const double after = tuned.history(kRounds - 1).perplexity();
@@ -226,6 +234,14 @@ TEST_P(FineTuneTest, TheZerosOfAFolderStay) {
   ASSERT_TRUE(support::SaveLanguageModel(model, sim_.models_folder() + "/halved").ok());
   const v1::Job tuned = RunToSuccess(Training("halved", "static"));
   EXPECT_EQ(Masks(tuned.name()), Masks(pruned.name()));
+}
+
+TEST_P(FineTuneTest, AFewZerosOfAFolderAreWeightsLikeOthers) {
+  support::LanguageModel model = original_;
+  model.blocks[0].linears[0].values[1] = 0;
+  ASSERT_TRUE(support::SaveLanguageModel(model, sim_.models_folder() + "/rounded").ok());
+  const v1::Job tuned = RunToSuccess(Training("rounded", "finetune"));
+  EXPECT_EQ(tuned.model_hash(), RunToSuccess(Training("rounded", "dense")).model_hash());
 }
 
 TEST_P(FineTuneTest, ADensityKeepsTheLargestWeights) {
@@ -266,7 +282,7 @@ TEST_P(FineTuneTest, GradualPruningBeginsWithAllWeights) {
 
 TEST_P(FineTuneTest, WhatIsNotPossibleIsRefusedWithWhatIs) {
   const std::string pruned = RunToSuccess(Pruning("tiny", 0.5)).name();
-  EXPECT_THAT(Refusal(Training(pruned, "dense")), HasSubstr("static, set, rigl"));
+  EXPECT_THAT(Refusal(Training(pruned, "dense")), HasSubstr("finetune, static, set, rigl"));
   EXPECT_THAT(Refusal(Training("tiny", "snip")), HasSubstr("dense, dsnot"));
   EXPECT_THAT(Refusal(Training("nothing", "dense")), HasSubstr("tiny"));
   v1::JobSpec wide = Training("tiny", "dense");

@@ -54,6 +54,15 @@ absl::StatusOr<Structure> Largest(const DenseSource& source, size_t tensor,
   return StructureOf(spec, positions);
 }
 
+absl::Status PrunedWhereDense(const std::string& tensor, int64_t stored, int64_t size) {
+  return base::FailedPrecondition(
+      "SPARSE_CHECKPOINT",
+      fmt::format("expected all {} weights of {} in the trained model, since the job's model says "
+                  "that this layer is dense, found {} of them; remove that from the job's model, "
+                  "or begin with a model in which it is dense",
+                  size, tensor, stored));
+}
+
 }  // namespace
 
 bool KeepsZeros(const v1::JobSpec& spec) {
@@ -61,32 +70,52 @@ bool KeepsZeros(const v1::JobSpec& spec) {
          !IsGiven(spec, "distribution") && !IsGiven(spec, "epsilon");
 }
 
+absl::StatusOr<std::vector<Structure>> StoredStructure(const v1::JobSpec& spec,
+                                                       const tensor::ModelLayout& layout,
+                                                       const pretrained::ModelLibrary* library) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto source,
+                            OpenDenseSource(spec.model(), spec.seed(), library, TrainedForm::kAny));
+  std::vector<Structure> structures(layout.size());
+  for (size_t i = 0; i < layout.size(); ++i) {
+    const int64_t size = layout[i].size();
+    ESPALIER_ASSIGN_OR_RETURN(const int64_t stored, source->Stored(i));
+    if (!layout[i].sparsifiable) {
+      if (stored < size) return PrunedWhereDense(layout[i].name, stored, size);
+      continue;
+    }
+    ESPALIER_ASSIGN_OR_RETURN(structures[i], source->Structure(i));
+    const bool in_folder = stored == size;
+    if (in_folder && structures[i] != nullptr && size - structures[i]->nnz() <= size / 100) {
+      structures[i] = nullptr;
+    }
+  }
+  return structures;
+}
+
 absl::StatusOr<std::vector<Structure>> StartStructure(const v1::JobSpec& spec,
                                                       const tensor::ModelLayout& layout,
                                                       const Budget& budget,
                                                       const pretrained::ModelLibrary* library) {
   if (spec.model().pretrained().empty()) return RandomStructure(layout, budget, spec.seed());
-  ESPALIER_ASSIGN_OR_RETURN(const auto source,
-                            OpenDenseSource(spec.model(), spec.seed(), library, TrainedForm::kAny));
-  const bool keeps = KeepsZeros(spec);
-  std::vector<int64_t> counts;
-  if (!keeps) {
-    ESPALIER_ASSIGN_OR_RETURN(counts, StoredCounts(layout, budget));
-  }
-  std::vector<Structure> structures(layout.size());
-  for (size_t i = 0; i < layout.size(); ++i) {
-    if (!layout[i].sparsifiable) continue;
-    ESPALIER_ASSIGN_OR_RETURN(
-        structures[i], keeps ? source->Structure(i) : Largest(*source, i, layout[i], counts[i]));
-  }
-  const bool dense = std::ranges::all_of(structures, [](const auto& s) { return s == nullptr; });
-  if (keeps && dense) {
+  if (KeepsZeros(spec)) {
+    ESPALIER_ASSIGN_OR_RETURN(auto structures, StoredStructure(spec, layout, library));
+    if (std::ranges::any_of(structures, [](const auto& s) { return s != nullptr; })) {
+      return structures;
+    }
     return base::FailedPrecondition(
         "DENSE_MODEL",
         fmt::format("expected a trained model with zeros to keep, or a density, found that {} is "
                     "dense; set method.parameters.density, and the largest weights of each layer "
-                    "are kept, prune the model first, or use method dense",
+                    "are kept, prune the model first, or use method finetune or dense",
                     spec.model().pretrained()));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const auto source,
+                            OpenDenseSource(spec.model(), spec.seed(), library, TrainedForm::kAny));
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> counts, StoredCounts(layout, budget));
+  std::vector<Structure> structures(layout.size());
+  for (size_t i = 0; i < layout.size(); ++i) {
+    if (!layout[i].sparsifiable) continue;
+    ESPALIER_ASSIGN_OR_RETURN(structures[i], Largest(*source, i, layout[i], counts[i]));
   }
   return structures;
 }

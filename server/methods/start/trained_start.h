@@ -24,6 +24,13 @@ namespace espalier::server::methods {
 // Whether the job keeps the zeros of the model that it begins with.
 bool KeepsZeros(const v1::JobSpec& spec);
 
+// What the trained model stores of each tensor: null where that is all of it, or where a folder's
+// tensor has at most a hundredth of zeros, which rounding makes. Errors: FailedPrecondition
+// SPARSE_CHECKPOINT where a checkpoint is sparse in a tensor that the job's model has dense.
+absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> StoredStructure(
+    const v1::JobSpec& spec, const tensor::ModelLayout& layout,
+    const pretrained::ModelLibrary* library);
+
 // The structure that a method which is sparse from the start begins with: random where there is no
 // trained model.
 absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> StartStructure(

@@ -1,7 +1,6 @@
 // Training that begins with a checkpoint of a network.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,13 +8,11 @@
 #include <fstream>
 #include <numeric>
 
-#include "common/base/rng.h"
 #include "common/base/status.h"
 #include "common/config/validate.h"
-#include "common/wire/model_spec/model_spec.h"
 #include "server/methods/start/dense_source.h"
-#include "server/pretrained/model_library.h"
 #include "tests/unit/server/methods/test_jobs.h"
+#include "tests/unit/server/methods/trained_models.h"
 
 namespace espalier::server::methods {
 namespace {
@@ -30,47 +27,13 @@ v1::JobSpec PretrainedJob(const std::string& method) {
 
 class PretrainedStartTest : public testing::Test {
  protected:
-  void SetUp() override {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = testing::TempDir() + "/espalier_start_" + std::to_string(getpid()) + info->name();
-    std::filesystem::create_directories(folder_);
-    store_ = checkpoint::CheckpointStore::Open(io::PosixFileSystem(), folder_).value();
-    library_ = std::make_shared<const pretrained::ModelLibrary>(io::PosixFileSystem(), "", folder_,
-                                                                *store_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  // Writes checkpoints/first-7 of the model with values of its own; `sparse`: with a hole.
-  tensor::ModelState WriteCheckpoint(const v1::ModelSpec& model, bool sparse = false) {
-    const auto layout = wire::LayoutOf(model).value();
-    std::vector<std::shared_ptr<const tensor::Topology>> topologies(layout->size());
-    if (sparse)
-      topologies[0] =
-          tensor::ModelTopology::Create(layout, topologies).value().Structure(0).value();
-    tensor::ModelState state;
-    state.topology = std::make_shared<const tensor::ModelTopology>(
-        tensor::ModelTopology::Create(layout, topologies).value());
-    base::Rng rng(3);
-    for (int64_t i = 0; i < state.topology->total_stored(); ++i) {
-      state.values.push_back(static_cast<float>(rng.Normal()));
-    }
-    checkpoint::CheckpointMetadata metadata;
-    metadata.job = "first";
-    metadata.round = 7;
-    metadata.model_spec = model;
-    EXPECT_TRUE(store_->Write(state, metadata).ok());
-    return state;
-  }
-
   std::unique_ptr<Program> Make(const v1::JobSpec& spec) {
-    auto program = MethodRegistry::Builtin(library_).Make(spec);
+    auto program = MethodRegistry::Builtin(models_.library()).Make(spec);
     EXPECT_TRUE(program.ok()) << program.status();
     return std::move(program).value();
   }
 
-  std::string folder_;
-  std::unique_ptr<checkpoint::CheckpointStore> store_;
-  std::shared_ptr<const pretrained::ModelLibrary> library_;
+  TrainedModels models_{testing::UnitTest::GetInstance()->current_test_info()->name()};
 };
 
 TEST_F(PretrainedStartTest, CandidatesKeepTheLargestWeightsOfTheCheckpoint) {
@@ -78,7 +41,7 @@ TEST_F(PretrainedStartTest, CandidatesKeepTheLargestWeightsOfTheCheckpoint) {
     v1::JobSpec spec = PretrainedJob(method);
     SetDouble(spec, "density", 0.2);
     SetInt(spec, "pool_size", 3);
-    const tensor::ModelState dense = WriteCheckpoint(spec.model());
+    const tensor::ModelState dense = models_.Write(spec.model());
     const tensor::ModelState candidate = Make(spec)->Start().value().state.model;
     const tensor::ModelTopology& topology = *candidate.topology;
     EXPECT_LT(topology.sparsifiable_stored(), topology.sparsifiable_size() / 4);
@@ -103,16 +66,18 @@ TEST_F(PretrainedStartTest, CandidatesKeepTheLargestWeightsOfTheCheckpoint) {
 }
 
 TEST_F(PretrainedStartTest, DenseTrainingGoesOnFromAllOfIt) {
-  const v1::JobSpec spec = PretrainedJob("dense");
-  const tensor::ModelState dense = WriteCheckpoint(spec.model());
-  EXPECT_EQ(Make(spec)->Start().value().state.model.values, dense.values);
+  for (const char* method : {"dense", "finetune"}) {
+    const v1::JobSpec spec = PretrainedJob(method);
+    const tensor::ModelState dense = models_.Write(spec.model());
+    EXPECT_EQ(Make(spec)->Start().value().state.model.values, dense.values) << method;
+  }
 }
 
 TEST_F(PretrainedStartTest, SparseMethodsKeepTheLargestWeightsOfADenseCheckpoint) {
   for (const char* method : {"static", "set", "rigl"}) {
     v1::JobSpec spec = PretrainedJob(method);
     SetDouble(spec, "density", 0.25);
-    const tensor::ModelState dense = WriteCheckpoint(spec.model());
+    const tensor::ModelState dense = models_.Write(spec.model());
     const tensor::ModelState first = Make(spec)->Start().value().state.model;
     EXPECT_LT(first.topology->sparsifiable_stored(), first.topology->sparsifiable_size() / 3);
     for (size_t t = 0; t < first.topology->num_tensors(); ++t) {
@@ -132,32 +97,38 @@ TEST_F(PretrainedStartTest, SparseMethodsKeepTheLargestWeightsOfADenseCheckpoint
 TEST_F(PretrainedStartTest, SparseMethodsGoOnWithWhatASparseCheckpointStores) {
   v1::JobSpec spec = PretrainedJob("static");
   SetDouble(spec, "density", 0.25);
-  WriteCheckpoint(spec.model());
+  models_.Write(spec.model());
   tensor::ModelState sparse = Make(spec)->Start().value().state.model;
   // A weight that is stored stays one, whatever its value.
   sparse.tensor(0)[3] = 0;
-  checkpoint::CheckpointMetadata metadata;
-  metadata.job = "first";
-  metadata.round = 7;
-  metadata.model_spec = spec.model();
-  ASSERT_TRUE(store_->Write(sparse, metadata).ok());
-  for (const char* method : {"static", "set", "rigl"}) {
+  models_.Write(sparse, spec.model());
+  for (const char* method : {"static", "set", "rigl", "finetune"}) {
     const v1::JobSpec further = PretrainedJob(method);
     const tensor::ModelState first = Make(further)->Start().value().state.model;
     EXPECT_EQ(first.topology->hash(), sparse.topology->hash()) << method;
     EXPECT_EQ(first.values, sparse.values) << method;
-    const auto counts = MethodRegistry::Builtin(library_).StoredCounts(further).value();
+    const auto counts = MethodRegistry::Builtin(models_.library()).StoredCounts(further).value();
     for (size_t t = 0; t < counts.size(); ++t) EXPECT_EQ(counts[t], sparse.topology->stored(t));
   }
   SetDouble(spec, "density", 0.5);
   EXPECT_EQ(base::ReasonOf(Make(spec)->Start().status()), "DENSITY_ABOVE_MODEL");
-  WriteCheckpoint(spec.model());
+  models_.Write(spec.model());
   EXPECT_EQ(base::ReasonOf(Make(PretrainedJob("static"))->Start().status()), "DENSE_MODEL");
+}
+
+TEST_F(PretrainedStartTest, ALayerThatIsSparseThereAndDenseHereIsRefused) {
+  v1::JobSpec spec = PretrainedJob("finetune");
+  models_.Write(spec.model(), /*density=*/0.5);
+  EXPECT_TRUE(Make(spec)->Start().ok());
+  spec.mutable_model()->mutable_layers(2)->mutable_linear()->set_dense(true);
+  const absl::Status status = Make(spec)->Start().status();
+  EXPECT_EQ(base::ReasonOf(status), "SPARSE_CHECKPOINT");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("layers.2.weight"));
 }
 
 TEST_F(PretrainedStartTest, AnotherNetworkIsRefusedByItsFirstTensorThatDiffers) {
   v1::JobSpec spec = PretrainedJob("fedtiny");
-  WriteCheckpoint(spec.model());
+  models_.Write(spec.model());
   spec.mutable_model()->mutable_layers(2)->mutable_linear()->set_units(21);
   const absl::Status status = Make(spec)->Start().status();
   EXPECT_EQ(base::ReasonOf(status), "OTHER_NETWORK");
@@ -167,14 +138,14 @@ TEST_F(PretrainedStartTest, AnotherNetworkIsRefusedByItsFirstTensorThatDiffers) 
 
 TEST_F(PretrainedStartTest, ASparseCheckpointIsRefused) {
   const v1::JobSpec spec = PretrainedJob("fedtiny");
-  WriteCheckpoint(spec.model(), /*sparse=*/true);
+  models_.Write(spec.model(), /*density=*/0.5);
   EXPECT_EQ(base::ReasonOf(Make(spec)->Start().status()), "SPARSE_CHECKPOINT");
 }
 
 TEST_F(PretrainedStartTest, DamageIsFoundBeforeAWeightIsUsed) {
   const v1::JobSpec spec = PretrainedJob("fedtiny");
-  WriteCheckpoint(spec.model());
-  const std::string path = folder_ + "/first-7.safetensors";
+  models_.Write(spec.model());
+  const std::string path = models_.path("first-7");
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
   file.seekp(static_cast<std::streamoff>(std::filesystem::file_size(path)) - 2);
   file.put('x');
@@ -185,10 +156,10 @@ TEST_F(PretrainedStartTest, DamageIsFoundBeforeAWeightIsUsed) {
 TEST_F(PretrainedStartTest, TheModelIsReadInPiecesOfAtMostAMebibyte) {
   v1::JobSpec spec = PretrainedJob("fedtiny");
   spec.mutable_model()->mutable_layers(2)->mutable_linear()->set_units(3000);
-  const tensor::ModelState dense = WriteCheckpoint(spec.model());
+  const tensor::ModelState dense = models_.Write(spec.model());
   for (const char* name : {"", "checkpoints/first-7"}) {
     spec.mutable_model()->set_pretrained(name);
-    const auto source = OpenDenseSource(spec.model(), 1, library_.get()).value();
+    const auto source = OpenDenseSource(spec.model(), 1, models_.library().get()).value();
     std::vector<float> read;
     ASSERT_TRUE(source
                     ->Read(6,
@@ -203,7 +174,7 @@ TEST_F(PretrainedStartTest, TheModelIsReadInPiecesOfAtMostAMebibyte) {
 }
 
 TEST_F(PretrainedStartTest, OnlyMethodsThatSayItBeginWithATrainedModel) {
-  const MethodRegistry registry = MethodRegistry::Builtin(library_);
+  const MethodRegistry registry = MethodRegistry::Builtin(models_.library());
   for (const MethodDeclaration& method : registry.all()) {
     EXPECT_EQ(method.prunes, config::IsPruningMethod(method.name)) << method.name;
     if (method.prunes) continue;
