@@ -5,7 +5,8 @@
 
 DIR has models/stories260K and text/tinystories; text is cut as table.py does. For each seed, pruner and sparsity a job prunes
 and a job of method finetune goes on from its checkpoint, over two participants with half of the text each. Appends each result to
-build/language/finetune.jsonl; what is there already is not run again, so an interrupted run goes on where it stopped.
+build/language/cluster/finetune, beside the checkpoints that they name; what is there already is not run again, so an
+interrupted run goes on where it stopped.
 """
 
 import argparse
@@ -19,10 +20,10 @@ SPARSITIES = (0.5, 0.6, 0.7)
 DATA = {"dataset": "stories-test", "text": {"context": 256, "tokenizer": "file"},
         "partition": {"kind": "iid", "shards": 2}}
 TUNING = {
-    "training": {"batch_size": 8, "local_steps": 20, "schedule": {"kind": "cosine"},
+    "training": {"batch_size": 8, "local_steps": 10, "schedule": {"kind": "cosine"},
                  "optimizer": {"kind": "adam", "learning_rate": 0.001, "across_rounds": "average"}},
-    "federation": {"rounds": 20},
-    "evaluation": {"central": True, "every_rounds": 20},
+    "federation": {"rounds": 10},
+    "evaluation": {"central": True, "every_rounds": 10},
 }
 
 
@@ -54,12 +55,11 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     table.prepare("stories")
-    # Checkpoints that results name must outlive an interruption.
     state = table.RESULTS / "cluster" / "finetune"
     models = ["--models", str(table.data_root() / "models")]
     rows = {}
     with table.accuracy.Cluster(2, table.RESULTS / "data", state, models) as server:
-        results = table.Results("finetune", server)
+        results = table.Results("cluster/finetune/results", server)
         for seed in range(1, arguments.seeds + 1):
             rows.setdefault(("dense", 0), []).append(
                 (None, tuned(results, "stories260K", "dense", seed)["perplexity"]))
