@@ -83,7 +83,8 @@ std::vector<config::Violation> Features::Misfits(const v1::JobSpec& spec,
 void Features::FillIn(const v1::DatasetInfo& info, v1::JobSpec& spec,
                       std::vector<config::Violation>& violations) const {
   v1::ModelSpec& model = *spec.mutable_model();
-  if (!model.pretrained().empty()) return;
+  const bool is_described = !model.layers().empty() || !model.name().empty();
+  if (!model.pretrained().empty() && !is_described) return;  // the trained model says its sizes
   const bool convolutional = !model.name().empty() ||
                              std::any_of(model.layers().begin(), model.layers().end(),
                                          [](const v1::Layer& layer) { return layer.has_conv2d(); });

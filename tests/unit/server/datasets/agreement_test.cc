@@ -153,6 +153,19 @@ TEST(FillInTest, NumbersToBePredictedAreNoClasses) {
   EXPECT_EQ(violations.size(), 1) << "meant so";
 }
 
+TEST(FillInTest, ATrainedModelSaysItsSizesUnlessTheJobHasLayers) {
+  v1::JobSpec spec;
+  spec.mutable_model()->set_pretrained("jobs/first");
+  std::vector<config::Violation> violations;
+  FillIn(Table({"p", "q"}, {"a", "b", "c"}), spec, violations);
+  EXPECT_EQ(spec.model().input_features(), 0);
+  spec.mutable_model()->add_layers()->mutable_linear();
+  FillIn(Table({"p", "q"}, {"a", "b", "c"}), spec, violations);
+  EXPECT_EQ(spec.model().input_features(), 2);
+  EXPECT_EQ(spec.model().layers(0).linear().units(), 3);
+  EXPECT_TRUE(violations.empty());
+}
+
 TEST(FillInTest, SizesThatTheDataSaysNeedNotBeTyped) {
   v1::JobSpec spec;
   spec.mutable_model()->add_layers()->mutable_linear()->set_units(5);
