@@ -35,9 +35,9 @@ class TrainedModels {
     return folder_ + "/" + checkpoint + ".safetensors";
   }
 
-  // Writes checkpoints/first-{round} of the model, with normal values in a structure of this
+  // Writes checkpoints/first-7 of the model, with normal values in a structure of this
   // density.
-  tensor::ModelState Write(const v1::ModelSpec& model, double density = 1, int32_t round = 7) {
+  tensor::ModelState Write(const v1::ModelSpec& model, double density = 1) {
     const auto layout = wire::LayoutOf(model).value();
     tensor::ModelState state;
     auto structure =
@@ -48,13 +48,13 @@ class TrainedModels {
     for (int64_t i = 0; i < state.topology->total_stored(); ++i) {
       state.values.push_back(static_cast<float>(rng.Normal()));
     }
-    Write(state, model, round);
+    Write(state, model);
     return state;
   }
-  void Write(const tensor::ModelState& state, const v1::ModelSpec& model, int32_t round = 7) {
+  void Write(const tensor::ModelState& state, const v1::ModelSpec& model) {
     checkpoint::CheckpointMetadata metadata;
     metadata.job = "first";
-    metadata.round = round;
+    metadata.round = 7;
     metadata.model_spec = model;
     EXPECT_TRUE(store_->Write(state, metadata).ok());
   }
