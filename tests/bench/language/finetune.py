@@ -3,13 +3,15 @@
 
     ESPALIER_DATA=DIR tests/bench/language/finetune.py [--seeds 5]
 
-DIR has models/stories260K and text/tinystories; text is cut as table.py does. For each seed, pruner and sparsity a job prunes
-and a job of method finetune goes on from its checkpoint, over two participants with half of the text each. Appends each result to
+DIR has models/stories260K and text/tinystories; text is cut as table.py does. For each pruner and sparsity a job prunes with all of
+the text, so that seeds make no difference, and for each seed a job of method finetune goes on from its checkpoint, over two
+participants with half of the text each. Appends each result to
 build/language/cluster/finetune, beside the checkpoints that they name; what is there already is not run again, so an
 interrupted run goes on where it stopped.
 """
 
 import argparse
+import itertools
 import statistics
 
 import table
@@ -27,11 +29,11 @@ TUNING = {
 }
 
 
-def pruned(results, pruner, sparsity, seed):
+def pruned(results, pruner, sparsity):
     """A job that prunes: its checkpoint, and the perplexity of the model before and after."""
     method = dict(PRUNERS[pruner])
     method["parameters"] = method.get("parameters", {}) | {"sparsity": sparsity}
-    job = {"model": {"pretrained": "stories260K"}, "data": DATA, "method": method, "seed": seed}
+    job = {"model": {"pretrained": "stories260K"}, "data": DATA, "method": method, "seed": 1}
     return results.run(job, lambda done: {"checkpoint": done["latest_checkpoint"],
                                           "dense": done["history"][-1]["dense_perplexity"],
                                           "perplexity": done["history"][-1]["perplexity"]})
@@ -57,23 +59,21 @@ def main():
     table.prepare("stories")
     state = table.RESULTS / "cluster" / "finetune"
     models = ["--models", str(table.data_root() / "models")]
-    rows = {}
     with table.accuracy.Cluster(2, table.RESULTS / "data", state, models) as server:
         results = table.Results("cluster/finetune/results", server)
-        for seed in range(1, arguments.seeds + 1):
-            rows.setdefault(("dense", 0), []).append(
-                (None, tuned(results, "stories260K", "dense", seed)["perplexity"]))
-            for pruner in PRUNERS:
-                for sparsity in SPARSITIES:
-                    before = pruned(results, pruner, sparsity, seed)
-                    after = tuned(results, before["checkpoint"], f"{pruner} {sparsity} seed {seed}", seed)
-                    rows.setdefault((pruner, sparsity), []).append((before["perplexity"], after["perplexity"]))
-                    rows.setdefault("before", []).append(before["dense"])
-    print(f"Perplexity before pruning: {spread(rows.pop('before'))}\n")
-    print("| pruned by | weights gone | pruned | finetuned |\n| --- | --- | --- | --- |")
-    for (pruner, sparsity), pairs in rows.items():
-        before = spread([b for b, _ in pairs]) if pairs[0][0] else "–"
-        print(f"| {pruner if sparsity else 'not at all'} | {sparsity:.0%} | {before} | {spread([a for _, a in pairs])} |")
+
+        def tune(begin, of):
+            return spread([tuned(results, begin, of.format(seed), seed)["perplexity"]
+                           for seed in range(1, arguments.seeds + 1)])
+
+        print("| pruned by | weights gone | pruned | finetuned |\n| --- | --- | --- | --- |")
+        after = tune("stories260K", "dense")
+        for number, (pruner, sparsity) in enumerate(itertools.product(PRUNERS, SPARSITIES)):
+            before = pruned(results, pruner, sparsity)
+            if number == 0:
+                print(f"| not at all | 0 % | {before['dense']:.2f} | {after} |")
+            after = tune(before["checkpoint"], f"{pruner} {sparsity} seed {{}}")
+            print(f"| {pruner} | {100 * sparsity:.0f} % | {before['perplexity']:.2f} | {after} |", flush=True)
 
 
 if __name__ == "__main__":
