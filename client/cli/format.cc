@@ -106,6 +106,11 @@ bool TrainsSparse(const v1::RoundSummary& summary) {
   return summary.has_train_loss() && summary.dense_bytes() > 0 && summary.density() < 1;
 }
 
+int TotalRounds(const v1::Job& job) {
+  // Coordinators of version 0.1 do not say it; their jobs have one run.
+  return job.total_rounds() > 0 ? job.total_rounds() : job.spec().federation().rounds();
+}
+
 int Columns(const std::string& text) {
   int columns = 0;
   for (const char c : text) columns += IsContinuation(c) ? 0 : 1;

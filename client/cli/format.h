@@ -52,6 +52,9 @@ std::optional<Judgement> JudgementOf(const v1::JobSpec& spec, const v1::RoundSum
 // Whether a round was the best one.
 bool HasBest(const v1::Job& job);
 
+// Rounds that the job commits, those of all its runs together.
+int TotalRounds(const v1::Job& job);
+
 // Whether a round sent fewer bytes because weights are absent: it trained, and a sparse model.
 bool TrainsSparse(const v1::RoundSummary& summary);
 

@@ -8,6 +8,13 @@
 #include "fmt/format.h"
 
 namespace espalier::cli {
+namespace {
+
+std::string RoundName(const std::string& run, int round) {
+  return run.empty() ? fmt::format("round {}", round) : fmt::format("{} round {}", run, round);
+}
+
+}  // namespace
 
 void RunTotals::Add(const v1::RoundSummary& summary) {
   bytes += summary.bytes_sent() + summary.bytes_received();
@@ -30,18 +37,21 @@ std::string TroubleOf(const v1::JobEvent& event) {
   switch (event.kind_case()) {
     case v1::JobEvent::kTaskReassigned: {
       const v1::TaskReassigned& task = event.task_reassigned();
-      return fmt::format("round {}: participant {} moved away from {} ({})", task.round(),
-                         task.participant(), task.worker(), task.reason());
+      return fmt::format("{}: participant {} moved away from {} ({})",
+                         RoundName(task.run(), task.round()), task.participant(), task.worker(),
+                         task.reason());
     }
     case v1::JobEvent::kUpdateRejected: {
       const v1::UpdateRejected& update = event.update_rejected();
-      return fmt::format("round {}: update of {} from {} rejected: {} {}", update.round(),
-                         update.participant(), update.worker(), update.reason(), update.message());
+      return fmt::format("{}: update of {} from {} rejected: {} {}",
+                         RoundName(update.run(), update.round()), update.participant(),
+                         update.worker(), update.reason(), update.message());
     }
     case v1::JobEvent::kQuorumMissed: {
       const v1::QuorumMissed& missed = event.quorum_missed();
-      return fmt::format("round {}: {} of {} needed updates arrived in time: {}", missed.round(),
-                         missed.arrived(), missed.needed(), missed.decision());
+      return fmt::format("{}: {} of {} needed updates arrived in time: {}",
+                         RoundName(missed.run(), missed.round()), missed.arrived(), missed.needed(),
+                         missed.decision());
     }
     default:
       return "";
@@ -62,7 +72,7 @@ Progress::Progress(std::ostream& err, const Terminal& terminal, const v1::Job& j
       terminal_(terminal),
       name_(job.name()),
       spec_(job.spec()),
-      rounds_(job.spec().federation().rounds()),
+      rounds_(TotalRounds(job)),
       state_(job.state()),
       live_(err, terminal.columns) {}
 
@@ -88,7 +98,9 @@ void Progress::OnEvent(const v1::JobEvent& event) {
 
 void Progress::OnRound(const v1::RoundSummary& summary) {
   totals_.Add(summary);
-  if (auto judgement = JudgementOf(spec_, summary)) judgement_ = std::move(judgement);
+  if (auto judgement = JudgementOf(spec_, summary)) {
+    judgements_[summary.run()] = *std::move(judgement);
+  }
   saves_ = saves_ || TrainsSparse(summary);
   const std::string line = name_ + "  " + RoundLine(summary);
   if (terminal_.is_tty) {
@@ -100,8 +112,14 @@ void Progress::OnRound(const v1::RoundSummary& summary) {
 
 std::string Progress::RoundLine(const v1::RoundSummary& summary) const {
   std::string line = fmt::format("round {} of {}", summary.round(), rounds_);
+  if (!summary.run().empty()) {
+    line += fmt::format("  {} {} of {}", summary.run(), summary.run_round(),
+                        spec_.federation().rounds());
+  }
   if (summary.has_train_loss()) line += fmt::format("  loss {:.4f}", summary.train_loss());
-  if (judgement_) line += fmt::format("  {} {}", judgement_->name, judgement_->text);
+  if (const auto judgement = judgements_.find(summary.run()); judgement != judgements_.end()) {
+    line += fmt::format("  {} {}", judgement->second.name, judgement->second.text);
+  }
   line += fmt::format("  density {:.3g}", summary.density());
   if (saves_) line += "  bytes saved " + Percent(totals_.saved());
   const int left = rounds_ - summary.round();

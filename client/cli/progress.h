@@ -5,7 +5,7 @@
 // left is computed from the rounds' durations), so tests can feed recorded events.
 #pragma once
 
-#include <optional>
+#include <map>
 #include <ostream>
 #include <string>
 
@@ -65,8 +65,8 @@ class Progress {
   int rounds_;
   RunTotals totals_;
   v1::Job::State state_;
-  std::optional<Judgement> judgement_;  // newest known
-  bool saves_ = false;                  // a round trained a sparse model
+  std::map<std::string, Judgement> judgements_;  // newest known, by run
+  bool saves_ = false;                           // a round trained a sparse model
   LiveBlock live_;
 };
 

@@ -145,15 +145,15 @@ void PrintOutcome(const Context& context, const v1::Job& job) {
     fields.emplace_back("reason", job.failure_reason());
     fields.emplace_back("message", job.failure_message());
   }
-  fields.emplace_back("round",
-                      fmt::format("{} of {}", job.round(), job.spec().federation().rounds()));
+  fields.emplace_back("round", fmt::format("{} of {}", job.round(), TotalRounds(job)));
   const bool pruned = job.history_size() > 0 && job.history().rbegin()->has_dense_test_accuracy();
   if (HasBest(job) && !pruned) {
     fields.emplace_back(
         "best " + ScoreName(job.spec()),
         fmt::format("{} (round {})", ScoreText(job.spec(), job.best_metric()), job.best_round()));
   }
-  if (job.history_size() > 0) {
+  // Of a job with runs, its table of them says more than its last round.
+  if (job.history_size() > 0 && job.runs().empty()) {
     const v1::RoundSummary& last = *job.history().rbegin();
     const auto& metrics =
         last.test_metrics().empty() ? last.federated_test_metrics() : last.test_metrics();

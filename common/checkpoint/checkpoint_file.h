@@ -3,7 +3,7 @@
 // Tensors:   of a sparse tensor NAME: NAME.values (F32, nnz), NAME.row_offsets (I32, rows + 1) and
 //            NAME.columns (I32, nnz), a CSR matrix of rows × cols; of a dense one NAME (F32, its
 //            shape).
-// Metadata:  format "espalier.checkpoint", format_version, job, round, topology_hash, layout (JSON:
+// Metadata:  format "espalier.checkpoint", format_version, job, round, run, topology_hash, layout (JSON:
 //            name, shape, sparsifiable and sparse of each tensor, in order), model_spec (JSON),
 //            data_spec (JSON: the scaling of inputs, and in `agreement` names of columns and
 //            classes) and seed, main_metric and main_metric_name ("" when unknown), density,
@@ -42,6 +42,7 @@ enum class CheckpointKind {
 struct CheckpointMetadata {
   std::string job;  // id without "jobs/"
   int32_t round = 0;
+  std::string run;  // of the job's runs; "" where the job trained one model
   CheckpointKind kind = CheckpointKind::kNetwork;
   v1::ModelSpec model_spec;  // of a network
   // What it was trained on, so that it can be used later; absent in old files.

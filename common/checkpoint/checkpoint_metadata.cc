@@ -160,6 +160,7 @@ absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadat
                           {"create_time", absl::FormatTime(absl::RFC3339_full, metadata.create_time,
                                                            absl::UTCTimeZone())},
                           {"data_sha256", data_sha256}};
+  if (!metadata.run.empty()) strings["run"] = metadata.run;
   if (metadata.data_spec.has_value()) {
     if (!google::protobuf::util::MessageToJsonString(*metadata.data_spec, &strings["data_spec"])
              .ok()) {
@@ -245,6 +246,7 @@ absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings) {
   out.metadata.kind = format->kind;
   out.metadata.job = entries["job"];
   out.data_sha256 = entries["data_sha256"];
+  if (const auto run = strings.find("run"); run != strings.end()) out.metadata.run = run->second;
   // Files of before had the accuracy alone.
   const bool old = strings.contains("test_accuracy");
   const std::string& metric = entries[old ? "test_accuracy" : "main_metric"];

@@ -105,6 +105,13 @@ class Phase {
   void Add(std::string what, double bytes, bool by_weights, bool by_participants = false) {
     if (bytes > 0) parts_.push_back({std::move(what), bytes, by_weights, by_participants});
   }
+  // That many models are side by side.
+  void Multiply(double models) {
+    for (Part& part : parts_) {
+      part.bytes *= models;
+      if (models > 1) part.what = fmt::format("{} models at once: {}", models, part.what);
+    }
+  }
   double total() const {
     return std::accumulate(parts_.begin(), parts_.end(), 0.0,
                            [](double sum, const Part& part) { return sum + part.bytes; });
@@ -213,6 +220,7 @@ absl::StatusOr<Price> PriceOf(const v1::JobSpec& spec, const methods::MethodRegi
   Phase summing = Summing(spec, sizes, demand);
   Phase changing = Changing(spec, sizes, demand);
   Phase phase = summing.total() >= changing.total() ? std::move(summing) : std::move(changing);
+  phase.Multiply(demand.models);
   phase.Add("what the method keeps besides", demand.other_bytes, false);
   phase.Add(fmt::format("{} participants and their tasks", config::Grouped(sizes.participants)),
             kParticipantBytes * static_cast<double>(sizes.participants), false, true);
@@ -230,7 +238,7 @@ absl::StatusOr<Price> PriceOf(const v1::JobSpec& spec, const methods::MethodRegi
   }
   price.round_bytes = kRoundBytes + kLayerBytes * sizes.tensors;
   price.updates_per_round = static_cast<double>(sizes.cohort);
-  const int32_t rounds = spec.federation().rounds();
+  const int32_t rounds = methods.TotalRounds(spec);
   price.history_bytes = RecordBytes(price, rounds) - price.record_bytes;
   phase.Add("the job itself", price.record_bytes + kSpecCopies * spec_bytes, false);
   phase.Add(fmt::format("what is kept of {} rounds", config::Grouped(rounds)), price.history_bytes,

@@ -19,6 +19,7 @@ v1::Checkpoint ToProto(const checkpoint::CheckpointInfo& info) {
   proto.set_name(info.name);
   proto.set_job("jobs/" + info.job);
   proto.set_round(info.round);
+  proto.set_run(info.run);
   proto.set_size_bytes(static_cast<int64_t>(info.size_bytes));
   proto.set_sha256(info.sha256);
   wire::SetTimestamp(info.create_time, proto.mutable_create_time());

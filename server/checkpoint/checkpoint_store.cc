@@ -27,6 +27,7 @@ CheckpointInfo MakeInfo(const CheckpointMetadata& metadata, double density,
   info.name = fmt::format("{}{}-{}", kNamePrefix, metadata.job, metadata.round);
   info.job = metadata.job;
   info.round = metadata.round;
+  info.run = metadata.run;
   info.size_bytes = file.size_bytes;
   info.sha256 = file.sha256;
   info.main_metric_name = metadata.main_metric_name;
@@ -231,27 +232,34 @@ absl::StatusOr<std::string> CheckpointStore::FilePath(std::string_view name) con
 
 std::vector<CheckpointStore::Key> CheckpointStore::Superfluous(std::string_view job,
                                                                int32_t keep) const {
+  struct Run {
+    std::optional<Key> best;
+    double best_value = 0;
+    int32_t seen = 0;
+  };
   const std::lock_guard<std::mutex> lock(mutex_);
-  std::optional<Key> best;
-  std::optional<double> best_value;
+  std::map<std::string, Run> runs;
   std::vector<Key> old;
-  int32_t seen = 0;
   for (const auto& [key, info] : index_) {
     if (key.job != job) {
       continue;
     }
+    Run& run = runs[info.run];
     // Rounds fall, so that of equal ones the earlier round is taken.
     const double sign = config::LowerIsBetter(info.main_metric_name) ? -1 : 1;
     if (info.main_metric.has_value() &&
-        (!best_value.has_value() || sign * *info.main_metric >= *best_value)) {
-      best = key;
-      best_value = sign * *info.main_metric;
+        (!run.best.has_value() || sign * *info.main_metric >= run.best_value)) {
+      run.best = key;
+      run.best_value = sign * *info.main_metric;
     }
-    if (++seen > keep) {
+    if (++run.seen > keep) {
       old.push_back(key);
     }
   }
-  std::erase_if(old, [&](const Key& key) { return best.has_value() && key.round == best->round; });
+  std::erase_if(old, [&](const Key& key) {
+    const std::optional<Key>& best = runs[index_.at(key).run].best;
+    return best.has_value() && key.round == best->round;
+  });
   return old;
 }
 

@@ -43,6 +43,7 @@ struct CheckpointInfo {
   std::string name;  // "checkpoints/{job}-{round}"
   std::string job;   // id without "jobs/"
   int32_t round = 0;
+  std::string run;  // of the job's runs; "" where it trained one model
   uint64_t size_bytes = 0;
   std::string sha256;  // of the file, hex
   std::string main_metric_name;
@@ -88,8 +89,8 @@ class CheckpointStore {
   absl::StatusOr<CheckpointMetadata> ReadMetadata(std::string_view name) const;
   // Its file in the operating system, for mapping; it may be pruned at any time.
   absl::StatusOr<std::string> FilePath(std::string_view name) const;
-  // Removes all checkpoints of a job but the newest `keep` ≥ 1 and the one of highest accuracy (the
-  // earliest of equals). Returns the names removed.
+  // Removes all checkpoints of a job but, of each of its runs, the newest `keep` ≥ 1 and the one of
+  // the best main metric (the earliest of equals). Returns the names removed.
   absl::StatusOr<std::vector<std::string>> Prune(std::string_view job, int32_t keep);
   // Files that Open() found but could not use.
   const std::vector<Damaged>& damaged() const { return damaged_; }

@@ -264,6 +264,7 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   }
   v1::Job job;
   *job.mutable_spec() = spec;
+  job.set_total_rounds(methods_.TotalRounds(spec));
   if (agreed.has_value()) datasets::TellLeftOut(agreed->left_out, job);
   ESPALIER_ASSIGN_OR_RETURN(auto program, methods_.Make(spec));
   ESPALIER_ASSIGN_OR_RETURN(const std::string id, ChooseId(request));

@@ -42,21 +42,6 @@ bool IsEnd(v1::Job::State state) {
          state == v1::Job::STATE_CANCELLED;
 }
 
-v1::BlobRef RefTo(const round::Blob& blob, uint32_t inline_bytes) {
-  v1::BlobRef ref;
-  ref.set_digest(blob.digest);
-  ref.set_size_bytes(blob.bytes().size());
-  if (blob.bytes().size() <= inline_bytes) ref.set_inline_(std::string(blob.bytes()));
-  return ref;
-}
-
-// Share of the step's participants that must deliver.
-int64_t Needed(const methods::Step& step, const v1::Federation& federation, size_t participants) {
-  if (step.participants == methods::Participants::kAnyOne) return 1;
-  const double needed = std::ceil(federation.quorum() * static_cast<double>(participants) - 1e-9);
-  return std::max<int64_t>(1, static_cast<int64_t>(needed));
-}
-
 // Of the language model in parts, when there is one; the model itself is empty then.
 int64_t StoredParameters(const methods::ProgramState& state) {
   const methods::LanguageModel* parts = state.language.get();
@@ -184,17 +169,49 @@ void JobRunner::Proceed() {
     if (missing.empty() && memory->empty()) Begin();
     return;
   }
-  if (std::exchange(stalled_, false)) RunStep();
-  if (step_ == nullptr) return;
-  const auto step = step_;
-  step->Tick();
-  if (step != step_) return;
-  if (step->waiting_for_workers()) {
+  if (std::exchange(stalled_, false)) RunSteps();
+  // A copy: a step that ends may begin the next ones.
+  const Branches branches = branches_;
+  std::shared_ptr<round::StepRunner> waiting;
+  std::string held_back;
+  for (const auto& branch : branches) {
+    const auto step = branch->step;
+    if (step == nullptr) continue;
+    step->Tick();
+    if (branches != branches_ || ended()) return;
+    if (step != branch->step) continue;
+    if (step->waiting_for_workers()) waiting = step;
+    if (held_back.empty()) held_back = step->held_back();
+  }
+  if (!HasStep()) return;
+  if (waiting != nullptr) {
     SetWaiting("no connected worker can do what is left of round " +
                std::to_string(state_.round + 1) + "; " + std::to_string(services_.fleet.active()) +
                " workers are connected");
   } else {
-    SetCondition("TASKS_HELD_BACK", step->held_back());
+    SetCondition("TASKS_HELD_BACK", held_back);
+  }
+}
+
+bool JobRunner::HasStep() const {
+  return std::any_of(branches_.begin(), branches_.end(),
+                     [](const auto& branch) { return branch->step != nullptr; });
+}
+
+Branch* JobRunner::OwnerOf(const std::string& task_id) const {
+  for (const auto& branch : branches_) {
+    if (branch->step != nullptr && branch->step->Owns(task_id)) return branch.get();
+  }
+  return nullptr;
+}
+
+absl::Status JobRunner::Admit(const v1::PartialHeader& header) const {
+  return OwnerOf(header.task_id())->step->Admit(header);
+}
+
+void JobRunner::AbortSteps(const std::string& reason) {
+  for (const auto& branch : branches_) {
+    if (branch->step != nullptr) branch->step->Abort(reason);
   }
 }
 
@@ -212,9 +229,9 @@ absl::Status JobRunner::Cancel() {
                          "); nothing to cancel");
   }
   SetState(v1::Job::STATE_CANCELLING, "", "");
-  if (step_ != nullptr) step_->Abort("JOB_CANCELLED");
-  // Without a step the pool may be reading the model; then Apply() lets go of it.
-  if (step_ != nullptr || stalled_) ReleaseModel();
+  AbortSteps("JOB_CANCELLED");
+  // Without a step the pool may be reading the models; then Apply() lets go of them.
+  if (HasStep() || stalled_) ReleaseModel();
   SetState(v1::Job::STATE_CANCELLED, "", "");
   services_.metrics.Add(Metric::kRounds, 1, "aborted");
   return absl::OkStatus();
@@ -222,7 +239,6 @@ absl::Status JobRunner::Cancel() {
 
 // Runs `next` and prepares what follows from it, on the pool when the model is large.
 void JobRunner::Advance(std::function<absl::StatusOr<methods::Transition>()> next, bool large) {
-  step_ = nullptr;
   if (!large) {
     Apply(PrepareOrFail(next));
     return;
@@ -263,7 +279,15 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   services_.metrics.Observe(Metric::kAggregationDuration, prepared->prepare_seconds);
   services_.metrics.Observe(Metric::kRoundPhaseDuration, prepared->prepare_seconds, "aggregate");
   methods::Transition& transition = prepared->transition;
-  if (transition.committed.has_value()) CommitRound(*prepared);
+  const std::vector<methods::Outcome*> outcomes = OutcomesOf(transition);
+  for (size_t i = 0; i < outcomes.size(); ++i) {
+    Branch* branch = FindBranch(branches_, outcomes[i]->run);
+    if (branch == nullptr) continue;  // nothing was in work before the first step
+    if (outcomes[i]->committed.has_value()) CommitRound(*outcomes[i], prepared->kept[i], *branch);
+    if (outcomes[i]->prelude_step.has_value()) {
+      ReportPrelude(*std::move(outcomes[i]->prelude_step), *branch);
+    }
+  }
   if (transition.normalization.has_value()) {
     v1::DataSpec& data = *job_.mutable_spec()->mutable_data();
     const auto& [mean, std] = *transition.normalization;
@@ -271,56 +295,57 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
     data.mutable_channel_std()->Assign(std.begin(), std.end());
     data.set_normalization(v1::DataSpec::NORMALIZATION_GIVEN);
   }
-  if (transition.prelude_step.has_value()) ReportPrelude(*std::move(transition.prelude_step));
   state_ = std::move(transition.state);
-  job_.set_stored_parameters(StoredParameters(state_));
-  job_.set_dense_parameters(DenseParameters(state_));
-  language_ = prepared->language;
-  values_ = prepared->values;
-  values_type_ = prepared->values_type;
-  optimizer_state_ = prepared->optimizer_state;
-  topology_ = prepared->topology;
-  update_ = prepared->update;
-  update_base_hash_ = prepared->update_base_hash;
-  corrections_ = std::move(prepared->corrections);
-  if (!state_.step.has_value()) {
+  branches_ = std::move(prepared->branches);
+  const std::vector<const methods::ProgramState*> in_work = StepsInWork(state_);
+  const methods::ProgramState& shown = in_work.empty() ? state_ : *in_work.front();
+  if (shown.model.topology != nullptr) {
+    job_.set_stored_parameters(StoredParameters(shown));
+    job_.set_dense_parameters(DenseParameters(shown));
+  }
+  if (in_work.empty()) {
     ReleaseModel();
     SetState(v1::Job::STATE_SUCCEEDED, "", "");
     return;
   }
-  RunStep();
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    branches_[i]->model = std::move(prepared->models[i]);
+    branches_[i]->reduced.reset();
+  }
+  RunSteps();
 }
 
-void JobRunner::ReportPrelude(v1::PreludeStep step) {
-  step.set_bytes_sent(traffic_->sent - job_.prelude_bytes_sent());
-  step.set_bytes_received(traffic_->received - job_.prelude_bytes_received());
-  wire::SetDuration(services_.clock.Elapsed() - prelude_start_, step.mutable_duration());
-  job_.set_prelude_bytes_sent(traffic_->sent);
-  job_.set_prelude_bytes_received(traffic_->received);
+void JobRunner::ReportPrelude(v1::PreludeStep step, Branch& branch) {
+  step.set_bytes_sent(branch.traffic->sent - branch.prelude_sent);
+  step.set_bytes_received(branch.traffic->received - branch.prelude_received);
+  wire::SetDuration(services_.clock.Elapsed() - branch.prelude_start, step.mutable_duration());
+  branch.prelude_sent += step.bytes_sent();
+  branch.prelude_received += step.bytes_received();
+  job_.set_prelude_bytes_sent(job_.prelude_bytes_sent() + step.bytes_sent());
+  job_.set_prelude_bytes_received(job_.prelude_bytes_received() + step.bytes_received());
   v1::JobEvent event = NewEvent();
   *event.mutable_prelude_step() = std::move(step);
   events_->Append(std::move(event));
 }
 
-void JobRunner::CommitRound(Prepared& prepared) {
-  v1::RoundSummary& summary = *prepared.transition.committed;
-  const bool whole = prepared.transition.checkpoint != nullptr;
+void JobRunner::CommitRound(methods::Outcome& outcome, const Kept& kept, Branch& branch) {
+  v1::RoundSummary& summary = *outcome.committed;
+  const round::Traffic& traffic = *branch.traffic;
+  const bool whole = outcome.checkpoint != nullptr;
   const double stored =
-      whole ? prepared.transition.checkpoint->topology->total_stored() : job_.stored_parameters();
-  const double dense =
-      whole ? prepared.transition.checkpoint->topology->total_size() : job_.dense_parameters();
-  summary.set_bytes_sent(traffic_->sent - round_start_sent_);
-  summary.set_bytes_received(traffic_->received - round_start_received_);
-  const int64_t values = traffic_->values_sent + traffic_->values_received - round_start_values_;
+      whole ? outcome.checkpoint->topology->total_stored() : job_.stored_parameters();
+  const double dense = whole ? outcome.checkpoint->topology->total_size() : job_.dense_parameters();
+  summary.set_bytes_sent(traffic.sent - branch.round_start_sent);
+  summary.set_bytes_received(traffic.received - branch.round_start_received);
+  const int64_t values = traffic.values_sent + traffic.values_received - branch.round_start_values;
   summary.set_dense_bytes(
       static_cast<int64_t>(static_cast<double>(values) * dense / std::max(1.0, stored)));
-  wire::SetDuration(services_.clock.Elapsed() - round_start_, summary.mutable_duration());
-  if (prepared.checkpoint.has_value()) {
-    const auto& checkpoint = *prepared.checkpoint;
+  wire::SetDuration(services_.clock.Elapsed() - branch.round_start, summary.mutable_duration());
+  if (kept.checkpoint.has_value()) {
+    const auto& checkpoint = *kept.checkpoint;
     job_.set_latest_checkpoint(checkpoint.name);
-    services_.metrics.Observe(Metric::kCheckpointDuration, prepared.checkpoint_seconds);
-    services_.metrics.Observe(Metric::kRoundPhaseDuration, prepared.checkpoint_seconds,
-                              "checkpoint");
+    services_.metrics.Observe(Metric::kCheckpointDuration, kept.checkpoint_seconds);
+    services_.metrics.Observe(Metric::kRoundPhaseDuration, kept.checkpoint_seconds, "checkpoint");
     services_.metrics.Set(Metric::kCheckpointBytes, static_cast<double>(checkpoint.size_bytes));
     v1::JobEvent event = NewEvent();
     event.mutable_checkpoint_written()->set_name(checkpoint.name);
@@ -329,8 +354,9 @@ void JobRunner::CommitRound(Prepared& prepared) {
     events_->Append(std::move(event));
   }
   job_.set_round(summary.round());
-  job_.set_model_hash(prepared.model_hash);
-  NoteEvaluation(summary);
+  job_.set_model_hash(kept.model_hash);
+  NoteEvaluation(summary, branch);
+  if (!summary.run().empty()) NoteRun(summary, kept);
   v1::JobEvent event = NewEvent();
   *event.mutable_round_committed()->mutable_summary() = summary;
   events_->Append(std::move(event));
@@ -340,147 +366,11 @@ void JobRunner::CommitRound(Prepared& prepared) {
                         absl::ToDoubleSeconds(services_.clock.Wall() - absl::UnixEpoch()));
 }
 
-void JobRunner::AssignOwners() {
-  const v1::Partition& partition = job_.spec().data().partition();
-  if (!job_.spec().model().recommender().private_users() ||
-      partition.kind() == v1::Partition::KIND_LOCAL) {
-    return;
-  }
-  const std::vector<std::string> workers(pool_->able().begin(), pool_->able().end());
-  if (workers.empty() || !owners_.empty()) return;
-  for (int shard = 0; shard < partition.shards(); ++shard) {
-    owners_[shard] = workers[static_cast<size_t>(shard) % workers.size()];
-  }
-}
-
-std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(const methods::Step& step) const {
-  std::vector<round::ParticipantSpec> all;
-  const v1::Partition& partition = job_.spec().data().partition();
-  if (step.participants == methods::Participants::kAnyOne) {
-    return {{"central", 0, ""}};
-  }
-  if (partition.kind() == v1::Partition::KIND_LOCAL) {
-    for (const std::string& id : pool_->able()) {
-      all.push_back({id, 0, id});
-    }
-  } else if (job_.spec().model().recommender().private_users()) {
-    for (const auto& [shard, worker] : owners_) {
-      all.push_back({"shard-" + std::to_string(shard), shard, worker});
-    }
-  } else {
-    for (int shard = 0; shard < partition.shards(); ++shard) {
-      all.push_back({"shard-" + std::to_string(shard), shard, ""});
-    }
-  }
-  const int cohort = job_.spec().federation().cohort_size();
-  if (step.participants == methods::Participants::kAll || cohort == 0 ||
-      cohort >= static_cast<int>(all.size())) {
-    return all;
-  }
-  base::Rng rng(base::StreamKey(job_.spec().seed(), "cohort", {static_cast<uint64_t>(step.round)}));
-  base::Shuffle(std::span(all), rng);
-  all.resize(cohort);
-  return all;
-}
-
-round::StepPlan JobRunner::MakePlan(const methods::Step& step) const {
-  round::StepPlan plan;
-  const v1::JobSpec& spec = job_.spec();
-  plan.task = step.task;
-  plan.task.set_job(job_.name());
-  plan.task.set_round(step.round);
-  *plan.task.mutable_lease() = spec.federation().round_deadline();
-  *plan.task.mutable_data() = datasets::ForTasks(spec.data());
-  plan.task.set_seed(spec.seed());
-  const uint32_t inline_bytes = base::Limits().inline_bytes;
-  v1::ModelRef& model = *plan.task.mutable_model();
-  *model.mutable_spec() = spec.model();
-  model.set_topology_hash(state_.model.topology->hash());
-  model.set_topology_version(state_.topology_version);
-  // Never inline: workers have the structure from earlier rounds, so it would be sent in vain.
-  *model.mutable_topology() = RefTo(*topology_, 0);
-  if (update_ != nullptr) {
-    *model.mutable_topology_update() = RefTo(*update_, 0);
-    model.set_update_base_hash(update_base_hash_);
-  }
-  *model.mutable_values() = RefTo(*values_, inline_bytes);
-  model.set_values_type(values_type_);
-  if (language_ != nullptr) ReferTo(*language_, *model.mutable_language());
-  if (step.task.has_train() && optimizer_state_ != nullptr) {
-    *model.mutable_optimizer_state() = RefTo(*optimizer_state_, inline_bytes);
-  }
-  plan.participants = ChooseParticipants(step);
-  for (round::ParticipantSpec& participant : plan.participants) {
-    const auto correction = corrections_.find(participant.name);
-    if (correction == corrections_.end()) continue;
-    participant.correction = RefTo(*correction->second, inline_bytes);
-  }
-  plan.federation = spec.federation();
-  BoundExamples(step.task, plan.participants);
-  const auto participants = static_cast<int64_t>(plan.participants.size());
-  plan.needed = Needed(step, spec.federation(), plan.participants.size());
-  if (step.reducer == reduce::ReducerKind::kMean) {
-    plan.tolerated = reduce::ToleratedBy(step.aggregation, participants);
-  }
-  plan.topology = state_.model.topology;
-  plan.pool = pool_;
-  const v1::SectionType up = wire::SectionTypeOf(spec.wire().up());
-  *plan.task.mutable_sections() = wire::SectionsOf(plan.task, *state_.model.topology, up);
-  if (step.task.has_train() && wire::IsCompact(up)) {
-    plan.start = std::make_shared<const std::vector<float>>(state_.model.values);
-  }
-  plan.reducer = MakeReducerFor(step, wire::ResultLayoutOf(plan.task, *state_.model.topology));
-  return plan;
-}
-
-std::unique_ptr<reduce::Reducer> JobRunner::MakeReducerFor(const methods::Step& step,
-                                                           const wire::ResultLayout& layout) const {
-  if (step.reducer != reduce::ReducerKind::kStatistics) {
-    return reduce::MakeReducer(step.reducer, state_.model.topology, layout, step.aggregation,
-                               state_.model.values);
-  }
-  std::vector<reduce::StatisticsInput> inputs;
-  for (const auto& input : step.task.activation_statistics().inputs()) {
-    inputs.push_back({input.columns(), input.gram()});
-  }
-  return std::make_unique<reduce::StatisticsReducer>(std::move(inputs));
-}
-
-void JobRunner::RunStep() {
-  const methods::Step& step = *state_.step;
-  if (step.prelude) prelude_start_ = services_.clock.Elapsed();
-  if (const int round = step.prelude ? 0 : step.round; round != announced_round_) {
-    announced_round_ = round;
-    round_start_ = services_.clock.Elapsed();
-    round_start_sent_ = traffic_->sent;
-    round_start_received_ = traffic_->received;
-    round_start_values_ = traffic_->values_sent + traffic_->values_received;
-  }
-  phase_ = step.task.has_train() || step.task.has_echo() ? "train" : "evaluate";
-  phase_start_ = services_.clock.Elapsed();
-  AssignOwners();
-  // Data or rows that only their owners have, and nobody there: begins when one comes.
-  if (ChooseParticipants(step).empty()) {
-    SetWaiting(MissingWorkers());
-    stalled_ = true;
-    return;
-  }
-  round::StepPlan plan = MakePlan(step);
-  const bool trains = phase_ == "train" || step.task.has_activation_statistics();
-  if (trains && !step.prelude) {
-    v1::JobEvent event = NewEvent();
-    event.mutable_round_started()->set_round(step.round);
-    event.mutable_round_started()->set_participants(plan.participants.size());
-    events_->Append(std::move(event));
-  }
-  step_ = std::make_shared<round::StepRunner>(services_.fleet, services_.core, services_.pool,
-                                              services_.clock, std::move(plan), MakeListener(step));
-  step_->Start();
-}
-
-void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, const std::string& phase) {
+void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, Branch& branch) {
   services_.metrics.Observe(Metric::kRoundPhaseDuration,
-                            absl::ToDoubleSeconds(services_.clock.Elapsed() - phase_start_), phase);
+                            absl::ToDoubleSeconds(services_.clock.Elapsed() - branch.phase_start),
+                            branch.phase);
+  branch.step = nullptr;
   if (!reduced.ok()) {
     if (base::ReasonOf(reduced.status()) == "QUORUM_LOST") {
       services_.metrics.Add(Metric::kRounds, 1, "quorum_lost");
@@ -488,25 +378,40 @@ void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, const st
     Fail(reduced.status());
     return;
   }
-  // Before the first round a method may still look through the whole dense model.
-  const tensor::ModelTopology& topology = *state_.model.topology;
-  const int64_t work = state_.round == 0 ? topology.total_size() : topology.total_stored();
-  const bool large = work > kInlineValues || language_ != nullptr || !reduced->statistics.empty();
-  auto result = std::make_shared<reduce::Reduced>(*std::move(reduced));
+  branch.reduced = *std::move(reduced);
+  const auto in_work = StepsInWork(state_);
+  bool large = false;
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    if (!branches_[i]->reduced.has_value()) return;  // its step is still in work
+    // Before the first round a method may still look through the whole dense model.
+    const tensor::ModelTopology& topology = *in_work[i]->model.topology;
+    const int64_t work = in_work[i]->round == 0 ? topology.total_size() : topology.total_stored();
+    large = large || work > kInlineValues || in_work[i]->language != nullptr ||
+            !branches_[i]->reduced->statistics.empty();
+  }
+  auto results = std::make_shared<std::vector<reduce::Reduced>>();
+  for (const auto& ended : branches_) results->push_back(*std::exchange(ended->reduced, {}));
   const auto self = shared_from_this();
-  // Next() gets a copy: Publish() compares structures with the state until Apply() replaces it.
-  Advance([self, result] { return self->program_->Next(self->state_, std::move(*result)); }, large);
+  // Next() gets a copy: PublishModel() compares structures with the branches until Apply()
+  // replaces them.
+  Advance([self, results] { return NextOf(*self->program_, self->state_, std::move(*results)); },
+          large);
 }
 
 void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> done) {
-  const auto step = step_;
+  const Branch& branch = *OwnerOf(upload.header.task_id());
+  const auto step = branch.step;
   const int64_t values_bytes = round::ValuesBytes(upload.header.sections());
   const auto body_bytes = static_cast<double>(upload.header.body_bytes());
-  const double dense_ratio = static_cast<double>(job_.dense_parameters()) /
-                             static_cast<double>(std::max<int64_t>(1, job_.stored_parameters()));
-  traffic_->received +=
+  const tensor::ModelTopology& structure = *branch.model.structure;
+  const bool is_whole = branch.model.language == nullptr;
+  const double dense_ratio =
+      static_cast<double>(is_whole ? structure.total_size() : job_.dense_parameters()) /
+      static_cast<double>(
+          std::max<int64_t>(1, is_whole ? structure.total_stored() : job_.stored_parameters()));
+  branch.traffic->received +=
       static_cast<int64_t>(upload.header.body_bytes() + upload.header.ByteSizeLong());
-  traffic_->values_received += values_bytes;
+  branch.traffic->values_received += values_bytes;
   const auto self = shared_from_this();
   step->Accept(std::move(upload), [self, body_bytes,
                                    dense_bytes = static_cast<double>(values_bytes) * dense_ratio,
@@ -520,20 +425,17 @@ void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> d
 }
 
 void JobRunner::Fail(const absl::Status& status) {
-  if (step_ != nullptr) step_->Abort("JOB_FAILED");
+  AbortSteps("JOB_FAILED");
   ReleaseModel();
   SetState(v1::Job::STATE_FAILED, base::ReasonOf(status), base::MessageOf(status));
   services_.metrics.Add(Metric::kRounds, 1, "aborted");
 }
 
-// The record of a job stays for long; its model need not.
+// The record of a job stays for long; its models need not.
 void JobRunner::ReleaseModel() {
-  step_ = nullptr;
   stalled_ = false;
   state_ = {};
-  values_ = optimizer_state_ = topology_ = update_ = nullptr;
-  corrections_.clear();
-  language_ = nullptr;
+  branches_.clear();
   // New workers need not describe what nobody will train on any more.
   view_ = nullptr;
   pool_ = nullptr;
@@ -550,6 +452,7 @@ v1::Job JobRunner::View(bool with_history) const {
     view.clear_last_sites();
     view.clear_best_sites();
     view.clear_confusion();
+    view.clear_runs();
   }
   return view;
 }

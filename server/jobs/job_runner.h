@@ -2,6 +2,8 @@
 //
 // It asks the job's program what to do, has a StepRunner do it, commits what the program says is a
 // round (checkpoint first, then the event), and publishes the next model for the workers to fetch.
+// Where the program works on several models at once, there is a StepRunner for each, and the program
+// is asked again when all of them have ended.
 //
 //   PENDING ──enough workers──▶ RUNNING ──program done──▶ SUCCEEDED
 //      └──────── cancel ───────────┴─▶ CANCELLED          RUNNING ──error──▶ FAILED
@@ -21,13 +23,10 @@
 #include <vector>
 
 #include "server/events/event_log.h"
-#include "server/jobs/corrections.h"
-#include "server/jobs/language_model.h"
+#include "server/jobs/branch.h"
 #include "server/jobs/round_history.h"
 #include "server/jobs/services.h"
 #include "server/methods/program.h"
-#include "server/round/blob_store.h"
-#include "server/round/step_runner.h"
 
 namespace espalier::server::jobs {
 
@@ -56,27 +55,27 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   int32_t round() const { return job_.round(); }
   std::shared_ptr<events::EventLog> events() const { return events_; }
 
-  bool Owns(const std::string& task_id) const { return step_ && step_->Owns(task_id); }
+  bool Owns(const std::string& task_id) const { return OwnerOf(task_id) != nullptr; }
   // Of a task that this owns.
-  absl::Status Admit(const v1::PartialHeader& header) const { return step_->Admit(header); }
+  absl::Status Admit(const v1::PartialHeader& header) const;
   void Accept(round::Upload upload, std::function<void(absl::Status)> done);
 
  private:
-  // What the pool makes of a finished step: the transition, ready to be published.
+  // A model to be kept: that of a committed round.
+  struct Kept {
+    std::string model_hash;
+    std::optional<checkpoint::CheckpointInfo> checkpoint;  // if one was written
+    double checkpoint_seconds = 0;
+  };
+  // What the pool makes of finished steps: the transition, ready to be published.
   struct Prepared {
     methods::Transition transition;
-    std::shared_ptr<const round::Blob> values;
-    v1::SectionType values_type = v1::SECTION_TYPE_F32;
-    std::shared_ptr<const round::Blob> optimizer_state;  // null: starts anew
-    std::shared_ptr<const round::Blob> topology;
-    std::shared_ptr<const round::Blob> update;  // null when the structure is the same or is all new
-    std::string update_base_hash;
-    Corrections corrections;                                 // of the next step
-    std::shared_ptr<const PublishedLanguageModel> language;  // null: the model is values
-    std::optional<checkpoint::CheckpointInfo> checkpoint;
+    // In the order of StepsInWork(transition.state).
+    Branches branches;
+    std::vector<PublishedModel> models;
+    // In the order of OutcomesOf(transition); of those that commit no round, empty.
+    std::vector<Kept> kept;
     absl::Status checkpoint_status;
-    std::string model_hash;  // of the committed model
-    double checkpoint_seconds = 0;
     double prepare_seconds = 0;
   };
 
@@ -98,68 +97,64 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   absl::StatusOr<Prepared> Prepare(
       const std::function<absl::StatusOr<methods::Transition>()>& next) const;
   absl::Status Publish(Prepared& prepared) const;
-  void WriteCheckpoint(Prepared& prepared) const;
-  // Of the model that `prepared` commits; at most one of its two forms is set.
+  // `update`: what the structure changed by; null: nothing is known of that.
+  absl::StatusOr<PublishedModel> PublishModel(const methods::ProgramState& state,
+                                              const methods::StructureChange* update,
+                                              const Branch& branch) const;
+  absl::StatusOr<Kept> Keep(const methods::Outcome& outcome,
+                            const methods::Transition& transition) const;
+  absl::Status WriteCheckpoint(const methods::Outcome& outcome, const methods::ProgramState& state,
+                               Kept& kept) const;
+  // Of the model that `outcome` commits; at most one of its two forms is set.
   absl::StatusOr<checkpoint::CheckpointInfo> WriteModel(
-      const methods::Transition& transition, const checkpoint::CheckpointMetadata& metadata) const;
-  std::unique_ptr<reduce::Reducer> MakeReducerFor(const methods::Step& step,
+      const methods::Outcome& outcome, const methods::ProgramState& state,
+      const checkpoint::CheckpointMetadata& metadata) const;
+  std::unique_ptr<reduce::Reducer> MakeReducerFor(const methods::ProgramState& state,
                                                   const wire::ResultLayout& layout) const;
   void Apply(absl::StatusOr<Prepared> prepared);
-  void CommitRound(Prepared& prepared);
+  void CommitRound(methods::Outcome& outcome, const Kept& kept, Branch& branch);
+  // The run's line in the job.
+  void NoteRun(const v1::RoundSummary& summary, const Kept& kept);
   // Best accuracy, and what each site found.
-  void NoteEvaluation(const v1::RoundSummary& summary);
+  void NoteEvaluation(const v1::RoundSummary& summary, Branch& branch);
   // Counts and tells of a step before the first round.
-  void ReportPrelude(v1::PreludeStep step);
-  void RunStep();
+  void ReportPrelude(v1::PreludeStep step, Branch& branch);
+  // Begins the steps in work.
+  void RunSteps();
+  void RunStep(const methods::ProgramState& state, const std::shared_ptr<Branch>& branch);
   void ReleaseModel();
-  round::StepPlan MakePlan(const methods::Step& step) const;
+  // The branch whose step in work has this task; null when none has.
+  Branch* OwnerOf(const std::string& task_id) const;
+  bool HasStep() const;
+  void AbortSteps(const std::string& reason);
+  round::StepPlan MakePlan(const methods::ProgramState& state, const Branch& branch) const;
   // Private rows: gives every shard to a worker, which keeps it for the life of the job.
   void AssignOwners();
   std::vector<round::ParticipantSpec> ChooseParticipants(const methods::Step& step) const;
   // How many examples each participant's update can be about.
   void BoundExamples(const v1::Task& task, std::vector<round::ParticipantSpec>& participants) const;
-  round::StepListener MakeListener(const methods::Step& step);
-  void OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, const std::string& phase);
+  round::StepListener MakeListener(const methods::Step& step,
+                                   const std::shared_ptr<Branch>& branch);
+  void OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, Branch& branch);
   void Fail(const absl::Status& status);
   v1::JobEvent NewEvent() const;
 
   Services services_;
   std::function<absl::StatusOr<std::string>(bool ready)> may_begin_;
-  v1::Job job_;  // without the history
-  // Of the round in work, once the sites have evaluated it.
-  std::optional<v1::SiteEvaluations> sites_;
-  std::optional<v1::ConfusionMatrix> confusion_;  // of the evaluation of the round in work
-  std::shared_ptr<scheduler::WorkerPool> pool_;   // of workers that can do its tasks
-  std::shared_ptr<datasets::JobView> view_;       // what they have; null: no data
-  bool agreed_ = false;                           // on the data
-  bool agreeing_ = false;                         // they are being asked
-  absl::Duration agree_again_;                    // not before
+  v1::Job job_;                                  // without the history
+  std::shared_ptr<scheduler::WorkerPool> pool_;  // of workers that can do its tasks
+  std::shared_ptr<datasets::JobView> view_;      // what they have; null: no data
+  bool agreed_ = false;                          // on the data
+  bool agreeing_ = false;                        // they are being asked
+  absl::Duration agree_again_;                   // not before
   std::shared_ptr<const methods::Program> program_;
   std::shared_ptr<events::EventLog> events_ = std::make_shared<events::EventLog>();
   RoundHistory rounds_{events_};
-  std::shared_ptr<round::Traffic> traffic_ = std::make_shared<round::Traffic>(job_.name());
 
   methods::ProgramState state_;
-  std::shared_ptr<const round::Blob> values_;
-  v1::SectionType values_type_ = v1::SECTION_TYPE_F32;
-  std::shared_ptr<const round::Blob> optimizer_state_;
-  std::shared_ptr<const round::Blob> topology_;
-  std::shared_ptr<const round::Blob> update_;
-  std::string update_base_hash_;
-  Corrections corrections_;
-  std::shared_ptr<const PublishedLanguageModel> language_;
-  std::shared_ptr<round::StepRunner> step_;
-  bool stalled_ = false;               // LOCAL data: nobody is there who could begin the step
+  Branches branches_;                  // in the order of StepsInWork(state_)
+  bool stalled_ = false;               // LOCAL data: nobody is there who could begin the steps
   std::map<int, std::string> owners_;  // private rows: the worker of each shard
-  std::string phase_;
-  absl::Duration phase_start_;
-
-  absl::Duration round_start_;
-  int64_t round_start_sent_ = 0;
-  int64_t round_start_received_ = 0;
-  int64_t round_start_values_ = 0;
-  int announced_round_ = -1;      // 0 is the prelude
-  absl::Duration prelude_start_;  // of its step in work
 };
 
 }  // namespace espalier::server::jobs

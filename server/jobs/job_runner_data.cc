@@ -1,4 +1,5 @@
 // What a job knows of its data set: the agreement of its sites, and bounds that follow from it.
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -66,10 +67,10 @@ void JobRunner::TakeAnswer(const datasets::DatasetViews::Answer& answer) {
   agreed_ = true;
 }
 
-void JobRunner::NoteEvaluation(const v1::RoundSummary& summary) {
+void JobRunner::NoteEvaluation(const v1::RoundSummary& summary, Branch& branch) {
   // The dense model, which is evaluated before it is pruned, belongs to no round.
-  std::optional<v1::SiteEvaluations> sites = std::exchange(sites_, std::nullopt);
-  if (auto confusion = std::exchange(confusion_, std::nullopt); confusion.has_value()) {
+  std::optional<v1::SiteEvaluations> sites = std::exchange(branch.sites, std::nullopt);
+  if (auto confusion = std::exchange(branch.confusion, std::nullopt); confusion.has_value()) {
     confusion->set_round(summary.round());
     *job_.mutable_confusion() = *std::move(confusion);
   }
@@ -85,6 +86,30 @@ void JobRunner::NoteEvaluation(const v1::RoundSummary& summary) {
   sites->set_round(summary.round());
   if (best) *job_.mutable_best_sites() = *sites;
   *job_.mutable_last_sites() = *std::move(sites);
+}
+
+void JobRunner::NoteRun(const v1::RoundSummary& summary, const Kept& kept) {
+  auto& runs = *job_.mutable_runs();
+  auto run = std::find_if(runs.begin(), runs.end(),
+                          [&](const v1::Run& other) { return other.name() == summary.run(); });
+  if (run == runs.end()) {
+    runs.Add()->set_name(summary.run());
+    run = runs.end() - 1;
+    run->set_rounds(job_.spec().federation().rounds());
+  }
+  run->set_round(summary.run_round());
+  run->set_density(summary.density());
+  run->set_active_weights(summary.active_weights());
+  run->set_model_hash(kept.model_hash);
+  if (kept.checkpoint.has_value()) run->set_latest_checkpoint(kept.checkpoint->name);
+  if (!summary.has_main_metric()) return;
+  run->set_last_metric(summary.main_metric());
+  const bool lower = config::LowerIsBetter(job_.spec().evaluation().main_metric());
+  const bool better = lower ? summary.main_metric() < run->best_metric()
+                            : summary.main_metric() > run->best_metric();
+  if (run->best_round() != 0 && !better) return;
+  run->set_best_metric(summary.main_metric());
+  run->set_best_round(summary.run_round());
 }
 
 void JobRunner::BoundExamples(const v1::Task& task,

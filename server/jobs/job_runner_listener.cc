@@ -11,7 +11,8 @@
 
 namespace espalier::server::jobs {
 
-round::StepListener JobRunner::MakeListener(const methods::Step& step) {
+round::StepListener JobRunner::MakeListener(const methods::Step& step,
+                                            const std::shared_ptr<Branch>& branch) {
   const auto weak = weak_from_this();
   // A callback of a step may come after its job ended; then nobody listens any more.
   const auto append = [weak](auto fill) {
@@ -22,7 +23,7 @@ round::StepListener JobRunner::MakeListener(const methods::Step& step) {
     }
   };
   round::StepListener listener;
-  listener.on_sent = [traffic = traffic_](const v1::Task& task) {
+  listener.on_sent = [traffic = branch->traffic](const v1::Task& task) {
     traffic->sent += static_cast<int64_t>(task.ByteSizeLong());
     traffic->values_sent += static_cast<int64_t>(
         task.model().values().inline_().size() + task.model().optimizer_state().inline_().size() +
@@ -49,19 +50,21 @@ round::StepListener JobRunner::MakeListener(const methods::Step& step) {
                         step.participants == methods::Participants::kAll &&
                         job_.spec().data().partition().kind() == v1::Partition::KIND_LOCAL;
   const bool is_evaluation = step.task.has_evaluate();
-  listener.on_finished = [weak, phase = phase_, at_sites,
+  // Weak, since the branch holds the step that holds this.
+  listener.on_finished = [weak, weak_branch = std::weak_ptr(branch), at_sites,
                           is_evaluation](absl::StatusOr<reduce::Reduced> reduced) {
-    if (const auto self = weak.lock(); self && !self->ended()) {
-      self->Guard([&] {
-        if (is_evaluation && reduced.ok()) {
-          self->confusion_ = methods::ConfusionOf(self->job_.spec(), reduced->counts);
-        }
-        if (at_sites && reduced.ok()) {
-          self->sites_ = EvaluationsOf(reduced->by_participant, self->job_.spec());
-        }
-        self->OnStepFinished(std::move(reduced), phase);
-      });
-    }
+    const auto self = weak.lock();
+    const auto branch = weak_branch.lock();
+    if (self == nullptr || branch == nullptr || self->ended()) return;
+    self->Guard([&] {
+      if (is_evaluation && reduced.ok()) {
+        branch->confusion = methods::ConfusionOf(self->job_.spec(), reduced->counts);
+      }
+      if (at_sites && reduced.ok()) {
+        branch->sites = EvaluationsOf(reduced->by_participant, self->job_.spec());
+      }
+      self->OnStepFinished(std::move(reduced), *branch);
+    });
   };
   return listener;
 }

@@ -1,4 +1,5 @@
 // What a JobRunner does on the pool: the program's next transition, its blobs and its checkpoint.
+#include <algorithm>
 #include <utility>
 
 #include "absl/time/time.h"
@@ -39,104 +40,145 @@ absl::StatusOr<JobRunner::Prepared> JobRunner::Prepare(
   ESPALIER_ASSIGN_OR_RETURN(prepared.transition, next());
   ESPALIER_RETURN_IF_ERROR(Publish(prepared));
   prepared.prepare_seconds = absl::ToDoubleSeconds(services_.clock.Elapsed() - start);
-  if (prepared.transition.checkpoint != nullptr) {
-    const tensor::ModelState& model = *prepared.transition.checkpoint;
-    prepared.model_hash =
-        io::Sha256Hex(model.topology->hash() + io::Sha256Hex(wire::ValuesAsBytes(model.values)));
-  }
-  const v1::Checkpointing& policy = job_.spec().checkpoint();
-  const methods::Transition& transition = prepared.transition;
-  const bool last = !transition.state.step.has_value();
-  if (transition.language_checkpoint != nullptr) {
-    prepared.model_hash = HashOf(*transition.language_checkpoint);
-  }
-  if (transition.committed.has_value() &&
-      (transition.checkpoint != nullptr || transition.language_checkpoint != nullptr) &&
-      (last ||
-       (policy.every_rounds() > 0 && transition.state.round % policy.every_rounds() == 0))) {
-    WriteCheckpoint(prepared);
+  for (const methods::Outcome* outcome : OutcomesOf(prepared.transition)) {
+    auto kept = Keep(*outcome, prepared.transition);
+    if (!kept.ok()) {
+      prepared.checkpoint_status = kept.status();
+      return prepared;
+    }
+    prepared.kept.push_back(*std::move(kept));
   }
   return prepared;
 }
 
 absl::Status JobRunner::Publish(Prepared& prepared) const {
-  if (!prepared.transition.state.step.has_value()) return absl::OkStatus();
-  prepared.language = PublishLanguageModel(prepared.transition.state.language, language_.get(),
-                                           traffic_, services_.blobs);
-  const tensor::ModelState& model = prepared.transition.state.model;
-  // What participants train on was rounded by the program (TrainingProgram), so that nothing is
-  // lost here. What is evaluated was not.
-  const v1::SectionType down = wire::SectionTypeOf(job_.spec().wire().down());
-  const bool compact = prepared.transition.state.step->task.has_train() && wire::IsCompact(down);
-  prepared.values_type = compact ? down : v1::SECTION_TYPE_F32;
-  prepared.values =
-      services_.blobs.Put(compact ? wire::EncodeCompact(*model.topology, down, model.values)
-                                  : std::string(wire::ValuesAsBytes(model.values)),
-                          true, traffic_);
-  if (!model.optimizer_state.empty() && prepared.transition.state.step->task.has_train()) {
-    prepared.optimizer_state = services_.blobs.Put(
-        std::string(wire::ValuesAsBytes(model.optimizer_state)), true, traffic_);
+  std::vector<methods::Outcome*> outcomes = OutcomesOf(prepared.transition);
+  for (const methods::ProgramState* state : StepsInWork(prepared.transition.state)) {
+    const auto known = std::find_if(branches_.begin(), branches_.end(),
+                                    [&](const auto& branch) { return branch->run == state->run; });
+    prepared.branches.push_back(
+        known != branches_.end() ? *known : std::make_shared<Branch>(state->run, job_.name()));
+    const auto outcome =
+        std::find_if(outcomes.begin(), outcomes.end(),
+                     [&](const methods::Outcome* one) { return one->run == state->run; });
+    const bool changes = outcome != outcomes.end() && (*outcome)->structure_change.has_value();
+    ESPALIER_ASSIGN_OR_RETURN(
+        PublishedModel model,
+        PublishModel(*state, changes ? &*(*outcome)->structure_change : nullptr,
+                     *prepared.branches.back()));
+    prepared.models.push_back(std::move(model));
   }
-  if (prepared.transition.state.step->task.train().training().control_variates()) {
-    prepared.corrections = PublishCorrections(prepared.transition.state.server,
-                                              ChooseParticipants(*prepared.transition.state.step),
-                                              traffic_, services_.blobs);
-  }
-  if (state_.model.topology != nullptr && state_.model.topology->hash() == model.topology->hash()) {
-    prepared.topology = topology_;
-    prepared.update = update_;
-    prepared.update_base_hash = update_base_hash_;
-    return absl::OkStatus();
-  }
-  ESPALIER_ASSIGN_OR_RETURN(const auto full, wire::EncodeTopology(*model.topology));
-  prepared.topology = services_.blobs.Put(full.SerializeAsString(), false, traffic_);
-  if (!prepared.transition.structure_change.has_value()) return absl::OkStatus();
-  const auto& change = *prepared.transition.structure_change;
-  ESPALIER_ASSIGN_OR_RETURN(
-      const auto update, wire::EncodeTopologyUpdate(*change.base, *model.topology, ToWire(change)));
-  prepared.update = services_.blobs.Put(update.SerializeAsString(), false, traffic_);
-  prepared.update_base_hash = change.base->hash();
   return absl::OkStatus();
 }
 
+absl::StatusOr<PublishedModel> JobRunner::PublishModel(const methods::ProgramState& state,
+                                                       const methods::StructureChange* update,
+                                                       const Branch& branch) const {
+  PublishedModel published;
+  const auto& traffic = branch.traffic;
+  published.language =
+      PublishLanguageModel(state.language, branch.model.language.get(), traffic, services_.blobs);
+  const tensor::ModelState& model = state.model;
+  const bool trains = state.step->task.has_train();
+  // What participants train on was rounded by the program (TrainingProgram), so that nothing is
+  // lost here. What is evaluated was not.
+  const v1::SectionType down = wire::SectionTypeOf(job_.spec().wire().down());
+  const bool compact = trains && wire::IsCompact(down);
+  published.values_type = compact ? down : v1::SECTION_TYPE_F32;
+  published.values =
+      services_.blobs.Put(compact ? wire::EncodeCompact(*model.topology, down, model.values)
+                                  : std::string(wire::ValuesAsBytes(model.values)),
+                          true, traffic);
+  if (!model.optimizer_state.empty() && trains) {
+    published.optimizer_state =
+        services_.blobs.Put(std::string(wire::ValuesAsBytes(model.optimizer_state)), true, traffic);
+  }
+  if (state.step->task.train().training().control_variates()) {
+    published.corrections =
+        PublishCorrections(state.server, ChooseParticipants(*state.step), traffic, services_.blobs);
+  }
+  published.structure = model.topology;
+  // Structures that any run has are not encoded again.
+  for (const auto& other : branches_) {
+    const PublishedModel& known = other->model;
+    if (known.structure == nullptr || known.structure->hash() != model.topology->hash()) continue;
+    published.topology = known.topology;
+    published.update = known.update;
+    published.update_base_hash = known.update_base_hash;
+    return published;
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const auto full, wire::EncodeTopology(*model.topology));
+  published.topology = services_.blobs.Put(full.SerializeAsString(), false, traffic);
+  if (update == nullptr) return published;
+  ESPALIER_ASSIGN_OR_RETURN(
+      const auto encoded,
+      wire::EncodeTopologyUpdate(*update->base, *model.topology, ToWire(*update)));
+  published.update = services_.blobs.Put(encoded.SerializeAsString(), false, traffic);
+  published.update_base_hash = update->base->hash();
+  return published;
+}
+
+absl::StatusOr<JobRunner::Kept> JobRunner::Keep(const methods::Outcome& outcome,
+                                                const methods::Transition& transition) const {
+  Kept kept;
+  if (!outcome.committed.has_value()) return kept;
+  if (outcome.checkpoint != nullptr) {
+    const tensor::ModelState& model = *outcome.checkpoint;
+    kept.model_hash =
+        io::Sha256Hex(model.topology->hash() + io::Sha256Hex(wire::ValuesAsBytes(model.values)));
+  } else if (outcome.language_checkpoint != nullptr) {
+    kept.model_hash = HashOf(*outcome.language_checkpoint);
+  } else {
+    return kept;
+  }
+  const v1::RoundSummary& summary = *outcome.committed;
+  const int32_t round = summary.run().empty() ? summary.round() : summary.run_round();
+  const int32_t every = job_.spec().checkpoint().every_rounds();
+  const bool last = outcome.ends_run || StepsInWork(transition.state).empty();
+  if (last || (every > 0 && round % every == 0)) {
+    ESPALIER_RETURN_IF_ERROR(WriteCheckpoint(outcome, transition.state, kept));
+  }
+  return kept;
+}
+
 absl::StatusOr<checkpoint::CheckpointInfo> JobRunner::WriteModel(
-    const methods::Transition& transition, const checkpoint::CheckpointMetadata& metadata) const {
-  if (transition.checkpoint != nullptr) {
+    const methods::Outcome& outcome, const methods::ProgramState& state,
+    const checkpoint::CheckpointMetadata& metadata) const {
+  if (outcome.checkpoint != nullptr) {
     std::vector<checkpoint::AttachedFile> attached;
-    if (transition.state.companions != nullptr) {
-      for (const auto& [name, part] : transition.state.companions->files) {
+    if (state.companions != nullptr) {
+      for (const auto& [name, part] : state.companions->files) {
         attached.push_back({name, part.bytes()});
       }
     }
-    return services_.checkpoints.Write(*transition.checkpoint, metadata, attached);
+    return services_.checkpoints.Write(*outcome.checkpoint, metadata, attached);
   }
-  return WriteLanguageCheckpoint(*transition.language_checkpoint, metadata, services_.checkpoints);
+  return WriteLanguageCheckpoint(*outcome.language_checkpoint, metadata, services_.checkpoints);
 }
 
-void JobRunner::WriteCheckpoint(Prepared& prepared) const {
+absl::Status JobRunner::WriteCheckpoint(const methods::Outcome& outcome,
+                                        const methods::ProgramState& state, Kept& kept) const {
   const absl::Duration start = services_.clock.Elapsed();
-  const v1::RoundSummary& summary = *prepared.transition.committed;
+  const v1::RoundSummary& summary = *outcome.committed;
   const std::string job = job_.name().substr(sizeof("jobs/") - 1);
   checkpoint::CheckpointMetadata metadata;
   metadata.job = job;
   metadata.round = summary.round();
-  metadata.model_spec = job_.spec().model();
+  metadata.run = summary.run();
+  metadata.model_spec = outcome.model_spec == nullptr ? job_.spec().model() : *outcome.model_spec;
   metadata.data_spec = job_.spec().data();
   metadata.seed = job_.spec().seed();
   metadata.main_metric_name = job_.spec().evaluation().main_metric();
   if (summary.has_main_metric()) metadata.main_metric = summary.main_metric();
   metadata.create_time = services_.clock.Wall();
-  auto written = WriteModel(prepared.transition, metadata);
-  if (written.ok()) {
-    const auto pruned = services_.checkpoints.Prune(job, job_.spec().checkpoint().keep());
-    if (!pruned.ok()) {
-      log::Warning("checkpoint_not_pruned",
-                   {{"job", job}, {"message", base::MessageOf(pruned.status())}});
-    }
+  ESPALIER_ASSIGN_OR_RETURN(kept.checkpoint, WriteModel(outcome, state, metadata));
+  const auto pruned = services_.checkpoints.Prune(job, job_.spec().checkpoint().keep());
+  if (!pruned.ok()) {
+    log::Warning("checkpoint_not_pruned",
+                 {{"job", job}, {"message", base::MessageOf(pruned.status())}});
   }
-  prepared.checkpoint_seconds = absl::ToDoubleSeconds(services_.clock.Elapsed() - start);
-  prepared.checkpoint_status = written.status();
-  if (written.ok()) prepared.checkpoint = *written;
+  kept.checkpoint_seconds = absl::ToDoubleSeconds(services_.clock.Elapsed() - start);
+  return absl::OkStatus();
 }
 
 }  // namespace espalier::server::jobs

@@ -1,7 +1,9 @@
 // Program: a training method as a pure state machine over steps.
 //
 // A step is a map over participants and a reduce on the coordinator. A program says what the next
-// step is, given its state and the reduced result of the last one. It does no I/O, reads no clock,
+// step is, given its state and the reduced result of the last one. Where it works on several models
+// at once, its state has a run for each, and their steps are done side by side: all of them end
+// before the program says what comes next. It does no I/O, reads no clock,
 // and draws randomness only from keyed counter generators (base::StreamKey of the job's seed), so
 // that loading a state, doing its step and asking Next() repeats a run bit for bit.
 //
@@ -47,15 +49,20 @@ struct Step {
   Participants participants = Participants::kCohort;
   reduce::ReducerKind reducer = reduce::ReducerKind::kMean;
   reduce::Aggregation aggregation;  // how kMean folds; default: weighted by examples
-  int32_t round = 1;                // the round this step belongs to
+  int32_t round = 1;                // the round (of the run) this step belongs to
   bool prelude = false;             // before the first round, which then begins with a later step
 };
 
 // What a program remembers between steps. Everything in it can be written to disk.
+//
+// A state has a model and the step that is done on it; or `runs`, each of which has these. A run
+// that has no step is at its end.
 struct ProgramState {
-  std::optional<Step> step;       // in work; absent: the program is done
-  int32_t round = 0;              // committed rounds
-  tensor::ModelState model;       // what the next step starts from
+  std::optional<Step> step;  // in work; without one and without runs the program is done
+  int32_t round = 0;         // committed rounds; of a run, those of its own clock
+  tensor::ModelState model;  // what the next step starts from
+  // What `model` is; null: what the job says.
+  std::shared_ptr<const v1::ModelSpec> model_spec = nullptr;
   uint64_t topology_version = 0;  // rises with every change of structure
   v1::RoundSummary pending;       // summary of the round in work
   std::string phase;              // the program's own place in its steps
@@ -65,7 +72,17 @@ struct ProgramState {
   std::shared_ptr<const LanguageModel> language = nullptr;
   // Tokenizer and other files of the model that training began with, for its checkpoints.
   std::shared_ptr<const pretrained::Companions> companions = nullptr;
+  // The name of the run, lower-case letters, digits and '-'; "" of a job that trains one model.
+  std::string run;
+  // The runs that are side by side; `step` and `model` are absent then. They have no runs of
+  // their own.
+  std::vector<ProgramState> runs;
+  // A model that later runs go back to.
+  std::shared_ptr<const tensor::ModelState> kept = nullptr;
 };
+
+// The states whose steps are in work: the runs that are not at their end, or `state` itself.
+std::vector<const ProgramState*> StepsInWork(const ProgramState& state);
 
 // Change of structure from the last committed model to the present one, in the form that is
 // cheapest to broadcast: growth from a key costs no bytes per weight.
@@ -85,21 +102,34 @@ struct ChannelNormalization {
   std::vector<double> std;
 };
 
-struct Transition {
-  ProgramState state;
-  std::optional<v1::RoundSummary> committed;  // set when this transition commits a round
+// What a step led to beside the next state.
+struct Outcome {
+  std::string run;                            // whose step it was
+  std::optional<v1::RoundSummary> committed;  // set when the step was the last one of a round
   // The model as trained and evaluated in the committed round, before any evolution: what a
   // checkpoint holds. Null unless `committed`.
   std::shared_ptr<const tensor::ModelState> checkpoint;
   // The same for a language model; at most one of the two is set.
   std::shared_ptr<const LanguageModel> language_checkpoint = nullptr;
+  // What `checkpoint` is; null: what the job says.
+  std::shared_ptr<const v1::ModelSpec> model_spec = nullptr;
+  bool ends_run = false;  // the round was the last one of the run
   std::optional<StructureChange> structure_change;
   // What the finished step was, if it belongs to the prelude: phase, candidate and loss are set.
   std::optional<v1::PreludeStep> prelude_step;
+};
+
+struct Transition : Outcome {
+  ProgramState state;
+  // Of steps that were side by side: one for each, in their order. The job's own is empty then.
+  std::vector<Outcome> of_runs;
   // When data.normalization is FEDERATED: the job's data from now on. Set twice: first the centers
   // of the second measurement with deviations of 1, then what was measured.
   std::optional<ChannelNormalization> normalization;
 };
+
+// What the steps that have ended led to: `of_runs`, or the transition itself.
+std::vector<Outcome*> OutcomesOf(Transition& transition);
 
 class Program {
  public:
@@ -108,7 +138,15 @@ class Program {
   virtual absl::StatusOr<Transition> Start() const = 0;
   // `reduced` is the result of the step in work of `state`.
   virtual absl::StatusOr<Transition> Next(ProgramState state, reduce::Reduced reduced) const = 0;
+  // The same where the steps of several runs are in work: `reduced` are their results, in the order
+  // of StepsInWork(). Default: an error, for programs that never have any.
+  virtual absl::StatusOr<Transition> NextOfRuns(ProgramState state,
+                                                std::vector<reduce::Reduced> reduced) const;
 };
+
+// Next() or NextOfRuns(), whichever `state` asks for. `reduced` has as many as StepsInWork().
+absl::StatusOr<Transition> NextOf(const Program& program, ProgramState state,
+                                  std::vector<reduce::Reduced> reduced);
 
 // What a method has the coordinator keep in its largest step beside the model and the sums of its
 // weights: for the price of a job (server/admission). In numbers of things, as doubles since they
@@ -119,6 +157,7 @@ struct CoordinatorDemand {
   double value_bytes = 16;   // that a value of an update takes while it is summed
   double candidate_bytes = 36;  // the same of a position that some update names
   double selected = 0;          // weights that are chosen among all positions at once
+  double models = 1;            // that are side by side
   double other_bytes = 0;
 };
 
@@ -154,6 +193,8 @@ struct MethodDeclaration {
   // How many rounds a job has, when the job does not say so itself. Called for valid jobs.
   std::function<absl::StatusOr<int32_t>(const v1::JobSpec&, const config::Parameters&)> rounds =
       nullptr;
+  // How many rounds all runs of a job have together. Absent: the job has one run.
+  std::function<int64_t(const v1::JobSpec&, const config::Parameters&)> total_rounds = nullptr;
   // Memory of a worker for each position of the dense model, beside what training those values
   // takes: scores, importance.
   int64_t bytes_per_position = 0;
@@ -167,6 +208,9 @@ class MethodRegistry {
  public:
   // Methods find trained models in `library`; without one, those that prune can be described only.
   static MethodRegistry Builtin(std::shared_ptr<const pretrained::ModelLibrary> library = nullptr);
+  // Others.
+  static MethodRegistry Of(std::vector<MethodDeclaration> methods,
+                           std::shared_ptr<const pretrained::ModelLibrary> library);
   // May be null.
   const pretrained::ModelLibrary* library() const { return library_.get(); }
   const MethodDeclaration* Find(const std::string& name) const;
@@ -180,6 +224,8 @@ class MethodRegistry {
   void Validate(const v1::JobSpec& spec, std::vector<config::Violation>& violations) const;
   // Rounds of a valid job.
   absl::StatusOr<int32_t> CountRounds(const v1::JobSpec& spec) const;
+  // Of a valid job with its rounds: those of all its runs together.
+  int32_t TotalRounds(const v1::JobSpec& spec) const;
   // Errors: InvalidArgument when Validate() finds something.
   absl::StatusOr<std::unique_ptr<Program>> Make(const v1::JobSpec& spec) const;
   // The most values that each tensor of a valid job's model ever stores on a worker.

@@ -6,13 +6,16 @@
 
 #include "common/base/status.h"
 #include "common/io/byte_codec.h"
+#include "common/wire/model_spec/model_spec.h"
 #include "server/methods/pruning/language_model.h"
 
 namespace espalier::server::methods {
 namespace {
 
 constexpr std::string_view kMagic = "ESPSTATE";
-constexpr uint32_t kVersion = 5;
+constexpr uint32_t kVersion = 6;
+// A run has no runs of its own.
+constexpr uint64_t kMaxRuns = 1024;
 
 absl::Status Corrupt(std::string_view what) {
   return base::MakeError(
@@ -152,27 +155,114 @@ absl::StatusOr<std::shared_ptr<const LanguageModel>> GetLanguageModel(
   return model;
 }
 
-}  // namespace
+void PutModel(const tensor::ModelState& model, io::ByteWriter& writer) {
+  writer.Put<uint8_t>(model.topology == nullptr ? 0 : 1);
+  if (model.topology == nullptr) return;
+  PutTopology(*model.topology, writer);
+  writer.PutArray<float>(model.values);
+  writer.PutArray<float>(model.optimizer_state);
+}
 
-std::string EncodeProgramState(const ProgramState& state) {
-  std::string bytes(kMagic);
-  io::ByteWriter writer(bytes);
-  writer.Put<uint32_t>(kVersion);
+absl::StatusOr<tensor::ModelState> GetModel(
+    const std::shared_ptr<const tensor::ModelLayout>& layout, io::ByteReader& reader) {
+  tensor::ModelState model;
+  if (reader.Get<uint8_t>() == 0) return model;
+  ESPALIER_ASSIGN_OR_RETURN(model.topology, GetTopology(layout, reader));
+  model.values = reader.GetArray<float>();
+  model.optimizer_state = reader.GetArray<float>();
+  const auto stored = static_cast<size_t>(model.topology->total_stored());
+  if (!reader.ok() || model.values.size() != stored ||
+      (!model.optimizer_state.empty() &&
+       (stored == 0 || model.optimizer_state.size() % stored != 0))) {
+    return Corrupt("number of values");
+  }
+  return model;
+}
+
+void PutState(const ProgramState& state, io::ByteWriter& writer) {
   writer.Put<int32_t>(state.round);
   writer.Put<uint64_t>(state.topology_version);
   writer.PutString(state.phase);
   writer.PutString(state.pending.SerializeAsString());
   writer.PutString(state.memory);
-  PutTopology(*state.model.topology, writer);
-  writer.PutArray<float>(state.model.values);
-  writer.PutArray<float>(state.model.optimizer_state);
-  PutServerState(state.server, writer);
+  writer.PutString(state.run);
+  writer.Put<uint8_t>(state.model_spec ? 1 : 0);
+  if (state.model_spec) writer.PutString(state.model_spec->SerializeAsString());
+  PutModel(state.model, writer);
+  if (state.model.topology != nullptr) PutServerState(state.server, writer);
+  writer.Put<uint8_t>(state.kept ? 1 : 0);
+  if (state.kept) PutModel(*state.kept, writer);
   writer.Put<uint8_t>(state.step ? 1 : 0);
   if (state.step) PutStep(*state.step, writer);
   writer.Put<uint8_t>(state.language ? 1 : 0);
   if (state.language) PutLanguageModel(*state.language, writer);
   writer.Put<uint8_t>(state.companions ? 1 : 0);
   if (state.companions) PutParts(state.companions->files, writer);
+  writer.Put<uint64_t>(state.runs.size());
+  for (const ProgramState& run : state.runs) PutState(run, writer);
+}
+
+// `layout`: that of the job's model.
+absl::StatusOr<ProgramState> GetState(std::shared_ptr<const tensor::ModelLayout> layout,
+                                      const pretrained::PartStore* parts, bool is_run,
+                                      io::ByteReader& reader) {
+  ProgramState state;
+  state.round = reader.Get<int32_t>();
+  state.topology_version = reader.Get<uint64_t>();
+  state.phase = reader.GetString();
+  const std::string pending = reader.GetString();
+  state.memory = reader.GetString();
+  state.run = reader.GetString();
+  if (!reader.ok() || !state.pending.ParseFromString(pending)) return Corrupt("summary");
+  if (reader.Get<uint8_t>() != 0) {
+    auto spec = std::make_shared<v1::ModelSpec>();
+    if (!spec->ParseFromString(reader.GetString())) return Corrupt("what the model is");
+    auto own = wire::LayoutOf(*spec);
+    if (!own.ok()) return Corrupt(base::MessageOf(own.status()));
+    layout = *std::move(own);
+    state.model_spec = std::move(spec);
+  }
+  ESPALIER_ASSIGN_OR_RETURN(state.model, GetModel(layout, reader));
+  if (state.model.topology != nullptr) {
+    const auto server = GetServerState(reader, state.model.values.size());
+    if (server == nullptr) return Corrupt("state of the server's optimizer");
+    state.server = *server;
+  }
+  if (reader.Get<uint8_t>() != 0) {
+    ESPALIER_ASSIGN_OR_RETURN(tensor::ModelState kept, GetModel(layout, reader));
+    if (kept.topology == nullptr) return Corrupt("the model that is kept");
+    state.kept = std::make_shared<const tensor::ModelState>(std::move(kept));
+  }
+  if (reader.Get<uint8_t>() != 0 && !GetStep(reader, state.step.emplace())) {
+    return Corrupt("the step in work");
+  }
+  if (reader.Get<uint8_t>() != 0) {
+    ESPALIER_ASSIGN_OR_RETURN(state.language, GetLanguageModel(reader, parts));
+  }
+  if (reader.Get<uint8_t>() != 0) {
+    ESPALIER_ASSIGN_OR_RETURN(NamedParts files, GetParts(reader, parts));
+    state.companions =
+        std::make_shared<const pretrained::Companions>(pretrained::Companions{std::move(files)});
+  }
+  const auto runs = reader.Get<uint64_t>();
+  if (!reader.ok() || runs > (is_run ? 0 : kMaxRuns)) return Corrupt("number of runs");
+  for (uint64_t i = 0; i < runs; ++i) {
+    ESPALIER_ASSIGN_OR_RETURN(ProgramState run, GetState(layout, parts, true, reader));
+    state.runs.push_back(std::move(run));
+  }
+  for (const ProgramState* in_work : StepsInWork(state)) {
+    if (in_work->model.topology == nullptr) return Corrupt("a step without a model");
+  }
+  return state;
+}
+
+}  // namespace
+
+std::string EncodeProgramState(const ProgramState& state) {
+  std::string bytes(kMagic);
+  io::ByteWriter writer(bytes);
+  writer.Put<uint32_t>(kVersion);
+  PutState(state, writer);
   return bytes;
 }
 
@@ -188,36 +278,9 @@ absl::StatusOr<ProgramState> DecodeProgramState(std::string_view bytes,
                     "version that wrote it",
                     kVersion, version));
   }
-  ProgramState state;
-  state.round = reader.Get<int32_t>();
-  state.topology_version = reader.Get<uint64_t>();
-  state.phase = reader.GetString();
-  const std::string pending = reader.GetString();
-  state.memory = reader.GetString();
-  if (!reader.ok() || !state.pending.ParseFromString(pending)) return Corrupt("summary");
-  ESPALIER_ASSIGN_OR_RETURN(state.model.topology, GetTopology(std::move(layout), reader));
-  state.model.values = reader.GetArray<float>();
-  state.model.optimizer_state = reader.GetArray<float>();
-  const auto stored = static_cast<size_t>(state.model.topology->total_stored());
-  const auto server = GetServerState(reader, stored);
-  if (server == nullptr) return Corrupt("state of the server's optimizer");
-  state.server = *server;
-  if (reader.Get<uint8_t>() != 0 && !GetStep(reader, state.step.emplace())) {
-    return Corrupt("the step in work");
-  }
-  if (reader.Get<uint8_t>() != 0) {
-    ESPALIER_ASSIGN_OR_RETURN(state.language, GetLanguageModel(reader, parts));
-  }
-  if (reader.Get<uint8_t>() != 0) {
-    ESPALIER_ASSIGN_OR_RETURN(NamedParts files, GetParts(reader, parts));
-    state.companions =
-        std::make_shared<const pretrained::Companions>(pretrained::Companions{std::move(files)});
-  }
-  if (!reader.ok() || !reader.at_end() || state.model.values.size() != stored ||
-      (!state.model.optimizer_state.empty() &&
-       (stored == 0 || state.model.optimizer_state.size() % stored != 0))) {
-    return Corrupt("number of values");
-  }
+  ESPALIER_ASSIGN_OR_RETURN(ProgramState state,
+                            GetState(std::move(layout), parts, /*is_run=*/false, reader));
+  if (!reader.ok() || !reader.at_end()) return Corrupt("cut off");
   return state;
 }
 

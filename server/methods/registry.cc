@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "common/base/status.h"
@@ -93,9 +94,15 @@ void CheckFamily(const MethodDeclaration& method, const std::vector<MethodDeclar
 }  // namespace
 
 MethodRegistry MethodRegistry::Builtin(std::shared_ptr<const pretrained::ModelLibrary> library) {
+  std::vector<MethodDeclaration> methods = Catalog(library);
+  return Of(std::move(methods), std::move(library));
+}
+
+MethodRegistry MethodRegistry::Of(std::vector<MethodDeclaration> methods,
+                                  std::shared_ptr<const pretrained::ModelLibrary> library) {
   MethodRegistry registry;
   registry.library_ = std::move(library);
-  registry.methods_ = Catalog(registry.library_);
+  registry.methods_ = std::move(methods);
   return registry;
 }
 
@@ -163,6 +170,16 @@ absl::StatusOr<int32_t> MethodRegistry::CountRounds(const v1::JobSpec& spec) con
   std::vector<config::Violation> violations;
   return method.rounds(spec, config::Resolve(method.parameters, spec.method().parameters(),
                                              kParametersPath, violations));
+}
+
+int32_t MethodRegistry::TotalRounds(const v1::JobSpec& spec) const {
+  const MethodDeclaration& method = *Find(spec.method().name());
+  if (!method.total_rounds) return spec.federation().rounds();
+  std::vector<config::Violation> violations;
+  const int64_t rounds = method.total_rounds(
+      spec,
+      config::Resolve(method.parameters, spec.method().parameters(), kParametersPath, violations));
+  return static_cast<int32_t>(std::min<int64_t>(rounds, std::numeric_limits<int32_t>::max()));
 }
 
 absl::StatusOr<std::unique_ptr<Program>> MethodRegistry::Make(const v1::JobSpec& spec) const {

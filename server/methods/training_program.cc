@@ -501,6 +501,8 @@ absl::StatusOr<Transition> TrainingProgram::Commit(ProgramState state) const {
   }
   transition.committed = state.pending;
   state.round = RoundInWork(state);
+  transition.model_spec = state.model_spec;
+  transition.ends_run = state.round == rounds();
   if (state.round < rounds()) {
     state.step = TrainStep(state);
   } else {

@@ -138,6 +138,7 @@ void StepRunner::OnLost(size_t index, const scheduler::TaskLoss& loss) {
 void StepRunner::Report(size_t index, const scheduler::TaskLoss& loss) {
   v1::TaskReassigned event;
   event.set_round(plan_.task.round());
+  event.set_run(plan_.task.run());
   event.set_participant(plan_.participants[index].name);
   event.set_worker(loss.worker);
   event.set_reason(loss.reason);
@@ -295,6 +296,7 @@ void StepRunner::OnMerged(size_t index, const v1::PartialHeader& header, const a
   }
   v1::UpdateRejected event;
   event.set_round(plan_.task.round());
+  event.set_run(plan_.task.run());
   event.set_participant(plan_.participants[index].name);
   event.set_worker(participant.worker);
   event.set_reason(base::ReasonOf(status));
@@ -356,6 +358,7 @@ absl::Status StepRunner::QuorumLost() const {
 void StepRunner::ReportQuorumMissed(const std::string& decision) {
   v1::QuorumMissed event;
   event.set_round(plan_.task.round());
+  event.set_run(plan_.task.run());
   event.set_arrived(done_);
   event.set_needed(Needed());
   event.set_decision(decision);

@@ -225,7 +225,9 @@ void UseMethod(const MethodDeclaration& method, v1::JobSpec& spec) {
                                                  {"initial_adjustments", 1},
                                                  {"initial_updates", 2},
                                                  {"initial_sum", 1},
-                                                 {"iterations", 5}};
+                                                 {"iterations", 5},
+                                                 {"levels", 2},
+                                                 {"rewind_round", 1}};
   for (const config::Parameter& parameter : method.parameters) {
     if (parameter.name == "density" && method.name != "prunefl") {
       parameters["density"].set_double_value(0.5);
@@ -263,9 +265,11 @@ std::string Description(const v1::JobSpec& family, const std::string& one,
   return text.append(", ").append(one).append(", ").append(other);
 }
 
-class MethodFamilyTest : public testing::TestWithParam<std::string> {
- protected:
-  MethodFamilyTest() {
+// A coordinator's core and two workers, for jobs of one method.
+class Cluster {
+ public:
+  explicit Cluster(std::string method, Simulation::Memory memory = Simulation::Memory::kKept)
+      : sim_(0, 1, memory), method_(std::move(method)) {
     std::string config = support::SmallConfig("llama");
     const std::string small = "\"vocab_size\":17";
     config.replace(config.find(small), small.size(), "\"vocab_size\":256");
@@ -279,7 +283,8 @@ class MethodFamilyTest : public testing::TestWithParam<std::string> {
     }
   }
 
-  const MethodDeclaration& method() { return *sim_.methods().Find(GetParam()); }
+  const MethodDeclaration& method() { return *sim_.methods().Find(method_); }
+  const v1::Job& last() const { return last_; }
 
   // Until the job has ended, or nothing moves any more.
   void RunToItsEnd(const std::string& name) {
@@ -315,7 +320,7 @@ class MethodFamilyTest : public testing::TestWithParam<std::string> {
     RunToItsEnd(job->name());
     ExpectDone(sim_.Job(job->name()));
     last_ = sim_.Job(job->name());
-    RecordHash(GetParam(), tried, last_);
+    RecordHash(method_, tried, last_);
     return true;
   }
 
@@ -323,7 +328,7 @@ class MethodFamilyTest : public testing::TestWithParam<std::string> {
     EXPECT_EQ(job.state(), v1::Job::STATE_SUCCEEDED)
         << job.failure_reason() << ": " << job.failure_message();
     if (job.state() != v1::Job::STATE_SUCCEEDED) return;
-    EXPECT_EQ(job.history_size(), job.spec().federation().rounds());
+    EXPECT_EQ(job.history_size(), job.total_rounds());
     for (const v1::RoundSummary& round : job.history()) {
       EXPECT_TRUE(std::isfinite(round.train_loss())) << round.round();
       EXPECT_GT(round.density(), 0);
@@ -334,7 +339,7 @@ class MethodFamilyTest : public testing::TestWithParam<std::string> {
   void ExpectStructureChanges() {
     const std::set<std::string> changing = {"set",     "rigl",   "dsl",     "feddst",
                                             "fedtiny", "fedmef", "prunefl", "gmp"};
-    if (!changing.contains(GetParam())) return;
+    if (!changing.contains(method_)) return;
     int64_t changed = 0;
     for (const v1::RoundSummary& round : last_.history()) changed += round.weights_changed();
     const bool sparser = last_.history_size() > 0 &&
@@ -353,11 +358,50 @@ class MethodFamilyTest : public testing::TestWithParam<std::string> {
     family.mutable_model()->set_pretrained(last_.name());
   }
 
+  // A job on this family with nothing out of the ordinary. Whether it is accepted; then it has run
+  // to its end.
+  bool IsDonePlainly(v1::JobSpec spec) {
+    const std::string why_not = MethodRegistry::WhyNotOn(method(), FamilyOf(spec.model()));
+    if (!why_not.empty()) return false;
+    if (method().prunes || method().needs_trained) BeginWithTrained(spec);
+    if (method().prunes && FamilyOf(spec.model()).form() != wire::ModelForm::kInParts) {
+      const std::string trained = spec.model().pretrained();
+      spec.clear_model();
+      spec.mutable_model()->set_pretrained(trained);
+      spec.clear_evaluation();
+    } else if (!method().prunes) {
+      UseTraining(spec);
+      Optimizers().at("sgd")(spec);
+    }
+    UseMethod(method(), spec);
+    return IsDone(spec, Description(spec, "plain", "plain"));
+  }
+
+ protected:
   Simulation sim_;
   std::vector<std::unique_ptr<RealWorker>> workers_;
   v1::Job last_;
   std::string reasons_;
+
+ private:
+  const std::string method_;
 };
+
+class MethodFamilyTest : public testing::TestWithParam<std::string>, public Cluster {
+ protected:
+  MethodFamilyTest() : Cluster(GetParam()) {}
+};
+
+// As if the coordinator were killed in each step, and a new one went on from the saved state.
+TEST_P(MethodFamilyTest, JobsGoOnFromSavedStatesWithTheSameBits) {
+  Cluster saved(GetParam(), Simulation::Memory::kSavedStates);
+  for (const v1::JobSpec& family : Families()) {
+    SCOPED_TRACE(FamilyOf(family.model()).word());
+    const bool done = IsDonePlainly(family);
+    EXPECT_EQ(saved.IsDonePlainly(family), done);
+    if (done) EXPECT_EQ(saved.last().model_hash(), last().model_hash());
+  }
+}
 
 TEST_P(MethodFamilyTest, IsRefusedWithTheReasonOrDoesWhatItSays) {
   if (method().prunes) return;  // below

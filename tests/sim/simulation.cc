@@ -9,6 +9,7 @@
 #include "common/base/status.h"
 #include "common/log/log.h"
 #include "server/pretrained/model_library.h"
+#include "tests/support/forgetful_program.h"
 
 namespace espalier::test {
 namespace {
@@ -23,6 +24,22 @@ std::string NewDirectory() {
 const std::string& Created(const std::string& folder) {
   std::filesystem::create_directories(folder);
   return folder;
+}
+
+server::methods::MethodRegistry Methods(
+    const std::shared_ptr<const server::pretrained::ModelLibrary>& library,
+    Simulation::Memory memory) {
+  auto builtin = server::methods::MethodRegistry::Builtin(library);
+  if (memory == Simulation::Memory::kKept) return builtin;
+  std::vector<server::methods::MethodDeclaration> forgetful = builtin.all();
+  for (server::methods::MethodDeclaration& method : forgetful) {
+    method.make = [library, make = method.make](const v1::JobSpec& spec,
+                                                const config::Parameters& parameters) {
+      return std::make_unique<ForgetfulProgram>([=] { return make(spec, parameters); },
+                                                &library->parts());
+    };
+  }
+  return server::methods::MethodRegistry::Of(std::move(forgetful), library);
 }
 
 v1::JobSpec Spec(int64_t inputs, int64_t hidden) {
@@ -49,16 +66,16 @@ v1::JobSpec SmallSpec() { return Spec(8, 6); }
 
 v1::JobSpec LargeSpec() { return Spec(1000, 200); }
 
-Simulation::Simulation(uint64_t memory_budget, uint64_t seed)
+Simulation::Simulation(uint64_t memory_budget, uint64_t seed, Memory memory)
     : entropy(seed),
       directory_(NewDirectory()),
       checkpoints_(server::checkpoint::CheckpointStore::Open(io::PosixFileSystem(),
                                                              directory_ + "/checkpoints")
                        .value()),
-      methods_(server::methods::MethodRegistry::Builtin(
-          std::make_shared<const server::pretrained::ModelLibrary>(
-              io::PosixFileSystem(), models_folder(), Created(directory_ + "/parts"),
-              *checkpoints_))),
+      methods_(Methods(std::make_shared<const server::pretrained::ModelLibrary>(
+                           io::PosixFileSystem(), models_folder(), Created(directory_ + "/parts"),
+                           *checkpoints_),
+                       memory)),
       jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_, datasets}, methods_,
            memory_budget) {
   log::SetLevel("error");

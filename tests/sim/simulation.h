@@ -31,9 +31,12 @@ v1::JobSpec LargeSpec();
 
 class Simulation {
  public:
+  // What jobs remember from step to step: everything in memory, or only what their encoded state
+  // says, with which a new program goes on, as if the coordinator were killed in each step.
+  enum class Memory { kKept, kSavedStates };
   // `memory_budget` of the coordinator in bytes; 0 = no limit. `seed`: of what is random between
   // two lives of a coordinator.
-  explicit Simulation(uint64_t memory_budget = 0, uint64_t seed = 1);
+  explicit Simulation(uint64_t memory_budget = 0, uint64_t seed = 1, Memory memory = Memory::kKept);
   ~Simulation();
 
   // Adds a worker and connects it.

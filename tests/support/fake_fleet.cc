@@ -17,11 +17,12 @@
 #include "common/wire/model_spec/train_additions.h"
 #include "server/methods/aggregation/control_variates.h"
 #include "server/methods/evolution.h"
-#include "server/methods/program_state_codec.h"
+#include "tests/support/forgetful_program.h"
 
 namespace espalier::test {
 namespace {
 
+using server::methods::Outcome;
 using server::methods::Participants;
 using server::methods::ProgramState;
 using server::methods::Step;
@@ -228,49 +229,31 @@ absl::StatusOr<Reduced> FakeFleet::Run(const Step& step, const tensor::ModelStat
   return reducer->Finish();
 }
 
-namespace {
-
-// `next` gives the transition after a step, of the state in which it was done.
-absl::StatusOr<JobTrace> Run(
-    absl::StatusOr<Transition> first, const FakeFleet& fleet,
-    const std::function<absl::StatusOr<ProgramState>(ProgramState)>& between,
-    const std::function<absl::StatusOr<Transition>(ProgramState, Reduced)>& next) {
+absl::StatusOr<JobTrace> RunJob(const server::methods::Program& program, const FakeFleet& fleet) {
   JobTrace trace;
-  ESPALIER_ASSIGN_OR_RETURN(Transition transition, std::move(first));
+  ESPALIER_ASSIGN_OR_RETURN(Transition transition, program.Start());
   for (;;) {
-    if (transition.committed) trace.rounds.push_back(*transition.committed);
+    for (const Outcome* outcome : OutcomesOf(transition)) {
+      if (outcome->committed) trace.rounds.push_back(*outcome->committed);
+    }
     trace.transitions.push_back(transition);
-    if (!transition.state.step) break;
-    ESPALIER_ASSIGN_OR_RETURN(ProgramState state, between(std::move(transition.state)));
-    ESPALIER_ASSIGN_OR_RETURN(Reduced reduced, fleet.Run(*state.step, state.model, state.server));
-    ESPALIER_ASSIGN_OR_RETURN(transition, next(std::move(state), std::move(reduced)));
+    if (StepsInWork(transition.state).empty()) break;
+    ProgramState state = std::move(transition.state);
+    std::vector<Reduced> results;
+    for (const ProgramState* run : StepsInWork(state)) {
+      ESPALIER_ASSIGN_OR_RETURN(Reduced reduced, fleet.Run(*run->step, run->model, run->server));
+      results.push_back(std::move(reduced));
+    }
+    ESPALIER_ASSIGN_OR_RETURN(transition, NextOf(program, std::move(state), std::move(results)));
   }
   trace.final_state = trace.transitions.back().state;
   return trace;
 }
 
-}  // namespace
-
-absl::StatusOr<JobTrace> RunJob(const server::methods::Program& program, const FakeFleet& fleet) {
-  return Run(
-      program.Start(), fleet, [](ProgramState state) { return state; },
-      [&](ProgramState state, Reduced reduced) {
-        return program.Next(std::move(state), std::move(reduced));
-      });
-}
-
 absl::StatusOr<JobTrace> RunJobFromSavedStates(
     const std::function<std::unique_ptr<server::methods::Program>()>& make,
     const FakeFleet& fleet) {
-  return Run(
-      make()->Start(), fleet,
-      [](const ProgramState& state) {
-        return server::methods::DecodeProgramState(server::methods::EncodeProgramState(state),
-                                                   state.model.topology->shared_layout());
-      },
-      [&](ProgramState state, Reduced reduced) {
-        return make()->Next(std::move(state), std::move(reduced));
-      });
+  return RunJob(ForgetfulProgram(make), fleet);
 }
 
 }  // namespace espalier::test

@@ -50,8 +50,17 @@ absl::StatusOr<ModelCache::Structure> ModelCache::GetStructure(const v1::ModelRe
         "expected the structure " + ref.topology_hash() + ", found " + structure->hash());
   }
   structures_.push_back(structure);
-  if (structures_.size() > kKeptStructures) structures_.pop_front();
+  DropOldStructures();
   return structure;
+}
+
+void ModelCache::DropOldStructures() {
+  int64_t positions = 0;
+  for (const Structure& structure : structures_) positions += structure->sparsifiable_stored();
+  while (structures_.size() > kKeptStructures && positions > kKeptPositions) {
+    positions -= structures_.front()->sparsifiable_stored();
+    structures_.pop_front();
+  }
 }
 
 absl::StatusOr<std::vector<float>> ModelCache::FetchOptimizerState(const v1::Task& task,

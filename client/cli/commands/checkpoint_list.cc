@@ -27,12 +27,14 @@ absl::StatusOr<int> List(Context& context, const std::string& job) {
   }
   Table table({{"NAME"},
                {"ROUND", true, 3},
+               {"RUN", false, 5},
                {"SCORE", true, 1},
                {"DENSITY", true, 2},
                {"SIZE", true},
                {"CREATED", false, 4}});
   for (const v1::Checkpoint& checkpoint : checkpoints.checkpoints()) {
     table.Add({checkpoint.name(), std::to_string(checkpoint.round()),
+               checkpoint.run().empty() ? "-" : checkpoint.run(),
                checkpoint.has_main_metric() ? fmt::format("{:.4f}", checkpoint.main_metric()) : "-",
                fmt::format("{:.4g}", checkpoint.density()), HumanBytes(checkpoint.size_bytes()),
                context.out_terminal.is_tty ? RelativeTime(checkpoint.create_time(), absl::Now())

@@ -183,6 +183,7 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
     fields.emplace_back("left out", out.worker() + ": " + out.reason());
   }
   PrintFields(context.out, context.out_terminal, fields);
+  PrintRuns(context, job);
   PrintSites(context, job);
   PrintConfusion(context, job);
   PrintPruned(context, job);

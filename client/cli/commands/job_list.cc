@@ -70,8 +70,7 @@ absl::StatusOr<int> List(Context& context, const ListOptions& options) {
                {"CREATED", false, 4}});
   for (const v1::Job& job : jobs.jobs()) {
     table.Add({job.name(), StateWord(job.state()),
-               fmt::format("{}/{}", job.round(), job.spec().federation().rounds()),
-               job.spec().method().name(),
+               fmt::format("{}/{}", job.round(), TotalRounds(job)), job.spec().method().name(),
                HasBest(job) ? ScoreText(job.spec(), job.best_metric()) : "-",
                Created(context, job)});
   }

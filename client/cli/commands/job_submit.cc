@@ -10,6 +10,7 @@
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
 #include "client/cli/job_text.h"
+#include "client/cli/rounds_table.h"
 #include "client/cli/watch.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
@@ -126,7 +127,10 @@ absl::StatusOr<int> Submit(Context& context, const SubmitOptions& options) {
   WatchOptions watch;
   watch.show_progress = options.watch || context.err_terminal.is_tty;
   ESPALIER_ASSIGN_OR_RETURN(const v1::Job job, FollowJob(context, *client, *created, watch));
-  if (!context.PrintAsData(job)) PrintOutcome(context, job);
+  if (!context.PrintAsData(job)) {
+    PrintOutcome(context, job);
+    PrintRuns(context, job);
+  }
   return ExitCodeOf(job.state());
 }
 

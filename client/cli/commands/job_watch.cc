@@ -1,5 +1,6 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/rounds_table.h"
 #include "client/cli/watch.h"
 #include "common/base/flags.h"
 #include "common/base/status.h"
@@ -29,7 +30,10 @@ absl::StatusOr<int> Watch(Context& context, const std::string& name, int64_t aft
   options.events_as_json = context.options.format == Format::kJson;
   options.show_progress = !options.events_as_json;
   ESPALIER_ASSIGN_OR_RETURN(const v1::Job ended, FollowJob(context, *client, job, options));
-  if (!options.events_as_json) PrintOutcome(context, ended);
+  if (!options.events_as_json) {
+    PrintOutcome(context, ended);
+    PrintRuns(context, ended);
+  }
   return ExitCodeOf(ended.state());
 }
 

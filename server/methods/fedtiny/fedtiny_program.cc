@@ -22,44 +22,39 @@ constexpr char kLoss[] = "select_loss";
 
 }  // namespace
 
-// What is remembered while candidates are compared.
+// What is remembered while candidates are compared; the best one's model is ProgramState::kept.
 struct FedTinyProgram::Selection {
-  int64_t candidate = 0;          // in work
-  std::vector<double> losses;     // of those before it
-  std::vector<float> statistics;  // of the best so far: its running statistics
-  std::vector<float> of_this;     // of the candidate in work
+  int64_t first = 0;           // number of the first candidate in work
+  std::vector<double> losses;  // of those before it
   int64_t best = 0;
 
   std::string Encode() const {
     std::string bytes;
     io::ByteWriter writer(bytes);
-    writer.Put<int64_t>(candidate);
+    writer.Put<int64_t>(first);
     writer.Put<int64_t>(best);
     writer.PutArray<double>(losses);
-    writer.PutArray<float>(statistics);
-    writer.PutArray<float>(of_this);
     return bytes;
   }
 
   static absl::StatusOr<Selection> Decode(std::string_view bytes) {
     io::ByteReader reader(bytes);
     Selection selection;
-    selection.candidate = reader.Get<int64_t>();
+    selection.first = reader.Get<int64_t>();
     selection.best = reader.Get<int64_t>();
     selection.losses = reader.GetArray<double>();
-    selection.statistics = reader.GetArray<float>();
-    selection.of_this = reader.GetArray<float>();
     if (reader.ok() && reader.at_end()) return selection;
     return base::MakeError(absl::StatusCode::kDataLoss, "STATE_CORRUPT",
                            "the job's saved selection is damaged; start the job again");
   }
 
-  // Takes the loss of the candidate in work; among equals the first stays.
-  void Add(double loss) {
+  // Takes the loss of the next candidate, and returns whether it is the best so far; among equals
+  // the first stays.
+  bool Add(double loss) {
     losses.push_back(loss);
-    if (candidate != 0 && !(loss < losses[best])) return;
-    best = candidate;
-    statistics = of_this;
+    if (losses.size() > 1 && !(loss < losses[best])) return false;
+    best = static_cast<int64_t>(losses.size()) - 1;
+    return true;
   }
 };
 
@@ -69,61 +64,14 @@ FedTinyProgram::InitialStructure(const tensor::ModelLayout&) const {
 }
 
 absl::StatusOr<std::optional<Transition>> FedTinyProgram::StartPrelude() const {
-  ESPALIER_ASSIGN_OR_RETURN(tensor::ModelState model, Candidate(0));
-  ProgramState state;
   const bool alone = options_.pool_size == 1 && options_.selection == "vanilla";
   if (options_.selection == "first" || alone) {
+    ESPALIER_ASSIGN_OR_RETURN(tensor::ModelState model, Candidate(0));
     ESPALIER_ASSIGN_OR_RETURN(Transition transition, BeginTraining({}, std::move(model)));
     return std::optional(std::move(transition));
   }
-  return std::optional(Compare(std::move(state), std::move(model), Selection()));
-}
-
-absl::StatusOr<Transition> FedTinyProgram::NextInPrelude(ProgramState state,
-                                                         const reduce::Reduced& reduced) const {
-  if (state.phase != kStatistics && state.phase != kLoss) {
-    return GrowingProgram::NextInPrelude(std::move(state), reduced);
-  }
-  ESPALIER_ASSIGN_OR_RETURN(Selection selection, Selection::Decode(state.memory));
-  const int64_t expected =
-      state.phase == kStatistics ? wire::BufferValues(*state.model.topology) : 0;
-  const std::span<const float> statistics = reduced.Section(v1::SECTION_KIND_RUNNING_STATISTICS);
-  if (static_cast<int64_t>(statistics.size()) != expected) {
-    return base::FailedPrecondition(
-        "SHAPE_MISMATCH", fmt::format("expected {} values in phase {}, found {}", expected,
-                                      state.phase, statistics.size()));
-  }
-  v1::PreludeStep done;
-  done.set_phase(state.phase);
-  done.set_candidate(static_cast<int32_t>(selection.candidate + 1));
-  done.set_candidates(static_cast<int32_t>(options_.pool_size));
-  const double loss =
-      reduced.loss_sum / static_cast<double>(std::max<int64_t>(1, reduced.examples));
-  if (state.phase == kLoss) done.set_loss(loss);
-  ESPALIER_ASSIGN_OR_RETURN(Transition transition,
-                            AfterSelectionStep(std::move(state), std::move(selection), reduced));
-  transition.prelude_step = std::move(done);
-  return transition;
-}
-
-absl::StatusOr<Transition> FedTinyProgram::AfterSelectionStep(
-    ProgramState state, Selection selection, const reduce::Reduced& reduced) const {
-  if (state.phase == kStatistics) {
-    const auto statistics = reduced.Section(v1::SECTION_KIND_RUNNING_STATISTICS);
-    selection.of_this.assign(statistics.begin(), statistics.end());
-    if (options_.pooled_variance) {
-      VariancesFromSecondMoments(*state.model.topology, selection.of_this);
-    }
-    SetStatistics(selection.of_this, state.model);
-    // With nobody to compare with, the statistics are all that is wanted.
-    if (options_.pool_size == 1) {
-      tensor::ModelState model = state.model;
-      return BeginTraining(std::move(state), std::move(model));
-    }
-    return MeasureLoss(std::move(state), selection);
-  }
-  selection.Add(reduced.loss_sum / static_cast<double>(std::max<int64_t>(1, reduced.examples)));
-  return NextCandidate(std::move(state), std::move(selection));
+  ESPALIER_ASSIGN_OR_RETURN(Transition transition, Compare({}, Selection()));
+  return std::optional(std::move(transition));
 }
 
 absl::StatusOr<tensor::ModelState> FedTinyProgram::Candidate(int64_t number) const {
@@ -131,15 +79,32 @@ absl::StatusOr<tensor::ModelState> FedTinyProgram::Candidate(int64_t number) con
   return PoolCandidate(spec().model(), options_.density, seed(), number, *dense);
 }
 
-Transition FedTinyProgram::Compare(ProgramState state, tensor::ModelState model,
-                                   Selection selection) const {
-  ++state.topology_version;
-  state.model = std::move(model);
-  selection.of_this.clear();
-  const bool has_statistics = wire::BufferValues(*state.model.topology) > 0;
-  if (options_.selection == "vanilla" || !has_statistics) {
-    return MeasureLoss(std::move(state), selection);
+absl::StatusOr<Transition> FedTinyProgram::Compare(ProgramState state,
+                                                   const Selection& selection) const {
+  state.runs.clear();
+  state.phase = kStatistics;
+  const int64_t end = std::min(selection.first + kCandidatesAtOnce, options_.pool_size);
+  for (int64_t number = selection.first; number < end; ++number) {
+    ProgramState candidate;
+    candidate.run = fmt::format("candidate-{}", number + 1);
+    candidate.topology_version = 1;
+    ESPALIER_ASSIGN_OR_RETURN(candidate.model, Candidate(number));
+    const bool has_statistics = wire::BufferValues(*candidate.model.topology) > 0;
+    if (options_.selection == "vanilla" || !has_statistics) {
+      state.phase = kLoss;
+      candidate.step = LossStep();
+    } else {
+      candidate.step = StatisticsStep();
+    }
+    state.runs.push_back(std::move(candidate));
   }
+  state.memory = selection.Encode();
+  Transition transition;
+  transition.state = std::move(state);
+  return transition;
+}
+
+Step FedTinyProgram::StatisticsStep() const {
   Step step;
   v1::CalibrateTask& task = *step.task.mutable_calibrate();
   task.set_batch_size(spec().training().batch_size());
@@ -149,39 +114,83 @@ Transition FedTinyProgram::Compare(ProgramState state, tensor::ModelState model,
   task.set_second_moments(options_.pooled_variance);
   step.participants = Participants::kAll;
   step.reducer = reduce::ReducerKind::kMean;
-  return Go(std::move(state), selection, kStatistics, std::move(step));
+  step.prelude = true;
+  return step;
 }
 
-Transition FedTinyProgram::MeasureLoss(ProgramState state, const Selection& selection) const {
+Step FedTinyProgram::LossStep() const {
   Step step;
   v1::EvaluateTask& task = *step.task.mutable_evaluate();
   task.set_batch_size(spec().training().batch_size());
   task.set_development_fraction(options_.development_fraction);
   step.participants = Participants::kAll;
   step.reducer = reduce::ReducerKind::kMetrics;
-  return Go(std::move(state), selection, kLoss, std::move(step));
+  step.prelude = true;
+  return step;
 }
 
-Transition FedTinyProgram::Go(ProgramState state, const Selection& selection, const char* phase,
-                              Step step) {
-  state.phase = phase;
-  step.prelude = true;
-  state.memory = selection.Encode();
-  Transition transition;
-  transition.state = std::move(state);
-  transition.state.step = std::move(step);
+absl::StatusOr<Transition> FedTinyProgram::NextOfRuns(ProgramState state,
+                                                      std::vector<reduce::Reduced> reduced) const {
+  ESPALIER_ASSIGN_OR_RETURN(const Selection selection, Selection::Decode(state.memory));
+  const bool measured = state.phase == kLoss;
+  std::vector<Outcome> outcomes(state.runs.size());
+  for (size_t i = 0; i < state.runs.size(); ++i) {
+    const int64_t expected = measured ? 0 : wire::BufferValues(*state.runs[i].model.topology);
+    const auto found = reduced[i].Section(v1::SECTION_KIND_RUNNING_STATISTICS);
+    if (static_cast<int64_t>(found.size()) != expected) {
+      return base::FailedPrecondition(
+          "SHAPE_MISMATCH", fmt::format("expected {} values in phase {}, found {}", expected,
+                                        state.phase, found.size()));
+    }
+    outcomes[i].run = state.runs[i].run;
+    v1::PreludeStep& done = outcomes[i].prelude_step.emplace();
+    done.set_phase(state.phase);
+    done.set_candidate(static_cast<int32_t>(selection.first + static_cast<int64_t>(i) + 1));
+    done.set_candidates(static_cast<int32_t>(options_.pool_size));
+    if (measured) done.set_loss(LossOf(reduced[i]));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(Transition transition,
+                            measured ? AfterLosses(std::move(state), selection, reduced)
+                                     : AfterStatistics(std::move(state), reduced));
+  transition.of_runs = std::move(outcomes);
   return transition;
 }
 
-absl::StatusOr<Transition> FedTinyProgram::NextCandidate(ProgramState state,
-                                                         Selection selection) const {
-  ++selection.candidate;
-  const bool more = selection.candidate < options_.pool_size;
-  ESPALIER_ASSIGN_OR_RETURN(tensor::ModelState model,
-                            Candidate(more ? selection.candidate : selection.best));
-  if (more) return Compare(std::move(state), std::move(model), std::move(selection));
-  if (!selection.statistics.empty()) SetStatistics(selection.statistics, model);
-  return BeginTraining(std::move(state), std::move(model));
+double FedTinyProgram::LossOf(const reduce::Reduced& reduced) {
+  return reduced.loss_sum / static_cast<double>(std::max<int64_t>(1, reduced.examples));
+}
+
+absl::StatusOr<Transition> FedTinyProgram::AfterStatistics(
+    ProgramState state, const std::vector<reduce::Reduced>& reduced) const {
+  for (size_t i = 0; i < state.runs.size(); ++i) {
+    tensor::ModelState& model = state.runs[i].model;
+    const auto found = reduced[i].Section(v1::SECTION_KIND_RUNNING_STATISTICS);
+    std::vector<float> statistics(found.begin(), found.end());
+    if (options_.pooled_variance) VariancesFromSecondMoments(*model.topology, statistics);
+    SetStatistics(statistics, model);
+    state.runs[i].step = LossStep();
+  }
+  // With nobody to compare with, the statistics are all that is wanted.
+  if (options_.pool_size == 1) {
+    tensor::ModelState model = std::move(state.runs.front().model);
+    return BeginTraining({}, std::move(model));
+  }
+  state.phase = kLoss;
+  Transition transition;
+  transition.state = std::move(state);
+  return transition;
+}
+
+absl::StatusOr<Transition> FedTinyProgram::AfterLosses(
+    ProgramState state, Selection selection, const std::vector<reduce::Reduced>& reduced) const {
+  for (size_t i = 0; i < state.runs.size(); ++i) {
+    if (selection.Add(LossOf(reduced[i]))) {
+      state.kept = std::make_shared<const tensor::ModelState>(std::move(state.runs[i].model));
+    }
+  }
+  selection.first += static_cast<int64_t>(state.runs.size());
+  if (selection.first < options_.pool_size) return Compare(std::move(state), selection);
+  return BeginTraining({}, *state.kept);
 }
 
 std::vector<int64_t> FedTinyProgram::UpdateCounts(const ProgramState& state) const {

@@ -1,8 +1,8 @@
 // FedTinyProgram: a pool of pruned candidates, chosen by recalibrated batch normalisation, then
 // training with progressive pruning.
 //
-// Phases:      "select_statistics" and "select_loss" for each candidate, then those of
-// GrowingProgram.
+// Phases:      "select_statistics" and "select_loss" of the candidates, which are runs side by side
+//              (kCandidatesAtOnce of them), then those of GrowingProgram.
 // Source:      Huang et al., ICDCS 2023.
 #pragma once
 
@@ -33,6 +33,9 @@ struct FedTinyOptions {
   GrowthOptions growth;
 };
 
+// A larger pool is compared in groups, so that the coordinator need not have all of it at once.
+inline constexpr int64_t kCandidatesAtOnce = 10;
+
 class FedTinyProgram : public GrowingProgram {
  public:
   // Where model.pretrained names a checkpoint, `library` has it.
@@ -40,13 +43,15 @@ class FedTinyProgram : public GrowingProgram {
                  std::shared_ptr<const pretrained::ModelLibrary> library)
       : GrowingProgram(spec, options.growth, std::move(library)), options_(std::move(options)) {}
 
+  // After steps of the selection.
+  absl::StatusOr<Transition> NextOfRuns(ProgramState state,
+                                        std::vector<reduce::Reduced> reduced) const override;
+
  protected:
   bool evolves() const override { return options_.progressive != "none"; }
   absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
       const tensor::ModelLayout&) const override;
   absl::StatusOr<std::optional<Transition>> StartPrelude() const override;
-  absl::StatusOr<Transition> NextInPrelude(ProgramState state,
-                                           const reduce::Reduced& reduced) const override;
   // Those of one block, from the output backwards, every `update_every` rounds.
   std::vector<int64_t> UpdateCounts(const ProgramState& state) const override;
 
@@ -54,15 +59,16 @@ class FedTinyProgram : public GrowingProgram {
   struct Selection;
 
   absl::StatusOr<tensor::ModelState> Candidate(int64_t number) const;
-  // First step for a candidate: its running statistics, or at once its loss where it has none or
-  // the initial ones are to be used.
-  Transition Compare(ProgramState state, tensor::ModelState model, Selection selection) const;
-  absl::StatusOr<Transition> AfterSelectionStep(ProgramState state, Selection selection,
-                                                const reduce::Reduced& reduced) const;
-  Transition MeasureLoss(ProgramState state, const Selection& selection) const;
-  static Transition Go(ProgramState state, const Selection& selection, const char* phase,
-                       Step step);
-  absl::StatusOr<Transition> NextCandidate(ProgramState state, Selection selection) const;
+  // First step for the next candidates: their running statistics, or at once their losses where
+  // they have none or the initial ones are to be used.
+  absl::StatusOr<Transition> Compare(ProgramState state, const Selection& selection) const;
+  Step StatisticsStep() const;
+  Step LossStep() const;
+  static double LossOf(const reduce::Reduced& reduced);
+  absl::StatusOr<Transition> AfterStatistics(ProgramState state,
+                                             const std::vector<reduce::Reduced>& reduced) const;
+  absl::StatusOr<Transition> AfterLosses(ProgramState state, Selection selection,
+                                         const std::vector<reduce::Reduced>& reduced) const;
   // The sparse tensors that adjustment `index` (from 0) may change.
   std::vector<size_t> Block(const tensor::ModelTopology& topology, int64_t index) const;
 

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "common/base/status.h"
 #include "common/wire/model_spec/model_spec.h"
@@ -103,6 +104,11 @@ absl::StatusOr<CoordinatorDemand> FedTinyDemand(const v1::JobSpec& spec,
                             GrowthDemand(spec, counts, parameters.Double("alpha"), slack));
   // A candidate is chosen tensor by tensor.
   demand.selected = static_cast<double>(*std::ranges::max_element(counts));
+  // Of a candidate, the weights and their places, each also as it is published.
+  constexpr double kCandidateBytes = 16;
+  const auto others = std::min(kCandidatesAtOnce, parameters.Int("pool_size")) - 1;
+  demand.other_bytes += kCandidateBytes * static_cast<double>(others) *
+                        std::accumulate(counts.begin(), counts.end(), 0.0);
   return demand;
 }
 

@@ -180,6 +180,9 @@ EXPERIMENTS = {
     "wire-fashion": ("fashion-mnist-set-federated.yaml", wires({"set": {}, "dense": DENSE}, TUTORIAL | {
         "training.optimizer.across_rounds": "reset", "federation.rounds": 100, "evaluation.every_rounds": 10})),
     "mnist-10": ("mnist-set-10-workers.yaml", {"set": {}}),
+    # Winning tickets: each job has its tickets and controls as runs.
+    "imp-lenet": ("mnist-imp-lenet300.yaml", {"imp": {}, "imp, rewound to round 1": {
+        "method.parameters.rewind_round": 1, "method.parameters.controls": "reinit"}}),
     "mnist-lenet": ("mnist-rigl-lenet300.yaml", {
         "rigl": {},
         "set": variant("set", "{density: 0.02, distribution: erk, zeta: 0.3, grown_weights: zero}"),
@@ -273,6 +276,8 @@ def result_of(job):
             "peak_megabytes": max(float(r["worker_peak_memory_bytes"]) for r in job["history"]) / 1e6,
             "metrics": {metric["name"]: metric["value"] for metric in evaluated[-1]["test_metrics"]},
             "curve": [[r["round"], r["main_metric"]] for r in evaluated],
+            **({"runs": [{key: run[key] for key in ("name", "density", "last_metric", "best_metric")}
+                         for run in job["runs"]]} if job.get("runs") else {}),
             "model_hash": job["model_hash"]}
 
 

@@ -132,6 +132,27 @@ TEST_F(CheckpointStoreTest, PruningKeepsTheNewestAndTheBest) {
   EXPECT_THAT(store->Prune("none", 1).value(), IsEmpty());
 }
 
+TEST_F(CheckpointStoreTest, PruningKeepsTheNewestAndTheBestOfEachRun) {
+  auto store = OpenStore();
+  const auto write = [&](int32_t round, const std::string& run, double accuracy) {
+    CheckpointMetadata metadata = SomeMetadata("a", round);
+    metadata.run = run;
+    metadata.main_metric = accuracy;
+    ASSERT_TRUE(store->Write(SomeState(1, 1), metadata).ok());
+  };
+  write(1, "dense", 0.9);
+  write(2, "dense", 0.8);
+  write(3, "dense", 0.7);
+  write(4, "ticket-1", 0.1);
+  write(5, "random-1", 0.3);
+  write(6, "ticket-1", 0.2);
+  EXPECT_THAT(store->Prune("a", 1).value(), ElementsAre("checkpoints/a-4", "checkpoints/a-2"));
+  // The run is said by the file.
+  const auto again = OpenStore();
+  EXPECT_EQ(again->Get("checkpoints/a-6")->run, "ticket-1");
+  EXPECT_THAT(again->Prune("a", 1).value(), IsEmpty());
+}
+
 TEST_F(CheckpointStoreTest, OpenFileOutlivesPruning) {
   auto store = OpenStore();
   Write(*store, "a", 1);

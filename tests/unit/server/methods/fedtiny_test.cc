@@ -48,17 +48,31 @@ TEST(FedTinyTest, TheCandidateOfLeastLossStartsWithItsOwnStatistics) {
   Transition transition = program->Start().value();
   const std::vector<double> losses = {2.0, 1.0, 1.0};
   std::vector<std::string> hashes;
+  std::vector<reduce::Reduced> statistics;
+  std::vector<reduce::Reduced> measured;
+  ASSERT_EQ(transition.state.runs.size(), losses.size());
   for (size_t c = 0; c < losses.size(); ++c) {
-    ASSERT_TRUE(transition.state.step && transition.state.step->task.has_calibrate());
-    EXPECT_EQ(transition.state.step->participants, Participants::kAll);
-    hashes.push_back(transition.state.model.topology->hash());
-    const auto statistics = Statistics(static_cast<float>(c + 1));
-    transition = program->Next(transition.state, statistics).value();
-    ASSERT_TRUE(transition.state.step && transition.state.step->task.has_evaluate());
-    EXPECT_EQ(transition.state.model.topology->hash(), hashes.back());
-    EXPECT_EQ(transition.state.model.tensor(4)[0], static_cast<float>(c + 1));
-    transition = program->Next(transition.state, Loss(losses[c])).value();
+    const ProgramState& candidate = transition.state.runs[c];
+    EXPECT_EQ(candidate.run, "candidate-" + std::to_string(c + 1));
+    ASSERT_TRUE(candidate.step && candidate.step->task.has_calibrate());
+    EXPECT_EQ(candidate.step->participants, Participants::kAll);
+    hashes.push_back(candidate.model.topology->hash());
+    statistics.push_back(Statistics(static_cast<float>(c + 1)));
+    measured.push_back(Loss(losses[c]));
   }
+  transition = program->NextOfRuns(transition.state, statistics).value();
+  ASSERT_EQ(transition.of_runs.size(), losses.size());
+  EXPECT_FALSE(transition.of_runs[0].prelude_step->has_loss());
+  for (size_t c = 0; c < losses.size(); ++c) {
+    const ProgramState& candidate = transition.state.runs[c];
+    ASSERT_TRUE(candidate.step && candidate.step->task.has_evaluate());
+    EXPECT_EQ(candidate.model.topology->hash(), hashes[c]);
+    EXPECT_EQ(candidate.model.tensor(4)[0], static_cast<float>(c + 1));
+  }
+  transition = program->NextOfRuns(transition.state, measured).value();
+  EXPECT_EQ(transition.of_runs[2].prelude_step->candidate(), 3);
+  EXPECT_EQ(transition.of_runs[0].prelude_step->loss(), 2.0);
+  EXPECT_TRUE(transition.state.runs.empty());
   ASSERT_TRUE(transition.state.step && transition.state.step->task.has_train());
   EXPECT_EQ(transition.state.model.topology->hash(), hashes[1]) << "the first of equal losses";
   EXPECT_THAT(transition.state.model.tensor(4), ElementsAre(2, 2, 2, 2));
@@ -70,14 +84,40 @@ TEST(FedTinyTest, PooledVarianceCountsTheDistanceOfTheMeans) {
   SetWord(spec, "bn_variance", "pooled");
   const auto program = Make(spec);
   const Transition start = program->Start().value();
-  EXPECT_TRUE(start.state.step->task.calibrate().second_moments());
+  EXPECT_TRUE(start.state.runs[0].step->task.calibrate().second_moments());
   reduce::Reduced reduced;
   reduced.examples = 2;
   // Two participants: means 0 and 2, variances 1 and 3: mean 1, mean of var + mean² = (1 + 7) / 2.
   reduced.sections[v1::SECTION_KIND_RUNNING_STATISTICS] = {1, 1, 1, 1, 4, 4, 4, 4};
-  const Transition next = program->Next(start.state, reduced).value();
-  EXPECT_THAT(next.state.model.tensor(4), ElementsAre(1, 1, 1, 1));
-  EXPECT_THAT(next.state.model.tensor(5), ElementsAre(3, 3, 3, 3));
+  const std::vector<reduce::Reduced> results(start.state.runs.size(), reduced);
+  const Transition next = program->NextOfRuns(start.state, results).value();
+  EXPECT_THAT(next.state.runs[0].model.tensor(4), ElementsAre(1, 1, 1, 1));
+  EXPECT_THAT(next.state.runs[0].model.tensor(5), ElementsAre(3, 3, 3, 3));
+}
+
+// Of a large pool the coordinator has ten candidates at once, and the best one so far.
+TEST(FedTinyTest, LargePoolsAreComparedInGroups) {
+  v1::JobSpec spec = FedTinyJob();
+  SetInt(spec, "pool_size", 23);
+  SetWord(spec, "selection", "vanilla");
+  const auto program = Make(spec);
+  Transition transition = program->Start().value();
+  std::vector<size_t> groups;
+  std::string best;
+  int candidate = 0;
+  while (!transition.state.runs.empty()) {
+    groups.push_back(transition.state.runs.size());
+    std::vector<reduce::Reduced> losses;
+    for (const ProgramState& run : transition.state.runs) {
+      // The smallest is that of candidate 12, twice.
+      losses.push_back(Loss(1 + std::abs(12 - std::max(12, ++candidate))));
+      if (candidate < 12) losses.back() = Loss(5);
+      if (candidate == 12) best = run.model.topology->hash();
+    }
+    transition = program->NextOfRuns(transition.state, losses).value();
+  }
+  EXPECT_THAT(groups, ElementsAre(10, 10, 3));
+  EXPECT_EQ(transition.state.model.topology->hash(), best);
 }
 
 TEST(FedTinyTest, ASingleCandidateNeedsNoComparison) {
@@ -85,8 +125,9 @@ TEST(FedTinyTest, ASingleCandidateNeedsNoComparison) {
   SetInt(spec, "pool_size", 1);
   const auto program = Make(spec);
   const Transition start = program->Start().value();
-  ASSERT_TRUE(start.state.step->task.has_calibrate());
-  const Transition next = program->Next(start.state, Statistics(3)).value();
+  ASSERT_EQ(start.state.runs.size(), 1u);
+  ASSERT_TRUE(start.state.runs[0].step->task.has_calibrate());
+  const Transition next = program->NextOfRuns(start.state, {Statistics(3)}).value();
   EXPECT_TRUE(next.state.step->task.has_train());
   EXPECT_THAT(next.state.model.tensor(4), ElementsAre(3, 3, 3, 3));
   SetWord(spec, "selection", "vanilla");
@@ -96,7 +137,7 @@ TEST(FedTinyTest, ASingleCandidateNeedsNoComparison) {
 TEST(FedTinyTest, AblationsLeaveStepsOut) {
   v1::JobSpec spec = FedTinyJob();
   SetWord(spec, "selection", "vanilla");
-  EXPECT_TRUE(Make(spec)->Start().value().state.step->task.has_evaluate());
+  EXPECT_TRUE(Make(spec)->Start().value().state.runs[0].step->task.has_evaluate());
   SetWord(spec, "selection", "first");
   EXPECT_TRUE(Make(spec)->Start().value().state.step->task.has_train());
   SetWord(spec, "progressive", "none");

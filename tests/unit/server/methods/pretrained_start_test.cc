@@ -42,7 +42,7 @@ TEST_F(PretrainedStartTest, CandidatesKeepTheLargestWeightsOfTheCheckpoint) {
     SetDouble(spec, "density", 0.2);
     SetInt(spec, "pool_size", 3);
     const tensor::ModelState dense = models_.Write(spec.model());
-    const tensor::ModelState candidate = Make(spec)->Start().value().state.model;
+    const tensor::ModelState candidate = Make(spec)->Start().value().state.runs.front().model;
     const tensor::ModelTopology& topology = *candidate.topology;
     EXPECT_LT(topology.sparsifiable_stored(), topology.sparsifiable_size() / 4);
     for (size_t t = 0; t < topology.num_tensors(); ++t) {

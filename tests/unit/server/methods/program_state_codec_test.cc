@@ -73,6 +73,52 @@ TEST(ProgramStateCodecTest, TheStepInWorkIsPartOfTheState) {
   EXPECT_EQ(decoded->step->round, 1);
 }
 
+TEST(ProgramStateCodecTest, RunsAndTheModelThatIsKeptArePartOfTheState) {
+  v1::JobSpec spec = SmallJob("imp");
+  spec.mutable_federation()->set_rounds(1);
+  const test::JobTrace trace = Trace(spec);
+  const auto level = std::ranges::find_if(
+      trace.transitions, [](const Transition& of) { return of.state.runs.size() == 3; });
+  ASSERT_NE(level, trace.transitions.end());
+  const ProgramState& state = level->state;
+  const auto layout = state.runs[0].model.topology->shared_layout();
+  const std::string bytes = EncodeProgramState(state);
+  const auto decoded = DecodeProgramState(bytes, layout);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->runs[1].run, state.runs[1].run);
+  EXPECT_EQ(decoded->runs[2].model.values, state.runs[2].model.values);
+  EXPECT_EQ(decoded->kept->values, state.kept->values);
+  EXPECT_EQ(EncodeProgramState(*decoded), bytes);
+  for (size_t size = 0; size < bytes.size(); size += 7) {
+    EXPECT_FALSE(DecodeProgramState(std::string_view(bytes).substr(0, size), layout).ok()) << size;
+  }
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    std::string damaged = bytes;
+    damaged[i] = static_cast<char>(damaged[i] ^ 0xff);
+    const auto other = DecodeProgramState(damaged, layout);
+    if (!other.ok()) continue;
+    for (const ProgramState* run : StepsInWork(*other)) {
+      EXPECT_EQ(run->model.values.size(), static_cast<size_t>(run->model.topology->total_stored()));
+    }
+  }
+}
+
+// After surgery the model is another one than the job's.
+TEST(ProgramStateCodecTest, AModelOfItsOwnSpecNeedsNoOtherLayout) {
+  ProgramState state = StartState();
+  v1::JobSpec smaller = SmallJob("set");
+  smaller.mutable_model()->mutable_layers(0)->mutable_linear()->set_units(7);
+  const ProgramState own = Make(smaller)->Start().value().state;
+  const auto of_the_job = state.model.topology->shared_layout();
+  state.model = own.model;
+  state.server = {};
+  state.model_spec = std::make_shared<const v1::ModelSpec>(smaller.model());
+  const auto decoded = DecodeProgramState(EncodeProgramState(state), of_the_job);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->model.topology->hash(), own.model.topology->hash());
+  EXPECT_EQ(decoded->model_spec->layers(0).linear().units(), 7);
+}
+
 // A state of a job on a language model in parts, and the folder of the parts.
 class LanguageStateTest : public testing::Test {
  protected:

@@ -1,0 +1,195 @@
+// What steps of a job are: who does them, with which tasks, and what becomes of their results.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/base/limits.h"
+#include "common/base/rng.h"
+#include "common/wire/compact_values.h"
+#include "common/wire/model_spec/model_spec.h"
+#include "common/wire/model_spec/result_sections.h"
+#include "server/datasets/agreement.h"
+#include "server/jobs/job_runner.h"
+#include "server/reduce/statistics_reducer.h"
+
+namespace espalier::server::jobs {
+namespace {
+
+v1::BlobRef RefTo(const round::Blob& blob, uint32_t inline_bytes) {
+  v1::BlobRef ref;
+  ref.set_digest(blob.digest);
+  ref.set_size_bytes(blob.bytes().size());
+  if (blob.bytes().size() <= inline_bytes) ref.set_inline_(std::string(blob.bytes()));
+  return ref;
+}
+
+// Share of the step's participants that must deliver.
+int64_t Needed(const methods::Step& step, const v1::Federation& federation, size_t participants) {
+  if (step.participants == methods::Participants::kAnyOne) return 1;
+  const double needed = std::ceil(federation.quorum() * static_cast<double>(participants) - 1e-9);
+  return std::max<int64_t>(1, static_cast<int64_t>(needed));
+}
+
+}  // namespace
+
+void JobRunner::AssignOwners() {
+  const v1::Partition& partition = job_.spec().data().partition();
+  if (!job_.spec().model().recommender().private_users() ||
+      partition.kind() == v1::Partition::KIND_LOCAL) {
+    return;
+  }
+  const std::vector<std::string> workers(pool_->able().begin(), pool_->able().end());
+  if (workers.empty() || !owners_.empty()) return;
+  for (int shard = 0; shard < partition.shards(); ++shard) {
+    owners_[shard] = workers[static_cast<size_t>(shard) % workers.size()];
+  }
+}
+
+std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(const methods::Step& step) const {
+  std::vector<round::ParticipantSpec> all;
+  const v1::Partition& partition = job_.spec().data().partition();
+  if (step.participants == methods::Participants::kAnyOne) {
+    return {{"central", 0, ""}};
+  }
+  if (partition.kind() == v1::Partition::KIND_LOCAL) {
+    for (const std::string& id : pool_->able()) {
+      all.push_back({id, 0, id});
+    }
+  } else if (job_.spec().model().recommender().private_users()) {
+    for (const auto& [shard, worker] : owners_) {
+      all.push_back({"shard-" + std::to_string(shard), shard, worker});
+    }
+  } else {
+    for (int shard = 0; shard < partition.shards(); ++shard) {
+      all.push_back({"shard-" + std::to_string(shard), shard, ""});
+    }
+  }
+  const int cohort = job_.spec().federation().cohort_size();
+  if (step.participants == methods::Participants::kAll || cohort == 0 ||
+      cohort >= static_cast<int>(all.size())) {
+    return all;
+  }
+  base::Rng rng(base::StreamKey(job_.spec().seed(), "cohort", {static_cast<uint64_t>(step.round)}));
+  base::Shuffle(std::span(all), rng);
+  all.resize(cohort);
+  return all;
+}
+
+round::StepPlan JobRunner::MakePlan(const methods::ProgramState& state,
+                                    const Branch& branch) const {
+  const methods::Step& step = *state.step;
+  const PublishedModel& published = branch.model;
+  round::StepPlan plan;
+  const v1::JobSpec& spec = job_.spec();
+  plan.task = step.task;
+  plan.task.set_job(job_.name());
+  plan.task.set_round(step.round);
+  plan.task.set_run(state.run);
+  *plan.task.mutable_lease() = spec.federation().round_deadline();
+  *plan.task.mutable_data() = datasets::ForTasks(spec.data());
+  plan.task.set_seed(spec.seed());
+  const uint32_t inline_bytes = base::Limits().inline_bytes;
+  v1::ModelRef& model = *plan.task.mutable_model();
+  *model.mutable_spec() = state.model_spec == nullptr ? spec.model() : *state.model_spec;
+  model.set_topology_hash(state.model.topology->hash());
+  model.set_topology_version(state.topology_version);
+  // Never inline: workers have the structure from earlier rounds, so it would be sent in vain.
+  *model.mutable_topology() = RefTo(*published.topology, 0);
+  if (published.update != nullptr) {
+    *model.mutable_topology_update() = RefTo(*published.update, 0);
+    model.set_update_base_hash(published.update_base_hash);
+  }
+  *model.mutable_values() = RefTo(*published.values, inline_bytes);
+  model.set_values_type(published.values_type);
+  if (published.language != nullptr) ReferTo(*published.language, *model.mutable_language());
+  if (step.task.has_train() && published.optimizer_state != nullptr) {
+    *model.mutable_optimizer_state() = RefTo(*published.optimizer_state, inline_bytes);
+  }
+  plan.participants = ChooseParticipants(step);
+  for (round::ParticipantSpec& participant : plan.participants) {
+    const auto correction = published.corrections.find(participant.name);
+    if (correction == published.corrections.end()) continue;
+    participant.correction = RefTo(*correction->second, inline_bytes);
+  }
+  plan.federation = spec.federation();
+  BoundExamples(step.task, plan.participants);
+  const auto participants = static_cast<int64_t>(plan.participants.size());
+  plan.needed = Needed(step, spec.federation(), plan.participants.size());
+  if (step.reducer == reduce::ReducerKind::kMean) {
+    plan.tolerated = reduce::ToleratedBy(step.aggregation, participants);
+  }
+  plan.topology = state.model.topology;
+  plan.pool = pool_;
+  const v1::SectionType up = wire::SectionTypeOf(spec.wire().up());
+  *plan.task.mutable_sections() = wire::SectionsOf(plan.task, *state.model.topology, up);
+  if (step.task.has_train() && wire::IsCompact(up)) {
+    plan.start = std::make_shared<const std::vector<float>>(state.model.values);
+  }
+  plan.reducer = MakeReducerFor(state, wire::ResultLayoutOf(plan.task, *state.model.topology));
+  return plan;
+}
+
+std::unique_ptr<reduce::Reducer> JobRunner::MakeReducerFor(const methods::ProgramState& state,
+                                                           const wire::ResultLayout& layout) const {
+  const methods::Step& step = *state.step;
+  if (step.reducer != reduce::ReducerKind::kStatistics) {
+    return reduce::MakeReducer(step.reducer, state.model.topology, layout, step.aggregation,
+                               state.model.values);
+  }
+  std::vector<reduce::StatisticsInput> inputs;
+  for (const auto& input : step.task.activation_statistics().inputs()) {
+    inputs.push_back({input.columns(), input.gram()});
+  }
+  return std::make_unique<reduce::StatisticsReducer>(std::move(inputs));
+}
+
+void JobRunner::RunSteps() {
+  AssignOwners();
+  const auto in_work = StepsInWork(state_);
+  // Data or rows that only their owners have, and nobody there: begins when one comes.
+  if (ChooseParticipants(*in_work.front()->step).empty()) {
+    SetWaiting(MissingWorkers());
+    stalled_ = true;
+    return;
+  }
+  // All are made before the first begins, since a step may end the job at once.
+  const Branches branches = branches_;
+  for (size_t i = 0; i < branches.size(); ++i) RunStep(*in_work[i], branches[i]);
+  for (const auto& branch : branches) {
+    if (ended() || branch->step == nullptr) return;
+    const auto step = branch->step;
+    step->Start();
+  }
+}
+
+void JobRunner::RunStep(const methods::ProgramState& state, const std::shared_ptr<Branch>& branch) {
+  const methods::Step& step = *state.step;
+  const round::Traffic& traffic = *branch->traffic;
+  if (step.prelude) branch->prelude_start = services_.clock.Elapsed();
+  if (const int round = step.prelude ? 0 : step.round; round != branch->announced_round) {
+    branch->announced_round = round;
+    branch->round_start = services_.clock.Elapsed();
+    branch->round_start_sent = traffic.sent;
+    branch->round_start_received = traffic.received;
+    branch->round_start_values = traffic.values_sent + traffic.values_received;
+  }
+  branch->phase = step.task.has_train() || step.task.has_echo() ? "train" : "evaluate";
+  branch->phase_start = services_.clock.Elapsed();
+  round::StepPlan plan = MakePlan(state, *branch);
+  const bool trains = branch->phase == "train" || step.task.has_activation_statistics();
+  if (trains && !step.prelude) {
+    v1::JobEvent event = NewEvent();
+    event.mutable_round_started()->set_round(step.round);
+    event.mutable_round_started()->set_participants(plan.participants.size());
+    event.mutable_round_started()->set_run(state.run);
+    events_->Append(std::move(event));
+  }
+  branch->step = std::make_shared<round::StepRunner>(services_.fleet, services_.core,
+                                                     services_.pool, services_.clock,
+                                                     std::move(plan), MakeListener(step, branch));
+}
+
+}  // namespace espalier::server::jobs
