@@ -16,10 +16,14 @@ std::string RoundName(const std::string& run, int round) {
 
 }  // namespace
 
-void RunTotals::Add(const v1::RoundSummary& summary) {
+void RunTotals::Add(const v1::RoundSummary& summary, absl::Time committed) {
   bytes += summary.bytes_sent() + summary.bytes_received();
   dense_bytes += summary.dense_bytes();
-  seconds += absl::ToDoubleSeconds(ToDuration(summary.duration()));
+  const bool overlaps = !summary.run().empty() && last_commit != absl::InfinitePast();
+  seconds +=
+      absl::ToDoubleSeconds(overlaps ? std::max(absl::ZeroDuration(), committed - last_commit)
+                                     : ToDuration(summary.duration()));
+  last_commit = committed;
   ++rounds;
   peak_worker_memory_bytes = std::max(peak_worker_memory_bytes, summary.worker_peak_memory_bytes());
 }
@@ -90,14 +94,14 @@ void Progress::OnEvent(const v1::JobEvent& event) {
     totals_.bytes += event.prelude_step().bytes_sent() + event.prelude_step().bytes_received();
     Note(PreludeText(event.prelude_step()));
   } else if (event.has_round_committed()) {
-    OnRound(event.round_committed().summary());
+    OnRound(event.round_committed().summary(), ToTime(event.time()));
   } else if (const std::string trouble = TroubleOf(event); !trouble.empty()) {
     Note(trouble);
   }
 }
 
-void Progress::OnRound(const v1::RoundSummary& summary) {
-  totals_.Add(summary);
+void Progress::OnRound(const v1::RoundSummary& summary, absl::Time committed) {
+  totals_.Add(summary, committed);
   if (auto judgement = JudgementOf(spec_, summary)) {
     judgements_[summary.run()] = *std::move(judgement);
   }

@@ -24,8 +24,10 @@ struct RunTotals {
   double seconds = 0;
   int rounds = 0;
   int64_t peak_worker_memory_bytes = 0;
+  absl::Time last_commit = absl::InfinitePast();
 
-  void Add(const v1::RoundSummary& summary);
+  // `committed`: when; rounds of several runs overlap, so that the time between commits counts.
+  void Add(const v1::RoundSummary& summary, absl::Time committed = absl::InfinitePast());
   // Share of the dense bytes that was not sent; 0 before the first round.
   double saved() const;
   // Time for so many more rounds, if they take as long as those so far.
@@ -56,7 +58,7 @@ class Progress {
 
  private:
   std::string RoundLine(const v1::RoundSummary& summary) const;
-  void OnRound(const v1::RoundSummary& summary);
+  void OnRound(const v1::RoundSummary& summary, absl::Time committed);
 
   std::ostream& err_;
   Terminal terminal_;

@@ -223,7 +223,8 @@ absl::StatusOr<Price> PriceOf(const v1::JobSpec& spec, const methods::MethodRegi
   phase.Multiply(demand.models);
   phase.Add("what the method keeps besides", demand.other_bytes, false);
   phase.Add(fmt::format("{} participants and their tasks", config::Grouped(sizes.participants)),
-            kParticipantBytes * static_cast<double>(sizes.participants), false, true);
+            kParticipantBytes * static_cast<double>(sizes.participants) * demand.steps, false,
+            true);
   auto spec_bytes = static_cast<double>(spec.SpaceUsedLong());
   if (spec.data().normalization() == v1::DataSpec::NORMALIZATION_FEDERATED) {
     // channel_mean and channel_std are filled in later.

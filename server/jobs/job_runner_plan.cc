@@ -11,6 +11,7 @@
 #include "common/wire/compact_values.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/result_sections.h"
+#include "common/wire/proto_time.h"
 #include "server/datasets/agreement.h"
 #include "server/jobs/job_runner.h"
 #include "server/reduce/statistics_reducer.h"
@@ -115,6 +116,12 @@ round::StepPlan JobRunner::MakePlan(const methods::ProgramState& state,
     participant.correction = RefTo(*correction->second, inline_bytes);
   }
   plan.federation = spec.federation();
+  // Steps that are side by side share the workers, and with them the time.
+  const auto steps = static_cast<int64_t>(branches_.size());
+  if (steps > 1) {
+    wire::SetDuration(wire::FromProto(spec.federation().round_deadline()) * steps,
+                      plan.federation.mutable_round_deadline());
+  }
   BoundExamples(step.task, plan.participants);
   const auto participants = static_cast<int64_t>(plan.participants.size());
   plan.needed = Needed(step, spec.federation(), plan.participants.size());
@@ -149,15 +156,19 @@ std::unique_ptr<reduce::Reducer> JobRunner::MakeReducerFor(const methods::Progra
 void JobRunner::RunSteps() {
   AssignOwners();
   const auto in_work = StepsInWork(state_);
+  for (size_t i = 0; i < branches_.size(); ++i) StartClocks(*in_work[i]->step, *branches_[i]);
   // Data or rows that only their owners have, and nobody there: begins when one comes.
-  if (ChooseParticipants(*in_work.front()->step).empty()) {
+  if (std::ranges::any_of(in_work, [this](const methods::ProgramState* run) {
+        return ChooseParticipants(*run->step).empty();
+      })) {
     SetWaiting(MissingWorkers());
     stalled_ = true;
     return;
   }
   // All are made before the first begins, since a step may end the job at once.
   const Branches branches = branches_;
-  for (size_t i = 0; i < branches.size(); ++i) RunStep(*in_work[i], branches[i]);
+  const auto turn = branches.size() > 1 ? std::make_shared<round::SuspectTurn>() : nullptr;
+  for (size_t i = 0; i < branches.size(); ++i) MakeStep(*in_work[i], branches[i], turn);
   for (const auto& branch : branches) {
     if (ended() || branch->step == nullptr) return;
     const auto step = branch->step;
@@ -165,20 +176,24 @@ void JobRunner::RunSteps() {
   }
 }
 
-void JobRunner::RunStep(const methods::ProgramState& state, const std::shared_ptr<Branch>& branch) {
+void JobRunner::StartClocks(const methods::Step& step, Branch& branch) const {
+  const round::Traffic& traffic = *branch.traffic;
+  branch.phase = step.task.has_train() || step.task.has_echo() ? "train" : "evaluate";
+  branch.phase_start = services_.clock.Elapsed();
+  if (step.prelude) branch.prelude_start = services_.clock.Elapsed();
+  const int round = step.prelude ? 0 : step.round;
+  if (round == std::exchange(branch.announced_round, round)) return;
+  branch.round_start = services_.clock.Elapsed();
+  branch.round_start_sent = traffic.sent;
+  branch.round_start_received = traffic.received;
+  branch.round_start_values = traffic.values_sent + traffic.values_received;
+}
+
+void JobRunner::MakeStep(const methods::ProgramState& state, const std::shared_ptr<Branch>& branch,
+                         const std::shared_ptr<round::SuspectTurn>& turn) {
   const methods::Step& step = *state.step;
-  const round::Traffic& traffic = *branch->traffic;
-  if (step.prelude) branch->prelude_start = services_.clock.Elapsed();
-  if (const int round = step.prelude ? 0 : step.round; round != branch->announced_round) {
-    branch->announced_round = round;
-    branch->round_start = services_.clock.Elapsed();
-    branch->round_start_sent = traffic.sent;
-    branch->round_start_received = traffic.received;
-    branch->round_start_values = traffic.values_sent + traffic.values_received;
-  }
-  branch->phase = step.task.has_train() || step.task.has_echo() ? "train" : "evaluate";
-  branch->phase_start = services_.clock.Elapsed();
   round::StepPlan plan = MakePlan(state, *branch);
+  plan.turn = turn;
   const bool trains = branch->phase == "train" || step.task.has_activation_statistics();
   if (trains && !step.prelude) {
     v1::JobEvent event = NewEvent();

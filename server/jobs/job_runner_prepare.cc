@@ -98,13 +98,11 @@ absl::StatusOr<PublishedModel> JobRunner::PublishModel(const methods::ProgramSta
         PublishCorrections(state.server, ChooseParticipants(*state.step), traffic, services_.blobs);
   }
   published.structure = model.topology;
-  // Structures that any run has are not encoded again.
-  for (const auto& other : branches_) {
-    const PublishedModel& known = other->model;
-    if (known.structure == nullptr || known.structure->hash() != model.topology->hash()) continue;
-    published.topology = known.topology;
-    published.update = known.update;
-    published.update_base_hash = known.update_base_hash;
+  const PublishedModel& before = branch.model;
+  if (before.structure != nullptr && before.structure->hash() == model.topology->hash()) {
+    published.topology = before.topology;
+    published.update = before.update;
+    published.update_base_hash = before.update_base_hash;
     return published;
   }
   ESPALIER_ASSIGN_OR_RETURN(const auto full, wire::EncodeTopology(*model.topology));

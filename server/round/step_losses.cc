@@ -66,6 +66,7 @@ void StepRunner::CountIncident(const std::string& worker, absl::Duration now) {
   if (!careful_ && incidents_ >= kIncidentsToBeCareful && most_are_lost) {
     careful_ = true;
     log::Warning("tasks_tried_alone", {{"job", plan_.task.job()},
+                                       {"run", plan_.task.run()},
                                        {"round", plan_.task.round()},
                                        {"lost_workers", losses_since_result_}});
   }
@@ -74,7 +75,21 @@ void StepRunner::CountIncident(const std::string& worker, absl::Duration now) {
   fleet_.SetWidth(*group_, 0);
 }
 
+bool StepRunner::HasTurn() const {
+  if (plan_.turn == nullptr) return true;
+  const bool is_free = plan_.turn->holder == nullptr || plan_.turn->holder == this;
+  return is_free && clock_.Elapsed() >= plan_.turn->not_before;
+}
+
+void StepRunner::EndTurn(bool lost) {
+  suspect_out_.reset();
+  if (plan_.turn == nullptr) return;
+  if (plan_.turn->holder == this) plan_.turn->holder = nullptr;
+  if (lost) plan_.turn->not_before = clock_.Elapsed() + 2 * kOneIncident;
+}
+
 void StepRunner::TrySuspects() {
+  if (!HasTurn()) return;
   const absl::Duration now = clock_.Elapsed();
   // One that was handed to the fleet may still wait there for a worker, or for the step's width.
   // While no worker is there for it, it holds no other up.
@@ -87,11 +102,15 @@ void StepRunner::TrySuspects() {
   });
   if (!is_queued && due != suspects_.end()) {
     suspect_out_ = *due;
+    if (plan_.turn != nullptr) plan_.turn->holder = this;
     fleet_.Queue(*group_, QueuedFor(*due));
     suspects_.erase(due);
     if (!careful_) fleet_.Offer(*group_);
   }
-  if (careful_) fleet_.SetWidth(*group_, static_cast<int>(leased_) + 1);
+  if (!careful_) return;
+  fleet_.SetWidth(*group_, static_cast<int>(leased_) + 1);
+  // A task that no worker took at once is offered again later, if it is this step's turn then.
+  if (plan_.turn != nullptr && !ended()) fleet_.SetWidth(*group_, static_cast<int>(leased_));
 }
 
 void StepRunner::JudgeLosses() {
@@ -129,10 +148,15 @@ void StepRunner::GiveUp(size_t index) {
 std::string StepRunner::Describe(size_t index) const {
   const v1::Task& task = plan_.task;
   const auto* kind = v1::Task::descriptor()->FindFieldByNumber(task.kind_case());
-  return fmt::format("the task of participant {} ({}, round {}, {} stored weights, data set '{}')",
+  return fmt::format("the task of participant {} ({}, {}, {} stored weights, data set '{}')",
                      plan_.participants[index].name, kind == nullptr ? "nothing" : kind->name(),
-                     task.round(), plan_.topology == nullptr ? 0 : plan_.topology->total_stored(),
+                     RoundText(), plan_.topology == nullptr ? 0 : plan_.topology->total_stored(),
                      task.data().dataset());
+}
+
+std::string StepRunner::RoundText() const {
+  const std::string round = fmt::format("round {}", plan_.task.round());
+  return plan_.task.run().empty() ? round : fmt::format("{} of {}", round, plan_.task.run());
 }
 
 void StepRunner::OnProgress() {
@@ -171,9 +195,9 @@ std::string StepRunner::held_back() const {
   absl::Duration next = next_try_;
   std::string message;
   if (careful_) {
-    message = fmt::format(
-        "{} workers in a row vanished with tasks of round {}; one task at a time is tried",
-        losses_since_result_, plan_.task.round());
+    message =
+        fmt::format("{} workers in a row vanished with tasks of {}; one task at a time is tried",
+                    losses_since_result_, RoundText());
   }
   if (suspect.has_value()) {
     const Participant& participant = participants_[*suspect];

@@ -113,6 +113,7 @@ void StepRunner::OnLeased(size_t index, const v1::Task& task, const std::string&
     suspect_out_ = index;
     fleet_.SetWidth(*group_, static_cast<int>(leased_));
   }
+  if (suspect_out_ == index && plan_.turn != nullptr) plan_.turn->holder = this;
   participant.state = State::kLeased;
   participant.task_id = task.task_id();
   participant.worker = worker;
@@ -126,7 +127,7 @@ void StepRunner::OnLost(size_t index, const scheduler::TaskLoss& loss) {
   if (ended()) return;
   --leased_;
   by_task_.erase(participants_[index].task_id);
-  if (suspect_out_ == index) suspect_out_.reset();
+  if (suspect_out_ == index) EndTurn(/*lost=*/!loss.failed);
   Report(index, loss);
   if (loss.failed) {
     OnFailed(index, loss, /*refused=*/false);
@@ -281,7 +282,7 @@ void StepRunner::OnMerged(size_t index, const v1::PartialHeader& header, const a
   by_task_.erase(header.task_id());
   done(status);
   if (ended()) return;
-  if (suspect_out_ == index) suspect_out_.reset();
+  if (suspect_out_ == index) EndTurn(/*lost=*/false);
   fleet_.CountResult(*group_, participant.worker, status.ok());
   if (status.ok()) {
     participant.state = State::kDone;
@@ -348,9 +349,8 @@ absl::Status StepRunner::QuorumLost() const {
   std::string because;
   if (left_out_because_.has_value()) because = "; " + base::MessageOf(*left_out_because_);
   return base::MakeError(absl::StatusCode::kUnavailable, reason,
-                         "expected updates from " + std::to_string(Needed()) +
-                             " participants in round " + std::to_string(plan_.task.round()) +
-                             ", found " + std::to_string(done_) + ", with " +
+                         "expected updates from " + std::to_string(Needed()) + " participants in " +
+                             RoundText() + ", found " + std::to_string(done_) + ", with " +
                              std::to_string(left_out_) + " left out" + because +
                              "; see the job's events, lower federation.quorum or add workers");
 }
@@ -423,17 +423,26 @@ void StepRunner::Abort(const std::string& reason) {
   WithdrawTasks(reason);
 }
 
+void StepRunner::Stop() {
+  if (group_.has_value()) fleet_.SetWidth(*group_, 0);
+}
+
 void StepRunner::WithdrawTasks(const std::string& reason) {
   if (!group_.has_value()) return;
   by_task_.clear();
   suspects_.clear();
+  EndTurn(/*lost=*/false);
   fleet_.Close(*std::exchange(group_, std::nullopt), reason);
 }
 
 void StepRunner::Fail(const absl::Status& status) {
-  Abort("STEP_FAILED");
-  finished_ = true;
+  aborted_ = finished_ = true;
+  // The job stops the steps beside this one first: a worker that is free again must not be given
+  // one of their tasks.
+  const auto self = shared_from_this();
+  Stop();
   listener_.on_finished(status);
+  WithdrawTasks("STEP_FAILED");
 }
 
 }  // namespace espalier::server::round

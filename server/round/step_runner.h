@@ -62,6 +62,13 @@ struct StepListener {
   std::function<void(absl::StatusOr<reduce::Reduced>)> on_finished;
 };
 
+// Who may try a task that may have ended workers, among steps that are side by side: one of them
+// at a time, and not right after the last loss, so that it is seen which task a worker ended with.
+struct SuspectTurn {
+  const void* holder = nullptr;  // the step whose task is out
+  absl::Duration not_before = -absl::InfiniteDuration();
+};
+
 struct StepPlan {
   v1::Task task;  // everything but ids, participant, shard; with the sections of its result
   std::vector<ParticipantSpec> participants;
@@ -73,6 +80,7 @@ struct StepPlan {
   std::shared_ptr<const std::vector<float>> start = nullptr;
   std::shared_ptr<scheduler::WorkerPool> pool;
   std::shared_ptr<reduce::Reducer> reducer;
+  std::shared_ptr<SuspectTurn> turn = nullptr;  // null: no step is beside this one
 };
 
 class StepRunner : public std::enable_shared_from_this<StepRunner> {
@@ -85,6 +93,8 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
   void Tick();
   // Withdraws all tasks; on_finished is not called.
   void Abort(const std::string& reason);
+  // No further task is given out; Abort() follows.
+  void Stop();
 
   // Is this task one of ours, in work, and does the header fit the model and the participant? Cheap
   // checks before the body is read.
@@ -93,6 +103,8 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
   void Accept(Upload upload, std::function<void(absl::Status)> done);
   bool Owns(const std::string& task_id) const { return by_task_.contains(task_id); }
 
+  // "round 2", or "round 2 of ticket-3".
+  std::string RoundText() const;
   int64_t done() const { return done_; }
   bool ended() const { return finished_ || aborted_; }
   bool waiting_for_workers() const { return waiting_for_workers_; }
@@ -144,6 +156,10 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
   void CountIncident(const std::string& worker, absl::Duration now);
   bool IsDispensable(size_t index) const;
   void TrySuspects();
+  // Whether no other step's suspect is out.
+  bool HasTurn() const;
+  // The suspect is not out any more.
+  void EndTurn(bool lost);
   void JudgeLosses();
   void GiveUp(size_t index);
   void OnProgress();

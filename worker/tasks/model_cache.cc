@@ -9,6 +9,19 @@
 #include "common/wire/values_codec.h"
 
 namespace espalier::worker::tasks {
+namespace {
+
+// Of the columns and row offsets of sparse tensors.
+int64_t BytesOf(const tensor::ModelTopology& structure) {
+  int64_t numbers = 0;
+  for (size_t i = 0; i < structure.num_tensors(); ++i) {
+    if (!structure.is_sparse(i)) continue;
+    numbers += structure.stored(i) + structure.layout()[i].rows + 1;
+  }
+  return numbers * static_cast<int64_t>(sizeof(int32_t));
+}
+
+}  // namespace
 
 ModelCache::Structure ModelCache::Find(const std::string& hash) const {
   for (const Structure& structure : structures_) {
@@ -38,7 +51,8 @@ absl::StatusOr<ModelCache::Structure> ModelCache::FetchWhole(const v1::ModelRef&
   return wire::DecodeTopology(full, layout);
 }
 
-absl::StatusOr<ModelCache::Structure> ModelCache::GetStructure(const v1::ModelRef& ref) {
+absl::StatusOr<ModelCache::Structure> ModelCache::GetStructure(const v1::ModelRef& ref,
+                                                               bool has_runs) {
   if (Structure known = Find(ref.topology_hash())) return known;
   const Structure base = Find(ref.update_base_hash());
   ESPALIER_ASSIGN_OR_RETURN(Structure structure, base != nullptr && ref.has_topology_update()
@@ -50,15 +64,18 @@ absl::StatusOr<ModelCache::Structure> ModelCache::GetStructure(const v1::ModelRe
         "expected the structure " + ref.topology_hash() + ", found " + structure->hash());
   }
   structures_.push_back(structure);
-  DropOldStructures();
+  DropOldStructures(has_runs);
   return structure;
 }
 
-void ModelCache::DropOldStructures() {
-  int64_t positions = 0;
-  for (const Structure& structure : structures_) positions += structure->sparsifiable_stored();
-  while (structures_.size() > kKeptStructures && positions > kKeptPositions) {
-    positions -= structures_.front()->sparsifiable_stored();
+void ModelCache::DropOldStructures(bool has_runs) {
+  int64_t bytes = 0;
+  for (const Structure& structure : structures_) bytes += BytesOf(*structure);
+  const auto fits = [&] {
+    return has_runs && structures_.size() <= kKeptOfRuns && bytes <= kBytesOfRuns;
+  };
+  while (structures_.size() > kKeptStructures && !fits()) {
+    bytes -= BytesOf(*structures_.front());
     structures_.pop_front();
   }
 }
@@ -85,7 +102,7 @@ absl::StatusOr<std::shared_ptr<const tensor::ModelState>> ModelCache::Get(const 
   // Makes room before the next one comes.
   model_ = nullptr;
   if (!same_values) {
-    ESPALIER_ASSIGN_OR_RETURN(model->topology, GetStructure(ref));
+    ESPALIER_ASSIGN_OR_RETURN(model->topology, GetStructure(ref, !task.run().empty()));
     ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, fetch_(ref.values()));
     ESPALIER_ASSIGN_OR_RETURN(model->values,
                               wire::IsCompact(ref.values_type())

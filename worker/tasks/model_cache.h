@@ -1,8 +1,8 @@
 // ModelCache: the models a worker has at hand, so that only what it lacks is fetched.
 //
-// Structures are kept by hash (the last two, and as many more as are small together: models that
-// are trained or compared side by side) and brought up to date by TopologyUpdates; values are kept
-// by digest (the last one: evaluation and the next round often start from what was just
+// Structures are kept by hash (the last two, and of models that are trained or compared side by side
+// a few more where they are small) and brought up to date by TopologyUpdates; values are kept by
+// digest (the last one: evaluation and the next round often start from what was just
 // fetched).
 // Threading: one task at a time.
 // Errors:    the transfer's; TOPOLOGY_HASH_MISMATCH, SHAPE_MISMATCH, NON_FINITE from decoding.
@@ -32,14 +32,15 @@ class ModelCache {
  private:
   using Structure = std::shared_ptr<const tensor::ModelTopology>;
   static constexpr size_t kKeptStructures = 2;
-  // Of all that are kept beyond these, 4 bytes each.
-  static constexpr int64_t kKeptPositions = int64_t{4} << 20;
+  // Of a job with several models, so many as long as they take no more than that.
+  static constexpr size_t kKeptOfRuns = 16;
+  static constexpr int64_t kBytesOfRuns = int64_t{16} << 20;
 
-  absl::StatusOr<Structure> GetStructure(const v1::ModelRef& ref);
+  absl::StatusOr<Structure> GetStructure(const v1::ModelRef& ref, bool has_runs);
   absl::StatusOr<Structure> FetchUpdate(const v1::ModelRef& ref, const Structure& base);
   absl::StatusOr<Structure> FetchWhole(const v1::ModelRef& ref);
   Structure Find(const std::string& hash) const;
-  void DropOldStructures();
+  void DropOldStructures(bool has_runs);
   absl::StatusOr<std::vector<float>> FetchOptimizerState(const v1::Task& task, int64_t stored);
 
   Fetch fetch_;

@@ -50,8 +50,11 @@ absl::StatusOr<Transition> StagedProgram::NextOfRuns(ProgramState state,
   size_t result = 0;
   for (ProgramState& run : state.runs) {
     if (!run.step.has_value()) continue;
+    std::string name = run.run;
     ESPALIER_ASSIGN_OR_RETURN(Transition of_run,
                               run_program().Next(std::move(run), std::move(reduced.at(result++))));
+    // What goes before training has a state of its own.
+    of_run.state.run = std::move(name);
     if (of_run.normalization.has_value()) transition.normalization = of_run.normalization;
     transition.of_runs.push_back(TakeOutcome(of_run, state.round));
     run = std::move(of_run.state);
