@@ -1,7 +1,9 @@
 #include "client/cli/app.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
+#include <string_view>
 
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
@@ -11,6 +13,7 @@
 #include "common/config/text.h"
 #include "common/io/standard_output.h"
 #include "fmt/format.h"
+#include "fmt/ranges.h"
 
 namespace espalier::cli {
 namespace {
@@ -43,7 +46,8 @@ Exit codes: 0 done, 1 unexpected, 2 usage or invalid argument, 3 not found,
 or was CANCELLED, 8 limit reached, 130 interrupted.)";
 
 // The one whose result is a table of numbers.
-constexpr char kCsvCommand[] = "espalier job rounds";
+constexpr std::array<std::string_view, 2> kCsvCommands = {"espalier job rounds",
+                                                          "espalier job features"};
 
 CLI::App* AddGroup(CLI::App& app, const std::string& name, const std::string& description) {
   CLI::App* group = app.add_subcommand(name, description);
@@ -127,6 +131,7 @@ void Parser::AddCommands() {
   AddJobList(*job, chosen_);
   AddJobGet(*job, chosen_);
   AddJobRounds(*job, chosen_);
+  AddJobFeatures(*job, chosen_);
   AddJobWatch(*job, chosen_);
   AddJobCancel(*job, chosen_);
   AddWorkerList(*AddGroup(app_, "worker", "The workers of a cluster"), chosen_);
@@ -301,11 +306,11 @@ int RunChosen(Parser& parser, const std::vector<std::string>& arguments, const S
   absl::StatusOr<GlobalOptions> options = parser.Options();
   if (options.ok() && options->format == Format::kCsv) {
     const std::string command = FullName(ChosenCommand(parser.app()));
-    if (command != kCsvCommand) {
+    if (std::ranges::find(kCsvCommands, command) == kCsvCommands.end()) {
       options = base::InvalidArgument(
           "USAGE",
-          fmt::format("{}: expected -o table, json or yaml, found csv, which only {} prints",
-                      command, kCsvCommand));
+          fmt::format("{}: expected -o table, json or yaml, found csv, which only {} print",
+                      command, fmt::join(kCsvCommands, " and ")));
     }
   }
   if (!options.ok()) return Report(options.status(), GuessFormat(arguments), streams);

@@ -18,7 +18,7 @@
 
 namespace espalier::cli {
 
-// kCsv: `job rounds` alone.
+// kCsv: `job rounds` and `job features` alone.
 enum class Format { kTable, kJson, kYaml, kCsv };
 
 // What a stream leads to.

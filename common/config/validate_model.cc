@@ -18,6 +18,7 @@ using wire::FeatureShape;
 using wire::LayerPlace;
 using wire::Layers;
 
+constexpr double kMaxInputNoise = 1000;
 constexpr int64_t kMaxUnits = 10'000'000;
 constexpr int64_t kMaxInputFeatures = std::numeric_limits<int32_t>::max() - 1;
 constexpr int64_t kMaxImageSide = 100'000;
@@ -218,6 +219,8 @@ void ValidateSize(const v1::ModelSpec& model, const v1::MethodSpec& method, cons
 
 void ValidateLayers(const v1::ModelSpec& given, const v1::MethodSpec& method, const Checker& at) {
   at.Probability("input_dropout", given.input_dropout());
+  at.Number("input_noise", given.input_noise(),
+            given.input_noise() >= 0 && given.input_noise() <= kMaxInputNoise, "0 ≤ x ≤ 1000");
   const bool named = ValidateName(given, at);
   const v1::ModelSpec model = wire::ExplicitModel(given);
   if (named && model.layers().empty()) return;

@@ -95,6 +95,7 @@ void RefuseOtherFields(const v1::ModelSpec& model, const Checker& at) {
   refuse(!model.layers().empty(), "layers");
   refuse(model.loss() != v1::LOSS_UNSPECIFIED, "loss");
   refuse(model.input_dropout() != 0, "input_dropout");
+  refuse(model.input_noise() != 0, "input_noise");
   refuse(model.has_input_image(), "input_image");
   refuse(!model.name().empty(), "name");
   refuse(model.has_parameters(), "parameters");

@@ -63,6 +63,12 @@ inline constexpr LayerKind LayerKind::kGelu{"gelu"};
 inline constexpr LayerKind LayerKind::kGeluTanh{"gelu_tanh"};
 inline constexpr LayerKind LayerKind::kTiedOutput{"tied_output"};
 
+// Names in LayerSpec::options of kLinear and kConv: kept weights of a group, its size, and the decay
+// of others (proto NOfM). Absent: the weights are multiplied as they are.
+inline constexpr char kKeptOption[] = "n_of_m.kept";
+inline constexpr char kGroupOption[] = "n_of_m.group";
+inline constexpr char kDecayOption[] = "n_of_m.decay";
+
 // Which fields count depends on the kind.
 struct LayerSpec {
   LayerKind kind = LayerKind::kLinear;

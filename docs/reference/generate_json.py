@@ -18,7 +18,8 @@ INTRODUCTION = """# JSON, YAML and CSV
 <!-- Written by docs/reference/generate_json.py from proto/espalier/v1 and tests/golden/json; do not edit. -->
 
 With `-o json` or `-o yaml` a command prints its result for programs, on standard output and nothing else there. Both have the same
-keys and values; `job rounds` has `-o csv` as well. It is a contract: within a minor version keys are added, and none is removed,
+keys and values; `job rounds` and `job features` have `-o csv` as well. `job features` prints the job's `features` alone, those that
+were selected or `--all`. It is a contract: within a minor version keys are added, and none is removed,
 renamed or given another type. Programs should skip keys that they do not know. Tests compare all of it with files in
 [tests/golden/json](../../tests/golden/json/README.md), from which the examples here are taken.
 

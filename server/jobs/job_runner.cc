@@ -1,25 +1,15 @@
 #include "server/jobs/job_runner.h"
 
 #include <algorithm>
-#include <cmath>
 #include <new>
-#include <numeric>
 #include <stdexcept>
 #include <utility>
 
 #include "absl/time/time.h"
-#include "common/base/rng.h"
+#include "common/base/check.h"
 #include "common/base/status.h"
 #include "common/log/log.h"
-#include "common/wire/compact_values.h"
-#include "common/wire/model_spec/model_spec.h"
-#include "common/wire/model_spec/result_sections.h"
-#include "common/wire/model_spec/train_additions.h"
 #include "common/wire/proto_time.h"
-#include "server/datasets/agreement.h"
-#include "server/jobs/site_evaluations.h"
-#include "server/methods/evaluation/metrics.h"
-#include "server/reduce/statistics_reducer.h"
 
 namespace espalier::server::jobs {
 namespace {
@@ -172,7 +162,7 @@ void JobRunner::Proceed() {
   if (std::exchange(stalled_, false)) RunSteps();
   // A copy: a step that ends may begin the next ones.
   const Branches branches = branches_;
-  std::shared_ptr<round::StepRunner> waiting;
+  std::string waiting;  // for workers: a round
   std::string held_back;
   for (const auto& branch : branches) {
     const auto step = branch->step;
@@ -180,14 +170,13 @@ void JobRunner::Proceed() {
     step->Tick();
     if (branches != branches_ || ended()) return;
     if (step != branch->step) continue;
-    if (step->waiting_for_workers()) waiting = step;
+    if (step->waiting_for_workers()) waiting = step->RoundText();
     if (held_back.empty()) held_back = step->held_back();
   }
   if (!HasStep()) return;
-  if (waiting != nullptr) {
-    SetWaiting("no connected worker can do what is left of round " +
-               std::to_string(state_.round + 1) + "; " + std::to_string(services_.fleet.active()) +
-               " workers are connected");
+  if (!waiting.empty()) {
+    SetWaiting("no connected worker can do what is left of " + waiting + "; " +
+               std::to_string(services_.fleet.active()) + " workers are connected");
   } else {
     SetCondition("TASKS_HELD_BACK", held_back);
   }
@@ -210,6 +199,10 @@ absl::Status JobRunner::Admit(const v1::PartialHeader& header) const {
 }
 
 void JobRunner::AbortSteps(const std::string& reason) {
+  // A worker that is free again must not be given a task of the next step that ends.
+  for (const auto& branch : branches_) {
+    if (branch->step != nullptr) branch->step->Stop();
+  }
   for (const auto& branch : branches_) {
     if (branch->step != nullptr) branch->step->Abort(reason);
   }
@@ -282,8 +275,10 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   const std::vector<methods::Outcome*> outcomes = OutcomesOf(transition);
   for (size_t i = 0; i < outcomes.size(); ++i) {
     Branch* branch = FindBranch(branches_, outcomes[i]->run);
-    if (branch == nullptr) continue;  // nothing was in work before the first step
+    if (branch == nullptr && branches_.empty()) continue;  // before the first step
+    ESPALIER_CHECK(branch != nullptr, "an outcome belongs to a run that was in work");
     if (outcomes[i]->committed.has_value()) CommitRound(*outcomes[i], prepared->kept[i], *branch);
+    if (!outcomes[i]->features.empty()) NoteFeatures(outcomes[i]->features);
     if (outcomes[i]->prelude_step.has_value()) {
       ReportPrelude(*std::move(outcomes[i]->prelude_step), *branch);
     }
@@ -380,7 +375,8 @@ void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, Branch& 
   }
   branch.reduced = *std::move(reduced);
   const auto in_work = StepsInWork(state_);
-  bool large = false;
+  // Methods that go back to a model look through all of it.
+  bool large = state_.kept != nullptr && state_.kept->topology->total_size() > kInlineValues;
   for (size_t i = 0; i < branches_.size(); ++i) {
     if (!branches_[i]->reduced.has_value()) return;  // its step is still in work
     // Before the first round a method may still look through the whole dense model.
@@ -453,6 +449,7 @@ v1::Job JobRunner::View(bool with_history) const {
     view.clear_best_sites();
     view.clear_confusion();
     view.clear_runs();
+    view.clear_features();
   }
   return view;
 }

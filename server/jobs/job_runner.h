@@ -115,13 +115,19 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void CommitRound(methods::Outcome& outcome, const Kept& kept, Branch& branch);
   // The run's line in the job.
   void NoteRun(const v1::RoundSummary& summary, const Kept& kept);
+  // Input features by their strength, with their names.
+  void NoteFeatures(const std::vector<v1::FeatureStrength>& features);
   // Best accuracy, and what each site found.
   void NoteEvaluation(const v1::RoundSummary& summary, Branch& branch);
   // Counts and tells of a step before the first round.
   void ReportPrelude(v1::PreludeStep step, Branch& branch);
   // Begins the steps in work.
   void RunSteps();
-  void RunStep(const methods::ProgramState& state, const std::shared_ptr<Branch>& branch);
+  // From which the time and traffic of a step, and of its round, are counted.
+  void StartClocks(const methods::Step& step, Branch& branch) const;
+  // `turn`: shared with the steps beside it; null when it is alone.
+  void MakeStep(const methods::ProgramState& state, const std::shared_ptr<Branch>& branch,
+                const std::shared_ptr<round::SuspectTurn>& turn);
   void ReleaseModel();
   // The branch whose step in work has this task; null when none has.
   Branch* OwnerOf(const std::string& task_id) const;

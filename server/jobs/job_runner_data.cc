@@ -88,6 +88,22 @@ void JobRunner::NoteEvaluation(const v1::RoundSummary& summary, Branch& branch) 
   *job_.mutable_last_sites() = *std::move(sites);
 }
 
+void JobRunner::NoteFeatures(const std::vector<v1::FeatureStrength>& features) {
+  std::vector<std::string> names;
+  for (const v1::Agreement::Column& column : job_.spec().data().agreement().columns()) {
+    if (column.words().empty()) names.push_back(column.name());
+    for (const std::string& word : column.words()) names.push_back(column.name() + "=" + word);
+  }
+  job_.clear_features();
+  for (const v1::FeatureStrength& feature : features) {
+    v1::FeatureStrength& named = *job_.add_features();
+    named = feature;
+    // Data without columns, such as images, has no names.
+    const auto index = static_cast<size_t>(feature.index());
+    if (index < names.size()) named.set_name(names[index]);
+  }
+}
+
 void JobRunner::NoteRun(const v1::RoundSummary& summary, const Kept& kept) {
   auto& runs = *job_.mutable_runs();
   auto run = std::find_if(runs.begin(), runs.end(),

@@ -79,6 +79,18 @@ void TakeTransformer(v1::TransformerSpec transformer, v1::ModelSpec& model,
   *model.mutable_transformer() = std::move(transformer);
 }
 
+// Of the layers of a model from within a job of method n-of-m, which CheckModel() refuses.
+template <typename Layers>
+void ClearPattern(Layers& layers) {
+  for (v1::Layer& layer : layers) {
+    if (layer.has_linear()) layer.mutable_linear()->clear_n_of_m();
+    if (layer.has_conv2d()) layer.mutable_conv2d()->clear_n_of_m();
+    if (!layer.has_residual()) continue;
+    ClearPattern(*layer.mutable_residual()->mutable_body());
+    ClearPattern(*layer.mutable_residual()->mutable_shortcut());
+  }
+}
+
 // The layers of a checkpoint, unless the job has its own.
 void TakeLayers(const v1::ModelSpec& trained, const std::string& name, v1::ModelSpec& model) {
   if (!IsDescribed(model)) {
@@ -87,8 +99,18 @@ void TakeLayers(const v1::ModelSpec& trained, const std::string& name, v1::Model
     // Other fields beside it are a mistake that the job's validator reports.
     if (rest.ByteSizeLong() > 0) return;
     model = trained;
+    ClearPattern(*model.mutable_layers());
   }
   model.set_pretrained(name);
+}
+
+// Whether a layer has a pattern, which models have only while n-of-m trains them.
+template <typename Layers>
+bool HasPattern(const Layers& layers) {
+  return std::ranges::any_of(layers, [](const v1::Layer& layer) {
+    return layer.linear().has_n_of_m() || layer.conv2d().has_n_of_m() ||
+           HasPattern(layer.residual().body()) || HasPattern(layer.residual().shortcut());
+  });
 }
 
 absl::Status CheckModel(const checkpoint::CheckpointStore& checkpoints,
@@ -110,6 +132,12 @@ absl::Status CheckModel(const checkpoint::CheckpointStore& checkpoints,
         "OTHER_NETWORK",
         "expected the checkpoint of a network of layers or of a language model, found a "
         "recommender; remove model.pretrained");
+  }
+  if (HasPattern(reader->metadata().model_spec.layers())) {
+    return base::InvalidArgument(
+        "UNFINISHED_MODEL",
+        "expected the model that a job of method n-of-m ended with, found one from within it, "
+        "whose weights are all there still; name the job's last checkpoint");
   }
   // What has no layout is reported elsewhere.
   const auto layout = wire::LayoutOf(model);

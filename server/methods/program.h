@@ -3,9 +3,11 @@
 // A step is a map over participants and a reduce on the coordinator. A program says what the next
 // step is, given its state and the reduced result of the last one. Where it works on several models
 // at once, its state has a run for each, and their steps are done side by side: all of them end
-// before the program says what comes next. It does no I/O, reads no clock,
-// and draws randomness only from keyed counter generators (base::StreamKey of the job's seed), so
-// that loading a state, doing its step and asking Next() repeats a run bit for bit.
+// before the program says what comes next.
+//
+// A program does no I/O, reads no clock, and draws randomness only from keyed counter generators
+// (base::StreamKey of the job's seed), so that loading a state, doing its step and asking Next()
+// repeats a run bit for bit.
 //
 // Ownership:   states and results are passed by value or const reference; programs keep no mutable
 //              state.
@@ -117,6 +119,8 @@ struct Outcome {
   std::optional<StructureChange> structure_change;
   // What the finished step was, if it belongs to the prelude: phase, candidate and loss are set.
   std::optional<v1::PreludeStep> prelude_step;
+  // Input features by their strength, where the method tells them: set with the last round.
+  std::vector<v1::FeatureStrength> features;
 };
 
 struct Transition : Outcome {
@@ -157,7 +161,8 @@ struct CoordinatorDemand {
   double value_bytes = 16;   // that a value of an update takes while it is summed
   double candidate_bytes = 36;  // the same of a position that some update names
   double selected = 0;          // weights that are chosen among all positions at once
-  double models = 1;            // that are side by side
+  double models = 1;            // that are trained side by side
+  double steps = 1;             // that are in work side by side
   double other_bytes = 0;
 };
 

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::string_view kMagic = "ESPSTATE";
 constexpr uint32_t kVersion = 6;
-// A run has no runs of its own.
+// More than any method has, few enough that a damaged number is noticed.
 constexpr uint64_t kMaxRuns = 1024;
 
 absl::Status Corrupt(std::string_view what) {

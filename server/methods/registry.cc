@@ -159,6 +159,13 @@ void MethodRegistry::Validate(const v1::JobSpec& spec,
   const config::Parameters parameters =
       config::Resolve(method->parameters, spec.method().parameters(), kParametersPath, violations);
   CheckFamily(*method, methods_, spec.model(), parameters, violations);
+  if (method->total_rounds && spec.model().recommender().private_users()) {
+    violations.push_back({"model.recommender.private_users",
+                          fmt::format("expected rows of users that the coordinator has, since {} "
+                                      "trains several models, found rows that stay on workers, of "
+                                      "which there is one model; remove it or use another method",
+                                      method->name)});
+  }
   if (violations.empty() && method->validate) {
     method->validate(spec, parameters, violations);
   }

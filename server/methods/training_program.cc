@@ -186,6 +186,7 @@ absl::StatusOr<Transition> TrainingProgram::BeginTraining(ProgramState state,
   if (!same) ++state.topology_version;
   ESPALIER_RETURN_IF_ERROR(CheckAggregationMemory(spec_, *model.topology));
   state.model = std::move(model);
+  state.model_spec = TrainedSpec();
   state.server = {};
   ESPALIER_ASSIGN_OR_RETURN(state.companions, CompanionsOf(spec_.model(), library_.get()));
   ESPALIER_ASSIGN_OR_RETURN(const ProgramMemory memory,
@@ -341,6 +342,7 @@ absl::StatusOr<Transition> TrainingProgram::AfterTraining(ProgramState state,
     if (!removal.empty()) {
       ESPALIER_ASSIGN_OR_RETURN(change, Change(removal, state));
     }
+    state.model_spec = nullptr;
   } else if (evolves()) {
     ESPALIER_ASSIGN_OR_RETURN(ProgramMemory memory, ProgramMemory::Decode(state.memory));
     if (change) {
@@ -493,6 +495,7 @@ absl::StatusOr<Transition> TrainingProgram::Commit(ProgramState state) const {
   state.pending.set_explored(memory.explored);
   transition.checkpoint = std::make_shared<const tensor::ModelState>(
       tensor::ModelState{state.model.topology, state.model.values, {}});
+  if (RoundInWork(state) == rounds()) transition.features = Features(state);
   if (!memory.planned.empty()) {
     ESPALIER_ASSIGN_OR_RETURN(transition.structure_change, Change(memory.planned, state));
     memory.planned.clear();

@@ -93,9 +93,17 @@ class TrainingProgram : public Program {
   virtual absl::StatusOr<Evolution> FinalRemoval(const ProgramState& state) const {
     return Evolution{};
   }
+  // Input features by their strength, of the model as it was trained in the last round, the
+  // strongest first and without names. Default: not told.
+  virtual std::vector<v1::FeatureStrength> Features(const ProgramState& /*state*/) const {
+    return {};
+  }
   // Values of weights grown after the round in work. Default: zero.
   virtual std::vector<float> GrownWeights(const ProgramState& state,
                                           const StructureChange::Tensor& change) const;
+  // What the model is while it is trained, where that is something else than the job says; after
+  // FinalRemoval() it is what the job says. Default: it is.
+  virtual std::shared_ptr<const v1::ModelSpec> TrainedSpec() const { return nullptr; }
   // Whether rounds are evaluated at all.
   virtual bool evaluates() const { return true; }
 

@@ -225,5 +225,96 @@ TEST(RunsSimTest, CandidatesAreComparedSideBySide) {
   EXPECT_GT(four.Job(name).prelude_bytes_sent(), 0);
 }
 
+v1::JobSpec FedTinySpec(int candidates) {
+  v1::JobSpec spec = SmallSpec();
+  spec.mutable_method()->set_name("fedtiny");
+  auto& parameters = *spec.mutable_method()->mutable_parameters();
+  parameters.clear();
+  parameters["density"].set_double_value(0.5);
+  parameters["pool_size"].set_int_value(candidates);
+  parameters["blocks"].set_int_value(1);
+  spec.mutable_data()->mutable_partition()->set_shards(2);
+  return spec;
+}
+
+// Ten steps wait for one worker: their deadlines are those of ten steps.
+TEST(RunsSimTest, StepsSideBySideHaveTheTimeOfAllOfThem) {
+  v1::JobSpec spec = FedTinySpec(10);
+  spec.mutable_federation()->mutable_round_deadline()->set_seconds(60);
+  spec.mutable_federation()->set_on_quorum_loss(v1::Federation::QUORUM_POLICY_FAIL);
+  Simulation sim;
+  sim.AddWorkers(1);
+  const std::string name = sim.Start(spec);
+  for (int i = 0; i < 1000 && sim.State(name) == v1::Job::STATE_RUNNING; ++i) {
+    sim.Pass(absl::Seconds(20));  // for each task
+    if (!sim.busy().empty()) sim.busy().front()->Finish();
+    sim.Settle();
+  }
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED) << sim.Job(name).failure_message();
+}
+
+// Whatever takes a task of this job ends. That is found out one worker at a time, although ten steps are in work, and the job says so.
+TEST(RunsSimTest, TasksThatEndWorkersAreTriedOneAtATimeAmongAllSteps) {
+  Simulation sim;
+  sim.AddWorkers(4);
+  // All have proven themselves.
+  v1::JobSpec harmless = SmallSpec();
+  sim.Run(sim.Start(harmless));
+  const std::string name = sim.Start(FedTinySpec(10));
+  int lost = 0;
+  size_t at_once = 0;
+  for (int second = 0; second < 1800 && sim.State(name) == v1::Job::STATE_RUNNING; ++second) {
+    const std::vector<FakeWorker*> busy = sim.busy();
+    if (second > 10) at_once = std::max(at_once, busy.size());
+    for (FakeWorker* worker : busy) {
+      worker->Vanish();
+      ++lost;
+    }
+    sim.Settle();
+    sim.Tick();
+    for (FakeWorker* worker : sim.workers()) {
+      const bool back = worker->connected() || worker->Connect().ok();
+      EXPECT_TRUE(back);
+    }
+    sim.Settle();
+  }
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_FAILED);
+  EXPECT_EQ(sim.Job(name).failure_reason(), "TASK_ENDS_WORKERS");
+  EXPECT_THAT(sim.Job(name).failure_message(), testing::HasSubstr("of candidate-"));
+  EXPECT_LE(at_once, 1u);
+  EXPECT_LE(lost, 60);
+}
+
+// The last worker with local data leaves while runs of a level are between steps.
+TEST(RunsSimTest, LocalRunsWaitForAWorkerToComeBack) {
+  v1::JobSpec spec = LargeSpec();
+  *spec.mutable_method() = ImpSpec().method();
+  v1::Partition& partition = *spec.mutable_data()->mutable_partition();
+  partition.clear_shards();
+  partition.set_kind(v1::Partition::KIND_LOCAL);
+  spec.mutable_federation()->set_rounds(3);
+  spec.mutable_federation()->mutable_round_deadline()->set_seconds(30);
+  (*spec.mutable_method()->mutable_parameters())["rewind_round"].set_int_value(1);
+  Simulation sim;
+  FakeWorker& worker = sim.Add("w0");
+  const std::string name = sim.Start(spec);
+  for (int i = 0; i < 200 && sim.State(name) == v1::Job::STATE_RUNNING; ++i) {
+    if (worker.busy()) {
+      const bool leaves = worker.task().run() != "dense" && i % 5 == 0;
+      worker.Finish();
+      if (leaves) {
+        worker.Vanish();
+        sim.Settle();
+        sim.Pass(absl::Minutes(10));
+        ASSERT_EQ(sim.State(name), v1::Job::STATE_RUNNING) << sim.Job(name).failure_message();
+        ASSERT_TRUE(worker.Connect().ok());
+      }
+    }
+    sim.Settle();
+    sim.Tick();
+  }
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED) << sim.Job(name).failure_message();
+}
+
 }  // namespace
 }  // namespace espalier::test

@@ -329,5 +329,35 @@ TEST_F(TargetsTest, TheFirstFiveOfFewClassesAreNoMetric) {
   EXPECT_THAT(fields, Contains(HasSubstr("evaluation.main_metric")));
 }
 
+// Columns are named by the header.
+TEST_F(TargetsTest, SelectedFeaturesHaveTheNamesOfTheirColumns) {
+  v1::JobSpec spec = On("tags", v1::DataSpec::TARGET_INPUT);
+  spec.mutable_model()->set_input_noise(0.1);
+  spec.mutable_model()->clear_layers();
+  v1::LinearLayer& hidden = *spec.mutable_model()->add_layers()->mutable_linear();
+  hidden.set_units(20);
+  hidden.set_activation(v1::ACTIVATION_TANH);
+  spec.mutable_model()->add_layers()->mutable_linear();
+  spec.mutable_method()->set_name("quick-selection");
+  auto& parameters = *spec.mutable_method()->mutable_parameters();
+  parameters["features"].set_int_value(2);
+  parameters["density"].set_double_value(0.5);
+  parameters["distribution"].set_string_value("uniform");
+  const v1::Job job = Run(spec);
+  std::map<int64_t, std::string> names;
+  int selected = 0;
+  for (const v1::FeatureStrength& feature : job.features()) {
+    names[feature.index()] = feature.name();
+    EXPECT_GT(feature.strength(), 0);
+    selected += feature.selected() ? 1 : 0;
+  }
+  EXPECT_EQ(selected, 2);
+  ASSERT_GE(names.size(), 3u);
+  EXPECT_EQ(names[0], "a");
+  EXPECT_EQ(names[1], "b");
+  EXPECT_EQ(names[2], "c");
+  EXPECT_EQ(sim.jobs.List()[0].features_size(), 0);
+}
+
 }  // namespace
 }  // namespace espalier::test

@@ -9,6 +9,7 @@
 #include "common/base/rng.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
+#include "worker/engine/input_noise.h"
 #include "worker/engine/layers/product_layer.h"
 #include "worker/engine/loss.h"
 #include "worker/engine/onednn/onednn_backend.h"
@@ -64,6 +65,9 @@ absl::Status Validate(const NetworkSpec& spec, int64_t max_batch, int threads) {
     return SpecError(fmt::format("a batch of {} tokens does not hold whole sequences of {}",
                                  max_batch, spec.sequence));
   }
+  if (!(spec.input_noise >= 0 && std::isfinite(spec.input_noise))) {
+    return SpecError(fmt::format("input noise must be at least 0, found {}", spec.input_noise));
+  }
   if (!(spec.input_dropout >= 0 && spec.input_dropout < 1)) {
     return SpecError(fmt::format("input dropout must be in [0, 1), found {}", spec.input_dropout));
   }
@@ -111,7 +115,8 @@ Network::Network(const NetworkSpec& spec, const OptimizerSpec& optimizer,
       values_(topology_->total_stored()),
       optimizer_(optimizer, topology_->total_stored()),
       input_dropout_(spec.input_dropout, spec.dropout_scaling, spec.input_features, stride_) {
-  if (input_dropout_.enabled()) input_ = AlignedBuffer(spec_.input_features * stride_);
+  if (input_dropout_.enabled() || spec_.input_noise > 0)
+    input_ = AlignedBuffer(spec_.input_features * stride_);
 }
 
 absl::StatusOr<std::unique_ptr<Network>> Network::Create(
@@ -199,13 +204,18 @@ Pass Network::PassOver(const Batch& batch, Mode mode, uint64_t dropout_key) {
 
 const float* Network::InputOf(const Pass& pass, const Batch& batch) {
   input_dropout_.set_active(pass.mode == Mode::kTrain);
-  if (!input_dropout_.changes_outputs()) return batch.features;
+  const double noise = pass.mode == Mode::kTrain ? spec_.input_noise : 0;
+  if (!input_dropout_.changes_outputs() && noise == 0) return batch.features;
   const uint64_t key = base::StreamKey(pass.dropout_key, "dropout", {0});
+  const uint64_t noise_key = base::StreamKey(pass.dropout_key, "input-noise", {});
   ParallelRows(threads_, spec_.input_features, [&](RowRange rows) {
     const int64_t first = rows.begin * stride_;
     if (input_dropout_.active()) input_dropout_.Draw(key, rows);
     std::memcpy(input_.data() + first, batch.features + first,
                 (rows.end - rows.begin) * stride_ * sizeof(float));
+    if (noise > 0) {
+      AddNoise(noise, noise_key, rows, pass.extent.size, stride_, input_.data());
+    }
     input_dropout_.Apply(input_.data(), stride_, pass.extent.width, rows);
   });
   return input_.data();

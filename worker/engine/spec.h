@@ -61,6 +61,7 @@ struct NetworkSpec {
   Loss loss = Loss::kCrossEntropy;
   LossOptions loss_options = {};
   double input_dropout = 0;
+  double input_noise = 0;  // standard deviation of what is added to inputs while training
   DropoutScaling dropout_scaling = DropoutScaling::kTraining;
   MapShape input_image = {};  // of input_features values; no channels: plain features
   // Share of the stored inputs of layers with weights, smallest magnitudes first, that weight

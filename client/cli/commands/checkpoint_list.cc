@@ -27,18 +27,18 @@ absl::StatusOr<int> List(Context& context, const std::string& job) {
   }
   Table table({{"NAME"},
                {"ROUND", true, 3},
-               {"RUN", false, 5},
                {"SCORE", true, 1},
                {"DENSITY", true, 2},
                {"SIZE", true},
-               {"CREATED", false, 4}});
+               {"CREATED", false, 4},
+               {"RUN", false, 5}});
   for (const v1::Checkpoint& checkpoint : checkpoints.checkpoints()) {
     table.Add({checkpoint.name(), std::to_string(checkpoint.round()),
-               checkpoint.run().empty() ? "-" : checkpoint.run(),
                checkpoint.has_main_metric() ? fmt::format("{:.4f}", checkpoint.main_metric()) : "-",
                fmt::format("{:.4g}", checkpoint.density()), HumanBytes(checkpoint.size_bytes()),
                context.out_terminal.is_tty ? RelativeTime(checkpoint.create_time(), absl::Now())
-                                           : AbsoluteTime(checkpoint.create_time())});
+                                           : AbsoluteTime(checkpoint.create_time()),
+               checkpoint.run().empty() ? "-" : checkpoint.run()});
   }
   table.Print(context.out, context.out_terminal);
   return kExitDone;

@@ -14,6 +14,7 @@ void AddJobSubmit(CLI::App& parent, Command& chosen);
 void AddJobList(CLI::App& parent, Command& chosen);
 void AddJobGet(CLI::App& parent, Command& chosen);
 void AddJobRounds(CLI::App& parent, Command& chosen);
+void AddJobFeatures(CLI::App& parent, Command& chosen);
 void AddJobWatch(CLI::App& parent, Command& chosen);
 void AddJobCancel(CLI::App& parent, Command& chosen);
 void AddWorkerList(CLI::App& parent, Command& chosen);

@@ -7,11 +7,10 @@
 #include <string_view>
 #include <vector>
 
-#include "absl/strings/str_replace.h"
 #include "absl/time/time.h"
+#include "client/cli/data/csv.h"
 #include "client/cli/data/json.h"
 #include "client/cli/format.h"
-#include "common/base/printable.h"
 #include "fmt/format.h"
 #include "fmt/ranges.h"
 
@@ -22,12 +21,6 @@ using google::protobuf::FieldDescriptor;
 
 // By column.
 using Cells = std::map<std::string, std::string>;
-
-std::string Quoted(const std::string& text) {
-  const std::string printable = base::Printable(text);
-  if (printable.find_first_of(",\"") == std::string::npos) return printable;
-  return "\"" + absl::StrReplaceAll(printable, {{"\"", "\"\""}}) + "\"";
-}
 
 bool IsDuration(const FieldDescriptor& field) {
   return field.message_type() != nullptr &&
@@ -93,7 +86,7 @@ std::string RoundsCsv(const v1::ListRoundsResponse& rounds) {
     metrics.push_back(MetricsOf(round));
     for (const auto& [name, value] : metrics.back()) names[name] = "";
   }
-  for (const auto& [name, nothing] : names) columns.push_back(Quoted(name));
+  for (const auto& [name, nothing] : names) columns.push_back(CsvCell(name));
   std::string text = fmt::format("{}\n", fmt::join(columns, ","));
   for (int i = 0; i < rounds.rounds_size(); ++i) {
     const Json values = JsonOf(rounds.rounds(i));

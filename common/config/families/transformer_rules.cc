@@ -38,10 +38,10 @@ void ValidateTransformer(const v1::ModelSpec& model, const v1::MethodSpec& metho
                          const Checker& at) {
   at.Check(model.layers().empty() && model.name().empty() && !model.has_parameters() &&
                !model.has_input_image() && model.input_features() == 0 &&
-               model.input_dropout() == 0,
+               model.input_dropout() == 0 && model.input_noise() == 0,
            "transformer",
-           "is a whole model: remove layers, name, parameters, input_features, input_image and "
-           "input_dropout");
+           "is a whole model: remove layers, name, parameters, input_features, input_image, "
+           "input_dropout and input_noise");
   at.Check(model.loss() == v1::LOSS_UNSPECIFIED || model.loss() == v1::LOSS_CROSS_ENTROPY, "loss",
            "a transformer predicts the next token by cross_entropy; remove loss");
   const v1::TransformerSpec& given = model.transformer();

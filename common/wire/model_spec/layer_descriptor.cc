@@ -35,6 +35,17 @@ std::vector<tensor::LayerSpec> DescribeLayers(const Layers& layers) {
   return specs;
 }
 
+void DescribePattern(const v1::NOfM& pattern, tensor::LayerSpec& spec) {
+  if (pattern.m() == 0) return;
+  spec.options[tensor::kKeptOption] = pattern.n();
+  spec.options[tensor::kGroupOption] = pattern.m();
+  spec.options[tensor::kDecayOption] = pattern.decay();
+}
+
+void CheckNoPattern(bool given, const RangeReport& in) {
+  in.Check(!given, "n_of_m", "is set by the method n-of-m while it trains; remove it");
+}
+
 void CheckElementwise(v1::Activation activation, const RangeReport& in) {
   if (!in.Enum("activation", v1::Activation_IsValid(activation), activation)) return;
   in.Check(activation != v1::ACTIVATION_SOFTMAX, "activation",

@@ -117,6 +117,9 @@ std::vector<tensor::LayerSpec> DescribeLayers(const Layers& layers);
 
 // An activation that is applied value by value.
 void CheckElementwise(v1::Activation activation, const RangeReport& in);
+// The pattern of layers that have one, which methods set and jobs leave out.
+void DescribePattern(const v1::NOfM& pattern, tensor::LayerSpec& spec);
+void CheckNoPattern(bool given, const RangeReport& in);
 tensor::Activation ActivationOf(v1::Activation activation);
 // The default of every kind that has an activation.
 template <typename LayerOfKind>

@@ -299,11 +299,8 @@ void ValidateImp(const v1::JobSpec& spec, const config::Parameters& parameters,
                                       "lower levels or federation.rounds",
                                       kMaxTotalRounds, total)});
   }
-  if (spec.model().recommender().private_users()) {
-    violations.push_back(
-        {"model.recommender.private_users",
-         "expected rows of users that the coordinator has, since imp goes back to weights of an "
-         "earlier round, found rows that stay on workers; remove it or use another method"});
+  if (std::ranges::none_of(**layout, &tensor::TensorSpec::sparsifiable)) {
+    violations.push_back({"model", "has no layer that may be sparse; remove dense from one"});
   }
 }
 
@@ -315,6 +312,7 @@ absl::StatusOr<CoordinatorDemand> ImpDemand(const v1::JobSpec& spec,
   double weights = 0;
   for (const tensor::TensorSpec& tensor : *layout) weights += static_cast<double>(tensor.size());
   demand.models = 1.0 + (options.reinit ? 1 : 0) + (options.random ? 1 : 0);
+  demand.steps = demand.models;
   demand.selected = weights;
   // The weights that are gone back to, and new ones for a moment.
   demand.other_bytes = 2 * sizeof(float) * weights;

@@ -30,6 +30,8 @@ const char* NeedWords(ModelNeed need) {
       return "a penalty on marked weights while it trains";
     case ModelNeed::kTrainedStart:
       return "the weights of a trained model to begin with";
+    case ModelNeed::kInputWeights:
+      return "a first layer that weighs each input feature by itself";
   }
   return "";
 }

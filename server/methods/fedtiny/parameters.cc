@@ -106,7 +106,11 @@ absl::StatusOr<CoordinatorDemand> FedTinyDemand(const v1::JobSpec& spec,
   demand.selected = static_cast<double>(*std::ranges::max_element(counts));
   // Of a candidate, the weights and their places, each also as it is published.
   constexpr double kCandidateBytes = 16;
-  const auto others = std::min(kCandidatesAtOnce, parameters.Int("pool_size")) - 1;
+  const int64_t pool = parameters.Int("pool_size");
+  const int64_t group = std::min(kCandidatesAtOnce, pool);
+  // A group, and where there is another one also that while it is made, and the best one so far.
+  const int64_t others = pool > group ? 2 * group : group - 1;
+  demand.steps = static_cast<double>(group);
   demand.other_bytes += kCandidateBytes * static_cast<double>(others) *
                         std::accumulate(counts.begin(), counts.end(), 0.0);
   return demand;

@@ -180,6 +180,12 @@ EXPERIMENTS = {
     "wire-fashion": ("fashion-mnist-set-federated.yaml", wires({"set": {}, "dense": DENSE}, TUTORIAL | {
         "training.optimizer.across_rounds": "reset", "federation.rounds": 100, "evaluation.every_rounds": 10})),
     "mnist-10": ("mnist-set-10-workers.yaml", {"set": {}}),
+    # N of every M weights: three ways, and what has as many weights without a pattern.
+    "n-of-m-digits": ("digits-n-of-m.yaml", {"dense": DENSE} | {
+        f"{mode} {n}:{m}": variant("n-of-m", f"{{n: {n}, m: {m}, mode: {mode}}}")
+        for n, m in ((2, 4), (1, 8)) for mode in ("evolve", "sr-ste", "ste")} | {
+        f"{name} {density}": variant(name, f"{{density: {density}, distribution: uniform}}")
+        for density in (0.5, 0.125) for name in ("rigl", "static")}),
     # Winning tickets: each job has its tickets and controls as runs.
     "imp-lenet": ("mnist-imp-lenet300.yaml", {"imp": {}, "imp, rewound to round 1": {
         "method.parameters.rewind_round": 1, "method.parameters.controls": "reinit"}}),

@@ -27,9 +27,23 @@ ConvShape ProductShape(const LayerSpec& spec, const MapShape& input) {
 
 namespace {
 
+constexpr double kMaxGroup = 64;
+
 absl::Status Validate(const LayerSpec& spec, const ConvShape& s) {
   if (spec.standardize && spec.kind != LayerKind::kConv) {
     return SpecError("only convolutions have standardised weights");
+  }
+  if (const auto group = spec.options.find(tensor::kGroupOption); group != spec.options.end()) {
+    const double kept = spec.options.at(tensor::kKeptOption);
+    const double decay = spec.options.at(tensor::kDecayOption);
+    const bool valid = kept >= 1 && kept <= group->second && group->second <= kMaxGroup &&
+                       decay >= 0 && decay <= 1;
+    if (spec.standardize || !valid) {
+      return SpecError(fmt::format(
+          "a pattern needs 1 ≤ n ≤ m ≤ {} and a decay of 0 to 1, and does not go with standardised "
+          "weights; found {}:{} with decay {}",
+          kMaxGroup, kept, group->second, decay));
+    }
   }
   if (spec.units < 1) {
     return SpecError(fmt::format("units must be at least 1, found {}", spec.units));

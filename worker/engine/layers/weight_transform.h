@@ -9,9 +9,6 @@
 // Threading:   one caller at a time. Determinism: the same bits for any number of threads.
 //
 // How others fit:
-// - N:M sparsity with straight-through gradients: all weights are stored, no own tensors. Forward()
-//   copies them and sets all but the N of largest magnitude in each M of a row to 0. Backward()
-//   leaves the gradient as it is, or adds λ · (stored − effective) to it (SR-STE).
 // - A low-rank update W + U · V of a weight that has learned already: own tensors are U, rows ×
 //   rank, and V, rank × columns. Forward() adds the product at the stored positions; with the
 //   gradient G there, U gets G · Vᵀ and V Uᵀ · G. A product of two factors alone is no transform:

@@ -25,6 +25,7 @@ engine::NetworkSpec EngineSpec(const v1::ModelSpec& model) {
   engine::NetworkSpec spec;
   spec.input_features = model.input_features();
   spec.input_dropout = model.input_dropout();
+  spec.input_noise = model.input_noise();
   spec.loss = ToEngine(model.loss());
   if (model.huber_delta() > 0) spec.loss_options.huber_delta = model.huber_delta();
   spec.dropout_scaling = model.dropout_scaling() == v1::DROPOUT_SCALING_EVALUATION

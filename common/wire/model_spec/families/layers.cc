@@ -8,9 +8,12 @@ namespace {
 
 class Layers : public ModelFamily {
  public:
-  explicit Layers(const char* word) : ModelFamily(word, ModelForm::kLayers) {}
+  Layers(const char* word, bool convolutional)
+      : ModelFamily(word, ModelForm::kLayers), convolutional_(convolutional) {}
 
-  bool Offers(ModelNeed) const override { return true; }
+  bool Offers(ModelNeed need) const override {
+    return need != ModelNeed::kInputWeights || !convolutional_;
+  }
   absl::StatusOr<std::vector<ModelTensor>> Tensors(const v1::ModelSpec& spec) const override {
     return LayerTensors(spec);
   }
@@ -43,13 +46,16 @@ class Layers : public ModelFamily {
         "expected values, cells or an image in each example, found tokens or a "
         "user and an item, which are for other models");
   }
+
+ private:
+  const bool convolutional_;
 };
 
 }  // namespace
 
 const ModelFamily& LayersFamily(bool convolutional) {
-  static const Layers mlp("mlp");
-  static const Layers cnn("cnn");
+  static const Layers mlp("mlp", false);
+  static const Layers cnn("cnn", true);
   return convolutional ? cnn : mlp;
 }
 

@@ -36,6 +36,7 @@ enum class ModelNeed {
   kReadjustment,  // a structure that participants change while they train
   kExtrusion,     // a penalty on marked weights while training
   kTrainedStart,  // the weights of a trained model to begin training with
+  kInputWeights,  // a first layer that weighs each input feature by itself
 };
 
 // Which part of a ModelSpec describes a model of the family.

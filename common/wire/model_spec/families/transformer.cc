@@ -38,7 +38,8 @@ class Transformer : public TokenFamily {
   Transformer() : TokenFamily("transformer", ModelForm::kTransformer) {}
 
   bool Offers(ModelNeed need) const override {
-    return need != ModelNeed::kLayers && need != ModelNeed::kSynapticFlow;
+    return need != ModelNeed::kLayers && need != ModelNeed::kSynapticFlow &&
+           need != ModelNeed::kInputWeights;
   }
   absl::StatusOr<std::vector<ModelTensor>> Tensors(const v1::ModelSpec& spec) const override {
     return TransformerTensors(spec.transformer());

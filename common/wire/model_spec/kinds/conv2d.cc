@@ -78,6 +78,7 @@ class Conv2d final : public LayerDescriptor {
     }
     in.Enum("initializer", v1::Initializer_IsValid(conv.initializer()), conv.initializer());
     CheckElementwise(conv.activation(), in);
+    CheckNoPattern(conv.has_n_of_m(), in);
     return sized;
   }
 
@@ -88,6 +89,7 @@ class Conv2d final : public LayerDescriptor {
     spec.dense = conv.dense();
     spec.bias = !conv.no_bias();
     spec.standardize = conv.standardize();
+    DescribePattern(conv.n_of_m(), spec);
     DescribeWindow(WindowOf(conv), spec);
   }
 };

@@ -47,6 +47,7 @@ class Linear final : public LayerDescriptor {
     const v1::LinearLayer& linear = layer.linear();
     const bool sized = in.Whole("units", linear.units(), 1, kMaxUnits);
     in.Probability("dropout", linear.dropout());
+    CheckNoPattern(linear.has_n_of_m(), in);
     in.Check(!place.last || linear.dropout() == 0, "dropout",
              "the last layer's outputs are the result and cannot be dropped; remove dropout here");
     in.Enum("initializer", v1::Initializer_IsValid(linear.initializer()), linear.initializer());
@@ -65,6 +66,7 @@ class Linear final : public LayerDescriptor {
     spec.dropout = linear.dropout();
     spec.dense = linear.dense();
     spec.bias = !linear.no_bias();
+    DescribePattern(linear.n_of_m(), spec);
   }
 };
 

@@ -236,6 +236,11 @@ TEST(ImpTest, WhatCannotBeDoneIsRefused) {
   v1::JobSpec all = ImpJob();
   SetDouble(all, "rate", 1);
   EXPECT_EQ(refused(all), "method.parameters.rate");
+  v1::JobSpec dense = ImpJob();
+  for (v1::Layer& layer : *dense.mutable_model()->mutable_layers()) {
+    layer.mutable_linear()->set_dense(true);
+  }
+  EXPECT_EQ(refused(dense), "model");
   v1::JobSpec many = ImpJob(500'000);
   EXPECT_EQ(refused(many), "method.parameters.levels");
 }

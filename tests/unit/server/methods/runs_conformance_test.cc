@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -132,6 +133,20 @@ TEST_P(RunsConformanceTest, ResultsOfAnotherShapeAreRefused) {
   EXPECT_EQ(base::ReasonOf(program->NextOfRuns(start.state, {reduced}).status()), "SHAPE_MISMATCH");
 }
 
+TEST_P(RunsConformanceTest, RowsThatStayOnWorkersAreRefused) {
+  v1::JobSpec spec = SmallJob(GetParam());
+  spec.clear_model();
+  v1::RecommenderSpec& model = *spec.mutable_model()->mutable_recommender();
+  model.set_users(12);
+  model.set_items(20);
+  model.mutable_lightgcn()->set_dimensions(5);
+  model.set_private_users(true);
+  const auto violations = Violations(spec);
+  EXPECT_TRUE(std::ranges::any_of(violations, [](const config::Violation& found) {
+    return found.field == "model.recommender.private_users";
+  }));
+}
+
 TEST_P(RunsConformanceTest, DoneMeansDone) {
   const JobTrace trace = Trace(Job());
   EXPECT_EQ(base::ReasonOf(NextOf(*Make(Job()), trace.final_state, {}).status()), "PROGRAM_DONE");
@@ -151,6 +166,9 @@ TEST_P(RunsConformanceTest, ChannelsAreMeasuredOnceBeforeTheFirstRun) {
   const Transition next = Make(spec)->NextOfRuns(again.state, {statistics}).value();
   ASSERT_TRUE(next.normalization.has_value());
   EXPECT_TRUE(next.of_runs[0].prelude_step.has_value());
+  EXPECT_EQ(next.of_runs[0].run, start.state.runs[0].run);
+  EXPECT_EQ(next.state.runs[0].run, start.state.runs[0].run);
+  EXPECT_FALSE(start.state.runs[0].run.empty());
   EXPECT_TRUE(next.state.runs[0].step->task.has_train());
 }
 
