@@ -246,6 +246,7 @@ void SuitModel(const MethodDeclaration& method, v1::JobSpec& spec) {
     return;
   }
   spec.mutable_data()->set_target(v1::DataSpec::TARGET_INPUT);
+  spec.mutable_data()->set_label_column("16");
   v1::ModelSpec& model = *spec.mutable_model();
   model.mutable_layers(model.layers_size() - 1)
       ->mutable_linear()

@@ -23,9 +23,9 @@ int64_t BytesOf(const tensor::ModelTopology& structure) {
 
 }  // namespace
 
-ModelCache::Structure ModelCache::Find(const std::string& hash) const {
+ModelCache::Structure ModelCache::Find(const std::string& hash, const Layout& layout) const {
   for (const Structure& structure : structures_) {
-    if (structure->hash() == hash) return structure;
+    if (structure->hash() == hash && structure->layout() == *layout) return structure;
   }
   return nullptr;
 }
@@ -41,8 +41,8 @@ absl::StatusOr<ModelCache::Structure> ModelCache::FetchUpdate(const v1::ModelRef
   return wire::ApplyTopologyUpdate(*base, update);
 }
 
-absl::StatusOr<ModelCache::Structure> ModelCache::FetchWhole(const v1::ModelRef& ref) {
-  ESPALIER_ASSIGN_OR_RETURN(auto layout, wire::LayoutOf(ref.spec()));
+absl::StatusOr<ModelCache::Structure> ModelCache::FetchWhole(const v1::ModelRef& ref,
+                                                             const Layout& layout) {
   ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, fetch_(ref.topology()));
   v1::FullTopology full;
   if (!full.ParseFromString(bytes)) {
@@ -52,12 +52,13 @@ absl::StatusOr<ModelCache::Structure> ModelCache::FetchWhole(const v1::ModelRef&
 }
 
 absl::StatusOr<ModelCache::Structure> ModelCache::GetStructure(const v1::ModelRef& ref,
+                                                               const Layout& layout,
                                                                bool has_runs) {
-  if (Structure known = Find(ref.topology_hash())) return known;
-  const Structure base = Find(ref.update_base_hash());
+  if (Structure known = Find(ref.topology_hash(), layout)) return known;
+  const Structure base = Find(ref.update_base_hash(), layout);
   ESPALIER_ASSIGN_OR_RETURN(Structure structure, base != nullptr && ref.has_topology_update()
                                                      ? FetchUpdate(ref, base)
-                                                     : FetchWhole(ref));
+                                                     : FetchWhole(ref, layout));
   if (structure->hash() != ref.topology_hash()) {
     return base::FailedPrecondition(
         "TOPOLOGY_HASH_MISMATCH",
@@ -89,9 +90,11 @@ absl::StatusOr<std::vector<float>> ModelCache::FetchOptimizerState(const v1::Tas
 
 absl::StatusOr<std::shared_ptr<const tensor::ModelState>> ModelCache::Get(const v1::Task& task) {
   const v1::ModelRef& ref = task.model();
+  ESPALIER_ASSIGN_OR_RETURN(const Layout layout, wire::LayoutOf(ref.spec()));
   const bool same_values = model_ != nullptr && values_digest_ == ref.values().digest() &&
                            values_type_ == ref.values_type() &&
-                           model_->topology->hash() == ref.topology_hash();
+                           model_->topology->hash() == ref.topology_hash() &&
+                           model_->topology->layout() == *layout;
   const std::string optimizer_digest = ref.optimizer_state().digest();
   if (same_values && optimizer_digest_ == optimizer_digest) return model_;
   auto model = std::make_shared<tensor::ModelState>();
@@ -102,7 +105,7 @@ absl::StatusOr<std::shared_ptr<const tensor::ModelState>> ModelCache::Get(const 
   // Makes room before the next one comes.
   model_ = nullptr;
   if (!same_values) {
-    ESPALIER_ASSIGN_OR_RETURN(model->topology, GetStructure(ref, !task.run().empty()));
+    ESPALIER_ASSIGN_OR_RETURN(model->topology, GetStructure(ref, layout, !task.run().empty()));
     ESPALIER_ASSIGN_OR_RETURN(const std::string bytes, fetch_(ref.values()));
     ESPALIER_ASSIGN_OR_RETURN(model->values,
                               wire::IsCompact(ref.values_type())

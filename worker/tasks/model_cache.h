@@ -36,10 +36,14 @@ class ModelCache {
   static constexpr size_t kKeptOfRuns = 16;
   static constexpr int64_t kBytesOfRuns = int64_t{16} << 20;
 
-  absl::StatusOr<Structure> GetStructure(const v1::ModelRef& ref, bool has_runs);
+  using Layout = std::shared_ptr<const tensor::ModelLayout>;
+
+  absl::StatusOr<Structure> GetStructure(const v1::ModelRef& ref, const Layout& layout,
+                                         bool has_runs);
   absl::StatusOr<Structure> FetchUpdate(const v1::ModelRef& ref, const Structure& base);
-  absl::StatusOr<Structure> FetchWhole(const v1::ModelRef& ref);
-  Structure Find(const std::string& hash) const;
+  absl::StatusOr<Structure> FetchWhole(const v1::ModelRef& ref, const Layout& layout);
+  // The hash says nothing of which tensors may be sparse: another job's model may have the same.
+  Structure Find(const std::string& hash, const Layout& layout) const;
   void DropOldStructures(bool has_runs);
   absl::StatusOr<std::vector<float>> FetchOptimizerState(const v1::Task& task, int64_t stored);
 
