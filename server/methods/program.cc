@@ -20,6 +20,7 @@ std::vector<const ProgramState*> StepsInWork(const ProgramState& state) {
 std::vector<Outcome*> OutcomesOf(Transition& transition) {
   if (transition.of_runs.empty()) return {&transition};
   std::vector<Outcome*> outcomes;
+  outcomes.reserve(transition.of_runs.size());
   for (Outcome& outcome : transition.of_runs) outcomes.push_back(&outcome);
   return outcomes;
 }

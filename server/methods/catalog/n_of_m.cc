@@ -360,6 +360,7 @@ absl::StatusOr<std::vector<int64_t>> NOfMCounts(const v1::JobSpec& spec,
   const NOfMOptions options = OptionsOf(parameters);
   ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
   std::vector<int64_t> counts;
+  counts.reserve(layout->size());
   for (const tensor::TensorSpec& tensor : *layout) {
     counts.push_back(Evolves(parameters) ? Kept(tensor, options) : tensor.size());
   }

@@ -70,6 +70,7 @@ TEST(ImpTest, PrunesAFifthOfWhatIsLeftRoundedUp) {
   SetWord(spec, "controls", "none");
   const JobTrace trace = Trace(spec);
   std::vector<int64_t> weights;
+  weights.reserve(trace.rounds.size());
   for (const v1::RoundSummary& round : trace.rounds) weights.push_back(round.active_weights());
   EXPECT_THAT(weights, ElementsAre(266200, 212960, 170368, 136294, 109035, 87228, 69782, 55825,
                                    44660, 35728));

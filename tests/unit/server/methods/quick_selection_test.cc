@@ -100,6 +100,7 @@ TEST(QuickSelectionTest, WhatWasRemovedIsNotRemovedTwice) {
 TEST(QuickSelectionTest, EqualFeaturesComeInTheirOrder) {
   const Told told = After(SelectionJob(), std::vector<float>(10, 0.0F));
   std::vector<int64_t> order;
+  order.reserve(told.features.size());
   for (const v1::FeatureStrength& feature : told.features) order.push_back(feature.index());
   EXPECT_THAT(order, ElementsAre(0, 1, 2, 3, 4));
 }
