@@ -8,7 +8,7 @@
 
 #include "common/base/status.h"
 #include "fmt/format.h"
-#include "worker/engine/layers/weight_standardization.h"
+#include "worker/engine/layers/transforms/weight_standardization.h"
 #include "worker/engine/multiversion.h"
 #include "worker/engine/parallel.h"
 

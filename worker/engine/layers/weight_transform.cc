@@ -2,8 +2,8 @@
 
 #include <utility>
 
-#include "worker/engine/layers/n_of_m_mask.h"
-#include "worker/engine/layers/weight_standardization.h"
+#include "worker/engine/layers/transforms/n_of_m_mask.h"
+#include "worker/engine/layers/transforms/weight_standardization.h"
 
 namespace espalier::worker::engine {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "tests/unit/worker/engine/fixtures.h"
-#include "worker/engine/layers/n_of_m_mask.h"
+#include "worker/engine/layers/transforms/n_of_m_mask.h"
 #include "worker/engine/network.h"
 
 namespace espalier::worker::engine {

@@ -1,6 +1,6 @@
 // Standardised weights alone, and what a network makes of them; gradients of whole networks are in
 // conv_network_test.cc.
-#include "worker/engine/layers/weight_standardization.h"
+#include "worker/engine/layers/transforms/weight_standardization.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "worker/engine/layers/weight_standardization.h"
+#include "worker/engine/layers/transforms/weight_standardization.h"
 
 #include <cmath>
 #include <utility>

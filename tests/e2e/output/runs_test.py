@@ -3,7 +3,11 @@
 import csv
 import io
 import json
+import pathlib
+import sys
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import cluster
 

@@ -1,4 +1,4 @@
-#include "worker/engine/layers/n_of_m_mask.h"
+#include "worker/engine/layers/transforms/n_of_m_mask.h"
 
 #include "worker/engine/parallel.h"
 
