@@ -15,7 +15,6 @@ namespace {
 
 using test::JobTrace;
 using ::testing::ElementsAre;
-using ::testing::IsEmpty;
 
 v1::JobSpec ImpJob(int rounds = 4) {
   v1::JobSpec spec = SmallJob("imp");
