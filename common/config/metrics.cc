@@ -33,4 +33,8 @@ bool LowerIsBetter(std::string_view metric) {
   return std::find(kErrors.begin(), kErrors.end(), metric) != kErrors.end();
 }
 
+bool IsBetter(std::string_view metric, double value, double other) {
+  return LowerIsBetter(metric) ? value < other : value > other;
+}
+
 }  // namespace espalier::config

@@ -22,5 +22,7 @@ std::vector<std::string> MetricNames(TargetKind target, bool prunes);
 
 // Whether the smallest value is the best: of losses, errors and perplexity.
 bool LowerIsBetter(std::string_view metric);
+// Whether `value` of the metric is better than `other`; equal ones are not.
+bool IsBetter(std::string_view metric, double value, double other);
 
 }  // namespace espalier::config

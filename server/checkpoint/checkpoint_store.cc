@@ -246,11 +246,11 @@ std::vector<CheckpointStore::Key> CheckpointStore::Superfluous(std::string_view 
     }
     Run& run = runs[info.run];
     // Rounds fall, so that of equal ones the earlier round is taken.
-    const double sign = config::LowerIsBetter(info.main_metric_name) ? -1 : 1;
     if (info.main_metric.has_value() &&
-        (!run.best.has_value() || sign * *info.main_metric >= run.best_value)) {
+        (!run.best.has_value() ||
+         !config::IsBetter(info.main_metric_name, run.best_value, *info.main_metric))) {
       run.best = key;
-      run.best_value = sign * *info.main_metric;
+      run.best_value = *info.main_metric;
     }
     if (++run.seen > keep) {
       old.push_back(key);

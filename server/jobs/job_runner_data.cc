@@ -74,10 +74,11 @@ void JobRunner::NoteEvaluation(const v1::RoundSummary& summary, Branch& branch) 
     confusion->set_round(summary.round());
     *job_.mutable_confusion() = *std::move(confusion);
   }
-  const bool lower = config::LowerIsBetter(job_.spec().evaluation().main_metric());
   const double metric = summary.main_metric();
-  const bool better = lower ? metric < job_.best_metric() : metric > job_.best_metric();
-  const bool best = summary.has_main_metric() && (job_.best_round() == 0 || better);
+  const bool best =
+      summary.has_main_metric() &&
+      (job_.best_round() == 0 ||
+       config::IsBetter(job_.spec().evaluation().main_metric(), metric, job_.best_metric()));
   if (best) {
     job_.set_best_metric(metric);
     job_.set_best_round(summary.round());
@@ -120,10 +121,10 @@ void JobRunner::NoteRun(const v1::RoundSummary& summary, const Kept& kept) {
   if (kept.checkpoint.has_value()) run->set_latest_checkpoint(kept.checkpoint->name);
   if (!summary.has_main_metric()) return;
   run->set_last_metric(summary.main_metric());
-  const bool lower = config::LowerIsBetter(job_.spec().evaluation().main_metric());
-  const bool better = lower ? summary.main_metric() < run->best_metric()
-                            : summary.main_metric() > run->best_metric();
-  if (run->best_round() != 0 && !better) return;
+  if (run->best_round() != 0 && !config::IsBetter(job_.spec().evaluation().main_metric(),
+                                                  summary.main_metric(), run->best_metric())) {
+    return;
+  }
   run->set_best_metric(summary.main_metric());
   run->set_best_round(summary.run_round());
 }

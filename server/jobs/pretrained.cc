@@ -9,6 +9,7 @@
 
 #include "common/base/status.h"
 #include "common/wire/model_spec/families/model_family.h"
+#include "common/wire/model_spec/layer_descriptor.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/transformer.h"
 #include "server/pretrained/same_network.h"
@@ -79,18 +80,6 @@ void TakeTransformer(v1::TransformerSpec transformer, v1::ModelSpec& model,
   *model.mutable_transformer() = std::move(transformer);
 }
 
-// Of the layers of a model from within a job of method n-of-m, which CheckModel() refuses.
-template <typename Layers>
-void ClearPattern(Layers& layers) {
-  for (v1::Layer& layer : layers) {
-    if (layer.has_linear()) layer.mutable_linear()->clear_n_of_m();
-    if (layer.has_conv2d()) layer.mutable_conv2d()->clear_n_of_m();
-    if (!layer.has_residual()) continue;
-    ClearPattern(*layer.mutable_residual()->mutable_body());
-    ClearPattern(*layer.mutable_residual()->mutable_shortcut());
-  }
-}
-
 // The layers of a checkpoint, unless the job has its own.
 void TakeLayers(const v1::ModelSpec& trained, const std::string& name, v1::ModelSpec& model) {
   if (!IsDescribed(model)) {
@@ -99,18 +88,8 @@ void TakeLayers(const v1::ModelSpec& trained, const std::string& name, v1::Model
     // Other fields beside it are a mistake that the job's validator reports.
     if (rest.ByteSizeLong() > 0) return;
     model = trained;
-    ClearPattern(*model.mutable_layers());
   }
   model.set_pretrained(name);
-}
-
-// Whether a layer has a pattern, which models have only while n-of-m trains them.
-template <typename Layers>
-bool HasPattern(const Layers& layers) {
-  return std::ranges::any_of(layers, [](const v1::Layer& layer) {
-    return layer.linear().has_n_of_m() || layer.conv2d().has_n_of_m() ||
-           HasPattern(layer.residual().body()) || HasPattern(layer.residual().shortcut());
-  });
 }
 
 absl::Status CheckModel(const checkpoint::CheckpointStore& checkpoints,
@@ -132,12 +111,6 @@ absl::Status CheckModel(const checkpoint::CheckpointStore& checkpoints,
         "OTHER_NETWORK",
         "expected the checkpoint of a network of layers or of a language model, found a "
         "recommender; remove model.pretrained");
-  }
-  if (HasPattern(reader->metadata().model_spec.layers())) {
-    return base::InvalidArgument(
-        "UNFINISHED_MODEL",
-        "expected the model that a job of method n-of-m ended with, found one from within it, "
-        "whose weights are all there still; name the job's last checkpoint");
   }
   // What has no layout is reported elsewhere.
   const auto layout = wire::LayoutOf(model);
@@ -165,6 +138,14 @@ void ResolvePretrained(const checkpoint::CheckpointStore& checkpoints,
     trained = std::move(read->model_spec);
     const bool language = read->kind == espalier::checkpoint::CheckpointKind::kLanguageModel ||
                           wire::FamilyOf(trained).comes_in_folders();
+    // Models have a pattern only while n-of-m trains them.
+    if (wire::AnyLayer(trained.layers(), [](const v1::Layer& layer) {
+          return layer.linear().has_n_of_m() || layer.conv2d().has_n_of_m();
+        })) {
+      return fail(
+          "expected the model that a job of method n-of-m ended with, found one from "
+          "within it, whose weights are all there still; name the job's last checkpoint");
+    }
     if (!language) return TakeLayers(trained, *name, model);
   }
   // A model in parts is read from its file, block by block. A name beside layers is a mistake that

@@ -46,9 +46,12 @@ class TrainingProgram : public Program {
   // Round 1 on `model`. `state` is that of the prelude, or empty.
   absl::StatusOr<Transition> BeginTraining(ProgramState state, tensor::ModelState model) const;
 
-  // A structure per tensor of `layout`; null is dense.
+  // A structure per tensor of `layout`; null is dense. Default: all are dense. Methods whose prelude
+  // ends with BeginTraining() are not asked.
   virtual absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
-      const tensor::ModelLayout& layout) const = 0;
+      const tensor::ModelLayout& layout) const {
+    return std::vector<std::shared_ptr<const tensor::Topology>>(layout.size());
+  }
   // Values of the first model, of this structure. Default: those of the trained model that the job
   // begins with, or initial ones, by the seed.
   virtual absl::StatusOr<std::vector<float>> FirstValues(

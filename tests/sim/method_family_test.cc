@@ -253,6 +253,14 @@ void SuitModel(const MethodDeclaration& method, v1::JobSpec& spec) {
       ->set_units(model.input_features());
 }
 
+// What prunes names a trained model and says nothing else of it.
+void NameAlone(v1::JobSpec& spec) {
+  const std::string trained = spec.model().pretrained();
+  spec.clear_model();
+  spec.mutable_model()->set_pretrained(trained);
+  spec.clear_evaluation();
+}
+
 void UseTraining(v1::JobSpec& spec) {
   spec.mutable_training()->set_batch_size(16);
   spec.mutable_training()->set_local_steps(3);
@@ -387,10 +395,7 @@ class Cluster {
     if (!why_not.empty()) return false;
     if (method().prunes || method().needs_trained) BeginWithTrained(spec);
     if (method().prunes && FamilyOf(spec.model()).form() != wire::ModelForm::kInParts) {
-      const std::string trained = spec.model().pretrained();
-      spec.clear_model();
-      spec.mutable_model()->set_pretrained(trained);
-      spec.clear_evaluation();
+      NameAlone(spec);
     } else if (!method().prunes) {
       UseTraining(spec);
       Optimizers().at("sgd")(spec);
@@ -465,10 +470,7 @@ TEST_P(MethodFamilyTest, PrunesWhatIsTrainedOrSaysWhyNot) {
     v1::JobSpec spec = family;
     BeginWithTrained(spec);
     if (kind.form() != wire::ModelForm::kInParts) {
-      const std::string trained = spec.model().pretrained();
-      spec.clear_model();
-      spec.mutable_model()->set_pretrained(trained);
-      spec.clear_evaluation();
+      NameAlone(spec);
     }
     UseMethod(method(), spec);
     SuitModel(method(), spec);

@@ -1,5 +1,7 @@
 #include "common/wire/model_spec/layer_descriptor.h"
 
+#include <algorithm>
+
 #include "common/base/status.h"
 
 namespace espalier::wire {
@@ -15,6 +17,29 @@ absl::StatusOr<const LayerDescriptor*> KindOf(const v1::Layer& layer) {
   return base::InvalidArgument(
       "UNKNOWN_LAYER",
       "expected a layer of a kind, found none; it may need a newer version of this program");
+}
+
+void ForEachLayer(Layers& layers, const std::function<void(v1::Layer&)>& visit) {
+  for (v1::Layer& layer : layers) {
+    visit(layer);
+    const auto kind = KindOf(layer);
+    if (!kind.ok()) continue;
+    for (const Branch& branch : (*kind)->Branches(layer)) {
+      // They are parts of `layer`, which is not const.
+      ForEachLayer(const_cast<Layers&>(*branch.layers), visit);
+    }
+  }
+}
+
+bool AnyLayer(const Layers& layers, const std::function<bool(const v1::Layer&)>& is_such) {
+  return std::any_of(layers.begin(), layers.end(), [&](const v1::Layer& layer) {
+    if (is_such(layer)) return true;
+    const auto kind = KindOf(layer);
+    if (!kind.ok()) return false;
+    const std::vector<Branch> branches = (*kind)->Branches(layer);
+    return std::any_of(branches.begin(), branches.end(),
+                       [&](const Branch& branch) { return AnyLayer(*branch.layers, is_such); });
+  });
 }
 
 void ApplyLayerDefaults(Layers& layers) {

@@ -6,6 +6,7 @@
 // Threading:   pure functions. Determinism: equal layers give equal answers on every machine.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -106,6 +107,11 @@ std::span<const LayerDescriptor* const> LayerKinds();
 // Errors: InvalidArgument with reason UNKNOWN_LAYER for a layer without a kind, as a newer program
 // may send.
 absl::StatusOr<const LayerDescriptor*> KindOf(const v1::Layer& layer);
+
+// Visits each layer and then those inside of it; unknown kinds have none.
+void ForEachLayer(Layers& layers, const std::function<void(v1::Layer&)>& visit);
+// Whether there is such a layer, here or inside of another.
+bool AnyLayer(const Layers& layers, const std::function<bool(const v1::Layer&)>& is_such);
 
 // Defaults of all layers; unknown kinds stay as they are.
 void ApplyLayerDefaults(Layers& layers);

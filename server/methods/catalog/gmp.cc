@@ -34,11 +34,6 @@ class GmpProgram : public TrainingProgram {
  protected:
   bool evolves() const override { return true; }
 
-  absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
-      const tensor::ModelLayout& layout) const override {
-    return std::vector<std::shared_ptr<const tensor::Topology>>(layout.size());
-  }
-
   absl::StatusOr<Evolution> PlanEvolution(const ProgramState& state,
                                           const reduce::Reduced&) const override {
     Evolution evolution;

@@ -125,7 +125,7 @@ class PruneFlProgram : public TrainingProgram {
   absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
       const tensor::ModelLayout& layout) const override {
     if (options_.random_start) return RandomStructure(layout, options_.start, seed());
-    return std::vector<std::shared_ptr<const tensor::Topology>>(layout.size());
+    return TrainingProgram::InitialStructure(layout);
   }
 
   absl::StatusOr<std::optional<Transition>> StartPrelude() const override {

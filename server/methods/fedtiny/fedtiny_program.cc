@@ -58,11 +58,6 @@ struct FedTinyProgram::Selection {
   }
 };
 
-absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>>
-FedTinyProgram::InitialStructure(const tensor::ModelLayout&) const {
-  return absl::InternalError("fedtiny begins with its prelude");
-}
-
 absl::StatusOr<std::optional<Transition>> FedTinyProgram::StartPrelude() const {
   const bool alone = options_.pool_size == 1 && options_.selection == "vanilla";
   if (options_.selection == "first" || alone) {

@@ -49,8 +49,6 @@ class FedTinyProgram : public GrowingProgram {
 
  protected:
   bool evolves() const override { return options_.progressive != "none"; }
-  absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
-      const tensor::ModelLayout&) const override;
   absl::StatusOr<std::optional<Transition>> StartPrelude() const override;
   // Those of one block, from the output backwards, every `update_every` rounds.
   std::vector<int64_t> UpdateCounts(const ProgramState& state) const override;

@@ -17,9 +17,4 @@ absl::StatusOr<ProgramState> TrainingRun::Begin(std::string name, int32_t round,
   return std::move(transition.state);
 }
 
-absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> TrainingRun::InitialStructure(
-    const tensor::ModelLayout& layout) const {
-  return std::vector<std::shared_ptr<const tensor::Topology>>(layout.size());
-}
-
 }  // namespace espalier::server::methods

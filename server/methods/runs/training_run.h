@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "server/methods/training_program.h"
 
@@ -24,10 +23,6 @@ class TrainingRun final : public TrainingProgram {
   // participants' and the server's, start anew.
   absl::StatusOr<ProgramState> Begin(std::string name, int32_t round,
                                      tensor::ModelState model) const;
-
- protected:
-  absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
-      const tensor::ModelLayout& layout) const override;
 };
 
 }  // namespace espalier::server::methods

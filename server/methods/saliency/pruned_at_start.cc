@@ -112,11 +112,6 @@ absl::StatusOr<Transition> PrunedAtStart::NextInPrelude(ProgramState state,
   return transition;
 }
 
-absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>>
-PrunedAtStart::InitialStructure(const tensor::ModelLayout&) const {
-  return absl::InternalError("the method begins with its prelude");
-}
-
 config::ParameterSchema PrunedAtStartParameters() {
   return {params::Density(0.1, "over all sparsifiable layers together."),
           params::Word("initial_weights", "scored", {"scored", "fresh"},

@@ -40,8 +40,6 @@ class PrunedAtStart : public TrainingProgram {
   absl::StatusOr<std::optional<Transition>> StartPrelude() const final;
   absl::StatusOr<Transition> NextInPrelude(ProgramState state,
                                            const reduce::Reduced& reduced) const final;
-  absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
-      const tensor::ModelLayout& layout) const final;
 
  private:
   PrunedAtStartOptions options_;

@@ -31,11 +31,6 @@ def levels_of(result):
     return levels, dense
 
 
-def spread(values, digits=2):
-    deviation = statistics.stdev(values) if len(values) > 1 else 0
-    return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}"
-
-
 def first_worse(levels, dense, loss):
     """The first level that lost so much, and its density; nothing when none did."""
     for level in sorted(levels):
@@ -56,12 +51,12 @@ def main():
         sys.exit(f"no results of {arguments.experiment}, row {arguments.row}")
     parsed = [levels_of(result) for result in results]
     kinds = [kind for kind in KINDS if parsed[0][0].get(kind)]
-    print(f"{len(results)} seeds; dense: {spread([100 * dense for _, dense in parsed])} %")
+    print(f"{len(results)} seeds; dense: {run.spread([dense for _, dense in parsed], 100, 2)} %")
     print("| level | density | " + " | ".join(kinds) + " |")
     print("| --- | --- |" + " --- |" * len(kinds))
     for level in sorted(parsed[0][0]["ticket"]):
         density = statistics.mean(levels["ticket"][level][0] for levels, _ in parsed)
-        cells = [spread([100 * levels[kind][level][1] for levels, _ in parsed]) for kind in kinds]
+        cells = [run.spread([levels[kind][level][1] for levels, _ in parsed], 100, 2) for kind in kinds]
         print(f"| {level} | {100 * density:.1f} % | " + " | ".join(cells) + " |")
     for kind in kinds:
         found = [first_worse(levels[kind], dense, arguments.loss) for levels, dense in parsed]
@@ -69,8 +64,8 @@ def main():
         if not known:
             print(f"{kind}: no level is {arguments.loss:g} points worse")
             continue
-        print(f"{kind}: {arguments.loss:g} points worse from level {spread([level for level, _ in known], 1)} on, density "
-              f"{spread([100 * density for _, density in known], 1)} %"
+        print(f"{kind}: {arguments.loss:g} points worse from level {run.spread([level for level, _ in known], 1, 1)} on, density "
+              f"{run.spread([density for _, density in known], 100, 1)} %"
               + (f"; never in {len(found) - len(known)} of {len(found)} seeds" if len(known) < len(found) else ""))
 
 

@@ -7,8 +7,8 @@ DIR has mnist and feature-selection. Each data set is standardised by its traini
 third of the examples is drawn by the seed. A job of method quick-selection sees the training part without labels, and 50
 features are taken from its report. Then classifiers of scikit-learn learn the labels from these features alone and are judged by
 the test part: five nearest neighbours, extremely randomised trees (50) and a support vector machine with an RBF kernel. Prints a
-Markdown table: mean ± standard deviation over seeds, in percent. Appends each result to build/features/results.jsonl; what is
-there already is not run again, so an interrupted run goes on where it stopped.
+Markdown table: mean ± standard deviation over seeds, in percent. Appends each result to build/accuracy/features.jsonl; what
+is there or recorded already is not run again, so an interrupted run goes on where it stopped.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import gzip
 import json
 import os
 import pathlib
-import statistics
 import subprocess
 import sys
 
@@ -28,6 +27,7 @@ from sklearn.svm import SVC
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests" / "bench" / "accuracy"))
 import run as accuracy  # noqa: E402
+import store  # noqa: E402
 
 RESULTS = ROOT / "build" / "features"
 SETS = ("mnist", "isolet", "coil20", "orl", "madelon", "pcmac")
@@ -56,10 +56,9 @@ def read_array(name):
 
 def read_mnist(part):
     folder = data_root() / "mnist"
-    with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
-        images = numpy.frombuffer(file.read(), numpy.uint8, offset=16).reshape(-1, 784)
-    with gzip.open(folder / f"{part}-labels-idx1-ubyte.gz") as file:
-        return images, numpy.frombuffer(file.read(), numpy.uint8, offset=8).astype(numpy.int64)
+    images = accuracy.read_idx(folder / f"{part}-images-idx3-ubyte.gz", 16)
+    labels = accuracy.read_idx(folder / f"{part}-labels-idx1-ubyte.gz", 8)
+    return numpy.frombuffer(images, numpy.uint8).reshape(-1, 784), numpy.frombuffer(labels, numpy.uint8)
 
 
 def standardised(train, test):
@@ -138,14 +137,13 @@ def run(name, seed):
         "random": numpy.random.RandomState(seed).permutation(train.shape[1])[:FEATURES].tolist(),
         "all features": list(range(train.shape[1])),
     }
-    return {"set": name, "seed": seed, "features": chosen, "cost": cost,
+    return {"row": name, "seed": seed, "features": chosen, "cost": cost,
             "accuracy": {way: judge(train, train_labels, test, test_labels, columns, seed)
                          for way, columns in ways.items()}}
 
 
 def cell(results, way, kind):
-    values = [100 * result["accuracy"][way][kind] for result in results]
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values) if len(values) > 1 else 0:.1f}"
+    return accuracy.spread([result["accuracy"][way][kind] for result in results], 100, 1)
 
 
 def print_table(results, names):
@@ -153,7 +151,7 @@ def print_table(results, names):
     print("| data set (features) | seeds | chosen by | " + " | ".join(kinds) + " |")
     print("| --- | --- | --- |" + " --- |" * len(kinds))
     for name in names:
-        of_set = [result for result in results if result["set"] == name]
+        of_set = [result for result in results if result["row"] == name]
         for way in ("quick-selection", "largest variance", "random", "all features") if of_set else ():
             print(f"| {name} | {len(of_set)} | {way} | " + " | ".join(cell(of_set, way, kind) for kind in kinds) + " |")
 
@@ -164,16 +162,14 @@ def main():
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     arguments = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / "results.jsonl"
-    results = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    known = {(result["set"], result["seed"]) for result in results}
+    results = store.read("features")
+    known = {(result["row"], result["seed"]) for result in results}
     for seed in range(1, arguments.seeds + 1):
         for name in arguments.sets:
             if (name, seed) in known:
                 continue
             results.append(run(name, seed))
-            with path.open("a") as out:
-                out.write(json.dumps(results[-1]) + "\n")
+            store.append("features", results[-1])
             print(name, seed, results[-1]["accuracy"], results[-1]["cost"], file=sys.stderr, flush=True)
     print_table(results, arguments.sets)
 

@@ -20,6 +20,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests" / "bench" / "accuracy"))
+import run as accuracy  # noqa: E402
 
 JOB = {
     "model": {"input_image": {"channels": 1, "height": 8, "width": 8}, "layers": [
@@ -41,9 +42,9 @@ def seconds_of(event):
     return datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp()
 
 
-def selection(binaries, server, job_file):
+def selection(server, job_file):
     """Seconds from the job's start to its first round, bytes before that, and the model's hash."""
-    command = [binaries / "espalier", "--server", server, "job"]
+    command = [accuracy.BIN, "--server", server, "job"]
     done = subprocess.run([*command, "submit", job_file, "--wait", "-o", "json"], stdout=subprocess.PIPE, text=True,
                           check=True)
     job = json.loads(done.stdout)
@@ -54,13 +55,6 @@ def selection(binaries, server, job_file):
     first = next(e for e in events if e.get("round_started"))
     return (seconds_of(first) - seconds_of(start),
             int(job["prelude_bytes_sent"]) + int(job["prelude_bytes_received"]), job["model_hash"])
-
-
-def cluster(binaries, workers, folder):
-    """The accuracy experiments' cluster, with the programs of this folder."""
-    import run as accuracy
-    accuracy.BIN = binaries / "espalier"
-    return accuracy.Cluster(workers, ROOT / "data", folder)
 
 
 def main():
@@ -77,8 +71,9 @@ def main():
         found = {"before": [], "after": []}
         for turn in range(arguments.turns):
             for name in found:
-                with cluster(getattr(arguments, name).resolve(), arguments.workers, f"{folder}/{name}-{turn}") as server:
-                    found[name].append(selection(getattr(arguments, name).resolve(), server, job_file))
+                accuracy.BIN = getattr(arguments, name).resolve() / "espalier"
+                with accuracy.Cluster(arguments.workers, ROOT / "data", f"{folder}/{name}-{turn}") as server:
+                    found[name].append(selection(server, job_file))
     medians = {name: statistics.median(seconds for seconds, _, _ in results) for name, results in found.items()}
     for name, results in found.items():
         print(f"{name}: median {1000 * medians[name]:.0f} ms of {', '.join(f'{1000 * s:.0f}' for s, _, _ in results)}; "

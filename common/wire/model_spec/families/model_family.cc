@@ -1,21 +1,11 @@
 #include "common/wire/model_spec/families/model_family.h"
 
-#include <algorithm>
 #include <array>
 
 #include "common/wire/model_spec/families/families.h"
+#include "common/wire/model_spec/layer_descriptor.h"
 
 namespace espalier::wire {
-namespace {
-
-bool HasConvolution(const google::protobuf::RepeatedPtrField<v1::Layer>& layers) {
-  return std::any_of(layers.begin(), layers.end(), [](const v1::Layer& layer) {
-    return layer.has_conv2d() || HasConvolution(layer.residual().body()) ||
-           HasConvolution(layer.residual().shortcut());
-  });
-}
-
-}  // namespace
 
 const ModelFamily& FamilyOf(const v1::ModelSpec& spec) {
   if (spec.has_recommender()) return RecommenderFamily(spec.recommender().kind_case());
@@ -24,7 +14,7 @@ const ModelFamily& FamilyOf(const v1::ModelSpec& spec) {
     return LanguageModelFamily();
   }
   // All models that have a name are convolutional.
-  return LayersFamily(!spec.name().empty() || HasConvolution(spec.layers()));
+  return LayersFamily(!spec.name().empty() || AnyLayer(spec.layers(), &v1::Layer::has_conv2d));
 }
 
 std::span<const ModelFamily* const> ModelFamilies() {

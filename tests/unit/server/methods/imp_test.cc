@@ -225,24 +225,20 @@ TEST(ImpTest, ControlsCanBeLeftOut) {
 }
 
 TEST(ImpTest, WhatCannotBeDoneIsRefused) {
-  const auto refused = [](const v1::JobSpec& spec) {
-    const auto found = Violations(spec);
-    return found.empty() ? "" : found[0].field;
-  };
-  EXPECT_EQ(refused(ImpJob()), "");
+  EXPECT_EQ(RefusedField(ImpJob()), "");
   v1::JobSpec late = ImpJob();
   SetInt(late, "rewind_round", 4);
-  EXPECT_EQ(refused(late), "method.parameters.rewind_round");
+  EXPECT_EQ(RefusedField(late), "method.parameters.rewind_round");
   v1::JobSpec all = ImpJob();
   SetDouble(all, "rate", 1);
-  EXPECT_EQ(refused(all), "method.parameters.rate");
+  EXPECT_EQ(RefusedField(all), "method.parameters.rate");
   v1::JobSpec dense = ImpJob();
   for (v1::Layer& layer : *dense.mutable_model()->mutable_layers()) {
     layer.mutable_linear()->set_dense(true);
   }
-  EXPECT_EQ(refused(dense), "model");
+  EXPECT_EQ(RefusedField(dense), "model");
   v1::JobSpec many = ImpJob(500'000);
-  EXPECT_EQ(refused(many), "method.parameters.levels");
+  EXPECT_EQ(RefusedField(many), "method.parameters.levels");
 }
 
 }  // namespace

@@ -126,24 +126,20 @@ TEST(QuickSelectionTest, IsSetWithOtherDefaults) {
 }
 
 TEST(QuickSelectionTest, WhatIsNoSparseAutoencoderIsRefused) {
-  const auto refused = [](const v1::JobSpec& spec) {
-    const auto found = Violations(spec);
-    return found.empty() ? "" : found[0].field;
-  };
-  EXPECT_EQ(refused(SelectionJob()), "");
+  EXPECT_EQ(RefusedField(SelectionJob()), "");
   v1::JobSpec classes = SelectionJob();
   classes.mutable_data()->clear_target();
-  EXPECT_EQ(refused(classes), "data.target");
+  EXPECT_EQ(RefusedField(classes), "data.target");
   v1::JobSpec pooled = SelectionJob();
   pooled.mutable_model()->mutable_layers(0)->mutable_batch_norm();
-  EXPECT_EQ(refused(pooled), "model.layers[0]");
+  EXPECT_EQ(RefusedField(pooled), "model.layers[0]");
   v1::JobSpec dense = SelectionJob();
   dense.mutable_model()->mutable_layers(0)->mutable_linear()->set_dense(true);
-  EXPECT_EQ(refused(dense), "model.layers[0]");
+  EXPECT_EQ(RefusedField(dense), "model.layers[0]");
   v1::JobSpec many = SelectionJob();
   SetInt(many, "features", 6);
-  EXPECT_EQ(refused(many), "method.parameters.features");
-  EXPECT_EQ(refused(ConvJob("quick-selection")), "method.name");
+  EXPECT_EQ(RefusedField(many), "method.parameters.features");
+  EXPECT_EQ(RefusedField(ConvJob("quick-selection")), "method.name");
 }
 
 }  // namespace

@@ -77,6 +77,12 @@ inline std::vector<config::Violation> Violations(const v1::JobSpec& spec) {
   return violations;
 }
 
+// The first field that is refused; "" when none is.
+inline std::string RefusedField(const v1::JobSpec& spec) {
+  const std::vector<config::Violation> found = Violations(spec);
+  return found.empty() ? "" : found[0].field;
+}
+
 // A whole job by participants of their own, without workers.
 inline test::JobTrace Trace(const v1::JobSpec& spec, int participants = 3) {
   return test::RunJob(*Make(spec), test::FakeFleet(participants)).value();

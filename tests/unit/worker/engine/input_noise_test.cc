@@ -4,36 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
-#include <utility>
 #include <vector>
 
 #include "common/base/rng.h"
-#include "tests/unit/worker/engine/fixtures.h"
-#include "worker/engine/network.h"
+#include "tests/unit/worker/engine/dense_network.h"
 
 namespace espalier::worker::engine {
 namespace {
-
-// 9 – 12 – 5, all weights stored.
-NetworkSpec DenseSpec() {
-  return {.input_features = 9,
-          .layers = {{.units = 12, .activation = Activation::kTanh, .dense = true},
-                     {.units = 5, .activation = Activation::kLinear, .dense = true}},
-          .loss = Loss::kCrossEntropy};
-}
-
-std::unique_ptr<Network> MakeNetwork(const NetworkSpec& spec) {
-  const auto topology = MakeModelTopology(spec, 1);
-  auto network = Network::Create(spec, {}, topology, 20, 1, BackendKind::kOneDnn);
-  EXPECT_TRUE(network.ok()) << network.status();
-  EXPECT_TRUE((*network)->SetValues(RandomFloats(topology->total_stored(), 42)).ok());
-  return std::move(network).value();
-}
-
-OwnedBatch MakeBatch(const NetworkSpec& spec, const Network& network) {
-  return {spec.input_features, spec.layers.back().units, 20, network.batch_stride(), 5};
-}
 
 constexpr int64_t kRows = 300;
 constexpr int64_t kStride = 112;

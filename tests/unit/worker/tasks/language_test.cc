@@ -5,8 +5,8 @@
 #include <fstream>
 
 #include "common/base/status.h"
-#include "common/io/sha256.h"
 #include "common/sparsity/pruning/activation_statistics.h"
+#include "tests/support/blob_map.h"
 #include "tests/support/language_model.h"
 #include "worker/language/perplexity.h"
 #include "worker/tasks/kinds.h"
@@ -33,10 +33,10 @@ class StreamedModelTest : public testing::Test {
     data_ = std::make_unique<LocalData>(root_);
     for (const auto& block : model_.blocks) {
       *task_.mutable_model()->mutable_language()->add_blocks() =
-          Put(::espalier::language::EncodeBlock(block));
+          blobs_.Put(::espalier::language::EncodeBlock(block));
     }
     *task_.mutable_model()->mutable_language()->mutable_outer() =
-        Put(::espalier::language::EncodeOuter(model_.outer));
+        blobs_.Put(::espalier::language::EncodeOuter(model_.outer));
     task_.mutable_model()->mutable_language()->set_config_json(model_.config.json);
     task_.mutable_data()->set_dataset("text");
     task_.mutable_data()->mutable_text()->set_context(kContext);
@@ -55,13 +55,6 @@ class StreamedModelTest : public testing::Test {
       file.write(reinterpret_cast<const char*>(&token), sizeof(token));
     }
   }
-  v1::BlobRef Put(const std::string& bytes) {
-    v1::BlobRef ref;
-    ref.set_digest(io::Sha256Hex(bytes));
-    ref.set_size_bytes(bytes.size());
-    blobs_[ref.digest()] = bytes;
-    return ref;
-  }
   void SetShards(int shards) {
     v1::Partition& partition = *task_.mutable_data()->mutable_partition();
     partition.set_kind(v1::Partition::KIND_IID);
@@ -71,7 +64,7 @@ class StreamedModelTest : public testing::Test {
     return std::make_unique<StreamedModels>(
         [this](const v1::BlobRef& ref) -> absl::StatusOr<std::string> {
           ++fetched_;
-          return blobs_.at(ref.digest());
+          return blobs_.at(ref);
         },
         1);
   }
@@ -111,7 +104,7 @@ class StreamedModelTest : public testing::Test {
 
   LanguageModel model_ = support::RandomLanguageModel(support::SmallConfig("llama"), 3, 1);
   std::string root_;
-  std::map<std::string, std::string> blobs_;
+  test::BlobMap blobs_;
   int fetched_ = 0;
   v1::Task task_;
   std::unique_ptr<LocalData> data_;
@@ -192,7 +185,7 @@ TEST_F(StreamedModelTest, LossIsThatOfTheText) {
 
 TEST_F(StreamedModelTest, DamagedPartsAndForeignTextAreErrors) {
   const auto worker = NewWorker();
-  auto& block = blobs_.at(task_.model().language().blocks(0).digest());
+  auto& block = blobs_.at(task_.model().language().blocks(0));
   block.resize(block.size() - 3);
   v1::Task task = task_;
   task.mutable_activation_statistics();

@@ -2,18 +2,17 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
 #include <memory>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "common/base/status.h"
-#include "common/io/sha256.h"
 #include "common/sparsity/random_topology.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/topology_codec.h"
 #include "common/wire/values_codec.h"
+#include "tests/support/blob_map.h"
 
 namespace espalier::worker::tasks {
 namespace {
@@ -32,14 +31,6 @@ class ModelCacheTest : public testing::Test {
     return spec;
   }
 
-  v1::BlobRef Put(const std::string& bytes) {
-    v1::BlobRef ref;
-    ref.set_digest(io::Sha256Hex(bytes));
-    ref.set_size_bytes(bytes.size());
-    blobs_[ref.digest()] = bytes;
-    return ref;
-  }
-
   // A task on a model of this spec with values of `value`; `key` 0: all weights of the first layer are stored.
   v1::Task TaskOf(const v1::ModelSpec& spec, uint64_t key, float value,
                   const std::string& run = "") {
@@ -55,19 +46,20 @@ class ModelCacheTest : public testing::Test {
     v1::ModelRef& model = *task.mutable_model();
     *model.mutable_spec() = spec;
     model.set_topology_hash(topology.hash());
-    *model.mutable_topology() = Put(wire::EncodeTopology(topology).value().SerializeAsString());
+    *model.mutable_topology() =
+        blobs_.Put(wire::EncodeTopology(topology).value().SerializeAsString());
     const std::vector<float> values(static_cast<size_t>(topology.total_stored()), value);
-    *model.mutable_values() = Put(std::string(wire::ValuesAsBytes(values)));
+    *model.mutable_values() = blobs_.Put(std::string(wire::ValuesAsBytes(values)));
     return task;
   }
 
   bool Fetched(const v1::BlobRef& ref) const { return fetched_.contains(ref.digest()); }
 
-  std::map<std::string, std::string> blobs_;
+  test::BlobMap blobs_;
   std::set<std::string> fetched_;
   ModelCache cache_{[this](const v1::BlobRef& ref) -> absl::StatusOr<std::string> {
     fetched_.insert(ref.digest());
-    return blobs_.at(ref.digest());
+    return blobs_.at(ref);
   }};
 };
 
