@@ -7,6 +7,7 @@
 
 #include "common/base/status.h"
 #include "common/sparsity/grow.h"
+#include "common/sparsity/schedule.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/train_additions.h"
 
@@ -15,6 +16,22 @@ namespace espalier::server::methods {
 int64_t InactivePositions(const tensor::ModelTopology& topology, size_t tensor) {
   if (!topology.is_sparse(tensor)) return 0;
   return topology.topology(tensor).size() - topology.topology(tensor).nnz();
+}
+
+double UpdateSchedule::Fraction(int32_t round, int32_t rounds) const {
+  if (round >= rounds || round % update_every != 0) return 0;
+  return sparsity::CosineAdjustFraction(alpha, round, end_fraction * rounds);
+}
+
+std::vector<int64_t> ReplacedCounts(const tensor::ModelTopology& topology, double fraction) {
+  std::vector<int64_t> counts(topology.num_tensors(), 0);
+  if (fraction == 0) return counts;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    if (!topology.is_sparse(i)) continue;
+    counts[i] = std::min(sparsity::FractionOf(fraction, topology.stored(i)),
+                         InactivePositions(topology, i));
+  }
+  return counts;
 }
 
 int64_t RoundedUp(double fraction, int64_t count) {

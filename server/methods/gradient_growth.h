@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "server/methods/evolution.h"
@@ -16,6 +17,21 @@ namespace espalier::server::methods {
 
 // Positions of a sparse tensor that store nothing; 0 for a dense one.
 int64_t InactivePositions(const tensor::ModelTopology& topology, size_t tensor);
+
+// When structures change, and by how much: every `update_every` rounds up to a share of all of them,
+// by a fraction that falls from `alpha` along half a cosine (Evci et al., ICML 2020).
+struct UpdateSchedule {
+  double alpha = 0;
+  int64_t update_every = 1;
+  double end_fraction = 1;
+
+  // Share of each tensor's weights that is replaced after `round` of `rounds`; 0 in rounds without
+  // an update, and after the last one.
+  double Fraction(int32_t round, int32_t rounds) const;
+};
+
+// ⌊fraction · weights⌋ of each sparse tensor, as far as it has inactive positions; 0 of others.
+std::vector<int64_t> ReplacedCounts(const tensor::ModelTopology& topology, double fraction);
 
 // ⌈fraction · count⌉ of the decimal fraction that was meant.
 int64_t RoundedUp(double fraction, int64_t count);

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -15,7 +14,8 @@
 
 #include "common/base/rng.h"
 #include "common/base/status.h"
-#include "common/sparsity/schedule.h"
+#include "common/sparsity/drop.h"
+#include "common/wire/model_spec/layer_descriptor.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/catalog/catalog.h"
 #include "server/methods/evolution.h"
@@ -35,9 +35,7 @@ struct NOfMOptions {
   int64_t n;
   int64_t m;
   double decay;  // of SR-STE; 0 with STE
-  double alpha;
-  int64_t update_every;
-  double end_fraction;
+  UpdateSchedule updates;
   GrowthOptions growth;
 };
 
@@ -46,9 +44,9 @@ NOfMOptions OptionsOf(const config::Parameters& parameters) {
   return {.n = parameters.Int("n"),
           .m = parameters.Int("m"),
           .decay = refined ? parameters.Double("decay") : 0,
-          .alpha = parameters.Double("alpha"),
-          .update_every = parameters.Int("update_every"),
-          .end_fraction = parameters.Double("end_fraction"),
+          .updates = {.alpha = parameters.Double("alpha"),
+                      .update_every = parameters.Int("update_every"),
+                      .end_fraction = parameters.Double("end_fraction")},
           .growth = {.slack = parameters.Double("candidate_slack"),
                      .batches = parameters.Int("growth_batches")}};
 }
@@ -90,15 +88,18 @@ absl::StatusOr<std::shared_ptr<const tensor::Topology>> RandomGroups(
   return std::make_shared<const tensor::Topology>(std::move(topology));
 }
 
-// The weights of one tensor by group: which are there, and which of them an exchange took.
+// The weights of one tensor by group: which of them may go, and which an exchange took.
 class Groups {
  public:
+  // `weak`: ascending indices of the weights that may go.
   Groups(const tensor::Topology& topology, std::span<const float> values,
-         const sparsity::NOfM& pattern)
-      : topology_(topology), values_(values), pattern_(pattern), taken_(values.size(), false) {}
+         std::span<const int32_t> weak, const sparsity::NOfM& pattern)
+      : topology_(topology), values_(values), pattern_(pattern), may_go_(values.size(), false) {
+    for (const int32_t index : weak) may_go_[index] = true;
+  }
 
-  // Takes the smallest weight of the position's group that is still there and returns its index;
-  // −1 when there is none. Of equal ones the first goes.
+  // Takes the smallest weight of the position's group that may still go and returns its index; −1
+  // when there is none. Of equal ones the first goes.
   int32_t TakeSmallest(int64_t position) {
     const int64_t row = position / topology_.cols();
     const int64_t group = pattern_.GroupOf(position % topology_.cols());
@@ -111,10 +112,10 @@ class Groups {
     for (auto at = std::ranges::lower_bound(of_row, first); at != of_row.end() && *at < behind;
          ++at) {
       const auto i = static_cast<int32_t>(offsets[row] + (at - of_row.begin()));
-      if (taken_[i] || pattern_.GroupOf(*at) != group) continue;
+      if (!may_go_[i] || pattern_.GroupOf(*at) != group) continue;
       if (smallest < 0 || std::abs(values_[i]) < std::abs(values_[smallest])) smallest = i;
     }
-    if (smallest >= 0) taken_[smallest] = true;
+    if (smallest >= 0) may_go_[smallest] = false;
     return smallest;
   }
 
@@ -122,12 +123,12 @@ class Groups {
   const tensor::Topology& topology_;
   std::span<const float> values_;
   const sparsity::NOfM& pattern_;
-  std::vector<bool> taken_;
+  std::vector<bool> may_go_;
 };
 
-// Exchanges at most `count` weights of one tensor: the reported positions of largest |gradient|
-// come first, and each takes the place of the smallest weight of its group. Weights that grew in
-// the same change are not taken.
+// Exchanges at most `count` weights of one tensor. As in RigL the `count` smallest ones may go; a
+// reported position takes the place of the smallest of them in its own group, those of largest
+// |gradient| first. Where a group has no weak weight or no reported position, nothing happens.
 StructureChange::Tensor Exchange(size_t index, const tensor::ModelState& model,
                                  const reduce::ScoreList& gradients, int64_t count,
                                  const sparsity::NOfM& pattern) {
@@ -140,9 +141,10 @@ StructureChange::Tensor Exchange(size_t index, const tensor::ModelState& model,
     const float second = std::abs(gradients.values[b]);
     return first != second ? first > second : gradients.positions[a] < gradients.positions[b];
   });
-  Groups groups(model.topology->topology(index), model.tensor(index), pattern);
+  const std::span<const float> values = model.tensor(index);
+  Groups groups(model.topology->topology(index), values,
+                sparsity::DropSmallestMagnitude(values, count), pattern);
   for (const size_t k : order) {
-    if (static_cast<int64_t>(change.diff.grown.size()) == count) break;
     const int32_t dropped = groups.TakeSmallest(gradients.positions[k]);
     if (dropped < 0) continue;
     change.diff.dropped.push_back(dropped);
@@ -172,18 +174,8 @@ class EvolvingProgram : public GrowingProgram {
   }
 
   std::vector<int64_t> UpdateCounts(const ProgramState& state) const override {
-    const tensor::ModelTopology& topology = *state.model.topology;
-    std::vector<int64_t> counts(topology.num_tensors(), 0);
-    const int32_t round = RoundInWork(state);
-    if (round >= rounds() || round % options_.update_every != 0) return counts;
-    const double fraction =
-        sparsity::CosineAdjustFraction(options_.alpha, round, options_.end_fraction * rounds());
-    for (size_t i = 0; i < counts.size(); ++i) {
-      if (!topology.is_sparse(i)) continue;
-      counts[i] = std::min(sparsity::FractionOf(fraction, topology.stored(i)),
-                           InactivePositions(topology, i));
-    }
-    return counts;
+    return ReplacedCounts(*state.model.topology,
+                          options_.updates.Fraction(RoundInWork(state), rounds()));
   }
 
   absl::StatusOr<Evolution> PlanEvolution(const ProgramState& state,
@@ -211,24 +203,20 @@ class EvolvingProgram : public GrowingProgram {
   NOfMOptions options_;
 };
 
-// Sets the pattern of every layer that may be sparse, also within residual blocks.
-template <typename Layers>
-void SetPattern(const NOfMOptions& options, Layers& layers) {
+// Sets the pattern of every layer that may be sparse.
+void SetPattern(const NOfMOptions& options, v1::ModelSpec& model) {
   const auto set = [&](v1::NOfM& pattern) {
     pattern.set_n(static_cast<int32_t>(options.n));
     pattern.set_m(static_cast<int32_t>(options.m));
     pattern.set_decay(options.decay);
   };
-  for (v1::Layer& layer : layers) {
+  wire::ForEachLayer(*model.mutable_layers(), [&](v1::Layer& layer) {
     if (layer.has_linear() && !layer.linear().dense()) {
       set(*layer.mutable_linear()->mutable_n_of_m());
     } else if (layer.has_conv2d() && !layer.conv2d().dense()) {
       set(*layer.mutable_conv2d()->mutable_n_of_m());
-    } else if (layer.has_residual()) {
-      SetPattern(options, *layer.mutable_residual()->mutable_body());
-      SetPattern(options, *layer.mutable_residual()->mutable_shortcut());
     }
-  }
+  });
 }
 
 // Dense weights, of which participants multiply by those that the pattern keeps at the time.
@@ -237,15 +225,10 @@ class StraightThroughProgram : public TrainingProgram {
   StraightThroughProgram(const v1::JobSpec& spec, const NOfMOptions& options)
       : TrainingProgram(spec), options_(options) {
     masked_ = std::make_shared<v1::ModelSpec>(this->spec().model());
-    SetPattern(options_, *masked_->mutable_layers());
+    SetPattern(options_, *masked_);
   }
 
  protected:
-  absl::StatusOr<std::vector<std::shared_ptr<const tensor::Topology>>> InitialStructure(
-      const tensor::ModelLayout& layout) const override {
-    return std::vector<std::shared_ptr<const tensor::Topology>>(layout.size());
-  }
-
   std::shared_ptr<const v1::ModelSpec> TrainedSpec() const override { return masked_; }
 
   // What the pattern does not keep at the end, it never needs again.
@@ -302,15 +285,6 @@ config::ParameterSchema NOfMParameters() {
       params::GrowthBatches()};
 }
 
-// Whether a layer, or one within it, multiplies by standardised weights.
-template <typename Layers>
-bool Standardises(const Layers& layers) {
-  return std::ranges::any_of(layers, [](const v1::Layer& layer) {
-    return layer.conv2d().standardize() || Standardises(layer.residual().body()) ||
-           Standardises(layer.residual().shortcut());
-  });
-}
-
 // Parameters of another mode than the job's.
 void RefuseOtherModes(const v1::JobSpec& spec, const config::Parameters& parameters,
                       std::vector<config::Violation>& violations) {
@@ -337,7 +311,9 @@ void ValidateNOfM(const v1::JobSpec& spec, const config::Parameters& parameters,
                                       parameters.Int("m"), parameters.Int("n"))});
   }
   RefuseOtherModes(spec, parameters, violations);
-  if (!Evolves(parameters) && Standardises(spec.model().layers())) {
+  if (!Evolves(parameters) && wire::AnyLayer(spec.model().layers(), [](const v1::Layer& layer) {
+        return layer.conv2d().standardize();
+      })) {
     violations.push_back({"model.layers",
                           "expected layers that multiply by their weights as they are, found "
                           "standardised ones; remove standardize, or use mode evolve"});

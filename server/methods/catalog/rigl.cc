@@ -1,9 +1,7 @@
 // rigl: RigL (Evci et al., ICML 2020) over rounds, with growth candidates from the workers.
-#include <algorithm>
 #include <memory>
 #include <utility>
 
-#include "common/sparsity/schedule.h"
 #include "server/methods/catalog/catalog.h"
 #include "server/methods/gradient_growth.h"
 #include "server/methods/growth/growing_program.h"
@@ -16,9 +14,7 @@ namespace {
 
 struct RigLOptions {
   Budget budget;
-  double alpha;
-  int64_t update_every;
-  double end_fraction;
+  UpdateSchedule updates;
 };
 
 class RigLProgram : public GrowingProgram {
@@ -35,31 +31,17 @@ class RigLProgram : public GrowingProgram {
 
   v1::PrivateUpdate PrivateRule(int32_t round) const override {
     v1::PrivateUpdate rule;
-    rule.set_fraction(Fraction(round));
+    rule.set_fraction(options_.updates.Fraction(round, rounds()));
     rule.set_batches(growth_batches());
     return rule;
   }
 
   std::vector<int64_t> UpdateCounts(const ProgramState& state) const override {
-    const tensor::ModelTopology& topology = *state.model.topology;
-    std::vector<int64_t> counts(topology.num_tensors(), 0);
-    const double fraction = Fraction(RoundInWork(state));
-    if (fraction == 0) return counts;
-    for (size_t i = 0; i < counts.size(); ++i) {
-      if (!topology.is_sparse(i)) continue;
-      counts[i] = std::min(sparsity::FractionOf(fraction, topology.stored(i)),
-                           InactivePositions(topology, i));
-    }
-    return counts;
+    return ReplacedCounts(*state.model.topology,
+                          options_.updates.Fraction(RoundInWork(state), rounds()));
   }
 
  private:
-  // Share of each tensor's weights that goes after `round`; 0 in rounds without an update.
-  double Fraction(int32_t round) const {
-    if (round >= rounds() || round % options_.update_every != 0) return 0;
-    return sparsity::CosineAdjustFraction(options_.alpha, round, options_.end_fraction * rounds());
-  }
-
   RigLOptions options_;
 };
 
@@ -105,9 +87,9 @@ MethodDeclaration RiglMethod(const Library& library) {
             return std::make_unique<RigLProgram>(
                 spec,
                 RigLOptions{.budget = BudgetOf(spec, parameters),
-                            .alpha = parameters.Double("alpha"),
-                            .update_every = parameters.Int("update_every"),
-                            .end_fraction = parameters.Double("end_fraction")},
+                            .updates = {.alpha = parameters.Double("alpha"),
+                                        .update_every = parameters.Int("update_every"),
+                                        .end_fraction = parameters.Double("end_fraction")}},
                 GrowthOptions{.slack = parameters.Double("candidate_slack"),
                               .batches = parameters.Int("growth_batches"),
                               .exact = parameters.Choice("top_k") == "exact",
