@@ -98,7 +98,7 @@ TYPES = {"string": "text", "bool": "true or false", "double": "number", "float":
 
 def read_protocol():
     parser = Parser()
-    for name in ("types", "recommender", "model", "data", "job", "method", "worker", "cluster", "checkpoint"):
+    for name in ("types", "results", "recommender", "model", "data", "job", "method", "worker", "cluster", "checkpoint"):
         with open(os.path.join(PROTO_FOLDER, name + ".proto"), encoding="utf-8") as stream:
             parser.read(stream.read())
     return parser
@@ -127,6 +127,8 @@ def type_of(parser, field):
         word = TYPES[field.type]
     elif field.type in parser.enums:
         word = "one of " + ", ".join(f"`{word}`" for word in words(parser, field.type))
+    elif field.type not in parser.messages:
+        sys.exit(f"expected a message of the files that are read, found {field.type}; add its file to read_protocol()")
     else:
         word = f"[{title(field.type)}](#{title(field.type).lower()})"
     return f"list of {word}" if field.repeated else word

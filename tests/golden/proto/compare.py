@@ -106,8 +106,11 @@ def _service(where, old, new):
     yield from _children(where, old, new, "method", method)
 
 
-def _children(where, old, new, kind, compare):
-    now = _by(new.all(kind), "name")
+def _children(where, old, new, kind, compare, others=()):
+    """Compares each child of `old` with that of its name in `new`, or else in one of `others`."""
+    now = {}
+    for holder in (*others, new):
+        now.update(_by(holder.all(kind), "name"))
     for name, child in _by(old.all(kind), "name").items():
         path = f"{where}.{name}" if where else name
         if name in now:
@@ -116,18 +119,52 @@ def _children(where, old, new, kind, compare):
             yield f"{path}: was removed, renamed or moved to another file"
 
 
-def _file(where, old, new):
+def _passed_on(file, files):
+    """The files that `file` imports publicly, also through others: generated code of `file` has their names, too."""
+    found = {}
+    waiting = [file]
+    while waiting:
+        importer = waiting.pop()
+        for index in importer.all("public_dependency"):
+            name = importer.all("dependency")[int(index)]
+            if name in files and name not in found:
+                found[name] = files[name]
+                waiting.append(files[name])
+    return list(found.values())
+
+
+def _takes_over(old, other):
+    """Whether generated code names a message the same in `other`, a file that `old` imports publicly.
+
+    Java's classes are within an outer class that is named after their file, unless each has a file of its own.
+    """
+    names = [name for name in _FILE_OPTIONS if name != "java_outer_classname"]
+    return (
+        old.get("package") == other.get("package")
+        and _option(other, "java_multiple_files") == "true"
+        and not list(_same("", old, other, ("syntax", "edition")))
+        and not list(_same_options("", old, other, names))
+    )
+
+
+def _file(where, old, new, files):
     yield from _same(where, old, new, ("package", "syntax", "edition"))
     yield from _same_options(where, old, new, _FILE_OPTIONS)
     package = old.get("package")
-    yield from _children(package, old, new, "message_type", _message)
-    yield from _children(package, old, new, "enum_type", _enum)
+    others = [other for other in _passed_on(new, files) if _takes_over(old, other)]
+    yield from _children(package, old, new, "message_type", _message, others)
+    yield from _children(package, old, new, "enum_type", _enum, others)
     yield from _children(package, old, new, "service", _service)
 
 
 def breaks(old, new):
     """Yields a line for each change from `old` to `new`, two parsed sets, that breaks older programs."""
-    yield from _children("", old, new, "file", _file)
+    files = _by(new.all("file"), "name")
+
+    def file(where, before, after):
+        return _file(where, before, after, files)
+
+    yield from _children("", old, new, "file", file)
 
 
 def main():

@@ -143,14 +143,35 @@ class CompareTest(unittest.TestCase):
                     text = text.replace("Part ", "Piece ")
                 self.assertIn(expected, "\n".join(self.breaks(text)))
 
-    def test_files_that_go_or_give_a_message_away(self):
-        request = "message Request {\n  string name = 1;\n}\n"
-        moved = BASE.replace(request, "").replace("package a.v1;", 'package a.v1;\nimport "b.proto";')
-        other = 'syntax = "proto3";\npackage a.v1;\n' + request
-        found = list(compare.breaks(self.base, described({"a.proto": moved, "b.proto": other})))
-        self.assertEqual(["a.v1.Request: was removed, renamed or moved to another file"], found)
+    def test_files_that_go(self):
         found = list(compare.breaks(self.base, described({"c.proto": BASE})))
         self.assertEqual(["a.proto: was removed, renamed or moved to another file"], found)
+
+    def test_files_that_give_a_message_away(self):
+        head = 'syntax = "proto3";\npackage a.v1;\n'
+        options = 'option go_package = "a/v1;av1";\noption java_multiple_files = true;\n'
+        request = "message Request {\n  string name = 1;\n}\n"
+        base = BASE.replace('option go_package = "a/v1;av1";\n', options)
+        moved = base.replace(request, "").replace("package a.v1;", 'package a.v1;\nimport public "b.proto";')
+        given = head + options + request
+        through = {"b.proto": head + options + 'import public "c.proto";\n', "c.proto": given}
+        gone = ["a.v1.Request: was removed, renamed or moved to another file"]
+        for name, a, others, expected in (
+            ("to a file that it imports publicly", moved, {"b.proto": given}, []),
+            ("to one that it so imports through another", moved, through, []),
+            ("to one that it imports", moved.replace("public ", ""), {"b.proto": given}, gone),
+            ("to another package of Go", moved, {"b.proto": given.replace("v1;av1", "v1;other")}, gone),
+            ("into another class of Java", moved, {"b.proto": given.replace("= true", "= false")}, gone),
+            (
+                "and it changes",
+                moved,
+                {"b.proto": given.replace("name = 1", "name = 2; reserved 1")},
+                ["a.v1.Request.name: was removed, and its number 1 and name are not both reserved"],
+            ),
+        ):
+            with self.subTest(name):
+                now = described({"a.proto": a, **others})
+                self.assertEqual(expected, list(compare.breaks(described({"a.proto": base}), now)))
 
     def test_text_that_is_damaged_is_not_taken_for_an_empty_protocol(self):
         for text in ("<<<<<<< HEAD\n", "}\n", "file {\n"):
