@@ -50,6 +50,8 @@ struct Limits {
   absl::Duration first_message_timeout = absl::Seconds(10);
   // How long an ended stream may take to leave; then its call is cancelled.
   absl::Duration stream_end_timeout = absl::Seconds(10);
+  // How long a planner holds its job's seat from the last thing that it did.
+  absl::Duration planner_lease = absl::Seconds(30);
   // A reader of WatchJob that takes no event for so long is dropped; it can resume.
   absl::Duration watch_stall = absl::Minutes(1);
   int concurrent_checkpoint_downloads = 8;

@@ -116,7 +116,7 @@ std::vector<Definition> MakeCatalogue() {
        Role::kCoordinator,
        "Time from the start of a phase of a round to its end.",
        "phase",
-       {"train", "evaluate", "aggregate", "checkpoint"},
+       {"train", "evaluate", "plan", "aggregate", "checkpoint"},
        "",
        {},
        RoundBuckets()},

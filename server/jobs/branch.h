@@ -16,8 +16,9 @@
 #include "absl/time/time.h"
 #include "server/jobs/corrections.h"
 #include "server/jobs/language_model.h"
+#include "server/reduce/reducer.h"
 #include "server/round/blob_store.h"
-#include "server/round/step_runner.h"
+#include "server/round/step_in_work.h"
 
 namespace espalier::server::jobs {
 
@@ -43,7 +44,7 @@ struct Branch {
   const std::shared_ptr<round::Traffic> traffic;
   PublishedModel model;
 
-  std::shared_ptr<round::StepRunner> step;  // in work
+  std::shared_ptr<round::StepInWork> step;  // null: it has ended
   std::optional<reduce::Reduced> reduced;   // what the step gave, once it has ended
   std::string phase;
   absl::Duration phase_start;
@@ -65,9 +66,9 @@ struct Branch {
 using Branches = std::vector<std::shared_ptr<Branch>>;
 
 // The one of that run; null when there is none.
-inline Branch* FindBranch(const Branches& branches, const std::string& run) {
+inline std::shared_ptr<Branch> FindBranch(const Branches& branches, const std::string& run) {
   for (const auto& branch : branches) {
-    if (branch->run == run) return branch.get();
+    if (branch->run == run) return branch;
   }
   return nullptr;
 }

@@ -313,6 +313,17 @@ absl::StatusOr<const RoundHistory*> JobManager::Rounds(const std::string& name) 
   return &job->rounds();
 }
 
+absl::StatusOr<std::shared_ptr<PlannerSeat>> JobManager::PlannerOf(const std::string& name) const {
+  const JobRunner* job = Find(name);
+  if (job == nullptr) return JobNotFound(name, order_);
+  if (job->planner() == nullptr) {
+    return base::FailedPrecondition(
+        "NO_PLANNER", "expected a job whose method leaves decisions to a planner, found " + name +
+                          ", whose method decides by itself");
+  }
+  return job->planner();
+}
+
 std::vector<v1::Job> JobManager::List() const {
   std::vector<v1::Job> jobs;
   for (auto it = order_.rbegin(); it != order_.rend(); ++it) {

@@ -43,6 +43,9 @@ class JobManager {
   absl::StatusOr<std::shared_ptr<events::EventLog>> Events(const std::string& name) const;
   // Borrowed: good while this lives.
   absl::StatusOr<const RoundHistory*> Rounds(const std::string& name) const;
+  // Where a planner of the job sits. Errors: FailedPrecondition NO_PLANNER where the job's method
+  // decides by itself.
+  absl::StatusOr<std::shared_ptr<PlannerSeat>> PlannerOf(const std::string& name) const;
   // Newest first, without histories.
   std::vector<v1::Job> List() const;
 

@@ -19,6 +19,7 @@ using metrics::Metric;
 // Below this many stored values, work is quicker than handing it to another thread and back.
 constexpr int64_t kInlineValues = 65'536;
 constexpr size_t kHistoryInView = 1000;
+constexpr char kWaitingWorkers[] = "WAITING_WORKERS";
 
 absl::Status OutOfMemory() {
   return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
@@ -55,6 +56,9 @@ JobRunner::JobRunner(Services services, v1::Job job, std::shared_ptr<scheduler::
       view_(std::move(view)),
       agreed_(view_ == nullptr),
       program_(std::move(program)) {
+  if (program_->asks_planner()) {
+    planner_ = std::make_shared<PlannerSeat>(services_.clock, base::Limits().planner_lease);
+  }
   wire::SetTimestamp(services_.clock.Wall(), job_.mutable_create_time());
   SetState(v1::Job::STATE_PENDING, "", "");
 }
@@ -90,10 +94,12 @@ void JobRunner::SetState(v1::Job::State state, const std::string& reason,
                                   {"state", v1::Job::State_Name(state)},
                                   {"reason", reason},
                                   {"message", message}});
-  if (IsEnd(state)) events_->Close();
+  if (!IsEnd(state)) return;
+  events_->Close();
+  if (planner_ != nullptr) planner_->Close();
 }
 
-void JobRunner::SetWaiting(const std::string& message) { SetCondition("WAITING_WORKERS", message); }
+void JobRunner::SetWaiting(const std::string& message) { SetCondition(kWaitingWorkers, message); }
 
 void JobRunner::SetCondition(const std::string& type, const std::string& message) {
   if (message.empty()) {
@@ -162,24 +168,21 @@ void JobRunner::Proceed() {
   if (std::exchange(stalled_, false)) RunSteps();
   // A copy: a step that ends may begin the next ones.
   const Branches branches = branches_;
-  std::string waiting;  // for workers: a round
-  std::string held_back;
+  std::optional<round::Obstacle> obstacle;
   for (const auto& branch : branches) {
     const auto step = branch->step;
     if (step == nullptr) continue;
     step->Tick();
     if (branches != branches_ || ended()) return;
     if (step != branch->step) continue;
-    if (step->waiting_for_workers()) waiting = step->RoundText();
-    if (held_back.empty()) held_back = step->held_back();
+    // That nobody can go on says more than that a task is held back.
+    const auto found = step->obstacle();
+    if (found.has_value() && (!obstacle.has_value() || found->type == kWaitingWorkers)) {
+      obstacle = found;
+    }
   }
   if (!HasStep()) return;
-  if (!waiting.empty()) {
-    SetWaiting("no connected worker can do what is left of " + waiting + "; " +
-               std::to_string(services_.fleet.active()) + " workers are connected");
-  } else {
-    SetCondition("TASKS_HELD_BACK", held_back);
-  }
+  SetCondition(obstacle ? obstacle->type : "", obstacle ? obstacle->message : "");
 }
 
 bool JobRunner::HasStep() const {
@@ -274,7 +277,7 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   methods::Transition& transition = prepared->transition;
   const std::vector<methods::Outcome*> outcomes = OutcomesOf(transition);
   for (size_t i = 0; i < outcomes.size(); ++i) {
-    Branch* branch = FindBranch(branches_, outcomes[i]->run);
+    const auto branch = FindBranch(branches_, outcomes[i]->run);
     if (branch == nullptr && branches_.empty()) continue;  // before the first step
     ESPALIER_CHECK(branch != nullptr, "an outcome belongs to a run that was in work");
     if (outcomes[i]->committed.has_value()) CommitRound(*outcomes[i], prepared->kept[i], *branch);

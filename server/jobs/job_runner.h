@@ -24,6 +24,7 @@
 
 #include "server/events/event_log.h"
 #include "server/jobs/branch.h"
+#include "server/jobs/planning/planner_seat.h"
 #include "server/jobs/round_history.h"
 #include "server/jobs/services.h"
 #include "server/methods/program.h"
@@ -54,6 +55,8 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   v1::Job::State state() const { return job_.state(); }
   int32_t round() const { return job_.round(); }
   std::shared_ptr<events::EventLog> events() const { return events_; }
+  // Null where the job's program decides by itself.
+  std::shared_ptr<PlannerSeat> planner() const { return planner_; }
 
   bool Owns(const std::string& task_id) const { return OwnerOf(task_id) != nullptr; }
   // Of a task that this owns.
@@ -133,6 +136,11 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   Branch* OwnerOf(const std::string& task_id) const;
   bool HasStep() const;
   void AbortSteps(const std::string& reason);
+  // A step that the job's planner does.
+  std::shared_ptr<round::StepInWork> MakePlannerStep(const methods::ProgramState& state,
+                                                     const std::shared_ptr<Branch>& branch);
+  // Whether the step in work of this run takes a planner's decision.
+  absl::Status CheckDecision(const std::string& run, const std::string& decision) const;
   round::StepPlan MakePlan(const methods::ProgramState& state, const Branch& branch) const;
   // Private rows: gives every shard to a worker, which keeps it for the life of the job.
   void AssignOwners();
@@ -154,6 +162,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   bool agreeing_ = false;                        // they are being asked
   absl::Duration agree_again_;                   // not before
   std::shared_ptr<const methods::Program> program_;
+  std::shared_ptr<PlannerSeat> planner_;
   std::shared_ptr<events::EventLog> events_ = std::make_shared<events::EventLog>();
   RoundHistory rounds_{events_};
 

@@ -14,6 +14,7 @@
 #include "common/wire/proto_time.h"
 #include "server/datasets/agreement.h"
 #include "server/jobs/job_runner.h"
+#include "server/jobs/planning/planner_step.h"
 #include "server/reduce/statistics_reducer.h"
 
 namespace espalier::server::jobs {
@@ -54,6 +55,9 @@ std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(const methods:
   const v1::Partition& partition = job_.spec().data().partition();
   if (step.participants == methods::Participants::kAnyOne) {
     return {{"central", 0, ""}};
+  }
+  if (step.participants == methods::Participants::kPlanner) {
+    return {{"planner", 0, ""}};
   }
   if (partition.kind() == v1::Partition::KIND_LOCAL) {
     for (const std::string& id : pool_->able()) {
@@ -178,7 +182,9 @@ void JobRunner::RunSteps() {
 
 void JobRunner::StartClocks(const methods::Step& step, Branch& branch) const {
   const round::Traffic& traffic = *branch.traffic;
-  branch.phase = step.task.has_train() || step.task.has_echo() ? "train" : "evaluate";
+  const bool trains = step.task.has_train() || step.task.has_echo();
+  const bool plans = step.participants == methods::Participants::kPlanner;
+  branch.phase = trains ? "train" : plans ? "plan" : "evaluate";
   branch.phase_start = services_.clock.Elapsed();
   if (step.prelude) branch.prelude_start = services_.clock.Elapsed();
   const int round = step.prelude ? 0 : step.round;
@@ -192,6 +198,10 @@ void JobRunner::StartClocks(const methods::Step& step, Branch& branch) const {
 void JobRunner::MakeStep(const methods::ProgramState& state, const std::shared_ptr<Branch>& branch,
                          const std::shared_ptr<round::SuspectTurn>& turn) {
   const methods::Step& step = *state.step;
+  if (step.participants == methods::Participants::kPlanner) {
+    branch->step = MakePlannerStep(state, branch);
+    return;
+  }
   round::StepPlan plan = MakePlan(state, *branch);
   plan.turn = turn;
   const bool trains = branch->phase == "train" || step.task.has_activation_statistics();
@@ -205,6 +215,31 @@ void JobRunner::MakeStep(const methods::ProgramState& state, const std::shared_p
   branch->step = std::make_shared<round::StepRunner>(services_.fleet, services_.core,
                                                      services_.pool, services_.clock,
                                                      std::move(plan), MakeListener(step, branch));
+}
+
+std::shared_ptr<round::StepInWork> JobRunner::MakePlannerStep(
+    const methods::ProgramState& state, const std::shared_ptr<Branch>& branch) {
+  const int32_t round = state.step->round;
+  Question question;
+  question.id = (state.run.empty() ? "" : state.run + "-") + "round-" + std::to_string(round);
+  question.run = state.run;
+  question.round = round;
+  question.structure = branch->model.structure;
+  question.values = branch->model.values;
+  const auto check = [weak = weak_from_this(), run = state.run](const std::string& decision) {
+    const auto self = weak.lock();
+    return self == nullptr ? absl::OkStatus() : self->CheckDecision(run, decision);
+  };
+  return std::make_shared<PlannerStep>(services_.clock, planner_, std::move(question),
+                                       job_.spec().federation(), check,
+                                       MakeListener(*state.step, branch));
+}
+
+absl::Status JobRunner::CheckDecision(const std::string& run, const std::string& decision) const {
+  for (const methods::ProgramState* state : StepsInWork(state_)) {
+    if (state->run == run) return program_->CheckDecision(*state, decision);
+  }
+  return absl::OkStatus();  // the job has ended
 }
 
 }  // namespace espalier::server::jobs

@@ -54,10 +54,9 @@ absl::StatusOr<JobRunner::Prepared> JobRunner::Prepare(
 absl::Status JobRunner::Publish(Prepared& prepared) const {
   std::vector<methods::Outcome*> outcomes = OutcomesOf(prepared.transition);
   for (const methods::ProgramState* state : StepsInWork(prepared.transition.state)) {
-    const auto known = std::find_if(branches_.begin(), branches_.end(),
-                                    [&](const auto& branch) { return branch->run == state->run; });
-    prepared.branches.push_back(
-        known != branches_.end() ? *known : std::make_shared<Branch>(state->run, job_.name()));
+    auto branch = FindBranch(branches_, state->run);
+    if (branch == nullptr) branch = std::make_shared<Branch>(state->run, job_.name());
+    prepared.branches.push_back(std::move(branch));
     const auto outcome =
         std::find_if(outcomes.begin(), outcomes.end(),
                      [&](const methods::Outcome* one) { return one->run == state->run; });

@@ -33,6 +33,13 @@ absl::StatusOr<Transition> Program::NextOfRuns(ProgramState state,
                                    state.runs.size()));
 }
 
+absl::Status Program::CheckDecision(const ProgramState& /*state*/,
+                                    std::string_view /*decision*/) const {
+  return base::FailedPrecondition("NO_PLANNER",
+                                  "expected a method that leaves decisions to a planner, found one "
+                                  "that decides by itself");
+}
+
 absl::StatusOr<Transition> NextOf(const Program& program, ProgramState state,
                                   std::vector<reduce::Reduced> reduced) {
   if (!state.runs.empty()) return program.NextOfRuns(std::move(state), std::move(reduced));

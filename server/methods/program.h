@@ -22,6 +22,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -43,11 +44,13 @@ namespace espalier::server::methods {
 
 struct LanguageModel;  // pruning/language_model.h
 
-enum class Participants { kCohort, kAll, kAnyOne };
+// Who does a step. kPlanner: no worker, but whoever decides for the job from outside; the step has
+// no task then, and its result is a decision (planning/decision.h).
+enum class Participants { kCohort, kAll, kAnyOne, kPlanner };
 
 // One map over participants. The engine adds ids, lease, model and data to `task`.
 struct Step {
-  v1::Task task;  // only the `kind` oneof is set
+  v1::Task task;  // only the `kind` oneof is set; nothing for kPlanner
   Participants participants = Participants::kCohort;
   reduce::ReducerKind reducer = reduce::ReducerKind::kMean;
   reduce::Aggregation aggregation;  // how kMean folds; default: weighted by examples
@@ -146,6 +149,12 @@ class Program {
   // of StepsInWork(). Default: an error, for programs that never have any.
   virtual absl::StatusOr<Transition> NextOfRuns(ProgramState state,
                                                 std::vector<reduce::Reduced> reduced) const;
+  // Whether steps are ever left to a planner.
+  virtual bool asks_planner() const { return false; }
+  // Whether Next() would take `decision` as the result of the step in work of `state`, which is one
+  // for a planner. Asked before the decision counts, so that a bad one changes nothing. Default:
+  // it would not.
+  virtual absl::Status CheckDecision(const ProgramState& state, std::string_view decision) const;
 };
 
 // Next() or NextOfRuns(), whichever `state` asks for. `reduced` has as many as StepsInWork().

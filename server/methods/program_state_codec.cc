@@ -81,7 +81,7 @@ bool GetEnum(io::ByteReader& reader, Enum last, Enum& value) {
 bool GetStep(io::ByteReader& reader, Step& step) {
   reduce::Aggregation& aggregation = step.aggregation;
   if (!step.task.ParseFromString(reader.GetString()) ||
-      !GetEnum(reader, Participants::kAnyOne, step.participants) ||
+      !GetEnum(reader, Participants::kPlanner, step.participants) ||
       !GetEnum(reader, reduce::ReducerKind::kStatistics, step.reducer) ||
       !GetEnum(reader, reduce::Rule::kMultiKrum, aggregation.rule)) {
     return false;

@@ -101,6 +101,7 @@ struct Reduced {
   // kOwnersMean: the structure that the values have: all positions that any participant has.
   std::shared_ptr<const tensor::ModelTopology> topology;
   std::vector<sparsity::ActivationStatistics> statistics;  // sums, one for each input of the task
+  std::string decision;  // of a step that a planner did, as its bytes; nothing was reduced then
 
   // A section's values; none when the step had no such section.
   std::span<const float> Section(v1::SectionKind kind) const;

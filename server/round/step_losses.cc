@@ -186,7 +186,19 @@ std::optional<size_t> StepRunner::NextSuspect() const {
   return static_cast<size_t>(lost - participants_.begin());
 }
 
-std::string StepRunner::held_back() const {
+std::optional<Obstacle> StepRunner::obstacle() const {
+  if (waiting_for_workers_) {
+    return Obstacle{"WAITING_WORKERS",
+                    fmt::format("no connected worker can do what is left of {}; {} workers are "
+                                "connected",
+                                RoundText(), fleet_.active())};
+  }
+  std::string held_back = HeldBack();
+  if (held_back.empty()) return std::nullopt;
+  return Obstacle{"TASKS_HELD_BACK", std::move(held_back)};
+}
+
+std::string StepRunner::HeldBack() const {
   const std::optional<size_t> suspect = NextSuspect();
   const bool in_work =
       suspect_out_.has_value() && participants_[*suspect_out_].state != State::kWaiting;

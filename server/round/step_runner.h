@@ -39,6 +39,7 @@
 #include "espalier/v1/job.pb.h"
 #include "espalier/v1/worker.pb.h"
 #include "server/reduce/reducer.h"
+#include "server/round/step_in_work.h"
 #include "server/round/upload.h"
 #include "server/scheduler/fleet.h"
 
@@ -83,34 +84,26 @@ struct StepPlan {
   std::shared_ptr<SuspectTurn> turn = nullptr;  // null: no step is beside this one
 };
 
-class StepRunner : public std::enable_shared_from_this<StepRunner> {
+class StepRunner : public StepInWork, public std::enable_shared_from_this<StepRunner> {
  public:
   StepRunner(scheduler::Fleet& fleet, base::Executor& core, base::Executor& pool,
              const base::Clock& clock, StepPlan plan, StepListener listener);
-  ~StepRunner();
+  ~StepRunner() override;
 
-  void Start();
-  void Tick();
-  // Withdraws all tasks; on_finished is not called.
-  void Abort(const std::string& reason);
-  // No further task is given out; Abort() follows.
-  void Stop();
+  void Start() override;
+  void Tick() override;
+  void Abort(const std::string& reason) override;
+  void Stop() override;
+  // No worker can do what is left; or a task is held back after losses: which one, what it asks,
+  // and when it is tried next, while no other task is in work.
+  std::optional<Obstacle> obstacle() const override;
 
-  // Is this task one of ours, in work, and does the header fit the model and the participant? Cheap
-  // checks before the body is read.
-  absl::Status Admit(const v1::PartialHeader& header) const;
-  // Merges the partial; `done` is called on the core executor once it counts (or does not).
-  void Accept(Upload upload, std::function<void(absl::Status)> done);
-  bool Owns(const std::string& task_id) const { return by_task_.contains(task_id); }
+  absl::Status Admit(const v1::PartialHeader& header) const override;
+  void Accept(Upload upload, std::function<void(absl::Status)> done) override;
+  bool Owns(const std::string& task_id) const override { return by_task_.contains(task_id); }
 
-  // "round 2", or "round 2 of ticket-3".
-  std::string RoundText() const;
   int64_t done() const { return done_; }
   bool ended() const { return finished_ || aborted_; }
-  bool waiting_for_workers() const { return waiting_for_workers_; }
-  // Which task is held back after losses, what it asks, and when it is tried next; "" when none is
-  // or other tasks are in work.
-  std::string held_back() const;
 
  private:
   // A participant that lost so many workers is tried alone.
@@ -164,6 +157,10 @@ class StepRunner : public std::enable_shared_from_this<StepRunner> {
   void GiveUp(size_t index);
   void OnProgress();
   std::string Describe(size_t index) const;
+  // "round 2", or "round 2 of ticket-3".
+  std::string RoundText() const;
+  // Of obstacle(): the task that is held back; "" when none is or other tasks are in work.
+  std::string HeldBack() const;
 
   void LeaveOut(size_t index, absl::Status because);
   bool HasEligibleWorker(size_t index) const;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 
 #include "common/base/status.h"
 #include "common/log/log.h"
@@ -28,18 +29,18 @@ const std::string& Created(const std::string& folder) {
 
 server::methods::MethodRegistry Methods(
     const std::shared_ptr<const server::pretrained::ModelLibrary>& library,
-    Simulation::Memory memory) {
-  auto builtin = server::methods::MethodRegistry::Builtin(library);
-  if (memory == Simulation::Memory::kKept) return builtin;
-  std::vector<server::methods::MethodDeclaration> forgetful = builtin.all();
-  for (server::methods::MethodDeclaration& method : forgetful) {
+    Simulation::Memory memory, std::vector<server::methods::MethodDeclaration> more) {
+  auto methods = server::methods::MethodRegistry::Builtin(library).all();
+  std::ranges::move(more, std::back_inserter(methods));
+  for (server::methods::MethodDeclaration& method : methods) {
+    if (memory == Simulation::Memory::kKept) break;
     method.make = [library, make = method.make](const v1::JobSpec& spec,
                                                 const config::Parameters& parameters) {
       return std::make_unique<ForgetfulProgram>([=] { return make(spec, parameters); },
                                                 &library->parts());
     };
   }
-  return server::methods::MethodRegistry::Of(std::move(forgetful), library);
+  return server::methods::MethodRegistry::Of(std::move(methods), library);
 }
 
 v1::JobSpec Spec(int64_t inputs, int64_t hidden) {
@@ -66,7 +67,8 @@ v1::JobSpec SmallSpec() { return Spec(8, 6); }
 
 v1::JobSpec LargeSpec() { return Spec(1000, 200); }
 
-Simulation::Simulation(uint64_t memory_budget, uint64_t seed, Memory memory)
+Simulation::Simulation(uint64_t memory_budget, uint64_t seed, Memory memory,
+                       std::vector<server::methods::MethodDeclaration> more)
     : entropy(seed),
       directory_(NewDirectory()),
       checkpoints_(server::checkpoint::CheckpointStore::Open(io::PosixFileSystem(),
@@ -75,7 +77,7 @@ Simulation::Simulation(uint64_t memory_budget, uint64_t seed, Memory memory)
       methods_(Methods(std::make_shared<const server::pretrained::ModelLibrary>(
                            io::PosixFileSystem(), models_folder(), Created(directory_ + "/parts"),
                            *checkpoints_),
-                       memory)),
+                       memory, std::move(more))),
       jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_, datasets}, methods_,
            memory_budget) {
   log::SetLevel("error");

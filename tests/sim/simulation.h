@@ -35,8 +35,9 @@ class Simulation {
   // says, with which a new program goes on, as if the coordinator were killed in each step.
   enum class Memory { kKept, kSavedStates };
   // `memory_budget` of the coordinator in bytes; 0 = no limit. `seed`: of what is random between
-  // two lives of a coordinator.
-  explicit Simulation(uint64_t memory_budget = 0, uint64_t seed = 1, Memory memory = Memory::kKept);
+  // two lives of a coordinator. `more`: methods beside those of the coordinator.
+  explicit Simulation(uint64_t memory_budget = 0, uint64_t seed = 1, Memory memory = Memory::kKept,
+                      std::vector<server::methods::MethodDeclaration> more = {});
   ~Simulation();
 
   // Adds a worker and connects it.

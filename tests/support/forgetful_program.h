@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -32,6 +33,10 @@ class ForgetfulProgram : public server::methods::Program {
   absl::StatusOr<Transition> NextOfRuns(
       ProgramState state, std::vector<server::reduce::Reduced> reduced) const override {
     return Saved(make_()->NextOfRuns(std::move(state), std::move(reduced)));
+  }
+  bool asks_planner() const override { return make_()->asks_planner(); }
+  absl::Status CheckDecision(const ProgramState& state, std::string_view decision) const override {
+    return make_()->CheckDecision(state, decision);
   }
 
  private:

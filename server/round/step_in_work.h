@@ -1,0 +1,45 @@
+// StepInWork: a step of a job that somebody does: workers (step_runner.h) or a planner
+// (jobs/planning/planner_step.h).
+//
+// Ownership:   whoever calls Start() keeps it until its listener's on_finished, or calls Abort().
+// Threading:   lives on the core executor.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "espalier/v1/worker.pb.h"
+#include "server/round/upload.h"
+
+namespace espalier::server::round {
+
+// Why a step does not go on: a condition of its job.
+struct Obstacle {
+  std::string type;     // Condition.type
+  std::string message;  // for people
+};
+
+class StepInWork {
+ public:
+  virtual ~StepInWork() = default;
+  virtual void Start() = 0;
+  // Lets deadlines pass.
+  virtual void Tick() = 0;
+  // Nobody is given anything to do any more; Abort() follows.
+  virtual void Stop() = 0;
+  // Ends it; on_finished is not called.
+  virtual void Abort(const std::string& reason) = 0;
+  // What keeps it from going on at present.
+  virtual std::optional<Obstacle> obstacle() const = 0;
+
+  // Uploads of workers. Whether a task is one of this step's, in work:
+  virtual bool Owns(const std::string& task_id) const = 0;
+  // Does the header fit the model and the participant? Cheap checks before the body is read.
+  virtual absl::Status Admit(const v1::PartialHeader& header) const = 0;
+  // Merges the partial; `done` is called on the core executor once it counts (or does not).
+  virtual void Accept(Upload upload, std::function<void(absl::Status)> done) = 0;
+};
+
+}  // namespace espalier::server::round
