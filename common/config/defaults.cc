@@ -1,6 +1,6 @@
 #include "common/config/families/family_rules.h"
+#include "common/config/sections/validate_aggregation.h"
 #include "common/config/validate.h"
-#include "common/config/validate_aggregation.h"
 #include "common/config/validate_model.h"
 #include "common/config/validate_target.h"
 

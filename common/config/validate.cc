@@ -10,8 +10,9 @@
 #include "common/base/names.h"
 #include "common/config/checker.h"
 #include "common/config/families/family_rules.h"
+#include "common/config/sections/validate_aggregation.h"
+#include "common/config/sections/validate_frozen.h"
 #include "common/config/text.h"
-#include "common/config/validate_aggregation.h"
 #include "common/config/validate_model.h"
 #include "common/config/validate_target.h"
 #include "common/config/well_formed.h"
@@ -364,6 +365,7 @@ std::vector<Violation> ValidateJobSpec(const v1::JobSpec& spec) {
   }
   ValidateFederation(spec.federation(), spec.data().partition(), prunes, root.In("federation"));
   ValidateAggregation(spec, root);
+  ValidateFrozen(spec, has_shapes, root);
   const Checker on_wire = root.In("wire");
   on_wire.Enum("up", v1::Wire::Values_IsValid(spec.wire().up()), spec.wire().up());
   on_wire.Enum("down", v1::Wire::Values_IsValid(spec.wire().down()), spec.wire().down());

@@ -20,6 +20,7 @@ using metrics::Metric;
 constexpr int64_t kInlineValues = 65'536;
 constexpr size_t kHistoryInView = 1000;
 constexpr char kWaitingWorkers[] = "WAITING_WORKERS";
+constexpr char kTasksHeldBack[] = "TASKS_HELD_BACK";
 
 absl::Status OutOfMemory() {
   return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
@@ -175,9 +176,9 @@ void JobRunner::Proceed() {
     step->Tick();
     if (branches != branches_ || ended()) return;
     if (step != branch->step) continue;
-    // That nobody can go on says more than that a task is held back.
+    // That somebody is missing says more than that a task is held back.
     const auto found = step->obstacle();
-    if (found.has_value() && (!obstacle.has_value() || found->type == kWaitingWorkers)) {
+    if (found.has_value() && (!obstacle.has_value() || obstacle->type == kTasksHeldBack)) {
       obstacle = found;
     }
   }

@@ -1,9 +1,9 @@
 // JobRunner: one job from PENDING to its end.
 //
-// It asks the job's program what to do, has a StepRunner do it, commits what the program says is a
-// round (checkpoint first, then the event), and publishes the next model for the workers to fetch.
-// Where the program works on several models at once, there is a StepRunner for each, and the program
-// is asked again when all of them have ended.
+// It asks the job's program what to do, has workers (StepRunner) or the job's planner (PlannerStep)
+// do it, commits what the program says is a round (checkpoint first, then the event), and publishes
+// the next model for the workers to fetch. Where the program works on several models at once, there
+// is a step in work for each, and the program is asked again when all of them have ended.
 //
 //   PENDING ──enough workers──▶ RUNNING ──program done──▶ SUCCEEDED
 //      └──────── cancel ───────────┴─▶ CANCELLED          RUNNING ──error──▶ FAILED
@@ -28,6 +28,7 @@
 #include "server/jobs/round_history.h"
 #include "server/jobs/services.h"
 #include "server/methods/program.h"
+#include "server/round/step_runner.h"
 
 namespace espalier::server::jobs {
 
@@ -141,6 +142,8 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
                                                      const std::shared_ptr<Branch>& branch);
   // Whether the step in work of this run takes a planner's decision.
   absl::Status CheckDecision(const std::string& run, const std::string& decision) const;
+  // The job's, with more time for steps that are side by side: they share who does them.
+  v1::Federation FederationOfSteps() const;
   round::StepPlan MakePlan(const methods::ProgramState& state, const Branch& branch) const;
   // Private rows: gives every shard to a worker, which keeps it for the life of the job.
   void AssignOwners();

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "common/base/limits.h"
 #include "common/base/rng.h"
 #include "common/wire/compact_values.h"
+#include "common/wire/model_spec/frozen.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/result_sections.h"
 #include "common/wire/proto_time.h"
@@ -83,6 +85,16 @@ std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(const methods:
   return all;
 }
 
+v1::Federation JobRunner::FederationOfSteps() const {
+  v1::Federation federation = job_.spec().federation();
+  const auto steps = static_cast<int64_t>(branches_.size());
+  if (steps > 1) {
+    wire::SetDuration(wire::FromProto(federation.round_deadline()) * steps,
+                      federation.mutable_round_deadline());
+  }
+  return federation;
+}
+
 round::StepPlan JobRunner::MakePlan(const methods::ProgramState& state,
                                     const Branch& branch) const {
   const methods::Step& step = *state.step;
@@ -119,13 +131,7 @@ round::StepPlan JobRunner::MakePlan(const methods::ProgramState& state,
     if (correction == published.corrections.end()) continue;
     participant.correction = RefTo(*correction->second, inline_bytes);
   }
-  plan.federation = spec.federation();
-  // Steps that are side by side share the workers, and with them the time.
-  const auto steps = static_cast<int64_t>(branches_.size());
-  if (steps > 1) {
-    wire::SetDuration(wire::FromProto(spec.federation().round_deadline()) * steps,
-                      plan.federation.mutable_round_deadline());
-  }
+  plan.federation = FederationOfSteps();
   BoundExamples(step.task, plan.participants);
   const auto participants = static_cast<int64_t>(plan.participants.size());
   plan.needed = Needed(step, spec.federation(), plan.participants.size());
@@ -147,8 +153,12 @@ std::unique_ptr<reduce::Reducer> JobRunner::MakeReducerFor(const methods::Progra
                                                            const wire::ResultLayout& layout) const {
   const methods::Step& step = *state.step;
   if (step.reducer != reduce::ReducerKind::kStatistics) {
+    std::span<const float> reference = state.model.values;
+    std::vector<float> learned;
+    const wire::LearnedPart part(step.task.train().training(), *state.model.topology);
+    if (!part.is_whole()) reference = learned = part.Of(reference);
     return reduce::MakeReducer(step.reducer, state.model.topology, layout, step.aggregation,
-                               state.model.values);
+                               reference);
   }
   std::vector<reduce::StatisticsInput> inputs;
   for (const auto& input : step.task.activation_statistics().inputs()) {
@@ -231,7 +241,7 @@ std::shared_ptr<round::StepInWork> JobRunner::MakePlannerStep(
     return self == nullptr ? absl::OkStatus() : self->CheckDecision(run, decision);
   };
   return std::make_shared<PlannerStep>(services_.clock, planner_, std::move(question),
-                                       job_.spec().federation(), check,
+                                       FederationOfSteps(), check,
                                        MakeListener(*state.step, branch));
 }
 

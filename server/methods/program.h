@@ -191,6 +191,9 @@ struct MethodDeclaration {
   // Such a model may be sparse: what it stores is what training begins with
   // (start/trained_start.h).
   bool keeps_zeros = false;
+  // Never changes a structure that training began with. Others refuse training.frozen, as they would
+  // move or remove weights that are to stay.
+  bool keeps_structure = false;
   // What it needs of a model. Jobs on families that do not offer all of it are refused.
   std::vector<ModelNeed> needs = {ModelNeed::kTraining};
   // Checks beyond the schema (budgets that exempt layers make impossible, and so on).

@@ -166,6 +166,16 @@ void MethodRegistry::Validate(const v1::JobSpec& spec,
                                       "which there is one model; remove it or use another method",
                                       method->name)});
   }
+  if (spec.training().frozen_size() > 0 && !method->keeps_structure) {
+    std::vector<std::string> able;
+    for (const MethodDeclaration& other : methods_) {
+      if (other.keeps_structure) able.push_back(other.name);
+    }
+    violations.push_back({"training.frozen",
+                          fmt::format("expected a method that keeps the structure, found {}, which "
+                                      "would change frozen tensors; use {}, or remove frozen",
+                                      method->name, fmt::join(able, ", "))});
+  }
   if (violations.empty() && method->validate) {
     method->validate(spec, parameters, violations);
   }

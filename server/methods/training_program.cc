@@ -12,6 +12,7 @@
 #include "common/config/validate.h"
 #include "common/io/byte_codec.h"
 #include "common/wire/compact_values.h"
+#include "common/wire/model_spec/frozen.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/train_additions.h"
@@ -309,13 +310,20 @@ absl::Status TrainingProgram::Done(const ProgramState& state) const {
 absl::StatusOr<std::optional<StructureChange>> TrainingProgram::TakeTrained(
     ProgramState& state, reduce::Reduced& trained) const {
   const v1::Task task = MakeTask(state);
+  const wire::LearnedPart learned(spec_.training(), *state.model.topology);
   std::vector<float> values = trained.Take(v1::SECTION_KIND_VALUES);
-  if (values.size() != state.model.values.size()) {
-    return base::FailedPrecondition("SHAPE_MISMATCH",
-                                    fmt::format("expected a mean of {} values, found {}",
-                                                state.model.values.size(), values.size()));
+  if (static_cast<int64_t>(values.size()) != learned.stored()) {
+    return base::FailedPrecondition(
+        "SHAPE_MISMATCH",
+        fmt::format("expected a mean of {} values, found {}", learned.stored(), values.size()));
   }
   state.model.optimizer_state = trained.Take(v1::SECTION_KIND_OPTIMIZER_STATE);
+  if (!learned.is_whole()) {
+    values = learned.In(values, state.model.values);
+    const auto sets = static_cast<size_t>(wire::CarriedSlots(task));
+    state.model.optimizer_state = learned.In(
+        state.model.optimizer_state, std::vector<float>(sets * state.model.values.size(), 0.0F));
+  }
   if (wire::HasAddition(task.train(), v1::TrainAddition::kSecondMoments)) {
     VariancesFromSecondMomentsIn(*state.model.topology, values);
   }

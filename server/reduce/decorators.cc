@@ -12,27 +12,23 @@
 namespace espalier::server::reduce {
 
 ClippingReducer::ClippingReducer(std::unique_ptr<Reducer> inner, double norm,
-                                 std::shared_ptr<const tensor::ModelTopology> topology,
-                                 std::span<const float> reference)
+                                 const wire::ResultLayout& layout, std::span<const float> reference)
     : inner_(std::move(inner)),
       norm_(norm),
-      topology_(std::move(topology)),
+      weights_(layout.weights),
       reference_(reference.begin(), reference.end()) {}
 
 // Not finite when a value is not.
 absl::StatusOr<double> ClippingReducer::NormOf(const Partial& partial) const {
   double sum = 0;
   int64_t at = 0;
-  size_t tensor = 0;
+  auto weights = weights_.begin();
   ESPALIER_RETURN_IF_ERROR(partial.values([&](std::span<const float> piece) {
     for (const float value : piece) {
-      while (tensor < topology_->num_tensors() &&
-             at >= topology_->offset(tensor) + topology_->stored(tensor)) {
-        ++tensor;
-      }
-      if (tensor == topology_->num_tensors()) break;
-      const double difference = static_cast<double>(value) - reference_[at++];
-      if (!topology_->layout()[tensor].buffer) sum += difference * difference;
+      while (weights != weights_.end() && at >= weights->end) ++weights;
+      if (weights == weights_.end()) break;
+      const double difference = static_cast<double>(value) - reference_[at];
+      if (at++ >= weights->begin) sum += difference * difference;
     }
     return absl::OkStatus();
   }));

@@ -21,8 +21,7 @@ namespace espalier::server::reduce {
 // Memory:      4 bytes per stored weight.
 class ClippingReducer : public Reducer {
  public:
-  ClippingReducer(std::unique_ptr<Reducer> inner, double norm,
-                  std::shared_ptr<const tensor::ModelTopology> topology,
+  ClippingReducer(std::unique_ptr<Reducer> inner, double norm, const wire::ResultLayout& layout,
                   std::span<const float> reference);
   absl::Status Merge(const Partial& partial) override;
   void Refused(int64_t participants) override { inner_->Refused(participants); }
@@ -36,7 +35,7 @@ class ClippingReducer : public Reducer {
 
   std::unique_ptr<Reducer> inner_;
   double norm_;
-  std::shared_ptr<const tensor::ModelTopology> topology_;
+  std::vector<wire::ResultLayout::Range> weights_;
   std::vector<float> reference_;
 };
 

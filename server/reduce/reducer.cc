@@ -127,7 +127,7 @@ std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
     reducer = std::make_unique<KeepingReducer>(std::move(reducer), topology->total_stored());
   }
   if (aggregation.clip_norm > 0) {
-    reducer = std::make_unique<ClippingReducer>(std::move(reducer), aggregation.clip_norm, topology,
+    reducer = std::make_unique<ClippingReducer>(std::move(reducer), aggregation.clip_norm, layout,
                                                 reference);
   }
   return reducer;

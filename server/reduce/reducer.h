@@ -137,7 +137,8 @@ class Reducer {
 enum class ReducerKind { kMean, kMetrics, kOwnersMean, kStatistics };
 
 // All but a StatisticsReducer, which needs the inputs of its task.
-// `aggregation` is how kMean folds; `reference` the step's model, which clip_norm needs.
+// `aggregation` is how kMean folds; `reference` the step's model as far as it
+// is learned (LearnedPart), which clip_norm needs.
 // `layout`: the values of a partial, as its task says (wire::ResultLayoutOf()).
 std::unique_ptr<Reducer> MakeReducer(ReducerKind kind,
                                      std::shared_ptr<const tensor::ModelTopology> topology,

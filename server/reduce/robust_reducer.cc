@@ -101,16 +101,6 @@ absl::Status RobustReducer::Absorb(std::string_view saved) {
   return absl::OkStatus();
 }
 
-std::vector<ValueRange> RobustReducer::LearnedRanges() const {
-  std::vector<ValueRange> ranges;
-  for (size_t i = 0; i < topology_->num_tensors(); ++i) {
-    if (topology_->layout()[i].buffer) continue;
-    const int64_t begin = topology_->offset(i);
-    ranges.push_back({begin, begin + topology_->stored(i)});
-  }
-  return ranges;
-}
-
 // Scales each list down to the median norm over all participants, tensor by tensor.
 void RobustReducer::EvenOutScores() {
   for (size_t tensor = 0; tensor < topology_->num_tensors(); ++tensor) {
@@ -180,7 +170,7 @@ absl::Status RobustReducer::Choose(Updates updates, Reduced& reduced) {
     const int64_t most = count - byzantine;
     selected = aggregation_.selected == 0 ? most : std::min(aggregation_.selected, most);
   }
-  chosen = LowestScores(KrumScores(updates, LearnedRanges(), byzantine), selected);
+  chosen = LowestScores(KrumScores(updates, layout_.weights, byzantine), selected);
   reduced.sections = SplitSections(layout_, MeanOf(updates, chosen));
   reduced.scores = MeanScores(chosen);
   return absl::OkStatus();

@@ -58,7 +58,6 @@ class RobustReducer : public Reducer {
   // Fills in the values and scores of `reduced` from `updates`.
   absl::Status Choose(Updates updates, Reduced& reduced);
   int64_t Cut(int64_t count) const;
-  std::vector<ValueRange> LearnedRanges() const;
   void EvenOutScores();
   std::vector<ScoreList> MeanScores(std::span<const size_t> chosen) const;
 

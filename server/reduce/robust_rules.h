@@ -12,6 +12,8 @@
 #include <span>
 #include <vector>
 
+#include "common/wire/model_spec/result_sections.h"
+
 namespace espalier::server::reduce {
 
 using Updates = std::span<const std::span<const float>>;
@@ -27,10 +29,7 @@ std::vector<float> TrimmedMean(Updates updates, int64_t cut);
 int64_t TrimCount(double fraction, int64_t count);
 
 // A part of the values.
-struct ValueRange {
-  int64_t begin = 0;
-  int64_t end = 0;
-};
+using ValueRange = wire::ResultLayout::Range;
 
 // For each update the sum of squared distances to its count − byzantine − 2 nearest others (at
 // least one, at most all), over the values in `ranges`.

@@ -14,7 +14,8 @@ namespace espalier::test {
 
 // A result that is `count` values of the model and nothing else.
 inline wire::ResultLayout ValuesLayout(int64_t count) {
-  return {.values = count, .parts = {{v1::SECTION_KIND_VALUES, {0, count}}}};
+  return {
+      .values = count, .parts = {{v1::SECTION_KIND_VALUES, {0, count}}}, .weights = {{0, count}}};
 }
 
 // scale, shift, running mean and running variance of two channels, after one weight.

@@ -185,6 +185,7 @@ absl::Status Network::Restructure(std::shared_ptr<const tensor::ModelTopology> u
   const int64_t steps = optimizer_.steps();
   optimizer_ = Optimizer(optimizer_.spec(), topology_->total_stored());
   ESPALIER_RETURN_IF_ERROR(optimizer_.Resume(model.optimizer_state, steps));
+  FindFrozen();
   return AddLayers();
 }
 
@@ -243,6 +244,22 @@ void Network::SetPenalty(std::vector<int64_t> values, double factor) {
   penalty_factor_ = static_cast<float>(factor);
 }
 
+void Network::SetFrozen(std::vector<bool> tensors) {
+  frozen_ = std::move(tensors);
+  FindFrozen();
+}
+
+void Network::FindFrozen() {
+  frozen_begins_.clear();
+  frozen_ends_.clear();
+  for (size_t i = 0; i < frozen_.size(); ++i) {
+    const int64_t stored = topology_->stored(i);
+    if (!frozen_[i] || stored == 0) continue;
+    frozen_begins_.push_back(topology_->offset(i));
+    frozen_ends_.push_back(topology_->offset(i) + stored);
+  }
+}
+
 double Network::PenalizedNorm() const {
   double sum = 0;
   for (const int64_t index : penalized_) {
@@ -262,7 +279,13 @@ std::span<const float> Network::WithPenalty(int64_t offset, std::span<const floa
   return with_penalty_;
 }
 
+bool Network::IsFrozen(int64_t offset) const {
+  const auto next = std::ranges::upper_bound(frozen_begins_, offset);
+  return next != frozen_begins_.begin() && offset < frozen_ends_[next - frozen_begins_.begin() - 1];
+}
+
 void Network::UpdateTensor(int64_t offset, std::span<const float> gradient) {
+  if (IsFrozen(offset)) return;
   gradient = WithPenalty(offset, gradient);
   ParallelRows(threads_, static_cast<int64_t>(gradient.size()), [&](RowRange range) {
     optimizer_.Update(gradient.subspan(range.begin, range.end - range.begin), offset + range.begin,
@@ -275,7 +298,8 @@ BatchResult Network::Train(const Batch& batch, double learning_rate, uint64_t dr
   const auto update = [&](int64_t offset, std::span<const float> gradient) {
     UpdateTensor(offset, gradient);
   };
-  return Learn(PassOver(batch, Mode::kTrain, dropout_key), batch, {.gradients = update});
+  return Learn(PassOver(batch, Mode::kTrain, dropout_key), batch,
+               {.gradients = update, .unwanted = frozen_begins_});
 }
 
 void Network::Calibrate(const Batch& batch, std::optional<double> weight) {

@@ -93,6 +93,9 @@ class Network {
   // ever needed at once.
   int64_t SharedActivationBytes() const { return workspace_.lent_bytes(); }
 
+  // Training steps from now on leave these tensors of the layout as they are.
+  void SetFrozen(std::vector<bool> tensors);
+
   // Training steps from now on add factor · w to the gradient of these values: ascending indices
   // into values(). The losses that are reported are without it. SetValues() ends this.
   void SetPenalty(std::vector<int64_t> values, double factor);
@@ -165,6 +168,10 @@ class Network {
   BatchResult LossOf(const Batch& batch, float* delta) const;
   // Forward pass, loss and backward pass.
   BatchResult Learn(const Pass& pass, const Batch& batch, const BackwardTarget& target);
+  void FindFrozen();
+  // Whether the value at this offset is that of a frozen tensor.
+  bool IsFrozen(int64_t offset) const;
+  // A step of the optimizer on values of one tensor, from `offset` on, unless it is frozen.
   void UpdateTensor(int64_t offset, std::span<const float> gradient);
   // `gradient` with the penalty's.
   std::span<const float> WithPenalty(int64_t offset, std::span<const float> gradient);
@@ -183,6 +190,10 @@ class Network {
   Optimizer optimizer_;
   std::vector<int64_t> penalized_;  // see SetPenalty()
   float penalty_factor_ = 0;
+  std::vector<bool> frozen_;  // see SetFrozen()
+  // Where values of these tensors begin and end, ascending.
+  std::vector<int64_t> frozen_begins_;
+  std::vector<int64_t> frozen_ends_;
   std::vector<float> with_penalty_;  // as long as the largest weight with penalized values
   Workspace workspace_;
   std::optional<Chain> layers_;

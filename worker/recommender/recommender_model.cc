@@ -139,6 +139,10 @@ std::vector<float> RecommenderModel::optimizer_state() const {
   return state;
 }
 
+void RecommenderModel::SetFrozen(const std::vector<bool>& tensors) {
+  for (size_t i = 0; i < optimizers_.size(); ++i) optimizers_[i].SetFrozen(tensors[i]);
+}
+
 int64_t RecommenderModel::RowsWithSlots(size_t tensor) const {
   return optimizers_[tensor].RowsWithSlots();
 }

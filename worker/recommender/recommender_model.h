@@ -115,6 +115,8 @@ class RecommenderModel {
   // One float (momentum) or two (Adam: all first moments, then all second) per value; 0 for rows
   // that were never touched. Empty for plain SGD.
   std::vector<float> optimizer_state() const;
+  // Training steps from now on leave these tensors of the layout as they are.
+  void SetFrozen(const std::vector<bool>& tensors);
   // Rows of a tensor for which optimizer slots exist.
   int64_t RowsWithSlots(size_t tensor) const;
 

@@ -62,6 +62,7 @@ bool RowOptimizer::RestsWithoutGradient(int64_t group) const {
 
 void RowOptimizer::Update(int64_t first, int64_t count, const float* gradient, double learning_rate,
                           int64_t step) {
+  if (frozen_) return;
   if (spec_.lazy_rows) return UpdateTouched(first, count, gradient, learning_rate, step);
   const int64_t group = first / kRowsPerGroup;
   const int64_t begin = tensor_.begin(first);
@@ -110,7 +111,7 @@ void RowOptimizer::EndGroup(int64_t group, double learning_rate, int64_t step) {
 }
 
 void RowOptimizer::EndStep(double learning_rate, int64_t step, int threads) {
-  if (spec_.lazy_rows) return;
+  if (frozen_ || spec_.lazy_rows) return;
   const auto groups = static_cast<int64_t>(groups_.size());
   constexpr int64_t kGroupsWorthThreads = 64;
   engine::ParallelRows(groups < kGroupsWorthThreads ? 1 : threads, groups,

@@ -53,6 +53,8 @@ class RowOptimizer {
   // depend on how many. Costs a pass over the values of groups that have slots.
   void EndStep(double learning_rate, int64_t step, int threads);
   void Reset();
+  // Whether steps leave the tensor as it is.
+  void SetFrozen(bool frozen) { frozen_ = frozen; }
   // Slots of all stored values: `state` holds `slots()` sets of `distance` floats, this tensor's
   // beginning at `offset`.
   void Load(std::span<const float> state, int64_t offset, int64_t distance);
@@ -76,6 +78,7 @@ class RowOptimizer {
   engine::OptimizerSpec spec_;
   RowTensor tensor_;
   int slots_;
+  bool frozen_ = false;
   std::vector<uint8_t> updated_;                  // rows that this step's Update() calls have named
   std::vector<std::unique_ptr<float[]>> groups_;  // of each group its slots, one after the other
 };

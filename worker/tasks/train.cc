@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/wire/model_spec/frozen.h"
 
 namespace espalier::worker::tasks {
 namespace {
@@ -59,14 +60,14 @@ class TrainedSections {
     const v1::SectionKind kind = section.kind();
     switch (kind) {
       case v1::SECTION_KIND_VALUES:
-        AddSection(kind, model_.Trained().values, partial);
+        AddLearned(kind, model_.Trained().values, partial);
         return absl::OkStatus();
       case v1::SECTION_KIND_DIFFERENCES: {
         const TrainedTensors trained = model_.Trained();
         return AddDifferences(task_, section, *trained.topology, trained.values, start_, partial);
       }
       case v1::SECTION_KIND_OPTIMIZER_STATE:
-        AddSection(kind, model_.OptimizerState(), partial);
+        AddLearned(kind, model_.OptimizerState(), partial);
         return absl::OkStatus();
       case v1::SECTION_KIND_GRADIENTS: {
         ESPALIER_RETURN_IF_ERROR(NeedGradients());
@@ -91,6 +92,17 @@ class TrainedSections {
       }
       default:
         return UnknownSection(section);
+    }
+  }
+
+  // `values`: whole sets of the trained model's.
+  void AddLearned(v1::SectionKind kind, std::span<const float> values, Partial& partial) {
+    const TrainedTensors trained = model_.Trained();
+    const wire::LearnedPart learned(task_.train().training(), *trained.topology);
+    if (learned.is_whole()) {
+      AddSection(kind, values, partial);
+    } else {
+      AddSection(kind, learned.Of(values), partial);
     }
   }
 

@@ -4,6 +4,7 @@
 
 #include "common/base/status.h"
 #include "common/tensor/lanes.h"
+#include "common/wire/model_spec/frozen.h"
 #include "common/wire/model_spec/layer_descriptor.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/named_models.h"
@@ -32,6 +33,7 @@ absl::StatusOr<ModelCost> ModelCost::Create(const v1::ModelSpec& spec) {
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<ModelTensor> tensors, TensorsOf(model));
   ModelCost cost;
   for (const ModelTensor& tensor : tensors) {
+    cost.layout_.push_back(tensor.spec);
     cost.tensors_.push_back({.size = tensor.spec.size(),
                              .positions = tensor.positions,
                              .looked_up = tensor.looked_up,
@@ -93,6 +95,20 @@ double ModelCost::FullGradientFlops(size_t tensor, const TrainingLoad& load) con
          Positions(tensors_[tensor], load);
 }
 
+double ModelCost::FrozenFlops(const v1::Training& training, std::span<const int64_t> stored,
+                              const TrainingLoad& load) const {
+  // Recommenders compute these gradients all the same.
+  if (training.frozen().empty() || example_.users > 0) return 0;
+  const std::vector<bool> frozen = FrozenTensors(training, layout_);
+  double flops = 0;
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    // A transformed weight may share its layer's gradient with what is learned.
+    if (!frozen[i] || tensors_[i].transformed) continue;
+    flops += kFlopsPerWeight * static_cast<double>(stored[i]) * Positions(tensors_[i], load);
+  }
+  return flops;
+}
+
 ModelCost::RoundFlops ModelCost::OfRound(const v1::TrainTask& task, std::span<const int64_t> stored,
                                          int64_t participants, int64_t examples) const {
   const v1::Training& training = task.training();
@@ -104,6 +120,10 @@ ModelCost::RoundFlops ModelCost::OfRound(const v1::TrainTask& task, std::span<co
   const double seen = count * Drawn(load);
   RoundFlops flops = {.actual = seen * TrainFlops(stored, load),
                       .dense = seen * (3 * DenseForwardFlops(load))};
+  std::vector<int64_t> sizes;
+  for (const Tensor& tensor : tensors_) sizes.push_back(tensor.size);
+  flops.actual -= seen * FrozenFlops(training, stored, load);
+  flops.dense -= seen * FrozenFlops(training, sizes, load);
   const v1::GrowthReport& report = AdditionOf(task, v1::TrainAddition::kGrowth).growth();
   double growth = 0;
   for (int i = 0; i < report.counts_size(); ++i) {

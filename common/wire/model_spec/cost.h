@@ -64,7 +64,8 @@ class ModelCost {
 
   // What participants did in one round: local training on `examples` examples in all (shares of
   // equal size, each passed local_epochs times), and gradients at all positions of tensors with
-  // growth candidates, or in every minibatch of sparse ones where importance was asked for.
+  // growth candidates, or in every minibatch of sparse ones where importance was asked for. Frozen
+  // weights have no gradient.
   struct RoundFlops {
     double actual = 0;
     double dense = 0;  // the same training of a dense model
@@ -85,12 +86,16 @@ class ModelCost {
     bool convolution = false;
     bool transformed = false;
   };
+  // Of one example: the gradients of frozen weights, which nobody computes.
+  double FrozenFlops(const v1::Training& training, std::span<const int64_t> stored,
+                     const TrainingLoad& load) const;
   double Users() const;
   double Drawn(const TrainingLoad& load) const;
   double Positions(const Tensor& tensor, const TrainingLoad& load) const;
   double Products(const TrainingLoad& load) const;
 
   std::vector<Tensor> tensors_;
+  tensor::ModelLayout layout_;
   ExampleCost example_;
   int64_t shards_ = 1;  // that users are divided into
   int64_t input_features_ = 0;

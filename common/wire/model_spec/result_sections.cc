@@ -10,6 +10,7 @@
 #include "common/wire/compact_values.h"
 #include "common/wire/model_spec/evaluation_counts.h"
 #include "common/wire/model_spec/families/model_family.h"
+#include "common/wire/model_spec/frozen.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/train_additions.h"
@@ -80,14 +81,15 @@ void AddTraining(const v1::Task& task, const tensor::ModelTopology& topology, v1
                  Sections& sections) {
   const v1::TrainTask& train = task.train();
   const int64_t stored = topology.total_stored();
+  const int64_t learned = LearnedPart(train.training(), topology).stored();
   if (IsCompact(up)) {
     Add(v1::SECTION_KIND_DIFFERENCES, up, static_cast<uint64_t>(stored), CompactBytes(topology, up),
         sections);
   } else {
-    AddFloats(v1::SECTION_KIND_VALUES, stored, sections);
+    AddFloats(v1::SECTION_KIND_VALUES, learned, sections);
   }
   if (const int slots = CarriedSlots(task); slots > 0) {
-    AddFloats(v1::SECTION_KIND_OPTIMIZER_STATE, slots * stored, sections);
+    AddFloats(v1::SECTION_KIND_OPTIMIZER_STATE, slots * learned, sections);
   }
   if (AdditionOf(train, Addition::kGrowth).growth().active()) {
     AddFloats(v1::SECTION_KIND_GRADIENTS, stored, sections);
@@ -125,35 +127,47 @@ void AddActivationStatistics(const v1::ActivationStatisticsTask& task, Sections&
       static_cast<uint64_t>(task.inputs_size()), bytes, sections);
 }
 
-// The running variances of a model's batch norms, among the values that begin at `begin`: all of
-// the model's, or its running statistics alone. Of each batch norm the mean comes first.
-void AddVariances(const tensor::ModelTopology& topology, bool among_statistics, int64_t begin,
+// The running variances of a model's batch norms, among the values that begin at `begin`: those of
+// its learned part, or without one its running statistics alone. Of each batch norm the mean comes
+// first.
+void AddVariances(const tensor::ModelTopology& topology, const LearnedPart* learned, int64_t begin,
                   std::vector<Range>& ranges) {
   int64_t statistics = 0;
   bool is_variance = false;
   for (size_t i = 0; i < topology.num_tensors(); ++i) {
     if (!topology.layout()[i].buffer) continue;
-    const int64_t at = begin + (among_statistics ? statistics : topology.offset(i));
+    const int64_t at = begin + (learned == nullptr ? statistics : learned->offset(i));
     if (is_variance) ranges.push_back({at, at + topology.stored(i)});
     statistics += topology.stored(i);
     is_variance = !is_variance;
   }
 }
 
+// The weights among a model's learned values, which begin at `begin`.
+void AddWeights(const tensor::ModelTopology& topology, const v1::Training& training,
+                const LearnedPart& learned, int64_t begin, std::vector<Range>& ranges) {
+  const std::vector<bool> frozen = FrozenTensors(training, topology.layout());
+  for (size_t i = 0; i < topology.num_tensors(); ++i) {
+    if (frozen[i] || topology.layout()[i].buffer) continue;
+    const int64_t first = begin + learned.offset(i);
+    ranges.push_back({first, first + topology.stored(i)});
+  }
+}
+
 void AddNotNegative(const ResultLayout::Part& part, const tensor::ModelTopology& topology,
-                    std::vector<Range>& ranges) {
+                    const LearnedPart& learned, std::vector<Range>& ranges) {
   const auto [begin, end] = part.range;
   switch (part.kind) {
     case v1::SECTION_KIND_VALUES:
-      AddVariances(topology, /*among_statistics=*/false, begin, ranges);
+      AddVariances(topology, &learned, begin, ranges);
       return;
     case v1::SECTION_KIND_RUNNING_STATISTICS:
-      AddVariances(topology, /*among_statistics=*/true, begin, ranges);
+      AddVariances(topology, nullptr, begin, ranges);
       return;
     case v1::SECTION_KIND_OPTIMIZER_STATE:
       // Adam's second moments are means of squares.
-      if (part.range.size() > topology.total_stored()) {
-        ranges.push_back({begin + topology.total_stored(), end});
+      if (part.range.size() > learned.stored()) {
+        ranges.push_back({begin + learned.stored(), end});
       }
       return;
     case v1::SECTION_KIND_CHANNEL_STATISTICS:
@@ -298,12 +312,16 @@ Range ResultLayout::Of(v1::SectionKind kind) const {
 
 ResultLayout ResultLayoutOf(const v1::Task& task, const tensor::ModelTopology& topology) {
   ResultLayout layout;
+  const LearnedPart learned(task.train().training(), topology);
   for (const v1::Section& section : SectionsOf(task, topology)) {
     if (section.type() != v1::SECTION_TYPE_F32) continue;
     const int64_t begin = layout.values;
     layout.values += static_cast<int64_t>(section.count());
     layout.parts.push_back({section.kind(), {begin, layout.values}});
-    AddNotNegative(layout.parts.back(), topology, layout.not_negative);
+    if (section.kind() == v1::SECTION_KIND_VALUES) {
+      AddWeights(topology, task.train().training(), learned, begin, layout.weights);
+    }
+    AddNotNegative(layout.parts.back(), topology, learned, layout.not_negative);
   }
   return layout;
 }

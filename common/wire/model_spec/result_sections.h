@@ -45,6 +45,8 @@ struct ResultLayout {
   };
   int64_t values = 0;
   std::vector<Part> parts = {};
+  // Ascending: of the model's values the weights, without running statistics.
+  std::vector<Range> weights = {};
   // Ascending: variances, means of squares and importance, of which none can be below 0.
   std::vector<Range> not_negative = {};
 

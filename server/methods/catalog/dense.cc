@@ -34,6 +34,7 @@ MethodDeclaration DenseMethod(const Library& library) {
       .parameters = {},
       .dense_capable_workers = true,
       .begins_trained = true,
+      .keeps_structure = true,
       .validate = nullptr,
       .make =
           [library](const v1::JobSpec& spec, const config::Parameters&) {

@@ -34,6 +34,7 @@ MethodDeclaration FinetuneMethod(const Library& library) {
       .begins_trained = true,
       .needs_trained = true,
       .keeps_zeros = true,
+      .keeps_structure = true,
       .needs = {ModelNeed::kTraining, ModelNeed::kTrainedStart},
       .validate = nullptr,
       .make =

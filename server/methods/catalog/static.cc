@@ -38,6 +38,7 @@ MethodDeclaration StaticMethod(const Library& library) {
       .parameters = StructureParameters("erk"),
       .begins_trained = true,
       .keeps_zeros = true,
+      .keeps_structure = true,
       .validate = ValidateBudget,
       .make =
           [library](const v1::JobSpec& spec, const config::Parameters& parameters) {

@@ -57,7 +57,7 @@ void Embedding::SetGradient(int64_t first, std::span<const float> gradient) {
 
 void Embedding::Backward(const Pass& pass, const float* input, float* delta, float*,
                          const BackwardTarget& target) {
-  if (!target.gradients) return;
+  if (!target.Wants(offset_)) return;
   const int64_t units = shape().features();
   float* gradient = gradient_.data();
   if (!gradient_begun_) std::fill_n(gradient, gradient_.size(), 0.0F);
@@ -119,7 +119,7 @@ void LearnedPositions::Backward(const Pass& pass, const float*, float* delta, fl
       CopyRows(delta, input_delta, stride(), pass.extent.width, rows);
     });
   }
-  if (!target.gradients) return;
+  if (!target.Wants(offset_)) return;
   std::fill_n(gradient_.data(), gradient_.size(), 0.0F);
   float* gradient = gradient_.data() + first_row_ * units;
   ParallelRows(threads(), units, [&](RowRange rows) {
@@ -156,7 +156,7 @@ void TiedOutput::Backward(const Pass& pass, const float* input, float* delta, fl
     weight_->InputGradient(pass.values + embedding_.weight_offset(), delta, pass.extent,
                            input_delta, workspace().scratch());
   }
-  if (!target.gradients) return;
+  if (!target.Wants(embedding_.weight_offset())) return;
   weight_->WeightGradient(delta, input, pass.extent, workspace().scratch(),
                           [&](int64_t first, std::span<const float> gradient) {
                             embedding_.SetGradient(first, gradient);

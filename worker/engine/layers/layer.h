@@ -112,12 +112,18 @@ struct BuildContext {
 
 // Where the results of a backward pass go; either may be empty.
 struct BackwardTarget {
-  // Gradients of stored values, by offset in the model. It may change the values at once: a layer
+  // Gradients of stored values, by offset in the model, each call of one tensor. It may change the values at once: a layer
   // does not read its values after it has given their gradient.
   GradientSink gradients = {};
+  // Offsets of tensors whose gradients nobody wants, ascending. Layers may give them all the same.
+  std::span<const int64_t> unwanted = {};
   // For layers with weights: the gradient with respect to the preactivation, and the input.
   std::function<void(const ProductLayer& layer, const float* delta, const float* input)> capture =
       {};
+
+  bool Wants(int64_t offset) const {
+    return gradients && !std::binary_search(unwanted.begin(), unwanted.end(), offset);
+  }
 };
 
 // What a backward pass reads of a layer's output: nothing, in weight gradients only (there pruned

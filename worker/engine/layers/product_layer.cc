@@ -208,9 +208,10 @@ void ProductLayer::Backward(const Pass& pass, const float* input, float* delta, 
     weight_->InputGradient(Weights(pass), delta, pass.extent, input_delta, workspace().scratch());
   }
   if (target.capture) target.capture(*this, delta, input);
-  if (!target.gradients) return;
-  WeightGradient(pass, input, delta, target);
-  if (!spec_.bias) return;
+  if (target.Wants(weight_offset_) || (own_size_ > 0 && target.Wants(own_offset_))) {
+    WeightGradient(pass, input, delta, target);
+  }
+  if (!spec_.bias || !target.Wants(bias_offset_)) return;
   const std::span<float> gradient = workspace().vector().first(shape().channels);
   ParallelRows(threads(), shape().channels, [&](RowRange channels) {
     BiasGradient(delta, stride(), pass.extent.width, shape().positions(), channels,

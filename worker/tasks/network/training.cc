@@ -8,6 +8,7 @@
 
 #include "common/base/rng.h"
 #include "common/base/status.h"
+#include "common/wire/model_spec/frozen.h"
 #include "common/wire/model_spec/shapes.h"
 #include "common/wire/model_spec/train_additions.h"
 #include "common/wire/values_codec.h"
@@ -127,6 +128,7 @@ absl::StatusOr<TrainingPlan> NetworkModel::BeginTraining() {
   order_ =
       std::make_unique<ExampleOrder>(training_examples_, task().seed(), task().shard(), batch_size);
   std::tie(first_step_, steps_) = StepRange(task(), order_->steps_per_epoch());
+  network_->SetFrozen(wire::FrozenTensors(train.training(), state().topology->layout()));
   if (!state().optimizer_state.empty()) {
     ESPALIER_RETURN_IF_ERROR(network_->SetOptimizerState(state().optimizer_state, first_step_));
   }

@@ -8,6 +8,7 @@
 #include "common/base/rng.h"
 #include "common/base/status.h"
 #include "common/log/log.h"
+#include "common/wire/model_spec/frozen.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "common/wire/model_spec/recommender_layout.h"
 #include "common/wire/model_spec/train_additions.h"
@@ -91,6 +92,7 @@ absl::StatusOr<TrainingPlan> RankingModel::BeginTraining() {
   }
   ESPALIER_ASSIGN_OR_RETURN(model_, recommenders_.GetModel(task(), whole.topology, *mine_));
   ESPALIER_RETURN_IF_ERROR(model_->SetValues(whole.values));
+  model_->SetFrozen(wire::FrozenTensors(task().train().training(), whole.topology->layout()));
   steps_.emplace(task(), *model_);
   if (!whole.optimizer_state.empty()) {
     ESPALIER_RETURN_IF_ERROR(model_->SetOptimizerState(whole.optimizer_state, steps_->first()));

@@ -133,9 +133,10 @@ Partial Sends(const std::string& participant, std::vector<float> values,
 
 absl::StatusOr<Reduced> Fold(const Aggregation& aggregation, const std::vector<Partial>& partials) {
   const auto topology = WithBuffer();
-  auto reducer =
-      MakeReducer(ReducerKind::kMean, topology, test::ValuesLayout(partials[0].values_count),
-                  aggregation, std::vector<float>{1, 1, 1, 1});
+  wire::ResultLayout layout = test::ValuesLayout(partials[0].values_count);
+  layout.weights = {{0, 3}};
+  auto reducer = MakeReducer(ReducerKind::kMean, topology, layout, aggregation,
+                             std::vector<float>{1, 1, 1, 1});
   for (const Partial& partial : partials) ESPALIER_RETURN_IF_ERROR(reducer->Merge(partial));
   return reducer->Finish();
 }

@@ -191,6 +191,24 @@ TEST_P(ConvNetworkTest, GrowthCandidatesAreTheLargestGradientsOfInactivePosition
   }
 }
 
+TEST_P(ConvNetworkTest, GrowthCandidatesOfStandardisedWeightsAreTheSameWithoutTheActiveOnes) {
+  const NetworkSpec spec = ImageSpec({Standardized(Conv(4, 3, 1, 1)), Conv(4, 3, 1, 1)});
+  const auto topology = MakeModelTopology(spec, 0.3);
+  const auto network = MakeNetwork(spec, 0.3, 20, 2, GetParam());
+  const OwnedBatch owned = MakeBatch(*network, 20, 1);
+  const Batch batches[] = {owned.batch};
+  const std::vector<int64_t> counts(topology->num_tensors(), 7);
+  std::vector<float> active(network->values().size());
+  const std::vector<ScoreList> both = network->GrowthCandidates(batches, counts, active);
+  const std::vector<ScoreList> alone = network->GrowthCandidates(batches, counts);
+  ASSERT_EQ(both.size(), alone.size());
+  EXPECT_EQ(alone[0].positions.size(), 7U);
+  for (size_t t = 0; t < both.size(); ++t) {
+    EXPECT_EQ(both[t].positions, alone[t].positions);
+    EXPECT_EQ(both[t].values, alone[t].values);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, ConvNetworkTest,
                          testing::Values(BackendKind::kReference, BackendKind::kOneDnn));
 

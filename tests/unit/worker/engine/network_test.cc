@@ -188,6 +188,39 @@ TEST(NetworkTest, SparseNetworkDoesNotDependOnThreadCount) {
   EXPECT_EQ(TrainedValues(false, 5), one);
 }
 
+TEST(NetworkTest, FrozenTensorsStayAndTheOthersStepAsBefore) {
+  for (const bool dense : {true, false}) {
+    const NetworkSpec spec =
+        MakeSpec(Activation::kRelu, dense, Activation::kLinear, Loss::kCrossEntropy);
+    const OptimizerSpec optimizer = {.momentum = 0.9, .weight_decay = 0.01};
+    const auto free = MakeNetwork(spec, optimizer, 20, 2);
+    const auto frozen = MakeNetwork(spec, optimizer, 20, 2);
+    const std::vector<float> start(free->values().begin(), free->values().end());
+    const tensor::ModelTopology& topology = *free->topology();
+    // The first weight, and the last bias.
+    std::vector<bool> tensors(topology.num_tensors());
+    tensors.front() = tensors.back() = true;
+    frozen->SetFrozen(tensors);
+    const OwnedBatch owned = MakeBatch(spec, *free, 20);
+    free->Train(owned.batch, 0.1, 1);
+    frozen->Train(owned.batch, 0.1, 1);
+    for (size_t i = 0; i < topology.num_tensors(); ++i) {
+      SCOPED_TRACE(topology.layout()[i].name);
+      const auto part = [&](std::span<const float> values) {
+        return values.subspan(topology.offset(i), topology.stored(i));
+      };
+      EXPECT_FALSE(std::ranges::equal(part(free->values()), part(start)));
+      EXPECT_TRUE(
+          std::ranges::equal(part(frozen->values()), part(tensors[i] ? start : free->values())));
+    }
+    frozen->SetFrozen(std::vector<bool>(topology.num_tensors()));
+    frozen->Train(owned.batch, 0.1, 1);
+    EXPECT_FALSE(
+        std::equal(start.begin(), start.begin() + topology.stored(0), frozen->values().begin()))
+        << "thawed";
+  }
+}
+
 TEST(NetworkTest, DropoutDependsOnItsKeyAndIsOffInEvaluation) {
   NetworkSpec spec = MakeSpec(Activation::kTanh, false, Activation::kLinear, Loss::kCrossEntropy);
   spec.layers[0].dropout = 0.5;

@@ -57,6 +57,12 @@ TEST(ModelCostTest, RoundCountsPassesStepsAndGrowthGradients) {
   task.mutable_training()->set_local_steps(7);
   EXPECT_EQ(cost.OfRound(task, stored, 2, 150).actual, 2 * 7 * 20 * 6.0 * 1600);
 
+  task.mutable_training()->add_frozen("layers.0.weight");
+  const auto frozen = cost.OfRound(task, stored, 2, 150);
+  EXPECT_EQ(frozen.actual, 2 * 7 * 20 * (6.0 * 1600 - 2.0 * 1000));
+  EXPECT_EQ(frozen.dense, 2 * 7 * 20 * (6.0 * 266'200 - 2.0 * 235'200));
+  task.mutable_training()->clear_frozen();
+
   v1::GrowthReport& report = *task.add_additions()->mutable_growth();
   for (const int64_t count : {0, 0, 5, 0, 0, 0}) report.add_counts(count);
   report.set_batches(2);

@@ -1,4 +1,4 @@
-#include "common/config/validate_aggregation.h"
+#include "common/config/sections/validate_aggregation.h"
 
 #include <algorithm>
 #include <cmath>
