@@ -121,6 +121,7 @@ ModelCost::RoundFlops ModelCost::OfRound(const v1::TrainTask& task, std::span<co
   RoundFlops flops = {.actual = seen * TrainFlops(stored, load),
                       .dense = seen * (3 * DenseForwardFlops(load))};
   std::vector<int64_t> sizes;
+  sizes.reserve(tensors_.size());
   for (const Tensor& tensor : tensors_) sizes.push_back(tensor.size);
   flops.actual -= seen * FrozenFlops(training, stored, load);
   flops.dense -= seen * FrozenFlops(training, sizes, load);
