@@ -30,8 +30,8 @@ JOB = {
     "data": {"dataset": "digits", "scale": 16, "test_fraction": 0.2003339, "partition": {"kind": "iid", "shards": 1}},
     "method": {"name": "imp", "parameters": {"levels": 1, "controls": "reinit"}},
     "training": {"batch_size": 32, "local_epochs": 1, "optimizer": {"kind": "sgd", "learning_rate": 0.05}},
-    "federation": {"rounds": 10},
-    "evaluation": {"central": True, "every_rounds": 10},
+    "federation": {"rounds": 3},
+    "evaluation": {"central": True, "every_rounds": 3},
     "seed": 1,
 }
 
