@@ -10,9 +10,8 @@
 #include <vector>
 
 #include "common/language/checkpoint_reader.h"
-#include "tests/sim/simulation.h"
+#include "tests/sim/real_fleet.h"
 #include "tests/support/language_model.h"
-#include "tests/support/real_worker.h"
 #include "tests/unit/worker/data/test_files.h"
 
 namespace espalier::test {
@@ -95,18 +94,7 @@ class FineTuneTest : public testing::TestWithParam<std::string> {
     EXPECT_TRUE(created.ok()) << created.status() << text;
     if (!created.ok()) return {};
     sim_.Settle();
-    for (int idle = 0; sim_.State(created->name()) == v1::Job::STATE_RUNNING && idle < 3;) {
-      bool worked = false;
-      for (const auto& worker : workers_) {
-        if (!worker->busy()) continue;
-        worker->Work();
-        worked = true;
-        sim_.Settle();
-      }
-      idle = worked ? 0 : idle + 1;
-      for (const auto& worker : workers_) worker->Heartbeat();
-      sim_.Tick();
-    }
+    RunToItsEnd(sim_, workers_, created->name());
     return sim_.Job(created->name());
   }
 

@@ -10,43 +10,10 @@
 #include <string>
 #include <vector>
 
-#include "tests/sim/simulation.h"
-#include "tests/support/real_worker.h"
-#include "tests/unit/worker/data/test_files.h"
+#include "tests/sim/real_fleet.h"
 
 namespace espalier::test {
 namespace {
-
-constexpr int kUsers = 24;
-constexpr int kItems = 12;
-
-const worker::data::DataFolder& Data() {
-  static const auto* folder = [] {
-    auto* made = new worker::data::DataFolder();
-    std::string points;
-    for (int row = 0; row < 90; ++row) {
-      for (int column = 0; column < 16; ++column) {
-        points += std::to_string((row * 7 + column * (1 + row % 3)) % 11 * 0.1) + ",";
-      }
-      points += std::to_string(row % 3) + "\n";
-    }
-    made->Write("points/train.csv", points);
-    made->Write("points/test.csv", points);
-    std::string likes;
-    for (int user = 0; user < kUsers; ++user) {
-      likes += std::to_string(user);
-      for (int item = user % 2; item < kItems; item += 2) likes += " " + std::to_string(item);
-      likes += "\n";
-    }
-    made->Write("likes/train.txt", likes);
-    std::string text;
-    for (int number = 1000; number < 1100; ++number) text += std::to_string(number) + "\n";
-    made->Write("counting/train.txt", text);
-    made->Write("counting/test.txt", text);
-    return made;
-  }();
-  return *folder;
-}
 
 v1::JobSpec Begin(const std::string& dataset, v1::Partition::Kind kind) {
   v1::JobSpec spec;
@@ -141,26 +108,16 @@ class FrozenTest : public testing::Test {
  protected:
   FrozenTest() {
     for (const char* id : {"w0", "w1"}) {
-      workers_.push_back(std::make_unique<RealWorker>(
-          id, Data().path(), sim_.models_folder() + "-" + id, sim_.fleet, sim_.jobs, sim_.blobs));
+      workers_.push_back(std::make_unique<RealWorker>(id, SmallData().path(),
+                                                      sim_.models_folder() + "-" + id, sim_.fleet,
+                                                      sim_.jobs, sim_.blobs));
       EXPECT_TRUE(workers_.back()->Connect().ok());
     }
   }
 
   Ended Train(const v1::JobSpec& spec) {
     const std::string name = sim_.Start(spec);
-    for (int idle = 0; sim_.State(name) == v1::Job::STATE_RUNNING && idle < 3;) {
-      bool worked = false;
-      for (const auto& worker : workers_) {
-        if (!worker->busy()) continue;
-        worker->Work();
-        worked = true;
-        sim_.Settle();
-      }
-      idle = worked ? 0 : idle + 1;
-      for (const auto& worker : workers_) worker->Heartbeat();
-      sim_.Tick();
-    }
+    RunToItsEnd(sim_, workers_, name);
     Ended ended{sim_.Job(name), {}};
     EXPECT_EQ(ended.job.state(), v1::Job::STATE_SUCCEEDED) << ended.job.failure_message();
     auto loaded = sim_.checkpoints().Load(ended.job.latest_checkpoint());

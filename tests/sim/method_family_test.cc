@@ -11,10 +11,8 @@
 
 #include "common/base/status.h"
 #include "server/methods/families/model_need.h"
-#include "tests/sim/simulation.h"
+#include "tests/sim/real_fleet.h"
 #include "tests/support/language_model.h"
-#include "tests/support/real_worker.h"
-#include "tests/unit/worker/data/test_files.h"
 
 namespace espalier::test {
 namespace {
@@ -25,37 +23,6 @@ using server::methods::MethodRegistry;
 using server::methods::ModelFamily;
 
 constexpr int kRounds = 4;
-constexpr int kUsers = 24;
-constexpr int kItems = 12;
-
-// A data set for each kind of model.
-const worker::data::DataFolder& Data() {
-  static const auto* folder = [] {
-    auto* made = new worker::data::DataFolder();
-    std::string points;
-    for (int row = 0; row < 90; ++row) {
-      for (int column = 0; column < 16; ++column) {
-        points += std::to_string((row * 7 + column * (1 + row % 3)) % 11 * 0.1) + ",";
-      }
-      points += std::to_string(row % 3) + "\n";
-    }
-    made->Write("points/train.csv", points);
-    made->Write("points/test.csv", points);
-    std::string likes;
-    for (int user = 0; user < kUsers; ++user) {
-      likes += std::to_string(user);
-      for (int item = user % 2; item < kItems; item += 2) likes += " " + std::to_string(item);
-      likes += "\n";
-    }
-    made->Write("likes/train.txt", likes);
-    std::string text;
-    for (int number = 1000; number < 1100; ++number) text += std::to_string(number) + "\n";
-    made->Write("counting/train.txt", text);
-    made->Write("counting/test.txt", text);
-    return made;
-  }();
-  return *folder;
-}
 
 void UsePoints(v1::JobSpec& spec) {
   spec.mutable_data()->set_dataset("points");
@@ -300,8 +267,9 @@ class Cluster {
                                            sim_.models_folder() + "/tiny")
                     .ok());
     for (const char* id : {"w0", "w1"}) {
-      workers_.push_back(std::make_unique<RealWorker>(
-          id, Data().path(), sim_.models_folder() + "-" + id, sim_.fleet, sim_.jobs, sim_.blobs));
+      workers_.push_back(std::make_unique<RealWorker>(id, SmallData().path(),
+                                                      sim_.models_folder() + "-" + id, sim_.fleet,
+                                                      sim_.jobs, sim_.blobs));
       EXPECT_TRUE(workers_.back()->Connect().ok());
     }
   }
@@ -310,20 +278,7 @@ class Cluster {
   const v1::Job& last() const { return last_; }
 
   // Until the job has ended, or nothing moves any more.
-  void RunToItsEnd(const std::string& name) {
-    for (int idle = 0; sim_.State(name) == v1::Job::STATE_RUNNING && idle < 3;) {
-      bool worked = false;
-      for (const auto& worker : workers_) {
-        if (!worker->busy()) continue;
-        worker->Work();
-        worked = true;
-        sim_.Settle();
-      }
-      idle = worked ? 0 : idle + 1;
-      for (const auto& worker : workers_) worker->Heartbeat();
-      sim_.Tick();
-    }
-  }
+  void RunToItsEnd(const std::string& name) { test::RunToItsEnd(sim_, workers_, name); }
 
   // Whether the job is accepted; then it has run to its end. `tried` names it among recorded
   // hashes.

@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/sim/simulation.h"
-#include "tests/support/real_worker.h"
+#include "tests/sim/real_fleet.h"
 #include "tests/unit/worker/data/test_files.h"
 
 namespace espalier::test {
@@ -78,18 +77,7 @@ Ended Train(v1::JobSpec spec, v1::Wire::Values up, v1::Wire::Values down, int wo
   if (up != v1::Wire::VALUES_UNSPECIFIED) spec.mutable_wire()->set_up(up);
   if (down != v1::Wire::VALUES_UNSPECIFIED) spec.mutable_wire()->set_down(down);
   const std::string name = sim.Start(spec);
-  for (int idle = 0; sim.State(name) == v1::Job::STATE_RUNNING && idle < 3;) {
-    bool worked = false;
-    for (const auto& worker : fleet) {
-      if (!worker->busy()) continue;
-      worker->Work();
-      worked = true;
-      sim.Settle();
-    }
-    idle = worked ? 0 : idle + 1;
-    for (const auto& worker : fleet) worker->Heartbeat();
-    sim.Tick();
-  }
+  RunToItsEnd(sim, fleet, name);
   Ended ended{sim.Job(name)};
   EXPECT_EQ(ended.job.state(), v1::Job::STATE_SUCCEEDED) << ended.job.failure_message();
   for (int i = 1; i + 1 < ended.job.history_size(); ++i) {

@@ -13,7 +13,6 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 
@@ -38,13 +37,7 @@ JOB = {
 
 def level(server, job_file):
     """Seconds of the two runs, and the hashes of their models."""
-    command = [accuracy.BIN, "--server", server, "job"]
-    done = subprocess.run([*command, "submit", job_file, "--wait", "-o", "json"], stdout=subprocess.PIPE, text=True,
-                          check=True)
-    job = json.loads(done.stdout)
-    lines = subprocess.run([*command, "watch", job["name"], "-o", "json"], stdout=subprocess.PIPE, text=True,
-                           check=True).stdout.splitlines()
-    events = [json.loads(line) for line in lines]
+    job, events = selection_time.run_job(server, job_file)
     first = next(e for e in events if (e.get("round_started") or {}).get("run") == "ticket-1")
     end = next(e for e in events if (e.get("state_changed") or {}).get("state") == "SUCCEEDED")
     seconds = selection_time.seconds_of(end) - selection_time.seconds_of(first)

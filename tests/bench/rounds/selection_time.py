@@ -42,15 +42,20 @@ def seconds_of(event):
     return datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp()
 
 
-def selection(server, job_file):
-    """Seconds from the job's start to its first round, bytes before that, and the model's hash."""
+def run_job(server, job_file):
+    """The job as it ended, and its events."""
     command = [accuracy.BIN, "--server", server, "job"]
     done = subprocess.run([*command, "submit", job_file, "--wait", "-o", "json"], stdout=subprocess.PIPE, text=True,
                           check=True)
     job = json.loads(done.stdout)
     lines = subprocess.run([*command, "watch", job["name"], "-o", "json"], stdout=subprocess.PIPE, text=True,
                            check=True).stdout.splitlines()
-    events = [json.loads(line) for line in lines]
+    return job, [json.loads(line) for line in lines]
+
+
+def selection(server, job_file):
+    """Seconds from the job's start to its first round, bytes before that, and the model's hash."""
+    job, events = run_job(server, job_file)
     start = next(e for e in events if (e.get("state_changed") or {}).get("state") == "RUNNING")
     first = next(e for e in events if e.get("round_started"))
     return (seconds_of(first) - seconds_of(start),
