@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <future>
 #include <map>
@@ -40,6 +41,8 @@
 #include "server/api/deadlines.h"
 #include "server/api/worker_service.h"
 #include "server/pretrained/model_library.h"
+#include "server/store/memory_store.h"
+#include "server/store/sqlite_store.h"
 
 namespace espalier::server {
 namespace {
@@ -47,6 +50,7 @@ namespace {
 // Exit codes of daemons, after sysexits.h.
 constexpr int kExitOk = 0;
 constexpr int kExitUsage = 64;
+constexpr int kExitData = 65;
 constexpr int kExitUnavailable = 69;
 constexpr int kExitOutput = 74;
 constexpr int kExitTemporary = 75;
@@ -59,11 +63,14 @@ constexpr absl::Duration kTrimEvery = absl::Seconds(10);
 constexpr size_t kTrimFrom = 16 * 1024 * 1024;
 constexpr absl::Duration kLogLimitsEvery = absl::Seconds(10);
 constexpr auto kDrain = std::chrono::seconds(5);
+constexpr auto kLastWrite = std::chrono::seconds(10);
 
 struct Flags {
   std::string listen = "127.0.0.1:7070";
   std::string metrics_listen = "127.0.0.1:7071";
   std::string data_dir = "espalier-data";
+  std::string store = "sqlite";
+  std::string store_sync = "machine";
   std::string models;
   std::string log_level = "info";
   std::string tls_cert;
@@ -83,7 +90,17 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   app.add_option("--metrics-listen", flags.metrics_listen, "host:port of /metrics (HTTP)")
       ->capture_default_str();
-  app.add_option("--data-dir", flags.data_dir, "folder for checkpoints and uploads")
+  app.add_option("--data-dir", flags.data_dir, "folder for jobs, checkpoints and uploads")
+      ->capture_default_str();
+  app.add_option("--store", flags.store,
+                 "where jobs are kept: sqlite, a file in --data-dir, with which the next "
+                 "coordinator goes on; or memory, with which they end")
+      ->check(base::OneOf({"sqlite", "memory"}))
+      ->capture_default_str();
+  app.add_option("--store-sync", flags.store_sync,
+                 "what jobs in a file survive: machine, also that power is lost; or process, only "
+                 "that this program ends, without waiting for the disk")
+      ->check(base::OneOf({"machine", "process"}))
       ->capture_default_str();
   app.add_option("--models", flags.models,
                  "folder of trained language models, each in a folder of its own in Hugging Face's "
@@ -171,10 +188,18 @@ uint64_t MemoryBudget(const Flags& flags) {
   return static_cast<uint64_t>(host * base::kMemoryBudgetShare);
 }
 
-// What a crash left of models in work and of uploads.
-absl::Status EmptyWorkFolders(const Flags& flags) {
-  ESPALIER_RETURN_IF_ERROR(EmptyDirectory(flags.data_dir + "/parts"));
+// What a crash left of uploads goes; parts of models stay until it is known which jobs need them.
+absl::Status PrepareWorkFolders(const Flags& flags) {
+  ESPALIER_RETURN_IF_ERROR(io::PosixFileSystem().CreateDirectories(flags.data_dir + "/parts"));
   return EmptyDirectory(flags.data_dir + "/spool");
+}
+
+// Null: jobs are not kept.
+absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const Flags& flags) {
+  if (flags.store == "memory") return nullptr;
+  const auto sync = flags.store_sync == "machine" ? store::SqliteStore::Sync::kMachine
+                                                  : store::SqliteStore::Sync::kProcess;
+  return store::SqliteStore::Open(flags.data_dir + "/jobs.sqlite", sync);
 }
 
 absl::StatusOr<std::unique_ptr<checkpoint::CheckpointStore>> OpenCheckpoints(const Flags& flags) {
@@ -200,6 +225,37 @@ int ExitWith(const absl::Status& status, int code) {
   log::Error("cannot_start",
              {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
   return code;
+}
+
+int CodeOf(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kDataLoss ? kExitData : kExitConfig;
+}
+
+absl::StatusOr<uint64_t> BeginLife(store::Store* store, base::Entropy& entropy) {
+  uint64_t first = 0;
+  const std::string bytes = entropy.Bytes(sizeof(first));
+  std::memcpy(&first, bytes.data(), sizeof(first));
+  if (store == nullptr) return first;
+  return store->Begin(first);
+}
+
+jobs::Journal MakeJournal(base::Executor& core, const base::Clock& clock, store::Store* store,
+                          pretrained::PartStore& parts, base::Executor& writer) {
+  if (store == nullptr) return jobs::Journal(core, clock);
+  parts.SyncFiles();
+  return {core, clock, {*store, parts, writer, [](const absl::Status& status) {
+                          log::Error("coordinator_ends", {{"reason", base::ReasonOf(status)},
+                                                          {"message", base::MessageOf(status)}});
+                          // At once: nothing may be told that depends on what was not written.
+                          _exit(kExitOutput);
+                        }}};
+}
+
+// The jobs of the process before this one, and the files that they need; others go.
+absl::Status RestoreJobs(jobs::JobManager& manager, store::Store* store,
+                         pretrained::PartStore& parts) {
+  if (store != nullptr) ESPALIER_RETURN_IF_ERROR(manager.Restore(*store));
+  return parts.Sweep();
 }
 
 v1::ClusterInfo MakeInfo(const base::Clock& clock, const std::string& metrics_address) {
@@ -287,12 +343,23 @@ void RunUntilSignal(base::ThreadExecutor& core, base::ThreadExecutor& pool,
   while (ticking) std::this_thread::yield();
 }
 
+// What was done so far is written; what happens from now on is not.
+void WriteTheLast(base::Executor& core, jobs::Journal& journal) {
+  const auto written = std::make_shared<std::promise<void>>();
+  core.Post([&journal, written] { journal.Close([written] { written->set_value(); }); });
+  if (written->get_future().wait_for(kLastWrite) != std::future_status::ready) {
+    log::Warning("store_not_written", {{"message", "the disk did not answer in time"}});
+  }
+}
+
 // Ends all calls and waits for them.
-void StopServing(rpc::RunningServer& running, base::Executor& core, scheduler::Fleet& fleet,
-                 const sigset_t& signals) {
+void StopServing(rpc::RunningServer& running, base::Executor& core, jobs::Journal& journal,
+                 scheduler::Fleet& fleet, const sigset_t& signals) {
   log::Info("coordinator_stops");
   // A second signal ends the process at once.
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  // Before workers are sent away, which is nothing that happens to jobs.
+  WriteTheLast(core, journal);
   // Sessions would stay open for ever: they are ended, and workers come back when there is a
   // coordinator.
   core.Post([&fleet] { fleet.CloseAll(); });
@@ -345,6 +412,8 @@ int Run(const Flags& flags) {
   }
   const auto checkpoints = OpenCheckpoints(flags);
   if (!checkpoints.ok()) return ExitWith(checkpoints.status(), kExitConfig);
+  const auto store = OpenStore(flags);
+  if (!store.ok()) return ExitWith(store.status(), CodeOf(store.status()));
 
   metrics::Metrics metrics(metrics::Role::kCoordinator);
   log::SetCounter([&metrics](log::Level level) {
@@ -358,15 +427,17 @@ int Run(const Flags& flags) {
 
   const base::Limits limits = LimitsFrom(flags);
   const base::RealClock clock;
-  if (const absl::Status emptied = EmptyWorkFolders(flags); !emptied.ok()) {
-    return ExitWith(emptied, kExitConfig);
+  if (const absl::Status prepared = PrepareWorkFolders(flags); !prepared.ok()) {
+    return ExitWith(prepared, kExitConfig);
   }
   const auto library = std::make_shared<const pretrained::ModelLibrary>(
       io::PosixFileSystem(), flags.models, flags.data_dir + "/parts", **checkpoints);
   const auto methods = methods::MethodRegistry::Builtin(library);
   round::BlobStore blobs;
   base::SystemEntropy entropy;
-  scheduler::Fleet fleet(clock, limits, entropy);
+  const auto incarnation = BeginLife(store->get(), entropy);
+  if (!incarnation.ok()) return ExitWith(incarnation.status(), CodeOf(incarnation.status()));
+  scheduler::Fleet fleet(clock, limits, entropy, *incarnation);
   const auto observe = [&metrics](const char* executor) {
     return [&metrics, executor](double seconds) {
       metrics.Observe(metrics::Metric::kExecutorTaskDuration, seconds, executor);
@@ -377,8 +448,15 @@ int Run(const Flags& flags) {
                             observe("pool"));
   const uint64_t memory_budget = MemoryBudget(flags);
   datasets::DatasetViews datasets(fleet, core, clock, limits);
-  jobs::JobManager manager({fleet, core, pool, clock, blobs, **checkpoints, metrics, datasets},
-                           methods, memory_budget);
+  base::ThreadExecutor writer(1);
+  jobs::Journal journal = MakeJournal(core, clock, store->get(), library->parts(), writer);
+  jobs::JobManager manager(
+      {fleet, core, pool, clock, blobs, **checkpoints, metrics, datasets, journal}, methods,
+      memory_budget);
+  if (const absl::Status restored = RestoreJobs(manager, store->get(), library->parts());
+      !restored.ok()) {
+    return ExitWith(restored, CodeOf(restored));
+  }
   api::Deadlines deadlines(clock);
   base::Pacer limit_log(kLogLimitsEvery);
   const api::Context context{core,
@@ -426,7 +504,8 @@ int Run(const Flags& flags) {
                                     {"memory_budget", memory_budget},
                                     {"descriptors", descriptors->limit}});
   RunUntilSignal(core, pool, manager, deadlines, connections, clock, metrics, signals);
-  StopServing(*running, core, fleet, signals);
+  StopServing(*running, core, journal, fleet, signals);
+  if (*store != nullptr) library->parts().KeepFiles();
   return kExitOk;
 }
 

@@ -42,7 +42,7 @@ absl::Status CheckSequence(const std::string& job, int64_t after, const events::
     return base::InvalidArgument("INVALID_SEQUENCE",
                                  "expected after_sequence ≥ 0, found " + std::to_string(after));
   }
-  const int64_t last = log.last_sequence();
+  const int64_t last = log.last_shown();
   if (after <= last) return absl::OkStatus();
   return base::MakeError(absl::StatusCode::kOutOfRange, "INVALID_SEQUENCE",
                          "expected after_sequence of at most " + std::to_string(last) +
@@ -197,10 +197,14 @@ grpc::ServerUnaryReactor* JobService::ListRounds(grpc::CallbackServerContext* ca
 grpc::ServerUnaryReactor* JobService::CancelJob(grpc::CallbackServerContext* call,
                                                 const v1::CancelJobRequest* request,
                                                 v1::Job* response) {
-  return AnswerOnCore(context_, call, "CancelJob", [this, request, response]() -> absl::Status {
-    ESPALIER_ASSIGN_OR_RETURN(v1::Job job, context_.jobs.Cancel(request->name()));
-    *response = Fitting(std::move(job));
-    return absl::OkStatus();
+  return AnswerLater(context_, call, "CancelJob", [this, request, response](const auto& answer) {
+    absl::StatusOr<v1::Job> job = context_.jobs.Cancel(request->name());
+    if (!job.ok()) {
+      answer(job.status());
+      return;
+    }
+    *response = Fitting(*std::move(job));
+    context_.jobs.WhenWritten(answer);
   });
 }
 

@@ -13,6 +13,7 @@
 #include "server/datasets/dataset_fit.h"
 #include "server/jobs/pretrained.h"
 #include "server/jobs/resources.h"
+#include "server/store/records.pb.h"
 
 namespace espalier::server::jobs {
 namespace {
@@ -149,13 +150,26 @@ std::optional<JobManager::Created> JobManager::BeforeAsking(
       !request.request_id().empty() && it != by_request_id_.end()) {
     return Created{jobs_.at(it->second)->View(true), {}};
   }
+  if (const auto& trouble = services_.journal.trouble(); trouble.has_value()) {
+    return Created{base::Annotate(*trouble, "no job can be accepted at present"), {}};
+  }
   std::vector<config::Violation> violations = config::CheckSizes(request.spec());
   if (violations.empty()) return std::nullopt;
   absl::Status invalid = Invalid(violations);
   return Created{std::move(invalid), std::move(violations)};
 }
 
-void JobManager::Create(const v1::CreateJobRequest& request, std::function<void(Created)> done) {
+void JobManager::Create(const v1::CreateJobRequest& request, std::function<void(Created)> answer) {
+  // That a job was accepted is said once it is written.
+  const auto done = [this, answer = std::move(answer)](const Created& created) {
+    if (!created.job.ok()) {
+      answer(created);
+      return;
+    }
+    services_.journal.WhenWritten([answer, created](const absl::Status& written) {
+      answer(written.ok() ? created : Created{written, {}});
+    });
+  };
   try {
     if (auto early = BeforeAsking(request)) {
       done(*std::move(early));
@@ -271,15 +285,27 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   if (request.validate_only()) return job;
   job.set_name("jobs/" + id);
   auto runner = std::make_shared<JobRunner>(services_, job, pool, view, std::move(program));
-  jobs_[job.name()] = runner;
-  admission_.Enter(job.name(), price);
-  priced_.insert(job.name());
-  runner->BeginWhen(
-      [this, name = job.name()](bool ready) { return admission_.MayBegin(name, ready); });
-  order_.push_back(job.name());
-  if (!request.request_id().empty()) by_request_id_[request.request_id()] = job.name();
+  if (services_.journal.keeps()) {
+    store::AcceptedJob accepted;
+    *accepted.mutable_spec() = spec;
+    accepted.set_request_id(request.request_id());
+    accepted.set_workers(workers);
+    runner->KeepAs(accepted.SerializeAsString());
+  }
+  Enter(runner, job.name(), request.request_id(), &price);
   runner->Tick();
   return runner->View(true);
+}
+
+void JobManager::Enter(const std::shared_ptr<JobRunner>& runner, const std::string& name,
+                       const std::string& request_id, const admission::Price* price) {
+  jobs_[name] = runner;
+  order_.push_back(name);
+  if (!request_id.empty()) by_request_id_[request_id] = name;
+  if (price == nullptr) return;
+  admission_.Enter(name, *price);
+  priced_.insert(name);
+  runner->BeginWhen([this, name](bool ready) { return admission_.MayBegin(name, ready); });
 }
 
 JobRunner* JobManager::Find(const std::string& name) const {
@@ -374,8 +400,12 @@ void JobManager::Accept(round::Upload upload, std::function<void(absl::Status)> 
   const v1::PartialHeader header = upload.header;
   owner->Accept(std::move(upload),
                 [this, header, done = std::move(done)](const absl::Status& status) {
-                  if (status.ok()) ledger_.Count(header);
-                  done(status);
+                  if (!status.ok()) {
+                    done(status);
+                    return;
+                  }
+                  ledger_.Count(header);
+                  services_.journal.WhenWritten(done);
                 });
 }
 
@@ -391,6 +421,7 @@ void JobManager::CountMemory() {
 void JobManager::Tick() {
   services_.fleet.Tick();
   services_.datasets.Tick();
+  services_.journal.Tick();
   questions_.Tick();
   CountMemory();
   // A copy: a job may end, and its callbacks may look jobs up, while others are visited.

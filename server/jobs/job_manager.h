@@ -9,14 +9,17 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "server/admission/admission.h"
 #include "server/datasets/dataset_views.h"
+#include "server/jobs/durable/journal.h"
 #include "server/jobs/job_runner.h"
 #include "server/jobs/questions/questions.h"
 #include "server/jobs/update_ledger.h"
+#include "server/store/store.h"
 
 namespace espalier::server::jobs {
 
@@ -25,6 +28,11 @@ class JobManager {
   // `memory_budget`: bytes that this coordinator may use; 0 = no limit (server/admission).
   JobManager(Services services, const methods::MethodRegistry& methods, uint64_t memory_budget = 0)
       : services_(services), methods_(methods), questions_(services), admission_(memory_budget) {}
+
+  // Before any other call: the jobs of the store that the journal writes, whose workers come back by
+  // themselves. Those that another process had in work go on. Errors: those of the store; DataLoss
+  // STORE_CORRUPT for records that are none.
+  absl::Status Restore(store::Store& store);
 
   struct Created {
     absl::StatusOr<v1::Job> job;
@@ -39,7 +47,10 @@ class JobManager {
   void Create(const v1::CreateJobRequest& request, std::function<void(Created)> done);
   // Errors: NotFound JOB_NOT_FOUND (here and below), naming jobs with similar names.
   absl::StatusOr<v1::Job> Get(const std::string& name) const;
+  // Good for ever once it is written (WhenWritten()).
   absl::StatusOr<v1::Job> Cancel(const std::string& name);
+  // Calls `then` once what was done so far outlives this process.
+  void WhenWritten(Journal::Then then) { services_.journal.WhenWritten(std::move(then)); }
   absl::StatusOr<std::shared_ptr<events::EventLog>> Events(const std::string& name) const;
   // Borrowed: good while this lives.
   absl::StatusOr<const RoundHistory*> Rounds(const std::string& name) const;
@@ -53,6 +64,7 @@ class JobManager {
   // ended; AlreadyExists when another update of that id was counted; InvalidArgument when its
   // header does not fit.
   absl::StatusOr<bool> Admit(const v1::PartialHeader& header) const;
+  // `done` is called once the update counts for good, or does not.
   void Accept(round::Upload upload, std::function<void(absl::Status)> done);
 
   // A worker says what a data set is that it was asked about.
@@ -73,6 +85,10 @@ class JobManager {
   std::optional<Created> BeforeAsking(const v1::CreateJobRequest& request) const;
   absl::StatusOr<v1::Job> TryCreate(const v1::CreateJobRequest& request, const Answer& answer,
                                     std::vector<config::Violation>& violations);
+  // A job that is new here.
+  void Enter(const std::shared_ptr<JobRunner>& runner, const std::string& name,
+             const std::string& request_id, const admission::Price* price);
+  absl::Status RestoreJob(const store::StoredJob& stored);
   JobRunner* Find(const std::string& name) const;
   std::shared_ptr<JobRunner> OwnerOf(const std::string& task_id) const;
   // That somebody has the data set, where anybody is connected.

@@ -64,6 +64,20 @@ JobRunner::JobRunner(Services services, v1::Job job, std::shared_ptr<scheduler::
   SetState(v1::Job::STATE_PENDING, "", "");
 }
 
+void JobRunner::Emit(v1::JobEvent event) {
+  events_->Append(std::move(event));
+  Touch();
+}
+
+void JobRunner::Touch() {
+  if (!services_.journal.keeps()) {
+    events_->Show(events_->last_sequence());
+    return;
+  }
+  // The first event is of the constructor; KeepAs() follows.
+  if (const auto self = weak_from_this().lock()) services_.journal.Touch(self);
+}
+
 v1::JobEvent JobRunner::NewEvent() const {
   v1::JobEvent event;
   wire::SetTimestamp(services_.clock.Wall(), event.mutable_time());
@@ -90,14 +104,14 @@ void JobRunner::SetState(v1::Job::State state, const std::string& reason,
   event.mutable_state_changed()->set_state(state);
   event.mutable_state_changed()->set_reason(reason);
   event.mutable_state_changed()->set_message(message);
-  events_->Append(std::move(event));
+  // The last event is shown together with the end of the log.
+  if (IsEnd(state)) events_->Close();
+  Emit(std::move(event));
   log::Info("job_state_changed", {{"job", job_.name()},
                                   {"state", v1::Job::State_Name(state)},
                                   {"reason", reason},
                                   {"message", message}});
-  if (!IsEnd(state)) return;
-  events_->Close();
-  if (planner_ != nullptr) planner_->Close();
+  if (IsEnd(state) && planner_ != nullptr) planner_->Close();
 }
 
 void JobRunner::SetWaiting(const std::string& message) { SetCondition(kWaitingWorkers, message); }
@@ -164,6 +178,16 @@ void JobRunner::Proceed() {
       SetWaiting(missing);
     }
     if (missing.empty() && memory->empty()) Begin();
+    return;
+  }
+  if (saved_state_.has_value()) {
+    const absl::StatusOr<std::string> memory = may_begin_ ? may_begin_(true) : "";
+    if (!memory.ok()) {
+      Fail(memory.status());
+      return;
+    }
+    SetCondition("WAITING_MEMORY", *memory);
+    if (memory->empty()) Resume();
     return;
   }
   if (std::exchange(stalled_, false)) RunSteps();
@@ -276,8 +300,10 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   services_.metrics.Observe(Metric::kAggregationDuration, prepared->prepare_seconds);
   services_.metrics.Observe(Metric::kRoundPhaseDuration, prepared->prepare_seconds, "aggregate");
   methods::Transition& transition = prepared->transition;
+  // That a step goes on is no outcome.
+  const bool resumes = std::exchange(resuming_, false);
   const std::vector<methods::Outcome*> outcomes = OutcomesOf(transition);
-  for (size_t i = 0; i < outcomes.size(); ++i) {
+  for (size_t i = 0; i < outcomes.size() && !resumes; ++i) {
     const auto branch = FindBranch(branches_, outcomes[i]->run);
     if (branch == nullptr && branches_.empty()) continue;  // before the first step
     ESPALIER_CHECK(branch != nullptr, "an outcome belongs to a run that was in work");
@@ -294,10 +320,16 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
     data.mutable_channel_std()->Assign(std.begin(), std.end());
     data.set_normalization(v1::DataSpec::NORMALIZATION_GIVEN);
   }
-  state_ = std::move(transition.state);
+  state_ = std::make_shared<const methods::ProgramState>(std::move(transition.state));
   branches_ = std::move(prepared->branches);
-  const std::vector<const methods::ProgramState*> in_work = StepsInWork(state_);
-  const methods::ProgramState& shown = in_work.empty() ? state_ : *in_work.front();
+  if (!resumes) {
+    for (const auto& branch : branches_) branch->participants.clear();
+    counted_.clear();
+    state_changed_ = true;
+    Touch();
+  }
+  const std::vector<const methods::ProgramState*> in_work = StepsInWork(*state_);
+  const methods::ProgramState& shown = in_work.empty() ? *state_ : *in_work.front();
   if (shown.model.topology != nullptr) {
     job_.set_stored_parameters(StoredParameters(shown));
     job_.set_dense_parameters(DenseParameters(shown));
@@ -324,7 +356,7 @@ void JobRunner::ReportPrelude(v1::PreludeStep step, Branch& branch) {
   job_.set_prelude_bytes_received(job_.prelude_bytes_received() + step.bytes_received());
   v1::JobEvent event = NewEvent();
   *event.mutable_prelude_step() = std::move(step);
-  events_->Append(std::move(event));
+  Emit(std::move(event));
 }
 
 void JobRunner::CommitRound(methods::Outcome& outcome, const Kept& kept, Branch& branch) {
@@ -350,7 +382,7 @@ void JobRunner::CommitRound(methods::Outcome& outcome, const Kept& kept, Branch&
     event.mutable_checkpoint_written()->set_name(checkpoint.name);
     event.mutable_checkpoint_written()->set_round(summary.round());
     event.mutable_checkpoint_written()->set_size_bytes(checkpoint.size_bytes);
-    events_->Append(std::move(event));
+    Emit(std::move(event));
   }
   job_.set_round(summary.round());
   job_.set_model_hash(kept.model_hash);
@@ -358,7 +390,7 @@ void JobRunner::CommitRound(methods::Outcome& outcome, const Kept& kept, Branch&
   if (!summary.run().empty()) NoteRun(summary, kept);
   v1::JobEvent event = NewEvent();
   *event.mutable_round_committed()->mutable_summary() = summary;
-  events_->Append(std::move(event));
+  Emit(std::move(event));
   rounds_.Note(summary, job_.best_round() == summary.round());
   services_.metrics.Add(Metric::kRounds, 1, "committed");
   services_.metrics.Set(Metric::kRoundLastCommit,
@@ -378,9 +410,9 @@ void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, Branch& 
     return;
   }
   branch.reduced = *std::move(reduced);
-  const auto in_work = StepsInWork(state_);
+  const auto in_work = StepsInWork(*state_);
   // Methods that go back to a model look through all of it.
-  bool large = state_.kept != nullptr && state_.kept->topology->total_size() > kInlineValues;
+  bool large = state_->kept != nullptr && state_->kept->topology->total_size() > kInlineValues;
   for (size_t i = 0; i < branches_.size(); ++i) {
     if (!branches_[i]->reduced.has_value()) return;  // its step is still in work
     // Before the first round a method may still look through the whole dense model.
@@ -394,7 +426,7 @@ void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, Branch& 
   const auto self = shared_from_this();
   // Next() gets a copy: PublishModel() compares structures with the branches until Apply()
   // replaces them.
-  Advance([self, results] { return NextOf(*self->program_, self->state_, std::move(*results)); },
+  Advance([self, results] { return NextOf(*self->program_, *self->state_, std::move(*results)); },
           large);
 }
 
@@ -413,10 +445,16 @@ void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> d
       static_cast<int64_t>(upload.header.body_bytes() + upload.header.ByteSizeLong());
   branch.traffic->values_received += values_bytes;
   const auto self = shared_from_this();
-  step->Accept(std::move(upload), [self, body_bytes,
+  const auto counted = std::make_shared<CountedUpdate>(
+      CountedUpdate{branch.run, services_.fleet.ParticipantOf(upload.header.task_id()), upload});
+  step->Accept(std::move(upload), [self, step, counted, body_bytes,
                                    dense_bytes = static_cast<double>(values_bytes) * dense_ratio,
                                    done = std::move(done)](absl::Status status) {
     if (status.ok()) {
+      if (self->services_.journal.keeps() && !self->ended()) {
+        self->counted_.push_back(std::move(*counted));
+        self->Touch();
+      }
       self->services_.metrics.Add(Metric::kUpdateBytes, body_bytes, "actual");
       self->services_.metrics.Add(Metric::kUpdateBytes, dense_bytes, "dense_equivalent");
     }
@@ -434,8 +472,13 @@ void JobRunner::Fail(const absl::Status& status) {
 // The record of a job stays for long; its models need not.
 void JobRunner::ReleaseModel() {
   stalled_ = false;
-  state_ = {};
+  state_ = std::make_shared<const methods::ProgramState>();
+  state_changed_ = true;
   branches_.clear();
+  counted_.clear();
+  saved_state_.reset();
+  accepted_before_.clear();
+  Touch();
   // New workers need not describe what nobody will train on any more.
   view_ = nullptr;
   pool_ = nullptr;

@@ -8,6 +8,9 @@
 //   PENDING ──enough workers──▶ RUNNING ──program done──▶ SUCCEEDED
 //      └──────── cancel ───────────┴─▶ CANCELLED          RUNNING ──error──▶ FAILED
 //
+// Durability:  what changes is noted in the journal, which writes it once the core's task is at its
+//              end. A job that another process had in work goes on with the step that was in work
+//              then, and what of it had been accepted.
 // Threading:   lives on the core executor. Next(), encoding and checkpoints of large models run on
 //              the pool, one thing at a time; while one runs, the job does nothing else.
 // Determinism: the models depend only on the spec (with its seed) and on which participants were
@@ -20,23 +23,45 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "server/events/event_log.h"
 #include "server/jobs/branch.h"
+#include "server/jobs/durable/journal.h"
 #include "server/jobs/planning/planner_seat.h"
 #include "server/jobs/round_history.h"
 #include "server/jobs/services.h"
 #include "server/methods/program.h"
+#include "server/pretrained/part_store.h"
 #include "server/round/step_runner.h"
+#include "server/store/records.pb.h"
 
 namespace espalier::server::jobs {
 
-class JobRunner : public std::enable_shared_from_this<JobRunner> {
+// Whether a worker that describes the data set so can do tasks of a job whose sites agreed that it is
+// `data`: "" if it can.
+datasets::DatasetViews::Judge JudgeOf(const v1::JobSpec& spec, const v1::DatasetInfo& data);
+
+class JobRunner : public Journal::Source, public std::enable_shared_from_this<JobRunner> {
  public:
   // `job` has name and a complete, validated spec; `pool` the workers that can do its tasks, and
   // `view` what they have; null for jobs that touch no data.
   JobRunner(Services services, v1::Job job, std::shared_ptr<scheduler::WorkerPool> pool,
+            std::shared_ptr<datasets::JobView> view, std::unique_ptr<methods::Program> program);
+
+  // What there is to know of a job that was in the store.
+  struct Restored {
+    store::JobRecord record;
+    std::string state;                           // of its program, as bytes; "": none
+    std::vector<pretrained::Part> state_parts;   // which these bytes name
+    std::vector<v1::JobEvent> events;            // from the first one on
+    std::vector<std::pair<std::string, round::Upload>> updates;  // of the step in work, with runs
+    std::vector<pretrained::Part> update_parts;  // which these updates are in
+  };
+  // A job as it was when another process ended. `pool`, `view` and `program` are null when it has
+  // ended.
+  JobRunner(Services services, Restored restored, std::shared_ptr<scheduler::WorkerPool> pool,
             std::shared_ptr<datasets::JobView> view, std::unique_ptr<methods::Program> program);
 
   // Asked before the job begins, with whether its workers are there: "" when it may, else what it
@@ -44,8 +69,13 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   void BeginWhen(std::function<absl::StatusOr<std::string>(bool ready)> may_begin) {
     may_begin_ = std::move(may_begin);
   }
+  // `accepted`: what is kept of it for good (store::AcceptedJob), as bytes. Once, when it is new.
+  void KeepAs(std::string accepted);
+  Journal::Change TakeChange() override;
   // Starts when the workers are there and it may; lets the step's deadlines pass.
   void Tick();
+  // Ends it, for a reason that lies outside of its program.
+  void Fail(const absl::Status& status);
   // Errors: FailedPrecondition JOB_ENDED.
   absl::Status Cancel();
 
@@ -148,13 +178,27 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   // Private rows: gives every shard to a worker, which keeps it for the life of the job.
   void AssignOwners();
   std::vector<round::ParticipantSpec> ChooseParticipants(const methods::Step& step) const;
+  // Those who do it already, or who would.
+  std::vector<round::ParticipantSpec> ParticipantsOf(const methods::Step& step,
+                                                     const Branch& branch) const;
   // How many examples each participant's update can be about.
   void BoundExamples(const v1::Task& task, std::vector<round::ParticipantSpec>& participants) const;
   round::StepListener MakeListener(const methods::Step& step,
                                    const std::shared_ptr<Branch>& branch);
   void OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, Branch& branch);
-  void Fail(const absl::Status& status);
   v1::JobEvent NewEvent() const;
+  // Takes the event into the log; watchers see it once it is written.
+  void Emit(v1::JobEvent event);
+  // Something of the job changed that is kept.
+  void Touch();
+  // Goes on with the state that another process left.
+  void Resume();
+  // What the journal's thread makes of the state and of updates, until the store has them.
+  struct Written;
+  void OnWritten(const Written& written);
+  store::JobRecord RecordNow() const;
+  // Takes the updates of a run that had been accepted by another process.
+  std::vector<round::Upload> TakeAccepted(const std::string& run);
 
   Services services_;
   std::function<absl::StatusOr<std::string>(bool ready)> may_begin_;
@@ -169,10 +213,30 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   std::shared_ptr<events::EventLog> events_ = std::make_shared<events::EventLog>();
   RoundHistory rounds_{events_};
 
-  methods::ProgramState state_;
-  Branches branches_;                  // in the order of StepsInWork(state_)
+  std::shared_ptr<const methods::ProgramState> state_ =
+      std::make_shared<const methods::ProgramState>();
+  Branches branches_;                  // in the order of StepsInWork(*state_)
   bool stalled_ = false;               // LOCAL data: nobody is there who could begin the steps
   std::map<int, std::string> owners_;  // private rows: the worker of each shard
+  v1::DatasetInfo data_;               // what the data set is to all sites, once they agreed
+
+  // What of it is to be written next.
+  std::optional<std::string> accepted_;
+  bool state_changed_ = false;
+  int64_t events_taken_ = 0;
+  struct CountedUpdate {
+    std::string run;
+    std::string participant;
+    round::Upload upload;
+  };
+  std::vector<CountedUpdate> counted_;
+  // What the store names: files stay as long as these do.
+  std::shared_ptr<std::vector<pretrained::Part>> state_parts_;
+  std::vector<pretrained::Part> update_parts_;
+  // What another process left: until the job goes on, and until its step begins.
+  std::optional<std::string> saved_state_;
+  bool resuming_ = false;  // the step in work is one that had begun in that process
+  std::vector<std::pair<std::string, round::Upload>> accepted_before_;
 };
 
 }  // namespace espalier::server::jobs

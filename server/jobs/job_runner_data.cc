@@ -17,6 +17,16 @@
 
 namespace espalier::server::jobs {
 
+datasets::DatasetViews::Judge JudgeOf(const v1::JobSpec& spec, const v1::DatasetInfo& data) {
+  const auto agreed = std::make_shared<const datasets::Agreed>(
+      datasets::Agreed{spec.data().agreement(), data, {}});
+  return [data_spec = spec.data(), agreed,
+          fits = datasets::FitJudge(spec)](const v1::DatasetInfo& info) {
+    const std::string deviation = datasets::Deviation(data_spec, *agreed, info);
+    return deviation.empty() ? fits(info) : deviation;
+  };
+}
+
 void JobRunner::AgreeOnData() {
   if (agreeing_ || services_.clock.Elapsed() < agree_again_) return;
   constexpr absl::Duration kBetweenQuestions = absl::Seconds(1);
@@ -48,23 +58,16 @@ void JobRunner::TakeAnswer(const datasets::DatasetViews::Answer& answer) {
                                   violations[0].field + ": " + violations[0].description));
     return;
   }
-  const auto agreed = std::make_shared<const datasets::Agreed>(*std::move(result));
-  v1::DataSpec& data = *job_.mutable_spec()->mutable_data();
-  *data.mutable_agreement() = agreed->agreement;
-  const auto fits = datasets::FitJudge(job_.spec());
-  services_.datasets.Rejudge(
-      *view_,
-      [data, agreed, fits](const v1::DatasetInfo& info) {
-        const std::string deviation = datasets::Deviation(data, *agreed, info);
-        return deviation.empty() ? fits(info) : deviation;
-      },
-      answer.described);
+  *job_.mutable_spec()->mutable_data()->mutable_agreement() = result->agreement;
+  data_ = result->info;
+  services_.datasets.Rejudge(*view_, JudgeOf(job_.spec(), data_), answer.described);
   const std::map<std::string, std::string> left_out = view_->LeftOut();
   datasets::TellLeftOut(left_out, job_);
   for (const auto& [worker, reason] : left_out) {
     log::Warning("worker_left_out", {{"job", job_.name()}, {"worker", worker}, {"reason", reason}});
   }
   agreed_ = true;
+  Touch();
 }
 
 void JobRunner::NoteEvaluation(const v1::RoundSummary& summary, Branch& branch) {

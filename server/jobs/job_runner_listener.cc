@@ -19,7 +19,7 @@ round::StepListener JobRunner::MakeListener(const methods::Step& step,
     if (const auto self = weak.lock(); self && !self->ended()) {
       v1::JobEvent event = self->NewEvent();
       fill(event);
-      self->events_->Append(std::move(event));
+      self->Emit(std::move(event));
     }
   };
   round::StepListener listener;

@@ -85,6 +85,11 @@ std::vector<round::ParticipantSpec> JobRunner::ChooseParticipants(const methods:
   return all;
 }
 
+std::vector<round::ParticipantSpec> JobRunner::ParticipantsOf(const methods::Step& step,
+                                                              const Branch& branch) const {
+  return branch.participants.empty() ? ChooseParticipants(step) : branch.participants;
+}
+
 v1::Federation JobRunner::FederationOfSteps() const {
   v1::Federation federation = job_.spec().federation();
   const auto steps = static_cast<int64_t>(branches_.size());
@@ -125,14 +130,14 @@ round::StepPlan JobRunner::MakePlan(const methods::ProgramState& state,
   if (step.task.has_train() && published.optimizer_state != nullptr) {
     *model.mutable_optimizer_state() = RefTo(*published.optimizer_state, inline_bytes);
   }
-  plan.participants = ChooseParticipants(step);
+  plan.participants = ParticipantsOf(step, branch);
   for (round::ParticipantSpec& participant : plan.participants) {
     const auto correction = published.corrections.find(participant.name);
     if (correction == published.corrections.end()) continue;
     participant.correction = RefTo(*correction->second, inline_bytes);
   }
   plan.federation = FederationOfSteps();
-  BoundExamples(step.task, plan.participants);
+  if (branch.participants.empty()) BoundExamples(step.task, plan.participants);
   const auto participants = static_cast<int64_t>(plan.participants.size());
   plan.needed = Needed(step, spec.federation(), plan.participants.size());
   if (step.reducer == reduce::ReducerKind::kMean) {
@@ -169,12 +174,14 @@ std::unique_ptr<reduce::Reducer> JobRunner::MakeReducerFor(const methods::Progra
 
 void JobRunner::RunSteps() {
   AssignOwners();
-  const auto in_work = StepsInWork(state_);
-  for (size_t i = 0; i < branches_.size(); ++i) StartClocks(*in_work[i]->step, *branches_[i]);
+  const auto in_work = StepsInWork(*state_);
+  bool can_begin = true;
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    StartClocks(*in_work[i]->step, *branches_[i]);
+    can_begin = can_begin && !ParticipantsOf(*in_work[i]->step, *branches_[i]).empty();
+  }
   // Data or rows that only their owners have, and nobody there: begins when one comes.
-  if (std::ranges::any_of(in_work, [this](const methods::ProgramState* run) {
-        return ChooseParticipants(*run->step).empty();
-      })) {
+  if (!can_begin) {
     SetWaiting(MissingWorkers());
     stalled_ = true;
     return;
@@ -186,7 +193,7 @@ void JobRunner::RunSteps() {
   for (const auto& branch : branches) {
     if (ended() || branch->step == nullptr) return;
     const auto step = branch->step;
-    step->Start();
+    step->Start(TakeAccepted(branch->run));
   }
 }
 
@@ -196,7 +203,9 @@ void JobRunner::StartClocks(const methods::Step& step, Branch& branch) const {
   const bool plans = step.participants == methods::Participants::kPlanner;
   branch.phase = trains ? "train" : plans ? "plan" : "evaluate";
   branch.phase_start = services_.clock.Elapsed();
-  if (step.prelude) branch.prelude_start = services_.clock.Elapsed();
+  // One that had begun in another process goes on counting.
+  const bool begins = branch.participants.empty();
+  if (step.prelude && begins) branch.prelude_start = services_.clock.Elapsed();
   const int round = step.prelude ? 0 : step.round;
   if (round == std::exchange(branch.announced_round, round)) return;
   branch.round_start = services_.clock.Elapsed();
@@ -214,13 +223,16 @@ void JobRunner::MakeStep(const methods::ProgramState& state, const std::shared_p
   }
   round::StepPlan plan = MakePlan(state, *branch);
   plan.turn = turn;
+  const bool begins = branch->participants.empty();
+  branch->participants = plan.participants;
   const bool trains = branch->phase == "train" || step.task.has_activation_statistics();
-  if (trains && !step.prelude) {
+  if (begins) Touch();
+  if (begins && trains && !step.prelude) {
     v1::JobEvent event = NewEvent();
     event.mutable_round_started()->set_round(step.round);
     event.mutable_round_started()->set_participants(plan.participants.size());
     event.mutable_round_started()->set_run(state.run);
-    events_->Append(std::move(event));
+    Emit(std::move(event));
   }
   branch->step = std::make_shared<round::StepRunner>(services_.fleet, services_.core,
                                                      services_.pool, services_.clock,
@@ -246,7 +258,7 @@ std::shared_ptr<round::StepInWork> JobRunner::MakePlannerStep(
 }
 
 absl::Status JobRunner::CheckDecision(const std::string& run, const std::string& decision) const {
-  for (const methods::ProgramState* state : StepsInWork(state_)) {
+  for (const methods::ProgramState* state : StepsInWork(*state_)) {
     if (state->run == run) return program_->CheckDecision(*state, decision);
   }
   return absl::OkStatus();  // the job has ended

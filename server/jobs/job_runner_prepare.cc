@@ -93,8 +93,11 @@ absl::StatusOr<PublishedModel> JobRunner::PublishModel(const methods::ProgramSta
         services_.blobs.Put(std::string(wire::ValuesAsBytes(model.optimizer_state)), true, traffic);
   }
   if (state.step->task.train().training().control_variates()) {
+    // Those of `branch` are of the step before, unless that one goes on.
+    const auto participants =
+        resuming_ ? ParticipantsOf(*state.step, branch) : ChooseParticipants(*state.step);
     published.corrections =
-        PublishCorrections(state.server, ChooseParticipants(*state.step), traffic, services_.blobs);
+        PublishCorrections(state.server, participants, traffic, services_.blobs);
   }
   published.structure = model.topology;
   const PublishedModel& before = branch.model;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "common/config/metrics.h"
+
 namespace espalier::server::jobs {
 namespace {
 
@@ -49,13 +51,31 @@ class Selection {
 }  // namespace
 
 void RoundHistory::Note(const v1::RoundSummary& summary, bool best) {
+  Add(log_->last_sequence(), summary, best);
+}
+
+void RoundHistory::Restore(const std::vector<v1::JobEvent>& events,
+                           const std::string& main_metric) {
+  std::optional<double> best;
+  for (const v1::JobEvent& event : events) {
+    if (!event.has_round_committed()) continue;
+    const v1::RoundSummary& summary = event.round_committed().summary();
+    const bool is_best =
+        summary.has_main_metric() &&
+        (!best.has_value() || config::IsBetter(main_metric, summary.main_metric(), *best));
+    if (is_best) best = summary.main_metric();
+    Add(event.sequence(), summary, is_best);
+  }
+}
+
+void RoundHistory::Add(int64_t sequence, const v1::RoundSummary& summary, bool best) {
   if (best) best_ = events_.size();
-  events_.push_back(log_->last_sequence());
+  events_.push_back(sequence);
   evaluated_.push_back(IsEvaluated(summary));
 }
 
 v1::RoundSummary RoundHistory::At(size_t index) const {
-  auto event = log_->After(events_[index] - 1);
+  auto event = log_->AfterOfAll(events_[index] - 1);
   return std::move(*event->mutable_round_committed()->mutable_summary());
 }
 

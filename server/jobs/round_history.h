@@ -26,6 +26,10 @@ class RoundHistory {
   // The newest event of the log commits this round. `best`: the best one so far.
   void Note(const v1::RoundSummary& summary, bool best);
 
+  // Of a job that another process had in work: its events, from the first one on, and the name of
+  // the main metric. Before the first Note().
+  void Restore(const std::vector<v1::JobEvent>& events, const std::string& main_metric);
+
   size_t size() const { return events_.size(); }
   // Absent while no round was evaluated.
   std::optional<size_t> best() const { return best_; }
@@ -37,6 +41,8 @@ class RoundHistory {
   std::vector<size_t> Choose(size_t total, std::optional<size_t> best, size_t most) const;
 
  private:
+  void Add(int64_t sequence, const v1::RoundSummary& summary, bool best);
+
   std::shared_ptr<const events::EventLog> log_;
   std::vector<int64_t> events_;  // sequence numbers
   std::vector<bool> evaluated_;

@@ -6,6 +6,7 @@
 #include "common/metrics/metrics.h"
 #include "server/checkpoint/checkpoint_store.h"
 #include "server/datasets/dataset_views.h"
+#include "server/jobs/durable/journal.h"
 #include "server/round/blob_store.h"
 #include "server/scheduler/fleet.h"
 
@@ -20,6 +21,7 @@ struct Services {
   checkpoint::CheckpointStore& checkpoints;
   metrics::Metrics& metrics;
   datasets::DatasetViews& datasets;
+  Journal& journal;
 };
 
 }  // namespace espalier::server::jobs

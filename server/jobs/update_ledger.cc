@@ -24,8 +24,12 @@ absl::StatusOr<bool> UpdateLedger::WasCounted(const v1::PartialHeader& header) c
 }
 
 void UpdateLedger::Count(const v1::PartialHeader& header) {
-  if (!counted_.emplace(header.update_id(), Fingerprint(header)).second) return;
-  order_.push_back(header.update_id());
+  Restore(header.update_id(), Fingerprint(header));
+}
+
+void UpdateLedger::Restore(const std::string& update_id, const std::string& fingerprint) {
+  if (!counted_.emplace(update_id, fingerprint).second) return;
+  order_.push_back(update_id);
   if (order_.size() <= kRemembered) return;
   counted_.erase(order_.front());
   order_.pop_front();

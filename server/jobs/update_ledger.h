@@ -22,10 +22,12 @@ class UpdateLedger {
   // same id, but for another task or with other bytes, was.
   absl::StatusOr<bool> WasCounted(const v1::PartialHeader& header) const;
   void Count(const v1::PartialHeader& header);
-
- private:
+  // One that another process had counted.
+  void Restore(const std::string& update_id, const std::string& fingerprint);
   // What must be the same when an update is sent again.
   static std::string Fingerprint(const v1::PartialHeader& header);
+
+ private:
 
   std::map<std::string, std::string> counted_;  // update id -> fingerprint
   std::deque<std::string> order_;               // oldest first

@@ -5,15 +5,15 @@
 #include <utility>
 
 #include "common/base/status.h"
-#include "common/io/byte_codec.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "server/methods/pruning/language_model.h"
+#include "server/methods/state_bytes.h"
 
 namespace espalier::server::methods {
 namespace {
 
 constexpr std::string_view kMagic = "ESPSTATE";
-constexpr uint32_t kVersion = 6;
+constexpr uint32_t kVersion = 7;
 // More than any method has, few enough that a damaged number is noticed.
 constexpr uint64_t kMaxRuns = 1024;
 
@@ -23,25 +23,25 @@ absl::Status Corrupt(std::string_view what) {
       fmt::format("the job's saved state is damaged ({}); start the job again", what));
 }
 
-void PutTopology(const tensor::ModelTopology& topology, io::ByteWriter& writer) {
+void PutTopology(const tensor::ModelTopology& topology, StateWriter& writer) {
   writer.Put<uint64_t>(topology.num_tensors());
   for (size_t i = 0; i < topology.num_tensors(); ++i) {
     writer.Put<uint8_t>(topology.is_sparse(i) ? 1 : 0);
     if (!topology.is_sparse(i)) continue;
-    writer.PutArray(topology.topology(i).row_offsets());
-    writer.PutArray(topology.topology(i).columns());
+    writer.PutLong(topology.topology(i).row_offsets());
+    writer.PutLong(topology.topology(i).columns());
   }
   writer.PutString(topology.hash());
 }
 
 absl::StatusOr<std::shared_ptr<const tensor::ModelTopology>> GetTopology(
-    std::shared_ptr<const tensor::ModelLayout> layout, io::ByteReader& reader) {
+    std::shared_ptr<const tensor::ModelLayout> layout, StateReader& reader) {
   if (reader.Get<uint64_t>() != layout->size()) return Corrupt("number of tensors");
   std::vector<std::shared_ptr<const tensor::Topology>> topologies(layout->size());
   for (size_t i = 0; i < layout->size(); ++i) {
     if (reader.Get<uint8_t>() == 0) continue;
-    auto row_offsets = reader.GetArray<int32_t>();
-    auto columns = reader.GetArray<int32_t>();
+    auto row_offsets = reader.GetLong<int32_t>();
+    auto columns = reader.GetLong<int32_t>();
     if (!reader.ok()) return Corrupt("cut off");
     auto topology = tensor::Topology::FromCsr((*layout)[i].rows, (*layout)[i].cols,
                                               std::move(row_offsets), std::move(columns));
@@ -55,7 +55,7 @@ absl::StatusOr<std::shared_ptr<const tensor::ModelTopology>> GetTopology(
   return std::make_shared<const tensor::ModelTopology>(*std::move(model));
 }
 
-void PutStep(const Step& step, io::ByteWriter& writer) {
+void PutStep(const Step& step, StateWriter& writer) {
   writer.PutString(step.task.SerializeAsString());
   writer.Put<uint8_t>(static_cast<uint8_t>(step.participants));
   writer.Put<uint8_t>(static_cast<uint8_t>(step.reducer));
@@ -72,13 +72,13 @@ void PutStep(const Step& step, io::ByteWriter& writer) {
 
 // An enumerator of one byte, the last of which is `last`.
 template <typename Enum>
-bool GetEnum(io::ByteReader& reader, Enum last, Enum& value) {
+bool GetEnum(StateReader& reader, Enum last, Enum& value) {
   const auto number = reader.Get<uint8_t>();
   value = static_cast<Enum>(number);
   return reader.ok() && number <= static_cast<uint8_t>(last);
 }
 
-bool GetStep(io::ByteReader& reader, Step& step) {
+bool GetStep(StateReader& reader, Step& step) {
   reduce::Aggregation& aggregation = step.aggregation;
   if (!step.task.ParseFromString(reader.GetString()) ||
       !GetEnum(reader, Participants::kPlanner, step.participants) ||
@@ -98,54 +98,44 @@ bool GetStep(io::ByteReader& reader, Step& step) {
 
 using NamedParts = std::vector<std::pair<std::string, pretrained::Part>>;
 
-void PutParts(const NamedParts& parts, io::ByteWriter& writer) {
+void PutParts(const NamedParts& parts, StateWriter& writer) {
   writer.Put<uint64_t>(parts.size());
   for (const auto& [name, part] : parts) {
     writer.PutString(name);
-    writer.PutString(part.digest);
+    writer.PutPart(part);
   }
 }
 
-absl::StatusOr<pretrained::Part> GetPart(io::ByteReader& reader,
-                                         const pretrained::PartStore* parts) {
-  const std::string digest = reader.GetString();
-  if (!reader.ok() || parts == nullptr) return Corrupt("parts of a language model");
-  return parts->Find(digest);
-}
-
-absl::StatusOr<NamedParts> GetParts(io::ByteReader& reader, const pretrained::PartStore* parts) {
+NamedParts GetParts(StateReader& reader) {
   const auto count = reader.Get<uint64_t>();
   NamedParts named;
   for (uint64_t i = 0; i < count && reader.ok(); ++i) {
     std::string name = reader.GetString();
-    ESPALIER_ASSIGN_OR_RETURN(pretrained::Part part, GetPart(reader, parts));
-    named.emplace_back(std::move(name), std::move(part));
+    named.emplace_back(std::move(name), reader.GetPart());
   }
   return named;
 }
 
-void PutLanguageModel(const LanguageModel& model, io::ByteWriter& writer) {
+void PutLanguageModel(const LanguageModel& model, StateWriter& writer) {
   writer.PutString(model.config.json);
-  writer.PutString(model.outer.digest);
-  for (const pretrained::Part& block : model.blocks) writer.PutString(block.digest);
+  writer.PutPart(model.outer);
+  for (const pretrained::Part& block : model.blocks) writer.PutPart(block);
   PutParts(model.companions, writer);
   writer.PutArray<int64_t>(model.active);
   writer.Put<int64_t>(model.block_weights);
   writer.Put<int64_t>(model.outer_weights);
 }
 
-absl::StatusOr<std::shared_ptr<const LanguageModel>> GetLanguageModel(
-    io::ByteReader& reader, const pretrained::PartStore* parts) {
+absl::StatusOr<std::shared_ptr<const LanguageModel>> GetLanguageModel(StateReader& reader) {
   auto model = std::make_shared<LanguageModel>();
   auto config = language::ParseTransformerConfig(reader.GetString());
   if (!config.ok()) return Corrupt(base::MessageOf(config.status()));
   model->config = *std::move(config);
-  ESPALIER_ASSIGN_OR_RETURN(model->outer, GetPart(reader, parts));
-  for (int64_t b = 0; b < model->config.blocks; ++b) {
-    ESPALIER_ASSIGN_OR_RETURN(pretrained::Part block, GetPart(reader, parts));
-    model->blocks.push_back(std::move(block));
+  model->outer = reader.GetPart();
+  for (int64_t b = 0; b < model->config.blocks && reader.ok(); ++b) {
+    model->blocks.push_back(reader.GetPart());
   }
-  ESPALIER_ASSIGN_OR_RETURN(model->companions, GetParts(reader, parts));
+  model->companions = GetParts(reader);
   model->active = reader.GetArray<int64_t>();
   model->block_weights = reader.Get<int64_t>();
   model->outer_weights = reader.Get<int64_t>();
@@ -155,21 +145,21 @@ absl::StatusOr<std::shared_ptr<const LanguageModel>> GetLanguageModel(
   return model;
 }
 
-void PutModel(const tensor::ModelState& model, io::ByteWriter& writer) {
+void PutModel(const tensor::ModelState& model, StateWriter& writer) {
   writer.Put<uint8_t>(model.topology == nullptr ? 0 : 1);
   if (model.topology == nullptr) return;
   PutTopology(*model.topology, writer);
-  writer.PutArray<float>(model.values);
-  writer.PutArray<float>(model.optimizer_state);
+  writer.PutLong<float>(model.values);
+  writer.PutLong<float>(model.optimizer_state);
 }
 
 absl::StatusOr<tensor::ModelState> GetModel(
-    const std::shared_ptr<const tensor::ModelLayout>& layout, io::ByteReader& reader) {
+    const std::shared_ptr<const tensor::ModelLayout>& layout, StateReader& reader) {
   tensor::ModelState model;
   if (reader.Get<uint8_t>() == 0) return model;
   ESPALIER_ASSIGN_OR_RETURN(model.topology, GetTopology(layout, reader));
-  model.values = reader.GetArray<float>();
-  model.optimizer_state = reader.GetArray<float>();
+  model.values = reader.GetLong<float>();
+  model.optimizer_state = reader.GetLong<float>();
   const auto stored = static_cast<size_t>(model.topology->total_stored());
   if (!reader.ok() || model.values.size() != stored ||
       (!model.optimizer_state.empty() &&
@@ -179,7 +169,7 @@ absl::StatusOr<tensor::ModelState> GetModel(
   return model;
 }
 
-void PutState(const ProgramState& state, io::ByteWriter& writer) {
+void PutState(const ProgramState& state, StateWriter& writer) {
   writer.Put<int32_t>(state.round);
   writer.Put<uint64_t>(state.topology_version);
   writer.PutString(state.phase);
@@ -204,8 +194,7 @@ void PutState(const ProgramState& state, io::ByteWriter& writer) {
 
 // `layout`: that of the job's model.
 absl::StatusOr<ProgramState> GetState(std::shared_ptr<const tensor::ModelLayout> layout,
-                                      const pretrained::PartStore* parts, bool is_run,
-                                      io::ByteReader& reader) {
+                                      bool is_run, StateReader& reader) {
   ProgramState state;
   state.round = reader.Get<int32_t>();
   state.topology_version = reader.Get<uint64_t>();
@@ -237,17 +226,16 @@ absl::StatusOr<ProgramState> GetState(std::shared_ptr<const tensor::ModelLayout>
     return Corrupt("the step in work");
   }
   if (reader.Get<uint8_t>() != 0) {
-    ESPALIER_ASSIGN_OR_RETURN(state.language, GetLanguageModel(reader, parts));
+    ESPALIER_ASSIGN_OR_RETURN(state.language, GetLanguageModel(reader));
   }
   if (reader.Get<uint8_t>() != 0) {
-    ESPALIER_ASSIGN_OR_RETURN(NamedParts files, GetParts(reader, parts));
-    state.companions =
-        std::make_shared<const pretrained::Companions>(pretrained::Companions{std::move(files)});
+    state.companions = std::make_shared<const pretrained::Companions>(
+        pretrained::Companions{GetParts(reader)});
   }
   const auto runs = reader.Get<uint64_t>();
   if (!reader.ok() || runs > (is_run ? 0 : kMaxRuns)) return Corrupt("number of runs");
   for (uint64_t i = 0; i < runs; ++i) {
-    ESPALIER_ASSIGN_OR_RETURN(ProgramState run, GetState(layout, parts, true, reader));
+    ESPALIER_ASSIGN_OR_RETURN(ProgramState run, GetState(layout, /*is_run=*/true, reader));
     state.runs.push_back(std::move(run));
   }
   for (const ProgramState* in_work : StepsInWork(state)) {
@@ -258,19 +246,28 @@ absl::StatusOr<ProgramState> GetState(std::shared_ptr<const tensor::ModelLayout>
 
 }  // namespace
 
-std::string EncodeProgramState(const ProgramState& state) {
-  std::string bytes(kMagic);
-  io::ByteWriter writer(bytes);
+absl::StatusOr<SavedState> SaveProgramState(const ProgramState& state,
+                                            pretrained::PartStore* parts) {
+  SavedState saved;
+  saved.bytes = kMagic;
+  StateWriter writer(saved.bytes, parts);
   writer.Put<uint32_t>(kVersion);
   PutState(state, writer);
-  return bytes;
+  ESPALIER_RETURN_IF_ERROR(writer.status());
+  saved.parts = writer.TakeParts();
+  return saved;
+}
+
+std::string EncodeProgramState(const ProgramState& state) {
+  return SaveProgramState(state, nullptr)->bytes;
 }
 
 absl::StatusOr<ProgramState> DecodeProgramState(std::string_view bytes,
                                                 std::shared_ptr<const tensor::ModelLayout> layout,
-                                                const pretrained::PartStore* parts) {
+                                                const pretrained::PartStore* parts,
+                                                std::vector<pretrained::Part>* used) {
   if (!bytes.starts_with(kMagic)) return Corrupt("not a saved state");
-  io::ByteReader reader(bytes.substr(kMagic.size()));
+  StateReader reader(bytes.substr(kMagic.size()), parts);
   if (const auto version = reader.Get<uint32_t>(); version != kVersion) {
     return base::FailedPrecondition(
         "STATE_VERSION",
@@ -278,9 +275,12 @@ absl::StatusOr<ProgramState> DecodeProgramState(std::string_view bytes,
                     "version that wrote it",
                     kVersion, version));
   }
-  ESPALIER_ASSIGN_OR_RETURN(ProgramState state,
-                            GetState(std::move(layout), parts, /*is_run=*/false, reader));
+  absl::StatusOr<ProgramState> state = GetState(std::move(layout), /*is_run=*/false, reader);
+  // That a part is missing says more than what follows from it.
+  ESPALIER_RETURN_IF_ERROR(reader.status());
+  if (!state.ok()) return state;
   if (!reader.ok() || !reader.at_end()) return Corrupt("cut off");
+  if (used != nullptr) *used = reader.TakeParts();
   return state;
 }
 

@@ -2,25 +2,15 @@
 
 #include <fmt/core.h>
 
-#include <algorithm>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "common/base/status.h"
 #include "common/io/sha256.h"
 #include "common/log/log.h"
 
 namespace espalier::server::pretrained {
-namespace {
-
-bool IsDigest(std::string_view text) {
-  constexpr size_t kLength = 64;
-  return text.size() == kLength && std::ranges::all_of(text, [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
-}
-
-}  // namespace
 
 // What store and parts share. A file is removed by the last of those who hold it.
 class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
@@ -28,36 +18,54 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
   Files(io::FileSystem& files, std::string directory)
       : files_(files), directory_(std::move(directory)) {}
 
-  absl::StatusOr<Part> Put(std::string_view bytes) {
-    const std::string digest = io::Sha256Hex(bytes);
+  // `digest` is that of all pieces, or is held against them when `check`.
+  absl::StatusOr<Part> Put(const std::string& digest,
+                           const std::function<absl::Status(const Sink&)>& source, bool check) {
     const std::lock_guard<std::recursive_mutex> lock(mutex_);
     if (auto held = Held(digest)) return Part{digest, std::move(held)};
     const std::string aside = PathOf("new-" + digest);
     {
       ESPALIER_ASSIGN_OR_RETURN(const auto file, files_.Create(aside));
-      ESPALIER_RETURN_IF_ERROR(file->Append(bytes));
-      ESPALIER_RETURN_IF_ERROR(file->Close());
+      const absl::Status written = Write(*file, source, check ? &digest : nullptr);
+      if (!written.ok()) {
+        (void)files_.Remove(aside);
+        return written;
+      }
     }
     ESPALIER_RETURN_IF_ERROR(files_.Rename(aside, PathOf(digest)));
+    if (sync_) ESPALIER_RETURN_IF_ERROR(files_.SyncDirectory(directory_));
     return Open(digest);
   }
 
   absl::StatusOr<Part> Find(const std::string& digest) {
+    ESPALIER_ASSIGN_OR_RETURN(Part part, Hold(digest));
+    {
+      const std::lock_guard<std::recursive_mutex> lock(mutex_);
+      if (!unchecked_.contains(digest)) return part;
+    }
+    if (io::Sha256Hex(part.bytes()) != digest) return OtherBytes(digest);
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
+    unchecked_.erase(digest);
+    return part;
+  }
+
+  absl::StatusOr<Part> Hold(const std::string& digest) {
     const std::lock_guard<std::recursive_mutex> lock(mutex_);
     if (auto held = Held(digest)) return Part{digest, std::move(held)};
-    absl::StatusOr<Part> part = IsDigest(digest) ? Open(digest) : absl::NotFoundError("");
+    absl::StatusOr<Part> part = io::IsSha256Hex(digest) ? Open(digest) : absl::NotFoundError("");
     if (!part.ok()) {
       return base::NotFound("PART_MISSING",
-                            fmt::format("expected a part of a language model that was left by a "
-                                        "job in work, found none of the name {}; start the job "
-                                        "again",
+                            fmt::format("expected a part of a model that was left by a job in work, "
+                                        "found none of the name {}; start the job again",
                                         digest));
     }
-    if (io::Sha256Hex(part->bytes()) == digest) return part;
-    return base::MakeError(absl::StatusCode::kDataLoss, "PART_CORRUPT",
-                           fmt::format("expected the part {} as it was written, found other bytes "
-                                       "in its file; start the job again",
-                                       digest));
+    unchecked_.insert(digest);
+    return part;
+  }
+
+  void Sync() {
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
+    sync_ = true;
   }
 
   void Keep() {
@@ -65,7 +73,41 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
     keep_ = true;
   }
 
+  absl::Status Sweep() {
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
+    ESPALIER_ASSIGN_OR_RETURN(const auto names, files_.List(directory_));
+    for (const std::string& name : names) {
+      if (Held(name) == nullptr) Remove(name);
+    }
+    return absl::OkStatus();
+  }
+
  private:
+  absl::Status Write(io::WritableFile& file,
+                     const std::function<absl::Status(const Sink&)>& source,
+                     const std::string* digest) {
+    io::Sha256 hash;
+    ESPALIER_RETURN_IF_ERROR(source([&](std::string_view piece) {
+      if (digest != nullptr) hash.Update(piece);
+      return file.Append(piece);
+    }));
+    if (digest != nullptr && hash.HexDigest() != *digest) return OtherBytes(*digest);
+    if (sync_) ESPALIER_RETURN_IF_ERROR(file.Sync());
+    return file.Close();
+  }
+
+  static absl::Status OtherBytes(const std::string& digest) {
+    return base::MakeError(absl::StatusCode::kDataLoss, "PART_CORRUPT",
+                           fmt::format("expected the part {} as it was written, found other bytes "
+                                       "in its file; start the job again",
+                                       digest));
+  }
+
+  void Remove(const std::string& name) {
+    const absl::Status removed = files_.Remove(PathOf(name));
+    if (!removed.ok()) log::Warning("part_not_removed", {{"message", base::MessageOf(removed)}});
+  }
+
   std::string PathOf(const std::string& name) const { return directory_ + "/" + name; }
 
   std::shared_ptr<const io::MappedFile> Held(const std::string& digest) const {
@@ -91,28 +133,45 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
     // Somebody may have put the same bytes again.
     if (found == held_.end() || !found->second.expired()) return;
     held_.erase(found);
-    if (keep_) return;
-    const absl::Status removed = files_.Remove(PathOf(digest));
-    if (!removed.ok()) log::Warning("part_not_removed", {{"message", base::MessageOf(removed)}});
+    unchecked_.erase(digest);
+    if (!keep_) Remove(digest);
   }
 
   io::FileSystem& files_;
   const std::string directory_;
   // A part that is let go of while another is looked for comes back here.
   std::recursive_mutex mutex_;
+  bool sync_ = false;
   bool keep_ = false;
   std::map<std::string, std::weak_ptr<const io::MappedFile>> held_;
+  std::set<std::string> unchecked_;  // of those held: files of another process, not read yet
 };
 
 PartStore::PartStore(io::FileSystem& files, std::string directory)
     : files_(std::make_shared<Files>(files, std::move(directory))) {}
 
-absl::StatusOr<Part> PartStore::Put(std::string_view bytes) { return files_->Put(bytes); }
+absl::StatusOr<Part> PartStore::Put(std::string_view bytes) {
+  return files_->Put(
+      io::Sha256Hex(bytes), [bytes](const Sink& sink) { return sink(bytes); }, /*check=*/false);
+}
+
+absl::StatusOr<Part> PartStore::PutPieces(
+    const std::string& digest, const std::function<absl::Status(const Sink& sink)>& source) {
+  return files_->Put(digest, source, /*check=*/true);
+}
 
 absl::StatusOr<Part> PartStore::Find(const std::string& digest) const {
   return files_->Find(digest);
 }
 
+absl::StatusOr<Part> PartStore::Hold(const std::string& digest) const {
+  return files_->Hold(digest);
+}
+
+void PartStore::SyncFiles() { files_->Sync(); }
+
 void PartStore::KeepFiles() { files_->Keep(); }
+
+absl::Status PartStore::Sweep() { return files_->Sweep(); }
 
 }  // namespace espalier::server::pretrained

@@ -8,12 +8,22 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "espalier/v1/worker.pb.h"
 #include "server/round/upload.h"
 
 namespace espalier::server::round {
+
+struct ParticipantSpec {
+  std::string name;
+  int32_t shard = 0;
+  std::string only_worker;      // LOCAL data
+  v1::BlobRef correction = {};  // of a training task; no digest: none
+  // Examples that its update can be about; 0 = not known.
+  int64_t most_examples = 0;
+};
 
 // Why a step does not go on: a condition of its job.
 struct Obstacle {
@@ -24,7 +34,8 @@ struct Obstacle {
 class StepInWork {
  public:
   virtual ~StepInWork() = default;
-  virtual void Start() = 0;
+  // `accepted`: updates of its participants that count already.
+  virtual void Start(std::vector<Upload> accepted) = 0;
   // Lets deadlines pass.
   virtual void Tick() = 0;
   // Nobody is given anything to do any more; Abort() follows.
@@ -38,7 +49,8 @@ class StepInWork {
   virtual bool Owns(const std::string& task_id) const = 0;
   // Does the header fit the model and the participant? Cheap checks before the body is read.
   virtual absl::Status Admit(const v1::PartialHeader& header) const = 0;
-  // Merges the partial; `done` is called on the core executor once it counts (or does not).
+  // Merges the partial; `done` is called on the core executor once it counts (or does not), before
+  // anything follows from it.
   virtual void Accept(Upload upload, std::function<void(absl::Status)> done) = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/log/log.h"
 #include "common/wire/model_spec/result_sections.h"
 #include "common/wire/model_spec/train_additions.h"
 #include "common/wire/proto_time.h"
@@ -42,12 +43,48 @@ StepRunner::StepRunner(scheduler::Fleet& fleet, base::Executor& core, base::Exec
   for (size_t i = 0; i < plan_.participants.size(); ++i) by_name_[plan_.participants[i].name] = i;
 }
 
-void StepRunner::Start() {
+void StepRunner::Start(std::vector<Upload> accepted) {
   last_tick_ = clock_.Elapsed();
   deadline_ = last_tick_ + wire::FromProto(plan_.federation.round_deadline());
   OpenGroup();
-  for (size_t i = 0; i < participants_.size(); ++i) fleet_.Queue(*group_, QueuedFor(i));
+  starting_ = true;
+  for (Upload& upload : accepted) Restore(std::move(upload));
+  starting_ = false;
+  CloseIfReady();
+  if (ended()) return;
+  for (size_t i = 0; i < participants_.size(); ++i) {
+    if (participants_[i].state == State::kWaiting) fleet_.Queue(*group_, QueuedFor(i));
+  }
   fleet_.Offer(*group_);
+}
+
+void StepRunner::Restore(Upload upload) {
+  const auto it = by_name_.find(upload.participant);
+  if (it == by_name_.end() || participants_[it->second].state != State::kWaiting) return;
+  const size_t index = it->second;
+  participants_[index].state = State::kMerging;
+  participants_[index].leased_at = -absl::InfiniteDuration();
+  ++merging_;
+  Merge(index, std::move(upload), [this, index](const absl::Status& status) {
+    --merging_;
+    if (ended()) return;
+    if (!status.ok()) {
+      // It was good before, so what is wrong is how it was kept. The same comes when it is asked for
+      // again.
+      log::Warning("update_lost", {{"job", plan_.task.job()},
+                                   {"participant", plan_.participants[index].name},
+                                   {"reason", base::ReasonOf(status)},
+                                   {"message", base::MessageOf(status)}});
+      participants_[index].state = State::kWaiting;
+      if (starting_) return;
+      fleet_.Queue(*group_, QueuedFor(index));
+      fleet_.Offer(*group_);
+      return;
+    }
+    participants_[index].state = State::kDone;
+    ++done_;
+    CloseIfReady();
+  });
 }
 
 void StepRunner::OpenGroup() {
@@ -227,10 +264,14 @@ void StepRunner::Accept(Upload upload, std::function<void(absl::Status)> done) {
   ++merging_;
   // The worker has done its part: it may take its next task while its numbers are merged.
   fleet_.Complete(upload.header.task_id());
-  Merge(index, std::move(upload), std::move(done));
+  const auto header = std::make_shared<const v1::PartialHeader>(upload.header);
+  Merge(index, std::move(upload), [this, index, header, done = std::move(done)](
+                                      const absl::Status& status) {
+    OnMerged(index, *header, status, done);
+  });
 }
 
-void StepRunner::Merge(size_t index, Upload upload, std::function<void(absl::Status)> done) {
+void StepRunner::Merge(size_t index, Upload upload, Merged merged) {
   auto header = std::make_shared<v1::PartialHeader>(upload.header);
   auto partial = std::make_shared<reduce::Partial>();
   partial->participant = plan_.participants[index].name;
@@ -259,15 +300,15 @@ void StepRunner::Merge(size_t index, Upload upload, std::function<void(absl::Sta
     }
   };
   if (header->body_bytes() <= kInlineMergeValues * sizeof(float) && merges_.empty()) {
-    OnMerged(index, *header, merge(), done);
+    merged(merge());
     return;
   }
-  merges_.emplace_back([self, index, header, merge, done] {
-    self->pool_.Post([self, index, header, merge, done] {
+  merges_.emplace_back([self, merge, merged = std::move(merged)] {
+    self->pool_.Post([self, merge, merged] {
       const absl::Status status = merge();
-      self->core_.Post([self, index, header, status, done] {
+      self->core_.Post([self, status, merged] {
         self->merges_.pop_front();
-        self->OnMerged(index, *header, status, done);
+        merged(status);
         if (!self->merges_.empty()) self->merges_.front()();
       });
     });
@@ -329,7 +370,7 @@ void StepRunner::Tick() {
 }
 
 void StepRunner::CloseIfReady() {
-  if (ended() || merging_ > 0) return;
+  if (ended() || starting_ || merging_ > 0) return;
   const bool resolved = done_ + left_out_ == static_cast<int64_t>(participants_.size());
   if (!resolved) return;
   const bool proceed =

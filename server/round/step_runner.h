@@ -16,6 +16,8 @@
 // Failures:    a reported failure is retried on other workers only. The step fails with the
 //              workers' own words once more than max_retries proven workers reported it, or when
 //              no worker is left to ask (with LOCAL data: that participant is left out).
+// Restart:     what had been accepted when the coordinator ended counts as it did, and is not asked
+//              for again.
 // Refusals:    an update that the reducer refuses is asked of other workers. A participant of whom
 //              no update was good is left out. As many of those as the rule of aggregation
 //              tolerates hostile updates are not missed by the quorum.
@@ -44,15 +46,6 @@
 #include "server/scheduler/fleet.h"
 
 namespace espalier::server::round {
-
-struct ParticipantSpec {
-  std::string name;
-  int32_t shard = 0;
-  std::string only_worker;      // LOCAL data
-  v1::BlobRef correction = {};  // of a training task; no digest: none
-  // Examples that its update can be about; 0 = not known.
-  int64_t most_examples = 0;
-};
 
 // What happened in a step, for the job's event log.
 struct StepListener {
@@ -90,7 +83,7 @@ class StepRunner : public StepInWork, public std::enable_shared_from_this<StepRu
              const base::Clock& clock, StepPlan plan, StepListener listener);
   ~StepRunner() override;
 
-  void Start() override;
+  void Start(std::vector<Upload> accepted) override;
   void Tick() override;
   void Abort(const std::string& reason) override;
   void Stop() override;
@@ -166,7 +159,10 @@ class StepRunner : public StepInWork, public std::enable_shared_from_this<StepRu
   bool HasEligibleWorker(size_t index) const;
   int64_t Needed() const;
   void WithdrawTasks(const std::string& reason);
-  void Merge(size_t index, Upload upload, std::function<void(absl::Status)> done);
+  // Merges an update that was accepted before the step began here.
+  void Restore(Upload upload);
+  using Merged = std::function<void(const absl::Status&)>;
+  void Merge(size_t index, Upload upload, Merged merged);
   void OnMerged(size_t index, const v1::PartialHeader& header, const absl::Status& status,
                 const std::function<void(absl::Status)>& done);
   void CloseIfReady();
@@ -196,6 +192,7 @@ class StepRunner : public StepInWork, public std::enable_shared_from_this<StepRu
   int64_t leased_ = 0;
   std::optional<absl::Status> left_out_because_;  // of the participant left out last
   bool waiting_for_workers_ = false;
+  bool starting_ = false;  // what was accepted before is being merged
   bool finished_ = false;
   bool aborted_ = false;
   std::deque<std::function<void()>> merges_;  // wait for the one on the pool

@@ -27,6 +27,7 @@ using Body = std::function<absl::Status(uint64_t offset, uint64_t size,
 struct Upload {
   v1::PartialHeader header;
   Body body;
+  std::string participant = {};  // whose it is, where no task says so any more
 };
 
 // How many float32 `sections` have or stand for in all, and the bytes that these take.

@@ -56,11 +56,12 @@ absl::StatusOr<uint32_t> AgreeOnProtocol(const v1::Register& hello) {
 
 }  // namespace
 
-Fleet::Fleet(const base::Clock& clock, const base::Limits& limits, base::Entropy& entropy)
+Fleet::Fleet(const base::Clock& clock, const base::Limits& limits, base::Entropy& entropy,
+             std::optional<uint64_t> incarnation)
     : clock_(clock),
       limits_(limits),
       entropy_(entropy),
-      incarnation_(RandomNumber(entropy)),
+      incarnation_(incarnation.has_value() ? *incarnation : RandomNumber(entropy)),
       everyone_(MakePool({})) {}
 
 bool Fleet::IsIdle(const WorkerEntry& worker) const {
@@ -453,6 +454,11 @@ absl::Status Fleet::CheckLease(const SessionKey& session, const std::string& tas
 std::string Fleet::JobOf(const std::string& task_id) const {
   const auto lease = leases_.find(task_id);
   return lease == leases_.end() ? "" : lease->second.job;
+}
+
+std::string Fleet::ParticipantOf(const std::string& task_id) const {
+  const auto lease = leases_.find(task_id);
+  return lease == leases_.end() ? "" : lease->second.participant;
 }
 
 void Fleet::Complete(const std::string& task_id) {

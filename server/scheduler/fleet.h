@@ -87,8 +87,9 @@ struct QueuedTask {
 
 class Fleet {
  public:
-  // `incarnation` tells the lives of coordinators apart.
-  Fleet(const base::Clock& clock, const base::Limits& limits, base::Entropy& entropy);
+  // `incarnation` tells the lives of coordinators apart; absent, it is drawn from `entropy`.
+  Fleet(const base::Clock& clock, const base::Limits& limits, base::Entropy& entropy,
+        std::optional<uint64_t> incarnation = std::nullopt);
 
   // -- workers --
   // A worker says hello. Replies with Welcome on the link. A worker of the same id that is silent
@@ -123,6 +124,8 @@ class Fleet {
                           const v1::Epoch& epoch) const;
   // The job of a leased task; "" when it is not leased.
   std::string JobOf(const std::string& task_id) const;
+  // Whose part it is; "" when it is not leased.
+  std::string ParticipantOf(const std::string& task_id) const;
   // Says something to a worker that is no task. Nothing happens when it is gone.
   void Tell(const std::string& worker, const v1::CoordinatorMessage& message);
   // What pools know of the worker changed: it may be able to do other tasks now.

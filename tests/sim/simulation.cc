@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <filesystem>
 #include <iterator>
+#include <optional>
 
 #include "common/base/status.h"
 #include "common/log/log.h"
-#include "server/pretrained/model_library.h"
 #include "tests/support/forgetful_program.h"
 
 namespace espalier::test {
@@ -67,23 +67,56 @@ v1::JobSpec SmallSpec() { return Spec(8, 6); }
 
 v1::JobSpec LargeSpec() { return Spec(1000, 200); }
 
+Disk::Disk() : folder(NewDirectory()) {
+  for (const char* part : {"/checkpoints", "/parts"}) Created(folder + part);
+}
+
+Disk::~Disk() { std::filesystem::remove_all(folder); }
+
 Simulation::Simulation(uint64_t memory_budget, uint64_t seed, Memory memory,
                        std::vector<server::methods::MethodDeclaration> more)
-    : entropy(seed),
-      directory_(NewDirectory()),
+    : Simulation(Options{memory_budget, seed, memory, std::move(more), nullptr}) {}
+
+Simulation::Simulation(Disk& disk, uint64_t seed)
+    : Simulation(Options{.seed = seed, .disk = &disk}) {}
+
+Simulation::Simulation(Options options)
+    : entropy(options.seed),
+      fleet(clock, limits, entropy,
+            options.disk == nullptr
+                ? std::nullopt
+                : std::optional<uint64_t>(options.disk->store.Begin(options.seed).value())),
+      own_disk_(options.disk == nullptr ? std::make_unique<Disk>() : nullptr),
+      directory_(options.disk == nullptr ? own_disk_->folder : options.disk->folder),
       checkpoints_(server::checkpoint::CheckpointStore::Open(io::PosixFileSystem(),
                                                              directory_ + "/checkpoints")
                        .value()),
-      methods_(Methods(std::make_shared<const server::pretrained::ModelLibrary>(
-                           io::PosixFileSystem(), models_folder(), Created(directory_ + "/parts"),
-                           *checkpoints_),
-                       memory, std::move(more))),
-      jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_, datasets}, methods_,
-           memory_budget) {
+      library_(std::make_shared<const server::pretrained::ModelLibrary>(
+          io::PosixFileSystem(), models_folder(), directory_ + "/parts", *checkpoints_)),
+      methods_(Methods(library_, options.memory, std::move(options.more))),
+      journal(options.disk == nullptr
+                  ? server::jobs::Journal(core, clock)
+                  : server::jobs::Journal(
+                        core, clock, {options.disk->store, library_->parts(), writer, [](auto&) {}})),
+      jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_, datasets, journal}, methods_,
+           options.memory_budget) {
   log::SetLevel("error");
+  if (options.disk == nullptr) return;
+  const absl::Status restored = jobs.Restore(options.disk->store);
+  EXPECT_TRUE(restored.ok()) << restored;
+  EXPECT_TRUE(library_->parts().Sweep().ok());
 }
 
-Simulation::~Simulation() { std::filesystem::remove_all(directory_); }
+Simulation::~Simulation() {
+  // A process that is killed removes no files.
+  library_->parts().KeepFiles();
+  // Jobs that end here must not give workers tasks that are gone.
+  for (const auto& [id, worker] : workers_) {
+    if (worker->connected()) worker->Vanish();
+  }
+  // What was posted may hold jobs, which need the fleet.
+  for (ManualExecutor* executor : {&core, &pool, &writer}) executor->Clear();
+}
 
 FakeWorker& Simulation::Add(const std::string& id, const std::vector<std::string>& datasets) {
   auto& worker = workers_[id];
@@ -118,12 +151,15 @@ absl::StatusOr<v1::Job> Simulation::Create(const v1::JobSpec& spec,
 
 absl::StatusOr<v1::Job> Simulation::Create(const v1::CreateJobRequest& request,
                                            std::vector<config::Violation>& violations) {
-  absl::StatusOr<v1::Job> job = absl::UnknownError("the coordinator has not answered yet");
-  jobs.Create(request, [&](server::jobs::JobManager::Created created) {
-    job = std::move(created.job);
-    violations = std::move(created.violations);
+  const auto answer = std::make_shared<std::optional<server::jobs::JobManager::Created>>();
+  jobs.Create(request, [answer](server::jobs::JobManager::Created created) {
+    *answer = std::move(created);
   });
-  return job;
+  // Where it is kept, it is accepted once it is written.
+  if (!answer->has_value()) Settle();
+  if (!answer->has_value()) return absl::UnknownError("the coordinator has not answered yet");
+  violations = std::move((*answer)->violations);
+  return std::move((*answer)->job);
 }
 
 std::string Simulation::Start(const v1::JobSpec& spec) {
@@ -154,7 +190,19 @@ std::vector<v1::JobEvent> Simulation::Events(const std::string& name,
 }
 
 void Simulation::Settle() {
-  while (core.RunAll() + pool.RunAll() > 0) {
+  while (core.RunAll() + pool.RunAll() + writer.RunAll() > 0) {
+  }
+}
+
+int Simulation::RunSome(int most) {
+  int ran = 0;
+  for (;;) {
+    int now = 0;
+    for (ManualExecutor* executor : {&core, &pool, &writer}) {
+      if (ran + now < most && executor->RunOne()) ++now;
+    }
+    if (now == 0) return ran;
+    ran += now;
   }
 }
 

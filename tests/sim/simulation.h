@@ -13,16 +13,31 @@
 
 #include "common/metrics/metrics.h"
 #include "server/checkpoint/checkpoint_store.h"
+#include "server/jobs/durable/journal.h"
 #include "server/jobs/job_manager.h"
 #include "server/methods/program.h"
+#include "server/pretrained/model_library.h"
 #include "server/round/blob_store.h"
 #include "server/scheduler/fleet.h"
+#include "server/store/memory_store.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_worker.h"
 #include "tests/support/manual_executor.h"
 #include "tests/support/seeded_entropy.h"
 
 namespace espalier::test {
+
+// What outlives a coordinator: its store and its files.
+class Disk {
+ public:
+  Disk();
+  ~Disk();
+  Disk(const Disk&) = delete;
+  Disk& operator=(const Disk&) = delete;
+
+  server::store::MemoryStore store;
+  const std::string folder;
+};
 
 // A small SET job: 4 shards of the data set "toy", 3 rounds, no evaluation but by one worker.
 v1::JobSpec SmallSpec();
@@ -38,6 +53,9 @@ class Simulation {
   // two lives of a coordinator. `more`: methods beside those of the coordinator.
   explicit Simulation(uint64_t memory_budget = 0, uint64_t seed = 1, Memory memory = Memory::kKept,
                       std::vector<server::methods::MethodDeclaration> more = {});
+  // One life of a coordinator that keeps its jobs on `disk` and goes on with those that are there.
+  // It is killed by its destructor: what was not written by then is lost.
+  explicit Simulation(Disk& disk, uint64_t seed = 1);
   ~Simulation();
 
   // Adds a worker and connects it.
@@ -64,6 +82,9 @@ class Simulation {
 
   // Runs everything that was posted.
   void Settle();
+  // Runs at most so many functions that were posted, in the order of the executors. Returns how many
+  // ran.
+  int RunSome(int most);
   // Time passes in ticks of one second; workers other than `silent` send heartbeats.
   void Pass(absl::Duration time, const std::vector<std::string>& silent = {});
   // One tick.
@@ -76,19 +97,32 @@ class Simulation {
   FakeClock clock;
   ManualExecutor core;
   ManualExecutor pool;
+  ManualExecutor writer;  // of the store
   base::Limits limits;
   SeededEntropy entropy;
-  server::scheduler::Fleet fleet{clock, limits, entropy};
+  server::scheduler::Fleet fleet;
   server::datasets::DatasetViews datasets{fleet, core, clock, limits};
   server::round::BlobStore blobs;
 
  private:
+  struct Options {
+    uint64_t memory_budget = 0;
+    uint64_t seed = 1;
+    Memory memory = Memory::kKept;
+    std::vector<server::methods::MethodDeclaration> more = {};
+    Disk* disk = nullptr;
+  };
+  explicit Simulation(Options options);
+
+  std::unique_ptr<Disk> own_disk_;  // null where it is given
   const std::string directory_;
   std::unique_ptr<server::checkpoint::CheckpointStore> checkpoints_;
   metrics::Metrics metrics_{metrics::Role::kCoordinator};
+  std::shared_ptr<const server::pretrained::ModelLibrary> library_;
   server::methods::MethodRegistry methods_;
 
  public:
+  server::jobs::Journal journal;
   server::jobs::JobManager jobs;
   server::checkpoint::CheckpointStore& checkpoints() { return *checkpoints_; }
   const server::methods::MethodRegistry& methods() const { return methods_; }

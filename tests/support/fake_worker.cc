@@ -181,7 +181,8 @@ Update FakeWorker::Compute() {
 
 void FakeWorker::Complete(Update& update) {
   v1::PartialHeader& header = update.header;
-  header.set_update_id(id_ + "-" + std::to_string(++updates_));
+  header.set_update_id(id_ + "-" + std::to_string(task().epoch().incarnation()) + "-" +
+                       std::to_string(++updates_));
   header.set_session(session_);
   header.set_body_bytes(update.body.size());
   header.set_body_sha256(io::Sha256Hex(update.body));

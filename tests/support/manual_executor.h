@@ -16,13 +16,21 @@ class ManualExecutor : public base::Executor {
   // Runs what waits, and what that posts in turn; returns how many functions ran.
   int RunAll() {
     int ran = 0;
-    for (; !queue_.empty(); ++ran) {
-      const std::function<void()> work = std::move(queue_.front());
-      queue_.pop_front();
-      work();
-    }
+    while (RunOne()) ++ran;
     return ran;
   }
+
+  // Runs the first function that waits, if there is one.
+  bool RunOne() {
+    if (queue_.empty()) return false;
+    const std::function<void()> work = std::move(queue_.front());
+    queue_.pop_front();
+    work();
+    return true;
+  }
+
+  // Forgets what waits.
+  void Clear() { queue_.clear(); }
 
  private:
   std::deque<std::function<void()>> queue_;

@@ -35,7 +35,7 @@ PlannerStep::PlannerStep(const base::Clock& clock, std::shared_ptr<PlannerSeat> 
 
 PlannerStep::~PlannerStep() { End(); }
 
-void PlannerStep::Start() {
+void PlannerStep::Start(std::vector<round::Upload>) {
   asked_ = true;
   last_tick_ = clock_.Elapsed();
   deadline_ = last_tick_ + wire::FromProto(federation_.round_deadline());

@@ -30,7 +30,7 @@ class PlannerStep : public round::StepInWork, public std::enable_shared_from_thi
               round::StepListener listener);
   ~PlannerStep() override;
 
-  void Start() override;
+  void Start(std::vector<round::Upload> accepted) override;
   void Tick() override;
   void Stop() override {}
   void Abort(const std::string&) override { End(); }

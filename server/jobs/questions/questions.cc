@@ -258,7 +258,7 @@ void Questions::Begin(const std::shared_ptr<Question>& question,
   question->step =
       std::make_shared<round::StepRunner>(services_.fleet, services_.core, services_.pool,
                                           services_.clock, *std::move(plan), std::move(listener));
-  question->step->Start();
+  question->step->Start({});
 }
 
 void Questions::End(const std::shared_ptr<Question>& question,

@@ -3,17 +3,15 @@
 #include <span>
 #include <utility>
 
-#include "common/io/byte_codec.h"
-
 namespace espalier::server::methods {
 namespace {
 
-void PutSet(const NumberSet& set, io::ByteWriter& writer) {
-  writer.PutArray(set == nullptr ? std::span<const float>() : std::span<const float>(*set));
+void PutSet(const NumberSet& set, StateWriter& writer) {
+  writer.PutLong(set == nullptr ? std::span<const float>() : std::span<const float>(*set));
 }
 
-bool GetSet(io::ByteReader& reader, size_t stored, NumberSet& set) {
-  std::vector<float> numbers = reader.GetArray<float>();
+bool GetSet(StateReader& reader, size_t stored, NumberSet& set) {
+  std::vector<float> numbers = reader.GetLong<float>();
   if (!reader.ok() || (!numbers.empty() && numbers.size() != stored)) return false;
   if (!numbers.empty()) set = std::make_shared<const std::vector<float>>(std::move(numbers));
   return true;
@@ -21,7 +19,7 @@ bool GetSet(io::ByteReader& reader, size_t stored, NumberSet& set) {
 
 }  // namespace
 
-void PutServerState(const ServerState& state, io::ByteWriter& writer) {
+void PutServerState(const ServerState& state, StateWriter& writer) {
   PutSet(state.momentum, writer);
   PutSet(state.second_moment, writer);
   PutSet(state.control, writer);
@@ -33,7 +31,7 @@ void PutServerState(const ServerState& state, io::ByteWriter& writer) {
   }
 }
 
-std::unique_ptr<ServerState> GetServerState(io::ByteReader& reader, size_t stored) {
+std::unique_ptr<ServerState> GetServerState(StateReader& reader, size_t stored) {
   auto state = std::make_unique<ServerState>();
   if (!GetSet(reader, stored, state->momentum) || !GetSet(reader, stored, state->second_moment) ||
       !GetSet(reader, stored, state->control) || !GetSet(reader, stored, state->unsent)) {

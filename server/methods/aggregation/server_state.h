@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "common/io/byte_codec.h"
 #include "common/tensor/model.h"
+#include "server/methods/state_bytes.h"
 
 namespace espalier::server::methods {
 
@@ -31,8 +31,8 @@ struct ServerState {
 };
 
 // For a saved program state.
-void PutServerState(const ServerState& state, io::ByteWriter& writer);
+void PutServerState(const ServerState& state, StateWriter& writer);
 // Null unless every set has `stored` numbers (or none).
-std::unique_ptr<ServerState> GetServerState(io::ByteReader& reader, size_t stored);
+std::unique_ptr<ServerState> GetServerState(StateReader& reader, size_t stored);
 
 }  // namespace espalier::server::methods

@@ -1,0 +1,125 @@
+#include "server/jobs/durable/journal.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/log/log.h"
+
+namespace espalier::server::jobs {
+namespace {
+
+constexpr absl::Duration kBetweenTries = absl::Seconds(1);
+
+absl::Status Stops() {
+  return base::MakeError(absl::StatusCode::kUnavailable, "COORDINATOR_STOPS",
+                         "the coordinator stops; try again when it is back");
+}
+
+}  // namespace
+
+void Journal::Touch(std::shared_ptr<Source> source) {
+  if (!keeps() || closed_ || std::ranges::find(touched_, source) != touched_.end()) return;
+  touched_.push_back(std::move(source));
+  Schedule();
+}
+
+void Journal::WhenWritten(Then then) {
+  if (closed_) {
+    then(Stops());
+  } else if (!keeps() || (touched_.empty() && batch_ == nullptr)) {
+    then(absl::OkStatus());
+  } else {
+    (touched_.empty() ? batch_->waiting : waiting_).push_back(std::move(then));
+  }
+}
+
+void Journal::Schedule() {
+  if (scheduled_ || batch_ != nullptr) return;
+  scheduled_ = true;
+  core_.Post([this] {
+    scheduled_ = false;
+    Flush();
+  });
+}
+
+void Journal::Flush() {
+  if (batch_ != nullptr) return;
+  if (touched_.empty()) {
+    End();
+    return;
+  }
+  batch_ = std::make_shared<Batch>();
+  batch_->waiting = std::exchange(waiting_, {});
+  for (const auto& source : std::exchange(touched_, {})) {
+    Change change = source->TakeChange();
+    batch_->writes.push_back(std::move(change.write));
+    batch_->complete.push_back(std::move(change.complete));
+    batch_->written.push_back(std::move(change.written));
+  }
+  Write();
+}
+
+void Journal::Write() {
+  writing_ = true;
+  disk_->writer.Post([this, batch = batch_] {
+    const absl::Status status = WriteNow(*disk_, *batch);
+    core_.Post([this, status] { OnWritten(status); });
+  });
+}
+
+absl::Status Journal::WriteNow(Disk& disk, Batch& batch) {
+  for (size_t i = 0; i < batch.writes.size(); ++i) {
+    if (!batch.complete[i]) continue;
+    ESPALIER_RETURN_IF_ERROR(batch.complete[i](batch.writes[i]));
+    batch.complete[i] = nullptr;
+  }
+  return disk.store.Commit(batch.writes);
+}
+
+void Journal::OnWritten(const absl::Status& status) {
+  writing_ = false;
+  if (!status.ok()) {
+    if (base::ReasonOf(status) == "SYNC_FAILED") disk_->fatal(status);
+    if (!trouble_.has_value()) {
+      log::Error("store_not_written",
+                 {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
+    }
+    trouble_ = status;
+    try_again_ = clock_.Elapsed() + kBetweenTries;
+    if (closed_) End();
+    return;
+  }
+  if (trouble_.has_value()) log::Info("store_written_again");
+  trouble_.reset();
+  // Callbacks may touch and wait.
+  const std::shared_ptr<Batch> batch = std::exchange(batch_, nullptr);
+  for (const auto& written : batch->written) {
+    if (written) written();
+  }
+  for (const Then& then : batch->waiting) then(absl::OkStatus());
+  Flush();
+}
+
+void Journal::Tick() {
+  if (trouble_.has_value() && !writing_ && clock_.Elapsed() >= try_again_) Write();
+}
+
+void Journal::Close(std::function<void()> done) {
+  ended_ = std::move(done);
+  closed_ = true;
+  if (!keeps() || (batch_ == nullptr && !scheduled_) || trouble_.has_value()) End();
+}
+
+void Journal::End() {
+  if (!closed_ || !ended_) return;
+  // What could not be written is tried by the next process.
+  std::vector<Then> waiting = std::exchange(waiting_, {});
+  if (batch_ != nullptr) std::ranges::move(batch_->waiting, std::back_inserter(waiting));
+  if (batch_ != nullptr) batch_->waiting.clear();
+  for (const Then& then : waiting) then(Stops());
+  std::exchange(ended_, nullptr)();
+}
+
+}  // namespace espalier::server::jobs

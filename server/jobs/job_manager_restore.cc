@@ -1,0 +1,132 @@
+// The jobs that another process left in the store.
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/log/log.h"
+#include "server/admission/memory_price.h"
+#include "server/datasets/dataset_fit.h"
+#include "server/jobs/job_manager.h"
+#include "server/jobs/resources.h"
+#include "server/store/records.pb.h"
+
+namespace espalier::server::jobs {
+namespace {
+
+absl::Status Corrupt(const std::string& job, const std::string& what) {
+  return base::MakeError(absl::StatusCode::kDataLoss, "STORE_CORRUPT",
+                         "expected the record of " + job + " as it was written, found " + what +
+                             "; put a copy of the store in its place");
+}
+
+// The body of an update that was written, from the record itself or from a file.
+round::Body BodyOf(const store::UpdateRecord& record, const pretrained::PartStore& parts) {
+  if (record.has_file()) {
+    return [digest = record.file(), &parts](uint64_t offset, uint64_t size,
+                                            const auto& sink) -> absl::Status {
+      // Looks at the bytes when they are read first.
+      ESPALIER_ASSIGN_OR_RETURN(const pretrained::Part part, parts.Find(digest));
+      return sink(part.bytes().substr(offset, size));
+    };
+  }
+  return [bytes = std::make_shared<const std::string>(record.bytes())](
+             uint64_t offset, uint64_t size, const auto& sink) {
+    return sink(std::string_view(*bytes).substr(offset, size));
+  };
+}
+
+absl::StatusOr<JobRunner::Restored> ReadJob(const store::StoredJob& stored,
+                                            const pretrained::PartStore& parts) {
+  JobRunner::Restored restored;
+  if (!restored.record.ParseFromString(stored.record)) return Corrupt(stored.job, "other bytes");
+  for (const store::StoredEvent& event : stored.events) {
+    const auto expected = static_cast<int64_t>(restored.events.size()) + 1;
+    if (event.sequence != expected ||
+        !restored.events.emplace_back().ParseFromString(event.bytes)) {
+      return Corrupt(stored.job, "no event " + std::to_string(expected));
+    }
+  }
+  store::StateRecord state;
+  if (!state.ParseFromString(stored.state)) return Corrupt(stored.job, "a state of other bytes");
+  restored.state = state.state();
+  for (const std::string& digest : state.files()) {
+    // One that is missing is missed when the state is read.
+    if (auto part = parts.Hold(digest); part.ok()) restored.state_parts.push_back(*part);
+  }
+  for (const store::StoredUpdate& update : stored.updates) {
+    store::UpdateRecord record;
+    if (!record.ParseFromString(update.bytes)) return Corrupt(stored.job, "other bytes");
+    round::Upload upload{record.header(), BodyOf(record, parts), record.participant()};
+    restored.updates.emplace_back(record.run(), std::move(upload));
+    if (!record.has_file()) continue;
+    if (auto part = parts.Hold(record.file()); part.ok()) restored.update_parts.push_back(*part);
+  }
+  return restored;
+}
+
+bool HasEnded(const v1::Job& job) {
+  return job.state() == v1::Job::STATE_SUCCEEDED || job.state() == v1::Job::STATE_FAILED ||
+         job.state() == v1::Job::STATE_CANCELLED;
+}
+
+}  // namespace
+
+absl::Status JobManager::Restore(store::Store& store) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto counted, store.CountedUpdates());
+  for (const auto& [id, fingerprint] : counted) ledger_.Restore(id, fingerprint);
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<store::StoredJob> jobs, store.Load());
+  for (const store::StoredJob& job : jobs) ESPALIER_RETURN_IF_ERROR(RestoreJob(job));
+  if (jobs.empty()) return absl::OkStatus();
+  log::Info("jobs_restored", {{"jobs", jobs.size()}, {"in_work", priced_.size()}});
+  return absl::OkStatus();
+}
+
+absl::Status JobManager::RestoreJob(const store::StoredJob& stored) {
+  store::AcceptedJob accepted;
+  if (!accepted.ParseFromString(stored.accepted)) return Corrupt(stored.job, "other bytes");
+  ESPALIER_ASSIGN_OR_RETURN(JobRunner::Restored restored,
+                            ReadJob(stored, services_.journal.parts()));
+  const v1::Job& job = restored.record.job();
+  if (job.name() != stored.job) return Corrupt(stored.job, "that of '" + job.name() + "'");
+  if (HasEnded(job)) {
+    auto runner =
+        std::make_shared<JobRunner>(services_, std::move(restored), nullptr, nullptr, nullptr);
+    Enter(runner, stored.job, accepted.request_id(), nullptr);
+    return absl::OkStatus();
+  }
+  const v1::JobSpec& spec = accepted.spec();
+  // A job that this version cannot go on with is kept, and says why.
+  absl::Status usable;
+  auto program = methods_.Make(spec);
+  const auto price = admission::PriceOf(spec, methods_, accepted.workers());
+  auto needs = RequirementsOf(spec, methods_);
+  for (const absl::Status& status : {program.status(), price.status(), needs.status()}) {
+    if (usable.ok()) usable = status;
+  }
+  if (!usable.ok()) {
+    auto runner =
+        std::make_shared<JobRunner>(services_, std::move(restored), nullptr, nullptr, nullptr);
+    Enter(runner, stored.job, accepted.request_id(), nullptr);
+    runner->Fail(base::Annotate(usable, "this version of the coordinator cannot go on with it"));
+    return absl::OkStatus();
+  }
+  std::shared_ptr<datasets::JobView> view;
+  if (!needs->dataset.empty()) {
+    const bool agreed = restored.record.agreed();
+    view = services_.datasets.Follow(
+        datasets::ViewOf(spec),
+        agreed ? JudgeOf(job.spec(), restored.record.data()) : datasets::FitJudge(spec), {});
+    needs->describe = [view](const v1::Worker& worker) {
+      return view->Find(scheduler::WorkerId(worker));
+    };
+  }
+  auto runner = std::make_shared<JobRunner>(services_, std::move(restored),
+                                            services_.fleet.MakePool(*std::move(needs)), view,
+                                            *std::move(program));
+  Enter(runner, stored.job, accepted.request_id(), &*price);
+  admission_.Progress(stored.job, runner->round());
+  return absl::OkStatus();
+}
+
+}  // namespace espalier::server::jobs

@@ -1,0 +1,205 @@
+// What of a job is kept in the store, and how a job goes on that another process had in work.
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/base/limits.h"
+#include "common/base/status.h"
+#include "common/config/metrics.h"
+#include "common/log/log.h"
+#include "common/wire/model_spec/model_spec.h"
+#include "server/jobs/durable/run_record.h"
+#include "server/jobs/job_runner.h"
+#include "server/jobs/update_ledger.h"
+#include "server/methods/program_state_codec.h"
+
+namespace espalier::server::jobs {
+namespace {
+
+absl::StatusOr<store::StoredUpdate> StoreUpdate(const std::string& run,
+                                                const std::string& participant,
+                                                const round::Upload& upload,
+                                                pretrained::PartStore& parts,
+                                                std::vector<pretrained::Part>& used) {
+  store::UpdateRecord record;
+  record.set_run(run);
+  record.set_participant(participant);
+  *record.mutable_header() = upload.header;
+  const uint64_t size = upload.header.body_bytes();
+  if (size <= base::Limits().spool_threshold_bytes) {
+    std::string& bytes = *record.mutable_bytes();
+    ESPALIER_RETURN_IF_ERROR(upload.body(0, size, [&bytes](std::string_view piece) {
+      bytes.append(piece);
+      return absl::OkStatus();
+    }));
+  } else {
+    const std::string& digest = upload.header.body_sha256();
+    ESPALIER_ASSIGN_OR_RETURN(
+        pretrained::Part part,
+        parts.PutPieces(digest, [&upload, size](const pretrained::PartStore::Sink& sink) {
+          return upload.body(0, size, sink);
+        }));
+    record.set_file(digest);
+    used.push_back(std::move(part));
+  }
+  return store::StoredUpdate{upload.header.update_id(), UpdateLedger::Fingerprint(upload.header),
+                             record.SerializeAsString()};
+}
+
+std::string StoreState(const methods::SavedState& saved) {
+  store::StateRecord record;
+  record.set_state(saved.bytes);
+  for (const pretrained::Part& part : saved.parts) record.add_files(part.digest);
+  return record.SerializeAsString();
+}
+
+}  // namespace
+
+struct JobRunner::Written {
+  bool new_step = false;
+  std::shared_ptr<std::vector<pretrained::Part>> state_parts =
+      std::make_shared<std::vector<pretrained::Part>>();
+  std::vector<pretrained::Part> update_parts;
+  int64_t events = 0;
+};
+
+JobRunner::JobRunner(Services services, Restored restored,
+                     std::shared_ptr<scheduler::WorkerPool> pool,
+                     std::shared_ptr<datasets::JobView> view,
+                     std::unique_ptr<methods::Program> program)
+    : services_(services),
+      job_(std::move(*restored.record.mutable_job())),
+      pool_(std::move(pool)),
+      view_(std::move(view)),
+      agreed_(restored.record.agreed() || view_ == nullptr),
+      program_(std::move(program)),
+      owners_(restored.record.owners().begin(), restored.record.owners().end()),
+      data_(restored.record.data()),
+      events_taken_(static_cast<int64_t>(restored.events.size())) {
+  rounds_.Restore(restored.events, job_.spec().evaluation().main_metric());
+  events_->Restore(std::move(restored.events));
+  if (ended()) {
+    events_->Close();
+    return;
+  }
+  if (program_ != nullptr && program_->asks_planner()) {
+    planner_ = std::make_shared<PlannerSeat>(services_.clock, base::Limits().planner_lease);
+  }
+  if (job_.state() == v1::Job::STATE_PENDING) return;
+  for (const store::RunRecord& run : restored.record.runs()) {
+    branches_.push_back(BranchOf(run, job_.name(), services_.clock.Elapsed()));
+  }
+  saved_state_ = std::move(restored.state);
+  state_parts_ =
+      std::make_shared<std::vector<pretrained::Part>>(std::move(restored.state_parts));
+  accepted_before_ = std::move(restored.updates);
+  update_parts_ = std::move(restored.update_parts);
+}
+
+void JobRunner::KeepAs(std::string accepted) {
+  accepted_ = std::move(accepted);
+  Touch();
+}
+
+store::JobRecord JobRunner::RecordNow() const {
+  store::JobRecord record;
+  *record.mutable_job() = job_;
+  record.mutable_job()->clear_conditions();
+  record.set_agreed(agreed_ && view_ != nullptr);
+  *record.mutable_data() = data_;
+  record.mutable_owners()->insert(owners_.begin(), owners_.end());
+  const absl::Duration now = services_.clock.Elapsed();
+  for (const auto& branch : branches_) *record.add_runs() = RecordOf(*branch, now);
+  return record;
+}
+
+Journal::Change JobRunner::TakeChange() {
+  Journal::Change change;
+  change.write.job = job_.name();
+  change.write.accepted = std::exchange(accepted_, std::nullopt);
+  change.write.record = RecordNow().SerializeAsString();
+  while (const auto event = events_->AfterOfAll(events_taken_)) {
+    events_taken_ = event->sequence();
+    change.write.events.push_back({event->sequence(), event->SerializeAsString()});
+  }
+  const auto written = std::make_shared<Written>();
+  written->events = events_taken_;
+  written->new_step = change.write.new_step = std::exchange(state_changed_, false);
+  const auto state = written->new_step ? state_ : nullptr;
+  const auto counted =
+      std::make_shared<const std::vector<CountedUpdate>>(std::exchange(counted_, {}));
+  if (state != nullptr && StepsInWork(*state).empty()) {
+    change.write.state = "";
+  }
+  change.complete = [&parts = services_.journal.parts(), state, counted,
+                     written](store::JobWrite& write) -> absl::Status {
+    if (state != nullptr && !write.state.has_value()) {
+      ESPALIER_ASSIGN_OR_RETURN(methods::SavedState saved,
+                                methods::SaveProgramState(*state, &parts));
+      write.state = StoreState(saved);
+      *written->state_parts = std::move(saved.parts);
+    }
+    for (size_t i = write.updates.size(); i < counted->size(); ++i) {
+      const CountedUpdate& update = (*counted)[i];
+      ESPALIER_ASSIGN_OR_RETURN(store::StoredUpdate stored,
+                                StoreUpdate(update.run, update.participant, update.upload, parts,
+                                            written->update_parts));
+      write.updates.push_back(std::move(stored));
+    }
+    return absl::OkStatus();
+  };
+  change.written = [self = shared_from_this(), written] { self->OnWritten(*written); };
+  return change;
+}
+
+void JobRunner::OnWritten(const Written& written) {
+  // Files that nothing names any more are removed on the pool.
+  std::vector<pretrained::Part> updates;
+  std::shared_ptr<std::vector<pretrained::Part>> state;
+  if (written.new_step) {
+    updates = std::exchange(update_parts_, {});
+    state = std::exchange(state_parts_, written.state_parts);
+  }
+  update_parts_.insert(update_parts_.end(), written.update_parts.begin(),
+                       written.update_parts.end());
+  if (state != nullptr || !updates.empty()) {
+    services_.pool.Post([state, updates] {});
+  }
+  events_->Show(written.events);
+}
+
+void JobRunner::Resume() {
+  const std::string bytes = *std::exchange(saved_state_, std::nullopt);
+  log::Info("job_goes_on", {{"job", job_.name()},
+                            {"round", job_.round()},
+                            {"updates", accepted_before_.size()}});
+  const auto program = program_;
+  if (bytes.empty()) {
+    Advance([program] { return program->Start(); }, true);
+    return;
+  }
+  resuming_ = true;
+  Advance(
+      [bytes, spec = job_.spec().model(), parts = &services_.journal.parts(),
+       used = state_parts_]() -> absl::StatusOr<methods::Transition> {
+        methods::Transition transition;
+        ESPALIER_ASSIGN_OR_RETURN(auto layout, wire::LayoutOf(spec));
+        ESPALIER_ASSIGN_OR_RETURN(
+            transition.state,
+            methods::DecodeProgramState(bytes, std::move(layout), parts, used.get()));
+        return transition;
+      },
+      true);
+}
+
+std::vector<round::Upload> JobRunner::TakeAccepted(const std::string& run) {
+  std::vector<round::Upload> uploads;
+  for (auto& [of_run, upload] : accepted_before_) {
+    if (of_run == run) uploads.push_back(std::move(upload));
+  }
+  std::erase_if(accepted_before_, [&run](const auto& other) { return other.first == run; });
+  return uploads;
+}
+
+}  // namespace espalier::server::jobs

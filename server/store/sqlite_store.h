@@ -1,0 +1,46 @@
+// SqliteStore: the store that a coordinator has by itself: one SQLite database in its data folder.
+//
+// Durability:  write-ahead log with synchronous=FULL: one sync for each Commit(), and a few more
+//              when the log is copied into the database, about every 4 MB.
+// Form:        schema version in PRAGMA user_version; a store of an older version is brought
+//              forward when it is opened, a newer one is refused and stays untouched. Every value
+//              has a CRC-32C at its end, since the database has no checksums of its own.
+// Ownership:   whoever opens it holds a lock on the folder already.
+// Errors:      Open(): FailedPrecondition STORE_TOO_NEW; DataLoss STORE_CORRUPT; those of Store.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/store/store.h"
+
+namespace espalier::server::store {
+
+class SqliteStore : public Store {
+ public:
+  // How sure a commit is. kProcess survives the end of the process, but not that of the machine.
+  enum class Sync { kMachine, kProcess };
+
+  // Creates `path` if need be, and checks what is there.
+  static absl::StatusOr<std::unique_ptr<SqliteStore>> Open(const std::string& path,
+                                                           Sync sync = Sync::kMachine);
+  ~SqliteStore() override;
+
+  absl::StatusOr<uint64_t> Begin(uint64_t first) override;
+  absl::Status Commit(std::span<const JobWrite> writes) override;
+  absl::StatusOr<std::vector<StoredJob>> Load() override;
+  absl::StatusOr<std::vector<std::pair<std::string, std::string>>> CountedUpdates() override;
+
+ private:
+  class Database;
+  explicit SqliteStore(std::unique_ptr<Database> database);
+
+  absl::Status Write(const JobWrite& write);
+  absl::Status LoadRows(StoredJob& job, int64_t number);
+
+  std::unique_ptr<Database> database_;
+};
+
+}  // namespace espalier::server::store

@@ -1,0 +1,243 @@
+// What every store does, and what a database on a disk does beside that.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sqlite3.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/status.h"
+#include "server/store/memory_store.h"
+#include "server/store/sqlite_store.h"
+
+namespace espalier::server::store {
+namespace {
+
+using testing::ElementsAre;
+
+class Folder {
+ public:
+  Folder() {
+    static int next = 0;
+    path_ = testing::TempDir() + "espalier-store-" + std::to_string(getpid()) + "-" +
+            std::to_string(next++);
+    std::filesystem::create_directories(path_);
+  }
+  ~Folder() { std::filesystem::remove_all(path_); }
+  std::string File() const { return path_ + "/jobs.sqlite"; }
+
+ private:
+  std::string path_;
+};
+
+JobWrite NewJob(const std::string& name) {
+  JobWrite write;
+  write.job = name;
+  write.accepted = "accepted " + name;
+  write.record = "record " + name;
+  write.events = {{1, "first"}};
+  return write;
+}
+
+JobWrite Change(const std::string& name) {
+  JobWrite write;
+  write.job = name;
+  return write;
+}
+
+std::vector<std::string> Ids(const StoredJob& job) {
+  std::vector<std::string> ids;
+  for (const StoredUpdate& update : job.updates) ids.push_back(update.id);
+  return ids;
+}
+
+// A store that ends and begins again between two calls of Again(), if it outlives its process.
+class StoreTest : public testing::TestWithParam<std::string> {
+ protected:
+  StoreTest() { Again(); }
+
+  void Again() {
+    if (GetParam() == "memory" && store_ != nullptr) return;
+    store_.reset();
+    if (GetParam() == "memory") {
+      store_ = std::make_unique<MemoryStore>();
+      return;
+    }
+    auto opened = SqliteStore::Open(folder_.File());
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    store_ = *std::move(opened);
+  }
+  void Commit(const std::vector<JobWrite>& writes) {
+    const absl::Status status = store_->Commit(writes);
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  std::vector<StoredJob> Load() { return store_->Load().value(); }
+
+  Folder folder_;
+  std::unique_ptr<Store> store_;
+};
+
+TEST_P(StoreTest, IncarnationRisesWithEachLife) {
+  EXPECT_EQ(Load().size(), 0U);
+  const uint64_t first = store_->Begin(uint64_t{1} << 40).value();
+  Again();
+  EXPECT_EQ(store_->Begin(7).value(), first + 1);
+  Again();
+  EXPECT_EQ(store_->Begin(7).value(), first + 2);
+}
+
+TEST_P(StoreTest, JobsComeBackAsTheyWereWrittenLast) {
+  Commit({NewJob("jobs/b"), NewJob("jobs/a")});
+  JobWrite change = Change("jobs/a");
+  change.record = "";
+  change.state = std::string("a\0b", 3);
+  change.events = {{2, "second"}, {3, ""}};
+  Commit({change});
+  Again();
+  const std::vector<StoredJob> jobs = Load();
+  ASSERT_EQ(jobs.size(), 2U);
+  EXPECT_EQ(jobs[0].job, "jobs/b");
+  EXPECT_EQ(jobs[0].accepted, "accepted jobs/b");
+  EXPECT_EQ(jobs[0].record, "record jobs/b");
+  EXPECT_EQ(jobs[0].state, "");
+  EXPECT_EQ(jobs[1].accepted, "accepted jobs/a");
+  EXPECT_EQ(jobs[1].record, "");
+  EXPECT_EQ(jobs[1].state, std::string("a\0b", 3));
+  ASSERT_EQ(jobs[1].events.size(), 3U);
+  EXPECT_EQ(jobs[1].events[1].sequence, 2);
+  EXPECT_EQ(jobs[1].events[1].bytes, "second");
+  EXPECT_EQ(jobs[1].events[2].bytes, "");
+}
+
+TEST_P(StoreTest, UpdatesAreOfTheStepInWork) {
+  Commit({NewJob("jobs/a"), NewJob("jobs/b")});
+  JobWrite change = Change("jobs/a");
+  change.updates = {{"u1", "f1", "one"}, {"u2", "f2", "two"}};
+  JobWrite other = Change("jobs/b");
+  other.updates = {{"u3", "f3", "three"}};
+  Commit({change, other});
+  change.updates = {{"u4", "f4", "four"}};
+  Commit({change});
+  Again();
+  EXPECT_THAT(Ids(Load()[0]), ElementsAre("u1", "u2", "u4"));
+  EXPECT_EQ(Load()[0].updates[1].fingerprint, "f2");
+  EXPECT_EQ(Load()[0].updates[1].bytes, "two");
+  change.new_step = true;
+  change.updates = {{"u5", "f5", "five"}};
+  Commit({change});
+  Again();
+  EXPECT_THAT(Ids(Load()[0]), ElementsAre("u5"));
+  EXPECT_THAT(Ids(Load()[1]), ElementsAre("u3"));
+  // Those of earlier steps are still known.
+  using Counted = std::pair<std::string, std::string>;
+  EXPECT_THAT(store_->CountedUpdates().value(),
+              ElementsAre(Counted("u1", "f1"), Counted("u2", "f2"), Counted("u3", "f3"),
+                          Counted("u4", "f4"), Counted("u5", "f5")));
+}
+
+TEST_P(StoreTest, OldUpdatesAreForgotten) {
+  Commit({NewJob("jobs/a")});
+  constexpr int64_t kMore = 100;
+  JobWrite change = Change("jobs/a");
+  change.new_step = true;
+  for (int64_t i = 0; i < Store::kRememberedUpdates + kMore; ++i) {
+    change.updates.push_back({"u" + std::to_string(i), "f", "x"});
+  }
+  Commit({change});
+  change.updates = {{"last", "f", "x"}};
+  Commit({change});
+  Again();
+  const auto counted = store_->CountedUpdates().value();
+  ASSERT_EQ(static_cast<int64_t>(counted.size()), Store::kRememberedUpdates);
+  EXPECT_EQ(counted.back().first, "last");
+}
+
+INSTANTIATE_TEST_SUITE_P(Stores, StoreTest, testing::Values("memory", "sqlite"),
+                         [](const auto& param) { return param.param; });
+
+class SqliteStoreTest : public testing::Test {
+ protected:
+  // What another program does to the database.
+  void Do(const std::string& statement) {
+    sqlite3* connection = nullptr;
+    ASSERT_EQ(sqlite3_open(folder_.File().c_str(), &connection), SQLITE_OK);
+    ASSERT_EQ(sqlite3_exec(connection, statement.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
+        << sqlite3_errmsg(connection);
+    sqlite3_close(connection);
+  }
+  std::string Bytes() const {
+    std::ifstream file(folder_.File(), std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  std::string OpenReason() const {
+    return base::ReasonOf(SqliteStore::Open(folder_.File()).status());
+  }
+  void Fill() {
+    const auto store = SqliteStore::Open(folder_.File()).value();
+    ASSERT_TRUE(store->Commit(std::vector<JobWrite>{NewJob("jobs/a")}).ok());
+    JobWrite more = Change("jobs/a");
+    for (int64_t i = 0; i < 1000; ++i) more.events.push_back({i + 2, std::string(100, 'e')});
+    ASSERT_TRUE(store->Commit(std::vector<JobWrite>{more}).ok());
+  }
+
+  Folder folder_;
+};
+
+TEST_F(SqliteStoreTest, ACommitIsWrittenWhollyOrNotAtAll) {
+  const auto store = SqliteStore::Open(folder_.File()).value();
+  ASSERT_TRUE(store->Commit(std::vector<JobWrite>{NewJob("jobs/a")}).ok());
+  JobWrite bad = Change("jobs/a");
+  bad.events = {{1, "there is one of this number"}};
+  EXPECT_FALSE(store->Commit(std::vector<JobWrite>{NewJob("jobs/b"), bad}).ok());
+  ASSERT_EQ(store->Load().value().size(), 1U);
+  // Nothing is left of the attempt that would hinder the next one.
+  EXPECT_TRUE(store->Commit(std::vector<JobWrite>{NewJob("jobs/b")}).ok());
+}
+
+TEST_F(SqliteStoreTest, StoreOfALaterVersionIsRefusedAndStaysAsItIs) {
+  Fill();
+  Do("PRAGMA user_version = 99");
+  const std::string before = Bytes();
+  EXPECT_EQ(OpenReason(), "STORE_TOO_NEW");
+  EXPECT_EQ(Bytes(), before);
+}
+
+TEST_F(SqliteStoreTest, DamagedFileIsNamedAndStaysAsItIs) {
+  Fill();
+  {
+    std::fstream file(folder_.File(), std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(4096 * 5);
+    file << std::string(4096, '\xa5');
+  }
+  const std::string before = Bytes();
+  const absl::Status status = SqliteStore::Open(folder_.File()).status();
+  EXPECT_EQ(base::ReasonOf(status), "STORE_CORRUPT");
+  EXPECT_NE(status.message().find(folder_.File()), std::string::npos) << status;
+  EXPECT_EQ(Bytes(), before);
+}
+
+TEST_F(SqliteStoreTest, FileThatIsNoDatabaseIsRefused) {
+  std::ofstream(folder_.File()) << std::string(10'000, 'x');
+  EXPECT_EQ(OpenReason(), "STORE_CORRUPT");
+}
+
+TEST_F(SqliteStoreTest, ValueThatChangedIsFound) {
+  for (const char* change : {"UPDATE jobs SET record = CAST('other' AS BLOB)",
+                             "UPDATE jobs SET state = x'00'", "UPDATE events SET event = x''"}) {
+    SCOPED_TRACE(change);
+    std::filesystem::remove(folder_.File());
+    Fill();
+    Do(change);
+    const auto store = SqliteStore::Open(folder_.File()).value();
+    EXPECT_EQ(base::ReasonOf(store->Load().status()), "STORE_CORRUPT");
+  }
+}
+
+}  // namespace
+}  // namespace espalier::server::store
