@@ -70,8 +70,8 @@ constexpr char kStoppedWhileLost[] = "STOPPED_WHILE_LOST";
 absl::Status Interrupted(const std::string& name, bool lost) {
   const std::string text =
       lost ? fmt::format(
-                 "stopped watching; the coordinator cannot be reached, and if it has ended, "
-                 "so has {}.",
+                 "stopped watching; the coordinator cannot be reached, and {} goes on when it is "
+                 "back.",
                  name)
            : fmt::format("stopped watching; {} goes on.", name);
   return WithFurtherLines(base::MakeError(absl::StatusCode::kCancelled, "INTERRUPTED", text),

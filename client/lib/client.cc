@@ -172,7 +172,7 @@ struct Client::Impl {
     return base::MakeError(
         absl::StatusCode::kDeadlineExceeded, "WAIT_TIMEOUT",
         lost ? fmt::format("{} has not ended within --timeout, and the coordinator at {} cannot be "
-                           "reached: if it has ended, so has the job",
+                           "reached; the job goes on when that is back",
                            name, options.server)
              : fmt::format("{} has not ended within --timeout; it goes on", name));
   }
@@ -180,16 +180,17 @@ struct Client::Impl {
     return base::MakeError(
         absl::StatusCode::kUnavailable, "COORDINATOR_LOST",
         fmt::format("the coordinator at {} was lost while {} was watched, and did not come back "
-                    "within {} ({}); if it has ended, so has the job, and its checkpoints stay; if "
-                    "only the connection is broken, watch again: espalier job watch {}",
+                    "within {} ({}); the job goes on when the coordinator is back, then watch "
+                    "again: espalier job watch {}",
                     options.server, name, Text(options.reconnect_for), base::MessageOf(cause),
                     name));
   }
   absl::Status JobGone(const std::string& name) const {
     return base::NotFound(
         "JOB_LOST",
-        fmt::format("the coordinator at {} was started again and does not know {}: jobs end with "
-                    "the coordinator; checkpoints stay: espalier checkpoint list --job {}",
+        fmt::format("the coordinator at {} was started again and does not know {}: it began "
+                    "without the jobs of the one before, with another --data-dir or with --store "
+                    "memory; checkpoints stay: espalier checkpoint list --job {}",
                     options.server, name, name));
   }
 

@@ -40,9 +40,7 @@ absl::Status JobNotFound(const std::string& name, const std::vector<std::string>
       config::Nearest(name.starts_with("jobs/") ? name : "jobs/" + name, known);
   return base::NotFound("JOB_NOT_FOUND",
                         "expected the name of a job, found '" + name + "'; " +
-                            (nearest.empty() ? "see `espalier job list`; jobs end with the "
-                                               "coordinator that they were given to, "
-                                               "checkpoints stay"
+                            (nearest.empty() ? "see `espalier job list`"
                                              : "did you mean '" + nearest + "'?"));
 }
 

@@ -96,7 +96,8 @@ absl::Status JobManager::RestoreJob(const store::StoredJob& stored) {
     return absl::OkStatus();
   }
   const v1::JobSpec& spec = accepted.spec();
-  // A job that this version cannot go on with is kept, and says why.
+  // A job that this process cannot go on with, since it was started with other flags for instance,
+  // is kept for one that can.
   absl::Status usable;
   auto program = methods_.Make(spec);
   const auto price = admission::PriceOf(spec, methods_, accepted.workers());
@@ -108,7 +109,7 @@ absl::Status JobManager::RestoreJob(const store::StoredJob& stored) {
     auto runner =
         std::make_shared<JobRunner>(services_, std::move(restored), nullptr, nullptr, nullptr);
     Enter(runner, stored.job, accepted.request_id(), nullptr);
-    runner->Fail(base::Annotate(usable, "this version of the coordinator cannot go on with it"));
+    runner->Hold(base::Annotate(usable, "this coordinator cannot go on with it"));
     return absl::OkStatus();
   }
   std::shared_ptr<datasets::JobView> view;

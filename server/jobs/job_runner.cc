@@ -20,6 +20,7 @@ using metrics::Metric;
 constexpr int64_t kInlineValues = 65'536;
 constexpr size_t kHistoryInView = 1000;
 constexpr char kWaitingWorkers[] = "WAITING_WORKERS";
+constexpr char kWaitingStorage[] = "WAITING_STORAGE";
 constexpr char kTasksHeldBack[] = "TASKS_HELD_BACK";
 
 absl::Status OutOfMemory() {
@@ -130,6 +131,15 @@ void JobRunner::SetCondition(const std::string& type, const std::string& message
   job_.mutable_conditions(0)->set_message(message);
 }
 
+bool JobRunner::WaitsForStorage() {
+  const auto& trouble = services_.journal.trouble();
+  if (!trouble.has_value()) return false;
+  SetCondition(kWaitingStorage, "what happens cannot be written down: " +
+                                    base::MessageOf(*trouble) +
+                                    "; it is tried again, and the job goes on when it can be");
+  return true;
+}
+
 std::string JobRunner::MissingWorkers() const {
   const size_t needed = job_.spec().federation().min_workers();
   const size_t there = pool_->able().size();
@@ -160,7 +170,12 @@ void JobRunner::Guard(const std::function<void()>& work) {
   }
 }
 
+void JobRunner::Hold(const absl::Status& why) {
+  SetCondition("CANNOT_GO_ON", base::MessageOf(why));
+}
+
 void JobRunner::Proceed() {
+  if (program_ == nullptr) return;
   if (job_.state() == v1::Job::STATE_PENDING) {
     const std::string missing = MissingWorkers();
     if (missing.empty() && !agreed_) {
@@ -190,6 +205,10 @@ void JobRunner::Proceed() {
     if (memory->empty()) Resume();
     return;
   }
+  if (held_back_ != nullptr) {
+    KeepHeldBack();
+    return;
+  }
   if (std::exchange(stalled_, false)) RunSteps();
   // A copy: a step that ends may begin the next ones.
   const Branches branches = branches_;
@@ -207,6 +226,8 @@ void JobRunner::Proceed() {
     }
   }
   if (!HasStep()) return;
+  // That nothing can be written says more than that somebody is missing.
+  if (WaitsForStorage()) return;
   SetCondition(obstacle ? obstacle->type : "", obstacle ? obstacle->message : "");
 }
 
@@ -252,7 +273,7 @@ absl::Status JobRunner::Cancel() {
   SetState(v1::Job::STATE_CANCELLING, "", "");
   AbortSteps("JOB_CANCELLED");
   // Without a step the pool may be reading the models; then Apply() lets go of them.
-  if (HasStep() || stalled_) ReleaseModel();
+  if (HasStep() || stalled_ || held_back_ != nullptr || saved_state_.has_value()) ReleaseModel();
   SetState(v1::Job::STATE_CANCELLED, "", "");
   services_.metrics.Add(Metric::kRounds, 1, "aborted");
   return absl::OkStatus();
@@ -293,33 +314,15 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
     return;
   }
   if (!prepared->checkpoint_status.ok()) {
-    services_.metrics.Add(Metric::kCheckpointFailures);
-    Fail(base::Annotate(prepared->checkpoint_status, "the checkpoint could not be written"));
+    HoldBack(*std::move(prepared));
     return;
   }
   services_.metrics.Observe(Metric::kAggregationDuration, prepared->prepare_seconds);
   services_.metrics.Observe(Metric::kRoundPhaseDuration, prepared->prepare_seconds, "aggregate");
-  methods::Transition& transition = prepared->transition;
   // That a step goes on is no outcome.
   const bool resumes = std::exchange(resuming_, false);
-  const std::vector<methods::Outcome*> outcomes = OutcomesOf(transition);
-  for (size_t i = 0; i < outcomes.size() && !resumes; ++i) {
-    const auto branch = FindBranch(branches_, outcomes[i]->run);
-    if (branch == nullptr && branches_.empty()) continue;  // before the first step
-    ESPALIER_CHECK(branch != nullptr, "an outcome belongs to a run that was in work");
-    if (outcomes[i]->committed.has_value()) CommitRound(*outcomes[i], prepared->kept[i], *branch);
-    if (!outcomes[i]->features.empty()) NoteFeatures(outcomes[i]->features);
-    if (outcomes[i]->prelude_step.has_value()) {
-      ReportPrelude(*std::move(outcomes[i]->prelude_step), *branch);
-    }
-  }
-  if (transition.normalization.has_value()) {
-    v1::DataSpec& data = *job_.mutable_spec()->mutable_data();
-    const auto& [mean, std] = *transition.normalization;
-    data.mutable_channel_mean()->Assign(mean.begin(), mean.end());
-    data.mutable_channel_std()->Assign(std.begin(), std.end());
-    data.set_normalization(v1::DataSpec::NORMALIZATION_GIVEN);
-  }
+  if (!resumes) Report(*prepared);
+  methods::Transition& transition = prepared->transition;
   state_ = std::make_shared<const methods::ProgramState>(std::move(transition.state));
   branches_ = std::move(prepared->branches);
   if (!resumes) {
@@ -344,6 +347,49 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
     branches_[i]->reduced.reset();
   }
   RunSteps();
+}
+
+void JobRunner::Report(Prepared& prepared) {
+  methods::Transition& transition = prepared.transition;
+  const std::vector<methods::Outcome*> outcomes = OutcomesOf(transition);
+  for (size_t i = 0; i < outcomes.size(); ++i) {
+    const auto branch = FindBranch(branches_, outcomes[i]->run);
+    if (branch == nullptr && branches_.empty()) continue;  // before the first step
+    ESPALIER_CHECK(branch != nullptr, "an outcome belongs to a run that was in work");
+    if (outcomes[i]->committed.has_value()) CommitRound(*outcomes[i], prepared.kept[i], *branch);
+    if (!outcomes[i]->features.empty()) NoteFeatures(outcomes[i]->features);
+    if (outcomes[i]->prelude_step.has_value()) {
+      ReportPrelude(*std::move(outcomes[i]->prelude_step), *branch);
+    }
+  }
+  if (transition.normalization.has_value()) {
+    v1::DataSpec& data = *job_.mutable_spec()->mutable_data();
+    const auto& [mean, std] = *transition.normalization;
+    data.mutable_channel_mean()->Assign(mean.begin(), mean.end());
+    data.mutable_channel_std()->Assign(std.begin(), std.end());
+    data.set_normalization(v1::DataSpec::NORMALIZATION_GIVEN);
+  }
+}
+
+void JobRunner::HoldBack(Prepared prepared) {
+  constexpr absl::Duration kBetweenTries = absl::Seconds(1);
+  const absl::Status& status = prepared.checkpoint_status;
+  services_.metrics.Add(Metric::kCheckpointFailures);
+  if (base::ReasonOf(status) == "SYNC_FAILED") services_.journal.Fatal(status);
+  SetCondition(kWaitingStorage, "a checkpoint cannot be written: " + base::MessageOf(status) +
+                                    "; it is tried again, and the job goes on when it can be");
+  keep_again_ = services_.clock.Elapsed() + kBetweenTries;
+  held_back_ = std::make_unique<Prepared>(std::move(prepared));
+}
+
+void JobRunner::KeepHeldBack() {
+  if (services_.clock.Elapsed() < keep_again_) return;
+  const std::shared_ptr<Prepared> prepared = std::move(held_back_);
+  services_.pool.Post([self = shared_from_this(), prepared] {
+    self->KeepModels(*prepared);
+    self->services_.core.Post(
+        [self, prepared] { self->Guard([&] { self->Apply(std::move(*prepared)); }); });
+  });
 }
 
 void JobRunner::ReportPrelude(v1::PreludeStep step, Branch& branch) {
@@ -477,6 +523,7 @@ void JobRunner::ReleaseModel() {
   branches_.clear();
   counted_.clear();
   saved_state_.reset();
+  held_back_ = nullptr;
   accepted_before_.clear();
   Touch();
   // New workers need not describe what nobody will train on any more.

@@ -60,7 +60,7 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
     std::vector<pretrained::Part> update_parts;  // which these updates are in
   };
   // A job as it was when another process ended. `pool`, `view` and `program` are null when it has
-  // ended.
+  // ended, or this process cannot go on with it.
   JobRunner(Services services, Restored restored, std::shared_ptr<scheduler::WorkerPool> pool,
             std::shared_ptr<datasets::JobView> view, std::unique_ptr<methods::Program> program);
 
@@ -74,8 +74,9 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   Journal::Change TakeChange() override;
   // Starts when the workers are there and it may; lets the step's deadlines pass.
   void Tick();
-  // Ends it, for a reason that lies outside of its program.
-  void Fail(const absl::Status& status);
+  // For a job that was restored without its program: what keeps this process from going on with it.
+  // It waits for one that can.
+  void Hold(const absl::Status& why);
   // Errors: FailedPrecondition JOB_ENDED.
   absl::Status Cancel();
 
@@ -121,6 +122,8 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   void Guard(const std::function<void()>& work);
   void Proceed();
   std::string MissingWorkers() const;
+  // Whether nothing can be written at present, which is then the job's condition.
+  bool WaitsForStorage();
   // Before the first step: what the data set is to all sites that are there now.
   void AgreeOnData();
   void TakeAnswer(const datasets::DatasetViews::Answer& answer);
@@ -135,8 +138,13 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   absl::StatusOr<PublishedModel> PublishModel(const methods::ProgramState& state,
                                               const methods::StructureChange* update,
                                               const Branch& branch) const;
+  // Keeps the models of all outcomes, beginning with the first one that is not kept yet.
+  void KeepModels(Prepared& prepared) const;
   absl::StatusOr<Kept> Keep(const methods::Outcome& outcome,
                             const methods::Transition& transition) const;
+  // A model could not be kept: the same is tried again after a while.
+  void HoldBack(Prepared prepared);
+  void KeepHeldBack();
   absl::Status WriteCheckpoint(const methods::Outcome& outcome, const methods::ProgramState& state,
                                Kept& kept) const;
   // Of the model that `outcome` commits; at most one of its two forms is set.
@@ -146,6 +154,8 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   std::unique_ptr<reduce::Reducer> MakeReducerFor(const methods::ProgramState& state,
                                                   const wire::ResultLayout& layout) const;
   void Apply(absl::StatusOr<Prepared> prepared);
+  // What the prepared transition led to, for the job's log and its summary.
+  void Report(Prepared& prepared);
   void CommitRound(methods::Outcome& outcome, const Kept& kept, Branch& branch);
   // The run's line in the job.
   void NoteRun(const v1::RoundSummary& summary, const Kept& kept);
@@ -186,6 +196,7 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   round::StepListener MakeListener(const methods::Step& step,
                                    const std::shared_ptr<Branch>& branch);
   void OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, Branch& branch);
+  void Fail(const absl::Status& status);
   v1::JobEvent NewEvent() const;
   // Takes the event into the log; watchers see it once it is written.
   void Emit(v1::JobEvent event);
@@ -216,7 +227,10 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   std::shared_ptr<const methods::ProgramState> state_ =
       std::make_shared<const methods::ProgramState>();
   Branches branches_;                  // in the order of StepsInWork(*state_)
-  bool stalled_ = false;               // LOCAL data: nobody is there who could begin the steps
+  // The steps have not begun: nobody is there who could, or nothing can be written.
+  bool stalled_ = false;
+  std::unique_ptr<Prepared> held_back_;  // its models could not be written
+  absl::Duration keep_again_;            // not before
   std::map<int, std::string> owners_;  // private rows: the worker of each shard
   v1::DatasetInfo data_;               // what the data set is to all sites, once they agreed
 

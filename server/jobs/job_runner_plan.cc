@@ -173,6 +173,10 @@ std::unique_ptr<reduce::Reducer> JobRunner::MakeReducerFor(const methods::Progra
 }
 
 void JobRunner::RunSteps() {
+  if (WaitsForStorage()) {
+    stalled_ = true;
+    return;
+  }
   AssignOwners();
   const auto in_work = StepsInWork(*state_);
   bool can_begin = true;

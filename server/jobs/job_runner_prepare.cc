@@ -40,15 +40,21 @@ absl::StatusOr<JobRunner::Prepared> JobRunner::Prepare(
   ESPALIER_ASSIGN_OR_RETURN(prepared.transition, next());
   ESPALIER_RETURN_IF_ERROR(Publish(prepared));
   prepared.prepare_seconds = absl::ToDoubleSeconds(services_.clock.Elapsed() - start);
-  for (const methods::Outcome* outcome : OutcomesOf(prepared.transition)) {
-    auto kept = Keep(*outcome, prepared.transition);
+  KeepModels(prepared);
+  return prepared;
+}
+
+void JobRunner::KeepModels(Prepared& prepared) const {
+  prepared.checkpoint_status = absl::OkStatus();
+  const std::vector<methods::Outcome*> outcomes = OutcomesOf(prepared.transition);
+  for (size_t i = prepared.kept.size(); i < outcomes.size(); ++i) {
+    auto kept = Keep(*outcomes[i], prepared.transition);
     if (!kept.ok()) {
       prepared.checkpoint_status = kept.status();
-      return prepared;
+      return;
     }
     prepared.kept.push_back(*std::move(kept));
   }
-  return prepared;
 }
 
 absl::Status JobRunner::Publish(Prepared& prepared) const {

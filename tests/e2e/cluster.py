@@ -83,6 +83,10 @@ class Process:
             text += byte
         return text.decode().rstrip("\n")
 
+    def lines(self):
+        """All of stdout, to its end, as JSON line by line."""
+        return [json.loads(line) for line in self._popen.stdout.read().splitlines()]
+
     def errors(self):
         return self.log.read_text(errors="replace")
 

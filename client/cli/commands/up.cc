@@ -27,10 +27,10 @@ Examples:
   espalier up --data-root ~/data --threads 2    own data, two threads a worker
 
 Starts a coordinator and workers as child processes; they end with this command.
-Jobs end with it, too; checkpoints and logs stay in --data-dir. A data set is a
-folder under --data-root; what cannot be used there is said, with the reason.
-Only this machine can connect, without TLS. With -o json the addresses are one
-line of JSON.)";
+Jobs, checkpoints and logs stay in --data-dir: jobs that have not ended go on
+with the next one. A data set is a folder under --data-root; what cannot be used
+there is said, with the reason. Only this machine can connect, without TLS. With
+-o json the addresses are one line of JSON.)";
 
 constexpr auto kCheckEvery = std::chrono::milliseconds(200);
 

@@ -81,7 +81,7 @@ absl::Status Journal::WriteNow(Disk& disk, Batch& batch) {
 void Journal::OnWritten(const absl::Status& status) {
   writing_ = false;
   if (!status.ok()) {
-    if (base::ReasonOf(status) == "SYNC_FAILED") disk_->fatal(status);
+    if (base::ReasonOf(status) == "SYNC_FAILED") Fatal(status);
     if (!trouble_.has_value()) {
       log::Error("store_not_written",
                  {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
@@ -100,6 +100,10 @@ void Journal::OnWritten(const absl::Status& status) {
   }
   for (const Then& then : batch->waiting) then(absl::OkStatus());
   Flush();
+}
+
+void Journal::Fatal(const absl::Status& status) {
+  if (keeps()) disk_->fatal(status);
 }
 
 void Journal::Tick() {

@@ -70,6 +70,8 @@ class Journal {
   void WhenWritten(Then then);
   // Why nothing can be written at present.
   const std::optional<absl::Status>& trouble() const { return trouble_; }
+  // Ends the process, if it keeps jobs: it is not known what the disk has.
+  void Fatal(const absl::Status& status);
   // To be called regularly.
   void Tick();
   // Writes what was touched so far, and nothing after it. `done` is called once that is written, or

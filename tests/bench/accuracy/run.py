@@ -237,6 +237,9 @@ class Cluster:
     """`espalier up` on free ports, for the time of a with statement."""
 
     def __init__(self, workers, data_root, data_dir, arguments=()):
+        # Jobs that an interrupted run left are submitted again, and must not go on beside that.
+        for left in pathlib.Path(data_dir).glob("jobs.sqlite*"):
+            left.unlink()
         self.command = [BIN, "up", "--workers", str(workers), "--port", "0", "--metrics-port", "0",
                         "--data-root", data_root, "--data-dir", str(data_dir), *arguments]
 
