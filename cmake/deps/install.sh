@@ -17,8 +17,9 @@ list_packages() {
         ca-certificates curl debian-archive-keyring patch xz-utils
       ;;
     test)
-      # prometheus is here for promtool, which checks the alert rules; iproute2 makes networks of several machines.
-      printf '%s\n' libgtest-dev libgmock-dev prometheus openssl iproute2 \
+      # prometheus is here for promtool, which checks the alert rules; iproute2 makes networks of several machines; strace has
+      # system calls fail.
+      printf '%s\n' libgtest-dev libgmock-dev prometheus openssl iproute2 strace \
         python3 python3-venv python3-pip python3-yaml python3-numpy
       ;;
     # clang-tidy comes from PyPI: tests/lint/tidy.sh.

@@ -133,7 +133,8 @@ absl::StatusOr<SessionKey> Fleet::Register(const v1::Register& hello,
   worker.session = entropy_.Bytes(kSessionBytes);
   worker.link = std::move(link);
   worker.last_seen = clock_.Elapsed();
-  worker.last_job.clear();
+  worker.last_job = hello.last_job();
+  worker.last_trained = hello.last_participant();
   v1::Worker& view = worker.view;
   view.set_name("workers/" + id);
   view.set_state(v1::Worker::STATE_ACTIVE);

@@ -15,6 +15,7 @@ namespace espalier::server::scheduler {
 namespace {
 
 constexpr size_t kMaxVersionBytes = 64;
+constexpr size_t kMaxTaskNameBytes = 128;  // of a job or participant
 constexpr int kMaxDatasets = 1000;
 constexpr size_t kMaxDatasetNameBytes = 255;
 constexpr size_t kMaxFormatBytes = 64;
@@ -116,6 +117,10 @@ absl::Status CheckRegistration(const v1::Register& hello) {
   for (const v1::DatasetInfo& info : hello.datasets()) {
     ESPALIER_RETURN_IF_ERROR(CheckDataset(kRegistration, info));
   }
+  ESPALIER_RETURN_IF_ERROR(
+      kRegistration.CheckLength("last_job", hello.last_job(), kMaxTaskNameBytes));
+  ESPALIER_RETURN_IF_ERROR(
+      kRegistration.CheckLength("last_participant", hello.last_participant(), kMaxTaskNameBytes));
   if (hello.threads() > kMaxThreads) {
     return kRegistration.Refuse("threads", fmt::format("at most {}", kMaxThreads),
                                 std::to_string(hello.threads()));

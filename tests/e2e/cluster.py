@@ -153,9 +153,10 @@ def espalier(*arguments, server="127.0.0.1:1", seconds=60, stdin=None, **environ
 class Cluster(contextlib.ExitStack):
     """A coordinator and its workers, until the context ends."""
 
-    def __init__(self, workers=0, data_root=DATA, coordinator=(), worker=()):
+    def __init__(self, workers=0, data_root=DATA, coordinator=(), worker=(), data_dir=None):
         super().__init__()
         self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        self.data_dir = data_dir or self.folder / "data"
         self.workers = {}
         self._worker_arguments = worker
         self._data_root = data_root
@@ -167,7 +168,7 @@ class Cluster(contextlib.ExitStack):
 
     def _start(self, arguments, workers):
         self.coordinator = self.enter_context(
-            self.new_coordinator(self.folder / "data", *arguments)
+            self.new_coordinator(self.data_dir, *arguments)
         )
         line = words(self.coordinator.line())
         self.address, self.metrics = line["address"], line["metrics"]

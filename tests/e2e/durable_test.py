@@ -4,11 +4,13 @@
     ESPALIER_KILLS=200 tests/e2e/durable_test.py      so many in all, with a report
 """
 
+import contextlib
 import os
 import pathlib
 import random
 import signal
 import statistics
+import subprocess
 import tempfile
 import time
 import unittest
@@ -40,6 +42,37 @@ def history(events):
     return kept
 
 
+@contextlib.contextmanager
+def small_disk(size):
+    """A folder that is a file system of so many bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+        try:
+            yield pathlib.Path(folder)
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(path):
+    """Takes all space that is left on a disk."""
+    with open(path, "wb") as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(64 * 1024))
+            file.flush()
+
+
+@contextlib.contextmanager
+def failing_syncs(pid, log):
+    """From now on every sync of a process fails."""
+    command = ["strace", "-f", "-p", str(pid), "-o", log, "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"]
+    tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=cluster.die_with_parent)
+    try:
+        yield
+    finally:
+        tracer.kill()
+        tracer.wait()
+
+
 class Lives(cluster.Cluster):
     """A cluster whose coordinator is killed and comes back at the same address."""
 
@@ -56,7 +89,7 @@ class Lives(cluster.Cluster):
         arguments = self._coordinator_arguments if arguments is None else arguments
         begin = time.monotonic()
         self.coordinator = self.enter_context(
-            self.new_coordinator(self.folder / "data", "--listen", self.address, *arguments)
+            self.new_coordinator(self.data_dir, "--listen", self.address, *arguments)
         )
         self.coordinator.line()
         self.recoveries.append(time.monotonic() - begin)
@@ -175,6 +208,38 @@ class PromisesTest(unittest.TestCase):
         done = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=JOB_S)
         self.assertEqual(expected, done["model_hash"], done["failure_message"])
 
+    def long_task(self):
+        """A job of one task that takes a few seconds."""
+        training = digits_job()["training"] | {"local_epochs": 3000}
+        return digits_job(1, training=training, data=digits_job()["data"] | {"partition": {"kind": "iid", "shards": 1}})
+
+    def in_task(self, own):
+        workers = own.cli("worker", "list", "-o", "json").ok().json["workers"]
+        return [worker["name"] for worker in workers if worker["task"]]
+
+    def test_promise_1_a_task_in_work_is_not_begun_anew(self):
+        own = self.lives(1)
+        expected = own.run(self.long_task())["model_hash"]
+        name = own.submit(self.long_task())["name"]
+        eventually("the worker is at work", lambda: self.in_task(own))
+        own.kill_coordinator()
+        own.start_again()
+        done = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=JOB_S)
+        self.assertEqual(expected, done["model_hash"], done["failure_message"])
+        self.assertIn(" task_goes_on ", own.workers["w1"].errors())
+
+    def test_promise_1_a_result_waits_for_the_coordinator(self):
+        own = self.lives(1)
+        expected = own.run(self.long_task())["model_hash"]
+        name = own.submit(self.long_task())["name"]
+        eventually("the worker is at work", lambda: self.in_task(own))
+        own.kill_coordinator()
+        eventually("it has finished", lambda: " result_is_kept " in own.workers["w1"].errors(), seconds=60)
+        own.start_again()
+        done = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=JOB_S)
+        self.assertEqual(expected, done["model_hash"], done["failure_message"])
+        self.assertIn(" result_is_there ", own.workers["w1"].errors())
+
     def test_a_job_waits_for_a_coordinator_that_has_what_it_needs(self):
         root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         pruning_test.write_model(root / "models" / "tiny")
@@ -253,6 +318,44 @@ class PromisesTest(unittest.TestCase):
         for word in words:
             self.assertIn(word, line)
         return code
+
+    def test_row_7_a_full_disk_holds_jobs_up_and_loses_nothing(self):
+        calm = self.lives(2)
+        job = digits_job(200, checkpoint={"every_rounds": 1, "keep": 1})
+        expected = calm.run(job)["model_hash"]
+        calm.close()
+        small = self.enterContext(small_disk(24 * 1024 * 1024))
+        own = self.enterContext(Lives(2, data_dir=small))
+        name = own.submit(job)["name"]
+        own.wait_round(name, 5)
+        filler = small / "filler"
+        fill(filler)
+
+        def condition():
+            conditions = own.job(name)["conditions"]
+            return conditions and conditions[0]["type"] == "WAITING_STORAGE" and conditions[0]
+
+        waits = eventually("the job says that it waits", condition)
+        self.assertIn("space", waits["message"])
+        refused = own.cli("job", "submit", own.file(digits_job(1)), "-o", "json")
+        self.assertNotEqual(0, refused.code)
+        filler.unlink()
+        done = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=JOB_S)
+        self.assertEqual("SUCCEEDED", done["state"], done["failure_message"])
+        self.assertEqual(expected, done["model_hash"])
+        self.assertEqual([], list((small / "checkpoints").glob("*.tmp*")))
+
+    def test_row_8_a_failed_sync_ends_the_process_and_the_next_one_goes_on(self):
+        own = self.lives(2)
+        expected = own.run(digits_job(100))["model_hash"]
+        name = own.submit(digits_job(100))["name"]
+        own.wait_round(name, 5)
+        with failing_syncs(own.coordinator.pid, own.folder / "strace.log"):
+            self.assertEqual(74, own.coordinator.wait())
+        self.assertIn("SYNC_FAILED", own.coordinator.errors())
+        own.start_again()
+        done = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=JOB_S)
+        self.assertEqual(expected, done["model_hash"], done["failure_message"])
 
     def test_jobs_in_memory_end_with_the_coordinator(self):
         own = self.enterContext(Lives(1, coordinator=("--store", "memory")))

@@ -154,6 +154,12 @@ absl::Status Session::RunOnce() {
   registration.set_memory_budget_bytes(options_.memory_budget_bytes);
   registration.set_flops_budget(options_.flops_budget);
   registration.mutable_datasets()->Assign(options_.datasets.begin(), options_.datasets.end());
+  {
+    const std::lock_guard lock(mutex_);
+    registration.set_last_job(current_job_.empty() ? unclaimed_.job() : current_job_);
+    registration.set_last_participant(current_job_.empty() ? unclaimed_.participant()
+                                                           : current_participant_);
+  }
   if (registration.ByteSizeLong() > kMaxRegistrationBytes) LeaveOutNames(registration);
   // The stream itself has no deadline; its first answer has one.
   std::jthread watchdog([&context](const std::stop_token& stop) {
@@ -190,7 +196,7 @@ absl::Status Session::RunOnce() {
     next_.reset();
     questions_.clear();
   }
-  CancelCurrent();
+  Disown();
   const absl::Status status = rpc::FromGrpc(stream->Finish());
   const std::lock_guard lock(mutex_);
   context_ = nullptr;
@@ -203,7 +209,16 @@ absl::Status Session::RunOnce() {
 void Session::Handle(const v1::CoordinatorMessage& message) {
   const std::lock_guard lock(mutex_);
   if (message.has_task()) {
-    next_ = message.task();
+    if (disowned_ && KeyOf(message.task()) == current_key_) {
+      adopted_ = message.task();
+      current_task_ = message.task().task_id();
+      disowned_ = false;
+      transfer_.BeginTask(message.task().job());
+      log::Info("task_goes_on", {{"task", current_task_}, {"job", message.task().job()}});
+    } else {
+      if (disowned_) CancelCurrent();
+      next_ = message.task();
+    }
     changed_.notify_all();
   }
   if (message.has_describe_dataset() && questions_.size() < kMaxQuestions) {
@@ -215,6 +230,13 @@ void Session::Handle(const v1::CoordinatorMessage& message) {
     if (next_.has_value() && next_->task_id() == id) next_.reset();
     if (current_task_ == id) CancelCurrent();
   }
+}
+
+void Session::Disown() {
+  const std::lock_guard lock(mutex_);
+  transfer_.Cancel();
+  adopted_.reset();
+  disowned_ = !current_task_.empty();
 }
 
 bool Session::Write(const v1::WorkerMessage& message) {
@@ -265,29 +287,68 @@ void Session::ComputeLoop() {
     if (stopping_) return;
     const v1::Task task = *std::exchange(next_, std::nullopt);
     current_task_ = task.task_id();
+    current_key_ = KeyOf(task);
+    current_job_ = task.job();
+    current_participant_ = task.participant();
+    disowned_ = false;
+    adopted_.reset();
     executor_.BeginTask();
     transfer_.BeginTask(task.job());
     lock.unlock();
     Compute(task);
     lock.lock();
     current_task_.clear();
+    current_job_.clear();
+    disowned_ = false;
   }
 }
 
-void Session::Compute(const v1::Task& task) {
-  const absl::Time start = absl::Now();
-  absl::StatusOr<tasks::Partial> partial = executor_.Run(task);
-  const absl::Duration elapsed = absl::Now() - start;
-  const char* kind = tasks::KindWord(task);
-  metrics_.Observe(Metric::kWorkerTaskDuration, absl::ToDoubleSeconds(elapsed), kind);
-  metrics_.Set(Metric::kWorkerActiveWeights, static_cast<double>(executor_.active_weights()));
-  absl::Status status = partial.status();
-  if (partial.ok()) {
-    v1::PartialHeader& header = partial->header;
-    header.set_peak_memory_bytes(PeakMemoryBytes());
-    wire::SetDuration(elapsed, header.mutable_compute_time());
-    status = transfer_.Submit(header, partial->body);
+absl::StatusOr<tasks::Partial> Session::Result(const v1::Task& task) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (auto kept = unclaimed_.Take(task)) {
+      log::Info("result_is_there", {{"task", task.task_id()}, {"job", task.job()}});
+      return *std::move(kept);
+    }
   }
+  const absl::Time start = absl::Now();
+  ESPALIER_ASSIGN_OR_RETURN(tasks::Partial partial, executor_.Run(task));
+  const absl::Duration elapsed = absl::Now() - start;
+  metrics_.Observe(Metric::kWorkerTaskDuration, absl::ToDoubleSeconds(elapsed),
+                   tasks::KindWord(task));
+  metrics_.Set(Metric::kWorkerActiveWeights, static_cast<double>(executor_.active_weights()));
+  partial.header.set_peak_memory_bytes(PeakMemoryBytes());
+  wire::SetDuration(elapsed, partial.header.mutable_compute_time());
+  return partial;
+}
+
+bool Session::StillWanted(v1::Task& task) {
+  const std::lock_guard lock(mutex_);
+  if (adopted_.has_value()) task = *std::exchange(adopted_, std::nullopt);
+  return !disowned_;
+}
+
+void Session::Compute(v1::Task task) {
+  absl::StatusOr<tasks::Partial> partial = Result(task);
+  absl::Status status = partial.status();
+  // Whenever the connection ends meanwhile, somebody may ask for the same again.
+  while (partial.ok()) {
+    if (StillWanted(task)) {
+      Readdress(task, *partial);
+      status = transfer_.Submit(partial->header, partial->body);
+      if (status.ok()) break;
+    }
+    const std::lock_guard lock(mutex_);
+    if (adopted_.has_value()) continue;
+    if (disowned_ && !stopping_) {
+      log::Info("result_is_kept", {{"task", task.task_id()}, {"job", task.job()}});
+      unclaimed_.Keep(task, *std::move(partial));
+      return;
+    }
+    if (disowned_) status = absl::CancelledError("the worker stops");
+    break;
+  }
+  const char* kind = tasks::KindWord(task);
   if (status.ok()) {
     metrics_.Add(Metric::kWorkerTasks, 1, kind, "done");
     if (!task.has_echo()) {

@@ -3,6 +3,9 @@
 //
 // Threading: Run() reads the stream on the calling thread; a second thread computes, a third sends
 //            heartbeats, a fourth describes data sets.
+// Interruptions: a task in work when the connection ends is computed to its end. If the coordinator
+//            asks for the same again, it gets that result; if it asks for something else, or ends
+//            the session in order, the computation ends.
 // Bounds:    at most one task waits while one is in work (the coordinator gives one at a time), and
 //            kMaxQuestions data sets to be described; reconnecting backs off from 0.2 s to 5 s with
 //            jitter, for ever.
@@ -30,6 +33,7 @@
 #include "espalier/v1/worker.grpc.pb.h"
 #include "worker/data/describe/description_cache.h"
 #include "worker/session/transfer.h"
+#include "worker/session/unclaimed.h"
 #include "worker/tasks/executor.h"
 
 namespace espalier::worker::session {
@@ -72,7 +76,14 @@ class Session {
   // Answers what data sets are, one question after the other, beside the task in work.
   void DescribeLoop();
   void ComputeLoop();
-  void Compute(const v1::Task& task);
+  void Compute(v1::Task task);
+  // The result of `task`; nothing when it was handed in by an earlier attempt's.
+  absl::StatusOr<tasks::Partial> Result(const v1::Task& task);
+  // The connection ended.
+  void Disown();
+  // Whether the task in work is still the one that is asked for, perhaps under another lease; then
+  // `task` is as it is asked for now.
+  bool StillWanted(v1::Task& task);
   void ReportFailure(const v1::Task& task, const absl::Status& status);
   void CancelCurrent();
   bool WaitBeforeRetry(absl::Duration wait);
@@ -90,6 +101,12 @@ class Session {
   bool stopping_ = false;
   std::optional<v1::Task> next_;  // waits for the compute thread
   std::string current_task_;      // in work
+  std::string current_key_;       // of it, as far as its result goes
+  std::string current_job_;       // of it, as are these two
+  std::string current_participant_;
+  std::optional<v1::Task> adopted_;  // the same task under a later lease
+  bool disowned_ = false;         // it was given on a connection that has ended
+  Unclaimed unclaimed_;
   std::deque<v1::DescribeDataset> questions_;
   Stream* stream_ = nullptr;  // open and registered
   grpc::ClientContext* context_ = nullptr;
