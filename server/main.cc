@@ -194,12 +194,14 @@ absl::Status PrepareWorkFolders(const Flags& flags) {
   return EmptyDirectory(flags.data_dir + "/spool");
 }
 
+std::string StorePath(const Flags& flags) { return flags.data_dir + "/jobs.sqlite"; }
+
 // Null: jobs are not kept.
 absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const Flags& flags) {
   if (flags.store == "memory") return nullptr;
   const auto sync = flags.store_sync == "machine" ? store::SqliteStore::Sync::kMachine
                                                   : store::SqliteStore::Sync::kProcess;
-  return store::SqliteStore::Open(flags.data_dir + "/jobs.sqlite", sync);
+  return store::SqliteStore::Open(StorePath(flags), sync);
 }
 
 absl::StatusOr<std::unique_ptr<checkpoint::CheckpointStore>> OpenCheckpoints(const Flags& flags) {
@@ -252,11 +254,30 @@ jobs::Journal MakeJournal(base::Executor& core, const base::Clock& clock, store:
 }
 
 // The jobs of the process before this one, and the files that they need; others go.
-absl::Status RestoreJobs(jobs::JobManager& manager, store::Store* store,
+absl::Status RestoreJobs(const Flags& flags, jobs::JobManager& manager, store::Store* store,
                          pretrained::PartStore& parts) {
-  if (store != nullptr) ESPALIER_RETURN_IF_ERROR(manager.Restore(*store));
+  if (store != nullptr) {
+    ESPALIER_RETURN_IF_ERROR(manager.Restore(*store));
+  } else if (io::PosixFileSystem().Open(StorePath(flags)).ok()) {
+    // Jobs that this process does not look at may need them.
+    return absl::OkStatus();
+  }
   return parts.Sweep();
 }
+
+// Lets files stay that the next process needs, however this one ends. Goes before the jobs do.
+class FilesStay {
+ public:
+  explicit FilesStay(pretrained::PartStore* parts) : parts_(parts) {}
+  ~FilesStay() {
+    if (parts_ != nullptr) parts_->KeepFiles();
+  }
+  FilesStay(const FilesStay&) = delete;
+  FilesStay& operator=(const FilesStay&) = delete;
+
+ private:
+  pretrained::PartStore* const parts_;
+};
 
 v1::ClusterInfo MakeInfo(const base::Clock& clock, const std::string& metrics_address) {
   v1::ClusterInfo info;
@@ -453,7 +474,8 @@ int Run(const Flags& flags) {
   jobs::JobManager manager(
       {fleet, core, pool, clock, blobs, **checkpoints, metrics, datasets, journal}, methods,
       memory_budget);
-  if (const absl::Status restored = RestoreJobs(manager, store->get(), library->parts());
+  const FilesStay files_stay(*store == nullptr ? nullptr : &library->parts());
+  if (const absl::Status restored = RestoreJobs(flags, manager, store->get(), library->parts());
       !restored.ok()) {
     return ExitWith(restored, CodeOf(restored));
   }
@@ -505,7 +527,6 @@ int Run(const Flags& flags) {
                                     {"descriptors", descriptors->limit}});
   RunUntilSignal(core, pool, manager, deadlines, connections, clock, metrics, signals);
   StopServing(*running, core, journal, fleet, signals);
-  if (*store != nullptr) library->parts().KeepFiles();
   return kExitOk;
 }
 

@@ -88,7 +88,9 @@ void UploadReactor::OnHeader() {
   }
   if (*duplicate) {
     response_->set_duplicate(true);
-    End(absl::OkStatus());
+    // The first one may still be on its way to the disk.
+    context_.jobs.WhenWritten(
+        [self = shared_from_this()](const absl::Status& status) { self->End(status); });
     return;
   }
   transfer_ = transfers_.Add(header_.session(), [weak = weak_from_this()] {

@@ -47,7 +47,7 @@ struct Branch {
   std::shared_ptr<round::StepInWork> step;  // null: it has ended
   // Who does it. Empty: it has not begun yet.
   std::vector<round::ParticipantSpec> participants;
-  std::optional<reduce::Reduced> reduced;   // what the step gave, once it has ended
+  std::optional<reduce::Reduced> reduced;  // what the step gave, once it has ended
   std::string phase;
   absl::Duration phase_start;
 

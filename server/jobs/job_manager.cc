@@ -13,7 +13,7 @@
 #include "server/datasets/dataset_fit.h"
 #include "server/jobs/pretrained.h"
 #include "server/jobs/resources.h"
-#include "server/store/records.pb.h"
+#include "server/store/records/records.pb.h"
 
 namespace espalier::server::jobs {
 namespace {
@@ -38,10 +38,9 @@ std::string Joined(const std::set<std::string>& words) {
 absl::Status JobNotFound(const std::string& name, const std::vector<std::string>& known) {
   const std::string nearest =
       config::Nearest(name.starts_with("jobs/") ? name : "jobs/" + name, known);
-  return base::NotFound("JOB_NOT_FOUND",
-                        "expected the name of a job, found '" + name + "'; " +
-                            (nearest.empty() ? "see `espalier job list`"
-                                             : "did you mean '" + nearest + "'?"));
+  return base::NotFound("JOB_NOT_FOUND", "expected the name of a job, found '" + name + "'; " +
+                                             (nearest.empty() ? "see `espalier job list`"
+                                                              : "did you mean '" + nearest + "'?"));
 }
 
 bool TouchesData(const v1::JobSpec& spec) { return spec.method().name() != "echo"; }
@@ -387,7 +386,7 @@ void JobManager::Accept(round::Upload upload, std::function<void(absl::Status)> 
     return;
   }
   if (*admitted) {  // the same update arrived twice at once, and the other one was first
-    done(absl::OkStatus());
+    services_.journal.WhenWritten(std::move(done));
     return;
   }
   if (questions_.Owns(upload.header.task_id())) {

@@ -9,7 +9,7 @@
 #include "server/datasets/dataset_fit.h"
 #include "server/jobs/job_manager.h"
 #include "server/jobs/resources.h"
-#include "server/store/records.pb.h"
+#include "server/store/records/records.pb.h"
 
 namespace espalier::server::jobs {
 namespace {

@@ -134,9 +134,9 @@ void JobRunner::SetCondition(const std::string& type, const std::string& message
 bool JobRunner::WaitsForStorage() {
   const auto& trouble = services_.journal.trouble();
   if (!trouble.has_value()) return false;
-  SetCondition(kWaitingStorage, "what happens cannot be written down: " +
-                                    base::MessageOf(*trouble) +
-                                    "; it is tried again, and the job goes on when it can be");
+  SetCondition(kWaitingStorage,
+               "what happens cannot be written down: " + base::MessageOf(*trouble) +
+                   "; it is tried again, and the job goes on when it can be");
   return true;
 }
 

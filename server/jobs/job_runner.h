@@ -35,7 +35,7 @@
 #include "server/methods/program.h"
 #include "server/pretrained/part_store.h"
 #include "server/round/step_runner.h"
-#include "server/store/records.pb.h"
+#include "server/store/records/records.pb.h"
 
 namespace espalier::server::jobs {
 
@@ -53,11 +53,11 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   // What there is to know of a job that was in the store.
   struct Restored {
     store::JobRecord record;
-    std::string state;                           // of its program, as bytes; "": none
-    std::vector<pretrained::Part> state_parts;   // which these bytes name
-    std::vector<v1::JobEvent> events;            // from the first one on
+    std::string state;                          // of its program, as bytes; "": none
+    std::vector<pretrained::Part> state_parts;  // which these bytes name
+    std::vector<v1::JobEvent> events;           // from the first one on
     std::vector<std::pair<std::string, round::Upload>> updates;  // of the step in work, with runs
-    std::vector<pretrained::Part> update_parts;  // which these updates are in
+    std::vector<pretrained::Part> update_parts;                  // which these updates are in
   };
   // A job as it was when another process ended. `pool`, `view` and `program` are null when it has
   // ended, or this process cannot go on with it.
@@ -226,13 +226,13 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
 
   std::shared_ptr<const methods::ProgramState> state_ =
       std::make_shared<const methods::ProgramState>();
-  Branches branches_;                  // in the order of StepsInWork(*state_)
+  Branches branches_;  // in the order of StepsInWork(*state_)
   // The steps have not begun: nobody is there who could, or nothing can be written.
   bool stalled_ = false;
   std::unique_ptr<Prepared> held_back_;  // its models could not be written
   absl::Duration keep_again_;            // not before
-  std::map<int, std::string> owners_;  // private rows: the worker of each shard
-  v1::DatasetInfo data_;               // what the data set is to all sites, once they agreed
+  std::map<int, std::string> owners_;    // private rows: the worker of each shard
+  v1::DatasetInfo data_;                 // what the data set is to all sites, once they agreed
 
   // What of it is to be written next.
   std::optional<std::string> accepted_;

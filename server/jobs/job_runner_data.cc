@@ -18,8 +18,8 @@
 namespace espalier::server::jobs {
 
 datasets::DatasetViews::Judge JudgeOf(const v1::JobSpec& spec, const v1::DatasetInfo& data) {
-  const auto agreed = std::make_shared<const datasets::Agreed>(
-      datasets::Agreed{spec.data().agreement(), data, {}});
+  const auto agreed =
+      std::make_shared<const datasets::Agreed>(datasets::Agreed{spec.data().agreement(), data, {}});
   return [data_spec = spec.data(), agreed,
           fits = datasets::FitJudge(spec)](const v1::DatasetInfo& info) {
     const std::string deviation = datasets::Deviation(data_spec, *agreed, info);

@@ -91,8 +91,7 @@ JobRunner::JobRunner(Services services, Restored restored,
     branches_.push_back(BranchOf(run, job_.name(), services_.clock.Elapsed()));
   }
   saved_state_ = std::move(restored.state);
-  state_parts_ =
-      std::make_shared<std::vector<pretrained::Part>>(std::move(restored.state_parts));
+  state_parts_ = std::make_shared<std::vector<pretrained::Part>>(std::move(restored.state_parts));
   accepted_before_ = std::move(restored.updates);
   update_parts_ = std::move(restored.update_parts);
 }
@@ -142,9 +141,9 @@ Journal::Change JobRunner::TakeChange() {
     }
     for (size_t i = write.updates.size(); i < counted->size(); ++i) {
       const CountedUpdate& update = (*counted)[i];
-      ESPALIER_ASSIGN_OR_RETURN(store::StoredUpdate stored,
-                                StoreUpdate(update.run, update.participant, update.upload, parts,
-                                            written->update_parts));
+      ESPALIER_ASSIGN_OR_RETURN(
+          store::StoredUpdate stored,
+          StoreUpdate(update.run, update.participant, update.upload, parts, written->update_parts));
       write.updates.push_back(std::move(stored));
     }
     return absl::OkStatus();
@@ -171,9 +170,8 @@ void JobRunner::OnWritten(const Written& written) {
 
 void JobRunner::Resume() {
   const std::string bytes = *std::exchange(saved_state_, std::nullopt);
-  log::Info("job_goes_on", {{"job", job_.name()},
-                            {"round", job_.round()},
-                            {"updates", accepted_before_.size()}});
+  log::Info("job_goes_on",
+            {{"job", job_.name()}, {"round", job_.round()}, {"updates", accepted_before_.size()}});
   const auto program = program_;
   if (bytes.empty()) {
     Advance([program] { return program->Start(); }, true);

@@ -28,7 +28,6 @@ class UpdateLedger {
   static std::string Fingerprint(const v1::PartialHeader& header);
 
  private:
-
   std::map<std::string, std::string> counted_;  // update id -> fingerprint
   std::deque<std::string> order_;               // oldest first
 };

@@ -229,8 +229,8 @@ absl::StatusOr<ProgramState> GetState(std::shared_ptr<const tensor::ModelLayout>
     ESPALIER_ASSIGN_OR_RETURN(state.language, GetLanguageModel(reader));
   }
   if (reader.Get<uint8_t>() != 0) {
-    state.companions = std::make_shared<const pretrained::Companions>(
-        pretrained::Companions{GetParts(reader)});
+    state.companions =
+        std::make_shared<const pretrained::Companions>(pretrained::Companions{GetParts(reader)});
   }
   const auto runs = reader.Get<uint64_t>();
   if (!reader.ok() || runs > (is_run ? 0 : kMaxRuns)) return Corrupt("number of runs");

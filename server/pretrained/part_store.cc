@@ -54,10 +54,10 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
     if (auto held = Held(digest)) return Part{digest, std::move(held)};
     absl::StatusOr<Part> part = io::IsSha256Hex(digest) ? Open(digest) : absl::NotFoundError("");
     if (!part.ok()) {
-      return base::NotFound("PART_MISSING",
-                            fmt::format("expected a part of a model that was left by a job in work, "
-                                        "found none of the name {}; start the job again",
-                                        digest));
+      return base::NotFound(
+          "PART_MISSING", fmt::format("expected a part of a model that was left by a job in work, "
+                                      "found none of the name {}; start the job again",
+                                      digest));
     }
     unchecked_.insert(digest);
     return part;
@@ -83,8 +83,7 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
   }
 
  private:
-  absl::Status Write(io::WritableFile& file,
-                     const std::function<absl::Status(const Sink&)>& source,
+  absl::Status Write(io::WritableFile& file, const std::function<absl::Status(const Sink&)>& source,
                      const std::string* digest) {
     io::Sha256 hash;
     ESPALIER_RETURN_IF_ERROR(source([&](std::string_view piece) {

@@ -265,10 +265,10 @@ void StepRunner::Accept(Upload upload, std::function<void(absl::Status)> done) {
   // The worker has done its part: it may take its next task while its numbers are merged.
   fleet_.Complete(upload.header.task_id());
   const auto header = std::make_shared<const v1::PartialHeader>(upload.header);
-  Merge(index, std::move(upload), [this, index, header, done = std::move(done)](
-                                      const absl::Status& status) {
-    OnMerged(index, *header, status, done);
-  });
+  Merge(index, std::move(upload),
+        [this, index, header, done = std::move(done)](const absl::Status& status) {
+          OnMerged(index, *header, status, done);
+        });
 }
 
 void StepRunner::Merge(size_t index, Upload upload, Merged merged) {

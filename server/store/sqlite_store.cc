@@ -323,10 +323,11 @@ absl::Status SqliteStore::Write(const JobWrite& write) {
   for (const StoredUpdate& update : write.updates) {
     const std::string bytes = Seal(update.bytes);
     ESPALIER_RETURN_IF_ERROR(
-        Statement(*database_,
-                  // An id of which it was forgotten that it was counted may return.
-                  "INSERT OR REPLACE INTO updates (id, fingerprint, job, contents) VALUES (?, ?, ?, "
-                  "?)")
+        Statement(
+            *database_,
+            // An id of which it was forgotten that it was counted may return.
+            "INSERT OR REPLACE INTO updates (id, fingerprint, job, contents) VALUES (?, ?, ?, "
+            "?)")
             .Blob(update.id)
             .Blob(update.fingerprint)
             .Bind(number)

@@ -1,7 +1,7 @@
 // Store: what a coordinator has to remember of its jobs when its process ends, whenever that is.
 //
 // Everything is written by Commit(), all of it or nothing, and is on stable storage when Commit()
-// returns. What is kept of a job are bytes that the store does not look into (records.proto and
+// returns. What is kept of a job are bytes that the store does not look into (records/records.proto and
 // methods/program_state_codec.h say what they are), and checks when it reads them.
 //
 // Ownership:   one store for one coordinator at a time.

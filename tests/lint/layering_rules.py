@@ -72,7 +72,7 @@ MAY_USE = {
     "common/metrics": ["common/base", "common/io", "common/log", "common/net"],
     "common/rpc": ["common/base", "common/io", "common/config", "common/log", "common/metrics",
                    "common/net", "common/wire", "proto"],
-    **{folder: _CORE_MAY + SERVER_CORE + ["server/store/store.h", "proto"] for folder in SERVER_CORE},
+    **{folder: _CORE_MAY + SERVER_CORE + ["server/store/store.h", "server/store/records", "proto"] for folder in SERVER_CORE},
     "server/api": ["common", "proto"] + SERVER_CORE,
     "server/store": ["common", "proto"] + SERVER_CORE,
     "server/dashboard": ["common", "proto"] + SERVER_CORE,

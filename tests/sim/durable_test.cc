@@ -127,10 +127,9 @@ class Lives {
     if (!busy.empty() && rng_.Below(3) == 0) {
       FakeWorker& worker = *busy[rng_.Below(busy.size())];
       const v1::Task task = worker.task();
-      const std::string what = task.has_train()
-                                   ? task.run() + "/" + std::to_string(task.round()) + "/" +
-                                         task.participant()
-                                   : "";
+      const std::string what = task.has_train() ? task.run() + "/" + std::to_string(task.round()) +
+                                                      "/" + task.participant()
+                                                : "";
       sent_.push_back({what, worker.Finish()});
     } else if (rng_.Below(20) == 0) {
       life_->jobs.Tick();

@@ -94,10 +94,11 @@ Simulation::Simulation(Options options)
       library_(std::make_shared<const server::pretrained::ModelLibrary>(
           io::PosixFileSystem(), models_folder(), directory_ + "/parts", *checkpoints_)),
       methods_(Methods(library_, options.memory, std::move(options.more))),
-      journal(options.disk == nullptr
-                  ? server::jobs::Journal(core, clock)
-                  : server::jobs::Journal(
-                        core, clock, {options.disk->store, library_->parts(), writer, [](auto&) {}})),
+      journal(
+          options.disk == nullptr
+              ? server::jobs::Journal(core, clock)
+              : server::jobs::Journal(
+                    core, clock, {options.disk->store, library_->parts(), writer, [](auto&) {}})),
       jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_, datasets, journal}, methods_,
            options.memory_budget) {
   log::SetLevel("error");

@@ -297,6 +297,8 @@ void Session::ComputeLoop() {
     lock.unlock();
     Compute(task);
     lock.lock();
+    // It was asked for again in the moment in which it ended.
+    if (adopted_.has_value()) next_ = std::exchange(adopted_, std::nullopt);
     current_task_.clear();
     current_job_.clear();
     disowned_ = false;

@@ -105,7 +105,7 @@ class Session {
   std::string current_job_;       // of it, as are these two
   std::string current_participant_;
   std::optional<v1::Task> adopted_;  // the same task under a later lease
-  bool disowned_ = false;         // it was given on a connection that has ended
+  bool disowned_ = false;            // it was given on a connection that has ended
   Unclaimed unclaimed_;
   std::deque<v1::DescribeDataset> questions_;
   Stream* stream_ = nullptr;  // open and registered

@@ -9,7 +9,7 @@
 
 #include "absl/time/time.h"
 #include "server/jobs/branch.h"
-#include "server/store/records.pb.h"
+#include "server/store/records/records.pb.h"
 
 namespace espalier::server::jobs {
 

@@ -1,4 +1,6 @@
 // What is written together, who waits for it, and what becomes of errors.
+#include "server/jobs/durable/journal.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,7 +10,6 @@
 #include <vector>
 
 #include "common/base/status.h"
-#include "server/jobs/durable/journal.h"
 #include "server/store/memory_store.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/manual_executor.h"
@@ -74,10 +75,9 @@ class JournalTest : public testing::Test {
   pretrained::PartStore parts_{io::PosixFileSystem(), testing::TempDir()};
   std::vector<std::string> fatal_;
   std::vector<std::string> told_;
-  Journal journal_{core_, clock_,
-                   {store_, parts_, writer_, [this](const absl::Status& status) {
-                      fatal_.push_back(base::ReasonOf(status));
-                    }}};
+  Journal journal_{core_, clock_, {store_, parts_, writer_, [this](const absl::Status& status) {
+                                     fatal_.push_back(base::ReasonOf(status));
+                                   }}};
   std::shared_ptr<Counter> a_ = std::make_shared<Counter>("a");
   std::shared_ptr<Counter> b_ = std::make_shared<Counter>("b");
 };
