@@ -41,7 +41,6 @@
 #include "server/api/deadlines.h"
 #include "server/api/worker_service.h"
 #include "server/pretrained/model_library.h"
-#include "server/store/memory_store.h"
 #include "server/store/sqlite_store.h"
 
 namespace espalier::server {
@@ -230,6 +229,10 @@ int ExitWith(const absl::Status& status, int code) {
 }
 
 int CodeOf(const absl::Status& status) {
+  const std::string reason = base::ReasonOf(status);
+  if (reason == "SYNC_FAILED") return kExitOutput;
+  // Worth another try: systemd does not give up on it.
+  if (reason == "STORAGE_FULL" || reason == "STORAGE_ERROR") return kExitTemporary;
   return status.code() == absl::StatusCode::kDataLoss ? kExitData : kExitConfig;
 }
 
@@ -241,10 +244,11 @@ absl::StatusOr<uint64_t> BeginLife(store::Store* store, base::Entropy& entropy) 
   return store->Begin(first);
 }
 
-jobs::Journal MakeJournal(base::Executor& core, const base::Clock& clock, store::Store* store,
-                          pretrained::PartStore& parts, base::Executor& writer) {
+jobs::Journal MakeJournal(const Flags& flags, base::Executor& core, const base::Clock& clock,
+                          store::Store* store, pretrained::PartStore& parts,
+                          base::Executor& writer) {
   if (store == nullptr) return jobs::Journal(core, clock);
-  parts.SyncFiles();
+  if (flags.store_sync == "machine") parts.SyncFiles();
   return {core, clock, {*store, parts, writer, [](const absl::Status& status) {
                           log::Error("coordinator_ends", {{"reason", base::ReasonOf(status)},
                                                           {"message", base::MessageOf(status)}});
@@ -260,6 +264,7 @@ absl::Status RestoreJobs(const Flags& flags, jobs::JobManager& manager, store::S
     ESPALIER_RETURN_IF_ERROR(manager.Restore(*store));
   } else if (io::PosixFileSystem().Open(StorePath(flags)).ok()) {
     // Jobs that this process does not look at may need them.
+    parts.KeepFiles();
     return absl::OkStatus();
   }
   return parts.Sweep();
@@ -368,9 +373,10 @@ void RunUntilSignal(base::ThreadExecutor& core, base::ThreadExecutor& pool,
 void WriteTheLast(base::Executor& core, jobs::Journal& journal) {
   const auto written = std::make_shared<std::promise<void>>();
   core.Post([&journal, written] { journal.Close([written] { written->set_value(); }); });
-  if (written->get_future().wait_for(kLastWrite) != std::future_status::ready) {
-    log::Warning("store_not_written", {{"message", "the disk did not answer in time"}});
-  }
+  if (written->get_future().wait_for(kLastWrite) == std::future_status::ready) return;
+  // Calls that wait for the disk would never end.
+  log::Error("coordinator_ends", {{"message", "the disk did not answer in time"}});
+  _exit(kExitOutput);
 }
 
 // Ends all calls and waits for them.
@@ -470,7 +476,7 @@ int Run(const Flags& flags) {
   const uint64_t memory_budget = MemoryBudget(flags);
   datasets::DatasetViews datasets(fleet, core, clock, limits);
   base::ThreadExecutor writer(1);
-  jobs::Journal journal = MakeJournal(core, clock, store->get(), library->parts(), writer);
+  jobs::Journal journal = MakeJournal(flags, core, clock, store->get(), library->parts(), writer);
   jobs::JobManager manager(
       {fleet, core, pool, clock, blobs, **checkpoints, metrics, datasets, journal}, methods,
       memory_budget);
@@ -527,7 +533,9 @@ int Run(const Flags& flags) {
                                     {"descriptors", descriptors->limit}});
   RunUntilSignal(core, pool, manager, deadlines, connections, clock, metrics, signals);
   StopServing(*running, core, journal, fleet, signals);
-  return kExitOk;
+  // What there is to keep is written, and what executors still have is of no use to anybody.
+  std::fflush(nullptr);
+  _exit(kExitOk);
 }
 
 }  // namespace

@@ -88,6 +88,10 @@ void UploadReactor::OnHeader() {
   }
   if (*duplicate) {
     response_->set_duplicate(true);
+    {
+      const std::lock_guard lock(mutex_);
+      whole_->Clear();
+    }
     // The first one may still be on its way to the disk.
     context_.jobs.WhenWritten(
         [self = shared_from_this()](const absl::Status& status) { self->End(status); });
@@ -162,6 +166,8 @@ void UploadReactor::OnBodyComplete() {
     End(upload.status());
     return;
   }
+  // All has arrived; what remains is to wait for the disk.
+  GiveBackSlot();
   auto shared = std::make_shared<round::Upload>(*std::move(upload));
   context_.core.Post([self = shared_from_this(), shared] {
     self->context_.jobs.Accept(std::move(*shared),

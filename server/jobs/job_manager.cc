@@ -158,8 +158,9 @@ std::optional<JobManager::Created> JobManager::BeforeAsking(
 
 void JobManager::Create(const v1::CreateJobRequest& request, std::function<void(Created)> answer) {
   // That a job was accepted is said once it is written.
-  const auto done = [this, answer = std::move(answer)](const Created& created) {
-    if (!created.job.ok()) {
+  const auto done = [this, validate_only = request.validate_only(),
+                     answer = std::move(answer)](const Created& created) {
+    if (!created.job.ok() || validate_only) {
       answer(created);
       return;
     }
@@ -268,10 +269,10 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   CountMemory();
   if (auto refusal = admission_.Refusal(spec, price)) violations.push_back(*std::move(refusal));
   if (!violations.empty()) return invalid();
-  if (jobs_.size() >= static_cast<size_t>(limits_.max_jobs)) {
+  if (priced_.size() >= static_cast<size_t>(limits_.max_jobs)) {
     return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_JOBS",
                            "expected fewer than " + std::to_string(limits_.max_jobs) +
-                               " jobs; start another coordinator");
+                               " jobs that have not ended; wait until some have, or cancel them");
   }
   v1::Job job;
   *job.mutable_spec() = spec;

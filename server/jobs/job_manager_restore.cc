@@ -36,6 +36,19 @@ round::Body BodyOf(const store::UpdateRecord& record, const pretrained::PartStor
   };
 }
 
+bool HasEnded(const v1::Job& job) {
+  return job.state() == v1::Job::STATE_SUCCEEDED || job.state() == v1::Job::STATE_FAILED ||
+         job.state() == v1::Job::STATE_CANCELLED;
+}
+
+// A file that is missing is missed when it is read; one that cannot be opened must not be swept.
+absl::Status HoldIfThere(const std::string& digest, const pretrained::PartStore& parts,
+                         std::vector<pretrained::Part>& held) {
+  absl::StatusOr<pretrained::Part> part = parts.Hold(digest);
+  if (part.ok()) held.push_back(*std::move(part));
+  return part.ok() || absl::IsNotFound(part.status()) ? absl::OkStatus() : part.status();
+}
+
 absl::StatusOr<JobRunner::Restored> ReadJob(const store::StoredJob& stored,
                                             const pretrained::PartStore& parts) {
   JobRunner::Restored restored;
@@ -47,12 +60,13 @@ absl::StatusOr<JobRunner::Restored> ReadJob(const store::StoredJob& stored,
       return Corrupt(stored.job, "no event " + std::to_string(expected));
     }
   }
+  if (HasEnded(restored.record.job())) return restored;
   store::StateRecord state;
   if (!state.ParseFromString(stored.state)) return Corrupt(stored.job, "a state of other bytes");
   restored.state = state.state();
+  restored.state_file = state.file();
   for (const std::string& digest : state.files()) {
-    // One that is missing is missed when the state is read.
-    if (auto part = parts.Hold(digest); part.ok()) restored.state_parts.push_back(*part);
+    ESPALIER_RETURN_IF_ERROR(HoldIfThere(digest, parts, restored.state_parts));
   }
   for (const store::StoredUpdate& update : stored.updates) {
     store::UpdateRecord record;
@@ -60,14 +74,9 @@ absl::StatusOr<JobRunner::Restored> ReadJob(const store::StoredJob& stored,
     round::Upload upload{record.header(), BodyOf(record, parts), record.participant()};
     restored.updates.emplace_back(record.run(), std::move(upload));
     if (!record.has_file()) continue;
-    if (auto part = parts.Hold(record.file()); part.ok()) restored.update_parts.push_back(*part);
+    ESPALIER_RETURN_IF_ERROR(HoldIfThere(record.file(), parts, restored.update_parts));
   }
   return restored;
-}
-
-bool HasEnded(const v1::Job& job) {
-  return job.state() == v1::Job::STATE_SUCCEEDED || job.state() == v1::Job::STATE_FAILED ||
-         job.state() == v1::Job::STATE_CANCELLED;
 }
 
 }  // namespace
@@ -92,7 +101,10 @@ absl::Status JobManager::RestoreJob(const store::StoredJob& stored) {
   if (HasEnded(job)) {
     auto runner =
         std::make_shared<JobRunner>(services_, std::move(restored), nullptr, nullptr, nullptr);
-    Enter(runner, stored.job, accepted.request_id(), nullptr);
+    // Its record takes memory as long as it is kept.
+    const auto price = admission::PriceOf(accepted.spec(), methods_, accepted.workers());
+    Enter(runner, stored.job, accepted.request_id(), price.ok() ? &*price : nullptr);
+    admission_.Progress(stored.job, runner->round());
     return absl::OkStatus();
   }
   const v1::JobSpec& spec = accepted.spec();

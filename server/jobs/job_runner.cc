@@ -10,6 +10,7 @@
 #include "common/base/status.h"
 #include "common/log/log.h"
 #include "common/wire/proto_time.h"
+#include "server/jobs/update_ledger.h"
 
 namespace espalier::server::jobs {
 namespace {
@@ -19,6 +20,7 @@ using metrics::Metric;
 // Below this many stored values, work is quicker than handing it to another thread and back.
 constexpr int64_t kInlineValues = 65'536;
 constexpr size_t kHistoryInView = 1000;
+constexpr absl::Duration kBetweenTries = absl::Seconds(1);
 constexpr char kWaitingWorkers[] = "WAITING_WORKERS";
 constexpr char kWaitingStorage[] = "WAITING_STORAGE";
 constexpr char kTasksHeldBack[] = "TASKS_HELD_BACK";
@@ -171,6 +173,8 @@ void JobRunner::Guard(const std::function<void()>& work) {
 }
 
 void JobRunner::Hold(const absl::Status& why) {
+  program_ = nullptr;
+  resuming_ = false;
   SetCondition("CANNOT_GO_ON", base::MessageOf(why));
 }
 
@@ -196,9 +200,10 @@ void JobRunner::Proceed() {
     return;
   }
   if (saved_state_.has_value()) {
+    if (resuming_) return;
     const absl::StatusOr<std::string> memory = may_begin_ ? may_begin_(true) : "";
     if (!memory.ok()) {
-      Fail(memory.status());
+      Hold(memory.status());
       return;
     }
     SetCondition("WAITING_MEMORY", *memory);
@@ -207,6 +212,12 @@ void JobRunner::Proceed() {
   }
   if (held_back_ != nullptr) {
     KeepHeldBack();
+    return;
+  }
+  if (next_again_) {
+    if (services_.clock.Elapsed() < try_again_) return;
+    next_again_ = false;
+    Advance(next_, true, true);
     return;
   }
   if (std::exchange(stalled_, false)) RunSteps();
@@ -260,7 +271,7 @@ void JobRunner::AbortSteps(const std::string& reason) {
 void JobRunner::Begin() {
   SetState(v1::Job::STATE_RUNNING, "", "");
   const auto program = program_;
-  Advance([program] { return program->Start(); }, true);
+  Advance([program] { return program->Start(); }, true, true);
 }
 
 absl::Status JobRunner::Cancel() {
@@ -273,14 +284,18 @@ absl::Status JobRunner::Cancel() {
   SetState(v1::Job::STATE_CANCELLING, "", "");
   AbortSteps("JOB_CANCELLED");
   // Without a step the pool may be reading the models; then Apply() lets go of them.
-  if (HasStep() || stalled_ || held_back_ != nullptr || saved_state_.has_value()) ReleaseModel();
+  if (HasStep() || stalled_ || held_back_ != nullptr || next_again_ ||
+      (saved_state_.has_value() && !resuming_)) {
+    ReleaseModel();
+  }
   SetState(v1::Job::STATE_CANCELLED, "", "");
   services_.metrics.Add(Metric::kRounds, 1, "aborted");
   return absl::OkStatus();
 }
 
 // Runs `next` and prepares what follows from it, on the pool when the model is large.
-void JobRunner::Advance(std::function<absl::StatusOr<methods::Transition>()> next, bool large) {
+void JobRunner::Advance(Next next, bool large, bool repeatable) {
+  next_ = repeatable ? next : nullptr;
   if (!large) {
     Apply(PrepareOrFail(next));
     return;
@@ -310,9 +325,10 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
     return;
   }
   if (!prepared.ok()) {
-    Fail(prepared.status());
+    OnNoTransition(prepared.status());
     return;
   }
+  next_ = nullptr;
   if (!prepared->checkpoint_status.ok()) {
     HoldBack(*std::move(prepared));
     return;
@@ -321,13 +337,17 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   services_.metrics.Observe(Metric::kRoundPhaseDuration, prepared->prepare_seconds, "aggregate");
   // That a step goes on is no outcome.
   const bool resumes = std::exchange(resuming_, false);
+  if (resumes) saved_state_.reset();
   if (!resumes) Report(*prepared);
   methods::Transition& transition = prepared->transition;
   state_ = std::make_shared<const methods::ProgramState>(std::move(transition.state));
   branches_ = std::move(prepared->branches);
   if (!resumes) {
     for (const auto& branch : branches_) branch->participants.clear();
-    counted_.clear();
+    for (const CountedUpdate& update : std::exchange(counted_, {})) {
+      counted_before_.emplace_back(update.upload.header.update_id(),
+                                   UpdateLedger::Fingerprint(update.upload.header));
+    }
     state_changed_ = true;
     Touch();
   }
@@ -347,6 +367,23 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
     branches_[i]->reduced.reset();
   }
   RunSteps();
+}
+
+void JobRunner::OnNoTransition(const absl::Status& status) {
+  if (resuming_) {
+    Hold(base::Annotate(status, "this coordinator cannot go on with it"));
+    return;
+  }
+  const std::string reason = base::ReasonOf(status);
+  if (reason == "SYNC_FAILED") services_.journal.Fatal(status);
+  if (next_ == nullptr || (reason != "STORAGE_FULL" && reason != "IO_ERROR")) {
+    Fail(status);
+    return;
+  }
+  SetCondition(kWaitingStorage,
+               base::MessageOf(status) + "; it is tried again, and the job goes on when it can be");
+  next_again_ = true;
+  try_again_ = services_.clock.Elapsed() + kBetweenTries;
 }
 
 void JobRunner::Report(Prepared& prepared) {
@@ -372,21 +409,24 @@ void JobRunner::Report(Prepared& prepared) {
 }
 
 void JobRunner::HoldBack(Prepared prepared) {
-  constexpr absl::Duration kBetweenTries = absl::Seconds(1);
   const absl::Status& status = prepared.checkpoint_status;
   services_.metrics.Add(Metric::kCheckpointFailures);
   if (base::ReasonOf(status) == "SYNC_FAILED") services_.journal.Fatal(status);
   SetCondition(kWaitingStorage, "a checkpoint cannot be written: " + base::MessageOf(status) +
                                     "; it is tried again, and the job goes on when it can be");
-  keep_again_ = services_.clock.Elapsed() + kBetweenTries;
+  try_again_ = services_.clock.Elapsed() + kBetweenTries;
   held_back_ = std::make_unique<Prepared>(std::move(prepared));
 }
 
 void JobRunner::KeepHeldBack() {
-  if (services_.clock.Elapsed() < keep_again_) return;
+  if (services_.clock.Elapsed() < try_again_) return;
   const std::shared_ptr<Prepared> prepared = std::move(held_back_);
   services_.pool.Post([self = shared_from_this(), prepared] {
-    self->KeepModels(*prepared);
+    try {
+      self->KeepModels(*prepared);
+    } catch (const std::bad_alloc&) {
+      prepared->checkpoint_status = OutOfMemory();
+    }
     self->services_.core.Post(
         [self, prepared] { self->Guard([&] { self->Apply(std::move(*prepared)); }); });
   });
@@ -470,10 +510,16 @@ void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, Branch& 
   auto results = std::make_shared<std::vector<reduce::Reduced>>();
   for (const auto& ended : branches_) results->push_back(*std::exchange(ended->reduced, {}));
   const auto self = shared_from_this();
+  // Programs of language models write parts of them, and may have to be asked again.
+  const bool writes = std::ranges::any_of(
+      in_work, [](const methods::ProgramState* run) { return run->language != nullptr; });
   // Next() gets a copy: PublishModel() compares structures with the branches until Apply()
   // replaces them.
-  Advance([self, results] { return NextOf(*self->program_, *self->state_, std::move(*results)); },
-          large);
+  Advance(
+      [self, results, writes] {
+        return NextOf(*self->program_, *self->state_, writes ? *results : std::move(*results));
+      },
+      large, writes);
 }
 
 void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> done) {
@@ -524,6 +570,8 @@ void JobRunner::ReleaseModel() {
   counted_.clear();
   saved_state_.reset();
   held_back_ = nullptr;
+  next_ = nullptr;
+  next_again_ = false;
   accepted_before_.clear();
   Touch();
   // New workers need not describe what nobody will train on any more.

@@ -53,7 +53,8 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   // What there is to know of a job that was in the store.
   struct Restored {
     store::JobRecord record;
-    std::string state;                          // of its program, as bytes; "": none
+    std::string state;                          // of its program, as bytes
+    std::string state_file;                     // where these are many: the part that has them
     std::vector<pretrained::Part> state_parts;  // which these bytes name
     std::vector<v1::JobEvent> events;           // from the first one on
     std::vector<std::pair<std::string, round::Upload>> updates;  // of the step in work, with runs
@@ -75,7 +76,7 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   // Starts when the workers are there and it may; lets the step's deadlines pass.
   void Tick();
   // For a job that was restored without its program: what keeps this process from going on with it.
-  // It waits for one that can.
+  // It waits for one that can. Its state stays as it was.
   void Hold(const absl::Status& why);
   // Errors: FailedPrecondition JOB_ENDED.
   absl::Status Cancel();
@@ -128,7 +129,12 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   void AgreeOnData();
   void TakeAnswer(const datasets::DatasetViews::Answer& answer);
   void Begin();
-  void Advance(std::function<absl::StatusOr<methods::Transition>()> next, bool large);
+  // `next` may be called again where it does not use anything up (`repeatable`): when the disk did
+  // not take what it writes.
+  using Next = std::function<absl::StatusOr<methods::Transition>()>;
+  void Advance(Next next, bool large, bool repeatable = false);
+  // It did not come about.
+  void OnNoTransition(const absl::Status& status);
   absl::StatusOr<Prepared> PrepareOrFail(
       const std::function<absl::StatusOr<methods::Transition>()>& next) const;
   absl::StatusOr<Prepared> Prepare(
@@ -230,7 +236,9 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   // The steps have not begun: nobody is there who could, or nothing can be written.
   bool stalled_ = false;
   std::unique_ptr<Prepared> held_back_;  // its models could not be written
-  absl::Duration keep_again_;            // not before
+  Next next_;                            // in work, if it is repeatable
+  bool next_again_ = false;              // what it writes could not be written
+  absl::Duration try_again_;             // not before
   std::map<int, std::string> owners_;    // private rows: the worker of each shard
   v1::DatasetInfo data_;                 // what the data set is to all sites, once they agreed
 
@@ -244,12 +252,14 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
     round::Upload upload;
   };
   std::vector<CountedUpdate> counted_;
+  std::vector<std::pair<std::string, std::string>> counted_before_;  // store::JobWrite
   // What the store names: files stay as long as these do.
   std::shared_ptr<std::vector<pretrained::Part>> state_parts_;
   std::vector<pretrained::Part> update_parts_;
   // What another process left: until the job goes on, and until its step begins.
   std::optional<std::string> saved_state_;
-  bool resuming_ = false;  // the step in work is one that had begun in that process
+  std::string saved_state_file_;  // a part that has its bytes
+  bool resuming_ = false;         // the step in work is one that had begun in that process
   std::vector<std::pair<std::string, round::Upload>> accepted_before_;
 };
 

@@ -26,6 +26,8 @@ absl::StatusOr<store::StoredUpdate> StoreUpdate(const std::string& run,
   record.set_run(run);
   record.set_participant(participant);
   *record.mutable_header() = upload.header;
+  // What other versions, or nobody, know of is of no use to the next process.
+  record.mutable_header()->DiscardUnknownFields();
   const uint64_t size = upload.header.body_bytes();
   if (size <= base::Limits().spool_threshold_bytes) {
     std::string& bytes = *record.mutable_bytes();
@@ -47,11 +49,25 @@ absl::StatusOr<store::StoredUpdate> StoreUpdate(const std::string& run,
                              record.SerializeAsString()};
 }
 
-std::string StoreState(const methods::SavedState& saved) {
+// `saved` gets a further part where its bytes are many.
+absl::StatusOr<std::string> StoreState(methods::SavedState& saved, pretrained::PartStore& parts) {
+  constexpr size_t kLongState = size_t{1024} * 1024;
   store::StateRecord record;
-  record.set_state(saved.bytes);
+  if (saved.bytes.size() < kLongState) {
+    record.set_state(saved.bytes);
+  } else {
+    ESPALIER_ASSIGN_OR_RETURN(pretrained::Part part, parts.Put(saved.bytes));
+    record.set_file(part.digest);
+    saved.parts.push_back(std::move(part));
+  }
   for (const pretrained::Part& part : saved.parts) record.add_files(part.digest);
   return record.SerializeAsString();
+}
+
+// Whether nothing is wrong but that the disk does not take it.
+bool IsOfTheDisk(const absl::Status& status) {
+  const std::string reason = base::ReasonOf(status);
+  return reason == "STORAGE_FULL" || reason == "IO_ERROR" || reason == "SYNC_FAILED";
 }
 
 }  // namespace
@@ -62,6 +78,7 @@ struct JobRunner::Written {
       std::make_shared<std::vector<pretrained::Part>>();
   std::vector<pretrained::Part> update_parts;
   int64_t events = 0;
+  size_t updates = 0;  // looked at so far
 };
 
 JobRunner::JobRunner(Services services, Restored restored,
@@ -91,6 +108,7 @@ JobRunner::JobRunner(Services services, Restored restored,
     branches_.push_back(BranchOf(run, job_.name(), services_.clock.Elapsed()));
   }
   saved_state_ = std::move(restored.state);
+  saved_state_file_ = std::move(restored.state_file);
   state_parts_ = std::make_shared<std::vector<pretrained::Part>>(std::move(restored.state_parts));
   accepted_before_ = std::move(restored.updates);
   update_parts_ = std::move(restored.update_parts);
@@ -124,27 +142,35 @@ Journal::Change JobRunner::TakeChange() {
   }
   const auto written = std::make_shared<Written>();
   written->events = events_taken_;
-  written->new_step = change.write.new_step = std::exchange(state_changed_, false);
+  // Nothing of a job that has ended is needed any more.
+  written->new_step = change.write.new_step = std::exchange(state_changed_, false) || ended();
   const auto state = written->new_step ? state_ : nullptr;
   const auto counted =
       std::make_shared<const std::vector<CountedUpdate>>(std::exchange(counted_, {}));
-  if (state != nullptr && StepsInWork(*state).empty()) {
-    change.write.state = "";
-  }
+  if (state != nullptr && (ended() || StepsInWork(*state).empty())) change.write.state = "";
+  change.write.counted_before = std::exchange(counted_before_, {});
   change.complete = [&parts = services_.journal.parts(), state, counted,
                      written](store::JobWrite& write) -> absl::Status {
     if (state != nullptr && !write.state.has_value()) {
       ESPALIER_ASSIGN_OR_RETURN(methods::SavedState saved,
                                 methods::SaveProgramState(*state, &parts));
-      write.state = StoreState(saved);
+      ESPALIER_ASSIGN_OR_RETURN(write.state, StoreState(saved, parts));
       *written->state_parts = std::move(saved.parts);
     }
-    for (size_t i = write.updates.size(); i < counted->size(); ++i) {
-      const CountedUpdate& update = (*counted)[i];
-      ESPALIER_ASSIGN_OR_RETURN(
-          store::StoredUpdate stored,
-          StoreUpdate(update.run, update.participant, update.upload, parts, written->update_parts));
-      write.updates.push_back(std::move(stored));
+    for (; written->updates < counted->size(); ++written->updates) {
+      const CountedUpdate& update = (*counted)[written->updates];
+      auto stored =
+          StoreUpdate(update.run, update.participant, update.upload, parts, written->update_parts);
+      if (stored.ok()) {
+        write.updates.push_back(*std::move(stored));
+      } else if (IsOfTheDisk(stored.status())) {
+        return stored.status();
+      } else {
+        // It counts here; another process would ask for it again.
+        log::Warning("update_not_kept", {{"job", write.job},
+                                         {"participant", update.participant},
+                                         {"message", base::MessageOf(stored.status())}});
+      }
     }
     return absl::OkStatus();
   };
@@ -163,29 +189,37 @@ void JobRunner::OnWritten(const Written& written) {
   update_parts_.insert(update_parts_.end(), written.update_parts.begin(),
                        written.update_parts.end());
   if (state != nullptr || !updates.empty()) {
-    services_.pool.Post([state, updates] {});
+    services_.pool.Post([state = std::move(state), updates = std::move(updates)] {});
   }
   events_->Show(written.events);
 }
 
 void JobRunner::Resume() {
-  const std::string bytes = *std::exchange(saved_state_, std::nullopt);
+  const std::string& bytes = *saved_state_;
   log::Info("job_goes_on",
             {{"job", job_.name()}, {"round", job_.round()}, {"updates", accepted_before_.size()}});
   const auto program = program_;
-  if (bytes.empty()) {
-    Advance([program] { return program->Start(); }, true);
+  if (bytes.empty() && saved_state_file_.empty()) {
+    saved_state_.reset();
+    Advance([program] { return program->Start(); }, true, true);
     return;
   }
   resuming_ = true;
   Advance(
-      [bytes, spec = job_.spec().model(), parts = &services_.journal.parts(),
+      [bytes, file = saved_state_file_, spec = job_.spec().model(),
+       parts = &services_.journal.parts(),
        used = state_parts_]() -> absl::StatusOr<methods::Transition> {
         methods::Transition transition;
+        pretrained::Part part;
+        if (!file.empty()) {
+          ESPALIER_ASSIGN_OR_RETURN(part, parts->Find(file));
+        }
         ESPALIER_ASSIGN_OR_RETURN(auto layout, wire::LayoutOf(spec));
         ESPALIER_ASSIGN_OR_RETURN(
             transition.state,
-            methods::DecodeProgramState(bytes, std::move(layout), parts, used.get()));
+            methods::DecodeProgramState(file.empty() ? std::string_view(bytes) : part.bytes(),
+                                        std::move(layout), parts, used.get()));
+        if (!file.empty()) used->push_back(std::move(part));
         return transition;
       },
       true);

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <atomic>
+#include <cstdint>
 #include <map>
 #include <mutex>
 #include <set>
@@ -21,20 +23,21 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
   // `digest` is that of all pieces, or is held against them when `check`.
   absl::StatusOr<Part> Put(const std::string& digest,
                            const std::function<absl::Status(const Sink&)>& source, bool check) {
-    const std::lock_guard<std::recursive_mutex> lock(mutex_);
-    if (auto held = Held(digest)) return Part{digest, std::move(held)};
-    const std::string aside = PathOf("new-" + digest);
+    std::string aside;
     {
-      ESPALIER_ASSIGN_OR_RETURN(const auto file, files_.Create(aside));
-      const absl::Status written = Write(*file, source, check ? &digest : nullptr);
-      if (!written.ok()) {
-        (void)files_.Remove(aside);
-        return written;
-      }
+      const std::lock_guard<std::recursive_mutex> lock(mutex_);
+      if (auto held = Held(digest)) return Part{digest, std::move(held)};
+      aside = PathOf("new-" + std::to_string(next_aside_++));
     }
-    ESPALIER_RETURN_IF_ERROR(files_.Rename(aside, PathOf(digest)));
-    if (sync_) ESPALIER_RETURN_IF_ERROR(files_.SyncDirectory(directory_));
-    return Open(digest);
+    // Without the lock, since others must not wait for the disk.
+    const absl::Status written = Write(aside, source, check ? &digest : nullptr);
+    if (!written.ok()) {
+      (void)files_.Remove(aside);
+      return written;
+    }
+    absl::StatusOr<Part> part = Publish(aside, digest);
+    if (part.ok() && sync_) ESPALIER_RETURN_IF_ERROR(files_.SyncDirectory(directory_));
+    return part;
   }
 
   absl::StatusOr<Part> Find(const std::string& digest) {
@@ -53,20 +56,17 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
     const std::lock_guard<std::recursive_mutex> lock(mutex_);
     if (auto held = Held(digest)) return Part{digest, std::move(held)};
     absl::StatusOr<Part> part = io::IsSha256Hex(digest) ? Open(digest) : absl::NotFoundError("");
-    if (!part.ok()) {
+    if (absl::IsNotFound(part.status())) {
       return base::NotFound(
           "PART_MISSING", fmt::format("expected a part of a model that was left by a job in work, "
                                       "found none of the name {}; start the job again",
                                       digest));
     }
-    unchecked_.insert(digest);
+    if (part.ok()) unchecked_.insert(digest);
     return part;
   }
 
-  void Sync() {
-    const std::lock_guard<std::recursive_mutex> lock(mutex_);
-    sync_ = true;
-  }
+  void Sync() { sync_ = true; }
 
   void Keep() {
     const std::lock_guard<std::recursive_mutex> lock(mutex_);
@@ -83,16 +83,29 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
   }
 
  private:
-  absl::Status Write(io::WritableFile& file, const std::function<absl::Status(const Sink&)>& source,
+  absl::Status Write(const std::string& path,
+                     const std::function<absl::Status(const Sink&)>& source,
                      const std::string* digest) {
+    ESPALIER_ASSIGN_OR_RETURN(const std::unique_ptr<io::WritableFile> file, files_.Create(path));
     io::Sha256 hash;
     ESPALIER_RETURN_IF_ERROR(source([&](std::string_view piece) {
       if (digest != nullptr) hash.Update(piece);
-      return file.Append(piece);
+      return file->Append(piece);
     }));
     if (digest != nullptr && hash.HexDigest() != *digest) return OtherBytes(*digest);
-    if (sync_) ESPALIER_RETURN_IF_ERROR(file.Sync());
-    return file.Close();
+    if (sync_) ESPALIER_RETURN_IF_ERROR(file->Sync());
+    return file->Close();
+  }
+
+  absl::StatusOr<Part> Publish(const std::string& aside, const std::string& digest) {
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
+    if (auto held = Held(digest)) {
+      // Somebody else was quicker.
+      ESPALIER_RETURN_IF_ERROR(files_.Remove(aside));
+      return Part{digest, std::move(held)};
+    }
+    ESPALIER_RETURN_IF_ERROR(files_.Rename(aside, PathOf(digest)));
+    return Open(digest);
   }
 
   static absl::Status OtherBytes(const std::string& digest) {
@@ -140,7 +153,8 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
   const std::string directory_;
   // A part that is let go of while another is looked for comes back here.
   std::recursive_mutex mutex_;
-  bool sync_ = false;
+  std::atomic<bool> sync_ = false;
+  uint64_t next_aside_ = 1;
   bool keep_ = false;
   std::map<std::string, std::weak_ptr<const io::MappedFile>> held_;
   std::set<std::string> unchecked_;  // of those held: files of another process, not read yet

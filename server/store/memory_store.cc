@@ -19,6 +19,7 @@ absl::Status MemoryStore::Commit(std::span<const JobWrite> writes) {
     if (write.state.has_value()) job.state = *write.state;
     job.events.insert(job.events.end(), write.events.begin(), write.events.end());
     if (write.new_step) job.updates.clear();
+    counted_.insert(counted_.end(), write.counted_before.begin(), write.counted_before.end());
     for (const StoredUpdate& update : write.updates) {
       job.updates.push_back(update);
       counted_.emplace_back(update.id, update.fingerprint);

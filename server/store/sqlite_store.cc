@@ -23,8 +23,8 @@ constexpr const char* kMigrations[kSchemaVersion] = {
     "CREATE TABLE events (job INTEGER NOT NULL, sequence INTEGER NOT NULL, event BLOB NOT NULL,"
     "  PRIMARY KEY (job, sequence)) WITHOUT ROWID;"
     // A null update is of an earlier step: it is known that it was counted, and no more.
-    "CREATE TABLE updates (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE,"
-    "  fingerprint BLOB NOT NULL, job INTEGER NOT NULL, contents BLOB);"
+    "CREATE TABLE updates (number INTEGER PRIMARY KEY, id BLOB NOT NULL,"
+    "  fingerprint BLOB NOT NULL, job INTEGER NOT NULL, contents BLOB, UNIQUE (job, id));"
     "CREATE INDEX updates_of_steps ON updates (job) WHERE contents IS NOT NULL;",
 };
 
@@ -77,8 +77,8 @@ class SqliteStore::Database {
     return base::MakeError(
         absl::StatusCode::kDataLoss, "STORE_CORRUPT",
         fmt::format("expected the coordinator's store in {} as it was written, found it damaged "
-                    "({}); put a copy of the file in its place, or move it away to begin without "
-                    "jobs (checkpoints stay)",
+                    "({}); put a copy of the whole folder in its place, or move this file, with "
+                    "-wal and -shm, away to begin without jobs (checkpoints stay)",
                     path_, what));
   }
 
@@ -140,22 +140,21 @@ class Statement {
   Statement& operator=(const Statement&) = delete;
 
   Statement& Bind(int64_t value) {
-    if (statement_ != nullptr) sqlite3_bind_int64(statement_, next_++, value);
-    return *this;
+    return Note(statement_ == nullptr ? SQLITE_ERROR
+                                      : sqlite3_bind_int64(statement_, next_++, value));
   }
   Statement& Text(std::string_view text) {
-    if (statement_ != nullptr) {
-      sqlite3_bind_text64(statement_, next_++, text.data(), text.size(), SQLITE_STATIC,
-                          SQLITE_UTF8);
-    }
-    return *this;
+    return Note(statement_ == nullptr
+                    ? SQLITE_ERROR
+                    : sqlite3_bind_text64(statement_, next_++, text.data(), text.size(),
+                                          SQLITE_STATIC, SQLITE_UTF8));
   }
   Statement& Blob(std::string_view bytes) {
-    if (statement_ == nullptr) return *this;
     // A null pointer would be NULL and not an empty value.
     const char* data = bytes.empty() ? "" : bytes.data();
-    sqlite3_bind_blob64(statement_, next_++, data, bytes.size(), SQLITE_STATIC);
-    return *this;
+    return Note(statement_ == nullptr
+                    ? SQLITE_ERROR
+                    : sqlite3_bind_blob64(statement_, next_++, data, bytes.size(), SQLITE_STATIC));
   }
 
   absl::Status Run() {
@@ -164,7 +163,7 @@ class Statement {
   }
   // Whether there is a further row.
   absl::StatusOr<bool> Next() {
-    const int code = statement_ == nullptr ? SQLITE_ERROR : sqlite3_step(statement_);
+    const int code = bound_ == SQLITE_OK ? sqlite3_step(statement_) : bound_;
     if (code == SQLITE_ROW) return true;
     if (code == SQLITE_DONE) return false;
     return database_.Error();
@@ -183,9 +182,15 @@ class Statement {
   }
 
  private:
+  Statement& Note(int code) {
+    if (bound_ == SQLITE_OK) bound_ = code;
+    return *this;
+  }
+
   Database& database_;
   sqlite3_stmt* const statement_;
   int next_ = 1;
+  int bound_ = statement_ == nullptr ? SQLITE_ERROR : SQLITE_OK;
 };
 
 // Of "PRAGMA user_version" and such.
@@ -320,6 +325,15 @@ absl::Status SqliteStore::Write(const JobWrite& write) {
             .Bind(number)
             .Run());
   }
+  for (const auto& [id, fingerprint] : write.counted_before) {
+    ESPALIER_RETURN_IF_ERROR(
+        Statement(*database_,
+                  "INSERT OR IGNORE INTO updates (id, fingerprint, job) VALUES (?, ?, ?)")
+            .Blob(id)
+            .Blob(fingerprint)
+            .Bind(number)
+            .Run());
+  }
   for (const StoredUpdate& update : write.updates) {
     const std::string bytes = Seal(update.bytes);
     ESPALIER_RETURN_IF_ERROR(
@@ -334,7 +348,7 @@ absl::Status SqliteStore::Write(const JobWrite& write) {
             .Blob(bytes)
             .Run());
   }
-  if (write.updates.empty()) return absl::OkStatus();
+  if (write.updates.empty() && write.counted_before.empty()) return absl::OkStatus();
   return Statement(*database_,
                    "DELETE FROM updates WHERE contents IS NULL AND number <= (SELECT MAX(number) "
                    "FROM updates) - ?")

@@ -46,6 +46,8 @@ struct JobWrite {
   std::vector<StoredEvent> events;      // come after those that are there
   bool new_step = false;                // the updates that were there are of an earlier step
   std::vector<StoredUpdate> updates;    // of the step in work, come to those that are there
+  // Ids and fingerprints of updates of an earlier step, of which it is remembered that they counted.
+  std::vector<std::pair<std::string, std::string>> counted_before = {};
 };
 
 // A job as it was written last.

@@ -136,7 +136,7 @@ class RecommenderTest(unittest.TestCase):
             values = int(summary["active_weights"]) * 4
             self.assertLess(int(summary["bytes_received"]), 3 * values + 3 * 2 * 400)
         files = sorted(path.name for path in (self.root / "state").rglob("*.rows"))
-        self.assertEqual(files, [f"shard-{s}-{r}.rows" for s in range(3) for r in (11, 12)])
+        self.assertEqual(files, [f"shard-{s}-{r}.rows" for s in range(3) for r in (10, 11, 12)])
         # The owner of a user answers, whichever it is.
         checkpoint = done["latest_checkpoint"]
         known = 0

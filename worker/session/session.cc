@@ -228,7 +228,10 @@ void Session::Handle(const v1::CoordinatorMessage& message) {
   if (message.has_cancel_task()) {
     const std::string& id = message.cancel_task().task_id();
     if (next_.has_value() && next_->task_id() == id) next_.reset();
-    if (current_task_ == id) CancelCurrent();
+    if (current_task_ == id) {
+      adopted_.reset();
+      CancelCurrent();
+    }
   }
 }
 
@@ -297,8 +300,8 @@ void Session::ComputeLoop() {
     lock.unlock();
     Compute(task);
     lock.lock();
-    // It was asked for again in the moment in which it ended.
-    if (adopted_.has_value()) next_ = std::exchange(adopted_, std::nullopt);
+    // It was asked for again in the moment in which it ended, or it had lost its connection.
+    if (adopted_.has_value() && !next_.has_value()) next_ = std::exchange(adopted_, std::nullopt);
     current_task_.clear();
     current_job_.clear();
     disowned_ = false;

@@ -3,9 +3,9 @@
 //
 // Threading: Run() reads the stream on the calling thread; a second thread computes, a third sends
 //            heartbeats, a fourth describes data sets.
-// Interruptions: a task in work when the connection ends is computed to its end. If the coordinator
-//            asks for the same again, it gets that result; if it asks for something else, or ends
-//            the session in order, the computation ends.
+// Interruptions: a task in work when the connection ends is computed to its end, if it has all that
+//            it needs of the coordinator. If the coordinator asks for the same again, it gets that
+//            result; if it asks for something else, the computation ends.
 // Bounds:    at most one task waits while one is in work (the coordinator gives one at a time), and
 //            kMaxQuestions data sets to be described; reconnecting backs off from 0.2 s to 5 s with
 //            jitter, for ever.

@@ -53,7 +53,7 @@ class Transfer::Call {
   Call(Transfer& transfer, grpc::ClientContext& context) : transfer_(transfer) {
     context.set_deadline(
         std::chrono::system_clock::now() +
-        absl::ToChronoNanoseconds(wire::FromProto(transfer.welcome_.transfer_timeout())));
+        absl::ToChronoNanoseconds(wire::FromProto(transfer.Limits().transfer_timeout())));
     const std::lock_guard lock(transfer.mutex_);
     transfer.current_ = &context;
     if (transfer.cancelled_) context.TryCancel();
@@ -70,7 +70,23 @@ class Transfer::Call {
   Transfer& transfer_;
 };
 
+void Transfer::SetLimits(const v1::Welcome& welcome) {
+  const std::lock_guard lock(mutex_);
+  welcome_ = welcome;
+}
+
+v1::Welcome Transfer::Limits() {
+  const std::lock_guard lock(mutex_);
+  return welcome_;
+}
+
+std::string Transfer::Job() {
+  const std::lock_guard lock(mutex_);
+  return job_;
+}
+
 void Transfer::BeginTask(const std::string& job) {
+  const std::lock_guard lock(mutex_);
   job_ = job;
   cancelled_ = false;
 }
@@ -99,10 +115,10 @@ absl::Status Transfer::FetchRest(const v1::BlobRef& blob, wire::BlobAssembler& a
   grpc::ClientContext context;
   const Call call(*this, context);
   v1::FetchRequest request;
-  request.set_session(welcome_.session());
+  request.set_session(Limits().session());
   request.set_digest(blob.digest());
   request.set_offset(assembler.received());
-  request.set_job(job_);
+  request.set_job(Job());
   auto reader = stub_->Fetch(&context, request);
   v1::Chunk chunk;
   absl::Status status;
@@ -172,8 +188,8 @@ absl::Status Transfer::SubmitOnce(const v1::PartialHeader& header, std::string_v
   *request.mutable_header() = header;
   bool open = writer->Write(request);
   // The coordinator answers the header when it has a place for the body. Small bodies need none.
-  if (open && body.size() > welcome_.inline_bytes()) writer->WaitForInitialMetadata();
-  const size_t chunk_bytes = std::max<uint32_t>(1, welcome_.chunk_bytes());
+  if (open && body.size() > Limits().inline_bytes()) writer->WaitForInitialMetadata();
+  const size_t chunk_bytes = std::max<uint32_t>(1, Limits().chunk_bytes());
   for (uint64_t offset = 0; open && offset < body.size(); offset += chunk_bytes) {
     *request.mutable_chunk() = wire::ChunkAt(body, offset, chunk_bytes);
     open = writer->Write(request);
@@ -183,7 +199,7 @@ absl::Status Transfer::SubmitOnce(const v1::PartialHeader& header, std::string_v
 }
 
 absl::Status Transfer::Submit(v1::PartialHeader header, std::string_view body) {
-  header.set_session(welcome_.session());
+  header.set_session(Limits().session());
   header.set_update_id(NewUpdateId());
   header.set_body_bytes(body.size());
   header.set_body_sha256(io::Sha256Hex(body));

@@ -33,7 +33,9 @@ class Transfer {
   Transfer(std::shared_ptr<grpc::Channel> channel, metrics::Metrics& metrics)
       : stub_(v1::WorkerService::NewStub(channel)), metrics_(metrics) {}
 
-  void SetLimits(const v1::Welcome& welcome) { welcome_ = welcome; }
+  // What the coordinator says when it takes the worker. A task of an earlier connection may still be
+  // in work.
+  void SetLimits(const v1::Welcome& welcome);
   // The bytes of `blob`, checked against its digest.
   absl::StatusOr<std::string> Fetch(const v1::BlobRef& blob);
   // Sends header and body; fills in session, size, digest and update id.
@@ -58,8 +60,10 @@ class Transfer {
 
   std::unique_ptr<v1::WorkerService::Stub> stub_;
   metrics::Metrics& metrics_;
-  v1::Welcome welcome_;
-  std::string job_;
+  v1::Welcome Limits();
+  std::string Job();
+  v1::Welcome welcome_;  // guarded by mutex_
+  std::string job_;      // guarded by mutex_
   std::atomic<bool> cancelled_{false};
   std::mutex mutex_;
   std::condition_variable cancel_;

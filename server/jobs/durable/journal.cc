@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <new>
 #include <utility>
 
 #include "common/base/status.h"
@@ -69,13 +70,16 @@ void Journal::Write() {
   });
 }
 
-absl::Status Journal::WriteNow(Disk& disk, Batch& batch) {
+absl::Status Journal::WriteNow(Disk& disk, Batch& batch) try {
   for (size_t i = 0; i < batch.writes.size(); ++i) {
     if (!batch.complete[i]) continue;
     ESPALIER_RETURN_IF_ERROR(batch.complete[i](batch.writes[i]));
     batch.complete[i] = nullptr;
   }
   return disk.store.Commit(batch.writes);
+} catch (const std::bad_alloc&) {
+  return base::MakeError(absl::StatusCode::kUnavailable, "STORAGE_ERROR",
+                         "there is not enough memory to write jobs down");
 }
 
 void Journal::OnWritten(const absl::Status& status) {

@@ -180,7 +180,8 @@ absl::Status PrivateRows::Save(const v1::Task& task, const tensor::ModelState& r
     if (round > task.round()) gone.push_back(round);
   }
   std::erase_if(before, [&](int32_t round) { return round >= task.round(); });
-  if (!before.empty()) before.pop_back();  // the base of this round
+  // The base of this round, and of the one before.
+  for (int kept_rounds = 0; kept_rounds < 2 && !before.empty(); ++kept_rounds) before.pop_back();
   gone.insert(gone.end(), before.begin(), before.end());
   for (const int32_t round : gone) {
     ESPALIER_RETURN_IF_ERROR(files.Remove(directory + "/" + FileName(task.participant(), round)));

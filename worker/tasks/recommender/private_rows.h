@@ -2,8 +2,9 @@
 //
 // Files:       <state dir>/<job>/<participant>-<round>.rows: structure, values and optimizer state
 //              as the round's training left them, written aside, synced and renamed, with a
-//              checksum. The newest two rounds are kept: a round that is begun again, after a crash
-//              or a lost answer, starts from the same rows.
+//              checksum. The newest three rounds are kept: a round that is begun again, after a crash
+//              or a lost answer, starts from the same rows, also where the coordinator comes back
+//              with the round before the one that is in work here.
 // Threading:   one task at a time. One process per state directory.
 // Errors:      STATE_DIR_MISSING (FailedPrecondition) without a directory; STATE_CORRUPT (DataLoss)
 //              for a file that is not what was written; those of io.
@@ -35,7 +36,7 @@ class PrivateRows {
   // Participants of the task's job whose rows are here, with the rounds of them, ascending.
   absl::StatusOr<std::map<std::string, std::vector<int32_t>>> Kept(const v1::Task& task) const;
 
-  // Keeps what round `task.round` left, and removes what is older than the round before.
+  // Keeps what round `task.round` left, and removes what is older than the two rounds before.
   absl::Status Save(const v1::Task& task, const tensor::ModelState& rows) const;
 
   // First rows of `users` users: uniform random structure, the values of the model's initialiser.
