@@ -439,7 +439,7 @@ int Run(const Flags& flags) {
   }
   const auto checkpoints = OpenCheckpoints(flags);
   if (!checkpoints.ok()) return ExitWith(checkpoints.status(), kExitConfig);
-  const auto store = OpenStore(flags);
+  auto store = OpenStore(flags);
   if (!store.ok()) return ExitWith(store.status(), CodeOf(store.status()));
 
   metrics::Metrics metrics(metrics::Role::kCoordinator);
@@ -534,6 +534,7 @@ int Run(const Flags& flags) {
   RunUntilSignal(core, pool, manager, deadlines, connections, clock, metrics, signals);
   StopServing(*running, core, journal, fleet, signals);
   // What there is to keep is written, and what executors still have is of no use to anybody.
+  store->reset();
   std::fflush(nullptr);
   _exit(kExitOk);
 }

@@ -140,8 +140,8 @@ absl::StatusOr<std::string> Admission::MayBegin(const std::string& job, bool rea
         fmt::format(
             "the job fitted when it was submitted and waited for memory; it needs about {}, "
             "and what is kept of other jobs has grown to {} and leaves {} of the budget of "
-            "{}, also when no job runs. Submit it again to a coordinator that was "
-            "restarted, or that has a larger --memory-budget",
+            "{}, also when no job runs. Submit it again to a coordinator that has a larger "
+            "--memory-budget",
             Amount(needed), Amount(records_), Amount(std::max(0.0, Room())), Amount(budget_)));
   }
   waiting_.insert(entry.order);
