@@ -70,7 +70,7 @@ class StateReader : public io::ByteReader {
   std::vector<T> GetLong() {
     if (Get<uint8_t>() == 0) return GetArray<T>();
     const pretrained::Part part = GetPart();
-    if (!status_.ok()) return {};
+    if (!ok()) return {};
     std::vector<T> values(part.bytes().size() / sizeof(T));
     if (!values.empty()) std::memcpy(values.data(), part.bytes().data(), values.size() * sizeof(T));
     return values;
@@ -78,23 +78,26 @@ class StateReader : public io::ByteReader {
   // Check ok() before it is used.
   pretrained::Part GetPart() {
     const std::string digest = GetString();
-    absl::StatusOr<pretrained::Part> part =
-        parts_ == nullptr ? absl::NotFoundError("there are no parts") : parts_->Find(digest);
-    if (part.ok()) {
-      used_.push_back(*part);
-      return *std::move(part);
+    // Bytes that name a part where there are none are not what was written.
+    broken_ = broken_ || parts_ == nullptr;
+    if (!ok()) return {};
+    absl::StatusOr<pretrained::Part> part = parts_->Find(digest);
+    if (!part.ok()) {
+      status_ = part.status();
+      return {};
     }
-    if (status_.ok() && io::ByteReader::ok()) status_ = part.status();
-    return {};
+    used_.push_back(*part);
+    return *std::move(part);
   }
 
-  bool ok() const { return status_.ok() && io::ByteReader::ok(); }
+  bool ok() const { return !broken_ && status_.ok() && io::ByteReader::ok(); }
   // OK also where bytes are missing.
   const absl::Status& status() const { return status_; }
   std::vector<pretrained::Part> TakeParts() { return std::move(used_); }
 
  private:
   const pretrained::PartStore* const parts_;
+  bool broken_ = false;
   absl::Status status_;
   std::vector<pretrained::Part> used_;
 };

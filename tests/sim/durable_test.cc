@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
@@ -104,6 +106,12 @@ class Lives {
     }
   }
 
+  // Files of what is too long for the store.
+  int64_t Parts() const {
+    const std::filesystem::directory_iterator files(disk_.folder + "/parts");
+    return std::distance(begin(files), end(files));
+  }
+
   // How often an update of each participant was acknowledged in each round's training.
   const std::map<std::string, int>& acknowledged() const { return acknowledged_; }
 
@@ -184,6 +192,8 @@ TEST_P(DurableSimTest, JobGoesOnWithTheSameBitsAndEventsWheneverTheCoordinatorIs
     ASSERT_EQ(events.size(), calm_events.size());
     for (size_t i = 0; i < events.size(); ++i) ASSERT_EQ(events[i], calm_events[i]);
     for (const auto& [what, count] : lives.acknowledged()) EXPECT_EQ(count, 1) << what;
+    lives.now().Settle();
+    EXPECT_EQ(lives.Parts(), 0) << "files that nothing names";
     EXPECT_EQ(lives.now().jobs.Rounds(name).value()->size(),
               calm.jobs.Rounds(undisturbed).value()->size());
     if (HasFailure()) return;

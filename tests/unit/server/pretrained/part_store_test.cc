@@ -9,6 +9,7 @@
 #include <string>
 
 #include "common/base/status.h"
+#include "common/io/sha256.h"
 
 namespace espalier::server::pretrained {
 namespace {
@@ -76,6 +77,51 @@ TEST_F(PartStoreTest, OtherBytesUnderAPartsNameAreRefused) {
   std::ofstream(folder_ / digest) << "byte5";
   EXPECT_EQ(base::ReasonOf(NewStore().Find(digest).status()), "PART_CORRUPT");
   EXPECT_EQ(base::ReasonOf(NewStore().Find("../" + digest).status()), "PART_MISSING");
+}
+
+TEST_F(PartStoreTest, SweepLeavesWhatSomebodyHolds) {
+  std::string kept;
+  {
+    PartStore store = NewStore();
+    const Part needed = store.Put("needed").value();
+    kept = needed.digest;
+    const Part other = store.Put("not needed").value();
+    store.KeepFiles();
+  }
+  std::ofstream(folder_ / "new-1") << "half of somethi";
+  PartStore store = NewStore();
+  const auto held = store.Hold(kept);
+  ASSERT_TRUE(held.ok()) << held.status();
+  ASSERT_TRUE(store.Sweep().ok());
+  EXPECT_EQ(NumFiles(), 1);
+  EXPECT_EQ(store.Find(kept).value().bytes(), "needed");
+}
+
+TEST_F(PartStoreTest, WhatIsHeldIsLookedAtWhenItIsFound) {
+  std::string digest;
+  {
+    PartStore store = NewStore();
+    const Part part = store.Put("as it was").value();
+    digest = part.digest;
+    store.KeepFiles();
+  }
+  std::ofstream(folder_ / digest) << "as it is!";
+  const PartStore store = NewStore();
+  const auto held = store.Hold(digest);
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_EQ(base::ReasonOf(store.Find(digest).status()), "PART_CORRUPT");
+}
+
+TEST_F(PartStoreTest, PiecesThatAreNotWhatTheirNameSaysLeaveNothing) {
+  PartStore store = NewStore();
+  const std::string digest = io::Sha256Hex("onetwo");
+  const auto pieces = [](const PartStore::Sink& sink) {
+    const absl::Status first = sink("one");
+    return first.ok() ? sink("two") : first;
+  };
+  EXPECT_EQ(store.PutPieces(digest, pieces).value().bytes(), "onetwo");
+  EXPECT_EQ(base::ReasonOf(store.PutPieces(io::Sha256Hex("x"), pieces).status()), "PART_CORRUPT");
+  EXPECT_EQ(NumFiles(), 0);
 }
 
 }  // namespace
