@@ -231,6 +231,8 @@ int ExitWith(const absl::Status& status, int code) {
 int CodeOf(const absl::Status& status) {
   const std::string reason = base::ReasonOf(status);
   if (reason == "SYNC_FAILED") return kExitOutput;
+  if (reason == "PORT_IN_USE") return kExitUnavailable;
+  if (reason == "DATA_DIR_LOCKED") return kExitTemporary;
   // Worth another try: systemd does not give up on it.
   if (reason == "STORAGE_FULL" || reason == "STORAGE_ERROR") return kExitTemporary;
   return status.code() == absl::StatusCode::kDataLoss ? kExitData : kExitConfig;
@@ -422,6 +424,28 @@ sigset_t BlockSignals() {
   return signals;
 }
 
+// For programs that wait for the addresses.
+absl::Status Announce(const rpc::RunningServer& running, const std::string& metrics_address) {
+  std::printf("listening address=%s metrics=%s\n", running.address.c_str(),
+              metrics_address.c_str());
+  const absl::Status told = io::FlushStandardOutput();
+  return io::ReaderGone(told) ? absl::OkStatus() : told;
+}
+
+// What executors tell of the time that functions take.
+base::ThreadExecutor::Observe Observer(metrics::Metrics& metrics, const char* executor) {
+  return [&metrics, executor](double seconds) {
+    metrics.Observe(metrics::Metric::kExecutorTaskDuration, seconds, executor);
+  };
+}
+
+void CountLogMessages(metrics::Metrics& metrics) {
+  log::SetCounter([&metrics](log::Level level) {
+    constexpr const char* kWords[] = {"debug", "info", "warning", "error"};
+    metrics.Add(metrics::Metric::kLogMessages, 1, kWords[static_cast<int>(level)]);
+  });
+}
+
 int Run(const Flags& flags) {
   // Blocked before any thread exists, so that only RunUntilSignal sees them.
   sigset_t signals = BlockSignals();
@@ -434,8 +458,7 @@ int Run(const Flags& flags) {
   const auto descriptors = net::RaiseDescriptorLimit(kLeastDescriptors);
   if (!descriptors.ok()) return ExitWith(descriptors.status(), kExitConfig);
   if (const absl::Status locked = LockDataDir(flags.data_dir); !locked.ok()) {
-    return ExitWith(locked,
-                    base::ReasonOf(locked) == "DATA_DIR_LOCKED" ? kExitTemporary : kExitConfig);
+    return ExitWith(locked, CodeOf(locked));
   }
   const auto checkpoints = OpenCheckpoints(flags);
   if (!checkpoints.ok()) return ExitWith(checkpoints.status(), kExitConfig);
@@ -443,10 +466,7 @@ int Run(const Flags& flags) {
   if (!store.ok()) return ExitWith(store.status(), CodeOf(store.status()));
 
   metrics::Metrics metrics(metrics::Role::kCoordinator);
-  log::SetCounter([&metrics](log::Level level) {
-    constexpr const char* kWords[] = {"debug", "info", "warning", "error"};
-    metrics.Add(metrics::Metric::kLogMessages, 1, kWords[static_cast<int>(level)]);
-  });
+  CountLogMessages(metrics);
   const auto metrics_address =
       metrics.Serve(flags.metrics_listen,
                     {.connections = descriptors->metrics, .below = descriptors->metrics_below});
@@ -465,14 +485,9 @@ int Run(const Flags& flags) {
   const auto incarnation = BeginLife(store->get(), entropy);
   if (!incarnation.ok()) return ExitWith(incarnation.status(), CodeOf(incarnation.status()));
   scheduler::Fleet fleet(clock, limits, entropy, *incarnation);
-  const auto observe = [&metrics](const char* executor) {
-    return [&metrics, executor](double seconds) {
-      metrics.Observe(metrics::Metric::kExecutorTaskDuration, seconds, executor);
-    };
-  };
-  base::ThreadExecutor core(1, observe("core"));
+  base::ThreadExecutor core(1, Observer(metrics, "core"));
   base::ThreadExecutor pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency()) - 1),
-                            observe("pool"));
+                            Observer(metrics, "pool"));
   const uint64_t memory_budget = MemoryBudget(flags);
   datasets::DatasetViews datasets(fleet, core, clock, limits);
   base::ThreadExecutor writer(1);
@@ -514,15 +529,8 @@ int Run(const Flags& flags) {
        descriptors->connections, RefusalTeller(clock, metrics), &connections},
       {&workers, &job_service, &method_service, &cluster_service, &checkpoint_service,
        &predict_service});
-  if (!running.ok()) {
-    return ExitWith(running.status(), base::ReasonOf(running.status()) == "PORT_IN_USE"
-                                          ? kExitUnavailable
-                                          : kExitConfig);
-  }
-
-  std::printf("listening address=%s metrics=%s\n", running->address.c_str(),
-              metrics_address->c_str());
-  if (const absl::Status told = io::FlushStandardOutput(); !told.ok() && !io::ReaderGone(told)) {
+  if (!running.ok()) return ExitWith(running.status(), CodeOf(running.status()));
+  if (const absl::Status told = Announce(*running, *metrics_address); !told.ok()) {
     return ExitWith(told, kExitOutput);
   }
   log::Info("coordinator_started", {{"address", running->address},

@@ -156,38 +156,38 @@ std::optional<JobManager::Created> JobManager::BeforeAsking(
   return Created{std::move(invalid), std::move(violations)};
 }
 
-void JobManager::Create(const v1::CreateJobRequest& request, std::function<void(Created)> answer) {
+void JobManager::Create(const v1::CreateJobRequest& request, std::function<void(Created)> done) {
   // That a job was accepted is said once it is written.
-  const auto done = [this, validate_only = request.validate_only(),
-                     answer = std::move(answer)](const Created& created) {
+  const auto tell = [this, validate_only = request.validate_only(),
+                     done = std::move(done)](const Created& created) {
     if (!created.job.ok() || validate_only) {
-      answer(created);
+      done(created);
       return;
     }
-    services_.journal.WhenWritten([answer, created](const absl::Status& written) {
-      answer(written.ok() ? created : Created{written, {}});
+    services_.journal.WhenWritten([done, created](const absl::Status& written) {
+      done(written.ok() ? created : Created{written, {}});
     });
   };
   try {
     if (auto early = BeforeAsking(request)) {
-      done(*std::move(early));
+      tell(*early);
       return;
     }
-    const auto finish = [this, request, done](const Answer& answer) {
+    const auto finish = [this, request, tell](const Answer& answer) {
       Created created{OutOfMemory(), {}};
       try {
         created.job = TryCreate(request, answer, created.violations);
       } catch (const std::bad_alloc&) {
       } catch (const std::length_error&) {
       }
-      done(std::move(created));
+      tell(created);
     };
     if (!TouchesData(request.spec()) || request.spec().data().dataset().empty()) {
       finish({});
       return;
     }
     if (services_.datasets.Ask(datasets::ViewOf(request.spec()), finish)) return;
-    done({base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_QUESTIONS",
+    tell({base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_QUESTIONS",
                           "expected fewer jobs whose data sets are being read at once; submit the "
                           "job again in a moment"),
           {}});
@@ -195,7 +195,7 @@ void JobManager::Create(const v1::CreateJobRequest& request, std::function<void(
   } catch (const std::bad_alloc&) {
   } catch (const std::length_error&) {
   }
-  done({OutOfMemory(), {}});
+  tell({OutOfMemory(), {}});
 }
 
 absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& request,

@@ -45,8 +45,10 @@ bool HasEnded(const v1::Job& job) {
 absl::Status HoldIfThere(const std::string& digest, const pretrained::PartStore& parts,
                          std::vector<pretrained::Part>& held) {
   absl::StatusOr<pretrained::Part> part = parts.Hold(digest);
-  if (part.ok()) held.push_back(*std::move(part));
-  return part.ok() || absl::IsNotFound(part.status()) ? absl::OkStatus() : part.status();
+  if (absl::IsNotFound(part.status())) return absl::OkStatus();
+  if (!part.ok()) return part.status();
+  held.push_back(*std::move(part));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<JobRunner::Restored> ReadJob(const store::StoredJob& stored,
