@@ -188,7 +188,8 @@ void AddUp(CLI::App& parent, Command& chosen) {
       ->type_name("FOLDER")
       ->envname("ESPALIER_DATA")
       ->capture_default_str();
-  command->add_option("--data-dir", options->cluster.data_dir, "Folder for jobs, checkpoints and logs")
+  command
+      ->add_option("--data-dir", options->cluster.data_dir, "Folder for jobs, checkpoints and logs")
       ->type_name("FOLDER")
       ->capture_default_str();
   command
