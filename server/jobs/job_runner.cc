@@ -539,7 +539,7 @@ void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> d
   const auto self = shared_from_this();
   const auto counted = std::make_shared<CountedUpdate>(
       CountedUpdate{branch.run, services_.fleet.ParticipantOf(upload.header.task_id()), upload});
-  step->Accept(std::move(upload), [self, step, counted, body_bytes,
+  step->Accept(std::move(upload), [self, counted, body_bytes,
                                    dense_bytes = static_cast<double>(values_bytes) * dense_ratio,
                                    done = std::move(done)](absl::Status status) {
     if (status.ok()) {

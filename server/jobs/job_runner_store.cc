@@ -6,7 +6,6 @@
 
 #include "common/base/limits.h"
 #include "common/base/status.h"
-#include "common/config/metrics.h"
 #include "common/log/log.h"
 #include "common/wire/model_spec/model_spec.h"
 #include "server/jobs/durable/run_record.h"

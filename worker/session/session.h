@@ -77,12 +77,12 @@ class Session {
   void DescribeLoop();
   void ComputeLoop();
   void Compute(v1::Task task);
-  // The result of `task`; nothing when it was handed in by an earlier attempt's.
+  // The result of `task`: one that is there already, or it is computed now.
   absl::StatusOr<tasks::Partial> Result(const v1::Task& task);
   // The connection ended.
   void Disown();
-  // Whether the task in work is still the one that is asked for, perhaps under another lease; then
-  // `task` is as it is asked for now.
+  // Whether the coordinator still asks for the task in work. Where that is under a later lease, `task`
+  // becomes the task of that lease.
   bool StillWanted(v1::Task& task);
   void ReportFailure(const v1::Task& task, const absl::Status& status);
   void CancelCurrent();

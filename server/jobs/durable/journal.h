@@ -47,8 +47,8 @@ class Journal {
 
   // Keeps nothing: what is touched counts as written at once.
   explicit Journal(base::Executor& core, const base::Clock& clock) : core_(core), clock_(clock) {}
-  // `store` and `parts` are borrowed, and used on `writer` only. `fatal` is called on the core when
-  // the process has to end.
+  // Everything is borrowed. The store is used on `writer` only, once it is here; `fatal` is called on
+  // the core when the process has to end.
   struct Disk {
     store::Store& store;
     pretrained::PartStore& parts;
