@@ -77,6 +77,7 @@ struct Flags {
   std::string tls_client_ca;
   double heartbeat_timeout_s = 10;
   uint64_t memory_budget = 0;  // bytes; 0: by what the system allows
+  int64_t keep_ended_jobs = base::Limits().max_ended_jobs;
   double stall_timeout_s = 60;
   std::optional<bool> reflection;  // absent: on loopback
   bool debug_reflection = false;   // the flag's name before 0.1.0
@@ -100,6 +101,11 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "what jobs in a file survive: machine, also that power is lost; or process, only "
                  "that this program ends, without waiting for the disk")
       ->check(base::OneOf({"machine", "process"}))
+      ->capture_default_str();
+  app.add_option("--keep-ended-jobs", flags.keep_ended_jobs,
+                 "of jobs that have ended, so many of the newest are kept with their events; of "
+                 "older ones only the checkpoints stay")
+      ->check(base::Between<int64_t>(0, 1'000'000))
       ->capture_default_str();
   app.add_option("--models", flags.models,
                  "folder of trained language models, each in a folder of its own in Hugging Face's "
@@ -494,7 +500,7 @@ int Run(const Flags& flags) {
   jobs::Journal journal = MakeJournal(flags, core, clock, store->get(), library->parts(), writer);
   jobs::JobManager manager(
       {fleet, core, pool, clock, blobs, **checkpoints, metrics, datasets, journal}, methods,
-      memory_budget);
+      memory_budget, flags.keep_ended_jobs);
   const FilesStay files_stay(*store == nullptr ? nullptr : &library->parts());
   if (const absl::Status restored = RestoreJobs(flags, manager, store->get(), library->parts());
       !restored.ok()) {
@@ -503,6 +509,7 @@ int Run(const Flags& flags) {
   api::Deadlines deadlines(clock);
   base::Pacer limit_log(kLogLimitsEvery);
   const api::Context context{core,
+                             pool,
                              clock,
                              manager,
                              fleet,

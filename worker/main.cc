@@ -32,6 +32,7 @@
 #include "worker/language/generate_text.h"
 #include "worker/predict/predict_file.h"
 #include "worker/session/session.h"
+#include "worker/session/worker_id.h"
 #include "worker/tasks/memory/memory.h"
 
 namespace espalier::worker {
@@ -54,6 +55,7 @@ struct Flags {
   int threads = 1;
   uint64_t memory_budget = 0;  // bytes
   double flops_budget = 0;
+  double drain_timeout_s = 20;
   uint64_t max_dataset_bytes = 0;
   bool health_check = false;
   language::GenerateOptions generate;
@@ -71,21 +73,12 @@ void MakeOpenMpWaitPassively(char** argv) {
   execv("/proc/self/exe", argv);
 }
 
-std::string DefaultId() {
-  char host[256] = "worker";
-  gethostname(host, sizeof(host) - 1);
-  std::string id = std::string(host) + "-" + std::to_string(getpid());
-  std::transform(id.begin(), id.end(), id.begin(),
-                 [](unsigned char c) { return std::isalnum(c) ? std::tolower(c) : '-'; });
-  return std::isalpha(static_cast<unsigned char>(id[0])) ? id.substr(0, 63)
-                                                         : ("w-" + id).substr(0, 63);
-}
-
 void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--coordinator", flags.coordinator.target, "host:port of the coordinator")
       ->capture_default_str();
   app.add_option("--id", flags.id,
-                 "name of this worker, unique in the cluster; default: host name and pid");
+                 "name of this worker, unique in the cluster; default: the name of the host, with "
+                 "a number where several workers run on it; kept in --state-dir if there is one");
   app.add_option("--data-root", flags.data_root, "folder whose sub-folders are the data sets")
       ->capture_default_str();
   app.add_option("--state-dir", flags.state_dir,
@@ -107,6 +100,11 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "floating-point operations it may spend on one task, for example 1e12; default: "
                  "no limit")
       ->check(base::Between(0.0, 1e30));
+  app.add_option("--drain-timeout", flags.drain_timeout_s,
+                 "seconds that the task in work may still take when the worker is told to end "
+                 "(SIGTERM); then it is left to others; 0 to 86400")
+      ->check(base::Between(0.0, 86400.0))
+      ->capture_default_str();
   app.add_option("--metrics-listen", flags.metrics_listen,
                  "host:port of /metrics (HTTP); port 0 = a free one")
       ->capture_default_str();
@@ -207,8 +205,12 @@ class Stopper {
  public:
   explicit Stopper(sigset_t signals) : signals_(signals), thread_([this] { Wait(); }) {}
   ~Stopper() {
+    {
+      const std::lock_guard lock(mutex_);
+      ended_ = true;
+    }
     // Blocked everywhere but in sigwait().
-    if (!stopped_) kill(getpid(), SIGTERM);
+    pthread_kill(thread_.native_handle(), SIGTERM);
     thread_.join();
   }
   Stopper(const Stopper&) = delete;
@@ -225,21 +227,34 @@ class Stopper {
 
  private:
   void Wait() {
-    int signal = 0;
-    sigwait(&signals_, &signal);
-    const std::lock_guard lock(mutex_);
-    stopped_ = true;
-    stop_.request_stop();
-    // A second signal ends the process at once.
-    pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
-    if (session_ == nullptr) return;
-    log::Info("worker_stops");
-    session_->Stop();
+    for (int count = 1;; ++count) {
+      int signal = 0;
+      sigwait(&signals_, &signal);
+      const std::lock_guard lock(mutex_);
+      if (ended_) return;
+      stopped_ = true;
+      stop_.request_stop();
+      // Before there is a session, Watch() sees that the process has been told.
+      if (count == 1 && session_ == nullptr) continue;
+      if (count == 1) {
+        log::Info("worker_leaves", {{"message",
+                                     "it ends once its task is done; a second signal "
+                                     "ends it at once"}});
+        session_->Leave();
+      } else if (count == 2 && session_ != nullptr) {
+        log::Info("worker_stops");
+        session_->Stop();
+      } else {
+        // What should have ended it by now does not.
+        _exit(128 + signal);
+      }
+    }
   }
 
   sigset_t signals_;
   std::mutex mutex_;
   std::atomic<bool> stopped_{false};
+  bool ended_ = false;
   std::stop_source stop_;
   session::Session* session_ = nullptr;
   std::thread thread_;
@@ -280,13 +295,17 @@ int Run(Flags flags) {
   Stopper stopper(signals);
   std::vector<std::string> problems;
   const tasks::MemoryLimit memory = tasks::FindMemoryLimit();
+  // Held for the life of the process.
+  const auto id = session::WorkerId::Choose(flags.id, flags.state_dir);
+  if (!id.ok()) return ExitWith(id.status(), kExitConfig);
   session::SessionOptions options{
-      .worker_id = flags.id.empty() ? DefaultId() : flags.id,
+      .worker_id = id->text(),
       .data_root = flags.data_root,
       .state_dir = flags.state_dir,
       .threads = flags.threads,
       .memory_budget_bytes = static_cast<int64_t>(flags.memory_budget),
       .flops_budget = flags.flops_budget,
+      .drain_timeout = absl::Seconds(flags.drain_timeout_s),
       .max_dataset_bytes = MaxDatasetBytes(flags, memory),
       .memory_limit = memory,
       .datasets = data::ScanDataRoot(flags.data_root, problems, {.cancelled = &stopper.stopped()})};

@@ -133,8 +133,10 @@ void Parser::AddCommands() {
   AddJobRounds(*job, chosen_);
   AddJobFeatures(*job, chosen_);
   AddJobWatch(*job, chosen_);
-  AddJobCancel(*job, chosen_);
-  AddWorkerList(*AddGroup(app_, "worker", "The workers of a cluster"), chosen_);
+  AddJobLife(*job, chosen_);
+  CLI::App* worker = AddGroup(app_, "worker", "The workers of a cluster");
+  AddWorkerList(*worker, chosen_);
+  AddWorkerDrain(*worker, chosen_);
   CLI::App* dataset = AddGroup(app_, "dataset", "The data sets of connected workers");
   AddDatasetList(*dataset, chosen_);
   AddDatasetDescribe(*dataset, chosen_);
@@ -143,6 +145,7 @@ void Parser::AddCommands() {
   AddMethodDescribe(*method, chosen_);
   CLI::App* checkpoint = AddGroup(app_, "checkpoint", "Trained models");
   AddCheckpointList(*checkpoint, chosen_);
+  AddCheckpointVerify(*checkpoint, chosen_);
   AddCheckpointGet(*checkpoint, chosen_);
   AddPredict(app_, chosen_);
   AddRecommend(app_, chosen_);

@@ -233,6 +233,14 @@ struct Client::Impl {
     }
   }
 
+  // A call whose request is a name.
+  template <typename Response, typename Request, typename Stub, typename Method>
+  absl::StatusOr<Response> CallNamed(Stub& stub, Method method, const std::string& name) const {
+    Request request;
+    request.set_name(name);
+    return Call<Response>(stub, method, request);
+  }
+
   // All pages of a list, merged into the first response.
   template <typename Response, typename Stub, typename Method, typename Request, typename Items>
   absl::StatusOr<Response> ListAll(Stub& stub, Method method, Request request, size_t limit,
@@ -313,14 +321,34 @@ absl::StatusOr<v1::Job> Client::GetJob(const std::string& name, const std::stop_
 }
 
 absl::StatusOr<v1::Job> Client::CancelJob(const std::string& name) {
-  v1::CancelJobRequest request;
-  request.set_name(name);
-  return impl_->Call<v1::Job>(*impl_->jobs, &v1::JobService::Stub::CancelJob, request);
+  return impl_->CallNamed<v1::Job, v1::CancelJobRequest>(*impl_->jobs,
+                                                         &v1::JobService::Stub::CancelJob, name);
 }
 
-absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(size_t limit) {
+absl::StatusOr<v1::Job> Client::PauseJob(const std::string& name) {
+  return impl_->CallNamed<v1::Job, v1::PauseJobRequest>(*impl_->jobs,
+                                                        &v1::JobService::Stub::PauseJob, name);
+}
+
+absl::StatusOr<v1::Job> Client::ResumeJob(const std::string& name) {
+  return impl_->CallNamed<v1::Job, v1::ResumeJobRequest>(*impl_->jobs,
+                                                         &v1::JobService::Stub::ResumeJob, name);
+}
+
+absl::StatusOr<v1::Job> Client::RetryJob(const std::string& name) {
+  return impl_->CallNamed<v1::Job, v1::RetryJobRequest>(*impl_->jobs,
+                                                        &v1::JobService::Stub::RetryJob, name);
+}
+
+absl::StatusOr<v1::DeleteJobResponse> Client::DeleteJob(const v1::DeleteJobRequest& request) {
+  return impl_->Call<v1::DeleteJobResponse>(*impl_->jobs, &v1::JobService::Stub::DeleteJob,
+                                            request);
+}
+
+absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(const v1::ListJobsRequest& request,
+                                                      size_t limit) {
   return impl_->ListAll<v1::ListJobsResponse>(
-      *impl_->jobs, &v1::JobService::Stub::ListJobs, v1::ListJobsRequest(), limit,
+      *impl_->jobs, &v1::JobService::Stub::ListJobs, request, limit,
       [](v1::ListJobsResponse& response) { return response.mutable_jobs(); });
 }
 
@@ -389,6 +417,28 @@ absl::StatusOr<v1::ListWorkersResponse> Client::ListWorkers(size_t limit) {
   return impl_->ListAll<v1::ListWorkersResponse>(
       *impl_->cluster, &v1::ClusterService::Stub::ListWorkers, v1::ListWorkersRequest(), limit,
       [](v1::ListWorkersResponse& response) { return response.mutable_workers(); });
+}
+
+absl::StatusOr<v1::Worker> Client::DrainWorker(const std::string& name) {
+  return impl_->CallNamed<v1::Worker, v1::DrainWorkerRequest>(
+      *impl_->cluster, &v1::ClusterService::Stub::DrainWorker, name);
+}
+
+absl::StatusOr<v1::Worker> Client::UndrainWorker(const std::string& name) {
+  return impl_->CallNamed<v1::Worker, v1::UndrainWorkerRequest>(
+      *impl_->cluster, &v1::ClusterService::Stub::UndrainWorker, name);
+}
+
+absl::StatusOr<v1::Checkpoint> Client::VerifyCheckpoint(const std::string& name) {
+  return impl_->CallNamed<v1::Checkpoint, v1::VerifyCheckpointRequest>(
+      *impl_->checkpoints, &v1::CheckpointService::Stub::VerifyCheckpoint, name);
+}
+
+absl::Status Client::DeleteCheckpoint(const std::string& name) {
+  return impl_
+      ->CallNamed<v1::DeleteCheckpointResponse, v1::DeleteCheckpointRequest>(
+          *impl_->checkpoints, &v1::CheckpointService::Stub::DeleteCheckpoint, name)
+      .status();
 }
 
 absl::StatusOr<v1::ClusterInfo> Client::GetClusterInfo() {

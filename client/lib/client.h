@@ -60,8 +60,12 @@ class Client {
   // Cancelled when `stop` is requested.
   absl::StatusOr<v1::Job> GetJob(const std::string& name, const std::stop_token& stop = {});
   absl::StatusOr<v1::Job> CancelJob(const std::string& name);
-  // All pages, at most `limit` jobs.
-  absl::StatusOr<v1::ListJobsResponse> ListJobs(size_t limit);
+  absl::StatusOr<v1::Job> PauseJob(const std::string& name);
+  absl::StatusOr<v1::Job> ResumeJob(const std::string& name);
+  absl::StatusOr<v1::Job> RetryJob(const std::string& name);
+  absl::StatusOr<v1::DeleteJobResponse> DeleteJob(const v1::DeleteJobRequest& request);
+  // All pages, at most `limit` jobs of those that `request` asks for.
+  absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request, size_t limit);
   // All pages: every round of a job, or at most `max_points` of them when that is not 0.
   absl::StatusOr<v1::ListRoundsResponse> ListRounds(const std::string& name, int32_t max_points);
 
@@ -77,10 +81,15 @@ class Client {
   absl::StatusOr<v1::Method> DescribeMethod(const std::string& name);
 
   absl::StatusOr<v1::ListWorkersResponse> ListWorkers(size_t limit);
+  absl::StatusOr<v1::Worker> DrainWorker(const std::string& name);
+  absl::StatusOr<v1::Worker> UndrainWorker(const std::string& name);
   absl::StatusOr<v1::ClusterInfo> GetClusterInfo();
 
   absl::StatusOr<v1::ListCheckpointsResponse> ListCheckpoints(const std::string& job, size_t limit);
   absl::StatusOr<v1::Checkpoint> GetCheckpoint(const std::string& name);
+  // Errors: DataLoss CHECKPOINT_CORRUPT.
+  absl::StatusOr<v1::Checkpoint> VerifyCheckpoint(const std::string& name);
+  absl::Status DeleteCheckpoint(const std::string& name);
   absl::StatusOr<v1::RecommendResponse> Recommend(const v1::RecommendRequest& request);
   // Downloads to "<path>.part", continuing where an earlier attempt stopped; checks every chunk's
   // CRC32C and the whole file's SHA-256, then renames to `path`. `on_progress` gets the bytes

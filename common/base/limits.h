@@ -60,10 +60,16 @@ struct Limits {
   // How long GetCheckpoint's ticket opens DownloadCheckpoint, and how many are good at once.
   absl::Duration ticket_lifetime = absl::Minutes(10);
   int max_tickets = 10'000;
+  // Jobs that have not ended.
   int max_jobs = 10'000;
+  // Jobs that have ended and are still known, the newest ones.
+  int64_t max_ended_jobs = 10'000;
   int max_workers = 10'000;
-  // Workers that are gone and still listed, the newest ones.
-  int max_lost_workers = 1'000;
+  // Workers that are gone and still listed, the newest ones; and for how long: those that vanished,
+  // and those that left on purpose.
+  int max_gone_workers = 1'000;
+  absl::Duration remember_lost_workers = absl::Hours(24);
+  absl::Duration remember_left_workers = absl::Minutes(10);
   // Messages that wait for one worker's stream; a worker that lets more pile up is disconnected.
   int max_session_queue = 64;
 };

@@ -163,12 +163,13 @@ void Admission::Progress(const std::string& job, int32_t rounds) {
   entry.rounds = rounds;
 }
 
-void Admission::Leave(const std::string& job) {
+void Admission::Leave(const std::string& job, bool stays) {
   const auto it = jobs_.find(job);
   ESPALIER_CHECK(it != jobs_.end(), "a job leaves once");
   const Entry& entry = it->second;
   waiting_.erase(entry.order);
   if (entry.running) running_ -= RunningBytes(entry.price);
+  if (!stays) records_ -= RecordBytes(entry.price, entry.rounds);
   jobs_.erase(it);
 }
 

@@ -3,7 +3,7 @@
 // A job that could never run within the budget is refused when it is submitted. One that fits, but
 // not beside those that run, waits until it does; jobs that wait begin in the order in which they
 // were submitted, so that a large one is not passed for ever. What is kept of jobs grows with their
-// rounds, is counted as it grows, and stays when they have ended.
+// rounds, is counted as it grows, and stays when they have ended, where it has no other place.
 //
 // Units:     bytes.
 // Threading: lives on the core executor.
@@ -39,8 +39,8 @@ class Admission {
   absl::StatusOr<std::string> MayBegin(const std::string& job, bool ready);
   // A job that has entered committed so many rounds.
   void Progress(const std::string& job, int32_t rounds);
-  // It has ended.
-  void Leave(const std::string& job);
+  // It has ended, or is put aside. `stays`: its record is kept in memory.
+  void Leave(const std::string& job, bool stays);
 
  private:
   struct Entry {
@@ -56,7 +56,7 @@ class Admission {
   const double budget_;
   uint64_t next_order_ = 0;
   double running_ = 0;                 // what running jobs take beside their records
-  double records_ = 0;                 // of all jobs, also of those that have ended
+  double records_ = 0;                 // of all jobs in memory
   std::map<std::string, Entry> jobs_;  // that have not ended
   std::set<uint64_t> waiting_;         // orders of those that were told to wait
 };

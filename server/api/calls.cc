@@ -88,7 +88,18 @@ grpc::ServerUnaryReactor* AnswerLater(
                             absl::ToDoubleSeconds(context.clock.Elapsed() - start), method);
     reactor->Finish(rpc::ToGrpc(status));
   };
-  context.core.Post([work = std::move(work), answer] { work(answer); });
+  context.core.Post([work = std::move(work), answer] {
+    const auto answered = std::make_shared<bool>(false);
+    const auto answer_once = [answer, answered](const absl::Status& status) {
+      *answered = true;
+      answer(status);
+    };
+    const absl::Status begun = Guarded([&] {
+      work(answer_once);
+      return absl::OkStatus();
+    });
+    if (!begun.ok() && !*answered) answer(begun);
+  });
   return reactor;
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/log/log.h"
 #include "common/wire/blob.h"
 #include "common/wire/proto_time.h"
 #include "server/api/calls.h"
@@ -124,8 +125,39 @@ grpc::ServerUnaryReactor* CheckpointService::ListCheckpoints(
         FillPage(
             page, [&](size_t i) { return ToProto(all[i]); }, response->mutable_checkpoints(),
             response);
+        if (!request->page_token().empty()) return absl::OkStatus();
+        for (const auto& damaged : context_.checkpoints.damaged()) {
+          response->add_damaged()->set_file(damaged.file);
+          response->mutable_damaged()->rbegin()->set_problem(base::MessageOf(damaged.reason));
+        }
         return absl::OkStatus();
       });
+}
+
+grpc::ServerUnaryReactor* CheckpointService::VerifyCheckpoint(
+    grpc::CallbackServerContext* call, const v1::VerifyCheckpointRequest* request,
+    v1::Checkpoint* response) {
+  return AnswerLater(
+      context_, call, "VerifyCheckpoint", [this, request, response](const auto& answer) {
+        context_.pool.Post([this, request, response, answer] {
+          absl::Status status = context_.checkpoints.Verify(request->name());
+          const auto info = context_.checkpoints.Get(request->name());
+          if (info.ok()) *response = ToProto(*info);
+          context_.core.Post([answer, status = std::move(status)] { answer(status); });
+        });
+      });
+}
+
+grpc::ServerUnaryReactor* CheckpointService::DeleteCheckpoint(
+    grpc::CallbackServerContext* call, const v1::DeleteCheckpointRequest* request,
+    v1::DeleteCheckpointResponse* response) {
+  return AnswerLater(context_, call, "DeleteCheckpoint", [this, request](const auto& answer) {
+    context_.pool.Post([this, request, answer] {
+      absl::Status status = context_.checkpoints.Remove({request->name()});
+      if (status.ok()) log::Info("checkpoint_deleted", {{"checkpoint", request->name()}});
+      context_.core.Post([answer, status = std::move(status)] { answer(status); });
+    });
+  });
 }
 
 grpc::ServerUnaryReactor* CheckpointService::GetCheckpoint(grpc::CallbackServerContext* call,

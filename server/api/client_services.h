@@ -5,6 +5,7 @@
 // Threading: gRPC's callback threads; everything that touches the core runs on its executor.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "espalier/v1/checkpoint.grpc.pb.h"
@@ -37,8 +38,23 @@ class JobService : public v1::JobService::CallbackService {
   grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* call,
                                       const v1::CancelJobRequest* request,
                                       v1::Job* response) override;
+  grpc::ServerUnaryReactor* PauseJob(grpc::CallbackServerContext* call,
+                                     const v1::PauseJobRequest* request,
+                                     v1::Job* response) override;
+  grpc::ServerUnaryReactor* ResumeJob(grpc::CallbackServerContext* call,
+                                      const v1::ResumeJobRequest* request,
+                                      v1::Job* response) override;
+  grpc::ServerUnaryReactor* RetryJob(grpc::CallbackServerContext* call,
+                                     const v1::RetryJobRequest* request,
+                                     v1::Job* response) override;
+  grpc::ServerUnaryReactor* DeleteJob(grpc::CallbackServerContext* call,
+                                      const v1::DeleteJobRequest* request,
+                                      v1::DeleteJobResponse* response) override;
 
  private:
+  void AnswerOnceWritten(absl::StatusOr<v1::Job> job, v1::Job* response,
+                         const std::function<void(const absl::Status&)>& answer);
+
   const Context& context_;
 };
 
@@ -65,8 +81,16 @@ class ClusterService : public v1::ClusterService::CallbackService {
   grpc::ServerUnaryReactor* GetClusterInfo(grpc::CallbackServerContext* call,
                                            const v1::GetClusterInfoRequest* request,
                                            v1::ClusterInfo* response) override;
+  grpc::ServerUnaryReactor* DrainWorker(grpc::CallbackServerContext* call,
+                                        const v1::DrainWorkerRequest* request,
+                                        v1::Worker* response) override;
+  grpc::ServerUnaryReactor* UndrainWorker(grpc::CallbackServerContext* call,
+                                          const v1::UndrainWorkerRequest* request,
+                                          v1::Worker* response) override;
 
  private:
+  absl::Status SetDraining(const std::string& name, bool draining, v1::Worker& worker);
+
   const Context& context_;
 };
 
@@ -81,6 +105,12 @@ class CheckpointService : public v1::CheckpointService::CallbackService {
                                           v1::Checkpoint* response) override;
   grpc::ServerWriteReactor<v1::Chunk>* DownloadCheckpoint(
       grpc::CallbackServerContext* call, const v1::DownloadCheckpointRequest* request) override;
+  grpc::ServerUnaryReactor* VerifyCheckpoint(grpc::CallbackServerContext* call,
+                                             const v1::VerifyCheckpointRequest* request,
+                                             v1::Checkpoint* response) override;
+  grpc::ServerUnaryReactor* DeleteCheckpoint(grpc::CallbackServerContext* call,
+                                             const v1::DeleteCheckpointRequest* request,
+                                             v1::DeleteCheckpointResponse* response) override;
   grpc::ServerUnaryReactor* Recommend(grpc::CallbackServerContext* call,
                                       const v1::RecommendRequest* request,
                                       v1::RecommendResponse* response) override;

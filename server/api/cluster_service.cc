@@ -1,4 +1,6 @@
+#include "absl/strings/strip.h"
 #include "common/base/status.h"
+#include "common/log/log.h"
 #include "server/api/calls.h"
 #include "server/api/client_services.h"
 
@@ -46,17 +48,38 @@ grpc::ServerUnaryReactor* ClusterService::ListWorkers(grpc::CallbackServerContex
   });
 }
 
+grpc::ServerUnaryReactor* ClusterService::DrainWorker(grpc::CallbackServerContext* call,
+                                                      const v1::DrainWorkerRequest* request,
+                                                      v1::Worker* response) {
+  return AnswerOnCore(context_, call, "DrainWorker", [this, request, response] {
+    return SetDraining(request->name(), true, *response);
+  });
+}
+
+grpc::ServerUnaryReactor* ClusterService::UndrainWorker(grpc::CallbackServerContext* call,
+                                                        const v1::UndrainWorkerRequest* request,
+                                                        v1::Worker* response) {
+  return AnswerOnCore(context_, call, "UndrainWorker", [this, request, response] {
+    return SetDraining(request->name(), false, *response);
+  });
+}
+
+absl::Status ClusterService::SetDraining(const std::string& name, bool draining,
+                                         v1::Worker& worker) {
+  const std::string id(absl::StripPrefix(name, "workers/"));
+  ESPALIER_ASSIGN_OR_RETURN(worker, context_.fleet.SetDraining(id, draining));
+  log::Info(draining ? "worker_drained" : "worker_undrained", {{"worker", id}});
+  return absl::OkStatus();
+}
+
 grpc::ServerUnaryReactor* ClusterService::GetClusterInfo(grpc::CallbackServerContext* call,
                                                          const v1::GetClusterInfoRequest* request,
                                                          v1::ClusterInfo* response) {
   return AnswerOnCore(context_, call, "GetClusterInfo", [this, response] {
     *response = context_.info;
-    int64_t running = 0;
-    const auto jobs = context_.jobs.List();
-    for (const v1::Job& job : jobs) running += job.state() == v1::Job::STATE_RUNNING ? 1 : 0;
     response->set_workers_active(context_.fleet.active());
-    response->set_jobs_running(running);
-    response->set_jobs_total(jobs.size());
+    response->set_jobs_running(context_.jobs.Count(v1::Job::STATE_RUNNING));
+    response->set_jobs_total(context_.jobs.size());
     return absl::OkStatus();
   });
 }

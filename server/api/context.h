@@ -22,6 +22,7 @@ namespace espalier::server::api {
 
 struct Context {
   base::Executor& core;
+  base::Executor& pool;
   const base::Clock& clock;
   jobs::JobManager& jobs;
   scheduler::Fleet& fleet;

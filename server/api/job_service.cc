@@ -88,6 +88,55 @@ absl::StatusOr<RoundListing> ListingOf(const v1::ListRoundsRequest& request,
   return listing;
 }
 
+absl::Status FillRounds(const v1::ListRoundsRequest& request, const jobs::RoundHistory& rounds,
+                        v1::ListRoundsResponse& response) {
+  ESPALIER_ASSIGN_OR_RETURN(const RoundListing listing, ListingOf(request, rounds));
+  const std::vector<size_t> chosen =
+      rounds.Choose(listing.total, listing.best, static_cast<size_t>(request.max_points()));
+  ESPALIER_ASSIGN_OR_RETURN(const Page page,
+                            MakePage(request.page_size(), listing.position, chosen.size()));
+  FillPage(
+      page, [&](size_t i) { return rounds.At(chosen[i]); }, response.mutable_rounds(), &response);
+  if (const std::string next = response.next_page_token(); !next.empty()) {
+    response.set_next_page_token(listing.TokenAt(next));
+  }
+  response.set_total_rounds(static_cast<int32_t>(listing.total));
+  return absl::OkStatus();
+}
+
+// A page of jobs, and whether others follow.
+struct JobPage {
+  std::vector<jobs::JobIndex::Place> places;
+  bool has_more = false;
+};
+
+// In page tokens: the job after which the next page begins, "{number}.{name}", so that no job is
+// listed twice or left out when others come or go meanwhile.
+std::string TokenAfter(const jobs::JobIndex::Place& place) {
+  return absl::StrCat(place.number, ".", place.name);
+}
+
+absl::StatusOr<JobPage> PageOf(const v1::ListJobsRequest& request, jobs::JobManager& jobs) {
+  ESPALIER_ASSIGN_OR_RETURN(auto places, jobs.Select(request));
+  if (!request.page_token().empty()) {
+    const std::pair<std::string, std::string> parts =
+        absl::StrSplit(request.page_token(), absl::MaxSplits('.', 1));
+    jobs::JobIndex::Place last{0, parts.second};
+    if (!absl::SimpleAtoi(parts.first, &last.number) || last.name.empty()) {
+      return base::InvalidArgument("INVALID_PAGE",
+                                   "expected a page_token from an earlier answer, found '" +
+                                       request.page_token() + "'; begin without one");
+    }
+    std::erase_if(places, [&](const auto& place) {
+      return !jobs::JobIndex::IsBefore(last, place, request.order());
+    });
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const Page page, MakePage(request.page_size(), "", places.size()));
+  const bool has_more = page.last < places.size();
+  places.resize(page.last);
+  return JobPage{std::move(places), has_more};
+}
+
 // One watcher of one job.
 class JobWatch : public WriteStream<v1::WatchJobResponse> {
  public:
@@ -152,45 +201,48 @@ grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* cal
 
 grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* call,
                                              const v1::GetJobRequest* request, v1::Job* response) {
-  return AnswerOnCore(context_, call, "GetJob", [this, request, response]() -> absl::Status {
-    ESPALIER_ASSIGN_OR_RETURN(v1::Job job, context_.jobs.Get(request->name()));
-    *response = Fitting(std::move(job));
-    return absl::OkStatus();
+  return AnswerLater(context_, call, "GetJob", [this, request, response](const auto& answer) {
+    context_.jobs.With(request->name(), [response, answer](const auto& job) {
+      if (job.ok()) *response = Fitting((*job)->View(true));
+      answer(job.status());
+    });
   });
 }
 
 grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* call,
                                                const v1::ListJobsRequest* request,
                                                v1::ListJobsResponse* response) {
-  return AnswerOnCore(context_, call, "ListJobs", [this, request, response]() -> absl::Status {
-    const auto jobs = context_.jobs.List();
-    ESPALIER_ASSIGN_OR_RETURN(const Page page,
-                              MakePage(request->page_size(), request->page_token(), jobs.size()));
-    FillPage(
-        page, [&](size_t i) { return jobs[i]; }, response->mutable_jobs(), response);
-    return absl::OkStatus();
+  return AnswerLater(context_, call, "ListJobs", [this, request, response](const auto& answer) {
+    const absl::StatusOr<JobPage> page = PageOf(*request, context_.jobs);
+    if (!page.ok()) {
+      answer(page.status());
+      return;
+    }
+    std::vector<std::string> names;
+    for (const auto& place : page->places) names.push_back(place.name);
+    context_.jobs.View(names, [response, answer, page = *page](auto jobs) {
+      if (!jobs.ok()) {
+        answer(jobs.status());
+        return;
+      }
+      FillPage(
+          Page{0, jobs->size(), page.has_more ? std::to_string(jobs->size()) : ""},
+          [&](size_t i) { return std::move((*jobs)[i]); }, response->mutable_jobs(), response);
+      if (!response->next_page_token().empty()) {
+        response->set_next_page_token(TokenAfter(page.places[response->jobs_size() - 1]));
+      }
+      answer(absl::OkStatus());
+    });
   });
 }
 
 grpc::ServerUnaryReactor* JobService::ListRounds(grpc::CallbackServerContext* call,
                                                  const v1::ListRoundsRequest* request,
                                                  v1::ListRoundsResponse* response) {
-  return AnswerOnCore(context_, call, "ListRounds", [this, request, response]() -> absl::Status {
-    ESPALIER_ASSIGN_OR_RETURN(const jobs::RoundHistory* rounds,
-                              context_.jobs.Rounds(request->job()));
-    ESPALIER_ASSIGN_OR_RETURN(const RoundListing listing, ListingOf(*request, *rounds));
-    const std::vector<size_t> chosen =
-        rounds->Choose(listing.total, listing.best, static_cast<size_t>(request->max_points()));
-    ESPALIER_ASSIGN_OR_RETURN(const Page page,
-                              MakePage(request->page_size(), listing.position, chosen.size()));
-    FillPage(
-        page, [&](size_t i) { return rounds->At(chosen[i]); }, response->mutable_rounds(),
-        response);
-    if (const std::string next = response->next_page_token(); !next.empty()) {
-      response->set_next_page_token(listing.TokenAt(next));
-    }
-    response->set_total_rounds(static_cast<int32_t>(listing.total));
-    return absl::OkStatus();
+  return AnswerLater(context_, call, "ListRounds", [this, request, response](const auto& answer) {
+    context_.jobs.With(request->job(), [request, response, answer](const auto& job) {
+      answer(job.ok() ? FillRounds(*request, (*job)->rounds(), *response) : job.status());
+    });
   });
 }
 
@@ -198,22 +250,72 @@ grpc::ServerUnaryReactor* JobService::CancelJob(grpc::CallbackServerContext* cal
                                                 const v1::CancelJobRequest* request,
                                                 v1::Job* response) {
   return AnswerLater(context_, call, "CancelJob", [this, request, response](const auto& answer) {
-    absl::StatusOr<v1::Job> job = context_.jobs.Cancel(request->name());
-    if (!job.ok()) {
-      answer(job.status());
-      return;
-    }
-    *response = Fitting(*std::move(job));
-    context_.jobs.WhenWritten(answer);
+    AnswerOnceWritten(context_.jobs.Cancel(request->name()), response, answer);
   });
+}
+
+grpc::ServerUnaryReactor* JobService::PauseJob(grpc::CallbackServerContext* call,
+                                               const v1::PauseJobRequest* request,
+                                               v1::Job* response) {
+  return AnswerLater(context_, call, "PauseJob", [this, request, response](const auto& answer) {
+    AnswerOnceWritten(context_.jobs.Pause(request->name()), response, answer);
+  });
+}
+
+grpc::ServerUnaryReactor* JobService::ResumeJob(grpc::CallbackServerContext* call,
+                                                const v1::ResumeJobRequest* request,
+                                                v1::Job* response) {
+  return AnswerLater(context_, call, "ResumeJob", [this, request, response](const auto& answer) {
+    context_.jobs.Resume(request->name(), [response, answer](absl::StatusOr<v1::Job> job) {
+      if (job.ok()) *response = Fitting(*std::move(job));
+      answer(job.status());
+    });
+  });
+}
+
+grpc::ServerUnaryReactor* JobService::RetryJob(grpc::CallbackServerContext* call,
+                                               const v1::RetryJobRequest* request,
+                                               v1::Job* response) {
+  return AnswerLater(context_, call, "RetryJob", [this, request, response](const auto& answer) {
+    context_.jobs.Retry(request->name(), [response, answer](absl::StatusOr<v1::Job> job) {
+      if (job.ok()) *response = Fitting(*std::move(job));
+      answer(job.status());
+    });
+  });
+}
+
+grpc::ServerUnaryReactor* JobService::DeleteJob(grpc::CallbackServerContext* call,
+                                                const v1::DeleteJobRequest* request,
+                                                v1::DeleteJobResponse* response) {
+  return AnswerLater(context_, call, "DeleteJob", [this, request, response](const auto& answer) {
+    context_.jobs.Delete(*request, [response, answer](const auto& deleted) {
+      if (deleted.ok()) *response = *deleted;
+      answer(deleted.status());
+    });
+  });
+}
+
+void JobService::AnswerOnceWritten(absl::StatusOr<v1::Job> job, v1::Job* response,
+                                   const std::function<void(const absl::Status&)>& answer) {
+  if (!job.ok()) {
+    answer(job.status());
+    return;
+  }
+  *response = Fitting(*std::move(job));
+  context_.jobs.WhenWritten(answer);
 }
 
 grpc::ServerWriteReactor<v1::WatchJobResponse>* JobService::WatchJob(
     grpc::CallbackServerContext* call, const v1::WatchJobRequest* request) {
   const auto watch = std::make_shared<JobWatch>(context_, call, request->after_sequence());
   auto* reactor = JobWatch::Start(watch);
-  context_.core.Post(
-      [this, watch, name = request->name()] { watch->Attach(name, context_.jobs.Events(name)); });
+  context_.core.Post([this, watch, name = request->name()] {
+    context_.jobs.With(name, [watch, name](const auto& job) {
+      watch->Attach(name, job.ok()
+                              ? absl::StatusOr<std::shared_ptr<events::EventLog>>((*job)->events())
+                              : job.status());
+    });
+  });
   return reactor;
 }
 

@@ -72,7 +72,10 @@ void SessionReactor::Handle(const v1::WorkerMessage& message) {
   }
   if (message.has_heartbeat()) context_.fleet.Heartbeat(session_, message.heartbeat());
   if (message.has_task_failed()) context_.fleet.TaskFailed(session_, message.task_failed());
-  if (message.has_drain()) context_.fleet.Drain(session_);
+  if (message.has_drain()) {
+    log::Info("worker_leaves", {{"worker", context_.fleet.worker_of(session_)}});
+    context_.fleet.Leave(session_);
+  }
   if (message.has_description()) context_.jobs.Describe(session_, message.description());
 }
 
@@ -149,8 +152,14 @@ void SessionReactor::OnDone() {
   context_.core.Post([self = std::move(self_)] {
     if (!self->registered_) return;
     const std::string worker = self->context_.fleet.worker_of(self->session_);
-    if (!worker.empty()) log::Warning("worker_disconnected", {{"worker", worker}});
     self->context_.fleet.Disconnected(self->session_);
+    if (worker.empty()) return;
+    const v1::Worker* view = self->context_.fleet.Find(worker);
+    if (view != nullptr && view->state() == v1::Worker::STATE_LEFT) {
+      log::Info("worker_left", {{"worker", worker}});
+    } else {
+      log::Warning("worker_disconnected", {{"worker", worker}});
+    }
   });
 }
 

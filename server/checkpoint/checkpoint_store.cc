@@ -230,6 +230,51 @@ absl::StatusOr<std::string> CheckpointStore::FilePath(std::string_view name) con
   return PathOf(key);
 }
 
+absl::Status CheckpointStore::Remove(const std::vector<std::string>& names) {
+  std::vector<Key> keys;
+  for (const std::string& name : names) {
+    ESPALIER_ASSIGN_OR_RETURN(keys.emplace_back(), Find(name));
+  }
+  // Out of the index first: what is listed can be opened.
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const std::string& name : names) {
+      if (!in_use_.contains(name)) continue;
+      return base::FailedPrecondition(
+          "CHECKPOINT_IN_USE",
+          fmt::format("expected checkpoints that no job in work starts from, found '{}', from "
+                      "which one does; wait until it has ended, or cancel it",
+                      name));
+    }
+    for (const Key& key : keys) index_.erase(key);
+  }
+  for (const Key& key : keys) ESPALIER_RETURN_IF_ERROR(files_.Remove(PathOf(key)));
+  return files_.SyncDirectory(directory_);
+}
+
+absl::Status CheckpointStore::Verify(std::string_view name) const {
+  ESPALIER_ASSIGN_OR_RETURN(const CheckpointInfo info, Get(name));
+  ESPALIER_ASSIGN_OR_RETURN(const Key key, Find(name));
+  const auto summary = espalier::checkpoint::VerifyCheckpointFile(files_, PathOf(key));
+  if (summary.ok() && summary->file.sha256 == info.sha256) return absl::OkStatus();
+  const std::string found =
+      summary.ok() ? "one of other contents" : base::MessageOf(summary.status());
+  return base::MakeError(
+      absl::StatusCode::kDataLoss, "CHECKPOINT_CORRUPT",
+      fmt::format("expected the file of {} as it was written, found {}; put a copy of {} in its "
+                  "place, or remove it with `espalier checkpoint delete`",
+                  name, found, PathOf(key)));
+}
+
+CheckpointStore::Pin CheckpointStore::Use(std::string_view name) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ++in_use_[std::string(name)];
+  return {nullptr, [this, name = std::string(name)](std::nullptr_t) {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            if (--in_use_[name] == 0) in_use_.erase(name);
+          }};
+}
+
 std::vector<CheckpointStore::Key> CheckpointStore::Superfluous(std::string_view job,
                                                                int32_t keep) const {
   struct Run {
@@ -257,8 +302,9 @@ std::vector<CheckpointStore::Key> CheckpointStore::Superfluous(std::string_view 
     }
   }
   std::erase_if(old, [&](const Key& key) {
-    const std::optional<Key>& best = runs[index_.at(key).run].best;
-    return best.has_value() && key.round == best->round;
+    const CheckpointInfo& info = index_.at(key);
+    const std::optional<Key>& best = runs[info.run].best;
+    return in_use_.contains(info.name) || (best.has_value() && key.round == best->round);
   });
   return old;
 }

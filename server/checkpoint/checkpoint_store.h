@@ -7,6 +7,7 @@
 //
 // Threading: all members may be called from any thread; Write() and Prune() of one job by one at a
 //            time.
+// Ownership: the store outlives its pins.
 // Errors:    CHECKPOINT_NOT_FOUND (NotFound); INVALID_NAME (InvalidArgument); those of
 //            checkpoint_file.h.
 #pragma once
@@ -92,6 +93,14 @@ class CheckpointStore {
   // Removes all checkpoints of a job but, of each of its runs, the newest `keep` ≥ 1 and the one of
   // the best main metric (the earliest of equals). Returns the names removed.
   absl::StatusOr<std::vector<std::string>> Prune(std::string_view job, int32_t keep);
+  // Removes all of these, or none where one of them is in use. Errors: FailedPrecondition
+  // CHECKPOINT_IN_USE.
+  absl::Status Remove(const std::vector<std::string>& names);
+  // Reads the whole file again. Errors: DataLoss CHECKPOINT_CORRUPT when it is not what was written.
+  absl::Status Verify(std::string_view name) const;
+  // Prune() and Remove() leave the checkpoint of this name where it is as long as the pin lives.
+  using Pin = std::shared_ptr<void>;
+  Pin Use(std::string_view name);
   // Files that Open() found but could not use.
   const std::vector<Damaged>& damaged() const { return damaged_; }
 
@@ -124,7 +133,8 @@ class CheckpointStore {
   std::vector<Damaged> damaged_;
   std::mutex language_mutex_;  // one language model is written at a time
   mutable std::mutex mutex_;
-  Index index_;  // guarded by mutex_
+  Index index_;                        // guarded by mutex_
+  std::map<std::string, int> in_use_;  // names and pins; guarded by mutex_
 };
 
 }  // namespace espalier::server::checkpoint

@@ -98,7 +98,7 @@ bool DatasetViews::Ask(const v1::DataSpec& view, Done done) {
   question->done = std::move(done);
   std::vector<std::string> workers;
   for (const v1::Worker& worker : fleet_.List()) {
-    if (worker.state() == v1::Worker::STATE_LOST || !HasFolder(worker, view.dataset())) continue;
+    if (!scheduler::IsConnected(worker) || !HasFolder(worker, view.dataset())) continue;
     workers.push_back(scheduler::WorkerId(worker));
   }
   for (const std::string& worker : workers) {
@@ -132,7 +132,7 @@ std::shared_ptr<JobView> DatasetViews::Follow(const v1::DataSpec& view, Judge ju
   views_.push_back(job);
   for (const v1::Worker& worker : fleet_.List()) {
     const std::string id = scheduler::WorkerId(worker);
-    const bool asks = worker.state() != v1::Worker::STATE_LOST && !described.contains(id) &&
+    const bool asks = scheduler::IsConnected(worker) && !described.contains(id) &&
                       HasFolder(worker, view.dataset());
     if (!asks) continue;
     job->asked_.insert(id);

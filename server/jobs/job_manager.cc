@@ -35,14 +35,6 @@ std::string Joined(const std::set<std::string>& words) {
   return text.empty() ? "none" : text;
 }
 
-absl::Status JobNotFound(const std::string& name, const std::vector<std::string>& known) {
-  const std::string nearest =
-      config::Nearest(name.starts_with("jobs/") ? name : "jobs/" + name, known);
-  return base::NotFound("JOB_NOT_FOUND", "expected the name of a job, found '" + name + "'; " +
-                                             (nearest.empty() ? "see `espalier job list`"
-                                                              : "did you mean '" + nearest + "'?"));
-}
-
 bool TouchesData(const v1::JobSpec& spec) { return spec.method().name() != "echo"; }
 
 // Whether it is about a size that the data set says and the job leaves out.
@@ -110,7 +102,7 @@ void JobManager::CheckAnswer(const v1::JobSpec& spec, const Answer& answer,
 
 absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& request) const {
   const auto taken = [this](const std::string& id) {
-    return jobs_.contains("jobs/" + id) || !services_.checkpoints.List(id).empty();
+    return index_.Find("jobs/" + id) != nullptr || !services_.checkpoints.List(id).empty();
   };
   if (!request.job_id().empty()) {
     if (!base::IsValidId(request.job_id())) {
@@ -143,10 +135,6 @@ std::optional<JobManager::Created> JobManager::BeforeAsking(
                                              std::to_string(request.request_id().size())),
                    {}};
   }
-  if (const auto it = by_request_id_.find(request.request_id());
-      !request.request_id().empty() && it != by_request_id_.end()) {
-    return Created{jobs_.at(it->second)->View(true), {}};
-  }
   if (const auto& trouble = services_.journal.trouble(); trouble.has_value()) {
     return Created{base::Annotate(*trouble, "no job can be accepted at present"), {}};
   }
@@ -168,6 +156,13 @@ void JobManager::Create(const v1::CreateJobRequest& request, std::function<void(
       done(written.ok() ? created : Created{written, {}});
     });
   };
+  // A repeated call gets the first one's job.
+  if (const auto name = index_.OfRequest(request.request_id())) {
+    With(*name, [tell](const absl::StatusOr<std::shared_ptr<const JobRunner>>& job) {
+      tell(job.ok() ? Created{(*job)->View(true), {}} : Created{job.status(), {}});
+    });
+    return;
+  }
   try {
     if (auto early = BeforeAsking(request)) {
       tell(*early);
@@ -202,6 +197,12 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
                                               const Answer& answer,
                                               std::vector<config::Violation>& violations) {
   // Another call of the same id may have been first while the workers were asked.
+  if (const auto name = index_.OfRequest(request.request_id())) {
+    const auto first = Find(*name);
+    if (first != nullptr) return first->View(true);
+    return base::MakeError(absl::StatusCode::kAborted, "REQUEST_REPEATED",
+                           "another call with the same request_id was first; call again");
+  }
   if (auto early = BeforeAsking(request)) {
     violations = std::move(early->violations);
     return early->job;
@@ -269,11 +270,7 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   CountMemory();
   if (auto refusal = admission_.Refusal(spec, price)) violations.push_back(*std::move(refusal));
   if (!violations.empty()) return invalid();
-  if (priced_.size() >= static_cast<size_t>(limits_.max_jobs)) {
-    return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_JOBS",
-                           "expected fewer than " + std::to_string(limits_.max_jobs) +
-                               " jobs that have not ended; wait until some have, or cancel them");
-  }
+  ESPALIER_RETURN_IF_ERROR(CheckRoom());
   v1::Job job;
   *job.mutable_spec() = spec;
   job.set_total_rounds(methods_.TotalRounds(spec));
@@ -290,75 +287,31 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
     accepted.set_workers(workers);
     runner->KeepAs(accepted.SerializeAsString());
   }
-  Enter(runner, job.name(), request.request_id(), &price);
+  index_.Add(job.name(), spec, v1::Job::STATE_PENDING, request.request_id());
+  Enter(runner, job.name(), &price);
   runner->Tick();
   return runner->View(true);
 }
 
+absl::Status JobManager::CheckRoom() const {
+  if (priced_.size() < static_cast<size_t>(limits_.max_jobs)) return absl::OkStatus();
+  return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_JOBS",
+                         "expected fewer than " + std::to_string(limits_.max_jobs) +
+                             " jobs that have not ended; wait until some have, or cancel them");
+}
+
 void JobManager::Enter(const std::shared_ptr<JobRunner>& runner, const std::string& name,
-                       const std::string& request_id, const admission::Price* price) {
+                       const admission::Price* price) {
   jobs_[name] = runner;
-  order_.push_back(name);
-  if (!request_id.empty()) by_request_id_[request_id] = name;
   if (price == nullptr) return;
   admission_.Enter(name, *price);
   priced_.insert(name);
   runner->BeginWhen([this, name](bool ready) { return admission_.MayBegin(name, ready); });
 }
 
-JobRunner* JobManager::Find(const std::string& name) const {
-  const auto it = jobs_.find(name.starts_with("jobs/") ? name : "jobs/" + name);
-  return it == jobs_.end() ? nullptr : it->second.get();
-}
-
-absl::StatusOr<v1::Job> JobManager::Get(const std::string& name) const {
-  const JobRunner* job = Find(name);
-  if (job == nullptr) return JobNotFound(name, order_);
-  return job->View(true);
-}
-
-absl::StatusOr<v1::Job> JobManager::Cancel(const std::string& name) {
-  JobRunner* job = Find(name);
-  if (job == nullptr) return JobNotFound(name, order_);
-  ESPALIER_RETURN_IF_ERROR(job->Cancel());
-  return job->View(true);
-}
-
-absl::StatusOr<std::shared_ptr<events::EventLog>> JobManager::Events(
-    const std::string& name) const {
-  const JobRunner* job = Find(name);
-  if (job == nullptr) return JobNotFound(name, order_);
-  return job->events();
-}
-
-absl::StatusOr<const RoundHistory*> JobManager::Rounds(const std::string& name) const {
-  const JobRunner* job = Find(name);
-  if (job == nullptr) return JobNotFound(name, order_);
-  return &job->rounds();
-}
-
-absl::StatusOr<std::shared_ptr<PlannerSeat>> JobManager::PlannerOf(const std::string& name) const {
-  const JobRunner* job = Find(name);
-  if (job == nullptr) return JobNotFound(name, order_);
-  if (job->planner() == nullptr) {
-    return base::FailedPrecondition(
-        "NO_PLANNER", "expected a job whose method leaves decisions to a planner, found " + name +
-                          ", whose method decides by itself");
-  }
-  return job->planner();
-}
-
-std::vector<v1::Job> JobManager::List() const {
-  std::vector<v1::Job> jobs;
-  for (auto it = order_.rbegin(); it != order_.rend(); ++it) {
-    jobs.push_back(jobs_.at(*it)->View(false));
-  }
-  return jobs;
-}
-
 std::shared_ptr<JobRunner> JobManager::OwnerOf(const std::string& task_id) const {
   const auto it = jobs_.find(services_.fleet.JobOf(task_id));
-  if (it == jobs_.end() || it->second->ended() || !it->second->Owns(task_id)) return nullptr;
+  if (it == jobs_.end() || it->second->at_rest() || !it->second->Owns(task_id)) return nullptr;
   return it->second;
 }
 
@@ -372,10 +325,7 @@ absl::StatusOr<bool> JobManager::Admit(const v1::PartialHeader& header) const {
     return false;
   }
   const auto job = OwnerOf(header.task_id());
-  if (job == nullptr) {
-    return base::MakeError(absl::StatusCode::kAborted, "ROUND_CLOSED",
-                           "the task is not in work any more; discard the result");
-  }
+  if (job == nullptr) return round::RoundClosed();
   ESPALIER_RETURN_IF_ERROR(job->Admit(header));
   return false;
 }
@@ -411,8 +361,8 @@ void JobManager::CountMemory() {
   std::erase_if(priced_, [this](const std::string& name) {
     const JobRunner& job = *jobs_.at(name);
     admission_.Progress(name, job.round());
-    if (job.ended()) admission_.Leave(name);
-    return job.ended();
+    if (job.at_rest()) admission_.Leave(name, !services_.journal.keeps());
+    return job.at_rest();
   });
 }
 
@@ -423,29 +373,36 @@ void JobManager::Tick() {
   questions_.Tick();
   CountMemory();
   // A copy: a job may end, and its callbacks may look jobs up, while others are visited.
-  std::vector<std::shared_ptr<JobRunner>> running;
-  for (const auto& [name, job] : jobs_) {
-    if (!job->ended()) running.push_back(job);
+  std::vector<std::shared_ptr<JobRunner>> all;
+  for (const auto& [name, job] : jobs_) all.push_back(job);
+  for (const auto& job : all) {
+    if (job->ended()) {
+      LetGo(job);
+    } else {
+      job->Tick();
+    }
   }
-  for (const auto& job : running) job->Tick();
+  const absl::Duration now = services_.clock.Elapsed();
+  std::erase_if(recent_, [now](const auto& recent) { return recent.second.until < now; });
+  ForgetOldJobs();
   ExportGauges();
 }
 
-void JobManager::ExportGauges() const {
-  std::map<int, int> jobs;
-  for (const auto& [name, job] : jobs_) ++jobs[job->state()];
+void JobManager::ExportGauges() {
   const std::pair<v1::Job::State, const char*> job_states[] = {
       {v1::Job::STATE_PENDING, "pending"},       {v1::Job::STATE_RUNNING, "running"},
       {v1::Job::STATE_CANCELLING, "cancelling"}, {v1::Job::STATE_CANCELLED, "cancelled"},
-      {v1::Job::STATE_SUCCEEDED, "succeeded"},   {v1::Job::STATE_FAILED, "failed"}};
+      {v1::Job::STATE_PAUSED, "paused"},         {v1::Job::STATE_SUCCEEDED, "succeeded"},
+      {v1::Job::STATE_FAILED, "failed"}};
   for (const auto& [state, word] : job_states) {
-    services_.metrics.Set(Metric::kJobs, jobs[state], word);
+    services_.metrics.Set(Metric::kJobs, static_cast<double>(Count(state)), word);
   }
   const auto workers = services_.fleet.CountByState();
   const std::pair<v1::Worker::State, const char*> worker_states[] = {
       {v1::Worker::STATE_ACTIVE, "active"},
       {v1::Worker::STATE_DRAINING, "draining"},
-      {v1::Worker::STATE_LOST, "lost"}};
+      {v1::Worker::STATE_LOST, "lost"},
+      {v1::Worker::STATE_LEFT, "left"}};
   for (const auto& [state, word] : worker_states) {
     const auto it = workers.find(state);
     services_.metrics.Set(Metric::kWorkers, it == workers.end() ? 0 : it->second, word);

@@ -1,5 +1,7 @@
 // JobManager: all jobs of a coordinator, and the door through which the API reaches them.
 //
+// Memory:    a job that has ended is in the store, and is read from there when somebody asks for it;
+//            memory has its line in the index (listing/job_index.h). Without a store all jobs stay.
 // Threading: lives on the core executor.
 // Errors:    see each member; every violation of a job is reported at once.
 #pragma once
@@ -17,17 +19,27 @@
 #include "server/datasets/dataset_views.h"
 #include "server/jobs/durable/journal.h"
 #include "server/jobs/job_runner.h"
+#include "server/jobs/listing/job_index.h"
 #include "server/jobs/questions/questions.h"
 #include "server/jobs/update_ledger.h"
 #include "server/store/store.h"
 
 namespace espalier::server::jobs {
 
+// The error of a job of the store that is not what was written.
+absl::Status CorruptRecord(const std::string& job, const std::string& what);
+
 class JobManager {
  public:
-  // `memory_budget`: bytes that this coordinator may use; 0 = no limit (server/admission).
-  JobManager(Services services, const methods::MethodRegistry& methods, uint64_t memory_budget = 0)
-      : services_(services), methods_(methods), questions_(services), admission_(memory_budget) {}
+  // `memory_budget`: bytes that this coordinator may use; 0 = no limit (server/admission). Of jobs
+  // that have ended the newest `most_ended` are kept.
+  JobManager(Services services, const methods::MethodRegistry& methods, uint64_t memory_budget = 0,
+             int64_t most_ended = base::Limits().max_ended_jobs)
+      : services_(services),
+        methods_(methods),
+        questions_(services),
+        admission_(memory_budget),
+        most_ended_(most_ended) {}
 
   // Before any other call: the jobs of the store that the journal writes, whose workers come back by
   // themselves. Those that another process had in work go on. Errors: those of the store; DataLoss
@@ -45,20 +57,34 @@ class JobManager {
   // DATASET_BEING_READ, where the job leaves sizes out; ResourceExhausted TOO_MANY_JOBS,
   // TOO_MANY_QUESTIONS, or OUT_OF_MEMORY when the system gives no more memory.
   void Create(const v1::CreateJobRequest& request, std::function<void(Created)> done);
-  // Errors: NotFound JOB_NOT_FOUND (here and below), naming jobs with similar names.
-  absl::StatusOr<v1::Job> Get(const std::string& name) const;
-  // Good for ever once it is written (WhenWritten()).
+  // `found` is called once with the job, at once where it is in memory; else it is read from the
+  // store. Errors: NotFound JOB_NOT_FOUND (here and below), naming jobs with similar names.
+  using Found = std::function<void(absl::StatusOr<std::shared_ptr<const JobRunner>>)>;
+  void With(const std::string& name, Found found);
+  // What Cancel() and Pause() did is good for ever once it is written (WhenWritten()).
   absl::StatusOr<v1::Job> Cancel(const std::string& name);
+  // Errors: FailedPrecondition JOB_ENDED, JOB_PAUSED, JOBS_NOT_KEPT.
+  absl::StatusOr<v1::Job> Pause(const std::string& name);
+  // `done` is called once it is written. Errors: FailedPrecondition JOB_NOT_PAUSED, JOB_NOT_FAILED,
+  // JOBS_NOT_KEPT; ResourceExhausted TOO_MANY_JOBS; those of the store.
+  using Changed = std::function<void(absl::StatusOr<v1::Job>)>;
+  void Resume(const std::string& name, const Changed& done);
+  void Retry(const std::string& name, const Changed& done);
+  // Errors: FailedPrecondition JOB_IN_WORK, CHECKPOINT_IN_USE; those of the file system.
+  using Deleted = std::function<void(absl::StatusOr<v1::DeleteJobResponse>)>;
+  void Delete(const v1::DeleteJobRequest& request, Deleted done);
   // Calls `then` once what was done so far outlives this process.
   void WhenWritten(Journal::Then then) { services_.journal.WhenWritten(std::move(then)); }
-  absl::StatusOr<std::shared_ptr<events::EventLog>> Events(const std::string& name) const;
-  // Borrowed: good while this lives.
-  absl::StatusOr<const RoundHistory*> Rounds(const std::string& name) const;
   // Where a planner of the job sits. Errors: FailedPrecondition NO_PLANNER where the job's method
   // decides by itself.
   absl::StatusOr<std::shared_ptr<PlannerSeat>> PlannerOf(const std::string& name) const;
-  // Newest first, without histories.
-  std::vector<v1::Job> List() const;
+  // The jobs that are asked for, in that order. Errors: InvalidArgument INVALID_FILTER.
+  absl::StatusOr<std::vector<JobIndex::Place>> Select(const v1::ListJobsRequest& request);
+  // Jobs that Select() has just named, without histories.
+  using Views = std::function<void(absl::StatusOr<std::vector<v1::Job>>)>;
+  void View(const std::vector<std::string>& names, Views done);
+  int64_t Count(v1::Job::State state);
+  size_t size() const { return index_.size(); }
 
   // An upload begins: true when this update was counted already. Errors: Aborted when its lease
   // ended; AlreadyExists when another update of that id was counted; InvalidArgument when its
@@ -85,17 +111,41 @@ class JobManager {
   std::optional<Created> BeforeAsking(const v1::CreateJobRequest& request) const;
   absl::StatusOr<v1::Job> TryCreate(const v1::CreateJobRequest& request, const Answer& answer,
                                     std::vector<config::Violation>& violations);
-  // A job that is new here.
+  // A job that goes on here.
   void Enter(const std::shared_ptr<JobRunner>& runner, const std::string& name,
-             const std::string& request_id, const admission::Price* price);
+             const admission::Price* price);
+  // A job of the store, as it was left.
   absl::Status RestoreJob(const store::StoredJob& stored);
-  JobRunner* Find(const std::string& name) const;
+  // Goes on with a job of the store. `log`: that of its watchers, if there are any.
+  absl::StatusOr<std::shared_ptr<JobRunner>> GoOn(const store::StoredJob& stored,
+                                                  std::shared_ptr<events::EventLog> log);
+  // Goes on with a parked job that is in `state`.
+  void Unpark(const std::string& name, v1::Job::State state, const Changed& done);
+  absl::StatusOr<v1::Job> UnparkNow(const store::StoredJob& stored, v1::Job::State state);
+  // A job that has ended, from the store.
+  void Remember(const std::string& name, std::shared_ptr<const JobRunner> job);
+  void Read(const std::string& name, Found found);
+  absl::Status NotFound(const std::string& name) const;
+  // What it is called with "jobs/" before it.
+  static std::string FullName(const std::string& name);
+  // Null when it is not in memory.
+  std::shared_ptr<JobRunner> Find(const std::string& name) const;
+  // Calls `then` once the job, where it is in memory, is still and written.
+  void WhenStill(const std::string& name, Journal::Then then);
+  // An ended job that is written leaves memory.
+  void LetGo(const std::shared_ptr<JobRunner>& runner);
+  void DeleteNow(const std::string& name);
+  // The oldest that have ended, beyond the most that are kept.
+  void ForgetOldJobs();
+  void NoteStates();
   std::shared_ptr<JobRunner> OwnerOf(const std::string& task_id) const;
+  // That a further job may be in work. Errors: ResourceExhausted TOO_MANY_JOBS.
+  absl::Status CheckRoom() const;
   // That somebody has the data set, where anybody is connected.
   void CheckAnswer(const v1::JobSpec& spec, const Answer& answer,
                    std::vector<config::Violation>& violations) const;
   absl::StatusOr<std::string> ChooseId(const v1::CreateJobRequest& request) const;
-  void ExportGauges() const;
+  void ExportGauges();
   // Tells admission how far jobs have come and which have ended.
   void CountMemory();
 
@@ -104,9 +154,16 @@ class JobManager {
   Questions questions_;
   admission::Admission admission_;
   base::Limits limits_;
-  std::map<std::string, std::shared_ptr<JobRunner>> jobs_;  // by name
-  std::vector<std::string> order_;                          // names, oldest first
-  std::map<std::string, std::string> by_request_id_;
+  const int64_t most_ended_;
+  JobIndex index_;
+  // By their names: jobs that have not ended; without a store all.
+  std::map<std::string, std::shared_ptr<JobRunner>> jobs_;
+  // Jobs that have ended and were asked for a moment ago.
+  struct Recent {
+    std::shared_ptr<const JobRunner> job;
+    absl::Duration until;
+  };
+  std::map<std::string, Recent> recent_;
   UpdateLedger ledger_;
   std::set<std::string> priced_;  // jobs that take part of the memory budget, or wait for it
 };

@@ -12,13 +12,14 @@
 #include "server/store/records/records.pb.h"
 
 namespace espalier::server::jobs {
-namespace {
 
-absl::Status Corrupt(const std::string& job, const std::string& what) {
+absl::Status CorruptRecord(const std::string& job, const std::string& what) {
   return base::MakeError(absl::StatusCode::kDataLoss, "STORE_CORRUPT",
                          "expected the record of " + job + " as it was written, found " + what +
                              "; put a copy of the store in its place");
 }
+
+namespace {
 
 // The body of an update that was written, from the record itself or from a file.
 round::Body BodyOf(const store::UpdateRecord& record, const pretrained::PartStore& parts) {
@@ -36,11 +37,6 @@ round::Body BodyOf(const store::UpdateRecord& record, const pretrained::PartStor
   };
 }
 
-bool HasEnded(const v1::Job& job) {
-  return job.state() == v1::Job::STATE_SUCCEEDED || job.state() == v1::Job::STATE_FAILED ||
-         job.state() == v1::Job::STATE_CANCELLED;
-}
-
 // A file that is missing is missed when it is read; one that cannot be opened must not be swept.
 absl::Status HoldIfThere(const std::string& digest, const pretrained::PartStore& parts,
                          std::vector<pretrained::Part>& held) {
@@ -54,17 +50,22 @@ absl::Status HoldIfThere(const std::string& digest, const pretrained::PartStore&
 absl::StatusOr<JobRunner::Restored> ReadJob(const store::StoredJob& stored,
                                             const pretrained::PartStore& parts) {
   JobRunner::Restored restored;
-  if (!restored.record.ParseFromString(stored.record)) return Corrupt(stored.job, "other bytes");
+  if (!restored.record.ParseFromString(stored.record) ||
+      !restored.progress.ParseFromString(stored.progress)) {
+    return CorruptRecord(stored.job, "other bytes");
+  }
   for (const store::StoredEvent& event : stored.events) {
     const auto expected = static_cast<int64_t>(restored.events.size()) + 1;
     if (event.sequence != expected ||
         !restored.events.emplace_back().ParseFromString(event.bytes)) {
-      return Corrupt(stored.job, "no event " + std::to_string(expected));
+      return CorruptRecord(stored.job, "no event " + std::to_string(expected));
     }
   }
-  if (HasEnded(restored.record.job())) return restored;
+  const v1::Job::State job_state = restored.record.job().state();
+  if (IsEnd(job_state) && job_state != v1::Job::STATE_FAILED) return restored;
   store::StateRecord state;
-  if (!state.ParseFromString(stored.state)) return Corrupt(stored.job, "a state of other bytes");
+  if (!state.ParseFromString(stored.state))
+    return CorruptRecord(stored.job, "a state of other bytes");
   restored.state = state.state();
   restored.state_file = state.file();
   for (const std::string& digest : state.files()) {
@@ -72,9 +73,9 @@ absl::StatusOr<JobRunner::Restored> ReadJob(const store::StoredJob& stored,
   }
   for (const store::StoredUpdate& update : stored.updates) {
     store::UpdateRecord record;
-    if (!record.ParseFromString(update.bytes)) return Corrupt(stored.job, "other bytes");
+    if (!record.ParseFromString(update.bytes)) return CorruptRecord(stored.job, "other bytes");
     round::Upload upload{record.header(), BodyOf(record, parts), record.participant()};
-    restored.updates.emplace_back(record.run(), std::move(upload));
+    restored.updates.push_back({record.run(), std::move(upload)});
     if (!record.has_file()) continue;
     ESPALIER_RETURN_IF_ERROR(HoldIfThere(record.file(), parts, restored.update_parts));
   }
@@ -86,28 +87,82 @@ absl::StatusOr<JobRunner::Restored> ReadJob(const store::StoredJob& stored,
 absl::Status JobManager::Restore(store::Store& store) {
   ESPALIER_ASSIGN_OR_RETURN(const auto counted, store.CountedUpdates());
   for (const auto& [id, fingerprint] : counted) ledger_.Restore(id, fingerprint);
-  ESPALIER_ASSIGN_OR_RETURN(const std::vector<store::StoredJob> jobs, store.Load());
-  for (const store::StoredJob& job : jobs) ESPALIER_RETURN_IF_ERROR(RestoreJob(job));
-  if (jobs.empty()) return absl::OkStatus();
-  log::Info("jobs_restored", {{"jobs", jobs.size()}, {"in_work", priced_.size()}});
+  std::vector<std::string> names;
+  ESPALIER_RETURN_IF_ERROR(store.Jobs([this, &names](const store::StoredJob& stored) {
+    store::AcceptedJob accepted;
+    store::JobRecord record;
+    if (!accepted.ParseFromString(stored.accepted) || !record.ParseFromString(stored.record)) {
+      return CorruptRecord(stored.job, "other bytes");
+    }
+    const v1::Job::State state = record.job().state();
+    index_.Add(stored.job, accepted.spec(), state, accepted.request_id());
+    const bool is_over = IsEnd(state) && state != v1::Job::STATE_FAILED;
+    if (!is_over) names.push_back(stored.job);
+    return absl::OkStatus();
+  }));
+  for (const std::string& name : names) {
+    ESPALIER_ASSIGN_OR_RETURN(const store::StoredJob stored, store.Read(name));
+    ESPALIER_RETURN_IF_ERROR(RestoreJob(stored));
+  }
+  if (index_.size() == 0) return absl::OkStatus();
+  log::Info("jobs_restored", {{"jobs", index_.size()}, {"in_work", priced_.size()}});
   return absl::OkStatus();
 }
 
 absl::Status JobManager::RestoreJob(const store::StoredJob& stored) {
-  store::AcceptedJob accepted;
-  if (!accepted.ParseFromString(stored.accepted)) return Corrupt(stored.job, "other bytes");
+  const JobIndex::Entry& entry = *index_.Find(stored.job);
+  if (!IsEnd(entry.state) && entry.state != v1::Job::STATE_PAUSED) {
+    return GoOn(stored, nullptr).status();
+  }
   ESPALIER_ASSIGN_OR_RETURN(JobRunner::Restored restored,
                             ReadJob(stored, services_.journal.parts()));
-  const v1::Job& job = restored.record.job();
-  if (job.name() != stored.job) return Corrupt(stored.job, "that of '" + job.name() + "'");
-  if (HasEnded(job)) {
-    auto runner =
-        std::make_shared<JobRunner>(services_, std::move(restored), nullptr, nullptr, nullptr);
-    // Its record takes memory as long as it is kept.
-    const auto price = admission::PriceOf(accepted.spec(), methods_, accepted.workers());
-    Enter(runner, stored.job, accepted.request_id(), price.ok() ? &*price : nullptr);
-    admission_.Progress(stored.job, runner->round());
-    return absl::OkStatus();
+  const auto runner =
+      std::make_shared<JobRunner>(services_, std::move(restored), nullptr, nullptr, nullptr);
+  if (IsEnd(entry.state)) {
+    index_.Keep(stored.job, runner->Files());
+  } else {
+    Enter(runner, stored.job, nullptr);
+  }
+  return absl::OkStatus();
+}
+
+void JobManager::Read(const std::string& name, Found found) {
+  const auto stored = std::make_shared<absl::StatusOr<store::StoredJob>>();
+  services_.journal.Read(
+      [stored, name](store::Store& store) { *stored = store.Read(name); },
+      [this, name, stored, found = std::move(found)] {
+        // It may have been deleted, or go on, since it was asked for.
+        if (Find(name) != nullptr || index_.Find(name) == nullptr) {
+          With(name, found);
+          return;
+        }
+        absl::StatusOr<JobRunner::Restored> restored =
+            stored->ok() ? ReadJob(**stored, services_.journal.parts()) : stored->status();
+        if (!restored.ok()) {
+          found(restored.status());
+          return;
+        }
+        const std::shared_ptr<const JobRunner> job =
+            std::make_shared<JobRunner>(services_, *std::move(restored), nullptr, nullptr, nullptr);
+        Remember(name, job);
+        found(job);
+      });
+}
+
+absl::StatusOr<std::shared_ptr<JobRunner>> JobManager::GoOn(const store::StoredJob& stored,
+                                                            std::shared_ptr<events::EventLog> log) {
+  store::AcceptedJob accepted;
+  if (!accepted.ParseFromString(stored.accepted)) return CorruptRecord(stored.job, "other bytes");
+  ESPALIER_ASSIGN_OR_RETURN(JobRunner::Restored restored,
+                            ReadJob(stored, services_.journal.parts()));
+  restored.log = std::move(log);
+  v1::Job& job = *restored.record.mutable_job();
+  if (job.name() != stored.job) return CorruptRecord(stored.job, "that of '" + job.name() + "'");
+  if (IsEnd(job.state()) || job.state() == v1::Job::STATE_PAUSED) {
+    job.set_state(job.has_start_time() ? v1::Job::STATE_RUNNING : v1::Job::STATE_PENDING);
+    job.clear_failure_reason();
+    job.clear_failure_message();
+    job.clear_end_time();
   }
   const v1::JobSpec& spec = accepted.spec();
   // A job that this process cannot go on with, since it was started with other flags for instance,
@@ -122,9 +177,9 @@ absl::Status JobManager::RestoreJob(const store::StoredJob& stored) {
   if (!usable.ok()) {
     auto runner =
         std::make_shared<JobRunner>(services_, std::move(restored), nullptr, nullptr, nullptr);
-    Enter(runner, stored.job, accepted.request_id(), nullptr);
+    Enter(runner, stored.job, nullptr);
     runner->Hold(base::Annotate(usable, "this coordinator cannot go on with it"));
-    return absl::OkStatus();
+    return runner;
   }
   std::shared_ptr<datasets::JobView> view;
   if (!needs->dataset.empty()) {
@@ -139,9 +194,9 @@ absl::Status JobManager::RestoreJob(const store::StoredJob& stored) {
   auto runner = std::make_shared<JobRunner>(services_, std::move(restored),
                                             services_.fleet.MakePool(*std::move(needs)), view,
                                             *std::move(program));
-  Enter(runner, stored.job, accepted.request_id(), &*price);
+  Enter(runner, stored.job, &*price);
   admission_.Progress(stored.job, runner->round());
-  return absl::OkStatus();
+  return runner;
 }
 
 }  // namespace espalier::server::jobs

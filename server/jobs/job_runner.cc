@@ -21,8 +21,6 @@ using metrics::Metric;
 constexpr int64_t kInlineValues = 65'536;
 constexpr size_t kHistoryInView = 1000;
 constexpr absl::Duration kBetweenTries = absl::Seconds(1);
-constexpr char kWaitingWorkers[] = "WAITING_WORKERS";
-constexpr char kWaitingStorage[] = "WAITING_STORAGE";
 constexpr char kTasksHeldBack[] = "TASKS_HELD_BACK";
 
 absl::Status OutOfMemory() {
@@ -30,11 +28,6 @@ absl::Status OutOfMemory() {
                          "the coordinator ran out of memory for this job; use a smaller model, a "
                          "lower density or fewer participants, run fewer jobs at once, or give the "
                          "coordinator more memory");
-}
-
-bool IsEnd(v1::Job::State state) {
-  return state == v1::Job::STATE_SUCCEEDED || state == v1::Job::STATE_FAILED ||
-         state == v1::Job::STATE_CANCELLED;
 }
 
 // Of the language model in parts, when there is one; the model itself is empty then.
@@ -58,11 +51,13 @@ JobRunner::JobRunner(Services services, v1::Job job, std::shared_ptr<scheduler::
       job_(std::move(job)),
       pool_(std::move(pool)),
       view_(std::move(view)),
+      has_data_(view_ != nullptr),
       agreed_(view_ == nullptr),
       program_(std::move(program)) {
   if (program_->asks_planner()) {
     planner_ = std::make_shared<PlannerSeat>(services_.clock, base::Limits().planner_lease);
   }
+  source_ = services_.checkpoints.Use(job_.spec().model().pretrained());
   wire::SetTimestamp(services_.clock.Wall(), job_.mutable_create_time());
   SetState(v1::Job::STATE_PENDING, "", "");
 }
@@ -73,6 +68,7 @@ void JobRunner::Emit(v1::JobEvent event) {
 }
 
 void JobRunner::Touch() {
+  if (forgotten_) return;
   if (!services_.journal.keeps()) {
     events_->Show(events_->last_sequence());
     return;
@@ -85,61 +81,6 @@ v1::JobEvent JobRunner::NewEvent() const {
   v1::JobEvent event;
   wire::SetTimestamp(services_.clock.Wall(), event.mutable_time());
   return event;
-}
-
-bool JobRunner::ended() const { return IsEnd(job_.state()); }
-
-void JobRunner::SetState(v1::Job::State state, const std::string& reason,
-                         const std::string& message) {
-  job_.set_state(state);
-  if (state == v1::Job::STATE_FAILED) {
-    job_.set_failure_reason(reason);
-    job_.set_failure_message(message);
-  }
-  if (state == v1::Job::STATE_RUNNING) {
-    wire::SetTimestamp(services_.clock.Wall(), job_.mutable_start_time());
-  }
-  if (IsEnd(state)) {
-    wire::SetTimestamp(services_.clock.Wall(), job_.mutable_end_time());
-    job_.clear_conditions();
-  }
-  v1::JobEvent event = NewEvent();
-  event.mutable_state_changed()->set_state(state);
-  event.mutable_state_changed()->set_reason(reason);
-  event.mutable_state_changed()->set_message(message);
-  // The last event is shown together with the end of the log.
-  if (IsEnd(state)) events_->Close();
-  Emit(std::move(event));
-  log::Info("job_state_changed", {{"job", job_.name()},
-                                  {"state", v1::Job::State_Name(state)},
-                                  {"reason", reason},
-                                  {"message", message}});
-  if (IsEnd(state) && planner_ != nullptr) planner_->Close();
-}
-
-void JobRunner::SetWaiting(const std::string& message) { SetCondition(kWaitingWorkers, message); }
-
-void JobRunner::SetCondition(const std::string& type, const std::string& message) {
-  if (message.empty()) {
-    job_.clear_conditions();
-    return;
-  }
-  if (job_.conditions_size() == 0 || job_.conditions(0).type() != type) {
-    job_.clear_conditions();
-    wire::SetTimestamp(services_.clock.Wall(), job_.add_conditions()->mutable_since());
-    log::Warning("job_waits", {{"job", job_.name()}, {"condition", type}, {"message", message}});
-  }
-  job_.mutable_conditions(0)->set_type(type);
-  job_.mutable_conditions(0)->set_message(message);
-}
-
-bool JobRunner::WaitsForStorage() {
-  const auto& trouble = services_.journal.trouble();
-  if (!trouble.has_value()) return false;
-  SetCondition(kWaitingStorage,
-               "what happens cannot be written down: " + base::MessageOf(*trouble) +
-                   "; it is tried again, and the job goes on when it can be");
-  return true;
 }
 
 std::string JobRunner::MissingWorkers() const {
@@ -168,23 +109,17 @@ void JobRunner::Guard(const std::function<void()>& work) {
   try {
     work();
   } catch (const std::bad_alloc&) {
-    if (!ended()) Fail(OutOfMemory());
+    if (!at_rest()) Fail(OutOfMemory());
   }
 }
 
-void JobRunner::Hold(const absl::Status& why) {
-  program_ = nullptr;
-  resuming_ = false;
-  SetCondition("CANNOT_GO_ON", base::MessageOf(why));
-}
-
 void JobRunner::Proceed() {
-  if (program_ == nullptr) return;
+  if (program_ == nullptr || at_rest()) return;
   if (job_.state() == v1::Job::STATE_PENDING) {
     const std::string missing = MissingWorkers();
     if (missing.empty() && !agreed_) {
       AgreeOnData();
-      if (!agreed_ || ended()) return;
+      if (!agreed_ || at_rest()) return;
     }
     const absl::StatusOr<std::string> memory = may_begin_ ? may_begin_(missing.empty()) : "";
     if (!memory.ok()) {
@@ -228,7 +163,7 @@ void JobRunner::Proceed() {
     const auto step = branch->step;
     if (step == nullptr) continue;
     step->Tick();
-    if (branches != branches_ || ended()) return;
+    if (branches != branches_ || at_rest()) return;
     if (step != branch->step) continue;
     // That somebody is missing says more than that a task is held back.
     const auto found = step->obstacle();
@@ -258,39 +193,10 @@ absl::Status JobRunner::Admit(const v1::PartialHeader& header) const {
   return OwnerOf(header.task_id())->step->Admit(header);
 }
 
-void JobRunner::AbortSteps(const std::string& reason) {
-  // A worker that is free again must not be given a task of the next step that ends.
-  for (const auto& branch : branches_) {
-    if (branch->step != nullptr) branch->step->Stop();
-  }
-  for (const auto& branch : branches_) {
-    if (branch->step != nullptr) branch->step->Abort(reason);
-  }
-}
-
 void JobRunner::Begin() {
   SetState(v1::Job::STATE_RUNNING, "", "");
   const auto program = program_;
   Advance([program] { return program->Start(); }, true, true);
-}
-
-absl::Status JobRunner::Cancel() {
-  if (ended()) {
-    return base::FailedPrecondition(
-        "JOB_ENDED", "expected a job that is PENDING or RUNNING, found " +
-                         v1::Job::State_Name(job_.state()).substr(6) + " (" + job_.name() +
-                         "); nothing to cancel");
-  }
-  SetState(v1::Job::STATE_CANCELLING, "", "");
-  AbortSteps("JOB_CANCELLED");
-  // Without a step the pool may be reading the models; then Apply() lets go of them.
-  if (HasStep() || stalled_ || held_back_ != nullptr || next_again_ ||
-      (saved_state_.has_value() && !resuming_)) {
-    ReleaseModel();
-  }
-  SetState(v1::Job::STATE_CANCELLED, "", "");
-  services_.metrics.Add(Metric::kRounds, 1, "aborted");
-  return absl::OkStatus();
 }
 
 // Runs `next` and prepares what follows from it, on the pool when the model is large.
@@ -300,6 +206,7 @@ void JobRunner::Advance(Next next, bool large, bool repeatable) {
     Apply(PrepareOrFail(next));
     return;
   }
+  preparing_ = true;
   const auto self = shared_from_this();
   services_.pool.Post([self, next = std::move(next)] {
     auto prepared = std::make_shared<absl::StatusOr<Prepared>>(self->PrepareOrFail(next));
@@ -320,6 +227,12 @@ absl::StatusOr<JobRunner::Prepared> JobRunner::PrepareOrFail(
 }
 
 void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
+  preparing_ = false;
+  for (const auto& then : std::exchange(when_still_, {})) services_.core.Post(then);
+  if (parked_) {
+    LetGo();
+    return;
+  }
   if (ended()) {
     ReleaseModel();
     return;
@@ -420,6 +333,7 @@ void JobRunner::HoldBack(Prepared prepared) {
 
 void JobRunner::KeepHeldBack() {
   if (services_.clock.Elapsed() < try_again_) return;
+  preparing_ = true;
   const std::shared_ptr<Prepared> prepared = std::move(held_back_);
   services_.pool.Post([self = shared_from_this(), prepared] {
     try {
@@ -537,13 +451,15 @@ void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> d
       static_cast<int64_t>(upload.header.body_bytes() + upload.header.ByteSizeLong());
   branch.traffic->values_received += values_bytes;
   const auto self = shared_from_this();
-  const auto counted = std::make_shared<CountedUpdate>(
-      CountedUpdate{branch.run, services_.fleet.ParticipantOf(upload.header.task_id()), upload});
+  upload.participant = services_.fleet.ParticipantOf(upload.header.task_id());
+  const auto counted = std::make_shared<CountedUpdate>(CountedUpdate{branch.run, upload});
   step->Accept(std::move(upload), [self, counted, body_bytes,
                                    dense_bytes = static_cast<double>(values_bytes) * dense_ratio,
                                    done = std::move(done)](absl::Status status) {
+    // Nobody would know of it when the job goes on.
+    if (status.ok() && self->at_rest()) status = round::RoundClosed();
     if (status.ok()) {
-      if (self->services_.journal.keeps() && !self->ended()) {
+      if (self->services_.journal.keeps()) {
         self->counted_.push_back(std::move(*counted));
         self->Touch();
       }
@@ -554,46 +470,23 @@ void JobRunner::Accept(round::Upload upload, std::function<void(absl::Status)> d
   });
 }
 
-void JobRunner::Fail(const absl::Status& status) {
-  AbortSteps("JOB_FAILED");
-  ReleaseModel();
-  SetState(v1::Job::STATE_FAILED, base::ReasonOf(status), base::MessageOf(status));
-  services_.metrics.Add(Metric::kRounds, 1, "aborted");
-}
-
-// The record of a job stays for long; its models need not.
-void JobRunner::ReleaseModel() {
-  stalled_ = false;
-  state_ = std::make_shared<const methods::ProgramState>();
-  state_changed_ = true;
-  branches_.clear();
-  counted_.clear();
-  saved_state_.reset();
-  held_back_ = nullptr;
-  next_ = nullptr;
-  next_again_ = false;
-  accepted_before_.clear();
-  Touch();
-  // New workers need not describe what nobody will train on any more.
-  view_ = nullptr;
-  pool_ = nullptr;
-}
-
 v1::Job JobRunner::View(bool with_history) const {
+  if (!with_history) return WithoutDetails(job_);
   v1::Job view = job_;
-  if (with_history) {
-    for (size_t i = rounds_.size() - std::min(rounds_.size(), kHistoryInView); i < rounds_.size();
-         ++i) {
-      *view.add_history() = rounds_.At(i);
-    }
-  } else {
-    view.clear_last_sites();
-    view.clear_best_sites();
-    view.clear_confusion();
-    view.clear_runs();
-    view.clear_features();
+  for (size_t i = rounds_.size() - std::min(rounds_.size(), kHistoryInView); i < rounds_.size();
+       ++i) {
+    *view.add_history() = rounds_.At(i);
   }
   return view;
+}
+
+v1::Job WithoutDetails(v1::Job job) {
+  job.clear_last_sites();
+  job.clear_best_sites();
+  job.clear_confusion();
+  job.clear_runs();
+  job.clear_features();
+  return job;
 }
 
 }  // namespace espalier::server::jobs

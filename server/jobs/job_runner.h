@@ -6,7 +6,11 @@
 // is a step in work for each, and the program is asked again when all of them have ended.
 //
 //   PENDING ──enough workers──▶ RUNNING ──program done──▶ SUCCEEDED
-//      └──────── cancel ───────────┴─▶ CANCELLED          RUNNING ──error──▶ FAILED
+//      ├──────── cancel ───────────┼─▶ CANCELLED          RUNNING ──error──▶ FAILED
+//      └──────── pause ────────────┴─▶ PAUSED
+//
+// A job that is PAUSED or FAILED is parked: what it would go on with is in the store, and nothing of
+// it in memory. Another runner goes on with it, as after the end of a process.
 //
 // Durability:  what changes is noted in the journal, which writes it once the core's task is at its
 //              end. A job that another process had in work goes on with the step that was in work
@@ -29,8 +33,8 @@
 #include "server/events/event_log.h"
 #include "server/jobs/branch.h"
 #include "server/jobs/durable/journal.h"
+#include "server/jobs/listing/round_history.h"
 #include "server/jobs/planning/planner_seat.h"
-#include "server/jobs/round_history.h"
 #include "server/jobs/services.h"
 #include "server/methods/program.h"
 #include "server/pretrained/part_store.h"
@@ -43,6 +47,12 @@ namespace espalier::server::jobs {
 // `data`: "" if it can.
 datasets::DatasetViews::Judge JudgeOf(const v1::JobSpec& spec, const v1::DatasetInfo& data);
 
+// The error of a call that was to do something to a job that has ended: "cancel", for instance.
+absl::Status JobHasEnded(const std::string& job, v1::Job::State state, const std::string& what);
+
+// A job without what lists leave out.
+v1::Job WithoutDetails(v1::Job job);
+
 class JobRunner : public Journal::Source, public std::enable_shared_from_this<JobRunner> {
  public:
   // `job` has name and a complete, validated spec; `pool` the workers that can do its tasks, and
@@ -50,6 +60,11 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   JobRunner(Services services, v1::Job job, std::shared_ptr<scheduler::WorkerPool> pool,
             std::shared_ptr<datasets::JobView> view, std::unique_ptr<methods::Program> program);
 
+  // An update that counts, of the step in work of a run. It says whose it is.
+  struct CountedUpdate {
+    std::string run;
+    round::Upload upload;
+  };
   // What there is to know of a job that was in the store.
   struct Restored {
     store::JobRecord record;
@@ -57,8 +72,11 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
     std::string state_file;                     // where these are many: the part that has them
     std::vector<pretrained::Part> state_parts;  // which these bytes name
     std::vector<v1::JobEvent> events;           // from the first one on
-    std::vector<std::pair<std::string, round::Upload>> updates;  // of the step in work, with runs
-    std::vector<pretrained::Part> update_parts;                  // which these updates are in
+    store::ProgressRecord progress;
+    std::vector<CountedUpdate> updates;
+    std::vector<pretrained::Part> update_parts;  // which these updates are in
+    // Of a job that was paused: the log that its watchers have. It has `events`.
+    std::shared_ptr<events::EventLog> log = nullptr;
   };
   // A job as it was when another process ended. `pool`, `view` and `program` are null when it has
   // ended, or this process cannot go on with it.
@@ -80,11 +98,24 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   void Hold(const absl::Status& why);
   // Errors: FailedPrecondition JOB_ENDED.
   absl::Status Cancel();
+  // Only where jobs are kept. Errors: FailedPrecondition JOB_ENDED, JOB_PAUSED.
+  absl::Status Pause();
+  // Of a job that was parked and goes on in this runner: tells of it.
+  void GoOn();
+  // The job was deleted, or another runner goes on with it: this one writes nothing more.
+  void Forget();
+  // Calls `then` once nothing of it is computed or written on the pool, at once where that is so.
+  void WhenStill(std::function<void()> then);
+  bool still() const { return !preparing_; }
+  // What holds the files that the store names of a job that is parked.
+  std::shared_ptr<void> Files() const;
 
   // The job as it is now; with the newest of its rounds, or without any.
   v1::Job View(bool with_history) const;
   const RoundHistory& rounds() const { return rounds_; }
   bool ended() const;
+  // Ended or paused.
+  bool at_rest() const;
   v1::Job::State state() const { return job_.state(); }
   int32_t round() const { return job_.round(); }
   std::shared_ptr<events::EventLog> events() const { return events_; }
@@ -97,6 +128,9 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   void Accept(round::Upload upload, std::function<void(absl::Status)> done);
 
  private:
+  static constexpr char kWaitingWorkers[] = "WAITING_WORKERS";
+  static constexpr char kWaitingStorage[] = "WAITING_STORAGE";
+
   // A model to be kept: that of a committed round.
   struct Kept {
     std::string model_hash;
@@ -179,6 +213,11 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   void MakeStep(const methods::ProgramState& state, const std::shared_ptr<Branch>& branch,
                 const std::shared_ptr<round::SuspectTurn>& turn);
   void ReleaseModel();
+  // Ends the steps; the job can go on with what is in the store.
+  void Park(const std::string& reason);
+  // Gives back the memory of a job that is parked, once everything is written.
+  void LetGo();
+  void ReleaseMemory();
   // The branch whose step in work has this task; null when none has.
   Branch* OwnerOf(const std::string& task_id) const;
   bool HasStep() const;
@@ -214,6 +253,9 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   struct Written;
   void OnWritten(const Written& written);
   store::JobRecord RecordNow() const;
+  store::ProgressRecord ProgressNow() const;
+  // Whether nobody will go on with it.
+  bool is_over() const { return ended() && job_.state() != v1::Job::STATE_FAILED; }
   // Takes the updates of a run that had been accepted by another process.
   std::vector<round::Upload> TakeAccepted(const std::string& run);
 
@@ -222,6 +264,7 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   v1::Job job_;                                  // without the history
   std::shared_ptr<scheduler::WorkerPool> pool_;  // of workers that can do its tasks
   std::shared_ptr<datasets::JobView> view_;      // what they have; null: no data
+  const bool has_data_;                          // there is something to agree on
   bool agreed_ = false;                          // on the data
   bool agreeing_ = false;                        // they are being asked
   absl::Duration agree_again_;                   // not before
@@ -242,15 +285,19 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   std::map<int, std::string> owners_;    // private rows: the worker of each shard
   v1::DatasetInfo data_;                 // what the data set is to all sites, once they agreed
 
+  bool preparing_ = false;  // the pool may be reading the state and the branches
+  std::vector<std::function<void()>> when_still_;
+  bool parked_ = false;
+  bool forgotten_ = false;
+  checkpoint::CheckpointStore::Pin source_;  // the checkpoint that it starts from
+
   // What of it is to be written next.
   std::optional<std::string> accepted_;
   bool state_changed_ = false;
   int64_t events_taken_ = 0;
-  struct CountedUpdate {
-    std::string run;
-    std::string participant;
-    round::Upload upload;
-  };
+  std::string written_record_;  // as it was written last
+  // Of a parked job, as it was then.
+  std::unique_ptr<store::ProgressRecord> progress_ = std::make_unique<store::ProgressRecord>();
   std::vector<CountedUpdate> counted_;
   std::vector<std::pair<std::string, std::string>> counted_before_;  // store::JobWrite
   // What the store names: files stay as long as these do.
@@ -260,7 +307,7 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   std::optional<std::string> saved_state_;
   std::string saved_state_file_;  // a part that has its bytes
   bool resuming_ = false;         // the step in work is one that had begun in that process
-  std::vector<std::pair<std::string, round::Upload>> accepted_before_;
+  std::vector<CountedUpdate> accepted_before_;
 };
 
 }  // namespace espalier::server::jobs

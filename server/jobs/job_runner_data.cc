@@ -36,7 +36,7 @@ void JobRunner::AgreeOnData() {
   const bool asked = services_.datasets.Ask(datasets::ViewOf(job_.spec()),
                                             [weak](const datasets::DatasetViews::Answer& answer) {
                                               const auto self = weak.lock();
-                                              if (self != nullptr && !self->ended())
+                                              if (self != nullptr && !self->at_rest())
                                                 self->Guard([&] { self->TakeAnswer(answer); });
                                             });
   if (!asked) agreeing_ = false;

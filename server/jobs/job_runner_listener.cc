@@ -16,7 +16,7 @@ round::StepListener JobRunner::MakeListener(const methods::Step& step,
   const auto weak = weak_from_this();
   // A callback of a step may come after its job ended; then nobody listens any more.
   const auto append = [weak](auto fill) {
-    if (const auto self = weak.lock(); self && !self->ended()) {
+    if (const auto self = weak.lock(); self && !self->at_rest()) {
       v1::JobEvent event = self->NewEvent();
       fill(event);
       self->Emit(std::move(event));
@@ -55,7 +55,7 @@ round::StepListener JobRunner::MakeListener(const methods::Step& step,
                           is_evaluation](absl::StatusOr<reduce::Reduced> reduced) {
     const auto self = weak.lock();
     const auto branch = weak_branch.lock();
-    if (self == nullptr || branch == nullptr || self->ended()) return;
+    if (self == nullptr || branch == nullptr || self->at_rest()) return;
     self->Guard([&] {
       if (is_evaluation && reduced.ok()) {
         branch->confusion = methods::ConfusionOf(self->job_.spec(), reduced->counts);

@@ -195,7 +195,7 @@ void JobRunner::RunSteps() {
   const auto turn = branches.size() > 1 ? std::make_shared<round::SuspectTurn>() : nullptr;
   for (size_t i = 0; i < branches.size(); ++i) MakeStep(*in_work[i], branches[i], turn);
   for (const auto& branch : branches) {
-    if (ended() || branch->step == nullptr) return;
+    if (at_rest() || branch->step == nullptr) return;
     const auto step = branch->step;
     step->Start(TakeAccepted(branch->run));
   }

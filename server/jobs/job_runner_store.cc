@@ -16,14 +16,13 @@
 namespace espalier::server::jobs {
 namespace {
 
-absl::StatusOr<store::StoredUpdate> StoreUpdate(const std::string& run,
-                                                const std::string& participant,
-                                                const round::Upload& upload,
+absl::StatusOr<store::StoredUpdate> StoreUpdate(const JobRunner::CountedUpdate& update,
                                                 pretrained::PartStore& parts,
                                                 std::vector<pretrained::Part>& used) {
+  const round::Upload& upload = update.upload;
   store::UpdateRecord record;
-  record.set_run(run);
-  record.set_participant(participant);
+  record.set_run(update.run);
+  record.set_participant(upload.participant);
   *record.mutable_header() = upload.header;
   // What other versions, or nobody, know of is of no use to the next process.
   record.mutable_header()->DiscardUnknownFields();
@@ -88,29 +87,34 @@ JobRunner::JobRunner(Services services, Restored restored,
       job_(std::move(*restored.record.mutable_job())),
       pool_(std::move(pool)),
       view_(std::move(view)),
+      has_data_(view_ != nullptr || restored.record.agreed()),
       agreed_(restored.record.agreed() || view_ == nullptr),
       program_(std::move(program)),
+      events_(restored.log == nullptr ? std::make_shared<events::EventLog>() : restored.log),
       owners_(restored.record.owners().begin(), restored.record.owners().end()),
       data_(restored.record.data()),
       events_taken_(static_cast<int64_t>(restored.events.size())) {
   rounds_.Restore(restored.events, job_.spec().evaluation().main_metric());
-  events_->Restore(std::move(restored.events));
-  if (ended()) {
-    events_->Close();
+  if (restored.log == nullptr) events_->Restore(std::move(restored.events));
+  if (ended()) events_->Close();
+  state_parts_ = std::make_shared<std::vector<pretrained::Part>>(std::move(restored.state_parts));
+  update_parts_ = std::move(restored.update_parts);
+  if (at_rest()) {
+    parked_ = !is_over();
+    *progress_ = std::move(restored.progress);
     return;
   }
+  source_ = services_.checkpoints.Use(job_.spec().model().pretrained());
   if (program_ != nullptr && program_->asks_planner()) {
     planner_ = std::make_shared<PlannerSeat>(services_.clock, base::Limits().planner_lease);
   }
   if (job_.state() == v1::Job::STATE_PENDING) return;
-  for (const store::RunRecord& run : restored.record.runs()) {
+  for (const store::RunRecord& run : restored.progress.runs()) {
     branches_.push_back(BranchOf(run, job_.name(), services_.clock.Elapsed()));
   }
   saved_state_ = std::move(restored.state);
   saved_state_file_ = std::move(restored.state_file);
-  state_parts_ = std::make_shared<std::vector<pretrained::Part>>(std::move(restored.state_parts));
   accepted_before_ = std::move(restored.updates);
-  update_parts_ = std::move(restored.update_parts);
 }
 
 void JobRunner::KeepAs(std::string accepted) {
@@ -122,19 +126,33 @@ store::JobRecord JobRunner::RecordNow() const {
   store::JobRecord record;
   *record.mutable_job() = job_;
   record.mutable_job()->clear_conditions();
-  record.set_agreed(agreed_ && view_ != nullptr);
+  record.set_agreed(agreed_ && has_data_);
   *record.mutable_data() = data_;
   record.mutable_owners()->insert(owners_.begin(), owners_.end());
-  const absl::Duration now = services_.clock.Elapsed();
-  for (const auto& branch : branches_) *record.add_runs() = RecordOf(*branch, now);
   return record;
+}
+
+store::ProgressRecord JobRunner::ProgressNow() const {
+  if (parked_) return *progress_;
+  store::ProgressRecord progress;
+  const absl::Duration now = services_.clock.Elapsed();
+  for (const auto& branch : branches_) *progress.add_runs() = RecordOf(*branch, now);
+  return progress;
+}
+
+std::shared_ptr<void> JobRunner::Files() const {
+  return std::make_shared<std::pair<std::vector<pretrained::Part>, std::vector<pretrained::Part>>>(
+      state_parts_ == nullptr ? std::vector<pretrained::Part>() : *state_parts_, update_parts_);
 }
 
 Journal::Change JobRunner::TakeChange() {
   Journal::Change change;
   change.write.job = job_.name();
   change.write.accepted = std::exchange(accepted_, std::nullopt);
-  change.write.record = RecordNow().SerializeAsString();
+  if (std::string record = RecordNow().SerializeAsString(); record != written_record_) {
+    change.write.record = written_record_ = std::move(record);
+  }
+  change.write.progress = is_over() ? "" : ProgressNow().SerializeAsString();
   while (const auto event = events_->AfterOfAll(events_taken_)) {
     events_taken_ = event->sequence();
     change.write.events.push_back({event->sequence(), event->SerializeAsString()});
@@ -142,11 +160,11 @@ Journal::Change JobRunner::TakeChange() {
   const auto written = std::make_shared<Written>();
   written->events = events_taken_;
   // Nothing of a job that has ended is needed any more.
-  written->new_step = change.write.new_step = std::exchange(state_changed_, false) || ended();
+  written->new_step = change.write.new_step = std::exchange(state_changed_, false) || is_over();
   const auto state = written->new_step ? state_ : nullptr;
   const auto counted =
       std::make_shared<const std::vector<CountedUpdate>>(std::exchange(counted_, {}));
-  if (state != nullptr && (ended() || StepsInWork(*state).empty())) change.write.state = "";
+  if (state != nullptr && (is_over() || StepsInWork(*state).empty())) change.write.state = "";
   change.write.counted_before = std::exchange(counted_before_, {});
   change.complete = [&parts = services_.journal.parts(), state, counted,
                      written](store::JobWrite& write) -> absl::Status {
@@ -158,8 +176,7 @@ Journal::Change JobRunner::TakeChange() {
     }
     for (; written->updates < counted->size(); ++written->updates) {
       const CountedUpdate& update = (*counted)[written->updates];
-      auto stored =
-          StoreUpdate(update.run, update.participant, update.upload, parts, written->update_parts);
+      auto stored = StoreUpdate(update, parts, written->update_parts);
       if (stored.ok()) {
         write.updates.push_back(*std::move(stored));
       } else if (IsOfTheDisk(stored.status())) {
@@ -167,7 +184,7 @@ Journal::Change JobRunner::TakeChange() {
       } else {
         // It counts here; another process would ask for it again.
         log::Warning("update_not_kept", {{"job", write.job},
-                                         {"participant", update.participant},
+                                         {"participant", update.upload.participant},
                                          {"message", base::MessageOf(stored.status())}});
       }
     }
@@ -191,6 +208,7 @@ void JobRunner::OnWritten(const Written& written) {
     services_.pool.Post([state = std::move(state), updates = std::move(updates)] {});
   }
   events_->Show(written.events);
+  LetGo();
 }
 
 void JobRunner::Resume() {
@@ -226,10 +244,10 @@ void JobRunner::Resume() {
 
 std::vector<round::Upload> JobRunner::TakeAccepted(const std::string& run) {
   std::vector<round::Upload> uploads;
-  for (auto& [of_run, upload] : accepted_before_) {
-    if (of_run == run) uploads.push_back(std::move(upload));
+  for (CountedUpdate& update : accepted_before_) {
+    if (update.run == run) uploads.push_back(std::move(update.upload));
   }
-  std::erase_if(accepted_before_, [&run](const auto& other) { return other.first == run; });
+  std::erase_if(accepted_before_, [&run](const auto& update) { return update.run == run; });
   return uploads;
 }
 

@@ -164,9 +164,11 @@ void StepRunner::OnLost(size_t index, const scheduler::TaskLoss& loss) {
   if (ended()) return;
   --leased_;
   by_task_.erase(participants_[index].task_id);
-  if (suspect_out_ == index) EndTurn(/*lost=*/!loss.failed);
+  if (suspect_out_ == index) EndTurn(/*lost=*/!loss.failed && !loss.left);
   Report(index, loss);
-  if (loss.failed) {
+  if (loss.left) {
+    RequestTask(index);
+  } else if (loss.failed) {
     OnFailed(index, loss, /*refused=*/false);
   } else {
     OnVanished(index, loss);
@@ -238,8 +240,7 @@ bool StepRunner::HasEligibleWorker(size_t index) const {
 absl::Status StepRunner::Admit(const v1::PartialHeader& header) const {
   const auto it = by_task_.find(header.task_id());
   if (it == by_task_.end() || participants_[it->second].state != State::kLeased) {
-    return base::MakeError(absl::StatusCode::kAborted, "ROUND_CLOSED",
-                           "the task is not in work any more; discard the result");
+    return RoundClosed();
   }
   ESPALIER_RETURN_IF_ERROR(
       CheckClaims(header, plan_.task, plan_.participants[it->second].most_examples));

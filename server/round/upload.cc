@@ -165,6 +165,11 @@ bool HoldsValues(const v1::Section& section) {
 
 }  // namespace
 
+absl::Status RoundClosed() {
+  return base::MakeError(absl::StatusCode::kAborted, "ROUND_CLOSED",
+                         "the task is not in work any more; discard the result");
+}
+
 int64_t ValuesCount(const wire::Sections& sections) {
   uint64_t count = 0;
   for (const v1::Section& section : sections) {

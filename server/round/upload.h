@@ -27,8 +27,11 @@ using Body = std::function<absl::Status(uint64_t offset, uint64_t size,
 struct Upload {
   v1::PartialHeader header;
   Body body;
-  std::string participant = {};  // whose it is, where no task says so any more
+  std::string participant = {};  // whose it is, for those who do not know its task
 };
+
+// The error of an update of a task that nobody waits for any more.
+absl::Status RoundClosed();
 
 // How many float32 `sections` have or stand for in all, and the bytes that these take.
 int64_t ValuesCount(const wire::Sections& sections);

@@ -11,11 +11,9 @@
 namespace espalier::server::scheduler {
 namespace {
 
-constexpr size_t kSessionBytes = 16;
 // A worker that fails so many tasks of a step, and completes none, is given no more of them.
 constexpr int kMaxStrikes = 3;
 constexpr absl::Duration kRememberLosses = absl::Minutes(1);
-constexpr size_t kMaxRememberedLosses = 10'000;
 
 uint64_t RandomNumber(base::Entropy& entropy) {
   uint64_t number = 0;
@@ -23,35 +21,8 @@ uint64_t RandomNumber(base::Entropy& entropy) {
   return number;
 }
 
-v1::CoordinatorMessage MakeWelcome(const base::Limits& limits, uint32_t protocol,
-                                   const SessionKey& session) {
-  v1::CoordinatorMessage message;
-  v1::Welcome& welcome = *message.mutable_welcome();
-  welcome.set_protocol(protocol);
-  welcome.set_coordinator_version(ESPALIER_VERSION);
-  wire::SetDuration(limits.heartbeat_interval, welcome.mutable_heartbeat_interval());
-  wire::SetDuration(limits.heartbeat_timeout, welcome.mutable_heartbeat_timeout());
-  wire::SetDuration(limits.transfer_timeout, welcome.mutable_transfer_timeout());
-  welcome.set_chunk_bytes(limits.chunk_bytes);
-  welcome.set_inline_bytes(limits.inline_bytes);
-  welcome.set_max_update_bytes(limits.max_update_bytes);
-  welcome.set_session(session);
-  return message;
-}
-
 bool SameEpoch(const v1::Epoch& a, const v1::Epoch& b) {
   return a.incarnation() == b.incarnation() && a.counter() == b.counter();
-}
-
-absl::StatusOr<uint32_t> AgreeOnProtocol(const v1::Register& hello) {
-  const uint32_t protocol = std::min(hello.protocol().max(), base::kProtocolMax);
-  if (protocol >= base::kProtocolMin && protocol >= hello.protocol().min()) return protocol;
-  return base::FailedPrecondition(
-      "PROTOCOL_MISMATCH",
-      "expected a worker that speaks protocol " + std::to_string(base::kProtocolMin) + " to " +
-          std::to_string(base::kProtocolMax) + ", found " + std::to_string(hello.protocol().min()) +
-          " to " + std::to_string(hello.protocol().max()) + " (worker version " + hello.version() +
-          ", coordinator version " ESPALIER_VERSION "); install the same version on both");
 }
 
 }  // namespace
@@ -93,76 +64,6 @@ std::shared_ptr<WorkerPool> Fleet::MakePool(Requirements needs) {
 
 // -- workers --
 
-// Workers that are gone are remembered for `worker list`, the newest of them, and only as long as
-// there is room.
-void Fleet::ForgetLostWorkers() {
-  std::vector<std::pair<absl::Duration, std::string>> lost;
-  for (const auto& [id, worker] : workers_) {
-    if (worker.link == nullptr) lost.emplace_back(worker.last_seen, id);
-  }
-  std::sort(lost.begin(), lost.end());
-  const size_t connected = workers_.size() - lost.size();
-  const auto most = static_cast<size_t>(limits_.max_workers);
-  const size_t room = most > connected + 1 ? most - connected - 1 : 0;
-  const size_t kept = std::min(room, static_cast<size_t>(limits_.max_lost_workers));
-  for (size_t i = 0; i + kept < lost.size(); ++i) workers_.erase(lost[i].second);
-}
-
-absl::StatusOr<SessionKey> Fleet::Register(const v1::Register& hello,
-                                           std::shared_ptr<WorkerLink> link) {
-  ESPALIER_RETURN_IF_ERROR(CheckRegistration(hello));
-  ESPALIER_ASSIGN_OR_RETURN(const uint32_t protocol, AgreeOnProtocol(hello));
-  const std::string& id = hello.worker_id();
-  if (!workers_.contains(id)) {
-    ForgetLostWorkers();
-    if (workers_.size() >= static_cast<size_t>(limits_.max_workers)) {
-      return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_WORKERS",
-                             "expected at most " + std::to_string(limits_.max_workers) +
-                                 " workers; stop some or start another coordinator");
-    }
-  }
-  WorkerEntry& worker = workers_[id];
-  if (worker.link != nullptr) {
-    return base::MakeError(absl::StatusCode::kAlreadyExists, "WORKER_EXISTS",
-                           "a worker with id '" + id +
-                               "' is connected already; start this one with another --id, or stop "
-                               "the other and wait " +
-                               absl::FormatDuration(limits_.heartbeat_timeout));
-  }
-  if (!worker.session.empty()) ++reconnects_;
-  worker.session = entropy_.Bytes(kSessionBytes);
-  worker.link = std::move(link);
-  worker.last_seen = clock_.Elapsed();
-  worker.last_job = hello.last_job();
-  worker.last_trained = hello.last_participant();
-  v1::Worker& view = worker.view;
-  view.set_name("workers/" + id);
-  view.set_state(v1::Worker::STATE_ACTIVE);
-  view.set_version(hello.version());
-  view.set_threads(hello.threads());
-  view.set_memory_budget_bytes(hello.memory_budget_bytes());
-  view.set_flops_budget(hello.flops_budget());
-  *view.mutable_datasets() = hello.datasets();
-  wire::SetTimestamp(clock_.Wall(), view.mutable_register_time());
-  wire::SetTimestamp(clock_.Wall(), view.mutable_last_seen_time());
-  const SessionKey session = worker.session;
-  by_session_[session] = id;
-  for (const auto& weak : pools_) {
-    if (const auto pool = weak.lock()) pool->Forget(id);
-  }
-  for (auto& [group_id, group] : groups_) group->strikes.erase(id);
-  if (on_registered) on_registered(id);
-  Refresh(worker);
-  worker.link->Send(MakeWelcome(limits_, protocol, session));
-  OfferWorker(id);
-  return session;
-}
-
-Fleet::WorkerEntry* Fleet::FindBySession(const SessionKey& session) {
-  const auto it = by_session_.find(session);
-  return it == by_session_.end() ? nullptr : &workers_.at(it->second);
-}
-
 void Fleet::Heartbeat(const SessionKey& session, const v1::Heartbeat& heartbeat) {
   WorkerEntry* worker = FindBySession(session);
   if (worker == nullptr) return;
@@ -187,37 +88,6 @@ void Fleet::TaskFailed(const SessionKey& session, const v1::TaskFailed& failure)
   const GroupId group_id = lease.group;
   Release(*worker, &loss);
   OfferWorker(id);
-  OfferIfOpen(group_id);
-}
-
-void Fleet::Drain(const SessionKey& session) {
-  WorkerEntry* worker = FindBySession(session);
-  if (worker == nullptr) return;
-  worker->view.set_state(v1::Worker::STATE_DRAINING);
-  Refresh(*worker);
-}
-
-void Fleet::Disconnected(const SessionKey& session) {
-  WorkerEntry* worker = FindBySession(session);
-  if (worker != nullptr) Lose(*worker, "WORKER_DISCONNECTED", "the worker's connection ended");
-}
-
-void Fleet::Lose(WorkerEntry& worker, const std::string& reason, const std::string& message) {
-  const SessionKey session = worker.session;
-  by_session_.erase(session);
-  worker.link = nullptr;
-  worker.view.set_state(v1::Worker::STATE_LOST);
-  // Only what `worker list` tells of workers that are gone is kept.
-  worker.view.clear_datasets();
-  losses_.push_back(clock_.Elapsed());
-  if (losses_.size() > kMaxRememberedLosses) losses_.pop_front();
-  Refresh(worker);
-  if (on_session_lost) on_session_lost(session);
-  if (!worker.task_id.empty()) ++lease_expirations_;
-  if (worker.task_id.empty()) return;
-  const GroupId group_id = leases_.at(worker.task_id).group;
-  const TaskLoss loss{false, WorkerId(worker.view), IsProven(worker), reason, message};
-  Release(worker, &loss);
   OfferIfOpen(group_id);
 }
 
@@ -510,6 +380,7 @@ void Fleet::Tick() {
     link->Close(base::MakeError(absl::StatusCode::kAborted, "HEARTBEAT_TIMEOUT",
                                 message + "; register again"));
   }
+  ForgetGoneWorkers();
   // Tasks that waited for a worker of more trust may go to others when that one has left.
   std::vector<GroupId> waiting;
   for (const auto& [group_id, group] : groups_) {

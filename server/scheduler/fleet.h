@@ -59,6 +59,7 @@ struct TaskLoss {
   bool proven = false;  // the worker has completed a task in this life of the coordinator
   std::string reason;
   std::string message;
+  bool left = false;  // the worker ended on purpose: nothing is wrong with it or with the task
 };
 
 // The tasks of one step. Indices are the owner's.
@@ -99,7 +100,11 @@ class Fleet {
   absl::StatusOr<SessionKey> Register(const v1::Register& hello, std::shared_ptr<WorkerLink> link);
   void Heartbeat(const SessionKey& session, const v1::Heartbeat& heartbeat);
   void TaskFailed(const SessionKey& session, const v1::TaskFailed& failure);
-  void Drain(const SessionKey& session);
+  // The worker ends on purpose: it takes no more tasks, and is gone once its session ends.
+  void Leave(const SessionKey& session);
+  // An operator's wish: whether a worker that is connected is given no more tasks. It stays. Errors:
+  // NotFound WORKER_NOT_FOUND, FailedPrecondition WORKER_GONE, WORKER_LEAVES.
+  absl::StatusOr<v1::Worker> SetDraining(const std::string& worker, bool draining);
   void Disconnected(const SessionKey& session);
 
   // -- jobs --
@@ -135,7 +140,7 @@ class Fleet {
   // The result of one of the group's tasks, which this worker completed, was good, or refused.
   void CountResult(GroupId group, const std::string& worker, bool good);
 
-  // Expires silent workers.
+  // Expires silent workers, and forgets those that are gone for long.
   void Tick();
   // Ends every session with Unavailable: the coordinator stops.
   void CloseAll();
@@ -166,8 +171,10 @@ class Fleet {
   struct WorkerEntry {
     v1::Worker view;
     SessionKey session;
-    std::shared_ptr<WorkerLink> link;  // null when LOST
+    std::shared_ptr<WorkerLink> link;  // null when it is gone
     absl::Duration last_seen;
+    bool drained = false;  // by an operator
+    bool leaving = false;  // it said so
     std::string task_id;
     // What it completed last and may still have at hand.
     std::string last_job;
@@ -199,7 +206,8 @@ class Fleet {
   bool IsIdle(const WorkerEntry& worker) const;
   // State, data sets or budgets changed.
   void Refresh(const WorkerEntry& worker);
-  void ForgetLostWorkers();
+  void ForgetGoneWorkers();
+  void ApplyDraining(WorkerEntry& worker);
 
   static bool HasWaiting(const Group& group);
   bool TakesAnyTaskOf(const std::string& worker, const Group& group) const;

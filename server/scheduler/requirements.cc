@@ -24,6 +24,10 @@ const v1::DatasetInfo* DatasetOf(const v1::Worker& worker, const Requirements& n
 
 }  // namespace
 
+bool IsConnected(const v1::Worker& worker) {
+  return worker.state() == v1::Worker::STATE_ACTIVE || worker.state() == v1::Worker::STATE_DRAINING;
+}
+
 std::string WorkerId(const v1::Worker& worker) {
   return worker.name().substr(sizeof("workers/") - 1);
 }

@@ -32,6 +32,8 @@ Demand DemandOn(const v1::Worker& worker, const Requirements& needs);
 bool OffersData(const v1::Worker& worker, const Requirements& needs);
 // The id in a worker's name, "workers/{id}".
 std::string WorkerId(const v1::Worker& worker);
+// Whether it is connected, also one that is given no tasks.
+bool IsConnected(const v1::Worker& worker);
 // The worker's description of a data set; null when it has none of that name.
 const v1::DatasetInfo* FindDataset(const v1::Worker& worker, const std::string& dataset);
 // Within the budgets that the worker declared.

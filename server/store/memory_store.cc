@@ -1,6 +1,7 @@
 #include "server/store/memory_store.h"
 
 #include "common/base/check.h"
+#include "common/base/status.h"
 
 namespace espalier::server::store {
 
@@ -11,11 +12,16 @@ absl::StatusOr<uint64_t> MemoryStore::Begin(uint64_t first) {
 
 absl::Status MemoryStore::Commit(std::span<const JobWrite> writes) {
   for (const JobWrite& write : writes) {
-    const auto [at, is_new] = by_name_.try_emplace(write.job, jobs_.size());
+    if (write.deleted) {
+      Delete(write.job);
+      continue;
+    }
+    const auto [at, is_new] = by_name_.try_emplace(write.job, next_number_);
     ESPALIER_CHECK(is_new == write.accepted.has_value(), "a job is accepted by its first write");
-    if (is_new) jobs_.push_back({write.job, *write.accepted, "", "", {}, {}});
-    StoredJob& job = jobs_[at->second];
+    if (is_new) jobs_[next_number_++] = {write.job, *write.accepted, "", "", "", {}, {}};
+    StoredJob& job = jobs_.at(at->second);
     if (write.record.has_value()) job.record = *write.record;
+    if (write.progress.has_value()) job.progress = *write.progress;
     if (write.state.has_value()) job.state = *write.state;
     job.events.insert(job.events.end(), write.events.begin(), write.events.end());
     if (write.new_step) job.updates.clear();
@@ -29,7 +35,31 @@ absl::Status MemoryStore::Commit(std::span<const JobWrite> writes) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<StoredJob>> MemoryStore::Load() { return jobs_; }
+void MemoryStore::Delete(const std::string& job) {
+  const auto at = by_name_.find(job);
+  ESPALIER_CHECK(at != by_name_.end(), "a job that is deleted is there");
+  jobs_.erase(at->second);
+  by_name_.erase(at);
+}
+
+absl::Status MemoryStore::Jobs(const Visit& visit) {
+  for (const auto& [number, job] : jobs_) {
+    ESPALIER_RETURN_IF_ERROR(visit({job.job, job.accepted, job.record, "", "", {}, {}}));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> MemoryStore::ReadRecord(const std::string& job) {
+  const auto at = by_name_.find(job);
+  if (at == by_name_.end()) return NoSuchJob(job);
+  return jobs_.at(at->second).record;
+}
+
+absl::StatusOr<StoredJob> MemoryStore::Read(const std::string& job) {
+  const auto at = by_name_.find(job);
+  if (at == by_name_.end()) return NoSuchJob(job);
+  return jobs_.at(at->second);
+}
 
 absl::StatusOr<std::vector<std::pair<std::string, std::string>>> MemoryStore::CountedUpdates() {
   return std::vector<std::pair<std::string, std::string>>(counted_.begin(), counted_.end());

@@ -18,8 +18,12 @@ constexpr int kSchemaVersion = 1;
 // What leads from each version to the next one.
 constexpr const char* kMigrations[kSchemaVersion] = {
     "CREATE TABLE life (id INTEGER PRIMARY KEY CHECK (id = 0), incarnation INTEGER NOT NULL);"
+    // What changes at different times is in tables of its own, since a row is written whole.
     "CREATE TABLE jobs (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
-    "  accepted BLOB NOT NULL, record BLOB NOT NULL, state BLOB NOT NULL);"
+    "  accepted BLOB NOT NULL);"
+    "CREATE TABLE records (job INTEGER PRIMARY KEY, contents BLOB NOT NULL);"
+    "CREATE TABLE progress (job INTEGER PRIMARY KEY, contents BLOB NOT NULL);"
+    "CREATE TABLE states (job INTEGER PRIMARY KEY, contents BLOB NOT NULL);"
     "CREATE TABLE events (job INTEGER NOT NULL, sequence INTEGER NOT NULL, event BLOB NOT NULL,"
     "  PRIMARY KEY (job, sequence)) WITHOUT ROWID;"
     // A null update is of an earlier step: it is known that it was counted, and no more.
@@ -180,6 +184,11 @@ class Statement {
     if (!bytes.has_value()) return database_.Corrupt(std::string("the checksum of ") + what);
     return *std::move(bytes);
   }
+  // Of a row that may be missing: "".
+  absl::StatusOr<std::string> SealedOrNone(int column, const char* what) const {
+    if (sqlite3_column_type(statement_, column) == SQLITE_NULL) return std::string();
+    return Sealed(column, what);
+  }
 
  private:
   Statement& Note(int code) {
@@ -200,6 +209,16 @@ absl::StatusOr<int64_t> Number(Database& database, const char* text) {
   ESPALIER_ASSIGN_OR_RETURN(const bool found, statement.Next());
   if (!found) return database.Error();
   return statement.Int(0);
+}
+
+// Of the job of this name, if there is one.
+template <typename Database>
+absl::StatusOr<std::optional<int64_t>> NumberOf(Database& database, const std::string& job) {
+  Statement find(database, "SELECT number FROM jobs WHERE name = ?");
+  find.Text(job);
+  ESPALIER_ASSIGN_OR_RETURN(const bool found, find.Next());
+  if (!found) return std::nullopt;
+  return find.Int(0);
 }
 
 template <typename Database>
@@ -278,46 +297,36 @@ absl::Status SqliteStore::Commit(std::span<const JobWrite> writes) {
 absl::Status SqliteStore::Write(const JobWrite& write) {
   if (write.accepted.has_value()) {
     const std::string accepted = Seal(*write.accepted);
-    const std::string empty = Seal("");
     ESPALIER_RETURN_IF_ERROR(
-        Statement(*database_,
-                  "INSERT INTO jobs (name, accepted, record, state) VALUES (?, ?, ?, ?)")
+        Statement(*database_, "INSERT INTO jobs (name, accepted) VALUES (?, ?)")
             .Text(write.job)
             .Blob(accepted)
-            .Blob(empty)
-            .Blob(empty)
             .Run());
   }
-  int64_t number = 0;
-  {
-    Statement find(*database_, "SELECT number FROM jobs WHERE name = ?");
-    find.Text(write.job);
-    ESPALIER_ASSIGN_OR_RETURN(const bool found, find.Next());
-    if (!found) return database_->Corrupt("no job of the name " + write.job);
-    number = find.Int(0);
-  }
-  if (write.record.has_value()) {
-    const std::string record = Seal(*write.record);
-    ESPALIER_RETURN_IF_ERROR(Statement(*database_, "UPDATE jobs SET record = ? WHERE number = ?")
-                                 .Blob(record)
-                                 .Bind(number)
-                                 .Run());
-  }
-  if (write.state.has_value()) {
-    const std::string state = Seal(*write.state);
-    ESPALIER_RETURN_IF_ERROR(Statement(*database_, "UPDATE jobs SET state = ? WHERE number = ?")
-                                 .Blob(state)
-                                 .Bind(number)
-                                 .Run());
+  ESPALIER_ASSIGN_OR_RETURN(const std::optional<int64_t> number, NumberOf(*database_, write.job));
+  if (!number.has_value()) return database_->Corrupt("no job of the name " + write.job);
+  if (write.deleted) return Delete(*number);
+  const std::pair<const std::optional<std::string>&, const char*> contents[] = {
+      {write.record, "INSERT OR REPLACE INTO records VALUES (?, ?)"},
+      {write.progress, "INSERT OR REPLACE INTO progress VALUES (?, ?)"},
+      {write.state, "INSERT OR REPLACE INTO states VALUES (?, ?)"}};
+  for (const auto& [bytes, text] : contents) {
+    if (!bytes.has_value()) continue;
+    const std::string sealed = Seal(*bytes);
+    ESPALIER_RETURN_IF_ERROR(Statement(*database_, text).Bind(*number).Blob(sealed).Run());
   }
   for (const StoredEvent& event : write.events) {
     const std::string bytes = Seal(event.bytes);
     ESPALIER_RETURN_IF_ERROR(Statement(*database_, "INSERT INTO events VALUES (?, ?, ?)")
-                                 .Bind(number)
+                                 .Bind(*number)
                                  .Bind(event.sequence)
                                  .Blob(bytes)
                                  .Run());
   }
+  return WriteUpdates(write, *number);
+}
+
+absl::Status SqliteStore::WriteUpdates(const JobWrite& write, int64_t number) {
   if (write.new_step) {
     ESPALIER_RETURN_IF_ERROR(
         Statement(*database_,
@@ -356,30 +365,65 @@ absl::Status SqliteStore::Write(const JobWrite& write) {
       .Run();
 }
 
-absl::StatusOr<std::vector<StoredJob>> SqliteStore::Load() {
-  std::vector<StoredJob> jobs;
-  std::vector<int64_t> numbers;
-  {
-    Statement rows(*database_,
-                   "SELECT number, name, accepted, record, state FROM jobs ORDER BY number");
-    for (;;) {
-      ESPALIER_ASSIGN_OR_RETURN(const bool found, rows.Next());
-      if (!found) break;
-      numbers.push_back(rows.Int(0));
-      StoredJob& job = jobs.emplace_back();
-      job.job = rows.Bytes(1);
-      ESPALIER_ASSIGN_OR_RETURN(job.accepted, rows.Sealed(2, "a job"));
-      ESPALIER_ASSIGN_OR_RETURN(job.record, rows.Sealed(3, "a job"));
-      ESPALIER_ASSIGN_OR_RETURN(job.state, rows.Sealed(4, "a state"));
-    }
+absl::Status SqliteStore::Delete(int64_t number) {
+  for (const char* text :
+       {"DELETE FROM events WHERE job = ?", "DELETE FROM updates WHERE job = ?",
+        "DELETE FROM records WHERE job = ?", "DELETE FROM progress WHERE job = ?",
+        "DELETE FROM states WHERE job = ?", "DELETE FROM jobs WHERE number = ?"}) {
+    ESPALIER_RETURN_IF_ERROR(Statement(*database_, text).Bind(number).Run());
   }
-  for (size_t i = 0; i < jobs.size(); ++i) {
-    ESPALIER_RETURN_IF_ERROR(LoadRows(jobs[i], numbers[i]));
-  }
-  return jobs;
+  return absl::OkStatus();
 }
 
-absl::Status SqliteStore::LoadRows(StoredJob& job, int64_t number) {
+absl::Status SqliteStore::Jobs(const Visit& visit) {
+  Statement rows(
+      *database_,
+      "SELECT name, accepted, contents FROM jobs LEFT JOIN records ON job = number ORDER "
+      "BY number");
+  for (;;) {
+    ESPALIER_ASSIGN_OR_RETURN(const bool found, rows.Next());
+    if (!found) return absl::OkStatus();
+    StoredJob job;
+    job.job = rows.Bytes(0);
+    ESPALIER_ASSIGN_OR_RETURN(job.accepted, rows.Sealed(1, "a job"));
+    ESPALIER_ASSIGN_OR_RETURN(job.record, rows.SealedOrNone(2, "a job"));
+    ESPALIER_RETURN_IF_ERROR(visit(std::move(job)));
+  }
+}
+
+absl::StatusOr<std::string> SqliteStore::ReadRecord(const std::string& name) {
+  Statement row(
+      *database_,
+      "SELECT contents FROM records WHERE job = (SELECT number FROM jobs WHERE name = ?)");
+  row.Text(name);
+  ESPALIER_ASSIGN_OR_RETURN(const bool found, row.Next());
+  if (!found) return NoSuchJob(name);
+  return row.Sealed(0, "a job");
+}
+
+absl::StatusOr<StoredJob> SqliteStore::Read(const std::string& name) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::optional<int64_t> number, NumberOf(*database_, name));
+  if (!number.has_value()) return NoSuchJob(name);
+  StoredJob job;
+  job.job = name;
+  {
+    Statement row(*database_,
+                  "SELECT accepted, records.contents, progress.contents, states.contents FROM jobs "
+                  "LEFT JOIN records ON records.job = number LEFT JOIN progress ON progress.job = "
+                  "number LEFT JOIN states ON states.job = number WHERE number = ?");
+    row.Bind(*number);
+    ESPALIER_ASSIGN_OR_RETURN(const bool found, row.Next());
+    if (!found) return database_->Error();
+    ESPALIER_ASSIGN_OR_RETURN(job.accepted, row.Sealed(0, "a job"));
+    ESPALIER_ASSIGN_OR_RETURN(job.record, row.SealedOrNone(1, "a job"));
+    ESPALIER_ASSIGN_OR_RETURN(job.progress, row.SealedOrNone(2, "a job's progress"));
+    ESPALIER_ASSIGN_OR_RETURN(job.state, row.SealedOrNone(3, "a state"));
+  }
+  ESPALIER_RETURN_IF_ERROR(ReadRows(job, *number));
+  return job;
+}
+
+absl::Status SqliteStore::ReadRows(StoredJob& job, int64_t number) {
   Statement events(*database_,
                    "SELECT sequence, event FROM events WHERE job = ? ORDER BY sequence");
   events.Bind(number);

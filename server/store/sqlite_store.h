@@ -30,7 +30,9 @@ class SqliteStore : public Store {
 
   absl::StatusOr<uint64_t> Begin(uint64_t first) override;
   absl::Status Commit(std::span<const JobWrite> writes) override;
-  absl::StatusOr<std::vector<StoredJob>> Load() override;
+  absl::Status Jobs(const Visit& visit) override;
+  absl::StatusOr<std::string> ReadRecord(const std::string& job) override;
+  absl::StatusOr<StoredJob> Read(const std::string& job) override;
   absl::StatusOr<std::vector<std::pair<std::string, std::string>>> CountedUpdates() override;
 
  private:
@@ -38,7 +40,9 @@ class SqliteStore : public Store {
   explicit SqliteStore(std::unique_ptr<Database> database);
 
   absl::Status Write(const JobWrite& write);
-  absl::Status LoadRows(StoredJob& job, int64_t number);
+  absl::Status WriteUpdates(const JobWrite& write, int64_t number);
+  absl::Status Delete(int64_t number);
+  absl::Status ReadRows(StoredJob& job, int64_t number);
 
   std::unique_ptr<Database> database_;
 };

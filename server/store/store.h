@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -41,7 +42,9 @@ struct StoredUpdate {
 struct JobWrite {
   std::string job;                      // "jobs/{id}"
   std::optional<std::string> accepted;  // AcceptedJob; with a job's first write, and only then
+  bool deleted = false;                 // nothing of the job stays; all other fields are absent
   std::optional<std::string> record;    // JobRecord
+  std::optional<std::string> progress;  // ProgressRecord
   std::optional<std::string> state;     // StateRecord; "": its program has none (any more)
   std::vector<StoredEvent> events;      // come after those that are there
   bool new_step = false;                // the updates that were there are of an earlier step
@@ -55,10 +58,14 @@ struct StoredJob {
   std::string job;
   std::string accepted;
   std::string record;
+  std::string progress;
   std::string state;
   std::vector<StoredEvent> events;    // by their numbers
   std::vector<StoredUpdate> updates;  // of the step in work, in the order in which they came
 };
+
+// Of a store that has no job of this name.
+absl::Status NoSuchJob(const std::string& job);
 
 class Store {
  public:
@@ -70,8 +77,13 @@ class Store {
   // more than the last one had.
   virtual absl::StatusOr<uint64_t> Begin(uint64_t first) = 0;
   virtual absl::Status Commit(std::span<const JobWrite> writes) = 0;
-  // All jobs, in the order in which they were accepted.
-  virtual absl::StatusOr<std::vector<StoredJob>> Load() = 0;
+  // Shows all jobs, in the order in which they were accepted, with what was accepted and the record
+  // alone. Ends with the first error of `visit`.
+  using Visit = std::function<absl::Status(StoredJob job)>;
+  virtual absl::Status Jobs(const Visit& visit) = 0;
+  // The record alone, and all of one job. Errors: NotFound JOB_NOT_FOUND.
+  virtual absl::StatusOr<std::string> ReadRecord(const std::string& job) = 0;
+  virtual absl::StatusOr<StoredJob> Read(const std::string& job) = 0;
   // Ids and fingerprints of the newest updates that were counted, the oldest first.
   virtual absl::StatusOr<std::vector<std::pair<std::string, std::string>>> CountedUpdates() = 0;
 };

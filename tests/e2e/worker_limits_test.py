@@ -160,7 +160,7 @@ class BombTest(unittest.TestCase):
         eventually("w1 reads it", lambda: at_work(own, "w1"))
         return name
 
-    def test_worker_starts_beside_it_and_leaves_it_when_told(self):
+    def test_worker_starts_beside_it_and_leaves_it_when_told_twice(self):
         begin = time.monotonic()
         own, worker = self.start()
         self.assertLess(time.monotonic() - begin, 30)
@@ -170,6 +170,8 @@ class BombTest(unittest.TestCase):
         own.run(digits_job(1))
         self.assertLess(time.monotonic() - begin, 15)
         self.load_bomb(own)
+        worker.send(signal.SIGTERM)
+        eventually("it would end its task first", lambda: " worker_leaves " in worker.errors())
         worker.send(signal.SIGTERM)
         self.assertEqual(0, worker.wait(5))
 

@@ -27,7 +27,7 @@ TEST(AdmissionSimTest, JobThatCanNeverFitIsRefusedWithTheSum) {
   EXPECT_EQ(violations[0].field, "model");
   EXPECT_THAT(violations[0].description, HasSubstr("of the coordinator's memory ("));
   EXPECT_THAT(violations[0].description, HasSubstr("method.parameters.density"));
-  EXPECT_THAT(sim.jobs.List(), IsEmpty());
+  EXPECT_THAT(sim.List(), IsEmpty());
   request.set_validate_only(true);
   violations.clear();
   EXPECT_EQ(base::ReasonOf(sim.Create(request, violations).status()), "INVALID_JOB");

@@ -59,7 +59,7 @@ class Chaos {
     }
   }
 
-  const Simulation& sim() const { return sim_; }
+  Simulation& sim() { return sim_; }
   const std::string& name() const { return name_; }
   const v1::JobSpec& spec() const { return spec_; }
   // How often an upload of each participant was accepted in each round's training.

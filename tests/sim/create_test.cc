@@ -50,7 +50,7 @@ TEST(CreateSimTest, AllViolationsAreReportedAtOnce) {
                             "method.parameters.zeta"}) {
     EXPECT_THAT(result.fields(), Contains(field));
   }
-  EXPECT_THAT(sim.jobs.List(), IsEmpty());
+  EXPECT_THAT(sim.List(), IsEmpty());
 }
 
 TEST(CreateSimTest, MissingMethodIsOneViolation) {
@@ -126,7 +126,7 @@ TEST(CreateSimTest, PlanBeyondMemoryBudgetsSaysByHowMuchAndForWhom) {
   ASSERT_THAT(result.violations, SizeIs(1));
   EXPECT_THAT(result.violations[0].description, HasSubstr("on workers/small it needs "));
   EXPECT_THAT(result.violations[0].description, HasSubstr("more than its 1.0 MB"));
-  EXPECT_THAT(sim.jobs.List(), IsEmpty());
+  EXPECT_THAT(sim.List(), IsEmpty());
 }
 
 TEST(CreateSimTest, PlanBeyondComputeBudgetsIsRefused) {
@@ -169,7 +169,7 @@ TEST(CreateSimTest, RepeatedRequestReturnsTheFirstJob) {
   ASSERT_TRUE(first.job.ok());
   ASSERT_TRUE(second.job.ok());
   EXPECT_EQ(first.job->name(), second.job->name());
-  EXPECT_THAT(sim.jobs.List(), SizeIs(1));
+  EXPECT_THAT(sim.List(), SizeIs(1));
 }
 
 TEST(CreateSimTest, ValidateOnlyCreatesNothing) {
@@ -180,7 +180,7 @@ TEST(CreateSimTest, ValidateOnlyCreatesNothing) {
   ASSERT_TRUE(result.job.ok());
   EXPECT_EQ(result.job->name(), "");
   EXPECT_EQ(result.job->spec().training().batch_size(), 32);
-  EXPECT_THAT(sim.jobs.List(), IsEmpty());
+  EXPECT_THAT(sim.List(), IsEmpty());
 }
 
 TEST(CreateSimTest, IdInUseIsRefusedAlsoWhenOnlyValidating) {
@@ -200,7 +200,7 @@ TEST(CreateSimTest, UnknownJobNamesTheNearestOne) {
   v1::CreateJobRequest request = Request(SmallSpec());
   request.set_job_id("digits-a");
   ASSERT_TRUE(Create(sim, request).job.ok());
-  const auto job = sim.jobs.Get("jobs/digits-b");
+  const auto job = sim.Found("jobs/digits-b");
   EXPECT_EQ(job.status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(base::MessageOf(job.status()), HasSubstr("jobs/digits-a"));
 }

@@ -24,7 +24,7 @@ v1::JobSpec SpecWith(v1::Federation::QuorumPolicy policy, double quorum = 1) {
   return spec;
 }
 
-std::vector<std::string> Decisions(const Simulation& sim, const std::string& name) {
+std::vector<std::string> Decisions(Simulation& sim, const std::string& name) {
   std::vector<std::string> decisions;
   for (const auto& event : sim.Events(name, v1::JobEvent::kQuorumMissed)) {
     decisions.push_back(event.quorum_missed().decision());

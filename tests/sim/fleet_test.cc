@@ -154,12 +154,12 @@ TEST(FleetSimTest, OddDescriptionOfADataSetDoesNotBlockOthers) {
 
 TEST(FleetSimTest, WorkersThatAreGoneAreForgottenBeyondTheNewest) {
   Simulation sim;
-  for (int i = 0; i < sim.limits.max_lost_workers + 50; ++i) {
+  for (int i = 0; i < sim.limits.max_gone_workers + 50; ++i) {
     sim.Add("w" + std::to_string(i)).Vanish();
     sim.clock.Advance(absl::Milliseconds(1));
   }
   sim.Add("last");
-  EXPECT_THAT(sim.fleet.List(), SizeIs(sim.limits.max_lost_workers + 1));
+  EXPECT_THAT(sim.fleet.List(), SizeIs(sim.limits.max_gone_workers + 1));
   EXPECT_EQ(sim.fleet.Find("w0"), nullptr);
 }
 
@@ -210,12 +210,12 @@ TEST(FleetSimTest, JobCancelledWhileItIsPreparedEnds) {
   EXPECT_THAT(sim.busy(), IsEmpty());
 }
 
-TEST(FleetSimTest, DrainingWorkerFinishesItsTaskAndGetsNoOther) {
+TEST(FleetSimTest, LeavingWorkerFinishesItsTaskAndGetsNoOther) {
   Simulation sim;
   sim.AddWorkers(2);
   const std::string name = sim.Start(SmallSpec());
   FakeWorker& draining = sim.worker("w0");
-  draining.Drain();
+  draining.Leave();
   EXPECT_TRUE(draining.Finish()->status.ok());
   EXPECT_FALSE(draining.busy());
   sim.Run(name);
@@ -223,6 +223,76 @@ TEST(FleetSimTest, DrainingWorkerFinishesItsTaskAndGetsNoOther) {
   EXPECT_THAT(draining.received(), SizeIs(1));
   draining.Vanish();
   EXPECT_THAT(sim.Events(name, v1::JobEvent::kTaskReassigned), IsEmpty());
+}
+
+TEST(FleetSimTest, WorkerThatEndsWithItsTaskLeavesItToOthersAtOnce) {
+  Simulation sim;
+  sim.AddWorkers(1);
+  const std::string name = sim.Start(SmallSpec());
+  // Often: it is no sign against a task that somebody ends a worker on purpose.
+  for (int i = 0; i < 10; ++i) {
+    sim.Settle();
+    ASSERT_TRUE(sim.worker("w0").busy());
+    sim.worker("w0").Leave();
+    sim.worker("w0").Vanish();
+    EXPECT_EQ(sim.fleet.Find("w0")->state(), v1::Worker::STATE_LEFT);
+    ASSERT_TRUE(sim.worker("w0").Connect().ok());
+  }
+  const auto reassigned = sim.Events(name, v1::JobEvent::kTaskReassigned);
+  ASSERT_THAT(reassigned, SizeIs(10));
+  EXPECT_EQ(reassigned[0].task_reassigned().reason(), "WORKER_LEFT");
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+}
+
+TEST(FleetSimTest, DrainedWorkerStaysAndTakesTasksAgainWhenItIsUndrained) {
+  Simulation sim;
+  sim.AddWorkers(1);
+  const std::string name = sim.Start(SmallSpec());
+  ASSERT_TRUE(sim.fleet.SetDraining("w0", true).ok());
+  EXPECT_EQ(sim.fleet.Find("w0")->state(), v1::Worker::STATE_DRAINING);
+  EXPECT_TRUE(sim.worker("w0").Finish()->status.ok());
+  sim.Settle();
+  sim.Pass(absl::Minutes(1));
+  EXPECT_FALSE(sim.worker("w0").busy());
+  EXPECT_EQ(sim.Job(name).conditions(0).type(), "WAITING_WORKERS");
+  // What it was told last counts also when its connection breaks.
+  sim.worker("w0").Vanish();
+  EXPECT_EQ(sim.fleet.Find("w0")->state(), v1::Worker::STATE_LOST);
+  ASSERT_TRUE(sim.worker("w0").Connect().ok());
+  EXPECT_EQ(sim.fleet.Find("w0")->state(), v1::Worker::STATE_DRAINING);
+  EXPECT_FALSE(sim.worker("w0").busy());
+  const auto undrained = sim.fleet.SetDraining("w0", false);
+  ASSERT_TRUE(undrained.ok());
+  EXPECT_EQ(undrained->state(), v1::Worker::STATE_ACTIVE);
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+}
+
+TEST(FleetSimTest, WhatCannotBeDrainedIsSaid) {
+  Simulation sim;
+  sim.AddWorkers(1);
+  EXPECT_EQ(base::ReasonOf(sim.fleet.SetDraining("w1", true).status()), "WORKER_NOT_FOUND");
+  sim.worker("w0").Leave();
+  EXPECT_EQ(base::ReasonOf(sim.fleet.SetDraining("w0", false).status()), "WORKER_LEAVES");
+  sim.worker("w0").Vanish();
+  EXPECT_EQ(base::ReasonOf(sim.fleet.SetDraining("w0", true).status()), "WORKER_GONE");
+}
+
+TEST(FleetSimTest, WorkersThatLeftAreForgottenSoonerThanLostOnes) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  sim.worker("w0").Leave();
+  sim.worker("w0").Vanish();
+  sim.worker("w1").Vanish();
+  sim.Pass(absl::Minutes(9));
+  EXPECT_THAT(sim.fleet.List(), SizeIs(2));
+  sim.Pass(absl::Minutes(2));
+  ASSERT_THAT(sim.fleet.List(), SizeIs(1));
+  EXPECT_EQ(sim.fleet.List()[0].name(), "workers/w1");
+  sim.clock.Advance(absl::Hours(24));
+  sim.Tick();
+  EXPECT_THAT(sim.fleet.List(), IsEmpty());
 }
 
 TEST(FleetSimTest, WorkerWithoutTheDataSetGetsNoTask) {

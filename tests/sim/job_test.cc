@@ -63,7 +63,7 @@ TEST(JobSimTest, EventsComeInOrderAndCanBeReadFromAnySequence) {
               ElementsAre(K::kStateChanged, K::kStateChanged, K::kRoundStarted, K::kRoundCommitted,
                           K::kRoundStarted, K::kRoundCommitted, K::kRoundStarted,
                           K::kCheckpointWritten, K::kRoundCommitted, K::kStateChanged));
-  const auto log = sim.jobs.Events(name).value();
+  const auto log = sim.Find(name)->events();
   EXPECT_TRUE(log->closed());
   EXPECT_EQ(log->last_sequence(), static_cast<int64_t>(events.size()));
   for (size_t after = 0; after < events.size(); ++after) {
@@ -247,8 +247,8 @@ TEST(SitesTest, LastAndBestEvaluationKeepWhatEachSiteFound) {
     mean += site.main_metric() / 3;
   }
   EXPECT_NEAR(job.history().rbegin()->federated_test_accuracy(), mean, 1e-12);
-  EXPECT_FALSE(sim.jobs.List().front().has_last_sites());
-  EXPECT_FALSE(sim.jobs.List().front().has_best_sites());
+  EXPECT_FALSE(sim.List().front().has_last_sites());
+  EXPECT_FALSE(sim.List().front().has_best_sites());
 }
 
 TEST(SitesTest, RoundsWithoutEvaluationChangeNothing) {

@@ -262,7 +262,7 @@ TEST(LossSimTest, RetriedTaskDoesNotWaitForABetterWorkerThatHasLeft) {
     sim.Pass(absl::Seconds(5));
     EXPECT_FALSE(fresh.busy());  // waits for the proven one
     if (drains) {
-      proven.Drain();
+      proven.Leave();
     } else {
       proven.Vanish();
     }

@@ -24,7 +24,7 @@ TEST(RoundsSimTest, TenThousandRoundsAreAllKept) {
   const std::string name = sim.Start(LongSpec(kRounds, 100));
   sim.Run(name);
   ASSERT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
-  const auto* rounds = sim.jobs.Rounds(name).value();
+  const auto* rounds = &sim.Find(name)->rounds();
   ASSERT_EQ(rounds->size(), static_cast<size_t>(kRounds));
   for (int i = 0; i < kRounds; ++i) {
     const v1::RoundSummary round = rounds->At(static_cast<size_t>(i));
@@ -51,13 +51,13 @@ TEST(RoundsSimTest, RoundsCanBeReadWhileTheJobRunsAndAfterItWasCancelled) {
   sim.AddWorkers(1);
   const std::string name = sim.Start(LongSpec(1000, 1));
   sim.Settle();
-  while (sim.jobs.Rounds(name).value()->size() < 3) {
+  while (sim.Find(name)->rounds().size() < 3) {
     sim.busy().front()->Finish();
     sim.Settle();
   }
   ASSERT_TRUE(sim.jobs.Cancel(name).ok());
   sim.Settle();
-  const auto* rounds = sim.jobs.Rounds(name).value();
+  const auto* rounds = &sim.Find(name)->rounds();
   EXPECT_EQ(rounds->At(0).round(), 1);
   EXPECT_EQ(static_cast<int32_t>(rounds->size()), sim.Job(name).round());
 }
@@ -66,8 +66,8 @@ TEST(RoundsSimTest, JobsThatDoNotExistHaveNoRounds) {
   Simulation sim;
   sim.AddWorkers(1);
   const std::string name = sim.Start(LongSpec(5, 1));
-  EXPECT_EQ(sim.jobs.Rounds(name).value()->size(), 0U);
-  const absl::Status unknown = sim.jobs.Rounds("jobs/other").status();
+  EXPECT_EQ(sim.Find(name)->rounds().size(), 0U);
+  const absl::Status unknown = sim.Found("jobs/other").status();
   EXPECT_EQ(unknown.code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(base::ReasonOf(unknown), "JOB_NOT_FOUND");
 }

@@ -79,7 +79,7 @@ TEST(RunsSimTest, JobEventsAndRoundsSayTheRun) {
   }
   EXPECT_THAT(names, ElementsAre("dense", "ticket-1", "reinit-1", "random-1", "ticket-2",
                                  "reinit-2", "random-2"));
-  EXPECT_EQ(sim.jobs.List()[0].runs_size(), 0);
+  EXPECT_EQ(sim.List()[0].runs_size(), 0);
   std::map<std::string, int> begun;
   for (const v1::JobEvent& event : sim.Events(name, v1::JobEvent::kRoundStarted)) {
     ++begun[event.round_started().run()];

@@ -75,10 +75,10 @@ Disk::~Disk() { std::filesystem::remove_all(folder); }
 
 Simulation::Simulation(uint64_t memory_budget, uint64_t seed, Memory memory,
                        std::vector<server::methods::MethodDeclaration> more)
-    : Simulation(Options{memory_budget, seed, memory, std::move(more), nullptr}) {}
+    : Simulation(Options{memory_budget, seed, memory, std::move(more)}) {}
 
-Simulation::Simulation(Disk& disk, uint64_t seed)
-    : Simulation(Options{.seed = seed, .disk = &disk}) {}
+Simulation::Simulation(Disk& disk, uint64_t seed, int64_t most_ended)
+    : Simulation(Options{.seed = seed, .disk = &disk, .most_ended = most_ended}) {}
 
 Simulation::Simulation(Options options)
     : entropy(options.seed),
@@ -100,7 +100,7 @@ Simulation::Simulation(Options options)
               : server::jobs::Journal(
                     core, clock, {options.disk->store, library_->parts(), writer, [](auto&) {}})),
       jobs({fleet, core, pool, clock, blobs, *checkpoints_, metrics_, datasets, journal}, methods_,
-           options.memory_budget) {
+           options.memory_budget, options.most_ended) {
   log::SetLevel("error");
   if (options.disk == nullptr) return;
   const absl::Status restored = jobs.Restore(options.disk->store);
@@ -174,8 +174,29 @@ std::string Simulation::Start(const v1::JobSpec& spec) {
   return job.ok() ? job->name() : "";
 }
 
-std::vector<v1::JobEvent> Simulation::Events(const std::string& name) const {
-  const auto log = jobs.Events(name).value();
+absl::StatusOr<Simulation::Runner> Simulation::Found(const std::string& name) {
+  const auto answer = std::make_shared<std::optional<absl::StatusOr<Runner>>>();
+  jobs.With(name, [answer](absl::StatusOr<Runner> job) { *answer = std::move(job); });
+  while (!answer->has_value() && writer.RunAll() + core.RunAll() > 0) {
+  }
+  if (!answer->has_value()) return absl::UnknownError("the job was not read");
+  return **answer;
+}
+
+std::vector<v1::Job> Simulation::List(const v1::ListJobsRequest& request) {
+  const auto places = jobs.Select(request);
+  EXPECT_TRUE(places.ok()) << places.status();
+  std::vector<std::string> names;
+  for (const auto& place : *places) names.push_back(place.name);
+  const auto answer = std::make_shared<std::optional<absl::StatusOr<std::vector<v1::Job>>>>();
+  jobs.View(names, [answer](auto views) { *answer = std::move(views); });
+  if (!answer->has_value()) Settle();
+  EXPECT_TRUE((*answer)->ok()) << (*answer)->status();
+  return ***answer;
+}
+
+std::vector<v1::JobEvent> Simulation::Events(const std::string& name) {
+  const auto log = Find(name)->events();
   std::vector<v1::JobEvent> events;
   while (const auto event = log->After(static_cast<int64_t>(events.size()))) {
     events.push_back(*event);
@@ -183,8 +204,7 @@ std::vector<v1::JobEvent> Simulation::Events(const std::string& name) const {
   return events;
 }
 
-std::vector<v1::JobEvent> Simulation::Events(const std::string& name,
-                                             v1::JobEvent::KindCase kind) const {
+std::vector<v1::JobEvent> Simulation::Events(const std::string& name, v1::JobEvent::KindCase kind) {
   std::vector<v1::JobEvent> events = Events(name);
   std::erase_if(events, [kind](const v1::JobEvent& event) { return event.kind_case() != kind; });
   return events;
@@ -220,11 +240,9 @@ void Simulation::Pass(absl::Duration time, const std::vector<std::string>& silen
   }
 }
 
-v1::Job::State Simulation::State(const std::string& name) const {
-  for (const v1::Job& job : jobs.List()) {
-    if (job.name() == name || job.name() == "jobs/" + name) return job.state();
-  }
-  return v1::Job::STATE_UNSPECIFIED;
+v1::Job::State Simulation::State(const std::string& name) {
+  const auto job = Found(name);
+  return job.ok() ? (*job)->state() : v1::Job::STATE_UNSPECIFIED;
 }
 
 void Simulation::Run(const std::string& name, const Order& order) {

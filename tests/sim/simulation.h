@@ -54,8 +54,10 @@ class Simulation {
   explicit Simulation(uint64_t memory_budget = 0, uint64_t seed = 1, Memory memory = Memory::kKept,
                       std::vector<server::methods::MethodDeclaration> more = {});
   // One life of a coordinator that keeps its jobs on `disk` and goes on with those that are there.
-  // It is killed by its destructor: what was not written by then is lost.
-  explicit Simulation(Disk& disk, uint64_t seed = 1);
+  // It is killed by its destructor: what was not written by then is lost. `most_ended`: jobs that
+  // are kept when they have ended.
+  explicit Simulation(Disk& disk, uint64_t seed = 1,
+                      int64_t most_ended = base::Limits().max_ended_jobs);
   ~Simulation();
 
   // Adds a worker and connects it.
@@ -73,12 +75,18 @@ class Simulation {
                                  std::vector<config::Violation>& violations);
   // Accepts a job; the test fails when it is refused. Returns its name.
   std::string Start(const v1::JobSpec& spec);
-  v1::Job Job(const std::string& name) const { return jobs.Get(name).value(); }
+  // A job wherever it is; one that is in the store only is read, and what was posted runs meanwhile.
+  using Runner = std::shared_ptr<const server::jobs::JobRunner>;
+  absl::StatusOr<Runner> Found(const std::string& name);
+  Runner Find(const std::string& name) { return Found(name).value(); }
+  v1::Job Job(const std::string& name) { return Find(name)->View(true); }
+  // The jobs that are asked for, as a list shows them.
+  std::vector<v1::Job> List(const v1::ListJobsRequest& request = {});
   // Quick also for jobs of many rounds. STATE_UNSPECIFIED: there is no such job.
-  v1::Job::State State(const std::string& name) const;
-  std::vector<v1::JobEvent> Events(const std::string& name) const;
+  v1::Job::State State(const std::string& name);
+  std::vector<v1::JobEvent> Events(const std::string& name);
   // The events that are of one kind.
-  std::vector<v1::JobEvent> Events(const std::string& name, v1::JobEvent::KindCase kind) const;
+  std::vector<v1::JobEvent> Events(const std::string& name, v1::JobEvent::KindCase kind);
 
   // Runs everything that was posted.
   void Settle();
@@ -111,6 +119,7 @@ class Simulation {
     Memory memory = Memory::kKept;
     std::vector<server::methods::MethodDeclaration> more = {};
     Disk* disk = nullptr;
+    int64_t most_ended = base::Limits().max_ended_jobs;
   };
   explicit Simulation(Options options);
 

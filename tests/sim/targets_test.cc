@@ -221,7 +221,7 @@ TEST_F(TargetsTest, ClassesMayBeWeighedAndSmoothed) {
   for (const int64_t count : plain.confusion().counts()) all += count;
   EXPECT_EQ(all, kRows / 5);
   EXPECT_EQ(plain.confusion().round(), 15);
-  EXPECT_FALSE(sim.jobs.List().front().has_confusion());
+  EXPECT_FALSE(sim.List().front().has_confusion());
 
   spec.mutable_training()->add_class_weights(1);
   spec.mutable_training()->add_class_weights(50);
@@ -356,7 +356,7 @@ TEST_F(TargetsTest, SelectedFeaturesHaveTheNamesOfTheirColumns) {
   EXPECT_EQ(names[0], "a");
   EXPECT_EQ(names[1], "b");
   EXPECT_EQ(names[2], "c");
-  EXPECT_EQ(sim.jobs.List()[0].features_size(), 0);
+  EXPECT_EQ(sim.List()[0].features_size(), 0);
 }
 
 }  // namespace

@@ -29,6 +29,7 @@ void FakeWorker::Link::Send(const v1::CoordinatorMessage& message) {
     *description.mutable_info() = worker.Describe(ask.data());
     worker.jobs_.Describe(worker.fleet_.SessionOf(worker.id_), std::move(description));
   }
+  if (message.has_set_draining()) worker.draining_ = message.set_draining().draining();
   if (message.has_cancel_task()) {
     worker.cancelled_.push_back(message.cancel_task());
     if (task.has_value() && task->task_id() == message.cancel_task().task_id()) task.reset();
@@ -68,6 +69,7 @@ absl::Status FakeWorker::Connect() {
   hello.mutable_datasets()->Assign(datasets_.begin(), datasets_.end());
   hello.set_memory_budget_bytes(memory_budget_bytes_);
   hello.set_flops_budget(flops_budget_);
+  hello.set_draining(draining_);
   auto link = std::make_shared<Link>(*this);
   const auto session = fleet_.Register(hello, link);
   if (!session.ok()) return session.status();
@@ -83,7 +85,12 @@ void FakeWorker::Vanish() {
 
 void FakeWorker::Heartbeat() { fleet_.Heartbeat(session_, {}); }
 
-void FakeWorker::Drain() { fleet_.Drain(session_); }
+void FakeWorker::Leave() {
+  // Another process begins anew.
+  const bool drained = draining_;
+  fleet_.Leave(session_);
+  draining_ = drained;
+}
 
 void FakeWorker::Fail(const std::string& reason, const std::string& message) {
   v1::TaskFailed failure;

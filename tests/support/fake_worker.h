@@ -44,7 +44,7 @@ class FakeWorker {
   // The connection breaks; the coordinator is told.
   void Vanish();
   void Heartbeat();
-  void Drain();
+  void Leave();
 
   // The result of the present task, ready to be sent.
   virtual Update Compute();
@@ -103,6 +103,7 @@ class FakeWorker {
   server::round::BlobStore& blobs_;
   std::shared_ptr<Link> link_;
   server::scheduler::SessionKey session_;
+  bool draining_ = false;  // as it was told
   int updates_ = 0;
   std::vector<v1::Task> received_;
   std::vector<v1::CancelTask> cancelled_;

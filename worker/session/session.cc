@@ -28,6 +28,9 @@ constexpr absl::Duration kLastBackoff = absl::Seconds(5);
 // An id in use is often this worker's own old connection, which the coordinator has yet to notice.
 constexpr absl::Duration kExistsPatience = absl::Seconds(30);
 constexpr auto kConnectTimeout = std::chrono::seconds(10);
+// How long a worker that leaves waits for the coordinator, which may be of a version that does not
+// answer, before each of its two words.
+constexpr auto kGoodbyePatience = std::chrono::seconds(2);
 // The coordinator asks eight at a time; more are of one that does not keep to that.
 constexpr size_t kMaxQuestions = 64;
 // What travels with a registration beyond names and counts may go; jobs ask for it anyway.
@@ -98,6 +101,50 @@ void Session::Stop() {
   changed_.notify_all();
 }
 
+void Session::Leave() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (leaving_) return;
+    leaving_ = true;
+    leave_since_ = std::chrono::steady_clock::now();
+    // Whatever it was told before, the answer to what follows counts.
+    drained_ = false;
+  }
+  v1::WorkerMessage message;
+  message.mutable_drain();
+  Write(message);
+  changed_.notify_all();
+}
+
+bool Session::MayLeave() const {
+  if (!leaving_) return false;
+  if (stream_ == nullptr) return true;
+  const auto since = std::chrono::steady_clock::now() - leave_since_;
+  if (!current_task_.empty() || next_.has_value()) {
+    return since > absl::ToChronoNanoseconds(options_.drain_timeout);
+  }
+  // A task may be on its way until the coordinator has answered.
+  return drained_ || since > kGoodbyePatience;
+}
+
+void Session::SayGoodbye(std::unique_lock<std::mutex>& lock) {
+  lock.unlock();
+  {
+    const std::lock_guard write_lock(write_mutex_);
+    lock.lock();
+    Stream* stream = stream_;
+    lock.unlock();
+    // The stream stays while this lock is held.
+    if (stream != nullptr) stream->WritesDone();
+  }
+  lock.lock();
+  changed_.wait_for(lock, kGoodbyePatience, [this] { return stopping_ || stream_ == nullptr; });
+  lock.unlock();
+  log::Info("worker_left");
+  Stop();
+  lock.lock();
+}
+
 void Session::CancelCurrent() {
   executor_.Cancel();
   transfer_.Cancel();
@@ -159,6 +206,7 @@ absl::Status Session::RunOnce() {
     registration.set_last_job(current_job_.empty() ? unclaimed_.job() : current_job_);
     registration.set_last_participant(current_job_.empty() ? unclaimed_.participant()
                                                            : current_participant_);
+    registration.set_draining(drained_ || leaving_);
   }
   if (registration.ByteSizeLong() > kMaxRegistrationBytes) LeaveOutNames(registration);
   // The stream itself has no deadline; its first answer has one.
@@ -175,13 +223,21 @@ absl::Status Session::RunOnce() {
       if (message.has_welcome()) {
         watchdog.request_stop();
         transfer_.SetLimits(message.welcome());
-        const std::lock_guard lock(mutex_);
-        heartbeat_interval_ = wire::FromProto(message.welcome().heartbeat_interval());
-        stream_ = stream.get();
-        registered_ = true;
+        bool leaving = false;
+        {
+          const std::lock_guard lock(mutex_);
+          heartbeat_interval_ = wire::FromProto(message.welcome().heartbeat_interval());
+          stream_ = stream.get();
+          registered_ = true;
+          leaving = leaving_;
+        }
         metrics_.Set(Metric::kWorkerConnected, 1);
         log::Info("registered", {{"worker", options_.worker_id},
                                  {"coordinator_version", message.welcome().coordinator_version()}});
+        // An earlier coordinator was told, or none.
+        v1::WorkerMessage drain;
+        drain.mutable_drain();
+        if (leaving) Write(drain);
         continue;
       }
       Handle(message);
@@ -196,6 +252,7 @@ absl::Status Session::RunOnce() {
     next_.reset();
     questions_.clear();
   }
+  changed_.notify_all();
   Disown();
   const absl::Status status = rpc::FromGrpc(stream->Finish());
   const std::lock_guard lock(mutex_);
@@ -223,6 +280,11 @@ void Session::Handle(const v1::CoordinatorMessage& message) {
   }
   if (message.has_describe_dataset() && questions_.size() < kMaxQuestions) {
     questions_.push_back(message.describe_dataset());
+    changed_.notify_all();
+  }
+  if (message.has_set_draining()) {
+    drained_ = message.set_draining().draining();
+    log::Info(drained_ ? "worker_drained" : "worker_undrained");
     changed_.notify_all();
   }
   if (message.has_cancel_task()) {
@@ -256,7 +318,9 @@ void Session::HeartbeatLoop() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     changed_.wait_for(lock, absl::ToChronoNanoseconds(heartbeat_interval_),
-                      [this] { return stopping_; });
+                      [this] { return stopping_ || MayLeave(); });
+    if (!stopping_ && MayLeave()) SayGoodbye(lock);
+    if (stopping_) return;
     v1::WorkerMessage message;
     message.mutable_heartbeat()->set_task_id(current_task_);
     lock.unlock();
@@ -303,6 +367,7 @@ void Session::ComputeLoop() {
     // It was asked for again in the moment in which it ended, or it had lost its connection.
     if (adopted_.has_value() && !next_.has_value()) next_ = std::exchange(adopted_, std::nullopt);
     current_task_.clear();
+    changed_.notify_all();
     current_job_.clear();
     disowned_ = false;
   }

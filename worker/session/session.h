@@ -9,13 +9,14 @@
 // Bounds:    at most one task waits while one is in work (the coordinator gives one at a time), and
 //            kMaxQuestions data sets to be described; reconnecting backs off from 0.2 s to 5 s with
 //            jitter, for ever.
-// Errors:    Run() returns when Stop() was called (OK) or when the coordinator refuses this worker
+// Errors:    Run() returns when Stop() was called, or Leave() and its task is done (OK), or when the coordinator refuses this worker
 //            for good (PROTOCOL_MISMATCH, INVALID_WORKER_ID, WORKER_EXISTS that lasts).
 #pragma once
 
 #include <grpcpp/channel.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -45,6 +46,8 @@ struct SessionOptions {
   int threads = 1;
   int64_t memory_budget_bytes = 0;  // 0 = no limit
   double flops_budget = 0;          // of one task; 0 = no limit
+  // How long the task in work may still take when the worker is told to leave.
+  absl::Duration drain_timeout = absl::Seconds(20);
   // Most memory that a data set may take while it is read.
   int64_t max_dataset_bytes = std::numeric_limits<int64_t>::max();
   tasks::MemoryLimit memory_limit;  // what there is
@@ -62,8 +65,10 @@ class Session {
   ~Session();
 
   absl::Status Run();
-  // From a signal-handling thread: tells the coordinator, ends the task in work, makes Run()
-  // return.
+  // From a signal-handling thread: takes no more tasks; Run() returns once the task in work, if
+  // there is one, is done and handed in, or has taken too long, or nobody is there to take it.
+  void Leave();
+  // From a signal-handling thread: ends the task in work, makes Run() return.
   void Stop();
 
  private:
@@ -73,6 +78,10 @@ class Session {
   void Handle(const v1::CoordinatorMessage& message);
   bool Write(const v1::WorkerMessage& message);
   void HeartbeatLoop();
+  // Whether it was told to leave, and nothing is left to be done.
+  bool MayLeave() const;
+  // Ends the connection so that the coordinator knows that it was on purpose.
+  void SayGoodbye(std::unique_lock<std::mutex>& lock);
   // Answers what data sets are, one question after the other, beside the task in work.
   void DescribeLoop();
   void ComputeLoop();
@@ -99,6 +108,9 @@ class Session {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool stopping_ = false;
+  bool leaving_ = false;
+  std::chrono::steady_clock::time_point leave_since_;
+  bool drained_ = false;  // the coordinator gives no tasks, as it said on the latest connection
   std::optional<v1::Task> next_;  // waits for the compute thread
   std::string current_task_;      // in work
   std::string current_key_;       // of it, as far as its result goes

@@ -1,4 +1,5 @@
-// Every command: adds itself to `parent` and sets `chosen` when the user picks it. One file each.
+// Every command: adds itself to `parent` and sets `chosen` when the user picks it. One file each,
+// or for some that are alike.
 #pragma once
 
 #include <string>
@@ -16,8 +17,11 @@ void AddJobGet(CLI::App& parent, Command& chosen);
 void AddJobRounds(CLI::App& parent, Command& chosen);
 void AddJobFeatures(CLI::App& parent, Command& chosen);
 void AddJobWatch(CLI::App& parent, Command& chosen);
-void AddJobCancel(CLI::App& parent, Command& chosen);
+// cancel, pause, resume, retry and delete.
+void AddJobLife(CLI::App& parent, Command& chosen);
 void AddWorkerList(CLI::App& parent, Command& chosen);
+// drain and undrain.
+void AddWorkerDrain(CLI::App& parent, Command& chosen);
 void AddDatasetList(CLI::App& parent, Command& chosen);
 void AddDatasetDescribe(CLI::App& parent, Command& chosen);
 void AddMethodList(CLI::App& parent, Command& chosen);
@@ -26,6 +30,8 @@ void AddRecommend(CLI::App& parent, Command& chosen);
 void AddPredict(CLI::App& parent, Command& chosen);
 void AddCheckpointList(CLI::App& parent, Command& chosen);
 void AddCheckpointGet(CLI::App& parent, Command& chosen);
+// verify and delete.
+void AddCheckpointVerify(CLI::App& parent, Command& chosen);
 void AddGenerate(CLI::App& parent, Command& chosen);
 void AddClusterStatus(CLI::App& parent, Command& chosen);
 void AddVersion(CLI::App& parent, Command& chosen);

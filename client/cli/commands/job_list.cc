@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "absl/strings/ascii.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
@@ -12,12 +10,13 @@
 namespace espalier::cli {
 namespace {
 
-constexpr char kDescription[] = R"(List jobs, newest first
+constexpr char kDescription[] = R"(List jobs
 
 Examples:
   espalier job list
   espalier job list --limit 5
   espalier job list --state running --state pending
+  espalier job list --method set --contains digits --order name
   espalier job list | cut -f1        names only
   espalier job list -o json)";
 
@@ -31,29 +30,35 @@ std::string Created(const Context& context, const v1::Job& job) {
 struct ListOptions {
   size_t limit = 1000;
   std::vector<std::string> states;  // in lower case; empty = all
+  std::string method;
+  std::string contains;
+  std::string order = "newest";
 };
 
-// The newest jobs in one of the states. The coordinator knows no such question, so all are asked
-// for.
-absl::StatusOr<v1::ListJobsResponse> JobsOf(client::Client& client, const ListOptions& options) {
-  if (options.states.empty()) return client.ListJobs(options.limit);
-  ESPALIER_ASSIGN_OR_RETURN(v1::ListJobsResponse all, client.ListJobs(kMostJobs));
-  v1::ListJobsResponse chosen;
-  for (v1::Job& job : *all.mutable_jobs()) {
-    const std::string state = absl::AsciiStrToLower(StateWord(job.state()));
-    const bool wanted =
-        std::find(options.states.begin(), options.states.end(), state) != options.states.end();
-    if (wanted && static_cast<size_t>(chosen.jobs_size()) < options.limit) {
-      *chosen.add_jobs() = std::move(job);
-    }
+v1::ListJobsRequest RequestOf(const ListOptions& options) {
+  v1::ListJobsRequest request;
+  for (const std::string& word : options.states) {
+    v1::Job::State state = v1::Job::STATE_UNSPECIFIED;
+    v1::Job::State_Parse("STATE_" + absl::AsciiStrToUpper(word), &state);
+    request.add_states(state);
   }
-  return chosen;
+  request.set_method(options.method);
+  request.set_contains(options.contains);
+  v1::ListJobsRequest::Order order = v1::ListJobsRequest::ORDER_UNSPECIFIED;
+  v1::ListJobsRequest::Order_Parse("ORDER_" + absl::AsciiStrToUpper(options.order), &order);
+  request.set_order(order);
+  return request;
 }
 
 absl::StatusOr<int> List(Context& context, const ListOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
-  ESPALIER_ASSIGN_OR_RETURN(const auto jobs, JobsOf(*client, options));
+  ESPALIER_ASSIGN_OR_RETURN(const auto jobs, client->ListJobs(RequestOf(options), options.limit));
   if (context.PrintAsData(jobs)) return kExitDone;
+  const bool is_narrow = !options.method.empty() || !options.contains.empty();
+  if (jobs.jobs().empty() && is_narrow) {
+    context.err << "No job is like that.\n";
+    return kExitDone;
+  }
   if (jobs.jobs().empty() && !options.states.empty()) {
     context.err << "No job is " << config::Joined(options.states, " or ") << ".\n";
     return kExitDone;
@@ -88,18 +93,26 @@ void AddJobList(CLI::App& parent, Command& chosen) {
       ->capture_default_str();
   command
       ->add_option("--state", options->states,
-                   "Only jobs in this state: pending, running, cancelling, cancelled, succeeded or "
-                   "failed; may be given several times")
+                   "Only jobs in this state: pending, running, paused, cancelling, cancelled, "
+                   "succeeded or failed; may be given several times")
       ->transform(CLI::Validator(
           [](std::string& word) {
             word = absl::AsciiStrToLower(word);
             return "";
           },
           ""))
-      ->check(base::OneOf({"pending", "running", "cancelling", "cancelled", "succeeded", "failed"}))
+      ->check(base::OneOf(
+          {"pending", "running", "paused", "cancelling", "cancelled", "succeeded", "failed"}))
       ->type_name("STATE")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command->add_option("--method", options->method, "Only jobs of this method");
+  command->add_option("--contains", options->contains,
+                      "Only jobs whose name or display name contains this text, in upper or lower "
+                      "case");
+  command->add_option("--order", options->order, "newest, oldest or name")
+      ->check(base::OneOf({"newest", "oldest", "name"}))
+      ->capture_default_str();
   command->callback([&chosen, options] {
     chosen = [options](Context& context) { return List(context, *options); };
   });

@@ -36,6 +36,13 @@ void Journal::WhenWritten(Then then) {
   }
 }
 
+void Journal::Read(std::function<void(store::Store& store)> read, std::function<void()> then) {
+  disk_->writer.Post([this, read = std::move(read), then = std::move(then)] {
+    read(disk_->store);
+    core_.Post(then);
+  });
+}
+
 void Journal::Schedule() {
   if (scheduled_ || batch_ != nullptr) return;
   scheduled_ = true;

@@ -173,8 +173,8 @@ TEST_F(ClientTest, ErrorCarriesReasonAndViolations) {
 }
 
 TEST_F(ClientTest, ListsAreReadToTheirEndOrLimit) {
-  EXPECT_EQ(client_->ListJobs(1000)->jobs_size(), 5);
-  EXPECT_EQ(client_->ListJobs(3)->jobs_size(), 3);
+  EXPECT_EQ(client_->ListJobs({}, 1000)->jobs_size(), 5);
+  EXPECT_EQ(client_->ListJobs({}, 3)->jobs_size(), 3);
 }
 
 TEST_F(ClientTest, RoundsAreReadToTheirEnd) {

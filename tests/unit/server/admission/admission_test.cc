@@ -57,7 +57,7 @@ TEST(AdmissionTest, JobWaitsUntilOthersHaveLeft) {
   EXPECT_EQ(admission.MayBegin("a", true).value(), "");
   EXPECT_EQ(admission.MayBegin("b", true).value(), "");
   EXPECT_THAT(admission.MayBegin("c", true).value(), HasSubstr("running jobs take 0.8 kB"));
-  admission.Leave("a");
+  admission.Leave("a", true);
   EXPECT_EQ(admission.MayBegin("c", true).value(), "");
 }
 
@@ -70,7 +70,7 @@ TEST(AdmissionTest, JobsThatWaitBeginInTheOrderInWhichTheyCame) {
   EXPECT_NE(admission.MayBegin("large", true).value(), "");
   // It would fit, but then the large one might never do.
   EXPECT_THAT(admission.MayBegin("small", true).value(), HasSubstr("jobs before this one"));
-  admission.Leave("running");
+  admission.Leave("running", true);
   EXPECT_THAT(admission.MayBegin("small", true).value(), HasSubstr("jobs before this one"));
   EXPECT_EQ(admission.MayBegin("large", true).value(), "");
   EXPECT_EQ(admission.MayBegin("small", true).value(), "");
@@ -83,11 +83,11 @@ TEST(AdmissionTest, JobThatWaitsForWorkersIsInNobodysWay) {
   EXPECT_NE(admission.MayBegin("b", true).value(), "");
   EXPECT_NE(admission.MayBegin("c", true).value(), "");
   EXPECT_EQ(admission.MayBegin("b", /*ready=*/false).value(), "");
-  admission.Leave("a");
+  admission.Leave("a", true);
   EXPECT_EQ(admission.MayBegin("c", true).value(), "");
   // A job may leave while it waits, too.
   EXPECT_NE(admission.MayBegin("b", true).value(), "");
-  admission.Leave("b");
+  admission.Leave("b", true);
 }
 
 TEST(AdmissionTest, RecordsOfJobsAreCountedAsTheyGrowAndStay) {
@@ -107,7 +107,12 @@ TEST(AdmissionTest, RecordsOfJobsAreCountedAsTheyGrowAndStay) {
   // In the event log, and in the history that is shown.
   admission.Progress("a", 10);
   EXPECT_EQ(room(), 9000 - 10 * 35);
-  admission.Leave("a");
+  admission.Leave("a", true);
+  EXPECT_EQ(room(), 9000 - 10 * 35);
+  // What is kept of a job outside of memory takes none.
+  admission.Enter("b", price);
+  admission.Progress("b", 4);
+  admission.Leave("b", false);
   EXPECT_EQ(room(), 9000 - 10 * 35);
 }
 
@@ -127,7 +132,7 @@ TEST(AdmissionTest, WaitingJobThatNoLongerFitsAloneIsToldSoAndHoldsNobodyUp) {
   EXPECT_EQ(base::ReasonOf(never), "MEMORY_BUDGET_EXCEEDED");
   EXPECT_THAT(base::MessageOf(never), HasSubstr("needs about 8.0 kB"));
   EXPECT_THAT(base::MessageOf(never), HasSubstr("leaves 6.5 kB of the budget"));
-  admission.Leave("large");
+  admission.Leave("large", true);
   EXPECT_EQ(admission.MayBegin("small", true).value(), "");
 }
 

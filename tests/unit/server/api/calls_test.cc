@@ -69,7 +69,7 @@ class CallsTest : public ::testing::Test {
 };
 
 TEST_F(CallsTest, PagesEndBeforeTheyAreTooLargeAndLeadOn) {
-  const auto jobs = client_->ListJobs(1000);
+  const auto jobs = client_->ListJobs({}, 1000);
   ASSERT_TRUE(jobs.ok()) << jobs.status();
   ASSERT_EQ(jobs->jobs_size(), LargeJobs::kJobs);
   for (int i = 0; i < LargeJobs::kJobs; ++i) {

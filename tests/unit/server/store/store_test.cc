@@ -77,14 +77,23 @@ class StoreTest : public testing::TestWithParam<std::string> {
     const absl::Status status = store_->Commit(writes);
     ASSERT_TRUE(status.ok()) << status;
   }
-  std::vector<StoredJob> Load() { return store_->Load().value(); }
+  std::vector<std::string> Names() {
+    std::vector<std::string> names;
+    const absl::Status status = store_->Jobs([&names](const StoredJob& job) {
+      names.push_back(job.job);
+      return absl::OkStatus();
+    });
+    EXPECT_TRUE(status.ok()) << status;
+    return names;
+  }
+  StoredJob Read(const std::string& job) { return store_->Read(job).value(); }
 
   Folder folder_;
   std::unique_ptr<Store> store_;
 };
 
 TEST_P(StoreTest, IncarnationRisesWithEachLife) {
-  EXPECT_EQ(Load().size(), 0U);
+  EXPECT_THAT(Names(), ElementsAre());
   const uint64_t first = store_->Begin(uint64_t{1} << 40).value();
   Again();
   EXPECT_EQ(store_->Begin(7).value(), first + 1);
@@ -96,18 +105,22 @@ TEST_P(StoreTest, JobsComeBackAsTheyWereWrittenLast) {
   Commit({NewJob("jobs/b"), NewJob("jobs/a")});
   JobWrite change = Change("jobs/a");
   change.record = "";
+  change.progress = "half";
   change.state = std::string("a\0b", 3);
   change.events = {{2, "second"}, {3, ""}};
   Commit({change});
   Again();
-  const std::vector<StoredJob> jobs = Load();
-  ASSERT_EQ(jobs.size(), 2U);
+  EXPECT_THAT(Names(), ElementsAre("jobs/b", "jobs/a"));
+  const StoredJob jobs[] = {Read("jobs/b"), Read("jobs/a")};
   EXPECT_EQ(jobs[0].job, "jobs/b");
   EXPECT_EQ(jobs[0].accepted, "accepted jobs/b");
   EXPECT_EQ(jobs[0].record, "record jobs/b");
+  EXPECT_EQ(store_->ReadRecord("jobs/b").value(), "record jobs/b");
+  EXPECT_EQ(jobs[0].progress, "");
   EXPECT_EQ(jobs[0].state, "");
   EXPECT_EQ(jobs[1].accepted, "accepted jobs/a");
   EXPECT_EQ(jobs[1].record, "");
+  EXPECT_EQ(jobs[1].progress, "half");
   EXPECT_EQ(jobs[1].state, std::string("a\0b", 3));
   ASSERT_EQ(jobs[1].events.size(), 3U);
   EXPECT_EQ(jobs[1].events[1].sequence, 2);
@@ -125,20 +138,58 @@ TEST_P(StoreTest, UpdatesAreOfTheStepInWork) {
   change.updates = {{"u4", "f4", "four"}};
   Commit({change});
   Again();
-  EXPECT_THAT(Ids(Load()[0]), ElementsAre("u1", "u2", "u4"));
-  EXPECT_EQ(Load()[0].updates[1].fingerprint, "f2");
-  EXPECT_EQ(Load()[0].updates[1].bytes, "two");
+  EXPECT_THAT(Ids(Read("jobs/a")), ElementsAre("u1", "u2", "u4"));
+  EXPECT_EQ(Read("jobs/a").updates[1].fingerprint, "f2");
+  EXPECT_EQ(Read("jobs/a").updates[1].bytes, "two");
   change.new_step = true;
   change.updates = {{"u5", "f5", "five"}};
   Commit({change});
   Again();
-  EXPECT_THAT(Ids(Load()[0]), ElementsAre("u5"));
-  EXPECT_THAT(Ids(Load()[1]), ElementsAre("u3"));
+  EXPECT_THAT(Ids(Read("jobs/a")), ElementsAre("u5"));
+  EXPECT_THAT(Ids(Read("jobs/b")), ElementsAre("u3"));
   // Those of earlier steps are still known.
   using Counted = std::pair<std::string, std::string>;
   EXPECT_THAT(store_->CountedUpdates().value(),
               ElementsAre(Counted("u1", "f1"), Counted("u2", "f2"), Counted("u3", "f3"),
                           Counted("u4", "f4"), Counted("u5", "f5")));
+}
+
+TEST_P(StoreTest, VisitOfJobsShowsRecordsAndEndsWithItsFirstError) {
+  Commit({NewJob("jobs/a"), NewJob("jobs/b")});
+  std::vector<std::string> seen;
+  const absl::Status status = store_->Jobs([&seen](const StoredJob& job) {
+    seen.push_back(job.accepted + ", " + job.record);
+    return job.job == "jobs/a" ? absl::OkStatus() : absl::AbortedError("enough");
+  });
+  EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
+  EXPECT_THAT(seen,
+              ElementsAre("accepted jobs/a, record jobs/a", "accepted jobs/b, record jobs/b"));
+}
+
+TEST_P(StoreTest, NothingIsLeftOfAJobThatIsDeleted) {
+  Commit({NewJob("jobs/a"), NewJob("jobs/b")});
+  JobWrite change = Change("jobs/a");
+  change.state = "state";
+  change.progress = "half";
+  change.updates = {{"u1", "f1", "one"}};
+  Commit({change});
+  JobWrite gone = Change("jobs/a");
+  gone.deleted = true;
+  // Another one may have the name at once.
+  JobWrite next = NewJob("jobs/a");
+  next.record = "another";
+  Commit({gone, next});
+  Again();
+  EXPECT_THAT(Names(), ElementsAre("jobs/b", "jobs/a"));
+  const StoredJob job = Read("jobs/a");
+  EXPECT_EQ(job.record, "another");
+  EXPECT_EQ(job.state + job.progress, "");
+  EXPECT_EQ(job.events.size(), 1U);
+  EXPECT_THAT(Ids(job), ElementsAre());
+  Commit({gone});
+  EXPECT_EQ(base::ReasonOf(store_->Read("jobs/a").status()), "JOB_NOT_FOUND");
+  EXPECT_EQ(base::ReasonOf(store_->ReadRecord("jobs/a").status()), "JOB_NOT_FOUND");
+  EXPECT_EQ(Read("jobs/b").record, "record jobs/b");
 }
 
 TEST_P(StoreTest, OldUpdatesAreForgotten) {
@@ -195,7 +246,7 @@ TEST_F(SqliteStoreTest, ACommitIsWrittenWhollyOrNotAtAll) {
   JobWrite bad = Change("jobs/a");
   bad.events = {{1, "there is one of this number"}};
   EXPECT_FALSE(store->Commit(std::vector<JobWrite>{NewJob("jobs/b"), bad}).ok());
-  ASSERT_EQ(store->Load().value().size(), 1U);
+  EXPECT_EQ(base::ReasonOf(store->Read("jobs/b").status()), "JOB_NOT_FOUND");
   // Nothing is left of the attempt that would hinder the next one.
   EXPECT_TRUE(store->Commit(std::vector<JobWrite>{NewJob("jobs/b")}).ok());
 }
@@ -228,14 +279,14 @@ TEST_F(SqliteStoreTest, FileThatIsNoDatabaseIsRefused) {
 }
 
 TEST_F(SqliteStoreTest, ValueThatChangedIsFound) {
-  for (const char* change : {"UPDATE jobs SET record = CAST('other' AS BLOB)",
-                             "UPDATE jobs SET state = x'00'", "UPDATE events SET event = x''"}) {
+  for (const char* change : {"UPDATE records SET contents = CAST('other' AS BLOB)",
+                             "UPDATE jobs SET accepted = x'00'", "UPDATE events SET event = x''"}) {
     SCOPED_TRACE(change);
     std::filesystem::remove(folder_.File());
     Fill();
     Do(change);
     const auto store = SqliteStore::Open(folder_.File()).value();
-    EXPECT_EQ(base::ReasonOf(store->Load().status()), "STORE_CORRUPT");
+    EXPECT_EQ(base::ReasonOf(store->Read("jobs/a").status()), "STORE_CORRUPT");
   }
 }
 

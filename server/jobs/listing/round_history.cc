@@ -1,4 +1,4 @@
-#include "server/jobs/round_history.h"
+#include "server/jobs/listing/round_history.h"
 
 #include <algorithm>
 #include <numeric>

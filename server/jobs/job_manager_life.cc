@@ -1,0 +1,357 @@
+// Jobs are found, listed, paused, resumed and deleted.
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "common/base/names.h"
+#include "common/base/status.h"
+#include "common/config/parameters.h"
+#include "common/log/log.h"
+#include "server/jobs/job_manager.h"
+#include "server/store/records/records.pb.h"
+
+namespace espalier::server::jobs {
+namespace {
+
+// How long a job that has ended stays in memory after somebody asked for it, and how many do.
+constexpr absl::Duration kStaysInMemory = absl::Seconds(30);
+constexpr size_t kMostInMemory = 4;
+
+absl::Status NotKept() {
+  return base::FailedPrecondition("JOBS_NOT_KEPT",
+                                  "expected a coordinator that keeps its jobs, found one that was "
+                                  "started with --store memory; start it with --store sqlite");
+}
+
+absl::Status JobChanged(const std::string& name) {
+  return base::MakeError(
+      absl::StatusCode::kAborted, "JOB_CHANGED",
+      "the job was changed by another call meanwhile (" + name + "); look at it again");
+}
+
+std::string StateWord(v1::Job::State state) { return v1::Job::State_Name(state).substr(6); }
+
+absl::Status DeleteCheckpoints(checkpoint::CheckpointStore& store, const std::string& job,
+                               v1::DeleteJobResponse& removed) {
+  std::vector<std::string> checkpoints;
+  int64_t bytes = 0;
+  for (const auto& info : store.List(job.substr(sizeof("jobs/") - 1))) {
+    checkpoints.push_back(info.name);
+    bytes += static_cast<int64_t>(info.size_bytes);
+  }
+  removed.set_checkpoints_deleted(static_cast<int32_t>(checkpoints.size()));
+  removed.set_bytes_deleted(bytes);
+  return store.Remove(checkpoints);
+}
+
+// A job that is no more.
+class Deletion : public Journal::Source {
+ public:
+  // `files`: what the store names of the job; they go once it does not any more.
+  Deletion(std::string job, std::shared_ptr<void> files, base::Executor& pool)
+      : job_(std::move(job)), files_(std::move(files)), pool_(pool) {}
+
+  Journal::Change TakeChange() override {
+    Journal::Change change;
+    change.write.job = job_;
+    change.write.deleted = true;
+    change.written = [files = std::exchange(files_, nullptr), &pool = pool_] {
+      pool.Post([files] {});
+    };
+    return change;
+  }
+
+ private:
+  const std::string job_;
+  std::shared_ptr<void> files_;
+  base::Executor& pool_;
+};
+
+}  // namespace
+
+std::string JobManager::FullName(const std::string& name) {
+  return name.starts_with("jobs/") ? name : "jobs/" + name;
+}
+
+absl::Status JobManager::NotFound(const std::string& name) const {
+  const std::string nearest = config::Nearest(FullName(name), index_.Names());
+  return base::NotFound("JOB_NOT_FOUND", "expected the name of a job, found '" + name + "'; " +
+                                             (nearest.empty() ? "see `espalier job list`"
+                                                              : "did you mean '" + nearest + "'?"));
+}
+
+std::shared_ptr<JobRunner> JobManager::Find(const std::string& name) const {
+  const auto it = jobs_.find(FullName(name));
+  return it == jobs_.end() ? nullptr : it->second;
+}
+
+void JobManager::With(const std::string& name, Found found) {
+  if (const auto job = Find(name)) {
+    found(job);
+  } else if (index_.Find(FullName(name)) == nullptr) {
+    found(NotFound(name));
+  } else if (const auto recent = recent_.find(FullName(name)); recent != recent_.end()) {
+    recent->second.until = services_.clock.Elapsed() + kStaysInMemory;
+    found(recent->second.job);
+  } else {
+    Read(FullName(name), std::move(found));
+  }
+}
+
+void JobManager::LetGo(const std::shared_ptr<JobRunner>& runner) {
+  if (!services_.journal.keeps()) return;
+  services_.journal.WhenWritten([this, runner](const absl::Status& written) {
+    const auto job = runner->View(false);
+    const auto it = jobs_.find(job.name());
+    const bool is_there = it != jobs_.end() && it->second == runner;
+    if (!written.ok() || !is_there || !runner->still() || priced_.contains(job.name())) return;
+    index_.SetState(job.name(), job.state());
+    if (job.state() == v1::Job::STATE_FAILED) index_.Keep(job.name(), runner->Files());
+    Remember(job.name(), runner);
+    jobs_.erase(it);
+  });
+}
+
+void JobManager::Remember(const std::string& name, std::shared_ptr<const JobRunner> job) {
+  recent_[name] = {std::move(job), services_.clock.Elapsed() + kStaysInMemory};
+  while (recent_.size() > kMostInMemory) {
+    recent_.erase(std::ranges::min_element(recent_, {},
+                                           [](const auto& recent) { return recent.second.until; }));
+  }
+}
+
+// -- lists --
+
+void JobManager::NoteStates() {
+  for (const auto& [name, job] : jobs_) index_.SetState(name, job->state());
+}
+
+int64_t JobManager::Count(v1::Job::State state) {
+  NoteStates();
+  return index_.Count(state);
+}
+
+absl::StatusOr<std::vector<JobIndex::Place>> JobManager::Select(
+    const v1::ListJobsRequest& request) {
+  NoteStates();
+  return index_.Select(request);
+}
+
+void JobManager::View(const std::vector<std::string>& names, Views done) {
+  const auto jobs = std::make_shared<std::vector<v1::Job>>(names.size());
+  const auto stored = std::make_shared<std::vector<std::pair<size_t, std::string>>>();
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (const auto job = Find(names[i])) {
+      (*jobs)[i] = job->View(false);
+    } else {
+      stored->emplace_back(i, names[i]);
+    }
+  }
+  if (stored->empty()) {
+    done(std::move(*jobs));
+    return;
+  }
+  const auto status = std::make_shared<absl::Status>();
+  services_.journal.Read(
+      [jobs, stored, status](store::Store& store) {
+        for (const auto& [index, name] : *stored) {
+          const absl::StatusOr<std::string> record = store.ReadRecord(name);
+          store::JobRecord parsed;
+          if (!record.ok()) *status = record.status();
+          if (record.ok() && !parsed.ParseFromString(*record))
+            *status = CorruptRecord(name, "other bytes");
+          if (!status->ok()) return;
+          (*jobs)[index] = WithoutDetails(std::move(*parsed.mutable_job()));
+        }
+      },
+      [jobs, status, done = std::move(done)] {
+        if (status->ok()) {
+          done(std::move(*jobs));
+        } else {
+          done(*status);
+        }
+      });
+}
+
+absl::StatusOr<std::shared_ptr<PlannerSeat>> JobManager::PlannerOf(const std::string& name) const {
+  const auto job = Find(name);
+  const JobIndex::Entry* entry = index_.Find(FullName(name));
+  if (entry == nullptr) return NotFound(name);
+  if (job == nullptr) return JobHasEnded(FullName(name), entry->state, "plan");
+  if (job->planner() != nullptr) return job->planner();
+  return base::FailedPrecondition(
+      "NO_PLANNER", "expected a job whose method leaves decisions to a planner, found " + name +
+                        ", whose method decides by itself");
+}
+
+// -- from one state to another --
+
+absl::StatusOr<v1::Job> JobManager::Cancel(const std::string& name) {
+  const auto job = Find(name);
+  if (job != nullptr) {
+    ESPALIER_RETURN_IF_ERROR(job->Cancel());
+    return job->View(true);
+  }
+  const JobIndex::Entry* entry = index_.Find(FullName(name));
+  if (entry == nullptr) return NotFound(name);
+  return JobHasEnded(FullName(name), entry->state, "cancel");
+}
+
+absl::StatusOr<v1::Job> JobManager::Pause(const std::string& name) {
+  const JobIndex::Entry* entry = index_.Find(FullName(name));
+  if (entry == nullptr) return NotFound(name);
+  if (!services_.journal.keeps()) return NotKept();
+  const auto job = Find(name);
+  if (job == nullptr) return JobHasEnded(FullName(name), entry->state, "pause");
+  ESPALIER_RETURN_IF_ERROR(job->Pause());
+  CountMemory();
+  return job->View(true);
+}
+
+void JobManager::Resume(const std::string& name, const Changed& done) {
+  Unpark(FullName(name), v1::Job::STATE_PAUSED, done);
+}
+
+void JobManager::Retry(const std::string& name, const Changed& done) {
+  Unpark(FullName(name), v1::Job::STATE_FAILED, done);
+}
+
+void JobManager::Unpark(const std::string& name, v1::Job::State state, const Changed& done) {
+  NoteStates();
+  const JobIndex::Entry* entry = index_.Find(name);
+  if (entry == nullptr) {
+    done(NotFound(name));
+    return;
+  }
+  if (!services_.journal.keeps()) {
+    done(NotKept());
+    return;
+  }
+  if (entry->state != state) {
+    done(base::FailedPrecondition("JOB_NOT_" + StateWord(state),
+                                  "expected a job that is " + StateWord(state) + ", found " +
+                                      StateWord(entry->state) + " (" + name + ")"));
+    return;
+  }
+  WhenStill(name, [this, name, state, done](const absl::Status& written) {
+    if (!written.ok()) {
+      done(written);
+      return;
+    }
+    const auto stored = std::make_shared<absl::StatusOr<store::StoredJob>>();
+    services_.journal.Read([stored, name](store::Store& store) { *stored = store.Read(name); },
+                           [this, stored, state, done] {
+                             absl::StatusOr<v1::Job> job =
+                                 stored->ok() ? UnparkNow(**stored, state) : stored->status();
+                             if (!job.ok()) {
+                               done(job);
+                               return;
+                             }
+                             services_.journal.WhenWritten([done, job](const absl::Status& status) {
+                               done(status.ok() ? job : absl::StatusOr<v1::Job>(status));
+                             });
+                           });
+  });
+}
+
+void JobManager::WhenStill(const std::string& name, Journal::Then then) {
+  const auto write = [this, then = std::move(then)] { services_.journal.WhenWritten(then); };
+  const auto job = Find(name);
+  if (job == nullptr) {
+    write();
+  } else {
+    job->WhenStill(write);
+  }
+}
+
+absl::StatusOr<v1::Job> JobManager::UnparkNow(const store::StoredJob& stored,
+                                              v1::Job::State state) {
+  NoteStates();
+  const std::string& name = stored.job;
+  // Somebody else may have been first.
+  const JobIndex::Entry* entry = index_.Find(name);
+  if (entry == nullptr || entry->state != state) {
+    return JobChanged(name);
+  }
+  CountMemory();
+  ESPALIER_RETURN_IF_ERROR(CheckRoom());
+  const auto before = Find(name);
+  const bool is_watched = state == v1::Job::STATE_PAUSED && before != nullptr;
+  ESPALIER_ASSIGN_OR_RETURN(const auto runner,
+                            GoOn(stored, is_watched ? before->events() : nullptr));
+  if (before != nullptr) before->Forget();
+  recent_.erase(name);
+  index_.Keep(name, nullptr);
+  runner->GoOn();
+  runner->Tick();
+  return runner->View(true);
+}
+
+void JobManager::Delete(const v1::DeleteJobRequest& request, Deleted done) {
+  NoteStates();
+  const std::string name = FullName(request.name());
+  const JobIndex::Entry* entry = index_.Find(name);
+  if (entry == nullptr) {
+    done(NotFound(request.name()));
+    return;
+  }
+  if (!IsEnd(entry->state) && entry->state != v1::Job::STATE_PAUSED) {
+    done(base::FailedPrecondition(
+        "JOB_IN_WORK", "expected a job that has ended or is PAUSED, found " +
+                           StateWord(entry->state) + " (" + name + "); cancel it first"));
+    return;
+  }
+  const auto removed = std::make_shared<v1::DeleteJobResponse>();
+  const auto finish = [this, name, removed, done = std::move(done)](const absl::Status& status) {
+    if (!status.ok()) {
+      done(status);
+      return;
+    }
+    // Somebody else may have been first.
+    NoteStates();
+    const JobIndex::Entry* now = index_.Find(name);
+    if (now != nullptr && !IsEnd(now->state) && now->state != v1::Job::STATE_PAUSED) {
+      done(JobChanged(name));
+      return;
+    }
+    if (now != nullptr) DeleteNow(name);
+    services_.journal.WhenWritten([removed, done](const absl::Status& written) {
+      done(written.ok() ? *removed : absl::StatusOr<v1::DeleteJobResponse>(written));
+    });
+  };
+  if (!request.delete_checkpoints()) {
+    finish(absl::OkStatus());
+    return;
+  }
+  WhenStill(name, [this, name, removed, finish](const absl::Status& written) {
+    if (!written.ok()) {
+      finish(written);
+      return;
+    }
+    services_.pool.Post([this, name, removed, finish] {
+      const absl::Status status = DeleteCheckpoints(services_.checkpoints, name, *removed);
+      services_.core.Post([finish, status] { finish(status); });
+    });
+  });
+}
+
+void JobManager::DeleteNow(const std::string& name) {
+  std::shared_ptr<void> files = index_.Find(name)->files;
+  if (const auto job = Find(name)) {
+    CountMemory();
+    job->Forget();
+    if (files == nullptr) files = job->Files();
+    jobs_.erase(name);
+  }
+  recent_.erase(name);
+  index_.Remove(name);
+  log::Info("job_deleted", {{"job", name}});
+  services_.journal.Touch(std::make_shared<Deletion>(name, std::move(files), services_.pool));
+}
+
+void JobManager::ForgetOldJobs() {
+  NoteStates();
+  while (const auto oldest = index_.OldestEndedBeyond(most_ended_)) DeleteNow(*oldest);
+}
+
+}  // namespace espalier::server::jobs

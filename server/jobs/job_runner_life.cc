@@ -1,0 +1,180 @@
+// The states of a job, from PENDING to its end, and why it does not move.
+#include <string>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/log/log.h"
+#include "common/wire/proto_time.h"
+#include "server/jobs/job_runner.h"
+#include "server/jobs/listing/job_index.h"
+
+namespace espalier::server::jobs {
+
+using metrics::Metric;
+
+absl::Status JobHasEnded(const std::string& job, v1::Job::State state, const std::string& what) {
+  return base::FailedPrecondition("JOB_ENDED", "expected a job that has not ended, found " +
+                                                   v1::Job::State_Name(state).substr(6) + " (" +
+                                                   job + "); nothing to " + what);
+}
+
+bool JobRunner::ended() const { return IsEnd(job_.state()); }
+
+bool JobRunner::at_rest() const { return ended() || job_.state() == v1::Job::STATE_PAUSED; }
+
+void JobRunner::SetState(v1::Job::State state, const std::string& reason,
+                         const std::string& message) {
+  job_.set_state(state);
+  if (state == v1::Job::STATE_FAILED) {
+    job_.set_failure_reason(reason);
+    job_.set_failure_message(message);
+  }
+  if (state == v1::Job::STATE_RUNNING && !job_.has_start_time()) {
+    wire::SetTimestamp(services_.clock.Wall(), job_.mutable_start_time());
+  }
+  if (IsEnd(state)) {
+    wire::SetTimestamp(services_.clock.Wall(), job_.mutable_end_time());
+  }
+  if (at_rest()) job_.clear_conditions();
+  v1::JobEvent event = NewEvent();
+  event.mutable_state_changed()->set_state(state);
+  event.mutable_state_changed()->set_reason(reason);
+  event.mutable_state_changed()->set_message(message);
+  // The last event is shown together with the end of the log.
+  if (IsEnd(state)) events_->Close();
+  Emit(std::move(event));
+  log::Info("job_state_changed", {{"job", job_.name()},
+                                  {"state", v1::Job::State_Name(state)},
+                                  {"reason", reason},
+                                  {"message", message}});
+  if (at_rest() && planner_ != nullptr) planner_->Close();
+}
+
+void JobRunner::SetWaiting(const std::string& message) { SetCondition(kWaitingWorkers, message); }
+
+void JobRunner::SetCondition(const std::string& type, const std::string& message) {
+  if (message.empty()) {
+    job_.clear_conditions();
+    return;
+  }
+  if (job_.conditions_size() == 0 || job_.conditions(0).type() != type) {
+    job_.clear_conditions();
+    wire::SetTimestamp(services_.clock.Wall(), job_.add_conditions()->mutable_since());
+    log::Warning("job_waits", {{"job", job_.name()}, {"condition", type}, {"message", message}});
+  }
+  job_.mutable_conditions(0)->set_type(type);
+  job_.mutable_conditions(0)->set_message(message);
+}
+
+bool JobRunner::WaitsForStorage() {
+  const auto& trouble = services_.journal.trouble();
+  if (!trouble.has_value()) return false;
+  SetCondition(kWaitingStorage,
+               "what happens cannot be written down: " + base::MessageOf(*trouble) +
+                   "; it is tried again, and the job goes on when it can be");
+  return true;
+}
+
+void JobRunner::Hold(const absl::Status& why) {
+  program_ = nullptr;
+  resuming_ = false;
+  SetCondition("CANNOT_GO_ON", base::MessageOf(why));
+}
+
+void JobRunner::AbortSteps(const std::string& reason) {
+  // A worker that is free again must not be given a task of the next step that ends.
+  for (const auto& branch : branches_) {
+    if (branch->step != nullptr) branch->step->Stop();
+  }
+  for (const auto& branch : branches_) {
+    if (branch->step != nullptr) branch->step->Abort(reason);
+  }
+}
+
+absl::Status JobRunner::Cancel() {
+  if (ended()) return JobHasEnded(job_.name(), job_.state(), "cancel");
+  SetState(v1::Job::STATE_CANCELLING, "", "");
+  AbortSteps("JOB_CANCELLED");
+  parked_ = false;
+  // The pool may be reading the models; then Apply() lets go of them.
+  if (!preparing_) ReleaseModel();
+  SetState(v1::Job::STATE_CANCELLED, "", "");
+  services_.metrics.Add(Metric::kRounds, 1, "aborted");
+  return absl::OkStatus();
+}
+
+absl::Status JobRunner::Pause() {
+  if (ended()) return JobHasEnded(job_.name(), job_.state(), "pause");
+  if (at_rest()) {
+    return base::FailedPrecondition(
+        "JOB_PAUSED", "expected a job that is not PAUSED yet, found " + job_.name() + ", which is");
+  }
+  Park("JOB_PAUSED");
+  SetState(v1::Job::STATE_PAUSED, "", "");
+  return absl::OkStatus();
+}
+
+void JobRunner::GoOn() { SetState(job_.state(), "", ""); }
+
+void JobRunner::WhenStill(std::function<void()> then) {
+  if (preparing_) {
+    when_still_.push_back(std::move(then));
+  } else {
+    then();
+  }
+}
+
+void JobRunner::Forget() { forgotten_ = true; }
+
+void JobRunner::Park(const std::string& reason) {
+  store::ProgressRecord progress = ProgressNow();
+  AbortSteps(reason);
+  if (!services_.journal.keeps()) {
+    ReleaseModel();
+    return;
+  }
+  *progress_ = std::move(progress);
+  parked_ = true;
+  for (const auto& branch : branches_) branch->step = nullptr;
+  stalled_ = false;
+  next_again_ = false;
+  held_back_ = nullptr;
+  view_ = nullptr;
+  pool_ = nullptr;
+  Touch();
+}
+
+void JobRunner::Fail(const absl::Status& status) {
+  Park("JOB_FAILED");
+  SetState(v1::Job::STATE_FAILED, base::ReasonOf(status), base::MessageOf(status));
+  services_.metrics.Add(Metric::kRounds, 1, "aborted");
+}
+
+// The record of a job stays for long; its models need not.
+void JobRunner::ReleaseModel() {
+  stalled_ = false;
+  state_changed_ = true;
+  counted_.clear();
+  held_back_ = nullptr;
+  next_again_ = false;
+  ReleaseMemory();
+  Touch();
+  // New workers need not describe what nobody will train on any more.
+  view_ = nullptr;
+  pool_ = nullptr;
+}
+
+void JobRunner::LetGo() {
+  if (parked_ && !preparing_ && !state_changed_ && counted_.empty()) ReleaseMemory();
+}
+
+void JobRunner::ReleaseMemory() {
+  state_ = std::make_shared<const methods::ProgramState>();
+  branches_.clear();
+  saved_state_.reset();
+  next_ = nullptr;
+  accepted_before_.clear();
+  source_ = nullptr;
+}
+
+}  // namespace espalier::server::jobs
