@@ -31,6 +31,8 @@ constexpr auto kConnectTimeout = std::chrono::seconds(10);
 // How long a worker that leaves waits for the coordinator, which may be of a version that does not
 // answer, before each of its two words.
 constexpr auto kGoodbyePatience = std::chrono::seconds(2);
+// How often it looks whether its time is over.
+constexpr absl::Duration kLeavingPace = absl::Milliseconds(100);
 // The coordinator asks eight at a time; more are of one that does not keep to that.
 constexpr size_t kMaxQuestions = 64;
 // What travels with a registration beyond names and counts may go; jobs ask for it anyway.
@@ -284,7 +286,7 @@ void Session::Handle(const v1::CoordinatorMessage& message) {
   }
   if (message.has_set_draining()) {
     drained_ = message.set_draining().draining();
-    log::Info(drained_ ? "worker_drained" : "worker_undrained");
+    if (!leaving_) log::Info(drained_ ? "worker_drained" : "worker_undrained");
     changed_.notify_all();
   }
   if (message.has_cancel_task()) {
@@ -317,7 +319,8 @@ bool Session::Write(const v1::WorkerMessage& message) {
 void Session::HeartbeatLoop() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    changed_.wait_for(lock, absl::ToChronoNanoseconds(heartbeat_interval_),
+    const absl::Duration pace = leaving_ ? kLeavingPace : heartbeat_interval_;
+    changed_.wait_for(lock, absl::ToChronoNanoseconds(pace),
                       [this] { return stopping_ || MayLeave(); });
     if (!stopping_ && MayLeave()) SayGoodbye(lock);
     if (stopping_) return;
