@@ -7,8 +7,10 @@ BUILD_DIR := build/release
 BIN_DIR := $(BUILD_DIR)/bin
 TEST_JOBS ?= 2
 FUZZ_SECONDS ?= 60
+CHAOS_SEEDS ?= 1000
+CHAOS_KILLS ?= 200
 
-.PHONY: help deps programs build configured demo up test bench fuzz lint format clean cluster cluster-down test-cluster
+.PHONY: help deps programs build configured demo up test bench fuzz chaos lint format clean cluster cluster-down test-cluster
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +49,9 @@ bench: deps ## Run the benchmarks
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (default 60); crashes are left in build/fuzz/crashes
 	@cmake/deps/install.sh --build --test --fuzz
 	@tests/fuzz/run.sh $(FUZZ_SECONDS)
+
+chaos: build ## Kill and disturb for a while (CHAOS_SEEDS, CHAOS_KILLS); the report is build/chaos/report.md
+	@tests/chaos/run.py --seeds $(CHAOS_SEEDS) --kills $(CHAOS_KILLS)
 
 lint: configured ## Check format, layering, protocol, scripts and clang-tidy
 	@tests/lint/run.sh $(BUILD_DIR)

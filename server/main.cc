@@ -22,7 +22,6 @@
 #include "common/base/clock.h"
 #include "common/base/entropy.h"
 #include "common/base/executor.h"
-#include "common/base/flags.h"
 #include "common/base/limits.h"
 #include "common/base/pacer.h"
 #include "common/base/printable.h"
@@ -40,6 +39,8 @@
 #include "server/api/client_services.h"
 #include "server/api/deadlines.h"
 #include "server/api/worker_service.h"
+#include "server/backup/backup.h"
+#include "server/flags.h"
 #include "server/pretrained/model_library.h"
 #include "server/store/sqlite_store.h"
 
@@ -63,91 +64,6 @@ constexpr size_t kTrimFrom = 16 * 1024 * 1024;
 constexpr absl::Duration kLogLimitsEvery = absl::Seconds(10);
 constexpr auto kDrain = std::chrono::seconds(5);
 constexpr auto kLastWrite = std::chrono::seconds(10);
-
-struct Flags {
-  std::string listen = "127.0.0.1:7070";
-  std::string metrics_listen = "127.0.0.1:7071";
-  std::string data_dir = "espalier-data";
-  std::string store = "sqlite";
-  std::string store_sync = "machine";
-  std::string models;
-  std::string log_level = "info";
-  std::string tls_cert;
-  std::string tls_key;
-  std::string tls_client_ca;
-  double heartbeat_timeout_s = 10;
-  uint64_t memory_budget = 0;  // bytes; 0: by what the system allows
-  int64_t keep_ended_jobs = base::Limits().max_ended_jobs;
-  double stall_timeout_s = 60;
-  std::optional<bool> reflection;  // absent: on loopback
-  bool debug_reflection = false;   // the flag's name before 0.1.0
-  bool health_check = false;
-  bool describe_metrics = false;
-};
-
-void DeclareFlags(CLI::App& app, Flags& flags) {
-  app.add_option("--listen", flags.listen, "host:port for workers and clients; port 0 = a free one")
-      ->capture_default_str();
-  app.add_option("--metrics-listen", flags.metrics_listen, "host:port of /metrics (HTTP)")
-      ->capture_default_str();
-  app.add_option("--data-dir", flags.data_dir, "folder for jobs, checkpoints and uploads")
-      ->capture_default_str();
-  app.add_option("--store", flags.store,
-                 "where jobs are kept: sqlite, a file in --data-dir, with which the next "
-                 "coordinator goes on; or memory, with which they end")
-      ->check(base::OneOf({"sqlite", "memory"}))
-      ->capture_default_str();
-  app.add_option("--store-sync", flags.store_sync,
-                 "what jobs in a file survive: machine, also that power is lost; or process, only "
-                 "that this program ends, without waiting for the disk")
-      ->check(base::OneOf({"machine", "process"}))
-      ->capture_default_str();
-  app.add_option("--keep-ended-jobs", flags.keep_ended_jobs,
-                 "of jobs that have ended, so many of the newest are kept with their events; of "
-                 "older ones only the checkpoints stay")
-      ->check(base::Between<int64_t>(0, 1'000'000))
-      ->capture_default_str();
-  app.add_option("--models", flags.models,
-                 "folder of trained language models, each in a folder of its own in Hugging Face's "
-                 "layout; jobs name one as model.pretrained");
-  app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
-      ->check(base::OneOf({"debug", "info", "warning", "error"}))
-      ->capture_default_str();
-  app.add_option("--tls-cert", flags.tls_cert, "PEM certificate; turns TLS on");
-  app.add_option("--tls-key", flags.tls_key, "PEM private key");
-  app.add_option("--tls-client-ca", flags.tls_client_ca,
-                 "PEM authority; callers must present a certificate signed by it");
-  app.add_option("--heartbeat-timeout", flags.heartbeat_timeout_s,
-                 "seconds of silence after which a worker counts as lost, 0.5 to 3600")
-      ->check(base::Between(0.5, 3600.0))
-      ->capture_default_str();
-  app.add_option("--memory-budget", flags.memory_budget,
-                 "memory this coordinator may use, for example 4GB; jobs that need more are "
-                 "refused, and wait while others take it; default: 80 % of what the machine or its "
-                 "control group has")
-      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
-  app.add_option(
-         "--stall-timeout", flags.stall_timeout_s,
-         "seconds in which a transfer must move a chunk of 512 KiB, a watcher take an event, "
-         "and a call that a peer begins to send be whole; otherwise it is ended, 0.5 to "
-         "3600")
-      ->check(base::Between(0.5, 3600.0))
-      ->capture_default_str();
-  // CLI11 would set an optional to false at once.
-  app.add_flag_function(
-      "--reflection,!--no-reflection", [&flags](int64_t count) { flags.reflection = count > 0; },
-      "serve gRPC reflection, or not; default: where --listen is a loopback address");
-  app.add_flag("--debug-reflection", flags.debug_reflection)
-      ->group("")
-      ->check([](const std::string&) {
-        return "it is called --reflection now, and is on by itself where --listen is a loopback "
-               "address; write --reflection, or leave it out";
-      });
-  app.add_flag("--health-check", flags.health_check,
-               "ask the coordinator at --listen for its health and exit 0 or 69");
-  app.add_flag("--describe-metrics", flags.describe_metrics, "print the metric catalogue and exit");
-  app.set_version_flag("--version", std::string("espalier-coordinator " ESPALIER_VERSION));
-}
 
 // The lock that keeps a second coordinator off the same folder; held until the process ends.
 absl::Status LockDataDir(const std::string& directory) {
@@ -407,6 +323,28 @@ void StopServing(rpc::RunningServer& running, base::Executor& core, jobs::Journa
   done.get_future().wait();
 }
 
+// Copies the data folder, or fills it from a copy.
+int CopyDataDir(const Flags& flags) {
+  absl::StatusOr<backup::Contents> contents;
+  if (!flags.backup.empty()) {
+    contents = backup::BackUp(flags.data_dir, flags.backup);
+  } else {
+    const absl::Status locked = LockDataDir(flags.data_dir);
+    if (!locked.ok()) return ExitWith(locked, CodeOf(locked));
+    base::SystemEntropy entropy;
+    uint64_t incarnation = 0;
+    const std::string bytes = entropy.Bytes(sizeof(incarnation));
+    std::memcpy(&incarnation, bytes.data(), sizeof(incarnation));
+    contents = backup::Restore(flags.restore, flags.data_dir, incarnation);
+  }
+  if (!contents.ok()) return ExitWith(contents.status(), CodeOf(contents.status()));
+  std::printf("%s jobs=%lld parts=%lld checkpoints=%lld\n",
+              flags.backup.empty() ? "restored" : "backed-up",
+              static_cast<long long>(contents->jobs), static_cast<long long>(contents->parts),
+              static_cast<long long>(contents->checkpoints));
+  return io::ExitAfterPrinting(kExitOk, kExitOutput);
+}
+
 // With TLS the coordinator's own certificate serves as the caller's.
 int HealthCheck(const Flags& flags) {
   rpc::ChannelOptions options{flags.listen, "", "", ""};
@@ -574,6 +512,7 @@ int Main(int argc, char** argv) {
     return io::ExitAfterPrinting(kExitOk, kExitOutput);
   }
   if (flags.health_check) return HealthCheck(flags);
+  if (!flags.backup.empty() || !flags.restore.empty()) return CopyDataDir(flags);
   return Run(flags);
 }
 

@@ -18,6 +18,9 @@
 namespace espalier::checkpoint {
 namespace {
 
+// With nine digits always, so that the size of a file does not depend on when it was written.
+constexpr char kTimeFormat[] = "%Y-%m-%dT%H:%M:%E9S%Ez";
+
 using Json = nlohmann::json;
 
 constexpr std::string_view kFormat = "espalier.checkpoint";
@@ -147,19 +150,19 @@ absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadat
   if (!google::protobuf::util::MessageToJsonString(metadata.model_spec, &spec).ok()) {
     return Invalid("the model spec cannot be written as JSON");
   }
-  MetadataStrings strings{{"format", std::string(kFormat)},
-                          {"format_version", std::string(kFormatVersion)},
-                          {"job", metadata.job},
-                          {"round", std::to_string(metadata.round)},
-                          {"topology_hash", topology.hash()},
-                          {"layout", EncodeLayout(topology)},
-                          {"model_spec", spec},
-                          {"main_metric_name", metadata.main_metric_name},
-                          {"main_metric", MainMetricText(metadata)},
-                          {"density", NumberText(Density(topology))},
-                          {"create_time", absl::FormatTime(absl::RFC3339_full, metadata.create_time,
-                                                           absl::UTCTimeZone())},
-                          {"data_sha256", data_sha256}};
+  MetadataStrings strings{
+      {"format", std::string(kFormat)},
+      {"format_version", std::string(kFormatVersion)},
+      {"job", metadata.job},
+      {"round", std::to_string(metadata.round)},
+      {"topology_hash", topology.hash()},
+      {"layout", EncodeLayout(topology)},
+      {"model_spec", spec},
+      {"main_metric_name", metadata.main_metric_name},
+      {"main_metric", MainMetricText(metadata)},
+      {"density", NumberText(Density(topology))},
+      {"create_time", absl::FormatTime(kTimeFormat, metadata.create_time, absl::UTCTimeZone())},
+      {"data_sha256", data_sha256}};
   if (!metadata.run.empty()) strings["run"] = metadata.run;
   if (metadata.data_spec.has_value()) {
     if (!google::protobuf::util::MessageToJsonString(*metadata.data_spec, &strings["data_spec"])
@@ -172,16 +175,16 @@ absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadat
 }
 
 MetadataStrings EncodeLanguageMetadata(const CheckpointMetadata& metadata, double density) {
-  return MetadataStrings{{"format", std::string(kLanguageFormat)},
-                         {"format_version", std::string(kFormatVersion)},
-                         {"job", metadata.job},
-                         {"round", std::to_string(metadata.round)},
-                         {"main_metric_name", metadata.main_metric_name},
-                         {"main_metric", MainMetricText(metadata)},
-                         {"density", NumberText(density)},
-                         {"create_time", absl::FormatTime(absl::RFC3339_full, metadata.create_time,
-                                                          absl::UTCTimeZone())},
-                         {"data_sha256", std::string(kUnknownDigest)}};
+  return MetadataStrings{
+      {"format", std::string(kLanguageFormat)},
+      {"format_version", std::string(kFormatVersion)},
+      {"job", metadata.job},
+      {"round", std::to_string(metadata.round)},
+      {"main_metric_name", metadata.main_metric_name},
+      {"main_metric", MainMetricText(metadata)},
+      {"density", NumberText(density)},
+      {"create_time", absl::FormatTime(kTimeFormat, metadata.create_time, absl::UTCTimeZone())},
+      {"data_sha256", std::string(kUnknownDigest)}};
 }
 
 namespace {

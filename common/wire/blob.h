@@ -24,6 +24,9 @@ v1::Chunk ChunkAt(std::string_view blob, uint64_t offset, size_t chunk_bytes);
 // Checks a blob that is in memory, for instance an inline one. Errors: as BlobAssembler::Finish().
 absl::Status CheckBlob(std::string_view bytes, uint64_t size, std::string_view sha256);
 
+// In the initial metadata of an upload: the offset from which on its body is wanted.
+inline constexpr char kUploadOffset[] = "espalier-offset";
+
 // Receives the chunks of one blob in order and hands their data to a sink.
 //
 // Threading: not thread-safe.

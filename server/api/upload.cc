@@ -29,8 +29,8 @@ std::string LowerCase(std::string word) {
 
 UploadReactor* UploadReactor::Start(const Context& context, grpc::CallbackServerContext* call,
                                     TransferSlots<SessionKey>& slots, Transfers& transfers,
-                                    v1::SubmitResponse* response) {
-  auto* reactor = new UploadReactor(context, call, slots, transfers, response);
+                                    UnfinishedBodies& unfinished, v1::SubmitResponse* response) {
+  auto* reactor = new UploadReactor(context, call, slots, transfers, unfinished, response);
   reactor->self_ = std::shared_ptr<UploadReactor>(reactor);
   const std::weak_ptr<UploadReactor> weak = reactor->self_;
   reactor->step_.emplace(context.deadlines, [weak] {
@@ -69,15 +69,26 @@ void UploadReactor::OnReadDone(bool ok) {
     context_.core.Post([self = shared_from_this()] { self->OnHeader(); });
     return;
   }
-  const absl::Status added = AddChunk();
-  if (!added.ok()) {
-    End(added);
-    return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (finished_) return;
+    adding_ = true;
   }
-  const std::lock_guard lock(mutex_);
-  if (finished_) return;
-  step_->Within(context_.limits.transfer_stall);
-  StartRead(&request_);
+  const absl::Status added = AddChunk();
+  {
+    const std::lock_guard lock(mutex_);
+    adding_ = false;
+    if (finished_) {
+      KeepBody();
+      return;
+    }
+    if (added.ok()) {
+      step_->Within(context_.limits.transfer_stall);
+      StartRead(&request_);
+      return;
+    }
+  }
+  End(added);
 }
 
 void UploadReactor::OnHeader() {
@@ -121,6 +132,10 @@ void UploadReactor::BeginBody() {
       step_->Within(context_.limits.transfer_stall);
       // Workers send a large body once they see this, so that waiting uploads are not buffered
       // here.
+      if (body_->received() > 0) {
+        log::Info("upload_goes_on", {{"task", header_.task_id()}, {"offset", body_->received()}});
+        call_->AddInitialMetadata(wire::kUploadOffset, std::to_string(body_->received()));
+      }
       StartSendInitialMetadata();
       StartRead(&request_);
       return;
@@ -130,28 +145,38 @@ void UploadReactor::BeginBody() {
 }
 
 absl::Status UploadReactor::OpenBody() {
-  wire::BlobAssembler::Sink sink;
-  if (header_.body_bytes() <= context_.limits.spool_threshold_bytes) {
-    memory_ = std::make_shared<std::string>();
-    sink = [this](std::string_view bytes) {
-      memory_->append(bytes);
-      return absl::OkStatus();
-    };
-  } else {
-    ESPALIER_ASSIGN_OR_RETURN(
-        spool_,
-        io::SpoolFile::Create(io::PosixFileSystem(), NewSpoolPath(context_.spool_directory)));
-    sink = [this](std::string_view bytes) { return spool_->Append(bytes); };
-  }
-  assembler_.emplace(header_.body_bytes(), header_.body_sha256(), std::move(sink));
+  body_ = unfinished_.Take(header_.body_sha256(), header_.body_bytes());
+  if (body_ != nullptr) return absl::OkStatus();
+  ESPALIER_ASSIGN_OR_RETURN(body_, NewBody());
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<ReceivedBody>> UploadReactor::NewBody() const {
+  std::unique_ptr<io::SpoolFile> spool;
+  if (header_.body_bytes() > context_.limits.spool_threshold_bytes) {
+    ESPALIER_ASSIGN_OR_RETURN(spool, io::SpoolFile::Create(io::PosixFileSystem(),
+                                                           NewSpoolPath(context_.spool_directory)));
+  }
+  return std::make_unique<ReceivedBody>(header_.body_bytes(), header_.body_sha256(),
+                                        std::move(spool));
 }
 
 absl::Status UploadReactor::AddChunk() {
   if (!request_.has_chunk()) {
     return base::InvalidArgument("CHUNK_OUT_OF_ORDER", "expected a chunk, found another header");
   }
-  return assembler_->Add(request_.chunk());
+  // A worker of an earlier version begins anew.
+  if (request_.chunk().offset() == 0 && body_->received() > 0) {
+    ESPALIER_ASSIGN_OR_RETURN(body_, NewBody());
+  }
+  return body_->Add(request_.chunk());
+}
+
+void UploadReactor::KeepBody() {
+  if (body_ == nullptr || !body_->is_part()) return;
+  context_.core.Post([&unfinished = unfinished_, self = shared_from_this()] {
+    unfinished.Keep(std::move(self->body_));
+  });
 }
 
 void UploadReactor::OnBodyComplete() {
@@ -160,8 +185,17 @@ void UploadReactor::OnBodyComplete() {
     if (finished_) return;
     step_->Clear();
     whole_->Clear();
+    adding_ = true;
   }
   absl::StatusOr<round::Upload> upload = MakeUpload();
+  {
+    const std::lock_guard lock(mutex_);
+    adding_ = false;
+    if (finished_) {
+      KeepBody();
+      return;
+    }
+  }
   if (!upload.ok()) {
     End(upload.status());
     return;
@@ -176,18 +210,9 @@ void UploadReactor::OnBodyComplete() {
 }
 
 absl::StatusOr<round::Upload> UploadReactor::MakeUpload() {
-  ESPALIER_RETURN_IF_ERROR(assembler_->Finish());
   round::Upload upload;
   upload.header = header_;
-  if (memory_ != nullptr) {
-    upload.body = [memory = memory_](uint64_t offset, uint64_t size, const auto& sink) {
-      return sink(std::string_view(*memory).substr(offset, size));
-    };
-  } else {
-    upload.body = [spool = spool_](uint64_t offset, uint64_t size, const auto& sink) {
-      return spool->ForEachBlock(offset, size, sink);
-    };
-  }
+  ESPALIER_ASSIGN_OR_RETURN(upload.body, body_->Finish());
   return upload;
 }
 
@@ -241,6 +266,7 @@ void UploadReactor::End(const absl::Status& status) {
   step_->Within(context_.limits.stream_end_timeout);
   CountResult(status);
   Finish(rpc::ToGrpc(status));
+  if (!adding_) KeepBody();
   GiveBackSlot();
 }
 

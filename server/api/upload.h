@@ -2,6 +2,9 @@
 // body goes to memory when it is small and to a file when not; then the core merges it and the call
 // is answered.
 //
+// Broken: what has arrived of a large body is kept for a while. A later upload of the same bytes, by
+//         their digest, is told in the initial metadata ("espalier-offset") that it may go on there,
+//         and does so with the offset of its first chunk.
 // Limits: the header must arrive within limits.first_message_timeout, each chunk within
 // limits.transfer_stall of the last, and all of it, the wait for a slot included, within
 // limits.transfer_timeout.
@@ -15,11 +18,10 @@
 #include <optional>
 #include <string>
 
-#include "common/io/spool_file.h"
-#include "common/wire/blob.h"
 #include "espalier/v1/worker.pb.h"
 #include "server/api/context.h"
 #include "server/api/deadlines.h"
+#include "server/api/received_body.h"
 #include "server/api/session_key.h"
 #include "server/api/transfer_slots.h"
 #include "server/api/worker_service.h"
@@ -31,7 +33,7 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
  public:
   static UploadReactor* Start(const Context& context, grpc::CallbackServerContext* call,
                               TransferSlots<SessionKey>& slots, Transfers& transfers,
-                              v1::SubmitResponse* response);
+                              UnfinishedBodies& unfinished, v1::SubmitResponse* response);
 
   void OnReadDone(bool ok) override;
   void OnCancel() override;
@@ -40,18 +42,22 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
  private:
   UploadReactor(const Context& context, grpc::CallbackServerContext* call,
                 TransferSlots<SessionKey>& slots, Transfers& transfers,
-                v1::SubmitResponse* response)
+                UnfinishedBodies& unfinished, v1::SubmitResponse* response)
       : context_(context),
         call_(call),
         slots_(slots),
         transfers_(transfers),
+        unfinished_(unfinished),
         response_(response),
         slot_(slots.NewId()) {}
 
   void OnHeader();
   void BeginBody();
   absl::Status OpenBody();
+  absl::StatusOr<std::unique_ptr<ReceivedBody>> NewBody() const;
   absl::Status AddChunk();
+  // Lets another upload go on with what has arrived.
+  void KeepBody();
   void OnBodyComplete();
   absl::StatusOr<round::Upload> MakeUpload();
   void End(const absl::Status& status);
@@ -66,6 +72,7 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
   grpc::CallbackServerContext* call_;  // null when gRPC is done; guarded by mutex_
   TransferSlots<SessionKey>& slots_;
   Transfers& transfers_;
+  UnfinishedBodies& unfinished_;
   v1::SubmitResponse* response_;
   std::shared_ptr<UploadReactor> self_;
 
@@ -73,15 +80,14 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
   v1::PartialHeader header_;
   bool has_header_ = false;
   std::atomic<bool> has_body_{false};
-  std::optional<wire::BlobAssembler> assembler_;
-  std::shared_ptr<std::string> memory_;
-  std::shared_ptr<io::SpoolFile> spool_;
+  std::unique_ptr<ReceivedBody> body_;
   uint64_t transfer_ = 0;
 
   const uint64_t slot_;
   std::optional<Deadline> step_;  // header, then each chunk, then the end
   std::optional<Deadline> whole_;
   std::mutex mutex_;
+  bool adding_ = false;  // the body is being used
   bool finished_ = false;
 };
 

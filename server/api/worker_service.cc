@@ -157,7 +157,7 @@ grpc::ServerWriteReactor<v1::Chunk>* WorkerService::Fetch(grpc::CallbackServerCo
 
 grpc::ServerReadReactor<v1::SubmitRequest>* WorkerService::Submit(grpc::CallbackServerContext* call,
                                                                   v1::SubmitResponse* response) {
-  return UploadReactor::Start(context_, call, uploads_, transfers_, response);
+  return UploadReactor::Start(context_, call, uploads_, transfers_, unfinished_, response);
 }
 
 }  // namespace espalier::server::api

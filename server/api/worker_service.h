@@ -14,6 +14,7 @@
 
 #include "espalier/v1/worker.grpc.pb.h"
 #include "server/api/context.h"
+#include "server/api/received_body.h"
 #include "server/api/session_key.h"
 #include "server/api/transfer_slots.h"
 
@@ -53,6 +54,7 @@ class WorkerService : public v1::WorkerService::CallbackService {
   TransferSlots<SessionKey> downloads_;
   TransferSlots<SessionKey> uploads_;
   Transfers transfers_;
+  UnfinishedBodies unfinished_;
 };
 
 }  // namespace espalier::server::api

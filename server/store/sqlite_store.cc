@@ -14,6 +14,7 @@ namespace espalier::server::store {
 namespace {
 
 constexpr int kSchemaVersion = 1;
+constexpr int kBusyMilliseconds = 60'000;
 
 // What leads from each version to the next one.
 constexpr const char* kMigrations[kSchemaVersion] = {
@@ -68,7 +69,18 @@ class SqliteStore::Database {
         path_.c_str(), &connection_,
         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_NOMUTEX,
         nullptr);
-    return code == SQLITE_OK ? absl::OkStatus() : Error();
+    if (code != SQLITE_OK) return Error();
+    // A backup holds writers up for a while.
+    sqlite3_busy_timeout(connection_, kBusyMilliseconds);
+    return absl::OkStatus();
+  }
+
+  // All of another database, as its connection sees it.
+  absl::Status CopyFrom(Database& source) {
+    sqlite3_backup* backup = sqlite3_backup_init(connection_, "main", source.connection_, "main");
+    if (backup == nullptr) return Error();
+    sqlite3_backup_step(backup, -1);
+    return sqlite3_backup_finish(backup) == SQLITE_OK ? absl::OkStatus() : Error();
   }
 
   absl::Status Run(const std::string& text) {
@@ -265,6 +277,32 @@ absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const std::string
   }
   ESPALIER_RETURN_IF_ERROR(Migrate(*database, path));
   return std::unique_ptr<SqliteStore>(new SqliteStore(std::move(database)));
+}
+
+absl::Status SqliteStore::Copy(const std::string& path, const std::string& copy,
+                               const std::function<absl::Status()>& meanwhile) {
+  // One connection keeps writers out; it cannot be the one that is copied from.
+  Database lock(path);
+  ESPALIER_RETURN_IF_ERROR(lock.Open());
+  ESPALIER_RETURN_IF_ERROR(lock.Run("BEGIN IMMEDIATE"));
+  Database from(path);
+  ESPALIER_RETURN_IF_ERROR(from.Open());
+  ESPALIER_RETURN_IF_ERROR(QuickCheck(from));
+  Database to(copy);
+  ESPALIER_RETURN_IF_ERROR(to.Open());
+  ESPALIER_RETURN_IF_ERROR(to.CopyFrom(from));
+  ESPALIER_RETURN_IF_ERROR(meanwhile());
+  return lock.Run("ROLLBACK");
+}
+
+absl::Status SqliteStore::BeginAnew(const std::string& path, uint64_t incarnation) {
+  Database database(path);
+  ESPALIER_RETURN_IF_ERROR(database.Open());
+  ESPALIER_RETURN_IF_ERROR(Statement(database, "UPDATE life SET incarnation = ?")
+                               .Bind(static_cast<int64_t>(incarnation >> 1))
+                               .Run());
+  // Into the database file itself, which is to be moved alone.
+  return database.Run("PRAGMA journal_mode = DELETE");
 }
 
 absl::StatusOr<uint64_t> SqliteStore::Begin(uint64_t first) {

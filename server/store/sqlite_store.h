@@ -9,6 +9,7 @@
 // Errors:      Open(): FailedPrecondition STORE_TOO_NEW; DataLoss STORE_CORRUPT; those of Store.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -26,6 +27,14 @@ class SqliteStore : public Store {
   // Creates `path` if need be, and checks what is there.
   static absl::StatusOr<std::unique_ptr<SqliteStore>> Open(const std::string& path,
                                                            Sync sync = Sync::kMachine);
+  // A copy of the store at `path`, which a coordinator may use meanwhile, at `copy`, where nothing
+  // is yet. While `meanwhile` runs, and until the copy is on stable storage, nothing can be written
+  // to the store; who writes waits.
+  static absl::Status Copy(const std::string& path, const std::string& copy,
+                           const std::function<absl::Status()>& meanwhile);
+  // The lives that follow count from this incarnation, not from the one that is in the store at
+  // `path`.
+  static absl::Status BeginAnew(const std::string& path, uint64_t incarnation);
   ~SqliteStore() override;
 
   absl::StatusOr<uint64_t> Begin(uint64_t first) override;

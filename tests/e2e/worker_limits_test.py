@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -132,6 +133,23 @@ class DamageTest(unittest.TestCase):
         self.assertEqual(undisturbed, own.run(job)["model_hash"])
         self.assertEqual([], proxy.places)
         self.assertNotIn("task_failed", worker.errors())
+
+
+class BrokenTest(unittest.TestCase):
+    def test_rows_22_and_33_a_broken_upload_goes_on_where_it_was(self):
+        own = self.enterContext(cluster.Cluster(workers=1))
+        job = wide_job(2, units=16_000)
+        undisturbed = own.run(job)["model_hash"]
+        own.workers["w1"].send(signal.SIGTERM)
+        own.workers["w1"].wait()
+        # Of an update of 4.3 MB most has been sent then.
+        up = Link(cut_after=3_000_000, first_connections=1)
+        proxy = self.enterContext(ChaosProxy(own.address, up=up))
+        start_worker(own, "w2", coordinator=proxy.address)
+        self.assertEqual(undisturbed, own.run(job)["model_hash"])
+        (offset,) = re.findall(r" upload_goes_on .*offset=(\d+)", own.coordinator.errors())
+        self.assertGreater(int(offset), 1_000_000)
+        self.assertEqual([], list((own.folder / "data" / "spool").iterdir()))
 
 
 class BombTest(unittest.TestCase):

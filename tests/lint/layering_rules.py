@@ -48,7 +48,7 @@ ONLY_IN = {
     "oneDNN": ["worker/engine/onednn"],
     "YAML": ["common/config"],
     "SQLite": ["server/store"],
-    "CLI11": ["client/cli", "server/main.cc", "worker/main.cc"],
+    "CLI11": ["client/cli", "server/flags.cc", "server/flags.h", "server/main.cc", "worker/main.cc"],
 }
 
 _PURE = ["common/base", "common/io", "common/tensor", "common/sparsity"]

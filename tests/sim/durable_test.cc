@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
+#include <iostream>
 #include <iterator>
 #include <map>
 #include <memory>
@@ -19,6 +21,12 @@ namespace espalier::test {
 namespace {
 
 constexpr int kWorkers = 3;
+
+// A long run: ESPALIER_SEEDS of each kind of job, from ESPALIER_FIRST_SEED on.
+uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::stoull(text);
+}
 
 v1::JobSpec SpecOf(const std::string& kind) {
   v1::JobSpec spec = SmallSpec();
@@ -206,10 +214,11 @@ void Disturb(const std::string& kind, bool pauses) {
   calm.Run(undisturbed);
   const v1::Job expected = calm.Job(undisturbed);
   ASSERT_EQ(expected.state(), v1::Job::STATE_SUCCEEDED) << expected.failure_message();
-  constexpr uint64_t kSeeds = 12;
+  const uint64_t first = FromEnvironment("ESPALIER_FIRST_SEED", 1);
+  const uint64_t seeds = FromEnvironment("ESPALIER_SEEDS", 12);
   int all_lives = 0;
   int all_pauses = 0;
-  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+  for (uint64_t seed = first; seed < first + seeds; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Lives lives(seed, pauses);
     const std::string name = lives.Start(SpecOf(kind));
@@ -230,8 +239,13 @@ void Disturb(const std::string& kind, bool pauses) {
     EXPECT_EQ(lives.now().Find(name)->rounds().size(), calm.Find(undisturbed)->rounds().size());
     if (testing::Test::HasFailure()) return;
   }
-  EXPECT_GT(all_lives, static_cast<int>(3 * kSeeds));
-  EXPECT_EQ(all_pauses > static_cast<int>(kSeeds), pauses) << all_pauses;
+  std::cout << kind << ": " << seeds << " seeds, " << all_lives << " coordinators, " << all_pauses
+            << " pauses" << std::endl;
+  // One seed may be quiet.
+  constexpr uint64_t kMany = 12;
+  if (seeds < kMany) return;
+  EXPECT_GT(all_lives, static_cast<int>(3 * seeds));
+  EXPECT_EQ(all_pauses > static_cast<int>(seeds), pauses) << all_pauses;
 }
 
 TEST_P(DurableSimTest, JobGoesOnWithTheSameBitsAndEventsWheneverTheCoordinatorIsKilled) {

@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/string_view.h"
 #include "common/base/entropy.h"
 #include "common/base/status.h"
 #include "common/io/sha256.h"
@@ -179,6 +181,23 @@ absl::StatusOr<std::string> Transfer::Fetch(const v1::BlobRef& blob) {
   return FetchInChunks(blob);
 }
 
+namespace {
+
+// Where the coordinator wants an upload to begin: it has what is before that.
+uint64_t OffsetOf(const grpc::ClientContext& context, uint64_t size) {
+  const auto& metadata = context.GetServerInitialMetadata();
+  const auto it = metadata.find(wire::kUploadOffset);
+  uint64_t offset = 0;
+  if (it == metadata.end() ||
+      !absl::SimpleAtoi(absl::string_view(it->second.data(), it->second.size()), &offset) ||
+      offset >= size) {
+    return 0;
+  }
+  return offset;
+}
+
+}  // namespace
+
 absl::Status Transfer::SubmitOnce(const v1::PartialHeader& header, std::string_view body) {
   grpc::ClientContext context;
   const Call call(*this, context);
@@ -188,9 +207,13 @@ absl::Status Transfer::SubmitOnce(const v1::PartialHeader& header, std::string_v
   *request.mutable_header() = header;
   bool open = writer->Write(request);
   // The coordinator answers the header when it has a place for the body. Small bodies need none.
-  if (open && body.size() > Limits().inline_bytes()) writer->WaitForInitialMetadata();
+  uint64_t begin = 0;
+  if (open && body.size() > Limits().inline_bytes()) {
+    writer->WaitForInitialMetadata();
+    begin = OffsetOf(context, body.size());
+  }
   const size_t chunk_bytes = std::max<uint32_t>(1, Limits().chunk_bytes());
-  for (uint64_t offset = 0; open && offset < body.size(); offset += chunk_bytes) {
+  for (uint64_t offset = begin; open && offset < body.size(); offset += chunk_bytes) {
     *request.mutable_chunk() = wire::ChunkAt(body, offset, chunk_bytes);
     open = writer->Write(request);
   }

@@ -1,12 +1,13 @@
 """Every kind of job goes on when its coordinator is killed: the same model, the same events.
 
     kills_test.py                                             a few kills of each kind of job
-    ESPALIER_KILLS=200 tests/e2e/durable/kills_test.py        so many in all, with a report
+    ESPALIER_KILLS=200 tests/e2e/durable/kills_test.py        so many of coordinators and as many of workers, with a report
 """
 
 import os
 import pathlib
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -51,37 +52,56 @@ class KillsTest(unittest.TestCase):
     def cluster(self, workers=2, data_root=cluster.DATA, **options):
         own = self.enterContext(Lives(data_root=data_root, **options))
         for i in range(workers):
-            name = f"w{i + 1}"
-            own.add_worker(name, arguments=("--state-dir", own.folder / name))
+            self.start_worker(own, f"w{i + 1}")
         return own
 
+    def start_worker(self, own, name, **options):
+        own.add_worker(name, arguments=("--state-dir", own.folder / name), **options)
+
+    def kill_worker(self, own):
+        name = self.random.choice(sorted(own.workers))
+        own.workers[name].send(signal.SIGKILL)
+        own.workers[name].wait()
+        self.start_worker(own, name, wait=False)
+
     def killed_again_and_again(self, job, **options):
-        """The same model and the same events, however often the coordinator is killed."""
+        """The same model and the same events, however often coordinator and workers are killed."""
         calm = self.cluster(**options)
         expected = calm.run(job)
         calm_events = calm.events(expected["name"])
         calm.close()
         own = self.cluster(**options)
-        name = own.submit(job, "--name", expected["name"].removeprefix("jobs/"))["name"]
-        kills = 0
-        while kills < KILLS_OF_A_JOB or own.job(name)["state"] == "RUNNING":
-            # Not a wait for something: the moment of the kill is drawn.
-            time.sleep(self.random.uniform(0, 0.4))
-            if kills < KILLS_OF_A_JOB:
-                own.kill_coordinator()
-                own.start_again()
-                kills += 1
-        done = own.wait_state(name, "SUCCEEDED", "FAILED", "CANCELLED", seconds=JOB_S)
-        self.assertEqual("SUCCEEDED", done["state"], done["failure_message"])
-        self.assertEqual(expected["model_hash"], done["model_hash"])
-        self.assertEqual(history(calm_events), history(own.events(name)))
+        name = expected["name"]
+        kills = jobs = 0
+        while kills < KILLS_OF_A_JOB:
+            own.submit(job, "--name", name.removeprefix("jobs/"))
+            kills += self.disturb(own, name, KILLS_OF_A_JOB - kills)
+            done = own.wait_state(name, "SUCCEEDED", "FAILED", "CANCELLED", seconds=JOB_S)
+            self.assertEqual("SUCCEEDED", done["state"], done["failure_message"])
+            self.assertEqual(expected["model_hash"], done["model_hash"])
+            self.assertEqual(history(calm_events), history(own.events(name)))
+            own.cli("job", "delete", name, "--checkpoints").ok()
+            jobs += 1
         if KILLS:
             times = sorted(own.recoveries)
             print(
-                f"{self._testMethodName}: {kills} kills, back after p50 {statistics.median(times):.3f} s, "
-                f"p99 {times[int(0.99 * len(times))]:.3f} s",
+                f"{self._testMethodName}: {jobs} jobs, {kills} coordinators and {kills} workers killed, coordinator back after "
+                f"p50 {statistics.median(times):.3f} s, p99 {times[int(0.99 * len(times))]:.3f} s",
                 flush=True,
             )
+
+    def disturb(self, own, name, most):
+        """Kills a worker and the coordinator at drawn moments while the job is in work, so often at most."""
+        kills = 0
+        while kills < most and own.job(name)["state"] in ("PENDING", "RUNNING"):
+            # Not a wait for something: the moments of the kills are drawn.
+            time.sleep(self.random.uniform(0, 0.2))
+            self.kill_worker(own)
+            time.sleep(self.random.uniform(0, 0.2))
+            own.kill_coordinator()
+            own.start_again()
+            kills += 1
+        return kills
 
     def test_promise_1_set(self):
         self.killed_again_and_again(digits_job(150))

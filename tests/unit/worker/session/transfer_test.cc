@@ -41,6 +41,7 @@ class Coordinator final : public v1::WorkerService::Service {
   absl::Status last_answer;              // to all others
   std::vector<v1::PartialHeader> heads;  // of the uploads
   std::vector<std::string> bodies;
+  std::deque<std::string> upload_offsets;  // that the next uploads are told; then none
 
   grpc::Status Fetch(grpc::ServerContext*, const v1::FetchRequest* request,
                      grpc::ServerWriter<v1::Chunk>* writer) override {
@@ -60,13 +61,15 @@ class Coordinator final : public v1::WorkerService::Service {
     return grpc::Status::OK;
   }
 
-  grpc::Status Submit(grpc::ServerContext*, grpc::ServerReader<v1::SubmitRequest>* reader,
+  grpc::Status Submit(grpc::ServerContext* context, grpc::ServerReader<v1::SubmitRequest>* reader,
                       v1::SubmitResponse*) override {
     v1::SubmitRequest request;
     std::string body;
     while (reader->Read(&request)) {
       if (request.has_header()) {
         heads.push_back(request.header());
+        const std::string offset = Next(upload_offsets, std::string());
+        if (!offset.empty()) context->AddInitialMetadata(wire::kUploadOffset, offset);
         reader->SendInitialMetadata();
       }
       body += request.chunk().data();
@@ -216,6 +219,16 @@ TEST_F(TransferTest, CancelEndsTheWaitForAnotherAttempt) {
   const absl::Status status = transfer_->Fetch(Ref()).status();
   EXPECT_FALSE(status.ok());
   EXPECT_LE(coordinator_.offsets.size(), 4);
+}
+
+TEST_F(TransferTest, UploadBeginsWhereTheCoordinatorWantsIt) {
+  const std::string body = std::string(250, 'a') + std::string(100, 'b');
+  coordinator_.upload_offsets = {"250", "0", "350", "-1", "12 or so", "99999999999999999999"};
+  for (const size_t begin : {250, 0, 0, 0, 0, 0}) {
+    ASSERT_TRUE(transfer_->Submit({}, body).ok());
+    EXPECT_EQ(coordinator_.bodies.back(), body.substr(begin));
+    EXPECT_EQ(coordinator_.heads.back().body_bytes(), body.size());
+  }
 }
 
 }  // namespace

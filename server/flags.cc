@@ -1,0 +1,78 @@
+#include "server/flags.h"
+
+#include "common/base/flags.h"
+
+namespace espalier::server {
+
+void DeclareFlags(CLI::App& app, Flags& flags) {
+  app.add_option("--listen", flags.listen, "host:port for workers and clients; port 0 = a free one")
+      ->capture_default_str();
+  app.add_option("--metrics-listen", flags.metrics_listen, "host:port of /metrics (HTTP)")
+      ->capture_default_str();
+  app.add_option("--data-dir", flags.data_dir, "folder for jobs, checkpoints and uploads")
+      ->capture_default_str();
+  app.add_option("--store", flags.store,
+                 "where jobs are kept: sqlite, a file in --data-dir, with which the next "
+                 "coordinator goes on; or memory, with which they end")
+      ->check(base::OneOf({"sqlite", "memory"}))
+      ->capture_default_str();
+  app.add_option("--store-sync", flags.store_sync,
+                 "what jobs in a file survive: machine, also that power is lost; or process, only "
+                 "that this program ends, without waiting for the disk")
+      ->check(base::OneOf({"machine", "process"}))
+      ->capture_default_str();
+  auto* backup = app.add_option("--backup", flags.backup,
+                                "copy --data-dir, whose coordinator may run, to this new folder "
+                                "and exit");
+  app.add_option("--restore", flags.restore,
+                 "fill --data-dir, which has no jobs yet, from a folder that --backup made, and "
+                 "exit; start the coordinator then")
+      ->excludes(backup);
+  app.add_option("--keep-ended-jobs", flags.keep_ended_jobs,
+                 "of jobs that have ended, so many of the newest are kept with their events; of "
+                 "older ones only the checkpoints stay")
+      ->check(base::Between<int64_t>(0, 1'000'000))
+      ->capture_default_str();
+  app.add_option("--models", flags.models,
+                 "folder of trained language models, each in a folder of its own in Hugging Face's "
+                 "layout; jobs name one as model.pretrained");
+  app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
+      ->check(base::OneOf({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+  app.add_option("--tls-cert", flags.tls_cert, "PEM certificate; turns TLS on");
+  app.add_option("--tls-key", flags.tls_key, "PEM private key");
+  app.add_option("--tls-client-ca", flags.tls_client_ca,
+                 "PEM authority; callers must present a certificate signed by it");
+  app.add_option("--heartbeat-timeout", flags.heartbeat_timeout_s,
+                 "seconds of silence after which a worker counts as lost, 0.5 to 3600")
+      ->check(base::Between(0.5, 3600.0))
+      ->capture_default_str();
+  app.add_option("--memory-budget", flags.memory_budget,
+                 "memory this coordinator may use, for example 4GB; jobs that need more are "
+                 "refused, and wait while others take it; default: 80 % of what the machine or its "
+                 "control group has")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
+  app.add_option(
+         "--stall-timeout", flags.stall_timeout_s,
+         "seconds in which a transfer must move a chunk of 512 KiB, a watcher take an event, "
+         "and a call that a peer begins to send be whole; otherwise it is ended, 0.5 to "
+         "3600")
+      ->check(base::Between(0.5, 3600.0))
+      ->capture_default_str();
+  // CLI11 would set an optional to false at once.
+  app.add_flag_function(
+      "--reflection,!--no-reflection", [&flags](int64_t count) { flags.reflection = count > 0; },
+      "serve gRPC reflection, or not; default: where --listen is a loopback address");
+  app.add_flag("--debug-reflection", flags.debug_reflection)
+      ->group("")
+      ->check([](const std::string&) {
+        return "it is called --reflection now, and is on by itself where --listen is a loopback "
+               "address; write --reflection, or leave it out";
+      });
+  app.add_flag("--health-check", flags.health_check,
+               "ask the coordinator at --listen for its health and exit 0 or 69");
+  app.add_flag("--describe-metrics", flags.describe_metrics, "print the metric catalogue and exit");
+  app.set_version_flag("--version", std::string("espalier-coordinator " ESPALIER_VERSION));
+}
+
+}  // namespace espalier::server
