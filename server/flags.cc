@@ -31,7 +31,7 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--keep-ended-jobs", flags.keep_ended_jobs,
                  "of jobs that have ended, so many of the newest are kept with their events; of "
                  "older ones only the checkpoints stay")
-      ->check(base::Between<int64_t>(0, 1'000'000))
+      ->check(base::Between<int64_t>(1, 1'000'000))
       ->capture_default_str();
   app.add_option("--models", flags.models,
                  "folder of trained language models, each in a folder of its own in Hugging Face's "

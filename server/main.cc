@@ -305,7 +305,7 @@ void WriteTheLast(base::Executor& core, jobs::Journal& journal) {
 
 // Ends all calls and waits for them.
 void StopServing(rpc::RunningServer& running, base::Executor& core, jobs::Journal& journal,
-                 scheduler::Fleet& fleet, const sigset_t& signals) {
+                 scheduler::Fleet& fleet, base::Executor& writer, const sigset_t& signals) {
   log::Info("coordinator_stops");
   // A second signal ends the process at once.
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
@@ -318,9 +318,11 @@ void StopServing(rpc::RunningServer& running, base::Executor& core, jobs::Journa
   running.server->Shutdown(std::chrono::system_clock::now() + kDrain);
   running.server->Wait();
   // What ended calls left for the core to do needs the services, which go before the core does.
-  std::promise<void> done;
-  core.Post([&done] { done.set_value(); });
-  done.get_future().wait();
+  for (base::Executor* executor : {static_cast<base::Executor*>(&core), &writer}) {
+    std::promise<void> done;
+    executor->Post([&done] { done.set_value(); });
+    done.get_future().wait();
+  }
 }
 
 // Copies the data folder, or fills it from a copy.
@@ -485,7 +487,7 @@ int Run(const Flags& flags) {
                                     {"memory_budget", memory_budget},
                                     {"descriptors", descriptors->limit}});
   RunUntilSignal(core, pool, manager, deadlines, connections, clock, metrics, signals);
-  StopServing(*running, core, journal, fleet, signals);
+  StopServing(*running, core, journal, fleet, writer, signals);
   // What there is to keep is written, and what executors still have is of no use to anybody.
   store->reset();
   std::fflush(nullptr);

@@ -135,6 +135,7 @@ absl::StatusOr<std::string> Admission::MayBegin(const std::string& job, bool rea
     return "";
   }
   if (needed > Room()) {
+    waiting_.erase(entry.order);
     return base::FailedPrecondition(
         "MEMORY_BUDGET_EXCEEDED",
         fmt::format(
@@ -169,8 +170,16 @@ void Admission::Leave(const std::string& job, bool stays) {
   const Entry& entry = it->second;
   waiting_.erase(entry.order);
   if (entry.running) running_ -= RunningBytes(entry.price);
-  if (!stays) records_ -= RecordBytes(entry.price, entry.rounds);
+  kept_[job] = RecordBytes(entry.price, entry.rounds);
   jobs_.erase(it);
+  if (!stays) Forget(job);
+}
+
+void Admission::Forget(const std::string& job) {
+  const auto it = kept_.find(job);
+  if (it == kept_.end()) return;
+  records_ -= it->second;
+  kept_.erase(it);
 }
 
 }  // namespace espalier::server::admission

@@ -41,6 +41,8 @@ class Admission {
   void Progress(const std::string& job, int32_t rounds);
   // It has ended, or is put aside. `stays`: its record is kept in memory.
   void Leave(const std::string& job, bool stays);
+  // A job that has left, and whose record is not kept any more.
+  void Forget(const std::string& job);
 
  private:
   struct Entry {
@@ -55,10 +57,11 @@ class Admission {
 
   const double budget_;
   uint64_t next_order_ = 0;
-  double running_ = 0;                 // what running jobs take beside their records
-  double records_ = 0;                 // of all jobs in memory
-  std::map<std::string, Entry> jobs_;  // that have not ended
-  std::set<uint64_t> waiting_;         // orders of those that were told to wait
+  double running_ = 0;                  // what running jobs take beside their records
+  double records_ = 0;                  // of all jobs in memory
+  std::map<std::string, double> kept_;  // records of jobs that have left and stay
+  std::map<std::string, Entry> jobs_;   // that have not ended
+  std::set<uint64_t> waiting_;          // orders of those that were told to wait
 };
 
 }  // namespace espalier::server::admission

@@ -91,14 +91,13 @@ grpc::ServerUnaryReactor* AnswerLater(
   context.core.Post([work = std::move(work), answer] {
     const auto answered = std::make_shared<bool>(false);
     const auto answer_once = [answer, answered](const absl::Status& status) {
-      *answered = true;
-      answer(status);
+      if (!std::exchange(*answered, true)) answer(status);
     };
     const absl::Status begun = Guarded([&] {
       work(answer_once);
       return absl::OkStatus();
     });
-    if (!begun.ok() && !*answered) answer(begun);
+    if (!begun.ok()) answer_once(begun);
   });
   return reactor;
 }

@@ -151,6 +151,8 @@ class JobWatch : public WriteStream<v1::WatchJobResponse> {
 
   // On the core.
   void Attach(const std::string& job, absl::StatusOr<std::shared_ptr<events::EventLog>> log) {
+    // The call may have ended while the job was read.
+    if (released_) return;
     const absl::Status usable = log.ok() ? CheckSequence(job, sequence_, **log) : log.status();
     if (!usable.ok()) {
       End(usable);
@@ -173,10 +175,12 @@ class JobWatch : public WriteStream<v1::WatchJobResponse> {
   }
 
   void Released() override {
+    released_ = true;
     if (log_ != nullptr) log_->Unlisten(listener_);
   }
 
  private:
+  bool released_ = false;
   std::shared_ptr<events::EventLog> log_;
   int64_t sequence_;
   uint64_t listener_ = 0;

@@ -18,8 +18,7 @@ ReceivedBody::ReceivedBody(uint64_t size, std::string sha256, std::unique_ptr<io
       }) {}
 
 bool ReceivedBody::is_part() const {
-  return spool_ != nullptr && received() > 0 && received() < size_ &&
-         spool_->size() == received();
+  return spool_ != nullptr && received() > 0 && received() < size_ && spool_->size() == received();
 }
 
 absl::StatusOr<round::Body> ReceivedBody::Finish() {

@@ -10,6 +10,7 @@
 
 #include "common/base/status.h"
 #include "common/io/file_system.h"
+#include "common/io/sha256.h"
 #include "server/checkpoint/checkpoint_store.h"
 #include "server/pretrained/part_store.h"
 #include "server/store/sqlite_store.h"
@@ -24,6 +25,7 @@ constexpr char kParts[] = "/parts";
 constexpr char kCheckpoints[] = "/checkpoints";
 constexpr char kUnfinished[] = ".unfinished";
 
+// To a file that is not there yet.
 absl::Status CopyFile(const std::string& from, const std::string& to) {
   constexpr uint64_t kPiece = uint64_t{1} << 20;
   io::FileSystem& files = io::PosixFileSystem();
@@ -39,27 +41,52 @@ absl::Status CopyFile(const std::string& from, const std::string& to) {
   return target->Close();
 }
 
-// The files of a folder that never change once they have their names. One that goes meanwhile is
-// needed by nobody.
-absl::StatusOr<int64_t> TakeFiles(const std::string& from, const std::string& to) {
+bool Exists(const std::string& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+bool IsEmptyFolder(const std::string& path) {
+  std::error_code error;
+  return fs::is_directory(path, error) && fs::is_empty(path, error);
+}
+
+// Without a "/" at its end.
+std::string FolderName(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+bool IsPart(const std::string& name) { return io::IsSha256Hex(name); }
+bool IsCheckpoint(const std::string& name) { return name.ends_with(".safetensors"); }
+
+// One file that never changes once it has its name; false: it has gone meanwhile, and nobody needs
+// it.
+absl::StatusOr<bool> TakeFile(const std::string& from, const std::string& to) {
+  if (Exists(to)) return true;
+  std::error_code error;
+  fs::create_hard_link(from, to, error);
+  if (!error) return true;
+  // On another file system, or on one without links.
+  const absl::Status copied = CopyFile(from, to);
+  if (copied.ok()) return true;
+  fs::remove(to, error);
+  if (!Exists(from)) return false;
+  return copied;
+}
+
+// The files of a folder that are `wanted` by their names and not there yet.
+absl::Status TakeFiles(const std::string& from, const std::string& to,
+                       bool (*wanted)(const std::string& name)) {
   io::FileSystem& files = io::PosixFileSystem();
   ESPALIER_RETURN_IF_ERROR(files.CreateDirectories(to));
-  if (!fs::is_directory(from)) return 0;
+  if (!Exists(from)) return absl::OkStatus();
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(from));
-  int64_t taken = 0;
   for (const std::string& name : names) {
-    const std::string source = from + "/" + name;
-    const std::string target = to + "/" + name;
-    if (!fs::is_regular_file(source)) continue;
-    std::error_code error;
-    fs::create_hard_link(source, target, error);
-    const absl::Status copied = error ? CopyFile(source, target) : absl::OkStatus();
-    if (!copied.ok() && !fs::exists(source)) continue;
-    ESPALIER_RETURN_IF_ERROR(copied);
-    ++taken;
+    if (!wanted(name)) continue;
+    ESPALIER_RETURN_IF_ERROR(TakeFile(from + "/" + name, to + "/" + name).status());
   }
-  ESPALIER_RETURN_IF_ERROR(files.SyncDirectory(to));
-  return taken;
+  return files.SyncDirectory(to);
 }
 
 absl::Status Damaged(const std::string& file, const absl::Status& why) {
@@ -102,67 +129,91 @@ absl::StatusOr<Contents> Verify(const std::string& folder) {
 
 }  // namespace
 
-absl::StatusOr<Contents> BackUp(const std::string& data_dir, const std::string& target) {
+absl::StatusOr<Contents> BackUp(const std::string& data_dir, const std::string& folder) {
+  const std::string target = FolderName(folder);
   io::FileSystem& files = io::PosixFileSystem();
-  if (!fs::exists(data_dir + kStore)) {
+  if (!Exists(data_dir + kStore)) {
     return base::FailedPrecondition(
         "STORE_NOT_FOUND",
         fmt::format("expected the data folder of a coordinator at --data-dir '{}', found none; "
                     "name the folder that has jobs.sqlite in it",
                     data_dir));
   }
-  std::error_code error;
-  if (fs::exists(target) && !fs::is_empty(target, error)) {
+  if (Exists(target) && !IsEmptyFolder(target)) {
     return base::FailedPrecondition(
         "BACKUP_TARGET_USED",
         fmt::format("expected a new or empty folder for the backup, found '{}' with files in it; "
                     "name another",
                     target));
   }
+  std::error_code error;
   const std::string work = target + kUnfinished;
   fs::remove_all(work, error);
   ESPALIER_RETURN_IF_ERROR(files.CreateDirectories(work));
-  ESPALIER_RETURN_IF_ERROR(store::SqliteStore::Copy(data_dir + kStore, work + kStore, [&] {
-    return TakeFiles(data_dir + kParts, work + kParts).status();
-  }));
-  ESPALIER_RETURN_IF_ERROR(TakeFiles(data_dir + kCheckpoints, work + kCheckpoints).status());
+  // Most before, so that nobody waits for it, and what has come since while nothing can be written.
+  const auto take_parts = [&] { return TakeFiles(data_dir + kParts, work + kParts, IsPart); };
+  ESPALIER_RETURN_IF_ERROR(take_parts());
+  ESPALIER_RETURN_IF_ERROR(store::SqliteStore::Copy(data_dir + kStore, work + kStore, take_parts));
+  ESPALIER_RETURN_IF_ERROR(TakeFiles(data_dir + kCheckpoints, work + kCheckpoints, IsCheckpoint));
   ESPALIER_ASSIGN_OR_RETURN(const Contents contents, Verify(work));
   ESPALIER_RETURN_IF_ERROR(files.SyncDirectory(work));
   fs::remove(target, error);
   ESPALIER_RETURN_IF_ERROR(files.Rename(work, target));
+  const std::string parent = fs::path(target).parent_path().string();
+  ESPALIER_RETURN_IF_ERROR(files.SyncDirectory(parent.empty() ? "." : parent));
   return contents;
 }
 
-absl::StatusOr<Contents> Restore(const std::string& source, const std::string& data_dir,
+namespace {
+
+// Everything but the lock and what is made anew.
+absl::StatusOr<Contents> Assemble(const std::string& source, const std::string& work,
+                                  uint64_t incarnation) {
+  ESPALIER_RETURN_IF_ERROR(io::PosixFileSystem().CreateDirectories(work));
+  ESPALIER_RETURN_IF_ERROR(TakeFiles(source + kParts, work + kParts, IsPart));
+  ESPALIER_RETURN_IF_ERROR(TakeFiles(source + kCheckpoints, work + kCheckpoints, IsCheckpoint));
+  ESPALIER_RETURN_IF_ERROR(CopyFile(source + kStore, work + kStore));
+  ESPALIER_ASSIGN_OR_RETURN(const Contents contents, Verify(work));
+  ESPALIER_RETURN_IF_ERROR(store::SqliteStore::BeginAnew(work + kStore, incarnation));
+  return contents;
+}
+
+}  // namespace
+
+absl::StatusOr<Contents> Restore(const std::string& folder, const std::string& data_dir,
                                  uint64_t incarnation) {
-  if (!fs::exists(source + kStore)) {
+  const std::string source = FolderName(folder);
+  if (!Exists(source + kStore)) {
     return base::FailedPrecondition(
         "STORE_NOT_FOUND",
         fmt::format("expected a backup in '{}', found none; name a folder that --backup made",
                     source));
   }
-  for (const std::string& used : {data_dir + kStore, data_dir + kCheckpoints}) {
-    std::error_code error;
-    if (!fs::exists(used) || (fs::is_directory(used) && fs::is_empty(used, error))) continue;
+  const char* const all[] = {kCheckpoints, kParts, kStore};
+  for (const std::string part : all) {
+    const std::string used = data_dir + part;
+    if (!Exists(used) || IsEmptyFolder(used)) continue;
     return base::FailedPrecondition(
         "RESTORE_TARGET_USED",
-        fmt::format("expected a --data-dir without jobs and checkpoints, found '{}'; move it away "
-                    "or name another folder",
+        fmt::format("expected a --data-dir without jobs, parts and checkpoints, found '{}'; move "
+                    "all of the folder away or name another",
                     used));
   }
-  ESPALIER_RETURN_IF_ERROR(Verify(source).status());
+  const std::string work = data_dir + "/restore" + kUnfinished;
+  std::error_code error;
+  fs::remove_all(work, error);
+  const absl::StatusOr<Contents> contents = Assemble(source, work, incarnation);
   io::FileSystem& files = io::PosixFileSystem();
-  ESPALIER_RETURN_IF_ERROR(files.CreateDirectories(data_dir));
-  ESPALIER_RETURN_IF_ERROR(TakeFiles(source + kParts, data_dir + kParts).status());
-  ESPALIER_RETURN_IF_ERROR(TakeFiles(source + kCheckpoints, data_dir + kCheckpoints).status());
-  // The store comes last, under its name: with it the folder is whole.
-  const std::string work = data_dir + kStore + kUnfinished;
-  ESPALIER_RETURN_IF_ERROR(
-      store::SqliteStore::Copy(source + kStore, work, [] { return absl::OkStatus(); }));
-  ESPALIER_RETURN_IF_ERROR(store::SqliteStore::BeginAnew(work, incarnation));
-  ESPALIER_RETURN_IF_ERROR(files.Rename(work, data_dir + kStore));
+  if (contents.ok()) {
+    // The store comes last: with it the folder is whole.
+    for (const std::string part : all) {
+      fs::remove(data_dir + part, error);
+      ESPALIER_RETURN_IF_ERROR(files.Rename(work + part, data_dir + part));
+    }
+  }
+  fs::remove_all(work, error);
   ESPALIER_RETURN_IF_ERROR(files.SyncDirectory(data_dir));
-  return Verify(data_dir);
+  return contents;
 }
 
 }  // namespace espalier::server::backup

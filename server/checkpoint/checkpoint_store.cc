@@ -257,6 +257,9 @@ absl::Status CheckpointStore::Verify(std::string_view name) const {
   ESPALIER_ASSIGN_OR_RETURN(const Key key, Find(name));
   const auto summary = espalier::checkpoint::VerifyCheckpointFile(files_, PathOf(key));
   if (summary.ok() && summary->file.sha256 == info.sha256) return absl::OkStatus();
+  // It may have been removed or written anew meanwhile.
+  ESPALIER_ASSIGN_OR_RETURN(const CheckpointInfo now, Get(name));
+  if (now.sha256 != info.sha256) return Verify(name);
   const std::string found =
       summary.ok() ? "one of other contents" : base::MessageOf(summary.status());
   return base::MakeError(
@@ -318,6 +321,8 @@ absl::StatusOr<std::vector<std::string>> CheckpointStore::Prune(std::string_view
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       const auto found = index_.find(key);
+      // Removed by somebody else, or in use by now.
+      if (found == index_.end() || in_use_.contains(found->second.name)) continue;
       removed.push_back(found->second.name);
       index_.erase(found);
     }

@@ -270,6 +270,7 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   CountMemory();
   if (auto refusal = admission_.Refusal(spec, price)) violations.push_back(*std::move(refusal));
   if (!violations.empty()) return invalid();
+  NoteStates();
   ESPALIER_RETURN_IF_ERROR(CheckRoom());
   v1::Job job;
   *job.mutable_spec() = spec;
@@ -285,16 +286,18 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
     *accepted.mutable_spec() = spec;
     accepted.set_request_id(request.request_id());
     accepted.set_workers(workers);
+    accepted.set_number(index_.next_number());
     runner->KeepAs(accepted.SerializeAsString());
   }
-  index_.Add(job.name(), spec, v1::Job::STATE_PENDING, request.request_id());
+  index_.Add(job.name(), index_.next_number(), spec, v1::Job::STATE_PENDING, request.request_id());
   Enter(runner, job.name(), &price);
   runner->Tick();
   return runner->View(true);
 }
 
 absl::Status JobManager::CheckRoom() const {
-  if (priced_.size() < static_cast<size_t>(limits_.max_jobs)) return absl::OkStatus();
+  const int64_t paused = index_.Count(v1::Job::STATE_PAUSED);
+  if (static_cast<int64_t>(priced_.size()) + paused < limits_.max_jobs) return absl::OkStatus();
   return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_JOBS",
                          "expected fewer than " + std::to_string(limits_.max_jobs) +
                              " jobs that have not ended; wait until some have, or cancel them");
@@ -361,9 +364,15 @@ void JobManager::CountMemory() {
   std::erase_if(priced_, [this](const std::string& name) {
     const JobRunner& job = *jobs_.at(name);
     admission_.Progress(name, job.round());
-    if (job.at_rest()) admission_.Leave(name, !services_.journal.keeps());
-    return job.at_rest();
+    if (job.holds_models()) return false;
+    admission_.Leave(name, !services_.journal.keeps());
+    return true;
   });
+}
+
+void JobManager::Unprice(const std::string& name) {
+  if (priced_.erase(name) > 0) admission_.Leave(name, false);
+  admission_.Forget(name);
 }
 
 void JobManager::Tick() {

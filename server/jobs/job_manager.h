@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -66,11 +67,13 @@ class JobManager {
   // Errors: FailedPrecondition JOB_ENDED, JOB_PAUSED, JOBS_NOT_KEPT.
   absl::StatusOr<v1::Job> Pause(const std::string& name);
   // `done` is called once it is written. Errors: FailedPrecondition JOB_NOT_PAUSED, JOB_NOT_FAILED,
-  // JOBS_NOT_KEPT; ResourceExhausted TOO_MANY_JOBS; those of the store.
+  // JOBS_NOT_KEPT; Aborted JOB_CHANGED when another call changes the job at the same time;
+  // ResourceExhausted TOO_MANY_JOBS; those of the store.
   using Changed = std::function<void(absl::StatusOr<v1::Job>)>;
   void Resume(const std::string& name, const Changed& done);
   void Retry(const std::string& name, const Changed& done);
-  // Errors: FailedPrecondition JOB_IN_WORK, CHECKPOINT_IN_USE; those of the file system.
+  // Errors: FailedPrecondition JOB_IN_WORK, CHECKPOINT_IN_USE; Aborted JOB_CHANGED; those of the file
+  // system.
   using Deleted = std::function<void(absl::StatusOr<v1::DeleteJobResponse>)>;
   void Delete(const v1::DeleteJobRequest& request, Deleted done);
   // Calls `then` once what was done so far outlives this process.
@@ -135,6 +138,8 @@ class JobManager {
   // An ended job that is written leaves memory.
   void LetGo(const std::shared_ptr<JobRunner>& runner);
   void DeleteNow(const std::string& name);
+  // It takes no part of the memory budget any more.
+  void Unprice(const std::string& name);
   // The oldest that have ended, beyond the most that are kept.
   void ForgetOldJobs();
   void NoteStates();
@@ -164,6 +169,9 @@ class JobManager {
     absl::Duration until;
   };
   std::map<std::string, Recent> recent_;
+  // Jobs at rest that a call is changing, one for each; and jobs that are about to leave memory.
+  std::set<std::string> changing_;
+  std::set<std::string> leaving_;
   UpdateLedger ledger_;
   std::set<std::string> priced_;  // jobs that take part of the memory budget, or wait for it
 };

@@ -99,9 +99,11 @@ void JobManager::With(const std::string& name, Found found) {
 }
 
 void JobManager::LetGo(const std::shared_ptr<JobRunner>& runner) {
-  if (!services_.journal.keeps()) return;
+  // Once is enough, however long it takes to be written.
+  if (!services_.journal.keeps() || !leaving_.insert(runner->name()).second) return;
   services_.journal.WhenWritten([this, runner](const absl::Status& written) {
     const auto job = runner->View(false);
+    leaving_.erase(job.name());
     const auto it = jobs_.find(job.name());
     const bool is_there = it != jobs_.end() && it->second == runner;
     if (!written.ok() || !is_there || !runner->still() || priced_.contains(job.name())) return;
@@ -151,24 +153,21 @@ void JobManager::View(const std::vector<std::string>& names, Views done) {
     done(std::move(*jobs));
     return;
   }
-  const auto status = std::make_shared<absl::Status>();
   services_.journal.Read(
-      [jobs, stored, status](store::Store& store) {
+      [jobs, stored](store::Store& store) -> absl::Status {
         for (const auto& [index, name] : *stored) {
-          const absl::StatusOr<std::string> record = store.ReadRecord(name);
+          ESPALIER_ASSIGN_OR_RETURN(const std::string record, store.ReadRecord(name));
           store::JobRecord parsed;
-          if (!record.ok()) *status = record.status();
-          if (record.ok() && !parsed.ParseFromString(*record))
-            *status = CorruptRecord(name, "other bytes");
-          if (!status->ok()) return;
+          if (!parsed.ParseFromString(record)) return CorruptRecord(name, "other bytes");
           (*jobs)[index] = WithoutDetails(std::move(*parsed.mutable_job()));
         }
+        return absl::OkStatus();
       },
-      [jobs, status, done = std::move(done)] {
-        if (status->ok()) {
+      [jobs, done = std::move(done)](const absl::Status& status) {
+        if (status.ok()) {
           done(std::move(*jobs));
         } else {
-          done(*status);
+          done(status);
         }
       });
 }
@@ -204,7 +203,6 @@ absl::StatusOr<v1::Job> JobManager::Pause(const std::string& name) {
   const auto job = Find(name);
   if (job == nullptr) return JobHasEnded(FullName(name), entry->state, "pause");
   ESPALIER_RETURN_IF_ERROR(job->Pause());
-  CountMemory();
   return job->View(true);
 }
 
@@ -233,24 +231,35 @@ void JobManager::Unpark(const std::string& name, v1::Job::State state, const Cha
                                       StateWord(entry->state) + " (" + name + ")"));
     return;
   }
-  WhenStill(name, [this, name, state, done](const absl::Status& written) {
+  if (!changing_.insert(name).second) {
+    done(JobChanged(name));
+    return;
+  }
+  const auto end = [this, name, done](const absl::StatusOr<v1::Job>& job) {
+    changing_.erase(name);
+    done(job);
+  };
+  WhenStill(name, [this, name, state, end](const absl::Status& written) {
     if (!written.ok()) {
-      done(written);
+      end(written);
       return;
     }
-    const auto stored = std::make_shared<absl::StatusOr<store::StoredJob>>();
-    services_.journal.Read([stored, name](store::Store& store) { *stored = store.Read(name); },
-                           [this, stored, state, done] {
-                             absl::StatusOr<v1::Job> job =
-                                 stored->ok() ? UnparkNow(**stored, state) : stored->status();
-                             if (!job.ok()) {
-                               done(job);
-                               return;
-                             }
-                             services_.journal.WhenWritten([done, job](const absl::Status& status) {
-                               done(status.ok() ? job : absl::StatusOr<v1::Job>(status));
-                             });
-                           });
+    const auto stored = std::make_shared<store::StoredJob>();
+    services_.journal.Read(
+        [stored, name](store::Store& store) -> absl::Status {
+          ESPALIER_ASSIGN_OR_RETURN(*stored, store.Read(name));
+          return absl::OkStatus();
+        },
+        [this, stored, state, end](const absl::Status& read) {
+          absl::StatusOr<v1::Job> job = read.ok() ? UnparkNow(*stored, state) : read;
+          if (!job.ok()) {
+            end(job);
+            return;
+          }
+          services_.journal.WhenWritten([end, job](const absl::Status& status) {
+            end(status.ok() ? job : absl::StatusOr<v1::Job>(status));
+          });
+        });
   });
 }
 
@@ -273,8 +282,8 @@ absl::StatusOr<v1::Job> JobManager::UnparkNow(const store::StoredJob& stored,
   if (entry == nullptr || entry->state != state) {
     return JobChanged(name);
   }
-  CountMemory();
-  ESPALIER_RETURN_IF_ERROR(CheckRoom());
+  if (state != v1::Job::STATE_PAUSED) ESPALIER_RETURN_IF_ERROR(CheckRoom());
+  Unprice(name);
   const auto before = Find(name);
   const bool is_watched = state == v1::Job::STATE_PAUSED && before != nullptr;
   ESPALIER_ASSIGN_OR_RETURN(const auto runner,
@@ -301,30 +310,26 @@ void JobManager::Delete(const v1::DeleteJobRequest& request, Deleted done) {
                            StateWord(entry->state) + " (" + name + "); cancel it first"));
     return;
   }
-  const auto removed = std::make_shared<v1::DeleteJobResponse>();
-  const auto finish = [this, name, removed, done = std::move(done)](const absl::Status& status) {
-    if (!status.ok()) {
-      done(status);
-      return;
-    }
-    // Somebody else may have been first.
-    NoteStates();
-    const JobIndex::Entry* now = index_.Find(name);
-    if (now != nullptr && !IsEnd(now->state) && now->state != v1::Job::STATE_PAUSED) {
-      done(JobChanged(name));
-      return;
-    }
-    if (now != nullptr) DeleteNow(name);
-    services_.journal.WhenWritten([removed, done](const absl::Status& written) {
-      done(written.ok() ? *removed : absl::StatusOr<v1::DeleteJobResponse>(written));
-    });
-  };
-  if (!request.delete_checkpoints()) {
-    finish(absl::OkStatus());
+  if (!changing_.insert(name).second) {
+    done(JobChanged(name));
     return;
   }
-  WhenStill(name, [this, name, removed, finish](const absl::Status& written) {
-    if (!written.ok()) {
+  const auto removed = std::make_shared<v1::DeleteJobResponse>();
+  const auto end = [this, name, removed, done = std::move(done)](const absl::Status& status) {
+    changing_.erase(name);
+    done(status.ok() ? *removed : absl::StatusOr<v1::DeleteJobResponse>(status));
+  };
+  const auto finish = [this, name, end](const absl::Status& status) {
+    if (!status.ok()) {
+      end(status);
+      return;
+    }
+    DeleteNow(name);
+    services_.journal.WhenWritten(end);
+  };
+  const bool with_checkpoints = request.delete_checkpoints();
+  WhenStill(name, [this, name, with_checkpoints, removed, finish](const absl::Status& written) {
+    if (!written.ok() || !with_checkpoints) {
       finish(written);
       return;
     }
@@ -337,9 +342,9 @@ void JobManager::Delete(const v1::DeleteJobRequest& request, Deleted done) {
 
 void JobManager::DeleteNow(const std::string& name) {
   std::shared_ptr<void> files = index_.Find(name)->files;
+  Unprice(name);
   if (const auto job = Find(name)) {
-    CountMemory();
-    job->Forget();
+    job->Dismiss();
     if (files == nullptr) files = job->Files();
     jobs_.erase(name);
   }
@@ -351,7 +356,12 @@ void JobManager::DeleteNow(const std::string& name) {
 
 void JobManager::ForgetOldJobs() {
   NoteStates();
-  while (const auto oldest = index_.OldestEndedBeyond(most_ended_)) DeleteNow(*oldest);
+  while (const auto oldest = index_.OldestEndedBeyond(most_ended_)) {
+    const auto job = Find(*oldest);
+    // Its turn comes.
+    if (changing_.contains(*oldest) || (job != nullptr && !job->still())) return;
+    DeleteNow(*oldest);
+  }
 }
 
 }  // namespace espalier::server::jobs

@@ -95,7 +95,7 @@ absl::Status JobManager::Restore(store::Store& store) {
       return CorruptRecord(stored.job, "other bytes");
     }
     const v1::Job::State state = record.job().state();
-    index_.Add(stored.job, accepted.spec(), state, accepted.request_id());
+    index_.Add(stored.job, accepted.number(), accepted.spec(), state, accepted.request_id());
     const bool is_over = IsEnd(state) && state != v1::Job::STATE_FAILED;
     if (!is_over) names.push_back(stored.job);
     return absl::OkStatus();
@@ -127,23 +127,25 @@ absl::Status JobManager::RestoreJob(const store::StoredJob& stored) {
 }
 
 void JobManager::Read(const std::string& name, Found found) {
-  const auto stored = std::make_shared<absl::StatusOr<store::StoredJob>>();
+  const auto restored = std::make_shared<JobRunner::Restored>();
   services_.journal.Read(
-      [stored, name](store::Store& store) { *stored = store.Read(name); },
-      [this, name, stored, found = std::move(found)] {
+      [restored, name, &parts = services_.journal.parts()](store::Store& store) -> absl::Status {
+        ESPALIER_ASSIGN_OR_RETURN(const store::StoredJob stored, store.Read(name));
+        ESPALIER_ASSIGN_OR_RETURN(*restored, ReadJob(stored, parts));
+        return absl::OkStatus();
+      },
+      [this, name, restored, found = std::move(found)](const absl::Status& read) {
         // It may have been deleted, or go on, since it was asked for.
         if (Find(name) != nullptr || index_.Find(name) == nullptr) {
           With(name, found);
           return;
         }
-        absl::StatusOr<JobRunner::Restored> restored =
-            stored->ok() ? ReadJob(**stored, services_.journal.parts()) : stored->status();
-        if (!restored.ok()) {
-          found(restored.status());
+        if (!read.ok()) {
+          found(read);
           return;
         }
         const std::shared_ptr<const JobRunner> job =
-            std::make_shared<JobRunner>(services_, *std::move(restored), nullptr, nullptr, nullptr);
+            std::make_shared<JobRunner>(services_, std::move(*restored), nullptr, nullptr, nullptr);
         Remember(name, job);
         found(job);
       });

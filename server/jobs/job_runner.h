@@ -102,8 +102,12 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   absl::Status Pause();
   // Of a job that was parked and goes on in this runner: tells of it.
   void GoOn();
-  // The job was deleted, or another runner goes on with it: this one writes nothing more.
+  // Another runner goes on with the job: this one writes nothing more.
   void Forget();
+  // The job was deleted: nothing more is written, and watchers are told that this is the end.
+  void Dismiss();
+  // Whether it takes the memory of a job in work.
+  bool holds_models() const;
   // Calls `then` once nothing of it is computed or written on the pool, at once where that is so.
   void WhenStill(std::function<void()> then);
   bool still() const { return !preparing_; }
@@ -113,6 +117,7 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   // The job as it is now; with the newest of its rounds, or without any.
   v1::Job View(bool with_history) const;
   const RoundHistory& rounds() const { return rounds_; }
+  const std::string& name() const { return job_.name(); }
   bool ended() const;
   // Ended or paused.
   bool at_rest() const;

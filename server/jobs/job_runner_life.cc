@@ -42,6 +42,7 @@ void JobRunner::SetState(v1::Job::State state, const std::string& reason,
   event.mutable_state_changed()->set_message(message);
   // The last event is shown together with the end of the log.
   if (IsEnd(state)) events_->Close();
+  if (IsEnd(state) && !preparing_ && !parked_) source_ = nullptr;
   Emit(std::move(event));
   log::Info("job_state_changed", {{"job", job_.name()},
                                   {"state", v1::Job::State_Name(state)},
@@ -126,6 +127,12 @@ void JobRunner::WhenStill(std::function<void()> then) {
 
 void JobRunner::Forget() { forgotten_ = true; }
 
+void JobRunner::Dismiss() {
+  forgotten_ = true;
+  events_->Close();
+  events_->Show(events_->last_sequence());
+}
+
 void JobRunner::Park(const std::string& reason) {
   store::ProgressRecord progress = ProgressNow();
   AbortSteps(reason);
@@ -164,8 +171,12 @@ void JobRunner::ReleaseModel() {
   pool_ = nullptr;
 }
 
+bool JobRunner::holds_models() const {
+  return !at_rest() || preparing_ || (parked_ && (state_changed_ || !counted_.empty()));
+}
+
 void JobRunner::LetGo() {
-  if (parked_ && !preparing_ && !state_changed_ && counted_.empty()) ReleaseMemory();
+  if (parked_ && !holds_models()) ReleaseMemory();
 }
 
 void JobRunner::ReleaseMemory() {
@@ -174,7 +185,8 @@ void JobRunner::ReleaseMemory() {
   saved_state_.reset();
   next_ = nullptr;
   accepted_before_.clear();
-  source_ = nullptr;
+  // A job that goes on may look at it again.
+  if (ended()) source_ = nullptr;
 }
 
 }  // namespace espalier::server::jobs

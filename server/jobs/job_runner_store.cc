@@ -99,12 +99,12 @@ JobRunner::JobRunner(Services services, Restored restored,
   if (ended()) events_->Close();
   state_parts_ = std::make_shared<std::vector<pretrained::Part>>(std::move(restored.state_parts));
   update_parts_ = std::move(restored.update_parts);
+  if (!ended()) source_ = services_.checkpoints.Use(job_.spec().model().pretrained());
   if (at_rest()) {
     parked_ = !is_over();
     *progress_ = std::move(restored.progress);
     return;
   }
-  source_ = services_.checkpoints.Use(job_.spec().model().pretrained());
   if (program_ != nullptr && program_->asks_planner()) {
     planner_ = std::make_shared<PlannerSeat>(services_.clock, base::Limits().planner_lease);
   }

@@ -23,7 +23,11 @@ absl::Status MemoryStore::Commit(std::span<const JobWrite> writes) {
     if (write.record.has_value()) job.record = *write.record;
     if (write.progress.has_value()) job.progress = *write.progress;
     if (write.state.has_value()) job.state = *write.state;
-    job.events.insert(job.events.end(), write.events.begin(), write.events.end());
+    for (const StoredEvent& event : write.events) {
+      ESPALIER_CHECK(job.events.empty() || event.sequence == job.events.back().sequence + 1,
+                     "events of a job come one after the other");
+      job.events.push_back(event);
+    }
     if (write.new_step) job.updates.clear();
     counted_.insert(counted_.end(), write.counted_before.begin(), write.counted_before.end());
     for (const StoredUpdate& update : write.updates) {

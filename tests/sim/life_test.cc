@@ -146,6 +146,56 @@ TEST_F(LifeTest, JobCanBePausedBeforeItBegins) {
   EXPECT_EQ(sim().Job(name).model_hash(), Hash(SmallSpec()));
 }
 
+TEST_F(LifeTest, OneCallAtATimeChangesAJobAtRest) {
+  const std::string name = Start(LargeSpec(), "job");
+  sim().Settle();
+  ASSERT_TRUE(sim().jobs.Pause(name).ok());
+  std::vector<std::string> reasons;
+  for (int i = 0; i < 3; ++i) {
+    sim().jobs.Resume(
+        name, [&reasons](const auto& job) { reasons.push_back(base::ReasonOf(job.status())); });
+  }
+  v1::DeleteJobRequest request;
+  request.set_name(name);
+  sim().jobs.Delete(request, [&reasons](const auto& deleted) {
+    reasons.push_back(base::ReasonOf(deleted.status()));
+  });
+  sim().Settle();
+  EXPECT_THAT(reasons, ElementsAre("JOB_CHANGED", "JOB_CHANGED", "JOB_CHANGED", ""));
+  sim().Run(name);
+  EXPECT_EQ(sim().State(name), v1::Job::STATE_SUCCEEDED);
+}
+
+TEST_F(LifeTest, WatchersOfADeletedJobAreToldThatItIsTheEnd) {
+  const std::string name = Start(SmallSpec(), "job");
+  sim().Settle();
+  ASSERT_TRUE(sim().jobs.Pause(name).ok());
+  sim().Settle();
+  const auto log = sim().Find(name)->events();
+  EXPECT_FALSE(log->closed());
+  ASSERT_TRUE(Delete(name).ok());
+  EXPECT_TRUE(log->closed());
+}
+
+TEST_F(LifeTest, PausedJobKeepsTheCheckpointThatItStartsFrom) {
+  sim().Run(Start(SmallSpec(), "first"));
+  for (FakeWorker* worker : sim().workers()) worker->Vanish();
+  v1::JobSpec spec = SmallSpec();
+  spec.mutable_model()->set_pretrained("checkpoints/first-3");
+  const std::string second = Start(spec, "second");
+  ASSERT_TRUE(sim().jobs.Pause(second).ok());
+  sim().Settle();
+  for (int life = 0; life < 2; ++life) {
+    EXPECT_EQ(base::ReasonOf(sim().checkpoints().Remove({"checkpoints/first-3"})),
+              "CHECKPOINT_IN_USE");
+    Again();
+  }
+  ASSERT_TRUE(Resume(second).ok());
+  sim().Run(second);
+  EXPECT_EQ(sim().State(second), v1::Job::STATE_SUCCEEDED);
+  EXPECT_TRUE(sim().checkpoints().Remove({"checkpoints/first-3"}).ok());
+}
+
 TEST_F(LifeTest, PausedJobCanBeCancelledAndDeletedAndLeavesNoFiles) {
   const std::string cancelled = Start(LargeSpec(), "cancelled");
   const std::string deleted = Start(LargeSpec(), "deleted");
@@ -346,10 +396,10 @@ TEST(LifeWithoutStoreTest, WhatNeedsAStoreSaysSo) {
   sim.AddWorkers(1);
   const std::string name = sim.Start(SmallSpec());
   EXPECT_EQ(base::ReasonOf(sim.jobs.Pause(name).status()), "JOBS_NOT_KEPT");
-  sim.jobs.Retry(name, [](const absl::StatusOr<v1::Job>& job) {
-    EXPECT_EQ(base::ReasonOf(job.status()), "JOBS_NOT_KEPT");
-    EXPECT_THAT(base::MessageOf(job.status()), HasSubstr("--store sqlite"));
-  });
+  absl::Status retried;
+  sim.jobs.Retry(name, [&retried](const auto& job) { retried = job.status(); });
+  EXPECT_EQ(base::ReasonOf(retried), "JOBS_NOT_KEPT");
+  EXPECT_THAT(base::MessageOf(retried), HasSubstr("--store sqlite"));
   sim.Run(name);
   v1::DeleteJobRequest request;
   request.set_name(name);

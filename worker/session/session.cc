@@ -111,10 +111,8 @@ void Session::Leave() {
     leave_since_ = std::chrono::steady_clock::now();
     // Whatever it was told before, the answer to what follows counts.
     drained_ = false;
+    says_so_ = true;
   }
-  v1::WorkerMessage message;
-  message.mutable_drain();
-  Write(message);
   changed_.notify_all();
 }
 
@@ -225,21 +223,16 @@ absl::Status Session::RunOnce() {
       if (message.has_welcome()) {
         watchdog.request_stop();
         transfer_.SetLimits(message.welcome());
-        bool leaving = false;
-        {
-          const std::lock_guard lock(mutex_);
-          heartbeat_interval_ = wire::FromProto(message.welcome().heartbeat_interval());
-          stream_ = stream.get();
-          registered_ = true;
-          leaving = leaving_;
-        }
+        const std::lock_guard lock(mutex_);
+        heartbeat_interval_ = wire::FromProto(message.welcome().heartbeat_interval());
+        stream_ = stream.get();
+        registered_ = true;
         metrics_.Set(Metric::kWorkerConnected, 1);
         log::Info("registered", {{"worker", options_.worker_id},
                                  {"coordinator_version", message.welcome().coordinator_version()}});
         // An earlier coordinator was told, or none.
-        v1::WorkerMessage drain;
-        drain.mutable_drain();
-        if (leaving) Write(drain);
+        says_so_ = leaving_;
+        changed_.notify_all();
         continue;
       }
       Handle(message);
@@ -321,13 +314,17 @@ void Session::HeartbeatLoop() {
   while (!stopping_) {
     const absl::Duration pace = leaving_ ? kLeavingPace : heartbeat_interval_;
     changed_.wait_for(lock, absl::ToChronoNanoseconds(pace),
-                      [this] { return stopping_ || MayLeave(); });
+                      [this] { return stopping_ || says_so_ || MayLeave(); });
     if (!stopping_ && MayLeave()) SayGoodbye(lock);
     if (stopping_) return;
     v1::WorkerMessage message;
-    message.mutable_heartbeat()->set_task_id(current_task_);
+    if (std::exchange(says_so_, false)) {
+      message.mutable_drain();
+    } else {
+      message.mutable_heartbeat()->set_task_id(current_task_);
+    }
     lock.unlock();
-    message.mutable_heartbeat()->set_resident_bytes(ResidentBytes());
+    if (message.has_heartbeat()) message.mutable_heartbeat()->set_resident_bytes(ResidentBytes());
     Write(message);
     metrics_.Set(Metric::kWorkerPeakMemory, static_cast<double>(PeakMemoryBytes()));
     lock.lock();

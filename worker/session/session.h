@@ -109,6 +109,7 @@ class Session {
   std::condition_variable changed_;
   bool stopping_ = false;
   bool leaving_ = false;
+  bool says_so_ = false;  // the coordinator is to be told that it leaves
   std::chrono::steady_clock::time_point leave_since_;
   bool drained_ = false;  // the coordinator gives no tasks, as it said on the latest connection
   std::optional<v1::Task> next_;  // waits for the compute thread

@@ -11,6 +11,8 @@
 #include <fstream>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "common/base/entropy.h"
 #include "common/base/names.h"
 #include "common/base/status.h"
 
@@ -18,6 +20,7 @@ namespace espalier::worker::session {
 namespace {
 
 constexpr size_t kMaxIdBytes = 63;
+constexpr size_t kRandomBytes = 3;
 // So many workers on one host get names of their own.
 constexpr int kMostOnHost = 10'000;
 
@@ -68,33 +71,36 @@ WorkerId WorkerId::TakeFree() {
 }
 
 absl::StatusOr<WorkerId> WorkerId::Choose(const std::string& given, const std::string& state_dir) {
-  if (!given.empty()) return WorkerId(given);
+  if (!given.empty()) return WorkerId(given, TakeName(given));
   if (state_dir.empty()) return TakeFree();
   const std::string path = state_dir + "/worker-id";
-  if (std::ifstream file(path); file) {
-    std::string id;
-    std::getline(file, id);
-    if (base::IsValidId(id)) return WorkerId(std::move(id));
-    return base::FailedPrecondition(
-        "STATE_DIR_DAMAGED", "expected the id of this worker in '" + path + "', found '" + id +
-                                 "'; write its id there, or give it with --id");
-  }
-  WorkerId id = TakeFree();
   std::error_code error;
+  if (std::filesystem::exists(path, error) || error) return Kept(path);
+  // Folders are carried from host to host, so that the host's name alone would not do.
+  std::string id = IdOfHost(HostName()).substr(0, kMaxIdBytes - 2 * kRandomBytes - 1) + "-" +
+                   absl::BytesToHexString(base::SystemEntropy().Bytes(kRandomBytes));
   std::filesystem::create_directories(state_dir, error);
   // Under another name first: the file has an id whenever it is there.
   const std::string aside = path + "." + std::to_string(getpid());
   std::ofstream file(aside);
-  file << id.text() << "\n";
+  file << id << "\n";
   file.close();
   if (file) std::filesystem::rename(aside, path, error);
-  if (!file || error) {
-    return base::FailedPrecondition("STATE_DIR_UNUSABLE",
-                                    "expected a folder at --state-dir '" + state_dir +
-                                        "' in which files can be written, found none; create it "
-                                        "or name another");
-  }
-  return id;
+  if (file && !error) return WorkerId(std::move(id));
+  return base::FailedPrecondition("STATE_DIR_UNUSABLE",
+                                  "expected a folder at --state-dir '" + state_dir +
+                                      "' in which files can be written, found none; create it or "
+                                      "name another");
+}
+
+absl::StatusOr<WorkerId> WorkerId::Kept(const std::string& path) {
+  std::ifstream file(path);
+  std::string id;
+  std::getline(file, id);
+  if (base::IsValidId(id)) return WorkerId(std::move(id));
+  return base::FailedPrecondition("STATE_DIR_DAMAGED",
+                                  "expected the id of this worker in '" + path + "', found '" + id +
+                                      "'; write its id there, or give it with --id");
 }
 
 WorkerId::~WorkerId() {

@@ -1,9 +1,9 @@
 // WorkerId: what a worker is called, the same whenever it is started again.
 //
 // The id that somebody gave counts. Otherwise a worker with a folder for its state keeps its id there,
-// in the file "worker-id", since rows of users that stay in that folder go by it. What it keeps, and
-// the id of a worker without such a folder, is the name of the host, and where other workers run on
-// the host, the name with the first number from 2 on that is free.
+// in the file "worker-id", since rows of users that stay in that folder go by it: the name of the host
+// and six random digits. A worker without such a folder has the name of the host, and where other
+// workers run on the host, the name with the first number from 2 on that is free.
 //
 // Threading: any. A chosen name is taken on this host as long as the object lives.
 #pragma once
@@ -34,6 +34,7 @@ class WorkerId {
  private:
   explicit WorkerId(std::string text, int socket = -1) : text_(std::move(text)), socket_(socket) {}
   static WorkerId TakeFree();
+  static absl::StatusOr<WorkerId> Kept(const std::string& path);
 
   std::string text_;
   int socket_;  // has the name on this host; -1 = none

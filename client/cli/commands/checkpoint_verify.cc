@@ -56,7 +56,7 @@ absl::StatusOr<int> Verify(Context& context, const VerifyOptions& options) {
       ++verified;
     } else if (status.code() == absl::StatusCode::kDataLoss) {
       damaged.Add({name, base::MessageOf(status)});
-    } else {
+    } else if (status.code() != absl::StatusCode::kNotFound || !options.checkpoint.empty()) {
       return status;
     }
   }

@@ -18,6 +18,12 @@ absl::Status Stops() {
                          "the coordinator stops; try again when it is back");
 }
 
+absl::Status NoMemory() {
+  return base::MakeError(
+      absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+      "the coordinator has not enough memory left to read the job; give it more");
+}
+
 }  // namespace
 
 void Journal::Touch(std::shared_ptr<Source> source) {
@@ -36,10 +42,22 @@ void Journal::WhenWritten(Then then) {
   }
 }
 
-void Journal::Read(std::function<void(store::Store& store)> read, std::function<void()> then) {
+void Journal::Read(std::function<absl::Status(store::Store& store)> read,
+                   std::function<void(absl::Status)> then) {
   disk_->writer.Post([this, read = std::move(read), then = std::move(then)] {
-    read(disk_->store);
-    core_.Post(then);
+    absl::Status status;
+    try {
+      status = read(disk_->store);
+    } catch (const std::bad_alloc&) {
+      status = NoMemory();
+    }
+    core_.Post([then, status] {
+      try {
+        then(status);
+      } catch (const std::bad_alloc&) {
+        then(NoMemory());
+      }
+    });
   });
 }
 

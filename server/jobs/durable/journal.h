@@ -69,8 +69,10 @@ class Journal {
   using Then = std::function<void(absl::Status)>;
   void WhenWritten(Then then);
   // Calls `read` with the store on the writer's thread, once what is being written now is there, and
-  // then `then` on the core. Only where something is kept.
-  void Read(std::function<void(store::Store& store)> read, std::function<void()> then);
+  // then `then` on the core with its result. Only where something is kept. Errors: those of `read`;
+  // ResourceExhausted OUT_OF_MEMORY.
+  void Read(std::function<absl::Status(store::Store& store)> read,
+            std::function<void(absl::Status)> then);
   // Why nothing can be written at present.
   const std::optional<absl::Status>& trouble() const { return trouble_; }
   // Ends the process, if it keeps jobs: it is not known what the disk has.

@@ -42,9 +42,9 @@ bool IsEnd(v1::Job::State state) {
          state == v1::Job::STATE_CANCELLED;
 }
 
-void JobIndex::Add(const std::string& name, const v1::JobSpec& spec, v1::Job::State state,
-                   const std::string& request_id) {
-  const int64_t number = next_number_++;
+void JobIndex::Add(const std::string& name, int64_t number, const v1::JobSpec& spec,
+                   v1::Job::State state, const std::string& request_id) {
+  next_number_ = std::max(next_number_, number + 1);
   const bool is_new = jobs_
                           .try_emplace(name, Entry{number, state, spec.method().name(),
                                                    spec.display_name(), request_id, nullptr})

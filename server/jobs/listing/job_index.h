@@ -37,8 +37,10 @@ class JobIndex {
     std::string name;
   };
 
-  // A job that is new here, named "jobs/{id}".
-  void Add(const std::string& name, const v1::JobSpec& spec, v1::Job::State state,
+  // The number of the next job.
+  int64_t next_number() const { return next_number_; }
+  // A job that is new here, named "jobs/{id}", with a number that no other one has.
+  void Add(const std::string& name, int64_t number, const v1::JobSpec& spec, v1::Job::State state,
            const std::string& request_id);
   void Remove(const std::string& name);
   // Of a job that is here.

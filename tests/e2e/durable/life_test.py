@@ -185,8 +185,9 @@ class LeavingTest(unittest.TestCase):
         host = re.sub("[^a-z0-9]", "-", socket.gethostname().lower())
         for _ in range(2):
             first, second = (self.start(own, number) for number in range(2))
-            self.assertEqual("-2", second[1][len(first[1]) :])
-            self.assertIn(host.rstrip("-"), first[1])
+            for _, name in (first, second):
+                self.assertRegex(name, host.rstrip("-") + r"(-\d+)?$")
+            self.assertNotEqual(first[1], second[1])
             for worker, _ in (first, second):
                 worker.send(signal.SIGTERM)
                 self.assertEqual(0, worker.wait())
@@ -195,6 +196,12 @@ class LeavingTest(unittest.TestCase):
         own.folder.joinpath("state/worker-id").write_text("site-7\n")
         _, kept = self.start(own, 7, "--state-dir", own.folder / "state")
         self.assertEqual("site-7", kept)
+        for _ in range(2):
+            worker, name = self.start(own, 8, "--state-dir", own.folder / "new")
+            self.assertRegex(name, r"-[0-9a-f]{6}$")
+            self.assertEqual(name, own.folder.joinpath("new/worker-id").read_text().strip())
+            worker.send(signal.SIGTERM)
+            self.assertEqual(0, worker.wait())
 
     def start(self, own, number, *arguments):
         worker = self.enterContext(
