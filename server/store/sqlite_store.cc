@@ -3,7 +3,9 @@
 #include <fmt/core.h>
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <string_view>
 
@@ -18,7 +20,7 @@ constexpr int kBusyMilliseconds = 60'000;
 
 // What leads from each version to the next one.
 constexpr const char* kMigrations[kSchemaVersion] = {
-    "CREATE TABLE life (id INTEGER PRIMARY KEY CHECK (id = 0), incarnation INTEGER NOT NULL);"
+    "CREATE TABLE life (id INTEGER PRIMARY KEY CHECK (id = 0), incarnation BLOB NOT NULL);"
     // What changes at different times is in tables of its own, since a row is written whole.
     "CREATE TABLE jobs (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
     "  accepted BLOB NOT NULL);"
@@ -27,26 +29,43 @@ constexpr const char* kMigrations[kSchemaVersion] = {
     "CREATE TABLE states (job INTEGER PRIMARY KEY, contents BLOB NOT NULL);"
     "CREATE TABLE events (job INTEGER NOT NULL, sequence INTEGER NOT NULL, event BLOB NOT NULL,"
     "  PRIMARY KEY (job, sequence)) WITHOUT ROWID;"
-    // A null update is of an earlier step: it is known that it was counted, and no more.
-    "CREATE TABLE updates (number INTEGER PRIMARY KEY, id BLOB NOT NULL,"
-    "  fingerprint BLOB NOT NULL, job INTEGER NOT NULL, contents BLOB, UNIQUE (job, id));"
-    "CREATE INDEX updates_of_steps ON updates (job) WHERE contents IS NOT NULL;",
+    // Of steps in work; and of which it is remembered that they counted.
+    "CREATE TABLE updates (number INTEGER PRIMARY KEY, job INTEGER NOT NULL, id BLOB NOT NULL,"
+    "  fingerprint BLOB NOT NULL, contents BLOB NOT NULL);"
+    "CREATE INDEX updates_of_jobs ON updates (job);"
+    "CREATE TABLE counted (number INTEGER PRIMARY KEY, job INTEGER NOT NULL, id BLOB NOT NULL,"
+    "  fingerprint BLOB NOT NULL);",
 };
 
+// Of a value and of what else its row says.
+uint32_t Checksum(std::string_view bytes, std::string_view of_row) {
+  return io::Crc32c(std::string(of_row) + std::string(bytes));
+}
+
 // A value with its checksum.
-std::string Seal(std::string_view bytes) {
+std::string Seal(std::string_view bytes, std::string_view of_row) {
   std::string sealed(bytes);
-  const uint32_t crc = io::Crc32c(bytes);
+  const uint32_t crc = Checksum(bytes, of_row);
   sealed.append(reinterpret_cast<const char*>(&crc), sizeof(crc));
   return sealed;
 }
 
-std::optional<std::string> Unseal(std::string_view sealed) {
+// What else rows say. A job has a row in each of these parts.
+constexpr const char* kParts[] = {"record", "progress", "state"};
+std::string PartKey(const char* part, int64_t job) { return fmt::format("{}/{}", part, job); }
+std::string EventKey(int64_t job, int64_t sequence) {
+  return fmt::format("event/{}/{}", job, sequence);
+}
+std::string UpdateKey(int64_t job, const StoredUpdate& update) {
+  return fmt::format("update/{}/{}/{}", job, update.id, update.fingerprint);
+}
+
+std::optional<std::string> Unseal(std::string_view sealed, std::string_view of_row) {
   uint32_t crc = 0;
   if (sealed.size() < sizeof(crc)) return std::nullopt;
   std::memcpy(&crc, sealed.data() + sealed.size() - sizeof(crc), sizeof(crc));
   sealed.remove_suffix(sizeof(crc));
-  if (io::Crc32c(sealed) != crc) return std::nullopt;
+  if (Checksum(sealed, of_row) != crc) return std::nullopt;
   return std::string(sealed);
 }
 
@@ -108,6 +127,8 @@ class SqliteStore::Database {
                                fmt::format("there is no space left for {}; free some", path_));
       case SQLITE_CORRUPT:
       case SQLITE_NOTADB:
+      // A statement does not fit the tables: these are not ours any more.
+      case SQLITE_ERROR:
         return Corrupt(what);
       default:
         break;
@@ -191,15 +212,10 @@ class Statement {
     return {static_cast<const char*>(data), static_cast<size_t>(data == nullptr ? 0 : size)};
   }
   // Of a value that was sealed.
-  absl::StatusOr<std::string> Sealed(int column, const char* what) const {
-    auto bytes = Unseal(Bytes(column));
+  absl::StatusOr<std::string> Sealed(int column, const char* what, std::string_view of_row) const {
+    auto bytes = Unseal(Bytes(column), of_row);
     if (!bytes.has_value()) return database_.Corrupt(std::string("the checksum of ") + what);
     return *std::move(bytes);
-  }
-  // Of a row that may be missing: "".
-  absl::StatusOr<std::string> SealedOrNone(int column, const char* what) const {
-    if (sqlite3_column_type(statement_, column) == SQLITE_NULL) return std::string();
-    return Sealed(column, what);
   }
 
  private:
@@ -233,12 +249,13 @@ absl::StatusOr<std::optional<int64_t>> NumberOf(Database& database, const std::s
   return find.Int(0);
 }
 
+// Also that indexes have what their tables have: a row that is not found would be lost in silence.
 template <typename Database>
-absl::Status QuickCheck(Database& database) {
-  Statement statement(database, "PRAGMA quick_check(1)");
+absl::Status CheckIntegrity(Database& database) {
+  Statement statement(database, "PRAGMA integrity_check(1)");
   ESPALIER_ASSIGN_OR_RETURN(const bool found, statement.Next());
   if (found && statement.Bytes(0) == "ok") return absl::OkStatus();
-  return database.Corrupt(found ? statement.Bytes(0) : "no answer of quick_check");
+  return database.Corrupt(found ? statement.Bytes(0) : "no answer of integrity_check");
 }
 
 template <typename Database>
@@ -268,7 +285,7 @@ absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const std::string
   auto database = std::make_unique<Database>(path);
   ESPALIER_RETURN_IF_ERROR(database->Open());
   // Looked at before anything is written: a newer store stays as it is.
-  ESPALIER_RETURN_IF_ERROR(QuickCheck(*database));
+  ESPALIER_RETURN_IF_ERROR(CheckIntegrity(*database));
   ESPALIER_ASSIGN_OR_RETURN(const int64_t version, Number(*database, "PRAGMA user_version"));
   if (version <= kSchemaVersion) {
     ESPALIER_RETURN_IF_ERROR(database->Run("PRAGMA journal_mode = WAL"));
@@ -287,7 +304,7 @@ absl::Status SqliteStore::Copy(const std::string& path, const std::string& copy,
   ESPALIER_RETURN_IF_ERROR(lock.Run("BEGIN IMMEDIATE"));
   Database from(path);
   ESPALIER_RETURN_IF_ERROR(from.Open());
-  ESPALIER_RETURN_IF_ERROR(QuickCheck(from));
+  ESPALIER_RETURN_IF_ERROR(CheckIntegrity(from));
   Database to(copy);
   ESPALIER_RETURN_IF_ERROR(to.Open());
   ESPALIER_RETURN_IF_ERROR(to.CopyFrom(from));
@@ -295,27 +312,39 @@ absl::Status SqliteStore::Copy(const std::string& path, const std::string& copy,
   return lock.Run("ROLLBACK");
 }
 
+namespace {
+
+template <typename Database>
+absl::Status WriteIncarnation(Database& database, uint64_t incarnation) {
+  const std::string sealed = Seal(std::to_string(incarnation), "life");
+  return Statement(database, "INSERT OR REPLACE INTO life VALUES (0, ?)").Blob(sealed).Run();
+}
+
+// Absent in a new store.
+template <typename Database>
+absl::StatusOr<std::optional<uint64_t>> ReadIncarnation(Database& database) {
+  Statement row(database, "SELECT incarnation FROM life");
+  ESPALIER_ASSIGN_OR_RETURN(const bool found, row.Next());
+  if (!found) return std::nullopt;
+  ESPALIER_ASSIGN_OR_RETURN(const std::string digits, row.Sealed(0, "the incarnation", "life"));
+  return std::stoull(digits);
+}
+
+}  // namespace
+
 absl::Status SqliteStore::BeginAnew(const std::string& path, uint64_t incarnation) {
   Database database(path);
   ESPALIER_RETURN_IF_ERROR(database.Open());
-  ESPALIER_RETURN_IF_ERROR(Statement(database, "UPDATE life SET incarnation = ?")
-                               .Bind(static_cast<int64_t>(incarnation >> 1))
-                               .Run());
+  ESPALIER_RETURN_IF_ERROR(WriteIncarnation(database, incarnation >> 1));
   // Into the database file itself, which is to be moved alone.
   return database.Run("PRAGMA journal_mode = DELETE");
 }
 
 absl::StatusOr<uint64_t> SqliteStore::Begin(uint64_t first) {
-  // SQLite's integers are signed: the bits are what counts.
-  Statement statement(*database_,
-                      "INSERT INTO life VALUES (0, ?) ON CONFLICT (id) DO UPDATE SET incarnation = "
-                      "incarnation + 1 RETURNING incarnation");
-  statement.Bind(static_cast<int64_t>(first >> 1));
-  ESPALIER_ASSIGN_OR_RETURN(const bool found, statement.Next());
-  if (!found) return database_->Error();
-  const auto incarnation = static_cast<uint64_t>(statement.Int(0));
-  // The statement, and with it its transaction, is at its end only then.
-  ESPALIER_RETURN_IF_ERROR(statement.Run());
+  ESPALIER_ASSIGN_OR_RETURN(const std::optional<uint64_t> last, ReadIncarnation(*database_));
+  // A first one leaves room for many more.
+  const uint64_t incarnation = last.has_value() ? *last + 1 : first >> 1;
+  ESPALIER_RETURN_IF_ERROR(WriteIncarnation(*database_, incarnation));
   return incarnation;
 }
 
@@ -334,7 +363,7 @@ absl::Status SqliteStore::Commit(std::span<const JobWrite> writes) {
 
 absl::Status SqliteStore::Write(const JobWrite& write) {
   if (write.accepted.has_value()) {
-    const std::string accepted = Seal(*write.accepted);
+    const std::string accepted = Seal(*write.accepted, write.job);
     ESPALIER_RETURN_IF_ERROR(
         Statement(*database_, "INSERT INTO jobs (name, accepted) VALUES (?, ?)")
             .Text(write.job)
@@ -344,17 +373,18 @@ absl::Status SqliteStore::Write(const JobWrite& write) {
   ESPALIER_ASSIGN_OR_RETURN(const std::optional<int64_t> number, NumberOf(*database_, write.job));
   if (!number.has_value()) return database_->Corrupt("no job of the name " + write.job);
   if (write.deleted) return Delete(*number);
-  const std::pair<const std::optional<std::string>&, const char*> contents[] = {
-      {write.record, "INSERT OR REPLACE INTO records VALUES (?, ?)"},
-      {write.progress, "INSERT OR REPLACE INTO progress VALUES (?, ?)"},
-      {write.state, "INSERT OR REPLACE INTO states VALUES (?, ?)"}};
-  for (const auto& [bytes, text] : contents) {
-    if (!bytes.has_value()) continue;
-    const std::string sealed = Seal(*bytes);
-    ESPALIER_RETURN_IF_ERROR(Statement(*database_, text).Bind(*number).Blob(sealed).Run());
+  const std::optional<std::string>* contents[] = {&write.record, &write.progress, &write.state};
+  const char* const statements[] = {"INSERT OR REPLACE INTO records VALUES (?, ?)",
+                                    "INSERT OR REPLACE INTO progress VALUES (?, ?)",
+                                    "INSERT OR REPLACE INTO states VALUES (?, ?)"};
+  for (size_t i = 0; i < std::size(kParts); ++i) {
+    // A new job has all of them, so that one that is missing is missed.
+    if (!contents[i]->has_value() && !write.accepted.has_value()) continue;
+    const std::string sealed = Seal(contents[i]->value_or(""), PartKey(kParts[i], *number));
+    ESPALIER_RETURN_IF_ERROR(Statement(*database_, statements[i]).Bind(*number).Blob(sealed).Run());
   }
   for (const StoredEvent& event : write.events) {
-    const std::string bytes = Seal(event.bytes);
+    const std::string bytes = Seal(event.bytes, EventKey(*number, event.sequence));
     ESPALIER_RETURN_IF_ERROR(Statement(*database_, "INSERT INTO events VALUES (?, ?, ?)")
                                  .Bind(*number)
                                  .Bind(event.sequence)
@@ -366,77 +396,72 @@ absl::Status SqliteStore::Write(const JobWrite& write) {
 
 absl::Status SqliteStore::WriteUpdates(const JobWrite& write, int64_t number) {
   if (write.new_step) {
-    ESPALIER_RETURN_IF_ERROR(
-        Statement(*database_,
-                  "UPDATE updates SET contents = NULL WHERE job = ? AND contents IS NOT NULL")
-            .Bind(number)
-            .Run());
+    for (const char* text :
+         {"INSERT INTO counted (job, id, fingerprint) SELECT job, id, fingerprint FROM updates "
+          "WHERE job = ? ORDER BY number",
+          "DELETE FROM updates WHERE job = ?"}) {
+      ESPALIER_RETURN_IF_ERROR(Statement(*database_, text).Bind(number).Run());
+    }
   }
   for (const auto& [id, fingerprint] : write.counted_before) {
     ESPALIER_RETURN_IF_ERROR(
-        Statement(*database_,
-                  "INSERT OR IGNORE INTO updates (id, fingerprint, job) VALUES (?, ?, ?)")
+        Statement(*database_, "INSERT INTO counted (job, id, fingerprint) VALUES (?, ?, ?)")
+            .Bind(number)
             .Blob(id)
             .Blob(fingerprint)
-            .Bind(number)
             .Run());
   }
   for (const StoredUpdate& update : write.updates) {
-    const std::string bytes = Seal(update.bytes);
+    const std::string bytes = Seal(update.bytes, UpdateKey(number, update));
     ESPALIER_RETURN_IF_ERROR(
-        Statement(
-            *database_,
-            // An id of which it was forgotten that it was counted may return.
-            "INSERT OR REPLACE INTO updates (id, fingerprint, job, contents) VALUES (?, ?, ?, "
-            "?)")
+        Statement(*database_,
+                  "INSERT INTO updates (job, id, fingerprint, contents) VALUES (?, ?, ?, ?)")
+            .Bind(number)
             .Blob(update.id)
             .Blob(update.fingerprint)
-            .Bind(number)
             .Blob(bytes)
             .Run());
   }
-  if (write.updates.empty() && write.counted_before.empty()) return absl::OkStatus();
+  if (!write.new_step && write.counted_before.empty()) return absl::OkStatus();
   return Statement(*database_,
-                   "DELETE FROM updates WHERE contents IS NULL AND number <= (SELECT MAX(number) "
-                   "FROM updates) - ?")
+                   "DELETE FROM counted WHERE number <= (SELECT MAX(number) FROM counted) - ?")
       .Bind(kRememberedUpdates)
       .Run();
 }
 
 absl::Status SqliteStore::Delete(int64_t number) {
-  for (const char* text :
-       {"DELETE FROM events WHERE job = ?", "DELETE FROM updates WHERE job = ?",
-        "DELETE FROM records WHERE job = ?", "DELETE FROM progress WHERE job = ?",
-        "DELETE FROM states WHERE job = ?", "DELETE FROM jobs WHERE number = ?"}) {
+  for (const char* text : {"DELETE FROM events WHERE job = ?", "DELETE FROM updates WHERE job = ?",
+                           "DELETE FROM counted WHERE job = ?", "DELETE FROM records WHERE job = ?",
+                           "DELETE FROM progress WHERE job = ?", "DELETE FROM states WHERE job = ?",
+                           "DELETE FROM jobs WHERE number = ?"}) {
     ESPALIER_RETURN_IF_ERROR(Statement(*database_, text).Bind(number).Run());
   }
   return absl::OkStatus();
 }
 
 absl::Status SqliteStore::Jobs(const Visit& visit) {
-  Statement rows(
-      *database_,
-      "SELECT name, accepted, contents FROM jobs LEFT JOIN records ON job = number ORDER "
-      "BY number");
+  Statement rows(*database_,
+                 "SELECT number, name, accepted, contents FROM jobs LEFT JOIN records ON job = "
+                 "number ORDER BY number");
   for (;;) {
     ESPALIER_ASSIGN_OR_RETURN(const bool found, rows.Next());
     if (!found) return absl::OkStatus();
     StoredJob job;
-    job.job = rows.Bytes(0);
-    ESPALIER_ASSIGN_OR_RETURN(job.accepted, rows.Sealed(1, "a job"));
-    ESPALIER_ASSIGN_OR_RETURN(job.record, rows.SealedOrNone(2, "a job"));
+    job.job = rows.Bytes(1);
+    ESPALIER_ASSIGN_OR_RETURN(job.accepted, rows.Sealed(2, "a job", job.job));
+    ESPALIER_ASSIGN_OR_RETURN(job.record, rows.Sealed(3, "a job", PartKey("record", rows.Int(0))));
     ESPALIER_RETURN_IF_ERROR(visit(std::move(job)));
   }
 }
 
 absl::StatusOr<std::string> SqliteStore::ReadRecord(const std::string& name) {
-  Statement row(
-      *database_,
-      "SELECT contents FROM records WHERE job = (SELECT number FROM jobs WHERE name = ?)");
-  row.Text(name);
+  ESPALIER_ASSIGN_OR_RETURN(const std::optional<int64_t> number, NumberOf(*database_, name));
+  if (!number.has_value()) return NoSuchJob(name);
+  Statement row(*database_, "SELECT contents FROM records WHERE job = ?");
+  row.Bind(*number);
   ESPALIER_ASSIGN_OR_RETURN(const bool found, row.Next());
-  if (!found) return NoSuchJob(name);
-  return row.Sealed(0, "a job");
+  if (!found) return database_->Corrupt("no record of " + name);
+  return row.Sealed(0, "a job", PartKey("record", *number));
 }
 
 absl::StatusOr<StoredJob> SqliteStore::Read(const std::string& name) {
@@ -452,10 +477,12 @@ absl::StatusOr<StoredJob> SqliteStore::Read(const std::string& name) {
     row.Bind(*number);
     ESPALIER_ASSIGN_OR_RETURN(const bool found, row.Next());
     if (!found) return database_->Error();
-    ESPALIER_ASSIGN_OR_RETURN(job.accepted, row.Sealed(0, "a job"));
-    ESPALIER_ASSIGN_OR_RETURN(job.record, row.SealedOrNone(1, "a job"));
-    ESPALIER_ASSIGN_OR_RETURN(job.progress, row.SealedOrNone(2, "a job's progress"));
-    ESPALIER_ASSIGN_OR_RETURN(job.state, row.SealedOrNone(3, "a state"));
+    ESPALIER_ASSIGN_OR_RETURN(job.accepted, row.Sealed(0, "a job", name));
+    std::string* const parts[] = {&job.record, &job.progress, &job.state};
+    for (size_t i = 0; i < std::size(kParts); ++i) {
+      ESPALIER_ASSIGN_OR_RETURN(
+          *parts[i], row.Sealed(static_cast<int>(i) + 1, kParts[i], PartKey(kParts[i], *number)));
+    }
   }
   ESPALIER_RETURN_IF_ERROR(ReadRows(job, *number));
   return job;
@@ -470,11 +497,11 @@ absl::Status SqliteStore::ReadRows(StoredJob& job, int64_t number) {
     if (!found) break;
     StoredEvent& event = job.events.emplace_back();
     event.sequence = events.Int(0);
-    ESPALIER_ASSIGN_OR_RETURN(event.bytes, events.Sealed(1, "an event"));
+    ESPALIER_ASSIGN_OR_RETURN(event.bytes,
+                              events.Sealed(1, "an event", EventKey(number, event.sequence)));
   }
   Statement updates(*database_,
-                    "SELECT id, fingerprint, contents FROM updates WHERE job = ? AND contents IS "
-                    "NOT NULL ORDER BY number");
+                    "SELECT id, fingerprint, contents FROM updates WHERE job = ? ORDER BY number");
   updates.Bind(number);
   for (;;) {
     ESPALIER_ASSIGN_OR_RETURN(const bool found, updates.Next());
@@ -482,17 +509,21 @@ absl::Status SqliteStore::ReadRows(StoredJob& job, int64_t number) {
     StoredUpdate& update = job.updates.emplace_back();
     update.id = updates.Bytes(0);
     update.fingerprint = updates.Bytes(1);
-    ESPALIER_ASSIGN_OR_RETURN(update.bytes, updates.Sealed(2, "an update"));
+    ESPALIER_ASSIGN_OR_RETURN(update.bytes,
+                              updates.Sealed(2, "an update", UpdateKey(number, update)));
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<std::pair<std::string, std::string>>> SqliteStore::CountedUpdates() {
   std::vector<std::pair<std::string, std::string>> counted;
+  ESPALIER_ASSIGN_OR_RETURN(const int64_t in_work,
+                            Number(*database_, "SELECT COUNT(*) FROM updates"));
   Statement rows(*database_,
-                 "SELECT id, fingerprint FROM updates WHERE number > (SELECT MAX(number) FROM "
-                 "updates) - ? ORDER BY number");
-  rows.Bind(kRememberedUpdates);
+                 "SELECT id, fingerprint FROM (SELECT 0 AS newer, number, id, fingerprint FROM "
+                 "counted WHERE number > (SELECT MAX(number) FROM counted) - ? UNION ALL SELECT 1, "
+                 "number, id, fingerprint FROM updates) ORDER BY newer, number");
+  rows.Bind(std::max<int64_t>(0, kRememberedUpdates - in_work));
   for (;;) {
     ESPALIER_ASSIGN_OR_RETURN(const bool found, rows.Next());
     if (!found) return counted;

@@ -70,7 +70,7 @@ def kills(number):
         text=True,
         check=False,
     )
-    lines = [line for line in done.stdout.splitlines() if "killed" in line]
+    lines = [line.lstrip(".") for line in done.stdout.splitlines() if "killed, coordinator back" in line]
     if done.returncode:
         lines.append(done.stdout[-4000:])
     return lines, done.returncode == 0

@@ -20,6 +20,7 @@ namespace espalier::server::store {
 namespace {
 
 using testing::ElementsAre;
+using testing::UnorderedElementsAre;
 
 class Folder {
  public:
@@ -150,8 +151,9 @@ TEST_P(StoreTest, UpdatesAreOfTheStepInWork) {
   // Those of earlier steps are still known.
   using Counted = std::pair<std::string, std::string>;
   EXPECT_THAT(store_->CountedUpdates().value(),
-              ElementsAre(Counted("u1", "f1"), Counted("u2", "f2"), Counted("u3", "f3"),
-                          Counted("u4", "f4"), Counted("u5", "f5")));
+              UnorderedElementsAre(Counted("u1", "f1"), Counted("u2", "f2"), Counted("u3", "f3"),
+                                   Counted("u4", "f4"), Counted("u5", "f5")));
+  EXPECT_EQ(store_->CountedUpdates().value().back().first, "u5");
 }
 
 TEST_P(StoreTest, VisitOfJobsShowsRecordsAndEndsWithItsFirstError) {
@@ -271,6 +273,72 @@ TEST_F(SqliteStoreTest, DamagedFileIsNamedAndStaysAsItIs) {
   EXPECT_EQ(base::ReasonOf(status), "STORE_CORRUPT");
   EXPECT_NE(status.message().find(folder_.File()), std::string::npos) << status;
   EXPECT_EQ(Bytes(), before);
+}
+
+// All that a store says, or the reason of its first error.
+std::string Told(const std::string& path) {
+  const auto store = SqliteStore::Open(path);
+  if (!store.ok()) return base::ReasonOf(store.status());
+  std::string text;
+  absl::Status status = (*store)->Jobs([&text](const StoredJob& job) {
+    text += job.job + job.accepted + job.record;
+    return absl::OkStatus();
+  });
+  for (const char* name : {"jobs/a", "jobs/b"}) {
+    const auto job = (*store)->Read(name);
+    if (!job.ok()) return base::ReasonOf(job.status());
+    text += job->progress + job->state;
+    for (const StoredEvent& event : job->events) {
+      text += std::to_string(event.sequence) + event.bytes;
+    }
+    for (const StoredUpdate& update : job->updates) {
+      text += update.id + update.fingerprint + update.bytes;
+    }
+  }
+  const auto incarnation = (*store)->Begin(1);
+  if (!incarnation.ok()) status = incarnation.status();
+  return status.ok() ? text + std::to_string(*incarnation) : base::ReasonOf(status);
+}
+
+TEST_F(SqliteStoreTest, FlippedBitsAndTornFilesAreFoundOrChangeNothing) {
+  {
+    const auto store = SqliteStore::Open(folder_.File()).value();
+    ASSERT_TRUE(store->Begin(12'345).ok());
+    ASSERT_TRUE(store->Commit(std::vector<JobWrite>{NewJob("jobs/a"), NewJob("jobs/b")}).ok());
+    JobWrite more = Change("jobs/a");
+    more.state = std::string(20'000, 's');
+    more.progress = "half";
+    for (int64_t i = 0; i < 50; ++i) more.events.push_back({i + 2, std::string(100, 'e')});
+    for (int i = 0; i < 5; ++i) {
+      more.updates.push_back({"u" + std::to_string(i), "fingerprint", std::string(5000, 'u')});
+    }
+    ASSERT_TRUE(store->Commit(std::vector<JobWrite>{more}).ok());
+  }
+  const std::string whole = Bytes();
+  const std::string expected = Told(folder_.File());
+  ASSERT_GT(expected.size(), 40'000U);
+  const auto look = [&](const std::string& bytes) {
+    for (const char* beside : {"-wal", "-shm"}) std::filesystem::remove(folder_.File() + beside);
+    std::ofstream(folder_.File(), std::ios::binary | std::ios::trunc) << bytes;
+    return Told(folder_.File());
+  };
+  int found = 0;
+  // Places that no page, cell or word is a multiple of.
+  for (size_t at = 0; at < whole.size(); at += 97) {
+    std::string damaged = whole;
+    damaged[at] = static_cast<char>(damaged[at] ^ (1 << (at % 8)));
+    const std::string told = look(damaged);
+    if (told == expected) continue;
+    EXPECT_TRUE(told == "STORE_CORRUPT" || told == "STORE_TOO_NEW")
+        << "byte " << at << ": " << told.substr(0, 100);
+    ++found;
+  }
+  EXPECT_GT(found, static_cast<int>(whole.size() / 97 / 2)) << "most of it is in use";
+  for (size_t size = 0; size < whole.size(); size += 1024) {
+    const std::string told = look(whole.substr(0, size));
+    if (size == 0) continue;  // a new store
+    EXPECT_EQ(told.substr(0, 100), "STORE_CORRUPT") << "of " << size << " bytes";
+  }
 }
 
 TEST_F(SqliteStoreTest, FileThatIsNoDatabaseIsRefused) {
