@@ -210,7 +210,7 @@ class Stopper {
       ended_ = true;
     }
     // Blocked everywhere but in sigwait().
-    pthread_kill(thread_.native_handle(), SIGTERM);
+    kill(getpid(), SIGTERM);
     thread_.join();
   }
   Stopper(const Stopper&) = delete;

@@ -270,8 +270,8 @@ grpc::ServerUnaryReactor* JobService::ResumeJob(grpc::CallbackServerContext* cal
                                                 const v1::ResumeJobRequest* request,
                                                 v1::Job* response) {
   return AnswerLater(context_, call, "ResumeJob", [this, request, response](const auto& answer) {
-    context_.jobs.Resume(request->name(), [response, answer](absl::StatusOr<v1::Job> job) {
-      if (job.ok()) *response = Fitting(*std::move(job));
+    context_.jobs.Resume(request->name(), [response, answer](const auto& job) {
+      if (job.ok()) *response = Fitting(*job);
       answer(job.status());
     });
   });
@@ -281,8 +281,8 @@ grpc::ServerUnaryReactor* JobService::RetryJob(grpc::CallbackServerContext* call
                                                const v1::RetryJobRequest* request,
                                                v1::Job* response) {
   return AnswerLater(context_, call, "RetryJob", [this, request, response](const auto& answer) {
-    context_.jobs.Retry(request->name(), [response, answer](absl::StatusOr<v1::Job> job) {
-      if (job.ok()) *response = Fitting(*std::move(job));
+    context_.jobs.Retry(request->name(), [response, answer](const auto& job) {
+      if (job.ok()) *response = Fitting(*job);
       answer(job.status());
     });
   });

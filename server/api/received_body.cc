@@ -39,19 +39,23 @@ void UnfinishedBodies::Keep(std::unique_ptr<ReceivedBody> body) {
       other != nullptr && other->received() > body->received()) {
     body = std::move(other);
   }
-  bodies_.push_back(std::move(body));
+  bodies_.push_back({std::move(body), clock_.Elapsed()});
   const auto bytes = [this] {
-    return std::accumulate(bodies_.begin(), bodies_.end(), uint64_t{0},
-                           [](uint64_t sum, const auto& kept) { return sum + kept->received(); });
+    return std::accumulate(
+        bodies_.begin(), bodies_.end(), uint64_t{0},
+        [](uint64_t sum, const Kept& kept) { return sum + kept.body->received(); });
   };
   while (bodies_.size() > kMost || bytes() > kMostBytes) bodies_.pop_front();
 }
 
 std::unique_ptr<ReceivedBody> UnfinishedBodies::Take(const std::string& sha256, uint64_t size) {
-  const auto it = std::ranges::find_if(
-      bodies_, [&](const auto& body) { return body->sha256() == sha256 && body->size() == size; });
+  const absl::Duration now = clock_.Elapsed();
+  while (!bodies_.empty() && now - bodies_.front().since > kKept) bodies_.pop_front();
+  const auto it = std::ranges::find_if(bodies_, [&](const Kept& kept) {
+    return kept.body->sha256() == sha256 && kept.body->size() == size;
+  });
   if (it == bodies_.end()) return nullptr;
-  std::unique_ptr<ReceivedBody> body = std::move(*it);
+  std::unique_ptr<ReceivedBody> body = std::move(it->body);
   bodies_.erase(it);
   return body;
 }

@@ -11,6 +11,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/base/clock.h"
 #include "common/io/spool_file.h"
 #include "common/wire/blob.h"
 #include "server/round/upload.h"
@@ -43,19 +45,29 @@ class ReceivedBody {
   wire::BlobAssembler assembler_;
 };
 
-// Bounds:    at most kMost bodies, of kMostBytes together; the oldest go.
+// Bounds:    at most kMost bodies, of kMostBytes together; the oldest go, and when another upload
+//            comes those that are older than kKept.
 // Threading: lives on the core executor.
 class UnfinishedBodies {
  public:
   static constexpr size_t kMost = 16;
   static constexpr uint64_t kMostBytes = uint64_t{4} << 30;
+  static constexpr absl::Duration kKept = absl::Minutes(10);
+
+  // Borrowed.
+  explicit UnfinishedBodies(const base::Clock& clock) : clock_(clock) {}
 
   void Keep(std::unique_ptr<ReceivedBody> body);
   // What there is of the bytes with this digest; null: nothing.
   std::unique_ptr<ReceivedBody> Take(const std::string& sha256, uint64_t size);
 
  private:
-  std::list<std::unique_ptr<ReceivedBody>> bodies_;  // the oldest first
+  struct Kept {
+    std::unique_ptr<ReceivedBody> body;
+    absl::Duration since;
+  };
+  const base::Clock& clock_;
+  std::list<Kept> bodies_;  // the oldest first
 };
 
 }  // namespace espalier::server::api

@@ -120,14 +120,16 @@ void UploadReactor::OnHeader() {
 
 // Runs once there is a slot.
 void UploadReactor::BeginBody() {
-  const absl::Status opened = OpenBody();
+  absl::StatusOr<std::unique_ptr<ReceivedBody>> body = OpenBody();
   {
     const std::lock_guard lock(mutex_);
     if (finished_) {
+      if (body.ok() && (*body)->is_part()) unfinished_.Keep(*std::move(body));
       GiveBackSlot();
       return;
     }
-    if (opened.ok()) {
+    if (body.ok()) {
+      body_ = *std::move(body);
       has_body_ = true;
       step_->Within(context_.limits.transfer_stall);
       // Workers send a large body once they see this, so that waiting uploads are not buffered
@@ -141,14 +143,13 @@ void UploadReactor::BeginBody() {
       return;
     }
   }
-  End(opened);
+  End(body.status());
 }
 
-absl::Status UploadReactor::OpenBody() {
-  body_ = unfinished_.Take(header_.body_sha256(), header_.body_bytes());
-  if (body_ != nullptr) return absl::OkStatus();
-  ESPALIER_ASSIGN_OR_RETURN(body_, NewBody());
-  return absl::OkStatus();
+absl::StatusOr<std::unique_ptr<ReceivedBody>> UploadReactor::OpenBody() {
+  auto part = unfinished_.Take(header_.body_sha256(), header_.body_bytes());
+  if (part != nullptr) return part;
+  return NewBody();
 }
 
 absl::StatusOr<std::unique_ptr<ReceivedBody>> UploadReactor::NewBody() const {

@@ -2,7 +2,7 @@
 // body goes to memory when it is small and to a file when not; then the core merges it and the call
 // is answered.
 //
-// Broken: what has arrived of a large body is kept for a while. A later upload of the same bytes, by
+// Broken: what has arrived of a large body is kept for ten minutes. A later upload of the same bytes, by
 //         their digest, is told in the initial metadata ("espalier-offset") that it may go on there,
 //         and does so with the offset of its first chunk.
 // Limits: the header must arrive within limits.first_message_timeout, each chunk within
@@ -53,7 +53,8 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
 
   void OnHeader();
   void BeginBody();
-  absl::Status OpenBody();
+  // On the core.
+  absl::StatusOr<std::unique_ptr<ReceivedBody>> OpenBody();
   absl::StatusOr<std::unique_ptr<ReceivedBody>> NewBody() const;
   absl::Status AddChunk();
   // Lets another upload go on with what has arrived.

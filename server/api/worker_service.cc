@@ -135,7 +135,8 @@ void Transfers::EndSession(const SessionKey& session) {
 WorkerService::WorkerService(const Context& context)
     : context_(context),
       downloads_(LimitsOf(context.limits, context.limits.concurrent_downloads)),
-      uploads_(LimitsOf(context.limits, context.limits.concurrent_uploads)) {
+      uploads_(LimitsOf(context.limits, context.limits.concurrent_uploads)),
+      unfinished_(context.clock) {
   context_.fleet.on_session_lost = [this](const SessionKey& session) {
     transfers_.EndSession(session);
   };

@@ -1,6 +1,7 @@
 #include "server/backup/backup.h"
 
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -11,8 +12,10 @@
 #include "common/base/status.h"
 #include "common/io/file_system.h"
 #include "common/io/sha256.h"
+#include "common/log/log.h"
 #include "server/checkpoint/checkpoint_store.h"
 #include "server/pretrained/part_store.h"
+#include "server/store/records/records.pb.h"
 #include "server/store/sqlite_store.h"
 
 namespace espalier::server::backup {
@@ -23,6 +26,7 @@ namespace fs = std::filesystem;
 constexpr char kStore[] = "/jobs.sqlite";
 constexpr char kParts[] = "/parts";
 constexpr char kCheckpoints[] = "/checkpoints";
+constexpr char kLog[] = "-wal";
 constexpr char kUnfinished[] = ".unfinished";
 
 // To a file that is not there yet.
@@ -84,7 +88,8 @@ absl::Status TakeFiles(const std::string& from, const std::string& to,
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(from));
   for (const std::string& name : names) {
     if (!wanted(name)) continue;
-    ESPALIER_RETURN_IF_ERROR(TakeFile(from + "/" + name, to + "/" + name).status());
+    const std::string source = fmt::format("{}/{}", from, name);
+    ESPALIER_RETURN_IF_ERROR(TakeFile(source, fmt::format("{}/{}", to, name)).status());
   }
   return files.SyncDirectory(to);
 }
@@ -96,20 +101,57 @@ absl::Status Damaged(const std::string& file, const absl::Status& why) {
                                      file, base::MessageOf(why)));
 }
 
-// Reads everything.
-absl::StatusOr<Contents> Verify(const std::string& folder) {
+// The parts that a job of the store needs are there.
+absl::Status CheckParts(const store::StoredJob& job, const std::string& folder) {
+  store::StateRecord state;
+  std::vector<std::string> named;
+  if (!state.ParseFromString(job.state)) {
+    return Damaged(folder + kStore, absl::DataLossError("the state of " + job.job));
+  }
+  named.assign(state.files().begin(), state.files().end());
+  for (const store::StoredUpdate& update : job.updates) {
+    store::UpdateRecord record;
+    if (!record.ParseFromString(update.bytes)) {
+      return Damaged(folder + kStore, absl::DataLossError("an update of " + job.job));
+    }
+    if (record.has_file()) named.push_back(record.file());
+  }
+  for (const std::string& digest : named) {
+    const std::string file = fmt::format("{}{}/{}", folder, kParts, digest);
+    if (!Exists(file)) {
+      return Damaged(file, absl::NotFoundError("it is not there, and " + job.job + " needs it"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> VerifyStore(const std::string& folder) {
+  std::error_code error;
+  const std::string file = folder + kStore;
+  // An empty file would be taken for a new store.
+  if (fs::file_size(file, error) == 0 || error) {
+    return Damaged(file, absl::DataLossError("it is empty"));
+  }
+  ESPALIER_ASSIGN_OR_RETURN(const auto store, store::SqliteStore::Open(file));
+  std::vector<std::string> names;
+  ESPALIER_RETURN_IF_ERROR(store->Jobs([&names](const store::StoredJob& job) {
+    names.push_back(job.job);
+    return absl::OkStatus();
+  }));
+  for (const std::string& name : names) {
+    ESPALIER_ASSIGN_OR_RETURN(const store::StoredJob job, store->Read(name));
+    ESPALIER_RETURN_IF_ERROR(CheckParts(job, folder));
+  }
+  return static_cast<int64_t>(names.size());
+}
+
+// Reads everything. Checkpoints that are damaged are an error, or are left out where they are so in
+// the coordinator's own folder as well.
+enum class Damage { kIsAnError, kIsLeftOut };
+absl::StatusOr<Contents> Verify(const std::string& folder, Damage damage) {
   io::FileSystem& files = io::PosixFileSystem();
   Contents contents;
-  {
-    ESPALIER_ASSIGN_OR_RETURN(const auto store, store::SqliteStore::Open(folder + kStore));
-    std::vector<std::string> names;
-    ESPALIER_RETURN_IF_ERROR(store->Jobs([&names](const store::StoredJob& job) {
-      names.push_back(job.job);
-      return absl::OkStatus();
-    }));
-    for (const std::string& name : names) ESPALIER_RETURN_IF_ERROR(store->Read(name).status());
-    contents.jobs = static_cast<int64_t>(names.size());
-  }
+  ESPALIER_ASSIGN_OR_RETURN(contents.jobs, VerifyStore(folder));
   pretrained::PartStore parts(files, folder + kParts);
   parts.KeepFiles();
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> digests, files.List(folder + kParts));
@@ -121,16 +163,25 @@ absl::StatusOr<Contents> Verify(const std::string& folder) {
   ESPALIER_ASSIGN_OR_RETURN(const auto checkpoints,
                             checkpoint::CheckpointStore::Open(files, folder + kCheckpoints));
   for (const auto& damaged : checkpoints->damaged()) {
-    return Damaged(folder + kCheckpoints + ("/" + damaged.file), damaged.reason);
+    const std::string file = fmt::format("{}{}/{}", folder, kCheckpoints, damaged.file);
+    if (damage == Damage::kIsAnError) return Damaged(file, damaged.reason);
+    log::Warning("checkpoint_not_backed_up",
+                 {{"file", damaged.file}, {"message", base::MessageOf(damaged.reason)}});
+    ESPALIER_RETURN_IF_ERROR(files.Remove(file));
   }
   contents.checkpoints = static_cast<int64_t>(checkpoints->List("").size());
   return contents;
 }
 
+absl::Status TakeAll(const std::string& from, const std::string& to) {
+  ESPALIER_RETURN_IF_ERROR(TakeFiles(from + kParts, to + kParts, IsPart));
+  return TakeFiles(from + kCheckpoints, to + kCheckpoints, IsCheckpoint);
+}
+
 }  // namespace
 
-absl::StatusOr<Contents> BackUp(const std::string& data_dir, const std::string& folder) {
-  const std::string target = FolderName(folder);
+absl::StatusOr<Contents> BackUp(const std::string& data_dir, const std::string& target_folder) {
+  const std::string target = FolderName(target_folder);
   io::FileSystem& files = io::PosixFileSystem();
   if (!Exists(data_dir + kStore)) {
     return base::FailedPrecondition(
@@ -150,12 +201,15 @@ absl::StatusOr<Contents> BackUp(const std::string& data_dir, const std::string& 
   const std::string work = target + kUnfinished;
   fs::remove_all(work, error);
   ESPALIER_RETURN_IF_ERROR(files.CreateDirectories(work));
-  // Most before, so that nobody waits for it, and what has come since while nothing can be written.
-  const auto take_parts = [&] { return TakeFiles(data_dir + kParts, work + kParts, IsPart); };
-  ESPALIER_RETURN_IF_ERROR(take_parts());
-  ESPALIER_RETURN_IF_ERROR(store::SqliteStore::Copy(data_dir + kStore, work + kStore, take_parts));
-  ESPALIER_RETURN_IF_ERROR(TakeFiles(data_dir + kCheckpoints, work + kCheckpoints, IsCheckpoint));
-  ESPALIER_ASSIGN_OR_RETURN(const Contents contents, Verify(work));
+  // While nothing can be written files are only linked, on the disk where they are; they may be
+  // copied to another one afterwards.
+  const std::string links = fmt::format("{}/backup-{}{}", data_dir, getpid(), kUnfinished);
+  absl::Status taken = store::SqliteStore::Copy(data_dir + kStore, work + kStore,
+                                                [&] { return TakeAll(data_dir, links); });
+  if (taken.ok()) taken = TakeAll(links, work);
+  fs::remove_all(links, error);
+  ESPALIER_RETURN_IF_ERROR(taken);
+  ESPALIER_ASSIGN_OR_RETURN(const Contents contents, Verify(work, Damage::kIsLeftOut));
   ESPALIER_RETURN_IF_ERROR(files.SyncDirectory(work));
   fs::remove(target, error);
   ESPALIER_RETURN_IF_ERROR(files.Rename(work, target));
@@ -170,27 +224,37 @@ namespace {
 absl::StatusOr<Contents> Assemble(const std::string& source, const std::string& work,
                                   uint64_t incarnation) {
   ESPALIER_RETURN_IF_ERROR(io::PosixFileSystem().CreateDirectories(work));
-  ESPALIER_RETURN_IF_ERROR(TakeFiles(source + kParts, work + kParts, IsPart));
-  ESPALIER_RETURN_IF_ERROR(TakeFiles(source + kCheckpoints, work + kCheckpoints, IsCheckpoint));
+  ESPALIER_RETURN_IF_ERROR(TakeAll(source, work));
   ESPALIER_RETURN_IF_ERROR(CopyFile(source + kStore, work + kStore));
-  ESPALIER_ASSIGN_OR_RETURN(const Contents contents, Verify(work));
+  ESPALIER_ASSIGN_OR_RETURN(const Contents contents, Verify(work, Damage::kIsAnError));
   ESPALIER_RETURN_IF_ERROR(store::SqliteStore::BeginAnew(work + kStore, incarnation));
   return contents;
 }
 
 }  // namespace
 
-absl::StatusOr<Contents> Restore(const std::string& folder, const std::string& data_dir,
+absl::StatusOr<Contents> Restore(const std::string& source_folder, const std::string& data_dir,
                                  uint64_t incarnation) {
-  const std::string source = FolderName(folder);
+  const std::string source = FolderName(source_folder);
   if (!Exists(source + kStore)) {
     return base::FailedPrecondition(
         "STORE_NOT_FOUND",
         fmt::format("expected a backup in '{}', found none; name a folder that --backup made",
                     source));
   }
+  const std::string log_file = source + kStore + kLog;
+  std::error_code error;
+  if (Exists(log_file) && fs::file_size(log_file, error) > 0) {
+    return base::FailedPrecondition(
+        "BACKUP_UNFINISHED",
+        fmt::format("expected a backup that --backup made, found '{}', which a coordinator that "
+                    "runs has; make one of that folder with --backup",
+                    log_file));
+  }
   const char* const all[] = {kCheckpoints, kParts, kStore};
-  for (const std::string part : all) {
+  // A log without its store would be played into another one.
+  for (const std::string& part : {std::string(kCheckpoints), std::string(kParts),
+                                  std::string(kStore), std::string(kStore) + kLog}) {
     const std::string used = data_dir + part;
     if (!Exists(used) || IsEmptyFolder(used)) continue;
     return base::FailedPrecondition(
@@ -200,7 +264,6 @@ absl::StatusOr<Contents> Restore(const std::string& folder, const std::string& d
                     used));
   }
   const std::string work = data_dir + "/restore" + kUnfinished;
-  std::error_code error;
   fs::remove_all(work, error);
   const absl::StatusOr<Contents> contents = Assemble(source, work, incarnation);
   io::FileSystem& files = io::PosixFileSystem();

@@ -24,13 +24,13 @@ struct Contents {
   int64_t checkpoints = 0;
 };
 
-// Makes the folder `target`, which must not exist or be empty, from the data folder `data_dir`.
-absl::StatusOr<Contents> BackUp(const std::string& data_dir, const std::string& target);
+// Makes the folder `target_folder`, which must not exist or be empty, from the data folder `data_dir`.
+absl::StatusOr<Contents> BackUp(const std::string& data_dir, const std::string& target_folder);
 
-// Fills `data_dir`, which must have no store, from the backup in `source`, which stays as it is. The
+// Fills `data_dir`, which must have no store, from the backup in `source_folder`, which stays as it is. The
 // lives that follow are told apart from those of any other coordinator by `incarnation`, which is
 // to be drawn at random.
-absl::StatusOr<Contents> Restore(const std::string& source, const std::string& data_dir,
+absl::StatusOr<Contents> Restore(const std::string& source_folder, const std::string& data_dir,
                                  uint64_t incarnation);
 
 }  // namespace espalier::server::backup

@@ -296,8 +296,12 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
 }
 
 absl::Status JobManager::CheckRoom() const {
-  const int64_t paused = index_.Count(v1::Job::STATE_PAUSED);
-  if (static_cast<int64_t>(priced_.size()) + paused < limits_.max_jobs) return absl::OkStatus();
+  int64_t not_ended = 0;
+  for (const v1::Job::State state : {v1::Job::STATE_PENDING, v1::Job::STATE_RUNNING,
+                                     v1::Job::STATE_CANCELLING, v1::Job::STATE_PAUSED}) {
+    not_ended += index_.Count(state);
+  }
+  if (not_ended < limits_.max_jobs) return absl::OkStatus();
   return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_JOBS",
                          "expected fewer than " + std::to_string(limits_.max_jobs) +
                              " jobs that have not ended; wait until some have, or cancel them");
@@ -383,6 +387,7 @@ void JobManager::Tick() {
   CountMemory();
   // A copy: a job may end, and its callbacks may look jobs up, while others are visited.
   std::vector<std::shared_ptr<JobRunner>> all;
+  all.reserve(jobs_.size());
   for (const auto& [name, job] : jobs_) all.push_back(job);
   for (const auto& job : all) {
     if (job->ended()) {

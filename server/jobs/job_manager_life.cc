@@ -264,13 +264,13 @@ void JobManager::Unpark(const std::string& name, v1::Job::State state, const Cha
 }
 
 void JobManager::WhenStill(const std::string& name, Journal::Then then) {
-  const auto write = [this, then = std::move(then)] { services_.journal.WhenWritten(then); };
   const auto job = Find(name);
+  // What is not in memory is written.
   if (job == nullptr) {
-    write();
-  } else {
-    job->WhenStill(write);
+    then(absl::OkStatus());
+    return;
   }
+  job->WhenStill([this, then = std::move(then)] { services_.journal.WhenWritten(then); });
 }
 
 absl::StatusOr<v1::Job> JobManager::UnparkNow(const store::StoredJob& stored,

@@ -61,6 +61,11 @@ absl::StatusOr<JobRunner::Restored> ReadJob(const store::StoredJob& stored,
       return CorruptRecord(stored.job, "no event " + std::to_string(expected));
     }
   }
+  if (static_cast<int64_t>(restored.events.size()) != restored.progress.events()) {
+    return CorruptRecord(stored.job, "other events than the " +
+                                         std::to_string(restored.progress.events()) +
+                                         " that were written");
+  }
   const v1::Job::State job_state = restored.record.job().state();
   if (IsEnd(job_state) && job_state != v1::Job::STATE_FAILED) return restored;
   store::StateRecord state;

@@ -152,11 +152,13 @@ Journal::Change JobRunner::TakeChange() {
   if (std::string record = RecordNow().SerializeAsString(); record != written_record_) {
     change.write.record = written_record_ = std::move(record);
   }
-  change.write.progress = is_over() ? "" : ProgressNow().SerializeAsString();
   while (const auto event = events_->AfterOfAll(events_taken_)) {
     events_taken_ = event->sequence();
     change.write.events.push_back({event->sequence(), event->SerializeAsString()});
   }
+  store::ProgressRecord progress = is_over() ? store::ProgressRecord() : ProgressNow();
+  progress.set_events(events_taken_);
+  change.write.progress = progress.SerializeAsString();
   const auto written = std::make_shared<Written>();
   written->events = events_taken_;
   // Nothing of a job that has ended is needed any more.

@@ -104,7 +104,7 @@ class Fleet {
   void Leave(const SessionKey& session);
   // An operator's wish: whether a worker that is connected is given no more tasks. It stays. Errors:
   // NotFound WORKER_NOT_FOUND, FailedPrecondition WORKER_GONE, WORKER_LEAVES.
-  absl::StatusOr<v1::Worker> SetDraining(const std::string& worker, bool draining);
+  absl::StatusOr<v1::Worker> SetDraining(const std::string& id, bool draining);
   void Disconnected(const SessionKey& session);
 
   // -- jobs --

@@ -304,7 +304,6 @@ absl::Status SqliteStore::Copy(const std::string& path, const std::string& copy,
   ESPALIER_RETURN_IF_ERROR(lock.Run("BEGIN IMMEDIATE"));
   Database from(path);
   ESPALIER_RETURN_IF_ERROR(from.Open());
-  ESPALIER_RETURN_IF_ERROR(CheckIntegrity(from));
   Database to(copy);
   ESPALIER_RETURN_IF_ERROR(to.Open());
   ESPALIER_RETURN_IF_ERROR(to.CopyFrom(from));

@@ -40,8 +40,8 @@ class SqliteStore : public Store {
   absl::StatusOr<uint64_t> Begin(uint64_t first) override;
   absl::Status Commit(std::span<const JobWrite> writes) override;
   absl::Status Jobs(const Visit& visit) override;
-  absl::StatusOr<std::string> ReadRecord(const std::string& job) override;
-  absl::StatusOr<StoredJob> Read(const std::string& job) override;
+  absl::StatusOr<std::string> ReadRecord(const std::string& name) override;
+  absl::StatusOr<StoredJob> Read(const std::string& name) override;
   absl::StatusOr<std::vector<std::pair<std::string, std::string>>> CountedUpdates() override;
 
  private:

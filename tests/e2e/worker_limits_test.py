@@ -147,8 +147,8 @@ class BrokenTest(unittest.TestCase):
         proxy = self.enterContext(ChaosProxy(own.address, up=up))
         start_worker(own, "w2", coordinator=proxy.address)
         self.assertEqual(undisturbed, own.run(job)["model_hash"])
-        (offset,) = re.findall(r" upload_goes_on .*offset=(\d+)", own.coordinator.errors())
-        self.assertGreater(int(offset), 1_000_000)
+        offsets = re.findall(r" upload_goes_on .*offset=(\d+)", own.coordinator.errors())
+        self.assertGreater(max(map(int, offsets), default=0), 1_000_000)
         self.assertEqual([], list((own.folder / "data" / "spool").iterdir()))
 
 

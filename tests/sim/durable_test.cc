@@ -245,7 +245,7 @@ void Disturb(const std::string& kind, bool pauses) {
   constexpr uint64_t kMany = 12;
   if (seeds < kMany) return;
   EXPECT_GT(all_lives, static_cast<int>(3 * seeds));
-  EXPECT_EQ(all_pauses > 0, pauses);
+  EXPECT_GE(all_pauses, pauses ? static_cast<int>(seeds / 2) : 0);
 }
 
 TEST_P(DurableSimTest, JobGoesOnWithTheSameBitsAndEventsWheneverTheCoordinatorIsKilled) {

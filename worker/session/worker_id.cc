@@ -86,7 +86,7 @@ absl::StatusOr<WorkerId> WorkerId::Choose(const std::string& given, const std::s
   file << id << "\n";
   file.close();
   if (file) std::filesystem::rename(aside, path, error);
-  if (file && !error) return WorkerId(std::move(id));
+  if (file && !error) return Kept(path);
   return base::FailedPrecondition("STATE_DIR_UNUSABLE",
                                   "expected a folder at --state-dir '" + state_dir +
                                       "' in which files can be written, found none; create it or "
@@ -97,7 +97,10 @@ absl::StatusOr<WorkerId> WorkerId::Kept(const std::string& path) {
   std::ifstream file(path);
   std::string id;
   std::getline(file, id);
-  if (base::IsValidId(id)) return WorkerId(std::move(id));
+  // Others on this host then take other names.
+  const int socket = TakeName(id);
+  if (base::IsValidId(id)) return WorkerId(std::move(id), socket);
+  if (socket >= 0) close(socket);
   return base::FailedPrecondition("STATE_DIR_DAMAGED",
                                   "expected the id of this worker in '" + path + "', found '" + id +
                                       "'; write its id there, or give it with --id");

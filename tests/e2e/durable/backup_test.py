@@ -28,8 +28,8 @@ class BackupTest(unittest.TestCase):
     def test_restored_coordinator_goes_on_with_the_jobs_of_that_moment(self):
         own = self.enterContext(Lives(2))
         expected = own.run(digits_job(ROUNDS))["model_hash"]
-        wide = own.run(wide_job(6))["model_hash"]
-        own.submit(wide_job(6), "--name", "paused")
+        wide = own.run(wide_job(40))["model_hash"]
+        own.submit(wide_job(40), "--name", "paused")
         own.wait_round("jobs/paused", 2)
         own.cli("job", "pause", "paused").ok()
         name = own.submit(digits_job(ROUNDS), "--name", "running")["name"]
@@ -79,7 +79,20 @@ class BackupTest(unittest.TestCase):
             new = own.folder / f"new-{file.name}"
             self.assertEqual(65, self.copy(own, "--restore", backup, data_dir=new).returncode, file)
             self.assertFalse((new / "jobs.sqlite").exists())
+            for other in (None, b""):  # gone, and empty
+                file.unlink(missing_ok=True)
+                if other is not None:
+                    file.write_bytes(other)
+                if file.suffix == ".safetensors" and other is None:
+                    continue  # there may be any number of checkpoints
+                done = self.copy(own, "--restore", backup, data_dir=new)
+                self.assertIn(done.returncode, (65, 78), (file, other))
+                self.assertFalse((new / "jobs.sqlite").exists())
             file.write_bytes(whole)
+        beside = own.folder / "beside"
+        beside.mkdir()
+        (beside / "jobs.sqlite-wal").write_bytes(b"of another store")
+        self.refused("RESTORE_TARGET_USED", 78, self.copy(own, "--restore", backup, data_dir=beside))
         self.assertEqual(0, self.copy(own, "--restore", backup, data_dir=own.folder / "whole").returncode)
 
     def refused(self, reason, code, done):
