@@ -190,8 +190,8 @@ std::optional<Obstacle> StepRunner::obstacle() const {
   if (waiting_for_workers_) {
     return Obstacle{"WAITING_WORKERS",
                     fmt::format("no connected worker can do what is left of {}; {} workers are "
-                                "connected",
-                                RoundText(), fleet_.active())};
+                                "connected{}",
+                                RoundText(), fleet_.active(), fleet_.AndDrained())};
   }
   std::string held_back = HeldBack();
   if (held_back.empty()) return std::nullopt;

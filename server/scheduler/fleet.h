@@ -152,6 +152,8 @@ class Fleet {
   const v1::Worker* Find(const std::string& worker) const;
   size_t active() const { return everyone_->able().size(); }
   std::map<v1::Worker::State, int> CountByState() const;
+  // For a sentence that says how many are active: "; 2 more take no tasks, …", or "".
+  std::string AndDrained() const;
   bool known_session(const SessionKey& session) const { return by_session_.contains(session); }
   std::string worker_of(const SessionKey& session) const;
   // "" when no worker of that id is connected.

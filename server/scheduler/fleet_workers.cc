@@ -150,6 +150,14 @@ absl::StatusOr<v1::Worker> Fleet::SetDraining(const std::string& id, bool draini
   return worker.view;
 }
 
+std::string Fleet::AndDrained() const {
+  const std::map<v1::Worker::State, int> counts = CountByState();
+  const auto drained = counts.find(v1::Worker::STATE_DRAINING);
+  if (drained == counts.end()) return "";
+  return "; " + std::to_string(drained->second) +
+         " more take no tasks, since they are drained or about to leave";
+}
+
 // The worker hears of it after all tasks that it was given before.
 void Fleet::ApplyDraining(WorkerEntry& worker) {
   const bool draining = worker.drained || worker.leaving;

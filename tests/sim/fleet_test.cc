@@ -256,6 +256,8 @@ TEST(FleetSimTest, DrainedWorkerStaysAndTakesTasksAgainWhenItIsUndrained) {
   sim.Pass(absl::Minutes(1));
   EXPECT_FALSE(sim.worker("w0").busy());
   EXPECT_EQ(sim.Job(name).conditions(0).type(), "WAITING_WORKERS");
+  EXPECT_THAT(sim.Job(name).conditions(0).message(),
+              testing::HasSubstr("0 workers are connected; 1 more take no tasks"));
   // What it was told last counts also when its connection breaks.
   sim.worker("w0").Vanish();
   EXPECT_EQ(sim.fleet.Find("w0")->state(), v1::Worker::STATE_LOST);
