@@ -160,10 +160,15 @@ int CodeOf(const absl::Status& status) {
   return status.code() == absl::StatusCode::kDataLoss ? kExitData : kExitConfig;
 }
 
+uint64_t RandomNumber(base::Entropy& entropy) {
+  uint64_t number = 0;
+  const std::string bytes = entropy.Bytes(sizeof(number));
+  std::memcpy(&number, bytes.data(), sizeof(number));
+  return number;
+}
+
 absl::StatusOr<uint64_t> BeginLife(store::Store* store, base::Entropy& entropy) {
-  uint64_t first = 0;
-  const std::string bytes = entropy.Bytes(sizeof(first));
-  std::memcpy(&first, bytes.data(), sizeof(first));
+  const uint64_t first = RandomNumber(entropy);
   if (store == nullptr) return first;
   return store->Begin(first);
 }
@@ -334,10 +339,7 @@ int CopyDataDir(const Flags& flags) {
     const absl::Status locked = LockDataDir(flags.data_dir);
     if (!locked.ok()) return ExitWith(locked, CodeOf(locked));
     base::SystemEntropy entropy;
-    uint64_t incarnation = 0;
-    const std::string bytes = entropy.Bytes(sizeof(incarnation));
-    std::memcpy(&incarnation, bytes.data(), sizeof(incarnation));
-    contents = backup::Restore(flags.restore, flags.data_dir, incarnation);
+    contents = backup::Restore(flags.restore, flags.data_dir, RandomNumber(entropy));
   }
   if (!contents.ok()) return ExitWith(contents.status(), CodeOf(contents.status()));
   std::printf("%s jobs=%lld parts=%lld checkpoints=%lld\n",

@@ -46,13 +46,13 @@ bool IsValidId(std::string_view id) {
          std::ranges::all_of(id, [](char c) { return IsLetterOrDigit(c) || c == '-'; });
 }
 
-std::string IdLike(std::string_view text) {
+std::string IdLike(std::string_view text, std::string_view kind) {
   constexpr size_t kLongest = 50;
-  constexpr std::string_view kPrefix = "job-";
+  const std::string prefix = std::string(kind) + "-";
   const auto plain = [](char c) { return IsLetterOrDigit(c); };
-  const std::string name = Like(text, kLongest - kPrefix.size(), plain);
+  const std::string name = Like(text, kLongest - prefix.size(), plain);
   if (name.empty()) return "mine";
-  return absl::ascii_islower(name.front()) ? name : std::string(kPrefix) + name;
+  return absl::ascii_islower(name.front()) ? name : prefix + name;
 }
 
 bool IsModelName(std::string_view name) {

@@ -18,8 +18,9 @@ std::string DatasetNameLike(std::string_view text);
 
 // Whether jobs and workers may be called so: ^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$.
 bool IsValidId(std::string_view id);
-// Such a name of at most 50 characters that is like `text`.
-std::string IdLike(std::string_view text);
+// Such a name of at most 50 characters that is like `text`. Where that begins with a digit, `kind` and
+// "-" stand before it.
+std::string IdLike(std::string_view text, std::string_view kind = "job");
 
 // Whether a folder of this name under the coordinator's --models can hold a language model:
 // letters, digits, '-', '_' and '.', which is not first.

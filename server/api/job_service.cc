@@ -137,6 +137,14 @@ absl::StatusOr<JobPage> PageOf(const v1::ListJobsRequest& request, jobs::JobMana
   return JobPage{std::move(places), has_more};
 }
 
+jobs::JobManager::Changed AnswerWithJob(v1::Job* response,
+                                        const std::function<void(const absl::Status&)>& answer) {
+  return [response, answer](const absl::StatusOr<v1::Job>& job) {
+    if (job.ok()) *response = Fitting(*job);
+    answer(job.status());
+  };
+}
+
 // One watcher of one job.
 class JobWatch : public WriteStream<v1::WatchJobResponse> {
  public:
@@ -270,10 +278,7 @@ grpc::ServerUnaryReactor* JobService::ResumeJob(grpc::CallbackServerContext* cal
                                                 const v1::ResumeJobRequest* request,
                                                 v1::Job* response) {
   return AnswerLater(context_, call, "ResumeJob", [this, request, response](const auto& answer) {
-    context_.jobs.Resume(request->name(), [response, answer](const auto& job) {
-      if (job.ok()) *response = Fitting(*job);
-      answer(job.status());
-    });
+    context_.jobs.Resume(request->name(), AnswerWithJob(response, answer));
   });
 }
 
@@ -281,10 +286,7 @@ grpc::ServerUnaryReactor* JobService::RetryJob(grpc::CallbackServerContext* call
                                                const v1::RetryJobRequest* request,
                                                v1::Job* response) {
   return AnswerLater(context_, call, "RetryJob", [this, request, response](const auto& answer) {
-    context_.jobs.Retry(request->name(), [response, answer](const auto& job) {
-      if (job.ok()) *response = Fitting(*job);
-      answer(job.status());
-    });
+    context_.jobs.Retry(request->name(), AnswerWithJob(response, answer));
   });
 }
 

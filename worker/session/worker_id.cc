@@ -10,7 +10,6 @@
 #include <filesystem>
 #include <fstream>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "common/base/entropy.h"
 #include "common/base/names.h"
@@ -19,15 +18,15 @@
 namespace espalier::worker::session {
 namespace {
 
-constexpr size_t kMaxIdBytes = 63;
 constexpr size_t kRandomBytes = 3;
 // So many workers on one host get names of their own.
 constexpr int kMostOnHost = 10'000;
 
-std::string HostName() {
+// Of at most 50 characters, so that there is room behind it.
+std::string HostId() {
   char host[256] = "worker";
   gethostname(host, sizeof(host) - 1);
-  return host;
+  return base::IdLike(host, "worker");
 }
 
 // A socket of this name, which no file stands for and which goes with the process; -1 if another
@@ -48,21 +47,11 @@ int TakeName(const std::string& name) {
 
 }  // namespace
 
-std::string IdOfHost(const std::string& host) {
-  std::string id = absl::AsciiStrToLower(host);
-  std::ranges::replace_if(
-      id, [](char c) { return !absl::ascii_isalnum(c); }, '-');
-  if (id.empty() || !absl::ascii_isalpha(id[0])) id = "w-" + id;
-  id = id.substr(0, kMaxIdBytes);
-  while (id.back() == '-') id.pop_back();
-  return id;
-}
-
 WorkerId WorkerId::TakeFree() {
-  const std::string host = IdOfHost(HostName());
+  const std::string host = HostId();
   for (int number = 1; number <= kMostOnHost; ++number) {
     const std::string suffix = number == 1 ? "" : "-" + std::to_string(number);
-    std::string id = IdOfHost(host.substr(0, kMaxIdBytes - suffix.size())) + suffix;
+    std::string id = host + suffix;
     const int socket = TakeName(id);
     if (socket >= 0) return WorkerId(std::move(id), socket);
   }
@@ -77,8 +66,8 @@ absl::StatusOr<WorkerId> WorkerId::Choose(const std::string& given, const std::s
   std::error_code error;
   if (std::filesystem::exists(path, error) || error) return Kept(path);
   // Folders are carried from host to host, so that the host's name alone would not do.
-  std::string id = IdOfHost(HostName()).substr(0, kMaxIdBytes - 2 * kRandomBytes - 1) + "-" +
-                   absl::BytesToHexString(base::SystemEntropy().Bytes(kRandomBytes));
+  std::string id =
+      HostId() + "-" + absl::BytesToHexString(base::SystemEntropy().Bytes(kRandomBytes));
   std::filesystem::create_directories(state_dir, error);
   // Under another name first: the file has an id whenever it is there.
   const std::string aside = path + "." + std::to_string(getpid());

@@ -40,7 +40,4 @@ class WorkerId {
   int socket_;  // has the name on this host; -1 = none
 };
 
-// The name of a host as an id: in lower case, with "-" for what an id has not, and a letter first.
-std::string IdOfHost(const std::string& host);
-
 }  // namespace espalier::worker::session

@@ -2,6 +2,7 @@
 // or for some that are alike.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "client/cli/context.h"
@@ -35,6 +36,12 @@ void AddCheckpointVerify(CLI::App& parent, Command& chosen);
 void AddGenerate(CLI::App& parent, Command& chosen);
 void AddClusterStatus(CLI::App& parent, Command& chosen);
 void AddVersion(CLI::App& parent, Command& chosen);
+
+// A command about one thing: `run` gets its full name. `what` is "JOB", for instance, and `collection`
+// "jobs".
+using OfOne = std::function<absl::StatusOr<int>(Context&, const std::string& name)>;
+void AddOfOne(CLI::App& parent, Command& chosen, const char* word, const char* description,
+              const char* what, const char* collection, OfOne run);
 
 // "espalier 0.1.0 (protocol 1..1)".
 std::string VersionLine();

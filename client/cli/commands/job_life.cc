@@ -51,7 +51,7 @@ using Call = absl::StatusOr<v1::Job> (client::Client::*)(const std::string& name
 
 absl::StatusOr<int> Change(Context& context, Call call, const std::string& name) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
-  ESPALIER_ASSIGN_OR_RETURN(const v1::Job job, ((*client).*call)(ResourceName("jobs", name)));
+  ESPALIER_ASSIGN_OR_RETURN(const v1::Job job, ((*client).*call)(name));
   if (context.PrintAsData(job)) return kExitDone;
   Table table({{"NAME"}, {"STATE"}});
   table.Add({job.name(), StateWord(job.state())});
@@ -61,12 +61,9 @@ absl::StatusOr<int> Change(Context& context, Call call, const std::string& name)
 
 void AddChange(CLI::App& parent, Command& chosen, const char* word, const char* description,
                Call call) {
-  auto name = std::make_shared<std::string>();
-  CLI::App* command = parent.add_subcommand(word, description);
-  command->add_option("JOB", *name, "jobs/ID, or only ID")->required();
-  command->callback([&chosen, call, name] {
-    chosen = [call, name](Context& context) { return Change(context, call, *name); };
-  });
+  AddOfOne(
+      parent, chosen, word, description, "JOB", "jobs",
+      [call](Context& context, const std::string& name) { return Change(context, call, name); });
 }
 
 struct DeleteOptions {

@@ -25,8 +25,7 @@ using Call = absl::StatusOr<v1::Worker> (client::Client::*)(const std::string& n
 
 absl::StatusOr<int> Change(Context& context, Call call, const std::string& name) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
-  ESPALIER_ASSIGN_OR_RETURN(const v1::Worker worker,
-                            ((*client).*call)(ResourceName("workers", name)));
+  ESPALIER_ASSIGN_OR_RETURN(const v1::Worker worker, ((*client).*call)(name));
   if (context.PrintAsData(worker)) return kExitDone;
   Table table({{"NAME"}, {"STATE"}, {"TASK"}});
   constexpr std::string_view kPrefix = "STATE_";
@@ -38,12 +37,9 @@ absl::StatusOr<int> Change(Context& context, Call call, const std::string& name)
 
 void AddChange(CLI::App& parent, Command& chosen, const char* word, const char* description,
                Call call) {
-  auto name = std::make_shared<std::string>();
-  CLI::App* command = parent.add_subcommand(word, description);
-  command->add_option("WORKER", *name, "workers/ID, or only ID")->required();
-  command->callback([&chosen, call, name] {
-    chosen = [call, name](Context& context) { return Change(context, call, *name); };
-  });
+  AddOfOne(
+      parent, chosen, word, description, "WORKER", "workers",
+      [call](Context& context, const std::string& name) { return Change(context, call, name); });
 }
 
 }  // namespace

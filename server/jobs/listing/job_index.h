@@ -1,7 +1,7 @@
 // JobIndex: all jobs that a coordinator knows of, those in work and those that have ended: what it
 // takes to find one and to list many. What else there is of a job that has ended is in the store.
 //
-// Memory:    about 300 bytes a job, and its names.
+// Memory:    about 1 KB a job (docs/benchmarks.md).
 // Threading: lives on the core executor.
 #pragma once
 
