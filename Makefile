@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 60
 CHAOS_SEEDS ?= 1000
 CHAOS_KILLS ?= 200
 
-.PHONY: help deps programs build configured demo up test bench fuzz chaos lint format clean cluster cluster-down test-cluster
+.PHONY: help deps programs build configured demo demo-standby up test bench fuzz chaos lint format clean cluster cluster-down test-cluster
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ configured: deps
 
 demo: programs ## Train a sparse network over 3 worker processes, next to its dense twin
 	@$(BIN_DIR)/espalier demo --workers 3
+
+demo-standby: programs ## Kill a coordinator in the middle of a job while another one stands by, and compare the models
+	@cmake/deps/install.sh --postgres
+	@tests/support/postgres.py -- deploy/standby/demo.py
 
 up: programs ## Run a coordinator and 4 workers in the foreground (data root: $ESPALIER_DATA or data/)
 	@$(BIN_DIR)/espalier up --workers 4

@@ -78,15 +78,16 @@ function(espalier_library name)
   endif()
 endfunction()
 
-# espalier_test(<name> SOURCES ... DEPS ...): a GoogleTest program registered with ctest.
+# espalier_test(<name> SOURCES ... DEPS ... [UNDER <command> ...]): a GoogleTest program registered with ctest, which is run
+# by `command`, if there is one.
 function(espalier_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;UNDER" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE Espalier::flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
-  add_test(NAME ${name} COMMAND ${name})
+  add_test(NAME ${name} COMMAND ${ARG_UNDER} $<TARGET_FILE:${name}>)
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT}
     ENVIRONMENT "ESPALIER_SOURCE_DIR=${CMAKE_SOURCE_DIR};ESPALIER_BIN_DIR=${CMAKE_BINARY_DIR}/bin")
 endfunction()

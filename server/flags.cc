@@ -1,8 +1,18 @@
 #include "server/flags.h"
 
 #include "common/base/flags.h"
+#include "server/store/postgres/postgres_store.h"
 
 namespace espalier::server {
+namespace {
+
+// "" or what is wrong.
+std::string CheckStore(const std::string& store) {
+  if (store == "sqlite" || store == "memory" || store::PostgresStore::IsUrl(store)) return "";
+  return "expected sqlite, memory or postgresql://user@host:port/database, found '" + store + "'";
+}
+
+}  // namespace
 
 void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--listen", flags.listen, "host:port for workers and clients; port 0 = a free one")
@@ -11,14 +21,20 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   app.add_option("--data-dir", flags.data_dir, "folder for jobs, checkpoints and uploads")
       ->capture_default_str();
+  app.add_option("--shared-dir", flags.shared_dir,
+                 "folder for what jobs need besides --store, above all checkpoints, which several "
+                 "coordinators of one database share; default: --data-dir");
   app.add_option("--store", flags.store,
                  "where jobs are kept: sqlite, a file in --data-dir, with which the next "
-                 "coordinator goes on; or memory, with which they end")
-      ->check(base::OneOf({"sqlite", "memory"}))
+                 "coordinator goes on; memory, with which they end; or a database of a PostgreSQL "
+                 "server, as postgresql://user@host:port/database, of which one coordinator works "
+                 "and others stand by")
+      ->check(CheckStore)
       ->capture_default_str();
   app.add_option("--store-sync", flags.store_sync,
-                 "what jobs in a file survive: machine, also that power is lost; or process, only "
-                 "that this program ends, without waiting for the disk")
+                 "what jobs survive: machine, also that power is lost; or process, only "
+                 "that this program ends, without waiting for the disk of this machine or of the "
+                 "database's server")
       ->check(base::OneOf({"machine", "process"}))
       ->capture_default_str();
   auto* backup = app.add_option("--backup", flags.backup,

@@ -42,7 +42,8 @@
 #include "server/backup/backup.h"
 #include "server/flags.h"
 #include "server/pretrained/model_library.h"
-#include "server/store/sqlite_store.h"
+#include "server/store/postgres/postgres_store.h"
+#include "server/tenure.h"
 
 namespace espalier::server {
 namespace {
@@ -110,25 +111,15 @@ uint64_t MemoryBudget(const Flags& flags) {
 }
 
 // What a crash left of uploads goes; parts of models stay until it is known which jobs need them.
-absl::Status PrepareWorkFolders(const Flags& flags) {
-  ESPALIER_RETURN_IF_ERROR(io::PosixFileSystem().CreateDirectories(flags.data_dir + "/parts"));
+absl::Status PrepareWorkFolders(const Flags& flags, Tenure& tenure) {
+  ESPALIER_RETURN_IF_ERROR(tenure.files().CreateDirectories(tenure.shared_dir() + "/parts"));
   return EmptyDirectory(flags.data_dir + "/spool");
 }
 
-std::string StorePath(const Flags& flags) { return flags.data_dir + "/jobs.sqlite"; }
-
-// Null: jobs are not kept.
-absl::StatusOr<std::unique_ptr<store::Store>> OpenStore(const Flags& flags) {
-  if (flags.store == "memory") return nullptr;
-  const auto sync = flags.store_sync == "machine" ? store::SqliteStore::Sync::kMachine
-                                                  : store::SqliteStore::Sync::kProcess;
-  return store::SqliteStore::Open(StorePath(flags), sync);
-}
-
-absl::StatusOr<std::unique_ptr<checkpoint::CheckpointStore>> OpenCheckpoints(const Flags& flags) {
+absl::StatusOr<std::unique_ptr<checkpoint::CheckpointStore>> OpenCheckpoints(Tenure& tenure) {
   ESPALIER_ASSIGN_OR_RETURN(
       auto checkpoints,
-      checkpoint::CheckpointStore::Open(io::PosixFileSystem(), flags.data_dir + "/checkpoints"));
+      checkpoint::CheckpointStore::Open(tenure.files(), tenure.shared_dir() + "/checkpoints"));
   for (const auto& damaged : checkpoints->damaged()) {
     log::Warning("checkpoint_unusable",
                  {{"file", damaged.file}, {"message", base::MessageOf(damaged.reason)}});
@@ -154,23 +145,21 @@ int CodeOf(const absl::Status& status) {
   const std::string reason = base::ReasonOf(status);
   if (reason == "SYNC_FAILED") return kExitOutput;
   if (reason == "PORT_IN_USE") return kExitUnavailable;
-  if (reason == "DATA_DIR_LOCKED") return kExitTemporary;
+  if (reason == "DATA_DIR_LOCKED" || reason == "STORE_LEASE_LOST" ||
+      reason == "STORE_LEASE_EXPIRED") {
+    return kExitTemporary;
+  }
   // Worth another try: systemd does not give up on it.
   if (reason == "STORAGE_FULL" || reason == "STORAGE_ERROR") return kExitTemporary;
   return status.code() == absl::StatusCode::kDataLoss ? kExitData : kExitConfig;
 }
 
-uint64_t RandomNumber(base::Entropy& entropy) {
-  uint64_t number = 0;
-  const std::string bytes = entropy.Bytes(sizeof(number));
-  std::memcpy(&number, bytes.data(), sizeof(number));
-  return number;
-}
-
-absl::StatusOr<uint64_t> BeginLife(store::Store* store, base::Entropy& entropy) {
-  const uint64_t first = RandomNumber(entropy);
-  if (store == nullptr) return first;
-  return store->Begin(first);
+// Ends the process at once: nothing may be told that depends on what was not written, and nothing done
+// that another coordinator may be doing.
+void EndNow(const absl::Status& status) {
+  log::Error("coordinator_ends",
+             {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
+  _exit(CodeOf(status));
 }
 
 jobs::Journal MakeJournal(const Flags& flags, base::Executor& core, const base::Clock& clock,
@@ -178,12 +167,7 @@ jobs::Journal MakeJournal(const Flags& flags, base::Executor& core, const base::
                           base::Executor& writer) {
   if (store == nullptr) return jobs::Journal(core, clock);
   if (flags.store_sync == "machine") parts.SyncFiles();
-  return {core, clock, {*store, parts, writer, [](const absl::Status& status) {
-                          log::Error("coordinator_ends", {{"reason", base::ReasonOf(status)},
-                                                          {"message", base::MessageOf(status)}});
-                          // At once: nothing may be told that depends on what was not written.
-                          _exit(kExitOutput);
-                        }}};
+  return {core, clock, {*store, parts, writer, EndNow}};
 }
 
 // The jobs of the process before this one, and the files that they need; others go.
@@ -332,6 +316,15 @@ void StopServing(rpc::RunningServer& running, base::Executor& core, jobs::Journa
 
 // Copies the data folder, or fills it from a copy.
 int CopyDataDir(const Flags& flags) {
+  if (store::PostgresStore::IsUrl(flags.store)) {
+    return ExitWith(
+        base::FailedPrecondition(
+            "BACKUP_OF_DATABASE",
+            "expected --store sqlite, whose file and folder are copied together, found a "
+            "database; stop its coordinators, then use pg_dump or pg_restore and copy "
+            "--shared-dir"),
+        kExitUsage);
+  }
   absl::StatusOr<backup::Contents> contents;
   if (!flags.backup.empty()) {
     contents = backup::BackUp(flags.data_dir, flags.backup);
@@ -339,7 +332,7 @@ int CopyDataDir(const Flags& flags) {
     const absl::Status locked = LockDataDir(flags.data_dir);
     if (!locked.ok()) return ExitWith(locked, CodeOf(locked));
     base::SystemEntropy entropy;
-    contents = backup::Restore(flags.restore, flags.data_dir, RandomNumber(entropy));
+    contents = backup::Restore(flags.restore, flags.data_dir, Tenure::RandomNumber(entropy));
   }
   if (!contents.ok()) return ExitWith(contents.status(), CodeOf(contents.status()));
   std::printf("%s jobs=%lld parts=%lld checkpoints=%lld\n",
@@ -380,6 +373,13 @@ absl::Status Announce(const rpc::RunningServer& running, const std::string& metr
   return io::ReaderGone(told) ? absl::OkStatus() : told;
 }
 
+// For programs that wait for the addresses of a coordinator that stands by. It has no other one yet.
+void StandBy(const std::string& whom, const std::string& metrics_address) {
+  std::printf("stands-by metrics=%s (%s)\n", metrics_address.c_str(),
+              base::Printable(whom).c_str());
+  (void)io::FlushStandardOutput();
+}
+
 // What executors tell of the time that functions take.
 base::ThreadExecutor::Observe Observer(metrics::Metrics& metrics, const char* executor) {
   return [&metrics, executor](double seconds) {
@@ -408,10 +408,10 @@ int Run(const Flags& flags) {
   if (const absl::Status locked = LockDataDir(flags.data_dir); !locked.ok()) {
     return ExitWith(locked, CodeOf(locked));
   }
-  const auto checkpoints = OpenCheckpoints(flags);
-  if (!checkpoints.ok()) return ExitWith(checkpoints.status(), kExitConfig);
-  auto store = OpenStore(flags);
-  if (!store.ok()) return ExitWith(store.status(), CodeOf(store.status()));
+  base::SystemEntropy entropy;
+  auto tenure = Tenure::Open(flags, entropy);
+  if (!tenure.ok()) return ExitWith(tenure.status(), CodeOf(tenure.status()));
+  store::Store* const store = (*tenure)->store();
 
   metrics::Metrics metrics(metrics::Role::kCoordinator);
   CountLogMessages(metrics);
@@ -420,18 +420,22 @@ int Run(const Flags& flags) {
                     {.connections = descriptors->metrics, .below = descriptors->metrics_below});
   if (!metrics_address.ok()) return ExitWith(metrics_address.status(), kExitUnavailable);
 
+  const auto incarnation = (*tenure)->Begin(
+      signals, [&](const std::string& whom) { StandBy(whom, *metrics_address); }, EndNow);
+  if (absl::IsCancelled(incarnation.status())) return kExitOk;
+  if (!incarnation.ok()) return ExitWith(incarnation.status(), CodeOf(incarnation.status()));
+  metrics.Set(metrics::Metric::kCoordinatorActive, 1);
+  const auto checkpoints = OpenCheckpoints(**tenure);
+  if (!checkpoints.ok()) return ExitWith(checkpoints.status(), kExitConfig);
   const base::Limits limits = LimitsFrom(flags);
   const base::RealClock clock;
-  if (const absl::Status prepared = PrepareWorkFolders(flags); !prepared.ok()) {
+  if (const absl::Status prepared = PrepareWorkFolders(flags, **tenure); !prepared.ok()) {
     return ExitWith(prepared, kExitConfig);
   }
   const auto library = std::make_shared<const pretrained::ModelLibrary>(
-      io::PosixFileSystem(), flags.models, flags.data_dir + "/parts", **checkpoints);
+      (*tenure)->files(), flags.models, (*tenure)->shared_dir() + "/parts", **checkpoints);
   const auto methods = methods::MethodRegistry::Builtin(library);
   round::BlobStore blobs;
-  base::SystemEntropy entropy;
-  const auto incarnation = BeginLife(store->get(), entropy);
-  if (!incarnation.ok()) return ExitWith(incarnation.status(), CodeOf(incarnation.status()));
   scheduler::Fleet fleet(clock, limits, entropy, *incarnation);
   base::ThreadExecutor core(1, Observer(metrics, "core"));
   base::ThreadExecutor pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency()) - 1),
@@ -439,12 +443,12 @@ int Run(const Flags& flags) {
   const uint64_t memory_budget = MemoryBudget(flags);
   datasets::DatasetViews datasets(fleet, core, clock, limits);
   base::ThreadExecutor writer(1);
-  jobs::Journal journal = MakeJournal(flags, core, clock, store->get(), library->parts(), writer);
+  jobs::Journal journal = MakeJournal(flags, core, clock, store, library->parts(), writer);
   jobs::JobManager manager(
       {fleet, core, pool, clock, blobs, **checkpoints, metrics, datasets, journal}, methods,
       memory_budget, flags.keep_ended_jobs);
-  const FilesStay files_stay(*store == nullptr ? nullptr : &library->parts());
-  if (const absl::Status restored = RestoreJobs(flags, manager, store->get(), library->parts());
+  const FilesStay files_stay(store == nullptr ? nullptr : &library->parts());
+  if (const absl::Status restored = RestoreJobs(flags, manager, store, library->parts());
       !restored.ok()) {
     return ExitWith(restored, CodeOf(restored));
   }
@@ -491,7 +495,7 @@ int Run(const Flags& flags) {
   RunUntilSignal(core, pool, manager, deadlines, connections, clock, metrics, signals);
   StopServing(*running, core, journal, fleet, writer, signals);
   // What there is to keep is written, and what executors still have is of no use to anybody.
-  store->reset();
+  tenure->reset();
   std::fflush(nullptr);
   _exit(kExitOk);
 }

@@ -23,6 +23,7 @@
 #include "common/io/standard_output.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
+#include "common/rpc/address.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/connection_check.h"
 #include "common/rpc/process.h"
@@ -74,7 +75,9 @@ void MakeOpenMpWaitPassively(char** argv) {
 }
 
 void DeclareFlags(CLI::App& app, Flags& flags) {
-  app.add_option("--coordinator", flags.coordinator.target, "host:port of the coordinator")
+  app.add_option("--coordinator", flags.coordinator.target,
+                 "host:port of the coordinator; of several that stand in for each other, with "
+                 "commas: a:7070,b:7070")
       ->capture_default_str();
   app.add_option("--id", flags.id,
                  "name of this worker, unique in the cluster; default: the name of the host, with "
@@ -277,6 +280,26 @@ void ObserveOneDnn(metrics::Metrics& metrics) {
   });
 }
 
+absl::StatusOr<std::vector<session::Coordinator>> Coordinators(const Flags& flags,
+                                                               const Stopper& stopper) {
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> servers,
+                            rpc::ParseServers(flags.coordinator.target));
+  std::vector<session::Coordinator> coordinators;
+  for (const std::string& server : servers) {
+    rpc::ChannelOptions options = flags.coordinator;
+    options.target = server;
+    options.one_of_several = servers.size() > 1;
+    // What is wrong with files is said at once.
+    ESPALIER_RETURN_IF_ERROR(rpc::MakeChannel(options).status());
+    coordinators.push_back({server, [options] { return rpc::MakeChannel(options); },
+                            [options, token = stopper.token()](const absl::Status& status) {
+                              return rpc::ExplainFailure(options, status, rpc::kExplainLimit,
+                                                         token);
+                            }});
+  }
+  return coordinators;
+}
+
 int Run(Flags flags) {
   sigset_t signals;
   sigemptyset(&signals);
@@ -321,8 +344,8 @@ int Run(Flags flags) {
   ObserveOneDnn(metrics);
   const auto metrics_address = metrics.Serve(flags.metrics_listen);
   if (!metrics_address.ok()) return ExitWith(metrics_address.status(), kExitUnavailable);
-  const auto channel = rpc::MakeChannel(flags.coordinator);
-  if (!channel.ok()) return ExitWith(channel.status(), kExitConfig);
+  auto coordinators = Coordinators(flags, stopper);
+  if (!coordinators.ok()) return ExitWith(coordinators.status(), kExitConfig);
 
   std::printf("worker id=%s metrics=%s\n", options.worker_id.c_str(), metrics_address->c_str());
   if (const absl::Status told = io::FlushStandardOutput(); !told.ok() && !io::ReaderGone(told)) {
@@ -333,10 +356,7 @@ int Run(Flags flags) {
                                {"datasets", options.datasets.size()},
                                {"metrics", *metrics_address},
                                {"version", ESPALIER_VERSION}});
-  options.explain = [&flags, token = stopper.token()](const absl::Status& status) {
-    return rpc::ExplainFailure(flags.coordinator, status, rpc::kExplainLimit, token);
-  };
-  session::Session session(std::move(options), *channel, metrics);
+  session::Session session(std::move(options), *std::move(coordinators), metrics);
   stopper.Watch(&session);
   const absl::Status ended = session.Run();
   stopper.Watch(nullptr);

@@ -90,7 +90,8 @@ void Parser::AddGlobalOptions() {
                                                          {"yaml", Format::kYaml},
                                                          {"csv", Format::kCsv}};
   client::ClientOptions& client = options_.client;
-  app_.add_option("--server", client.server, "Coordinator to talk to")
+  app_.add_option("--server", client.server,
+                  "Coordinator to talk to; several that stand in for each other: a:7070,b:7070")
       ->type_name("HOST:PORT")
       ->envname("ESPALIER_SERVER")
       ->capture_default_str();

@@ -12,14 +12,10 @@
 #include <utility>
 
 #include "client/lib/download.h"
+#include "client/lib/servers.h"
 #include "common/base/status.h"
-#include "common/rpc/channel.h"
 #include "common/rpc/connection_check.h"
 #include "common/rpc/status.h"
-#include "espalier/v1/checkpoint.grpc.pb.h"
-#include "espalier/v1/cluster.grpc.pb.h"
-#include "espalier/v1/job.grpc.pb.h"
-#include "espalier/v1/method.grpc.pb.h"
 #include "fmt/format.h"
 
 namespace espalier::client {
@@ -29,6 +25,11 @@ namespace {
 constexpr absl::Duration kStreamLifetime = absl::Hours(1);
 constexpr absl::Duration kFirstBackoff = absl::Milliseconds(200);
 constexpr absl::Duration kLongestBackoff = absl::Seconds(5);
+// Where another server stands in or is about to: what is known of the failed one need not be much, and
+// nobody should wait long beyond the moment in which it takes over, or at most so long.
+constexpr absl::Duration kExplainLimitOfSeveral = absl::Seconds(1);
+constexpr absl::Duration kLongestBackoffOfSeveral = absl::Seconds(1);
+constexpr absl::Duration kTakeOver = absl::Seconds(20);
 constexpr int kPageSize = 1000;
 
 // The stream can be taken up again: a broken connection, the stream's own lifetime, or a pause of
@@ -55,8 +56,8 @@ bool SleepFor(absl::Duration duration, const std::stop_token& stop) {
 // Retries a stream with growing pauses, until it makes no progress for too long.
 class Reconnector {
  public:
-  Reconnector(absl::Duration reconnect_for, absl::Time deadline)
-      : reconnect_for_(reconnect_for), deadline_(deadline) {}
+  Reconnector(absl::Duration reconnect_for, absl::Time deadline, absl::Duration longest_pause)
+      : reconnect_for_(reconnect_for), deadline_(deadline), longest_pause_(longest_pause) {}
 
   // Something arrived: the next failure counts from here.
   void Progress() {
@@ -71,13 +72,14 @@ class Reconnector {
     failing_since_ = std::min(failing_since_, now);
     if (now - failing_since_ >= reconnect_for_) return false;
     const absl::Duration pause = std::min(backoff_, deadline_ - now);
-    backoff_ = std::min(backoff_ * 2, kLongestBackoff);
+    backoff_ = std::min(backoff_ * 2, longest_pause_);
     return SleepFor(pause, stop);
   }
 
  private:
   absl::Duration reconnect_for_;
   absl::Time deadline_;
+  absl::Duration longest_pause_;
   absl::Time failing_since_ = absl::InfiniteFuture();
   absl::Duration backoff_ = kFirstBackoff;
 };
@@ -88,6 +90,13 @@ bool MayPass(const absl::Status& status) {
   const std::string reason = base::ReasonOf(status);
   return status.code() == absl::StatusCode::kUnavailable &&
          (reason.empty() || reason == "COORDINATOR_BUSY");
+}
+
+// Whether no server was there at all, which another one may be.
+bool CannotBeReached(const absl::Status& status) {
+  const std::string reason = base::ReasonOf(status);
+  return status.code() == absl::StatusCode::kUnavailable &&
+         (reason.empty() || reason == "CONNECTION_REFUSED" || reason == "HOST_UNKNOWN");
 }
 
 // Text in a request must be UTF-8; gRPC would send other bytes, and the server could not say what
@@ -135,20 +144,13 @@ absl::Status WithViolations(const absl::Status& status,
 int ViolationsLeftOut(const absl::Status& status) { return rpc::ViolationsLeftOut(status); }
 
 struct Client::Impl {
-  Impl(ClientOptions client_options, rpc::ChannelOptions how,
-       const std::shared_ptr<grpc::Channel>& channel)
-      : options(std::move(client_options)),
-        connection(std::move(how)),
-        jobs(v1::JobService::NewStub(channel)),
-        methods(v1::MethodService::NewStub(channel)),
-        cluster(v1::ClusterService::NewStub(channel)),
-        checkpoints(v1::CheckpointService::NewStub(channel)) {}
+  Impl(ClientOptions client_options, std::unique_ptr<Servers> known)
+      : options(std::move(client_options)), servers(std::move(known)) {}
 
   // What the transport says when there is no answer of the server, in words that help.
   absl::Status Told(const absl::Status& error) const {
     const std::string reason = base::ReasonOf(error);
-    if (error.code() == absl::StatusCode::kUnavailable &&
-        (reason.empty() || reason == "CONNECTION_REFUSED" || reason == "HOST_UNKNOWN")) {
+    if (CannotBeReached(error)) {
       return base::MakeError(
           error.code(), "COORDINATOR_UNREACHABLE",
           fmt::format(
@@ -194,11 +196,28 @@ struct Client::Impl {
                     options.server, name, name));
   }
 
-  // The error of a call, and why no connection came about where that is so.
-  absl::Status Explained(const grpc::Status& status, absl::Duration limit,
-                         const std::stop_token& stop) const {
-    return rpc::ExplainFailure(connection, rpc::FromGrpc(status),
-                               std::min(limit, rpc::kExplainLimit), stop);
+  Reconnector MakeReconnector(absl::Time deadline) const {
+    return {options.reconnect_for, deadline,
+            several() ? kLongestBackoffOfSeveral : kLongestBackoff};
+  }
+
+  bool several() const { return servers->size() > 1; }
+
+  // The error of a call to `server`, and why no connection came about where that is so. A server that
+  // cannot be reached is left out from now on, if there is another one.
+  absl::Status Explained(const Servers::Handle& server, const grpc::Status& status,
+                         absl::Duration limit, const std::stop_token& stop) const {
+    absl::Status error = rpc::ExplainFailure(
+        server->connection, rpc::FromGrpc(status),
+        std::min(limit, several() ? kExplainLimitOfSeveral : rpc::kExplainLimit), stop);
+    if (CannotBeReached(error)) servers->LeaveOut(server);
+    return error;
+  }
+
+  // Whether a call that ended like this is worth another attempt: at the server itself, or at one that
+  // stands in for it or is about to.
+  bool MayPassHere(const absl::Status& error, absl::Duration waited) const {
+    return MayPass(error) || (several() && CannotBeReached(error) && waited < kTakeOver);
   }
 
   static std::string Text(absl::Duration duration) { return absl::FormatDuration(duration); }
@@ -206,36 +225,40 @@ struct Client::Impl {
   // A unary call with the client's deadline. While nothing but the connection is in its way it is
   // tried again until then: every call of the API may be repeated (CreateJob by its request id).
   template <typename Response, typename Stub, typename Method, typename Request>
-  absl::StatusOr<Response> Call(Stub& stub, Method method, const Request& request,
+  absl::StatusOr<Response> Call(Stub stub, Method method, const Request& request,
                                 const std::stop_token& stop = {}) const {
     ESPALIER_RETURN_IF_ERROR(CheckText(request));
-    const absl::Time deadline = absl::Now() + options.timeout;
+    const absl::Time begin = absl::Now();
+    const absl::Time deadline = begin + options.timeout;
     absl::Duration pause = kFirstBackoff;
     absl::Status cause;
-    for (;;) {
+    for (size_t attempt = 1;; ++attempt) {
       grpc::ClientContext context;
       context.set_deadline(absl::ToChronoTime(deadline));
       const std::stop_callback cancel(stop, [&] { context.TryCancel(); });
       Response response;
-      const grpc::Status status = (stub.*method)(&context, request, &response);
+      const Servers::Handle server = servers->current();
+      const grpc::Status status = ((*((*server).*stub)).*method)(&context, request, &response);
       if (status.ok()) return response;
       if (stop.stop_requested()) return Stopped();
-      const absl::Status error = Explained(status, deadline - absl::Now(), stop);
+      const absl::Status error = Explained(server, status, deadline - absl::Now(), stop);
       // The last attempt ran into the deadline: what was in the way before says more.
       const bool late = error.code() == absl::StatusCode::kDeadlineExceeded;
       if (late && base::ReasonOf(error).empty() && !cause.ok()) return Told(cause);
       // After half of what is left another attempt has as much time again.
       const absl::Duration left = deadline - absl::Now();
-      if (!MayPass(error) || left < kFirstBackoff) return Told(error);
+      if (!MayPassHere(error, absl::Now() - begin) || left < kFirstBackoff) return Told(error);
       cause = error;
+      // The others are tried at once.
+      if (attempt % servers->size() != 0) continue;
       if (!SleepFor(std::min(pause, left / 2), stop)) return Stopped();
-      pause = std::min(pause * 2, kLongestBackoff);
+      pause = std::min(pause * 2, several() ? kLongestBackoffOfSeveral : kLongestBackoff);
     }
   }
 
   // A call whose request is a name.
   template <typename Response, typename Request, typename Stub, typename Method>
-  absl::StatusOr<Response> CallNamed(Stub& stub, Method method, const std::string& name) const {
+  absl::StatusOr<Response> CallNamed(Stub stub, Method method, const std::string& name) const {
     Request request;
     request.set_name(name);
     return Call<Response>(stub, method, request);
@@ -243,7 +266,7 @@ struct Client::Impl {
 
   // All pages of a list, merged into the first response.
   template <typename Response, typename Stub, typename Method, typename Request, typename Items>
-  absl::StatusOr<Response> ListAll(Stub& stub, Method method, Request request, size_t limit,
+  absl::StatusOr<Response> ListAll(Stub stub, Method method, Request request, size_t limit,
                                    Items items) const {
     Response all;
     for (bool first = true;; first = false) {
@@ -270,7 +293,8 @@ struct Client::Impl {
     grpc::ClientContext context;
     context.set_deadline(absl::ToChronoTime(std::min(deadline, absl::Now() + kStreamLifetime)));
     const std::stop_callback cancel(stop, [&] { context.TryCancel(); });
-    const auto reader = open(&context);
+    const Servers::Handle server = servers->current();
+    const auto reader = open(*server, &context);
     Message message;
     absl::Status refused;
     while (refused.ok() && reader->Read(&message)) refused = on_message(message);
@@ -278,77 +302,63 @@ struct Client::Impl {
     const grpc::Status status = reader->Finish();
     if (stop.stop_requested()) return Stopped();
     if (!refused.ok()) return refused;
-    return status.ok() ? absl::OkStatus() : Told(Explained(status, rpc::kExplainLimit, stop));
+    return status.ok() ? absl::OkStatus()
+                       : Told(Explained(server, status, rpc::kExplainLimit, stop));
   }
 
   ClientOptions options;
-  rpc::ChannelOptions connection;
-  std::unique_ptr<v1::JobService::Stub> jobs;
-  std::unique_ptr<v1::MethodService::Stub> methods;
-  std::unique_ptr<v1::ClusterService::Stub> cluster;
-  std::unique_ptr<v1::CheckpointService::Stub> checkpoints;
+  std::unique_ptr<Servers> servers;
 };
 
 Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Client::~Client() = default;
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
-  rpc::ChannelOptions connection;
-  connection.target = options.server;
-  connection.tls_ca_file = options.tls_ca_file;
-  connection.tls_cert_file = options.tls_cert_file;
-  connection.tls_key_file = options.tls_key_file;
-  connection.tls_flag_prefix = "--";
-  auto channel = rpc::MakeChannel(connection);
-  if (base::ReasonOf(channel.status()) == "INVALID_ADDRESS") {
-    return base::InvalidArgument("SERVER_ADDRESS",
-                                 "--server: " + base::MessageOf(channel.status()));
-  }
-  ESPALIER_RETURN_IF_ERROR(channel.status());
-  return std::unique_ptr<Client>(new Client(
-      std::make_unique<Impl>(std::move(options), std::move(connection), *std::move(channel))));
+  ESPALIER_ASSIGN_OR_RETURN(auto servers, Servers::Create(options));
+  return std::unique_ptr<Client>(
+      new Client(std::make_unique<Impl>(std::move(options), std::move(servers))));
 }
 
 absl::StatusOr<v1::Job> Client::CreateJob(v1::CreateJobRequest request) {
   if (request.request_id().empty()) request.set_request_id(FreshRequestId());
-  return impl_->Call<v1::Job>(*impl_->jobs, &v1::JobService::Stub::CreateJob, request);
+  return impl_->Call<v1::Job>(&Server::jobs, &v1::JobService::Stub::CreateJob, request);
 }
 
 absl::StatusOr<v1::Job> Client::GetJob(const std::string& name, const std::stop_token& stop) {
   v1::GetJobRequest request;
   request.set_name(name);
-  return impl_->Call<v1::Job>(*impl_->jobs, &v1::JobService::Stub::GetJob, request, stop);
+  return impl_->Call<v1::Job>(&Server::jobs, &v1::JobService::Stub::GetJob, request, stop);
 }
 
 absl::StatusOr<v1::Job> Client::CancelJob(const std::string& name) {
-  return impl_->CallNamed<v1::Job, v1::CancelJobRequest>(*impl_->jobs,
+  return impl_->CallNamed<v1::Job, v1::CancelJobRequest>(&Server::jobs,
                                                          &v1::JobService::Stub::CancelJob, name);
 }
 
 absl::StatusOr<v1::Job> Client::PauseJob(const std::string& name) {
-  return impl_->CallNamed<v1::Job, v1::PauseJobRequest>(*impl_->jobs,
+  return impl_->CallNamed<v1::Job, v1::PauseJobRequest>(&Server::jobs,
                                                         &v1::JobService::Stub::PauseJob, name);
 }
 
 absl::StatusOr<v1::Job> Client::ResumeJob(const std::string& name) {
-  return impl_->CallNamed<v1::Job, v1::ResumeJobRequest>(*impl_->jobs,
+  return impl_->CallNamed<v1::Job, v1::ResumeJobRequest>(&Server::jobs,
                                                          &v1::JobService::Stub::ResumeJob, name);
 }
 
 absl::StatusOr<v1::Job> Client::RetryJob(const std::string& name) {
-  return impl_->CallNamed<v1::Job, v1::RetryJobRequest>(*impl_->jobs,
+  return impl_->CallNamed<v1::Job, v1::RetryJobRequest>(&Server::jobs,
                                                         &v1::JobService::Stub::RetryJob, name);
 }
 
 absl::StatusOr<v1::DeleteJobResponse> Client::DeleteJob(const v1::DeleteJobRequest& request) {
-  return impl_->Call<v1::DeleteJobResponse>(*impl_->jobs, &v1::JobService::Stub::DeleteJob,
+  return impl_->Call<v1::DeleteJobResponse>(&Server::jobs, &v1::JobService::Stub::DeleteJob,
                                             request);
 }
 
 absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(const v1::ListJobsRequest& request,
                                                       size_t limit) {
   return impl_->ListAll<v1::ListJobsResponse>(
-      *impl_->jobs, &v1::JobService::Stub::ListJobs, request, limit,
+      &Server::jobs, &v1::JobService::Stub::ListJobs, request, limit,
       [](v1::ListJobsResponse& response) { return response.mutable_jobs(); });
 }
 
@@ -358,7 +368,7 @@ absl::StatusOr<v1::ListRoundsResponse> Client::ListRounds(const std::string& nam
   request.set_job(name);
   request.set_max_points(max_points);
   return impl_->ListAll<v1::ListRoundsResponse>(
-      *impl_->jobs, &v1::JobService::Stub::ListRounds, request, std::numeric_limits<size_t>::max(),
+      &Server::jobs, &v1::JobService::Stub::ListRounds, request, std::numeric_limits<size_t>::max(),
       [](v1::ListRoundsResponse& response) { return response.mutable_rounds(); });
 }
 
@@ -366,7 +376,7 @@ absl::Status Client::WatchJob(const std::string& name, int64_t after_sequence,
                               const std::function<void(const v1::JobEvent&)>& on_event,
                               const std::function<void(const absl::Status&)>& on_reconnect,
                               std::stop_token stop, absl::Time deadline) {
-  Reconnector reconnector(impl_->options.reconnect_for, deadline);
+  Reconnector reconnector = impl_->MakeReconnector(deadline);
   v1::WatchJobRequest request;
   request.set_name(name);
   request.set_after_sequence(after_sequence);
@@ -374,7 +384,9 @@ absl::Status Client::WatchJob(const std::string& name, int64_t after_sequence,
   bool is_lost = false;   // since the last event; an attempt that runs out of time says nothing
   for (;;) {
     const absl::Status status = impl_->ReadStream<v1::WatchJobResponse>(
-        [&](grpc::ClientContext* context) { return impl_->jobs->WatchJob(context, request); },
+        [&](const Server& server, grpc::ClientContext* context) {
+          return server.jobs->WatchJob(context, request);
+        },
         deadline, stop,
         [&](const v1::WatchJobResponse& response) {
           // A server that repeats itself after a resume is heard once.
@@ -403,46 +415,46 @@ absl::Status Client::WatchJob(const std::string& name, int64_t after_sequence,
 
 absl::StatusOr<v1::ListMethodsResponse> Client::ListMethods() {
   return impl_->Call<v1::ListMethodsResponse>(
-      *impl_->methods, &v1::MethodService::Stub::ListMethods, v1::ListMethodsRequest());
+      &Server::methods, &v1::MethodService::Stub::ListMethods, v1::ListMethodsRequest());
 }
 
 absl::StatusOr<v1::Method> Client::DescribeMethod(const std::string& name) {
   v1::DescribeMethodRequest request;
   request.set_name(name);
-  return impl_->Call<v1::Method>(*impl_->methods, &v1::MethodService::Stub::DescribeMethod,
+  return impl_->Call<v1::Method>(&Server::methods, &v1::MethodService::Stub::DescribeMethod,
                                  request);
 }
 
 absl::StatusOr<v1::ListWorkersResponse> Client::ListWorkers(size_t limit) {
   return impl_->ListAll<v1::ListWorkersResponse>(
-      *impl_->cluster, &v1::ClusterService::Stub::ListWorkers, v1::ListWorkersRequest(), limit,
+      &Server::cluster, &v1::ClusterService::Stub::ListWorkers, v1::ListWorkersRequest(), limit,
       [](v1::ListWorkersResponse& response) { return response.mutable_workers(); });
 }
 
 absl::StatusOr<v1::Worker> Client::DrainWorker(const std::string& name) {
   return impl_->CallNamed<v1::Worker, v1::DrainWorkerRequest>(
-      *impl_->cluster, &v1::ClusterService::Stub::DrainWorker, name);
+      &Server::cluster, &v1::ClusterService::Stub::DrainWorker, name);
 }
 
 absl::StatusOr<v1::Worker> Client::UndrainWorker(const std::string& name) {
   return impl_->CallNamed<v1::Worker, v1::UndrainWorkerRequest>(
-      *impl_->cluster, &v1::ClusterService::Stub::UndrainWorker, name);
+      &Server::cluster, &v1::ClusterService::Stub::UndrainWorker, name);
 }
 
 absl::StatusOr<v1::Checkpoint> Client::VerifyCheckpoint(const std::string& name) {
   return impl_->CallNamed<v1::Checkpoint, v1::VerifyCheckpointRequest>(
-      *impl_->checkpoints, &v1::CheckpointService::Stub::VerifyCheckpoint, name);
+      &Server::checkpoints, &v1::CheckpointService::Stub::VerifyCheckpoint, name);
 }
 
 absl::Status Client::DeleteCheckpoint(const std::string& name) {
   return impl_
       ->CallNamed<v1::DeleteCheckpointResponse, v1::DeleteCheckpointRequest>(
-          *impl_->checkpoints, &v1::CheckpointService::Stub::DeleteCheckpoint, name)
+          &Server::checkpoints, &v1::CheckpointService::Stub::DeleteCheckpoint, name)
       .status();
 }
 
 absl::StatusOr<v1::ClusterInfo> Client::GetClusterInfo() {
-  return impl_->Call<v1::ClusterInfo>(*impl_->cluster, &v1::ClusterService::Stub::GetClusterInfo,
+  return impl_->Call<v1::ClusterInfo>(&Server::cluster, &v1::ClusterService::Stub::GetClusterInfo,
                                       v1::GetClusterInfoRequest());
 }
 
@@ -451,12 +463,12 @@ absl::StatusOr<v1::ListCheckpointsResponse> Client::ListCheckpoints(const std::s
   v1::ListCheckpointsRequest request;
   request.set_job(job);
   return impl_->ListAll<v1::ListCheckpointsResponse>(
-      *impl_->checkpoints, &v1::CheckpointService::Stub::ListCheckpoints, request, limit,
+      &Server::checkpoints, &v1::CheckpointService::Stub::ListCheckpoints, request, limit,
       [](v1::ListCheckpointsResponse& response) { return response.mutable_checkpoints(); });
 }
 
 absl::StatusOr<v1::RecommendResponse> Client::Recommend(const v1::RecommendRequest& request) {
-  return impl_->Call<v1::RecommendResponse>(*impl_->checkpoints,
+  return impl_->Call<v1::RecommendResponse>(&Server::checkpoints,
                                             &v1::CheckpointService::Stub::Recommend, request);
 }
 
@@ -465,7 +477,7 @@ absl::StatusOr<v1::Checkpoint> Client::GetCheckpoint(const std::string& name) {
   request.set_name(name);
   ESPALIER_ASSIGN_OR_RETURN(
       v1::Checkpoint checkpoint,
-      impl_->Call<v1::Checkpoint>(*impl_->checkpoints, &v1::CheckpointService::Stub::GetCheckpoint,
+      impl_->Call<v1::Checkpoint>(&Server::checkpoints, &v1::CheckpointService::Stub::GetCheckpoint,
                                   request));
   // Whoever prints a checkpoint must not print what opens its download.
   checkpoint.clear_download_ticket();
@@ -477,7 +489,7 @@ absl::Status Client::DownloadCheckpoint(const v1::Checkpoint& checkpoint, const 
                                         std::stop_token stop) {
   ESPALIER_ASSIGN_OR_RETURN(PartFile file,
                             PartFile::Open(path, static_cast<uint64_t>(checkpoint.size_bytes())));
-  Reconnector reconnector(impl_->options.reconnect_for, absl::InfiniteFuture());
+  Reconnector reconnector = impl_->MakeReconnector(absl::InfiniteFuture());
   v1::GetCheckpointRequest about;
   about.set_name(checkpoint.name());
   v1::DownloadCheckpointRequest request;
@@ -486,13 +498,13 @@ absl::Status Client::DownloadCheckpoint(const v1::Checkpoint& checkpoint, const 
     // Another one for each attempt: a coordinator that was started anew knows none of the old ones.
     ESPALIER_ASSIGN_OR_RETURN(
         const v1::Checkpoint found,
-        impl_->Call<v1::Checkpoint>(*impl_->checkpoints,
+        impl_->Call<v1::Checkpoint>(&Server::checkpoints,
                                     &v1::CheckpointService::Stub::GetCheckpoint, about));
     request.set_ticket(found.download_ticket());
     request.set_offset(file.offset());
     return impl_->ReadStream<v1::Chunk>(
-        [&](grpc::ClientContext* context) {
-          return impl_->checkpoints->DownloadCheckpoint(context, request);
+        [&](const Server& server, grpc::ClientContext* context) {
+          return server.checkpoints->DownloadCheckpoint(context, request);
         },
         absl::InfiniteFuture(), stop,
         [&](const v1::Chunk& chunk) {

@@ -7,7 +7,8 @@
 //            them.
 // Deadlines: every unary call ends within `timeout`. Until then it is tried again while no
 //            connection comes about, unless the reason will stay: nobody listens, or TLS does not
-//            fit. Streams reconnect, see below.
+//            fit. Streams reconnect, see below. Of several servers the next one is tried when one
+//            cannot be reached, for up to 20 s, in which one that stands by takes over.
 // Threading: thread-safe; one Client may serve several threads.
 #pragma once
 
@@ -30,7 +31,8 @@
 namespace espalier::client {
 
 struct ClientOptions {
-  std::string server = "127.0.0.1:7070";  // "host:port"
+  // "host:port"; of several servers that stand in for each other, with commas between them.
+  std::string server = "127.0.0.1:7070";
   // PEM files; TLS when `tls_ca_file` is set, with a client certificate when the other two are.
   std::string tls_ca_file;
   std::string tls_cert_file;

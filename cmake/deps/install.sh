@@ -13,17 +13,20 @@ list_packages() {
       printf '%s\n' build-essential cmake ninja-build ccache mold pkg-config \
         libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev prometheus-cpp-dev libmicrohttpd-dev \
         libyaml-cpp-dev libpcre2-dev libcli11-dev libfmt-dev nlohmann-json3-dev \
-        libeigen3-dev zlib1g-dev libpng-dev libjpeg62-turbo-dev libssl-dev libsqlite3-dev libbenchmark-dev \
+        libeigen3-dev zlib1g-dev libpng-dev libjpeg62-turbo-dev libssl-dev libsqlite3-dev libpq-dev libbenchmark-dev \
         ca-certificates curl debian-archive-keyring patch xz-utils
       ;;
     test)
       # prometheus is here for promtool, which checks the alert rules; iproute2 makes networks of several machines; strace has
       # system calls fail.
+      list_packages postgres
       printf '%s\n' libgtest-dev libgmock-dev prometheus openssl iproute2 strace \
         python3 python3-venv python3-pip python3-yaml python3-numpy
       ;;
     # clang-tidy comes from PyPI: tests/lint/tidy.sh.
     lint) printf '%s\n' 'clang-format-14|clang-format' shellcheck python3 python3-venv ;;
+    # A server that tests and the demonstration of a stand-by start themselves.
+    postgres) printf '%s\n' postgresql ;;
     fuzz) printf '%s\n' 'clang-14|clang' 'libclang-rt-14-dev|libclang-rt-dev' ;;
     bench) printf '%s\n' python3-torch libopenblas0-pthread python3-matplotlib ;;
     cluster) printf '%s\n' docker.io docker-compose debootstrap 'docker-buildx|docker.io' 'docker-cli|docker.io' ;;
@@ -39,15 +42,16 @@ die() {
 
 usage() {
   cat <<'EOF'
-Usage: install.sh [--build] [--test] [--lint] [--fuzz] [--bench] [--cluster]
+Usage: install.sh [--build] [--test] [--lint] [--fuzz] [--bench] [--cluster] [--postgres]
 
 Each flag names a group of packages; without flags: --build --test --lint.
   --build    compiler, libraries and oneDNN with its sparse API
-  --test     GoogleTest, Python, promtool and iproute2
+  --test     GoogleTest, Python, promtool, PostgreSQL and iproute2
   --lint     clang-format, shellcheck and Python; clang-tidy comes with the first run of make lint
   --fuzz     Clang with libFuzzer
   --bench    PyTorch and OpenBLAS to compare against, matplotlib for curves
   --cluster  Docker and debootstrap, for clusters on one machine
+  --postgres PostgreSQL, for a coordinator that stands by
 
 ESPALIER_DEPS_PREFIX  folder for libraries built from source
                       (default /opt/espalier, without root $HOME/.cache/espalier)
@@ -60,7 +64,7 @@ parse_arguments() {
   local argument
   for argument in "$@"; do
     case $argument in
-      --build | --test | --lint | --fuzz | --bench | --cluster) groups+=("${argument#--}") ;;
+      --build | --test | --lint | --fuzz | --bench | --cluster | --postgres) groups+=("${argument#--}") ;;
       -h | --help) usage && exit 0 ;;
       *) usage >&2 && die "unknown argument $argument" ;;
     esac
@@ -82,7 +86,7 @@ is_supported_debian() (
 explain_other_system() {
   die "this script knows Debian 12 and newer only. On this system install by hand: a C++20 compiler, CMake >= 3.25,
 Ninja, gRPC and Protobuf for C++, Abseil, prometheus-cpp, libmicrohttpd, GoogleTest, yaml-cpp, PCRE2, CLI11, fmt, nlohmann-json, zlib, libpng, libjpeg-turbo,
-OpenSSL, SQLite, Google Benchmark, and Python 3 with yaml and numpy; and oneDNN >= 3.4 with the OpenMP runtime and
+OpenSSL, SQLite, libpq, Google Benchmark, and Python 3 with yaml and numpy; and oneDNN >= 3.4 with the OpenMP runtime and
 its sparse API (cmake -DONEDNN_EXPERIMENTAL_SPARSE=ON -DONEDNN_CPU_RUNTIME=OMP). Put oneDNN's install prefix on
 CMAKE_PREFIX_PATH, then build as usual."
 }
@@ -149,9 +153,12 @@ apt_get() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 "$@"
 }
 
-# Only promtool is wanted, so the package must not leave a Prometheus server running, now or after the next boot.
-install_prometheus_without_daemon() {
-  local policy=/usr/sbin/policy-rc.d status=0 own_policy=no
+# Of these promtool and the server's programs are wanted, so the packages must not leave services running, now or after the
+# next boot.
+readonly daemons=(prometheus postgresql)
+
+install_without_daemons() {
+  local policy=/usr/sbin/policy-rc.d status=0 own_policy=no name
   if [[ ! -e $policy ]]; then
     own_policy=yes
     # A stopped script must not leave the file behind: it would keep every later service from starting.
@@ -159,13 +166,15 @@ install_prometheus_without_daemon() {
     printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
     as_root chmod 755 "$policy"
   fi
-  apt_get install --no-install-recommends prometheus || status=$?
+  apt_get install --no-install-recommends "$@" || status=$?
   if [[ $own_policy == yes ]]; then
     as_root rm -f "$policy"
     trap - EXIT
   fi
   if command -v systemctl >/dev/null; then
-    as_root systemctl disable --quiet prometheus.service 2>/dev/null || true
+    for name in "$@"; do
+      as_root systemctl disable --quiet "$name.service" 2>/dev/null || true
+    done
   fi
   return "$status"
 }
@@ -176,10 +185,10 @@ install_packages() {
   say "missing: ${entries[*]}"
   say "updating the package lists"
   apt_get update || say "some package lists could not be updated, trying with what there is"
-  local prometheus=no
+  local silent=()
   for entry in "${entries[@]}"; do
-    if [[ $entry == prometheus ]]; then
-      prometheus=yes
+    if [[ " ${daemons[*]} " == *" $entry "* ]]; then
+      silent+=("$entry")
     else
       name=$(choose_alternative "$entry")
       names+=("$name")
@@ -189,9 +198,9 @@ install_packages() {
     say "installing ${#names[@]} packages"
     apt_get install --no-install-recommends "${names[@]}" || explain_no_network "${names[@]}"
   fi
-  if [[ $prometheus == yes ]]; then
-    say "installing prometheus (for promtool, its server stays off)"
-    install_prometheus_without_daemon || explain_no_network prometheus
+  if ((${#silent[@]} > 0)); then
+    say "installing ${silent[*]} (without starting a service)"
+    install_without_daemons "${silent[@]}" || explain_no_network "${silent[@]}"
   fi
 }
 

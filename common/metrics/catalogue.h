@@ -36,6 +36,7 @@ enum class Metric {
   kRpcHandled,
   kExecutorQueueLength,
   kExecutorTaskDuration,
+  kCoordinatorActive,
   kConnectionsRefused,
   kCallsLimited,
   kHandshakesFailed,

@@ -1,9 +1,11 @@
 #include "common/rpc/address.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
@@ -52,6 +54,27 @@ absl::StatusOr<Address> ParseAddress(std::string_view text) {
       "expected an address as host:port with a port from 1 to 65535, such as 127.0.0.1:7070 or "
       "[::1]:7070, without http:// in front, found '" +
           base::PrintablePrefix(text, kShownBytes) + "'");
+}
+
+absl::StatusOr<std::vector<std::string>> ParseServers(std::string_view text) {
+  std::vector<std::string> servers;
+  const std::vector<std::string> named =
+      absl::StrSplit(absl::string_view(text.data(), text.size()), ',');
+  for (const std::string& server : named) {
+    ESPALIER_RETURN_IF_ERROR(ParseAddress(server).status());
+    if (std::ranges::find(servers, server) != servers.end()) {
+      return base::InvalidArgument("INVALID_ADDRESS",
+                                   absl::StrCat("expected each server once, found ", server,
+                                                " twice; leave one of them out"));
+    }
+    servers.emplace_back(server);
+  }
+  if (servers.size() > kMaxServers) {
+    return base::InvalidArgument("INVALID_ADDRESS",
+                                 absl::StrCat("expected at most ", kMaxServers, " servers, found ",
+                                              servers.size(), "; leave some of them out"));
+  }
+  return servers;
 }
 
 bool IsLoopback(const Address& address) {

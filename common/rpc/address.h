@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -16,6 +17,11 @@ struct Address {
 // "localhost:7070", "10.0.0.5:7070" or "[::1]:7070", and nothing else: no scheme, no path.
 // Errors: InvalidArgument INVALID_ADDRESS.
 absl::StatusOr<Address> ParseAddress(std::string_view text);
+
+// The servers of "a.example:7070,b.example:7070", which stand in for each other, as they are written; at
+// most kMaxServers. Errors: InvalidArgument INVALID_ADDRESS, also for one that is named twice.
+constexpr size_t kMaxServers = 8;
+absl::StatusOr<std::vector<std::string>> ParseServers(std::string_view text);
 
 // Whether the host is this machine: localhost, 127.0.0.0/8 or ::1.
 bool IsLoopback(const Address& address);

@@ -20,6 +20,11 @@ constexpr int kMaxReconnectBackoffMs = 5'000;
 // By its name gRPC's least time between two attempts; it is also the most that an attempt may take.
 // Attempts that fail sooner are followed by the next one after the back-off alone.
 constexpr int kConnectTimeoutMs = 20'000;
+// Where others stand in: a server answers pings even when it is busy. Shorter than servers allow
+// (server.cc) it must not be.
+constexpr int kKeepaliveOfSeveralMs = 4'000;
+constexpr int kConnectTimeoutOfSeveralMs = 5'000;
+constexpr int kMaxReconnectBackoffOfSeveralMs = 500;
 
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(
     const ChannelOptions& options) {
@@ -57,11 +62,17 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const ChannelOptions&
   ESPALIER_ASSIGN_OR_RETURN(const Address address, ParseAddress(options.target));
   ESPALIER_ASSIGN_OR_RETURN(auto credentials, MakeCredentials(options));
   grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectTimeoutMs);
+  const bool several = options.one_of_several;
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, several ? kKeepaliveOfSeveralMs : kKeepaliveTimeMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                   several ? kKeepaliveOfSeveralMs : kKeepaliveTimeoutMs);
+  // Otherwise pings would end while the server sends nothing.
+  if (several) arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
+                   several ? kConnectTimeoutOfSeveralMs : kConnectTimeoutMs);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectBackoffMs);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectBackoffMs);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
+                   several ? kMaxReconnectBackoffOfSeveralMs : kMaxReconnectBackoffMs);
   if (IsLoopback(address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // A connection of its own per channel: workers in one process must not share flow control.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);

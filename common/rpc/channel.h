@@ -4,7 +4,9 @@
 //            key are set); plain text otherwise, which is meant for loopback. A server on this
 //            machine is never reached through a proxy, whatever the environment says.
 // Time:      an attempt to connect takes at most 20 s, so that it also succeeds over connections
-//            with much delay; calls have deadlines of their own.
+//            with much delay; calls have deadlines of their own. Where other servers stand in for
+//            this one, an attempt takes at most 5 s, and a server that falls silent during a call is
+//            given up after 8 s.
 // Errors:    InvalidArgument INVALID_ADDRESS, TLS_PAIR_INCOMPLETE, and those of tls.h.
 #pragma once
 
@@ -24,6 +26,8 @@ struct ChannelOptions {
   std::string tls_key_file;
   // What messages put in front of ca, cert and key: the program's flags for these files.
   std::string tls_flag_prefix = "--tls-";
+  // Whether there are other servers to go to when this one cannot be reached.
+  bool one_of_several = false;
 };
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const ChannelOptions& options);

@@ -18,7 +18,8 @@ namespace espalier::rpc {
 namespace {
 
 constexpr int kMaxMetadataBytes = 8 * 1024;
-constexpr int kMinPingIntervalMs = 50'000;
+// Peers that know of a server that stands in for this one ask every four seconds whether it is still there.
+constexpr int kMinPingIntervalMs = 3'000;
 constexpr int kMaxStreamsPerConnection = 64;
 // The most that all calls together may hold. A last resort: beyond it gRPC ends calls at random.
 constexpr size_t kBufferBytes = 32 * 1024 * 1024;

@@ -4,13 +4,12 @@
 #include <sqlite3.h>
 
 #include <algorithm>
-#include <cstring>
 #include <iterator>
 #include <map>
 #include <string_view>
 
 #include "common/base/status.h"
-#include "common/io/crc32c.h"
+#include "server/store/seal.h"
 
 namespace espalier::server::store {
 namespace {
@@ -37,19 +36,6 @@ constexpr const char* kMigrations[kSchemaVersion] = {
     "  fingerprint BLOB NOT NULL);",
 };
 
-// Of a value and of what else its row says.
-uint32_t Checksum(std::string_view bytes, std::string_view of_row) {
-  return io::Crc32c(std::string(of_row) + std::string(bytes));
-}
-
-// A value with its checksum.
-std::string Seal(std::string_view bytes, std::string_view of_row) {
-  std::string sealed(bytes);
-  const uint32_t crc = Checksum(bytes, of_row);
-  sealed.append(reinterpret_cast<const char*>(&crc), sizeof(crc));
-  return sealed;
-}
-
 // What else rows say. A job has a row in each of these parts.
 constexpr const char* kParts[] = {"record", "progress", "state"};
 std::string PartKey(const char* part, int64_t job) { return fmt::format("{}/{}", part, job); }
@@ -58,15 +44,6 @@ std::string EventKey(int64_t job, int64_t sequence) {
 }
 std::string UpdateKey(int64_t job, const StoredUpdate& update) {
   return fmt::format("update/{}/{}/{}", job, update.id, update.fingerprint);
-}
-
-std::optional<std::string> Unseal(std::string_view sealed, std::string_view of_row) {
-  uint32_t crc = 0;
-  if (sealed.size() < sizeof(crc)) return std::nullopt;
-  std::memcpy(&crc, sealed.data() + sealed.size() - sizeof(crc), sizeof(crc));
-  sealed.remove_suffix(sizeof(crc));
-  if (Checksum(sealed, of_row) != crc) return std::nullopt;
-  return std::string(sealed);
 }
 
 }  // namespace

@@ -4,11 +4,14 @@
 // returns. What is kept of a job are bytes that the store does not look into (records/records.proto and
 // methods/program_state_codec.h say what they are), and checks when it reads them.
 //
-// Ownership:   one store for one coordinator at a time.
+// Ownership:   one store for one coordinator at a time; where several may come, Begin() finds out whose
+//              it is.
 // Threading:   all calls of one store come from one thread at a time.
-// Errors:      Commit(): ResourceExhausted STORAGE_FULL and Unavailable STORAGE_ERROR when nothing
-//              was written, and the same may be tried again; DataLoss SYNC_FAILED when it is not
-//              known what the disk has: the process must end, and the next one finds out.
+// Errors:      Commit(): ResourceExhausted STORAGE_FULL and Unavailable STORAGE_ERROR, after which the
+//              same is tried again, and nothing else, until it is written: once, however often it is
+//              tried; DataLoss SYNC_FAILED when it is not known what the disk has: the process must
+//              end, and the next one finds out; Aborted STORE_LEASE_LOST when the store is another
+//              coordinator's by now.
 //              Reading: DataLoss STORE_CORRUPT, which names the file and the way back.
 #pragma once
 
@@ -74,7 +77,7 @@ class Store {
 
   virtual ~Store() = default;
   // A coordinator begins to use the store. Returns its incarnation: `first` in a new store, or one
-  // more than the last one had.
+  // more than the last one had. Errors: Unavailable STORE_LEASE_HELD while it is another coordinator's.
   virtual absl::StatusOr<uint64_t> Begin(uint64_t first) = 0;
   virtual absl::Status Commit(std::span<const JobWrite> writes) = 0;
   // Shows all jobs, in the order in which they were accepted, with what was accepted and the record

@@ -15,6 +15,7 @@ KINDS = {
               re.compile(r"protobuf::|Espalier::proto$")),
     "YAML": (re.compile(r"yaml-cpp/"), re.compile(r"yaml-cpp(::.*)?$")),
     "SQLite": (re.compile(r"sqlite3(ext)?\.h$"), re.compile(r"(?i)(sqlite::|sqlite3$)")),
+    "PostgreSQL": (re.compile(r"libpq-fe\.h$"), re.compile(r"PkgConfig::libpq$")),
     "HTTP": (re.compile(r"microhttpd\.h$|(civetweb|CivetServer)\.h$|prometheus/exposer\.h$"),
              re.compile(r"PkgConfig::microhttpd$|prometheus-cpp::pull$")),
     "sockets": (re.compile(r"(sys/(socket|un|epoll|select)|netinet/.*|arpa/inet|netdb|poll)\.h$"), None),
@@ -35,7 +36,7 @@ NEVER = {
     "common/checkpoint": ["oneDNN", "gRPC", "YAML", "SQLite", "CLI11"],
     "common/language/architecture": ["proto"],
     "worker/engine": ["gRPC", "proto", "YAML", "SQLite", "CLI11"],
-    **{folder: ["oneDNN", "gRPC", "SQLite", "CLI11"] for folder in SERVER_CORE},
+    **{folder: ["oneDNN", "gRPC", "SQLite", "PostgreSQL", "CLI11"] for folder in SERVER_CORE},
 }
 
 # folder -> kinds it never includes itself. A library it links may use them inside: the metrics
@@ -48,6 +49,7 @@ ONLY_IN = {
     "oneDNN": ["worker/engine/onednn"],
     "YAML": ["common/config"],
     "SQLite": ["server/store"],
+    "PostgreSQL": ["server/store/postgres"],
     "CLI11": ["client/cli", "server/flags.cc", "server/flags.h", "server/main.cc", "worker/main.cc"],
 }
 

@@ -25,6 +25,8 @@ using metrics::Metric;
 
 constexpr absl::Duration kFirstBackoff = absl::Milliseconds(200);
 constexpr absl::Duration kLastBackoff = absl::Seconds(5);
+// Where one that takes over shall not be kept waiting.
+constexpr absl::Duration kLastBackoffOfSeveral = absl::Seconds(1);
 // An id in use is often this worker's own old connection, which the coordinator has yet to notice.
 constexpr absl::Duration kExistsPatience = absl::Seconds(30);
 constexpr auto kConnectTimeout = std::chrono::seconds(10);
@@ -67,12 +69,12 @@ void LeaveOutNames(v1::Register& registration) {
 
 }  // namespace
 
-Session::Session(SessionOptions options, std::shared_ptr<grpc::Channel> channel,
+Session::Session(SessionOptions options, std::vector<Coordinator> coordinators,
                  metrics::Metrics& metrics)
     : options_(std::move(options)),
-      stub_(v1::WorkerService::NewStub(channel)),
+      coordinators_(std::move(coordinators)),
       metrics_(metrics),
-      transfer_(channel, metrics),
+      transfer_(metrics),
       executor_({.data_root = options_.data_root,
                  .state_dir = options_.state_dir,
                  .threads = options_.threads,
@@ -158,10 +160,13 @@ bool Session::WaitBeforeRetry(absl::Duration wait) {
 absl::Status Session::Run() {
   base::Rng jitter(base::StreamKey(getpid(), options_.worker_id, {}));
   absl::Duration backoff = kFirstBackoff;
+  const bool several = coordinators_.size() > 1;
+  const absl::Duration last_backoff = several ? kLastBackoffOfSeveral : kLastBackoff;
   absl::Time exists_since = absl::InfiniteFuture();
   for (;;) {
     registered_ = false;
-    const absl::Status status = options_.explain(RunOnce());
+    const Coordinator& coordinator = coordinators_[coordinator_];
+    const absl::Status status = coordinator.explain(RunOnce());
     metrics_.Set(Metric::kWorkerConnected, 0);
     {
       const std::lock_guard lock(mutex_);
@@ -174,23 +179,32 @@ absl::Status Session::Run() {
     } else {
       exists_since = absl::InfiniteFuture();
     }
-    if (registered_) backoff = kFirstBackoff;
-    log::Warning("coordinator_unreachable", {{"reason", absl::StatusCodeToString(status.code())},
+    if (registered_) {
+      // It may be back in a moment, and knows us.
+      backoff = kFirstBackoff;
+    } else {
+      coordinator_ = (coordinator_ + 1) % coordinators_.size();
+    }
+    log::Warning("coordinator_unreachable", {{"coordinator", coordinator.address},
+                                             {"reason", absl::StatusCodeToString(status.code())},
                                              {"message", base::MessageOf(status)},
                                              {"retry_in", absl::FormatDuration(backoff)}});
     if (!WaitBeforeRetry(backoff * (0.5 + jitter.Uniform()))) return absl::OkStatus();
-    backoff = std::min(backoff * 2, kLastBackoff);
+    backoff = std::min(backoff * 2, last_backoff);
   }
 }
 
 absl::Status Session::RunOnce() {
+  ESPALIER_ASSIGN_OR_RETURN(const auto channel, coordinators_[coordinator_].connect());
+  const Transfer::Stub stub(v1::WorkerService::NewStub(channel));
+  transfer_.Use(stub);
   grpc::ClientContext context;
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return absl::OkStatus();
     context_ = &context;
   }
-  auto stream = stub_->Session(&context);
+  auto stream = stub->Session(&context);
   v1::WorkerMessage hello;
   v1::Register& registration = *hello.mutable_register_();
   registration.set_worker_id(options_.worker_id);

@@ -8,7 +8,8 @@
 //            result; if it asks for something else, the computation ends.
 // Bounds:    at most one task waits while one is in work (the coordinator gives one at a time), and
 //            kMaxQuestions data sets to be described; reconnecting backs off from 0.2 s to 5 s with
-//            jitter, for ever.
+//            jitter, for ever. Where several coordinators stand in for each other, each is tried in
+//            turn, and nobody waits for more than about a second.
 // Errors:    Run() returns when Stop() was called, or Leave() and its task is done (OK), or when the coordinator refuses this worker
 //            for good (PROTOCOL_MISMATCH, INVALID_WORKER_ID, WORKER_EXISTS that lasts).
 #pragma once
@@ -29,6 +30,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/metrics/metrics.h"
 #include "espalier/v1/worker.grpc.pb.h"
@@ -52,6 +54,14 @@ struct SessionOptions {
   int64_t max_dataset_bytes = std::numeric_limits<int64_t>::max();
   tasks::MemoryLimit memory_limit;  // what there is
   std::vector<v1::DatasetInfo> datasets;
+};
+
+// Where a coordinator is.
+struct Coordinator {
+  std::string address;
+  // Makes a connection anew for each attempt: a channel of gRPC that failed remembers that for a
+  // while, and says so of a coordinator that is back.
+  std::function<absl::StatusOr<std::shared_ptr<grpc::Channel>>()> connect;
   // Makes of an error of the connection one that says what is behind it.
   std::function<absl::Status(const absl::Status&)> explain = [](const absl::Status& status) {
     return status;
@@ -60,8 +70,8 @@ struct SessionOptions {
 
 class Session {
  public:
-  Session(SessionOptions options, std::shared_ptr<grpc::Channel> channel,
-          metrics::Metrics& metrics);
+  // At least one coordinator; of several, those that follow stand in for the first.
+  Session(SessionOptions options, std::vector<Coordinator> coordinators, metrics::Metrics& metrics);
   ~Session();
 
   absl::Status Run();
@@ -98,7 +108,8 @@ class Session {
   bool WaitBeforeRetry(absl::Duration wait);
 
   const SessionOptions options_;
-  std::unique_ptr<v1::WorkerService::Stub> stub_;
+  const std::vector<Coordinator> coordinators_;
+  size_t coordinator_ = 0;  // the one in use, or tried next
   metrics::Metrics& metrics_;
   Transfer transfer_;
   tasks::TaskExecutor executor_;

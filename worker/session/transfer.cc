@@ -72,6 +72,16 @@ class Transfer::Call {
   Transfer& transfer_;
 };
 
+void Transfer::Use(Stub stub) {
+  const std::lock_guard lock(mutex_);
+  stub_ = std::move(stub);
+}
+
+Transfer::Stub Transfer::stub() {
+  const std::lock_guard lock(mutex_);
+  return stub_;
+}
+
 void Transfer::SetLimits(const v1::Welcome& welcome) {
   const std::lock_guard lock(mutex_);
   welcome_ = welcome;
@@ -121,7 +131,8 @@ absl::Status Transfer::FetchRest(const v1::BlobRef& blob, wire::BlobAssembler& a
   request.set_digest(blob.digest());
   request.set_offset(assembler.received());
   request.set_job(Job());
-  auto reader = stub_->Fetch(&context, request);
+  const Stub stub = this->stub();
+  auto reader = stub->Fetch(&context, request);
   v1::Chunk chunk;
   absl::Status status;
   while (status.ok() && reader->Read(&chunk)) status = assembler.Add(chunk);
@@ -202,7 +213,8 @@ absl::Status Transfer::SubmitOnce(const v1::PartialHeader& header, std::string_v
   grpc::ClientContext context;
   const Call call(*this, context);
   v1::SubmitResponse response;
-  auto writer = stub_->Submit(&context, &response);
+  const Stub stub = this->stub();
+  auto writer = stub->Submit(&context, &response);
   v1::SubmitRequest request;
   *request.mutable_header() = header;
   bool open = writer->Write(request);

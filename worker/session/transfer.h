@@ -10,7 +10,7 @@
 // Errors:    the server's; TRANSFER_DAMAGED (DataLoss) when bytes arrive damaged again and again.
 #pragma once
 
-#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -30,9 +30,11 @@ namespace espalier::worker::session {
 
 class Transfer {
  public:
-  Transfer(std::shared_ptr<grpc::Channel> channel, metrics::Metrics& metrics)
-      : stub_(v1::WorkerService::NewStub(channel)), metrics_(metrics) {}
+  explicit Transfer(metrics::Metrics& metrics) : metrics_(metrics) {}
 
+  // Transfers that begin from now on go over this connection. Before the first of them.
+  using Stub = std::shared_ptr<v1::WorkerService::Stub>;
+  void Use(Stub stub);
   // What the coordinator says when it takes the worker. A task of an earlier connection may still be
   // in work.
   void SetLimits(const v1::Welcome& welcome);
@@ -58,8 +60,10 @@ class Transfer {
   // or the task is cancelled.
   bool MayRepeat(const absl::Status& status, Repeats& repeats);
 
-  std::unique_ptr<v1::WorkerService::Stub> stub_;
+  Stub stub();
+
   metrics::Metrics& metrics_;
+  Stub stub_;  // guarded by mutex_
   v1::Welcome Limits();
   std::string Job();
   v1::Welcome welcome_;  // guarded by mutex_

@@ -18,6 +18,12 @@ absl::Status Stops() {
                          "the coordinator stops; try again when it is back");
 }
 
+// It is not known what the disk has, or the store is another coordinator's.
+bool IsFatal(const absl::Status& status) {
+  const std::string reason = base::ReasonOf(status);
+  return reason == "SYNC_FAILED" || reason == "STORE_LEASE_LOST";
+}
+
 absl::Status NoMemory() {
   return base::MakeError(
       absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
@@ -110,7 +116,7 @@ absl::Status Journal::WriteNow(Disk& disk, Batch& batch) try {
 void Journal::OnWritten(const absl::Status& status) {
   writing_ = false;
   if (!status.ok()) {
-    if (base::ReasonOf(status) == "SYNC_FAILED") Fatal(status);
+    if (IsFatal(status)) Fatal(status);
     if (!trouble_.has_value()) {
       log::Error("store_not_written",
                  {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});

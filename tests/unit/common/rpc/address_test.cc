@@ -64,5 +64,15 @@ TEST(AddressTest, ProxiesAreForOtherMachinesOnly) {
   EXPECT_EQ(ProxyVariable({"10.0.0.5", 7070}), "");
 }
 
+TEST(AddressTest, ServersThatStandInForEachOtherAreNamedWithCommas) {
+  EXPECT_THAT(ParseServers("a:7070").value(), testing::ElementsAre("a:7070"));
+  EXPECT_THAT(ParseServers("a:7070,[::1]:7071").value(),
+              testing::ElementsAre("a:7070", "[::1]:7071"));
+  for (const char* wrong : {"", ",", "a:7070,", "a:7070, b:7070", "a:7070,b", "a:7070,a:7070",
+                            "a:1,b:1,c:1,d:1,e:1,f:1,g:1,h:1,i:1"}) {
+    EXPECT_EQ(base::ReasonOf(ParseServers(wrong).status()), "INVALID_ADDRESS") << wrong;
+  }
+}
+
 }  // namespace
 }  // namespace espalier::rpc

@@ -94,7 +94,8 @@ class TransferTest : public ::testing::Test {
     grpc::ServerBuilder builder;
     builder.RegisterService(&coordinator_);
     server_ = builder.BuildAndStart();
-    transfer_ = std::make_unique<Transfer>(server_->InProcessChannel({}), metrics_);
+    transfer_ = std::make_unique<Transfer>(metrics_);
+    transfer_->Use(v1::WorkerService::NewStub(server_->InProcessChannel({})));
     v1::Welcome welcome;
     welcome.set_chunk_bytes(kChunk);
     welcome.set_inline_bytes(10);

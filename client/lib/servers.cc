@@ -1,0 +1,56 @@
+#include "client/lib/servers.h"
+
+#include <string>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/rpc/address.h"
+
+namespace espalier::client {
+namespace {
+
+absl::StatusOr<Servers::Handle> Connect(rpc::ChannelOptions connection) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto channel, rpc::MakeChannel(connection));
+  return std::make_shared<const Server>(Server{
+      std::move(connection), v1::JobService::NewStub(channel), v1::MethodService::NewStub(channel),
+      v1::ClusterService::NewStub(channel), v1::CheckpointService::NewStub(channel)});
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Servers>> Servers::Create(const ClientOptions& options) {
+  const auto addresses = rpc::ParseServers(options.server);
+  if (!addresses.ok()) {
+    return base::InvalidArgument("SERVER_ADDRESS",
+                                 "--server: " + base::MessageOf(addresses.status()));
+  }
+  auto servers = std::make_unique<Servers>();
+  for (const std::string& address : *addresses) {
+    rpc::ChannelOptions connection;
+    connection.target = address;
+    connection.tls_ca_file = options.tls_ca_file;
+    connection.tls_cert_file = options.tls_cert_file;
+    connection.tls_key_file = options.tls_key_file;
+    connection.tls_flag_prefix = "--";
+    connection.one_of_several = addresses->size() > 1;
+    ESPALIER_ASSIGN_OR_RETURN(Handle server, Connect(std::move(connection)));
+    servers->servers_.push_back(std::move(server));
+  }
+  return servers;
+}
+
+Servers::Handle Servers::current() const {
+  const std::lock_guard lock(mutex_);
+  return servers_[at_];
+}
+
+void Servers::LeaveOut(const Handle& server) {
+  absl::StatusOr<Handle> again = Connect(server->connection);
+  const std::lock_guard lock(mutex_);
+  if (servers_[at_] != server) return;
+  // Its files may have become unreadable; then the old connection is as good.
+  if (again.ok()) servers_[at_] = *std::move(again);
+  at_ = (at_ + 1) % servers_.size();
+}
+
+}  // namespace espalier::client
