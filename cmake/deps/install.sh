@@ -20,7 +20,7 @@ list_packages() {
       # prometheus is here for promtool, which checks the alert rules; iproute2 makes networks of several machines; strace has
       # system calls fail.
       list_packages postgres
-      printf '%s\n' libgtest-dev libgmock-dev prometheus openssl iproute2 strace \
+      printf '%s\n' libgtest-dev libgmock-dev libcurl4-openssl-dev prometheus openssl iproute2 strace \
         python3 python3-venv python3-pip python3-yaml python3-numpy
       ;;
     # clang-tidy comes from PyPI: tests/lint/tidy.sh.

@@ -16,6 +16,7 @@ KINDS = {
     "YAML": (re.compile(r"yaml-cpp/"), re.compile(r"yaml-cpp(::.*)?$")),
     "SQLite": (re.compile(r"sqlite3(ext)?\.h$"), re.compile(r"(?i)(sqlite::|sqlite3$)")),
     "PostgreSQL": (re.compile(r"libpq-fe\.h$"), re.compile(r"PkgConfig::libpq$")),
+    "curl": (re.compile(r"curl/"), re.compile(r"(?i)(curl::|libcurl$|curl$)")),
     "HTTP": (re.compile(r"microhttpd\.h$|(civetweb|CivetServer)\.h$|prometheus/exposer\.h$"),
              re.compile(r"PkgConfig::microhttpd$|prometheus-cpp::pull$")),
     "sockets": (re.compile(r"(sys/(socket|un|epoll|select)|netinet/.*|arpa/inet|netdb|poll)\.h$"), None),
@@ -41,7 +42,7 @@ NEVER = {
 
 # folder -> kinds it never includes itself. A library it links may use them inside: the metrics
 # library serves HTTP, but no core file opens a socket.
-NEVER_INCLUDED = {folder: ["sockets", "HTTP", "YAML"] for folder in SERVER_CORE}
+NEVER_INCLUDED = {folder: ["sockets", "HTTP", "YAML", "curl"] for folder in SERVER_CORE}
 
 # kind -> the only folders that include its headers, tests apart.
 ONLY_IN = {
@@ -50,6 +51,7 @@ ONLY_IN = {
     "YAML": ["common/config"],
     "SQLite": ["server/store"],
     "PostgreSQL": ["server/store/postgres"],
+    "curl": ["server/object_store"],
     "CLI11": ["client/cli", "server/flags.cc", "server/flags.h", "server/main.cc", "worker/main.cc"],
 }
 
@@ -77,6 +79,7 @@ MAY_USE = {
     **{folder: _CORE_MAY + SERVER_CORE + ["server/store/store.h", "server/store/records", "proto"] for folder in SERVER_CORE},
     "server/api": ["common", "proto"] + SERVER_CORE,
     "server/store": ["common", "proto"] + SERVER_CORE,
+    "server/object_store": ["common/base", "common/io"],
     "server/dashboard": ["common", "proto"] + SERVER_CORE,
     "server": ["common", "proto", "server"],
     "worker/engine": _PURE,
