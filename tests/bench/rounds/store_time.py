@@ -4,7 +4,7 @@
     tests/bench/rounds/store_time.py [--turns 3] [--rounds 600] [--data-dir DIR]
 
 One worker, so that nothing hides a wait, and jobs of SET on the repository's digits. The coordinator keeps its jobs in a file and waits
-for the disk, keeps them in a file and does not wait, or keeps none. A turn is one job with each of these. Prints the medians over turns
+for the disk, keeps them in a file and does not wait, in a database of a PostgreSQL server on the same machine, or keeps none. A turn is one job with each of these. Prints the medians over turns
 of the median round, beside the median time of a sync of 4 KiB on the same disk in the same run, and the syncs of a round as strace
 counts them in a run of its own. DIR is on the disk that is meant; default: a folder for temporary files.
 """
@@ -22,10 +22,13 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 import cluster  # noqa: E402
+import postgres  # noqa: E402  (cluster knows where)
 
 STORES = {
     "file, waits for the disk": (),
     "file, does not wait": ("--store-sync", "process"),
+    "database, waits for its disk": ("--store", "URL"),
+    "database, does not wait": ("--store", "URL", "--store-sync", "process"),
     "none": ("--store", "memory"),
 }
 
@@ -69,6 +72,13 @@ def syncs_of_a_round(rounds, folder):
     return calls / rounds
 
 
+def with_database(arguments, server):
+    """The arguments with the URL of a database in which nothing is."""
+    if "URL" in arguments:
+        server.sql("DROP SCHEMA IF EXISTS espalier CASCADE")
+    return [server.url if argument == "URL" else argument for argument in arguments]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=3)
@@ -76,12 +86,13 @@ def main():
     parser.add_argument("--data-dir", default=tempfile.gettempdir())
     options = parser.parse_args()
     times, syncs, hashes = {name: [] for name in STORES}, [], set()
-    for _ in range(options.turns):
-        syncs.append(sync_seconds(options.data_dir))
-        for name, arguments in STORES.items():
-            job = run(arguments, options.rounds, options.data_dir)
-            hashes.add(job["model_hash"])
-            times[name].append(round_seconds(job))
+    with postgres.Server() as server:
+        for _ in range(options.turns):
+            syncs.append(sync_seconds(options.data_dir))
+            for name, arguments in STORES.items():
+                job = run(with_database(arguments, server), options.rounds, options.data_dir)
+                hashes.add(job["model_hash"])
+                times[name].append(round_seconds(job))
     sync, plain = statistics.median(syncs), statistics.median(times["none"])
     print(f"A sync takes {1000 * sync:.2f} ms. Models are {'the same' if len(hashes) == 1 else 'NOT THE SAME'}.\n")
     print("| jobs are kept in | median round | rounds/s | more than none, in syncs |\n| --- | --- | --- | --- |")
