@@ -9,6 +9,7 @@ TEST_JOBS ?= 2
 FUZZ_SECONDS ?= 60
 CHAOS_SEEDS ?= 1000
 CHAOS_KILLS ?= 200
+CHAOS_TAKE_OVERS ?= 100
 
 .PHONY: help deps programs build configured demo demo-standby up test bench fuzz chaos lint format clean cluster cluster-down test-cluster
 
@@ -54,8 +55,8 @@ fuzz: ## Run each fuzz target for FUZZ_SECONDS (default 60); crashes are left in
 	@cmake/deps/install.sh --build --test --fuzz
 	@tests/fuzz/run.sh $(FUZZ_SECONDS)
 
-chaos: build ## Kill and disturb for a while (CHAOS_SEEDS, CHAOS_KILLS); the report is build/chaos/report.md
-	@tests/chaos/run.py --seeds $(CHAOS_SEEDS) --kills $(CHAOS_KILLS)
+chaos: build ## Kill and disturb for a while (CHAOS_SEEDS, CHAOS_KILLS, CHAOS_TAKE_OVERS); the report is build/chaos/report.md
+	@tests/chaos/run.py --seeds $(CHAOS_SEEDS) --kills $(CHAOS_KILLS) --take-overs $(CHAOS_TAKE_OVERS)
 
 lint: configured ## Check format, layering, protocol, scripts and clang-tidy
 	@tests/lint/run.sh $(BUILD_DIR)

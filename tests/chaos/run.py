@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Breaks things for a while and writes a report.
 
-    tests/chaos/run.py [--seeds 1000] [--kills 200] [--jobs 2] [--report build/chaos/report.md]
+    tests/chaos/run.py [--seeds 1000] [--kills 200] [--take-overs 100] [--calls 1] [--jobs 2] [--report build/chaos/report.md]
 
 Seeds: so many of each kind of job and disturbance in the simulation, in which coordinators are destroyed between any two functions of
 their executors, and jobs are paused, by drawn numbers. Kills: so many of real coordinators with kill -9, and as many of real workers,
-over five kinds of jobs. Whatever is disturbed must end with the model and the events of a run that nobody disturbed. Exits with 1 when
+over five kinds of jobs. Take-overs: so many coordinators killed while another one stands by. Calls: a coordinator killed at every system
+call that writes. Whatever is disturbed must end with the model and the events of a run that nobody disturbed. Exits with 1 when
 anything did not.
 """
 
@@ -24,6 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SIMULATION = ROOT / "build/release/bin/coordinator_sim_test"
 SEEDS_OF_A_PART = 25
 KINDS_OF_KILLS = 5  # of jobs, in kills_test.py
+KINDS_OF_TAKE_OVERS = 4  # likewise in standby_test.py
 
 
 def simulate(first, seeds):
@@ -64,17 +66,18 @@ def failed(output, first):
     return [command.format(seed, relative) for seed in seeds] or [f"seeds from {first} on ended the program:\n{output[-2000:]}"]
 
 
-def kills(number):
+def end_to_end(test, variables, marks, lines_wanted):
+    """Runs a test of real programs for long; the lines of its report, and whether all is well."""
     done = subprocess.run(
-        [sys.executable, ROOT / "tests/e2e/durable/kills_test.py"],
-        env=os.environ | {"ESPALIER_KILLS": str(number)},
+        [sys.executable, ROOT / "tests/e2e/durable" / test],
+        env=os.environ | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    lines = [line.lstrip(".") for line in done.stdout.splitlines() if "killed, coordinator back" in line]
-    well = done.returncode == 0 and len(lines) == KINDS_OF_KILLS
+    lines = [line.lstrip(".") for line in done.stdout.splitlines() if marks in line]
+    well = done.returncode == 0 and len(lines) >= lines_wanted
     if not well:
         lines.append(done.stdout[-4000:])
     return lines, well
@@ -84,18 +87,30 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--take-overs", type=int, default=100)
+    parser.add_argument("--calls", type=int, choices=(0, 1), default=1, help="1: a kill at every system call that writes")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--report", type=pathlib.Path, default=ROOT / "build/chaos/report.md")
     options = parser.parse_args()
-    simulated, simulated_well = simulations(options.seeds, options.jobs) if options.seeds else ([], True)
-    killed, killed_well = kills(options.kills) if options.kills else ([], True)
+    parts = {}
+    if options.seeds:
+        parts["Simulation"] = simulations(options.seeds, options.jobs)
+    if options.kills:
+        variables = {"ESPALIER_KILLS": str(options.kills)}
+        parts["Programs that are killed"] = end_to_end("kills_test.py", variables, "killed, coordinator back", KINDS_OF_KILLS)
+    if options.take_overs:
+        variables = {"ESPALIER_TAKE_OVERS": str(options.take_overs)}
+        parts["A coordinator that takes over"] = end_to_end("standby_test.py", variables, "the other worked after", KINDS_OF_TAKE_OVERS)
+    if options.calls:
+        parts["A kill at every system call"] = end_to_end("syscalls_test.py", {"ESPALIER_EVERY_CALL": "1"}, "every N", 1)
     today = datetime.date.today().isoformat()
-    lines = [f"# Chaos, {today}, {os.cpu_count()} cores, {platform.machine()}", "", "## Simulation", ""]
-    lines += [f"- {line}" for line in simulated] + ["", "## Programs that are killed", ""] + [f"- {line}" for line in killed]
+    lines = [f"# Chaos, {today}, {os.cpu_count()} cores, {platform.machine()}"]
+    for title, (report, _) in parts.items():
+        lines += ["", f"## {title}", ""] + [f"- {line}" for line in report]
     options.report.parent.mkdir(parents=True, exist_ok=True)
     options.report.write_text("\n".join(lines) + "\n")
     print(options.report.read_text())
-    sys.exit(0 if simulated_well and killed_well else 1)
+    sys.exit(0 if all(well for _, well in parts.values()) else 1)
 
 
 if __name__ == "__main__":
