@@ -1,15 +1,22 @@
 #include "server/flags.h"
 
+#include <algorithm>
+
 #include "common/base/flags.h"
 #include "server/store/postgres/postgres_store.h"
 
 namespace espalier::server {
 namespace {
 
-// "" or what is wrong.
+// "" or what is wrong. It is not repeated: there may be a password in it.
 std::string CheckStore(const std::string& store) {
-  if (store == "sqlite" || store == "memory" || store::PostgresStore::IsUrl(store)) return "";
-  return "expected sqlite, memory or postgresql://user@host:port/database, found '" + store + "'";
+  if (store == "sqlite" || store == "memory") return "";
+  if (!store::PostgresStore::IsUrl(store)) {
+    return "expected sqlite, memory or postgresql://user@host:port/database, found something else";
+  }
+  if (std::ranges::count(store, '@') <= 1) return "";
+  return "expected one @ in the URL of the database, found several; write %40 within a name or "
+         "password";
 }
 
 }  // namespace
@@ -24,6 +31,10 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--shared-dir", flags.shared_dir,
                  "folder for what jobs need besides --store, above all checkpoints, which several "
                  "coordinators of one database share; default: --data-dir");
+  app.add_option("--checkpoints", flags.checkpoints,
+                 "bucket of an S3-compatible object store that has all checkpoints, as "
+                 "s3://bucket/prefix; --data-dir has copies, which are read; default: only the "
+                 "folder checkpoints in --shared-dir");
   app.add_option("--store", flags.store,
                  "where jobs are kept: sqlite, a file in --data-dir, with which the next "
                  "coordinator goes on; memory, with which they end; or a database of a PostgreSQL "

@@ -14,7 +14,8 @@ struct Flags {
   std::string listen = "127.0.0.1:7070";
   std::string metrics_listen = "127.0.0.1:7071";
   std::string data_dir = "espalier-data";
-  std::string shared_dir;  // "": data_dir
+  std::string shared_dir;   // "": data_dir
+  std::string checkpoints;  // "": a folder in shared_dir
   std::string store = "sqlite";
   std::string store_sync = "machine";
   std::string backup;   // folder

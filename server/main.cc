@@ -40,6 +40,7 @@
 #include "server/api/deadlines.h"
 #include "server/api/worker_service.h"
 #include "server/backup/backup.h"
+#include "server/checkpoint_place.h"
 #include "server/flags.h"
 #include "server/pretrained/model_library.h"
 #include "server/store/postgres/postgres_store.h"
@@ -116,17 +117,6 @@ absl::Status PrepareWorkFolders(const Flags& flags, Tenure& tenure) {
   return EmptyDirectory(flags.data_dir + "/spool");
 }
 
-absl::StatusOr<std::unique_ptr<checkpoint::CheckpointStore>> OpenCheckpoints(Tenure& tenure) {
-  ESPALIER_ASSIGN_OR_RETURN(
-      auto checkpoints,
-      checkpoint::CheckpointStore::Open(tenure.files(), tenure.shared_dir() + "/checkpoints"));
-  for (const auto& damaged : checkpoints->damaged()) {
-    log::Warning("checkpoint_unusable",
-                 {{"file", damaged.file}, {"message", base::MessageOf(damaged.reason)}});
-  }
-  return checkpoints;
-}
-
 base::Limits LimitsFrom(const Flags& flags) {
   base::Limits limits;
   limits.heartbeat_timeout = absl::Seconds(flags.heartbeat_timeout_s);
@@ -145,12 +135,11 @@ int CodeOf(const absl::Status& status) {
   const std::string reason = base::ReasonOf(status);
   if (reason == "SYNC_FAILED") return kExitOutput;
   if (reason == "PORT_IN_USE") return kExitUnavailable;
-  if (reason == "DATA_DIR_LOCKED" || reason == "STORE_LEASE_LOST" ||
-      reason == "STORE_LEASE_EXPIRED") {
-    return kExitTemporary;
-  }
   // Worth another try: systemd does not give up on it.
-  if (reason == "STORAGE_FULL" || reason == "STORAGE_ERROR") return kExitTemporary;
+  for (const char* passing : {"DATA_DIR_LOCKED", "STORAGE_FULL", "STORAGE_ERROR",
+                              "STORE_LEASE_LOST", "STORE_LEASE_EXPIRED", "STORE_FELL_BACK"}) {
+    if (reason == passing) return kExitTemporary;
+  }
   return status.code() == absl::StatusCode::kDataLoss ? kExitData : kExitConfig;
 }
 
@@ -255,7 +244,7 @@ std::function<void(const rpc::HandshakeFailure&)> HandshakeTeller(const base::Cl
 }
 
 // Until SIGTERM or SIGINT, lets time pass for the state machines.
-void RunUntilSignal(base::ThreadExecutor& core, base::ThreadExecutor& pool,
+void RunUntilSignal(const Tenure& tenure, base::ThreadExecutor& core, base::ThreadExecutor& pool,
                     jobs::JobManager& manager, api::Deadlines& deadlines,
                     net::Connections& connections, const base::Clock& clock,
                     metrics::Metrics& metrics, const sigset_t& signals) {
@@ -266,6 +255,8 @@ void RunUntilSignal(base::ThreadExecutor& core, base::ThreadExecutor& pool,
   while (sigtimedwait(&signals, nullptr, &timeout) < 0) {
     metrics.Set(Metric::kExecutorQueueLength, static_cast<double>(core.queue_length()), "core");
     metrics.Set(Metric::kExecutorQueueLength, static_cast<double>(pool.queue_length()), "pool");
+    // However long whoever renews the lease waits for an answer.
+    if (const absl::Status ours = tenure.MayChange(); !ours.ok()) EndNow(ours);
     deadlines.Expire();
     connections.Expire();
     if (clock.Elapsed() - trimmed >= kTrimEvery) {
@@ -312,6 +303,18 @@ void StopServing(rpc::RunningServer& running, base::Executor& core, jobs::Journa
     executor->Post([&done] { done.set_value(); });
     done.get_future().wait();
   }
+}
+
+// Of flags that do not go together.
+absl::Status CheckFlags(const Flags& flags) {
+  if (flags.shared_dir.empty() || store::PostgresStore::IsUrl(flags.store)) {
+    return absl::OkStatus();
+  }
+  return base::InvalidArgument(
+      "SHARED_DIR_WITHOUT_DATABASE",
+      "expected --shared-dir only with --store postgresql://…, whose coordinators share it, found "
+      "--store " +
+          flags.store + "; leave it out, and everything is in --data-dir");
 }
 
 // Copies the data folder, or fills it from a copy.
@@ -412,6 +415,8 @@ int Run(const Flags& flags) {
   auto tenure = Tenure::Open(flags, entropy);
   if (!tenure.ok()) return ExitWith(tenure.status(), CodeOf(tenure.status()));
   store::Store* const store = (*tenure)->store();
+  const auto place = CheckpointPlace::Make(flags, **tenure, entropy);
+  if (!place.ok()) return ExitWith(place.status(), CodeOf(place.status()));
 
   metrics::Metrics metrics(metrics::Role::kCoordinator);
   CountLogMessages(metrics);
@@ -421,16 +426,21 @@ int Run(const Flags& flags) {
   if (!metrics_address.ok()) return ExitWith(metrics_address.status(), kExitUnavailable);
 
   const auto incarnation = (*tenure)->Begin(
-      signals, [&](const std::string& whom) { StandBy(whom, *metrics_address); }, EndNow);
+      signals,
+      [&](const std::string& whom) {
+        StandBy(whom, *metrics_address);
+        (*place)->Follow();
+      },
+      EndNow);
   if (absl::IsCancelled(incarnation.status())) return kExitOk;
   if (!incarnation.ok()) return ExitWith(incarnation.status(), CodeOf(incarnation.status()));
   metrics.Set(metrics::Metric::kCoordinatorActive, 1);
-  const auto checkpoints = OpenCheckpoints(**tenure);
-  if (!checkpoints.ok()) return ExitWith(checkpoints.status(), kExitConfig);
+  const auto checkpoints = (*place)->Open();
+  if (!checkpoints.ok()) return ExitWith(checkpoints.status(), CodeOf(checkpoints.status()));
   const base::Limits limits = LimitsFrom(flags);
   const base::RealClock clock;
   if (const absl::Status prepared = PrepareWorkFolders(flags, **tenure); !prepared.ok()) {
-    return ExitWith(prepared, kExitConfig);
+    return ExitWith(prepared, CodeOf(prepared));
   }
   const auto library = std::make_shared<const pretrained::ModelLibrary>(
       (*tenure)->files(), flags.models, (*tenure)->shared_dir() + "/parts", **checkpoints);
@@ -492,10 +502,10 @@ int Run(const Flags& flags) {
                                     {"data_dir", flags.data_dir},
                                     {"memory_budget", memory_budget},
                                     {"descriptors", descriptors->limit}});
-  RunUntilSignal(core, pool, manager, deadlines, connections, clock, metrics, signals);
+  RunUntilSignal(**tenure, core, pool, manager, deadlines, connections, clock, metrics, signals);
   StopServing(*running, core, journal, fleet, writer, signals);
   // What there is to keep is written, and what executors still have is of no use to anybody.
-  tenure->reset();
+  (*tenure)->End();
   std::fflush(nullptr);
   _exit(kExitOk);
 }
@@ -520,6 +530,7 @@ int Main(int argc, char** argv) {
     return io::ExitAfterPrinting(kExitOk, kExitOutput);
   }
   if (flags.health_check) return HealthCheck(flags);
+  if (const absl::Status fit = CheckFlags(flags); !fit.ok()) return ExitWith(fit, kExitUsage);
   if (!flags.backup.empty() || !flags.restore.empty()) return CopyDataDir(flags);
   return Run(flags);
 }

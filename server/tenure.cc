@@ -22,13 +22,14 @@ namespace {
 
 constexpr size_t kIdBytes = 16;
 constexpr long kAskAgainNanoseconds = 500'000'000;
-// In a folder that several coordinators share: what the database knows it by.
-constexpr const char* kFolderFile = "shared-folder-id";
-constexpr uint64_t kMaxFolderIdBytes = 256;
-
-std::string RandomId(base::Entropy& entropy) {
-  return absl::BytesToHexString(entropy.Bytes(kIdBytes));
-}
+// In a folder that several coordinators share: of which database it is.
+constexpr const char* kStoreIdFile = "store-id";
+constexpr uint64_t kMaxStoreIdBytes = 256;
+// What coordinators of one database agree on.
+constexpr const char* kStoreId = "store-id";
+constexpr const char* kHasFolder = "has a shared folder";
+constexpr const char* kComplete = "all of it is said";
+constexpr const char* kCheckpointsFlag = "--checkpoints";
 
 // Who waits for this coordinator sees it.
 std::string HolderName(const Flags& flags) {
@@ -40,10 +41,15 @@ std::string HolderName(const Flags& flags) {
 
 }  // namespace
 
+std::string RandomId(base::Entropy& entropy) {
+  return absl::BytesToHexString(entropy.Bytes(kIdBytes));
+}
+
 std::string StorePath(const Flags& flags) { return flags.data_dir + "/jobs.sqlite"; }
 
 Tenure::Tenure(const Flags& flags, base::Entropy& entropy)
     : entropy_(entropy),
+      checkpoints_(flags.checkpoints),
       shared_dir_(flags.shared_dir.empty() ? flags.data_dir : flags.shared_dir),
       files_(&io::PosixFileSystem()) {}
 
@@ -54,6 +60,11 @@ uint64_t Tenure::RandomNumber(base::Entropy& entropy) {
   const std::string bytes = entropy.Bytes(sizeof(number));
   std::memcpy(&number, bytes.data(), sizeof(number));
   return number;
+}
+
+void Tenure::End() {
+  keeper_.reset();
+  if (database_ == nullptr) store_.reset();
 }
 
 absl::StatusOr<std::unique_ptr<Tenure>> Tenure::Open(const Flags& flags, base::Entropy& entropy) {
@@ -70,15 +81,37 @@ absl::StatusOr<std::unique_ptr<Tenure>> Tenure::Open(const Flags& flags, base::E
     tenure->database_ = database.get();
     tenure->store_ = std::move(database);
     tenure->guarded_ = std::make_unique<io::GuardedFileSystem>(
-        io::PosixFileSystem(), [store = tenure->database_]() -> absl::Status {
-          if (store->HoldsLease()) return absl::OkStatus();
-          // For jobs that is like a disk that does not take it now.
-          return base::MakeError(absl::StatusCode::kUnavailable, "IO_ERROR",
-                                 "the lease of the jobs could not be renewed in time");
-        });
+        io::PosixFileSystem(), [own = tenure.get()] { return own->MayChange(); },
+        RandomId(entropy));
     tenure->files_ = tenure->guarded_.get();
   }
   return tenure;
+}
+
+absl::Status Tenure::MayChange() const {
+  if (database_ == nullptr || database_->HoldsLease()) return absl::OkStatus();
+  return base::MakeError(absl::StatusCode::kUnavailable, "STORE_LEASE_EXPIRED",
+                         "the lease of the jobs could not be renewed in time");
+}
+
+// One that stands by has to have what the one that works has; that one may choose.
+absl::StatusOr<bool> Tenure::CheckShared(bool holds_lease) {
+  ESPALIER_RETURN_IF_ERROR(CheckSharedDir(holds_lease));
+  if (holds_lease) {
+    ESPALIER_RETURN_IF_ERROR(database_->Tell(kCheckpointsFlag, checkpoints_));
+    ESPALIER_RETURN_IF_ERROR(database_->Tell(kComplete, "yes"));
+    return true;
+  }
+  // The one that works may have begun this moment; then it is asked again.
+  ESPALIER_ASSIGN_OR_RETURN(const std::string complete, database_->Agreed(kComplete));
+  if (complete.empty()) return false;
+  ESPALIER_ASSIGN_OR_RETURN(const std::string theirs, database_->Agreed(kCheckpointsFlag));
+  if (theirs == checkpoints_) return true;
+  return base::FailedPrecondition(
+      "CHECKPOINTS_DIFFER",
+      fmt::format("expected --checkpoints as the coordinator has it that works ('{}'), found '{}'; "
+                  "give both the same",
+                  theirs, checkpoints_));
 }
 
 absl::Status Tenure::WriteFolderId(const std::string& path, const std::string& id) {
@@ -88,32 +121,33 @@ absl::Status Tenure::WriteFolderId(const std::string& path, const std::string& i
   return file.Commit();
 }
 
-// A coordinator that took over with another folder would find none of the jobs' files.
+// A coordinator with another folder would find none of the jobs' files, and remove those of other
+// jobs. The folder has the id of its database; the database knows whether it has a folder.
 absl::Status Tenure::CheckSharedDir(bool holds_lease) {
-  const std::string path = shared_dir_ + "/" + kFolderFile;
-  io::FileSystem& files = io::PosixFileSystem();
-  const absl::StatusOr<std::string> found = io::ReadFile(files, path, kMaxFolderIdBytes);
+  const std::string path = shared_dir_ + "/" + kStoreIdFile;
+  const auto found = io::ReadFile(io::PosixFileSystem(), path, kMaxStoreIdBytes);
   if (!found.ok() && !absl::IsNotFound(found.status())) return found.status();
-  std::string id(absl::StripAsciiWhitespace(found.value_or("")));
-  const bool is_new = id.empty() && holds_lease;
-  if (is_new) {
-    // Before it is agreed upon, so that a process that ends in between leaves nothing that misleads.
-    id = RandomId(entropy_);
-    ESPALIER_RETURN_IF_ERROR(WriteFolderId(path, id));
+  const std::string folder(absl::StripAsciiWhitespace(found.value_or("")));
+  ESPALIER_ASSIGN_OR_RETURN(
+      const std::string id,
+      holds_lease ? database_->Agree(kStoreId, RandomId(entropy_)) : database_->Agreed(kStoreId));
+  ESPALIER_ASSIGN_OR_RETURN(const std::string has_folder, database_->Agreed(kHasFolder));
+  const bool fits = folder == id || (folder.empty() && has_folder.empty());
+  if (!fits) {
+    return base::FailedPrecondition(
+        "SHARED_DIR_DIFFERS",
+        fmt::format(
+            "expected in '{}' the files of the jobs in the database of --store, found {}; "
+            "give all coordinators of one database the same --shared-dir, and each database "
+            "a folder of its own",
+            shared_dir_,
+            folder.empty() ? fmt::format("no {} there", kStoreIdFile)
+                           : "those of another database"));
   }
-  ESPALIER_ASSIGN_OR_RETURN(const std::string agreed, holds_lease
-                                                          ? database_->Agree(kFolderFile, id)
-                                                          : database_->Agreed(kFolderFile));
-  // Nothing is agreed upon before the first one has begun.
-  if (agreed.empty() || agreed == id) return absl::OkStatus();
-  if (is_new) ESPALIER_RETURN_IF_ERROR(files_->Remove(path));
-  return base::FailedPrecondition(
-      "SHARED_DIR_DIFFERS",
-      fmt::format(
-          "expected in '{}' the files of the jobs in the database of --store, found another "
-          "folder ({} {}); give all coordinators of one database the same --shared-dir, or "
-          "this one a database of its own",
-          shared_dir_, kFolderFile, id.empty() || is_new ? "is missing" : "is another"));
+  if (!holds_lease) return absl::OkStatus();
+  // In this order a process that ends in between leaves nothing that does not fit.
+  if (folder.empty()) ESPALIER_RETURN_IF_ERROR(WriteFolderId(path, id));
+  return database_->Tell(kHasFolder, "yes");
 }
 
 absl::StatusOr<uint64_t> Tenure::Begin(const sigset_t& signals,
@@ -123,11 +157,12 @@ absl::StatusOr<uint64_t> Tenure::Begin(const sigset_t& signals,
   if (store_ == nullptr) return first;
   if (database_ == nullptr) return store_->Begin(first);
   std::string told;
+  bool checked = false;
   for (;;) {
     const absl::StatusOr<uint64_t> incarnation = store_->Begin(first);
     if (incarnation.ok()) {
       keeper_ = std::make_unique<store::LeaseKeeper>(*database_, std::move(lost));
-      ESPALIER_RETURN_IF_ERROR(CheckSharedDir(/*holds_lease=*/true));
+      ESPALIER_RETURN_IF_ERROR(CheckShared(/*holds_lease=*/true).status());
       return *incarnation;
     }
     const bool held = base::ReasonOf(incarnation.status()) == "STORE_LEASE_HELD";
@@ -135,8 +170,10 @@ absl::StatusOr<uint64_t> Tenure::Begin(const sigset_t& signals,
     if (!held && (told.empty() || incarnation.status().code() != absl::StatusCode::kUnavailable)) {
       return incarnation.status();
     }
+    if (held && !checked) {
+      ESPALIER_ASSIGN_OR_RETURN(checked, CheckShared(/*holds_lease=*/false));
+    }
     if (const std::string now = base::MessageOf(incarnation.status()); now != told) {
-      ESPALIER_RETURN_IF_ERROR(held ? CheckSharedDir(/*holds_lease=*/false) : absl::OkStatus());
       log::Info("stands_by", {{"message", now}});
       if (told.empty()) waits(now);
       told = now;

@@ -28,6 +28,8 @@ namespace espalier::server {
 
 // Of the file in the data folder.
 std::string StorePath(const Flags& flags);
+// 128 bits, in hexadecimal digits.
+std::string RandomId(base::Entropy& entropy);
 
 class Tenure {
  public:
@@ -42,26 +44,34 @@ class Tenure {
   const std::string& shared_dir() const { return shared_dir_; }
   // Through which it is changed.
   io::FileSystem& files() { return *files_; }
+  // Whether what the coordinators of the store share may be changed now. From any thread. Errors:
+  // Unavailable STORE_LEASE_EXPIRED when the lease could not be renewed in time.
+  absl::Status MayChange() const;
 
-  // Waits until the store is this coordinator's, and returns its incarnation. `waits` is told once whom it waits
-  // for. `lost` is called on another thread when the store is not
-  // this coordinator's any more; the process has to end then. Errors: Cancelled when one of
-  // `signals`, which are blocked, came meanwhile; FailedPrecondition SHARED_DIR_DIFFERS; those of the
-  // store.
+  // Waits until the store is this coordinator's, and returns its incarnation. `waits` is told once
+  // whom it waits for. `lost` is called on another thread when the store is not this coordinator's any
+  // more; the process has to end then. Errors: Cancelled when one of `signals`, which are blocked, came
+  // meanwhile; FailedPrecondition SHARED_DIR_DIFFERS, CHECKPOINTS_DIFFER; those of the store.
   absl::StatusOr<uint64_t> Begin(const sigset_t& signals,
                                  const std::function<void(const std::string& holder)>& waits,
                                  std::function<void(const absl::Status&)> lost);
+  // In order: the file is closed, or the lease given back. What is left of the process may still look
+  // at the rest.
+  void End();
 
  private:
   Tenure(const Flags& flags, base::Entropy& entropy);
 
+  // Whether all was there to be compared.
+  absl::StatusOr<bool> CheckShared(bool holds_lease);
   absl::Status CheckSharedDir(bool holds_lease);
   absl::Status WriteFolderId(const std::string& path, const std::string& id);
 
   base::Entropy& entropy_;
   std::unique_ptr<store::Store> store_;
   store::PostgresStore* database_ = nullptr;  // the store, if it is one
-  std::string shared_dir_;
+  const std::string checkpoints_;             // the flag
+  const std::string shared_dir_;
   std::unique_ptr<io::FileSystem> guarded_;
   io::FileSystem* files_;
   std::unique_ptr<store::LeaseKeeper> keeper_;  // goes before the store

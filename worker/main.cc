@@ -293,8 +293,10 @@ absl::StatusOr<std::vector<session::Coordinator>> Coordinators(const Flags& flag
     ESPALIER_RETURN_IF_ERROR(rpc::MakeChannel(options).status());
     coordinators.push_back({server, [options] { return rpc::MakeChannel(options); },
                             [options, token = stopper.token()](const absl::Status& status) {
-                              return rpc::ExplainFailure(options, status, rpc::kExplainLimit,
-                                                         token);
+                              // Where there is another one, it is not to wait for that.
+                              const absl::Duration limit =
+                                  options.one_of_several ? absl::Seconds(1) : rpc::kExplainLimit;
+                              return rpc::ExplainFailure(options, status, limit, token);
                             }});
   }
   return coordinators;

@@ -99,6 +99,13 @@ bool CannotBeReached(const absl::Status& status) {
          (reason.empty() || reason == "CONNECTION_REFUSED" || reason == "HOST_UNKNOWN");
 }
 
+// Whether there is a server, or a proxy, that does not let us in. That will stay; another server may.
+bool IsOfConnection(const absl::Status& status) {
+  const std::string reason = base::ReasonOf(status);
+  return status.code() == absl::StatusCode::kUnavailable &&
+         (reason == "PROXY_FAILED" || reason.starts_with("TLS_"));
+}
+
 // Text in a request must be UTF-8; gRPC would send other bytes, and the server could not say what
 // is wrong with them.
 absl::Status CheckText(const google::protobuf::MessageLite& request) {
@@ -210,14 +217,17 @@ struct Client::Impl {
     absl::Status error = rpc::ExplainFailure(
         server->connection, rpc::FromGrpc(status),
         std::min(limit, several() ? kExplainLimitOfSeveral : rpc::kExplainLimit), stop);
-    if (CannotBeReached(error)) servers->LeaveOut(server);
+    if (CannotBeReached(error) || (several() && IsOfConnection(error))) servers->LeaveOut(server);
     return error;
   }
 
-  // Whether a call that ended like this is worth another attempt: at the server itself, or at one that
-  // stands in for it or is about to.
-  bool MayPassHere(const absl::Status& error, absl::Duration waited) const {
-    return MayPass(error) || (several() && CannotBeReached(error) && waited < kTakeOver);
+  // Whether a call that ended like this, in its attempt of this number, is worth another one: at the
+  // server itself, or at one that stands in for it or is about to.
+  bool MayPassHere(const absl::Status& error, size_t attempt, absl::Duration waited) const {
+    if (MayPass(error)) return true;
+    if (!several()) return false;
+    return (CannotBeReached(error) && waited < kTakeOver) ||
+           (IsOfConnection(error) && attempt < servers->size());
   }
 
   static std::string Text(absl::Duration duration) { return absl::FormatDuration(duration); }
@@ -247,7 +257,8 @@ struct Client::Impl {
       if (late && base::ReasonOf(error).empty() && !cause.ok()) return Told(cause);
       // After half of what is left another attempt has as much time again.
       const absl::Duration left = deadline - absl::Now();
-      if (!MayPassHere(error, absl::Now() - begin) || left < kFirstBackoff) return Told(error);
+      if (!MayPassHere(error, attempt, absl::Now() - begin) || left < kFirstBackoff)
+        return Told(error);
       cause = error;
       // The others are tried at once.
       if (attempt % servers->size() != 0) continue;

@@ -13,14 +13,14 @@ list_packages() {
       printf '%s\n' build-essential cmake ninja-build ccache mold pkg-config \
         libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev prometheus-cpp-dev libmicrohttpd-dev \
         libyaml-cpp-dev libpcre2-dev libcli11-dev libfmt-dev nlohmann-json3-dev \
-        libeigen3-dev zlib1g-dev libpng-dev libjpeg62-turbo-dev libssl-dev libsqlite3-dev libpq-dev libbenchmark-dev \
+        libeigen3-dev zlib1g-dev libpng-dev libjpeg62-turbo-dev libssl-dev libsqlite3-dev libpq-dev libcurl4-openssl-dev libbenchmark-dev \
         ca-certificates curl debian-archive-keyring patch xz-utils
       ;;
     test)
       # prometheus is here for promtool, which checks the alert rules; iproute2 makes networks of several machines; strace has
       # system calls fail.
       list_packages postgres
-      printf '%s\n' libgtest-dev libgmock-dev libcurl4-openssl-dev prometheus openssl iproute2 strace \
+      printf '%s\n' libgtest-dev libgmock-dev prometheus openssl iproute2 strace \
         python3 python3-venv python3-pip python3-yaml python3-numpy
       ;;
     # clang-tidy comes from PyPI: tests/lint/tidy.sh.
@@ -86,7 +86,7 @@ is_supported_debian() (
 explain_other_system() {
   die "this script knows Debian 12 and newer only. On this system install by hand: a C++20 compiler, CMake >= 3.25,
 Ninja, gRPC and Protobuf for C++, Abseil, prometheus-cpp, libmicrohttpd, GoogleTest, yaml-cpp, PCRE2, CLI11, fmt, nlohmann-json, zlib, libpng, libjpeg-turbo,
-OpenSSL, SQLite, libpq, Google Benchmark, and Python 3 with yaml and numpy; and oneDNN >= 3.4 with the OpenMP runtime and
+OpenSSL, SQLite, libpq, libcurl, Google Benchmark, and Python 3 with yaml and numpy; and oneDNN >= 3.4 with the OpenMP runtime and
 its sparse API (cmake -DONEDNN_EXPERIMENTAL_SPARSE=ON -DONEDNN_CPU_RUNTIME=OMP). Put oneDNN's install prefix on
 CMAKE_PREFIX_PATH, then build as usual."
 }
@@ -154,11 +154,14 @@ apt_get() {
 }
 
 # Of these promtool and the server's programs are wanted, so the packages must not leave services running, now or after the
-# next boot.
+# next boot. What was there before stays as it is.
 readonly daemons=(prometheus postgresql)
 
 install_without_daemons() {
-  local policy=/usr/sbin/policy-rc.d status=0 own_policy=no name
+  local policy=/usr/sbin/policy-rc.d status=0 own_policy=no name new=()
+  for name in "$@"; do
+    systemctl is-enabled --quiet "$name.service" 2>/dev/null || new+=("$name")
+  done
   if [[ ! -e $policy ]]; then
     own_policy=yes
     # A stopped script must not leave the file behind: it would keep every later service from starting.
@@ -172,7 +175,7 @@ install_without_daemons() {
     trap - EXIT
   fi
   if command -v systemctl >/dev/null; then
-    for name in "$@"; do
+    for name in "${new[@]}"; do
       as_root systemctl disable --quiet "$name.service" 2>/dev/null || true
     done
   fi

@@ -1,8 +1,10 @@
 // GuardedFileSystem: files that several processes share, of which one may change them at a time.
 //
-// Asks `may_change` before each creation, renaming and removal, and fails with its error. A process that is stopped
-// between that question and the call to the operating system is not held back; what it had begun to write
-// before is: a new file of the same name is another file, not the emptied old one.
+// Asks `may_change` before each creation, renaming and removal, and fails with its error. A process
+// that is stopped between that question and the call to the operating system is not held back. It must not
+// do harm to what another one writes then: unfinished files (AtomicFile::kTemporarySuffix) have an id of
+// their process in their names, and a new file of an old name is another file, not the emptied old
+// one.
 //
 // Ownership: `files` is borrowed for ever.
 // Threading: as FileSystem; `may_change` is called from any thread.
@@ -19,8 +21,9 @@ namespace espalier::io {
 
 class GuardedFileSystem : public FileSystem {
  public:
-  GuardedFileSystem(FileSystem& files, std::function<absl::Status()> may_change)
-      : files_(files), may_change_(std::move(may_change)) {}
+  // `id`: of this process, so that no other one has the same.
+  GuardedFileSystem(FileSystem& files, std::function<absl::Status()> may_change, std::string id)
+      : files_(files), may_change_(std::move(may_change)), id_(std::move(id)) {}
 
   absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) override;
   absl::StatusOr<std::unique_ptr<ReadableFile>> Open(const std::string& path) override;
@@ -31,8 +34,12 @@ class GuardedFileSystem : public FileSystem {
   absl::Status CreateDirectories(const std::string& directory) override;
 
  private:
+  // "file.ID.tmp" of "file.tmp".
+  std::string Own(const std::string& path) const;
+
   FileSystem& files_;
   const std::function<absl::Status()> may_change_;
+  const std::string id_;
 };
 
 }  // namespace espalier::io

@@ -202,17 +202,41 @@ void JobRunner::Begin() {
 // Runs `next` and prepares what follows from it, on the pool when the model is large.
 void JobRunner::Advance(Next next, bool large, bool repeatable) {
   next_ = repeatable ? next : nullptr;
-  if (!large) {
-    Apply(PrepareOrFail(next));
+  const auto self = shared_from_this();
+  if (large) {
+    ApplyFromPool(
+        [self, next = std::move(next)] { return self->KeepOrFail(self->PrepareOrFail(next)); });
     return;
   }
+  absl::StatusOr<Prepared> prepared = PrepareOrFail(next);
+  if (!prepared.ok() || !WritesCheckpoint(prepared->transition)) {
+    Apply(KeepOrFail(std::move(prepared)));
+    return;
+  }
+  // The core does not wait for files.
+  const auto computed = std::make_shared<absl::StatusOr<Prepared>>(std::move(prepared));
+  ApplyFromPool([self, computed] { return self->KeepOrFail(std::move(*computed)); });
+}
+
+void JobRunner::ApplyFromPool(std::function<absl::StatusOr<Prepared>()> prepare) {
   preparing_ = true;
-  const auto self = shared_from_this();
-  services_.pool.Post([self, next = std::move(next)] {
-    auto prepared = std::make_shared<absl::StatusOr<Prepared>>(self->PrepareOrFail(next));
+  services_.pool.Post([self = shared_from_this(), prepare = std::move(prepare)] {
+    const auto prepared = std::make_shared<absl::StatusOr<Prepared>>(prepare());
     self->services_.core.Post(
         [self, prepared] { self->Guard([&] { self->Apply(std::move(*prepared)); }); });
   });
+}
+
+absl::StatusOr<JobRunner::Prepared> JobRunner::KeepOrFail(absl::StatusOr<Prepared> prepared) const {
+  if (!prepared.ok()) return prepared;
+  try {
+    KeepModels(*prepared);
+  } catch (const std::bad_alloc&) {
+    return OutOfMemory();
+  } catch (const std::length_error&) {
+    return OutOfMemory();
+  }
+  return prepared;
 }
 
 absl::StatusOr<JobRunner::Prepared> JobRunner::PrepareOrFail(
@@ -287,9 +311,8 @@ void JobRunner::OnNoTransition(const absl::Status& status) {
     Hold(base::Annotate(status, "this coordinator cannot go on with it"));
     return;
   }
-  const std::string reason = base::ReasonOf(status);
-  if (reason == "SYNC_FAILED") services_.journal.Fatal(status);
-  if (next_ == nullptr || (reason != "STORAGE_FULL" && reason != "IO_ERROR")) {
+  if (base::ReasonOf(status) == "SYNC_FAILED") services_.journal.Fatal(status);
+  if (next_ == nullptr || !IsOfTheDisk(status)) {
     Fail(status);
     return;
   }
@@ -333,16 +356,14 @@ void JobRunner::HoldBack(Prepared prepared) {
 
 void JobRunner::KeepHeldBack() {
   if (services_.clock.Elapsed() < try_again_) return;
-  preparing_ = true;
   const std::shared_ptr<Prepared> prepared = std::move(held_back_);
-  services_.pool.Post([self = shared_from_this(), prepared] {
+  ApplyFromPool([self = shared_from_this(), prepared]() -> absl::StatusOr<Prepared> {
     try {
       self->KeepModels(*prepared);
     } catch (const std::bad_alloc&) {
       prepared->checkpoint_status = OutOfMemory();
     }
-    self->services_.core.Post(
-        [self, prepared] { self->Guard([&] { self->Apply(std::move(*prepared)); }); });
+    return std::move(*prepared);
   });
 }
 

@@ -185,6 +185,12 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
                                               const Branch& branch) const;
   // Keeps the models of all outcomes, beginning with the first one that is not kept yet.
   void KeepModels(Prepared& prepared) const;
+  absl::StatusOr<Prepared> KeepOrFail(absl::StatusOr<Prepared> prepared) const;
+  // Whether the model that `outcome` commits is to be a checkpoint; whether any of a transition is.
+  bool IsCheckpointed(const methods::Outcome& outcome, const methods::Transition& transition) const;
+  bool WritesCheckpoint(methods::Transition& transition) const;
+  // Calls Apply() with what `prepare` gives on the pool.
+  void ApplyFromPool(std::function<absl::StatusOr<Prepared>()> prepare);
   absl::StatusOr<Kept> Keep(const methods::Outcome& outcome,
                             const methods::Transition& transition) const;
   // A model could not be kept: the same is tried again after a while.

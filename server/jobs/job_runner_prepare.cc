@@ -40,7 +40,6 @@ absl::StatusOr<JobRunner::Prepared> JobRunner::Prepare(
   ESPALIER_ASSIGN_OR_RETURN(prepared.transition, next());
   ESPALIER_RETURN_IF_ERROR(Publish(prepared));
   prepared.prepare_seconds = absl::ToDoubleSeconds(services_.clock.Elapsed() - start);
-  KeepModels(prepared);
   return prepared;
 }
 
@@ -137,14 +136,29 @@ absl::StatusOr<JobRunner::Kept> JobRunner::Keep(const methods::Outcome& outcome,
   } else {
     return kept;
   }
+  if (IsCheckpointed(outcome, transition)) {
+    ESPALIER_RETURN_IF_ERROR(WriteCheckpoint(outcome, transition.state, kept));
+  }
+  return kept;
+}
+
+bool JobRunner::IsCheckpointed(const methods::Outcome& outcome,
+                               const methods::Transition& transition) const {
+  if (!outcome.committed.has_value() ||
+      (outcome.checkpoint == nullptr && outcome.language_checkpoint == nullptr)) {
+    return false;
+  }
   const v1::RoundSummary& summary = *outcome.committed;
   const int32_t round = summary.run().empty() ? summary.round() : summary.run_round();
   const int32_t every = job_.spec().checkpoint().every_rounds();
   const bool last = outcome.ends_run || StepsInWork(transition.state).empty();
-  if (last || (every > 0 && round % every == 0)) {
-    ESPALIER_RETURN_IF_ERROR(WriteCheckpoint(outcome, transition.state, kept));
-  }
-  return kept;
+  return last || (every > 0 && round % every == 0);
+}
+
+bool JobRunner::WritesCheckpoint(methods::Transition& transition) const {
+  return std::ranges::any_of(OutcomesOf(transition), [&](const methods::Outcome* outcome) {
+    return IsCheckpointed(*outcome, transition);
+  });
 }
 
 absl::StatusOr<checkpoint::CheckpointInfo> JobRunner::WriteModel(

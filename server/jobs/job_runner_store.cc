@@ -62,12 +62,6 @@ absl::StatusOr<std::string> StoreState(methods::SavedState& saved, pretrained::P
   return record.SerializeAsString();
 }
 
-// Whether nothing is wrong but that the disk does not take it.
-bool IsOfTheDisk(const absl::Status& status) {
-  const std::string reason = base::ReasonOf(status);
-  return reason == "STORAGE_FULL" || reason == "IO_ERROR" || reason == "SYNC_FAILED";
-}
-
 }  // namespace
 
 struct JobRunner::Written {

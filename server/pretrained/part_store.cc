@@ -9,6 +9,7 @@
 #include <set>
 
 #include "common/base/status.h"
+#include "common/io/atomic_file.h"
 #include "common/io/sha256.h"
 #include "common/log/log.h"
 
@@ -27,7 +28,8 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
     {
       const std::lock_guard<std::recursive_mutex> lock(mutex_);
       if (auto held = Held(digest)) return Part{digest, std::move(held)};
-      aside = PathOf("new-" + std::to_string(next_aside_++));
+      aside = PathOf("new-" + std::to_string(next_aside_++) +
+                     std::string(io::AtomicFile::kTemporarySuffix));
     }
     // Without the lock, since others must not wait for the disk.
     const absl::Status written = Write(aside, source, check ? &digest : nullptr);

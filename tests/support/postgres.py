@@ -8,6 +8,7 @@ ends with the command's exit code.
 """
 
 import contextlib
+import ctypes
 import glob
 import os
 import pathlib
@@ -27,6 +28,11 @@ def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def end_with_parent():
+    """The server does not outlive a test that is killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGINT)
 
 
 def programs():
@@ -66,7 +72,7 @@ class Server:
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
                 [programs() / "postgres", "-D", self.data, "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.folder)],
-                user=self.user, cwd=self.folder, stdout=log, stderr=log)
+                user=self.user, cwd=self.folder, stdout=log, stderr=log, preexec_fn=end_with_parent)
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():
             if time.monotonic() > deadline or self.process.poll() is not None:

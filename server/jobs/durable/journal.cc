@@ -18,10 +18,10 @@ absl::Status Stops() {
                          "the coordinator stops; try again when it is back");
 }
 
-// It is not known what the disk has, or the store is another coordinator's.
+// It is not known what the disk has, or what is there is damaged; or the store is another coordinator's.
 bool IsFatal(const absl::Status& status) {
-  const std::string reason = base::ReasonOf(status);
-  return reason == "SYNC_FAILED" || reason == "STORE_LEASE_LOST";
+  return status.code() == absl::StatusCode::kDataLoss ||
+         status.code() == absl::StatusCode::kAborted;
 }
 
 absl::Status NoMemory() {

@@ -23,10 +23,19 @@
 #include "absl/time/time.h"
 #include "common/base/clock.h"
 #include "common/base/executor.h"
+#include "common/base/status.h"
 #include "server/pretrained/part_store.h"
 #include "server/store/store.h"
 
 namespace espalier::server::jobs {
+
+// Whether nothing is wrong but that a disk, a database or a bucket does not take it now: it is tried
+// again.
+inline bool IsOfTheDisk(const absl::Status& status) {
+  const std::string reason = base::ReasonOf(status);
+  return reason == "STORAGE_FULL" || reason == "STORAGE_ERROR" || reason == "IO_ERROR" ||
+         reason == "SYNC_FAILED" || reason == "STORE_LEASE_EXPIRED";
+}
 
 class Journal {
  public:

@@ -7,10 +7,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "common/base/status.h"
 
 namespace espalier::server::store {
@@ -21,8 +22,10 @@ constexpr uint32_t kByteaType = 17;
 constexpr uint32_t kInt8Type = 20;
 constexpr uint32_t kTextType = 25;
 constexpr int kBinary = 1;
-// What the schema's functions raise when a lease is over.
+// What the schema's function raises (schema.h).
 constexpr std::string_view kLeaseLost = "ESL01";
+constexpr std::string_view kCommitIsThere = "ESL02";
+constexpr std::string_view kCommitsAreGone = "ESL03";
 constexpr std::string_view kDiskFull = "53100";
 
 // A server that is gone without a word is noticed by the kernel after this time.
@@ -42,12 +45,20 @@ std::string OneLine(std::string_view message) {
   return line.empty() ? "no message" : line;
 }
 
+int64_t After(absl::Duration wait) { return ElapsedNanoseconds() + absl::ToInt64Nanoseconds(wait); }
+
 absl::Status StorageError(const std::string& where, std::string_view what) {
   return base::MakeError(absl::StatusCode::kUnavailable, "STORAGE_ERROR",
                          fmt::format("{} could not be used: {}", where, what));
 }
 
 }  // namespace
+
+int64_t ElapsedNanoseconds() {
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
 
 PgValue PgValue::Int(int64_t value) {
   const uint64_t big = htobe64(static_cast<uint64_t>(value));
@@ -155,6 +166,17 @@ absl::Status Connection::ErrorOf(const pg_result* result) const {
         absl::StatusCode::kAborted, "STORE_LEASE_LOST",
         fmt::format("another coordinator has taken over the jobs in {}", where_));
   }
+  if (code == kCommitIsThere) {
+    return base::MakeError(absl::StatusCode::kAborted, kIsThere, "it was written before");
+  }
+  if (code == kCommitsAreGone) {
+    return base::MakeError(
+        absl::StatusCode::kAborted, "STORE_FELL_BACK",
+        fmt::format(
+            "expected what was committed to be in {}, found that the server has lost some of "
+            "it; is synchronous_commit off, or the server a replica that was not up to date?",
+            where_));
+  }
   if (code == kDiskFull) {
     return base::MakeError(absl::StatusCode::kResourceExhausted, "STORAGE_FULL",
                            fmt::format("there is no space left for {}; free some", where_));
@@ -169,11 +191,11 @@ absl::Status Connection::ErrorOf(const pg_result* result) const {
   return StorageError(where_, what);
 }
 
-absl::Status Connection::WaitFor(bool write, absl::Time deadline) {
-  const absl::Duration left = deadline - absl::Now();
-  if (left <= absl::ZeroDuration()) return Broken("it did not answer in time");
+absl::Status Connection::WaitFor(bool write, int64_t deadline) {
+  const int64_t left = deadline - ElapsedNanoseconds();
+  if (left <= 0) return Broken("it did not answer in time");
   pollfd wanted{PQsocket(connection_), static_cast<short>(write ? POLLIN | POLLOUT : POLLIN), 0};
-  const int64_t wait = std::max<int64_t>(1, absl::ToInt64Milliseconds(left));
+  const int64_t wait = std::max<int64_t>(1, left / 1'000'000);
   if (poll(&wanted, 1, static_cast<int>(wait)) < 0 && errno != EINTR) {
     return Broken("its connection cannot be waited for");
   }
@@ -185,16 +207,17 @@ absl::Status Connection::WaitFor(bool write, absl::Time deadline) {
   return absl::OkStatus();
 }
 
-absl::Status Connection::Flush(absl::Time deadline) {
+absl::Status Connection::Flush(absl::Duration answer) {
   for (;;) {
     const int left = PQflush(connection_);
     if (left == 0) return absl::OkStatus();
     if (left < 0) return Broken(OneLine(PQerrorMessage(connection_)));
-    ESPALIER_RETURN_IF_ERROR(WaitFor(/*write=*/true, deadline));
+    // As long as it takes something, a slow connection is none that is broken.
+    ESPALIER_RETURN_IF_ERROR(WaitFor(/*write=*/true, After(answer)));
   }
 }
 
-absl::StatusOr<std::shared_ptr<pg_result>> Connection::Result(absl::Time deadline) {
+absl::StatusOr<std::shared_ptr<pg_result>> Connection::Result(int64_t deadline) {
   while (PQisBusy(connection_) != 0) {
     ESPALIER_RETURN_IF_ERROR(WaitFor(/*write=*/false, deadline));
   }
@@ -221,9 +244,9 @@ absl::Status Connection::Send(const PgStatement& statement) {
 
 absl::StatusOr<PgRows> Connection::Run(const PgStatement& statement, absl::Duration answer) {
   ESPALIER_RETURN_IF_ERROR(Connect());
-  const absl::Time deadline = absl::Now() + answer;
   ESPALIER_RETURN_IF_ERROR(Send(statement));
-  ESPALIER_RETURN_IF_ERROR(Flush(deadline));
+  ESPALIER_RETURN_IF_ERROR(Flush(answer));
+  const int64_t deadline = After(answer);
   ESPALIER_ASSIGN_OR_RETURN(const std::shared_ptr<pg_result> result, Result(deadline));
   if (result == nullptr) return Broken(OneLine(PQerrorMessage(connection_)));
   // The end of the answer.
@@ -237,13 +260,13 @@ absl::StatusOr<PgRows> Connection::Run(const PgStatement& statement, absl::Durat
 
 absl::Status Connection::RunTransaction(const std::vector<PgStatement>& statements) {
   ESPALIER_RETURN_IF_ERROR(Connect());
-  const absl::Time deadline = absl::Now() + kAnswer;
   // In a pipeline everything up to the next synchronisation is one transaction, and nothing that
   // follows an error is done.
   if (PQenterPipelineMode(connection_) == 0) return Broken("no pipeline is possible");
   for (const PgStatement& statement : statements) ESPALIER_RETURN_IF_ERROR(Send(statement));
   if (PQpipelineSync(connection_) == 0) return Broken(OneLine(PQerrorMessage(connection_)));
-  ESPALIER_RETURN_IF_ERROR(Flush(deadline));
+  ESPALIER_RETURN_IF_ERROR(Flush(kAnswer));
+  const int64_t deadline = After(kAnswer);
   absl::Status outcome;
   for (size_t i = 0; i < statements.size(); ++i) {
     ESPALIER_ASSIGN_OR_RETURN(const std::shared_ptr<pg_result> result, Result(deadline));

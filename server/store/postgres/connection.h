@@ -61,9 +61,15 @@ class PgRows {
   std::shared_ptr<pg_result> result_;
 };
 
+// Nanoseconds since this machine was started, also those in which it was suspended; a clock that nobody
+// sets.
+int64_t ElapsedNanoseconds();
+
 class Connection {
  public:
-  // How long the server may take to answer all statements of one call, and to be connected to.
+  // The reason of a transaction's error (Aborted) when it is in the database already.
+  static constexpr std::string_view kIsThere = "IS_THERE";
+  // How long the server may say and take nothing, and how long it may take to be connected to.
   static constexpr absl::Duration kAnswer = absl::Seconds(30);
   static constexpr int kConnectSeconds = 3;
 
@@ -89,9 +95,9 @@ class Connection {
   void Close();
 
  private:
-  absl::StatusOr<std::shared_ptr<pg_result>> Result(absl::Time deadline);
-  absl::Status Flush(absl::Time deadline);
-  absl::Status WaitFor(bool write, absl::Time deadline);
+  absl::StatusOr<std::shared_ptr<pg_result>> Result(int64_t deadline);
+  absl::Status Flush(absl::Duration answer);
+  absl::Status WaitFor(bool write, int64_t deadline);
   absl::Status Send(const PgStatement& statement);
   absl::Status Broken(std::string_view what);
   absl::Status ErrorOf(const pg_result* result) const;

@@ -33,9 +33,7 @@ void LeaseKeeper::Keep(const std::stop_token& stop) {
   std::condition_variable_any wake;
   std::unique_lock lock(mutex);
   const auto pace = absl::ToChronoNanoseconds(store_.lease() / kRenewalsInALease);
-  for (;;) {
-    wake.wait_for(lock, stop, pace, [] { return false; });
-    if (stop.stop_requested()) return;
+  for (; !stop.stop_requested(); wake.wait_for(lock, stop, pace, [] { return false; })) {
     const absl::Status renewed = store_.RenewLease();
     if (renewed.ok()) continue;
     if (base::ReasonOf(renewed) == "STORE_LEASE_LOST") {

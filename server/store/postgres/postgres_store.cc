@@ -3,12 +3,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <chrono>
 #include <iterator>
 #include <optional>
 #include <string_view>
 
-#include "absl/time/clock.h"
 #include "common/base/status.h"
 #include "server/store/postgres/schema.h"
 #include "server/store/seal.h"
@@ -52,10 +50,6 @@ std::string Settings(bool synchronous) {
       synchronous ? "on" : "off");
 }
 
-int64_t SteadyNanoseconds() {
-  return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
-}
-
 absl::Status LeaseLost(const std::string& where) {
   return base::MakeError(absl::StatusCode::kAborted, "STORE_LEASE_LOST",
                          fmt::format("another coordinator has taken over the jobs in {}", where));
@@ -97,14 +91,16 @@ class Writes {
  private:
   void AddUpdates(const JobWrite& write, const PgValue& job) {
     if (write.new_step) {
-      Do("INSERT INTO counted (job, id, fingerprint) SELECT job, id, fingerprint FROM updates "
-         "WHERE job = (SELECT number FROM jobs WHERE name = $1) ORDER BY number",
+      Do("INSERT INTO counted SELECT (SELECT COALESCE(MAX(number), 0) FROM counted) + row_number() "
+         "OVER (ORDER BY number), job, id, fingerprint FROM updates WHERE job = (SELECT number "
+         "FROM "
+         "jobs WHERE name = $1)",
          {job});
       Do("DELETE FROM updates WHERE job = (SELECT number FROM jobs WHERE name = $1)", {job});
     }
     for (const auto& [id, fingerprint] : write.counted_before) {
-      Do("INSERT INTO counted (job, id, fingerprint) VALUES "
-         "((SELECT number FROM jobs WHERE name = $1), $2, $3)",
+      Do("INSERT INTO counted VALUES ((SELECT COALESCE(MAX(number), 0) + 1 FROM counted), "
+         "(SELECT number FROM jobs WHERE name = $1), $2, $3)",
          {job, PgValue::Bytes(id), PgValue::Bytes(fingerprint)});
     }
     for (const StoredUpdate& update : write.updates) {
@@ -169,7 +165,6 @@ absl::StatusOr<PgRows> PostgresStore::Query(const PgStatement& statement) {
 }
 
 absl::StatusOr<uint64_t> PostgresStore::Begin(uint64_t first) {
-  const absl::Time asked = absl::Now();
   ESPALIER_RETURN_IF_ERROR(connection_.Run({"BEGIN", {}}).status());
   absl::Status taken = TakeLease();
   if (taken.ok()) taken = Migrate();
@@ -185,12 +180,11 @@ absl::StatusOr<uint64_t> PostgresStore::Begin(uint64_t first) {
   }
   if (taken.ok()) taken = connection_.Run({"COMMIT", {}}).status();
   if (!taken.ok()) {
+    lease_until_ns_ = 0;
     if (connection_.connected()) (void)connection_.Run({"ROLLBACK", {}});
     return taken;
   }
   commits_ = 0;
-  unsure_ = false;
-  Renewed(asked);
   return static_cast<uint64_t>(incarnation_);
 }
 
@@ -205,11 +199,14 @@ absl::Status PostgresStore::TakeLease() {
     ESPALIER_RETURN_IF_ERROR(connection_.Run({"CREATE SCHEMA espalier", {}}).status());
   }
   ESPALIER_RETURN_IF_ERROR(connection_.Run({kPgLeaseTable, {}}).status());
+  // A renewal that comes at the same time waits for us, and finds another owner then.
   ESPALIER_ASSIGN_OR_RETURN(
       const PgRows lease,
       connection_.Run({"SELECT owner, holder, (extract(epoch FROM clock_timestamp() - renewed) * "
-                       "1000)::bigint FROM lease",
+                       "1000)::bigint, version FROM lease FOR UPDATE",
                        {}}));
+  // Also one that only stands by would be of no use.
+  if (lease.size() > 0) ESPALIER_RETURN_IF_ERROR(CheckVersion(lease.Int(0, 3)));
   if (lease.size() > 0 && lease.Bytes(0, 0) != options_.id) {
     const absl::Duration idle = absl::Milliseconds(lease.Int(0, 2));
     if (idle < options_.lease) {
@@ -224,23 +221,29 @@ absl::Status PostgresStore::TakeLease() {
                                        {PgValue::Text("espalier-" + lease.Bytes(0, 0))}})
                                  .status());
   }
-  return connection_
-      .Run({"INSERT INTO lease VALUES (0, $1, $2, clock_timestamp(), 0) ON CONFLICT (id) DO "
-            "UPDATE SET owner = $1, holder = $2, renewed = clock_timestamp()",
-            {PgValue::Text(options_.id), PgValue::Text(options_.holder)}})
-      .status();
+  const int64_t asked = ElapsedNanoseconds();
+  ESPALIER_RETURN_IF_ERROR(
+      connection_
+          .Run({"INSERT INTO lease VALUES (0, $1, $2, clock_timestamp(), 0) ON CONFLICT (id) DO "
+                "UPDATE SET owner = $1, holder = $2, renewed = clock_timestamp()",
+                {PgValue::Text(options_.id), PgValue::Text(options_.holder)}})
+          .status());
+  Renewed(asked);
+  return absl::OkStatus();
+}
+
+absl::Status PostgresStore::CheckVersion(int64_t version) const {
+  if (version <= kPgSchemaVersion) return absl::OkStatus();
+  return base::FailedPrecondition(
+      "STORE_TOO_NEW",
+      fmt::format("expected a store of version {} or older in {}, found version {}, which a "
+                  "later release of this program wrote; start that one",
+                  kPgSchemaVersion, connection_.where(), version));
 }
 
 absl::Status PostgresStore::Migrate() {
   ESPALIER_ASSIGN_OR_RETURN(const PgRows found, connection_.Run({"SELECT version FROM lease", {}}));
   const int64_t version = found.size() == 0 ? 0 : found.Int(0, 0);
-  if (version > kPgSchemaVersion) {
-    return base::FailedPrecondition(
-        "STORE_TOO_NEW",
-        fmt::format("expected a store of version {} or older in {}, found version {}, which a "
-                    "later release of this program wrote; start that one",
-                    kPgSchemaVersion, connection_.where(), version));
-  }
   for (int64_t next = std::max<int64_t>(0, version); next < kPgSchemaVersion; ++next) {
     for (const char* const* text = kPgMigrations[next]; *text != nullptr; ++text) {
       ESPALIER_RETURN_IF_ERROR(connection_.Run({*text, {}}).status());
@@ -251,14 +254,13 @@ absl::Status PostgresStore::Migrate() {
   return absl::OkStatus();
 }
 
-void PostgresStore::Renewed(absl::Time asked) {
+void PostgresStore::Renewed(int64_t asked) {
   // From the moment in which it was asked for, which is before that of the server.
-  const absl::Duration left = options_.lease - (absl::Now() - asked);
-  lease_until_ns_ = SteadyNanoseconds() + absl::ToInt64Nanoseconds(left);
+  lease_until_ns_ = asked + absl::ToInt64Nanoseconds(options_.lease);
 }
 
 absl::Status PostgresStore::RenewLease() {
-  const absl::Time asked = absl::Now();
+  const int64_t asked = ElapsedNanoseconds();
   ESPALIER_ASSIGN_OR_RETURN(
       const PgRows renewed,
       RunAgain(lease_connection_,
@@ -273,7 +275,7 @@ absl::Status PostgresStore::RenewLease() {
   return absl::OkStatus();
 }
 
-bool PostgresStore::HoldsLease() const { return SteadyNanoseconds() < lease_until_ns_; }
+bool PostgresStore::HoldsLease() const { return ElapsedNanoseconds() < lease_until_ns_; }
 
 void PostgresStore::Release() {
   lease_until_ns_ = 0;
@@ -291,40 +293,28 @@ absl::StatusOr<std::string> PostgresStore::Agree(const std::string& what, const 
   return Agreed(what);
 }
 
+absl::Status PostgresStore::Tell(const std::string& what, const std::string& value) {
+  return connection_
+      .Run({"INSERT INTO agreed VALUES ($1, $2) ON CONFLICT (what) DO UPDATE SET value = $2",
+            {PgValue::Text(what), PgValue::Text(value)}})
+      .status();
+}
+
 absl::StatusOr<std::string> PostgresStore::Agreed(const std::string& what) {
   ESPALIER_ASSIGN_OR_RETURN(const PgRows agreed, Query({"SELECT value FROM agreed WHERE what = $1",
                                                         {PgValue::Text(what)}}));
   return agreed.size() == 0 ? "" : agreed.Bytes(0, 0);
 }
 
-absl::StatusOr<bool> PostgresStore::IsCommitted(int64_t number) {
-  ESPALIER_ASSIGN_OR_RETURN(
-      const PgRows life,
-      Query({"SELECT commits FROM life WHERE incarnation = $1", {PgValue::Int(incarnation_)}}));
-  if (life.size() == 0) return LeaseLost(connection_.where());
-  return life.Int(0, 0) >= number;
-}
-
 absl::Status PostgresStore::Commit(std::span<const JobWrite> writes) {
   const int64_t number = commits_ + 1;
-  if (unsure_) {
-    // The same was sent before, and its answer was lost.
-    ESPALIER_ASSIGN_OR_RETURN(const bool there, IsCommitted(number));
-    unsure_ = false;
-    if (there) {
-      commits_ = number;
-      return absl::OkStatus();
-    }
-  }
   Writes all;
   all.Do("SELECT begin_commit($1, $2)", {PgValue::Int(incarnation_), PgValue::Int(number)});
   for (const JobWrite& write : writes) all.Add(write);
   absl::Status written = connection_.RunTransaction(all.statements());
-  if (written.ok()) {
-    commits_ = number;
-  } else {
-    unsure_ = !connection_.connected();
-  }
+  // The same was sent before, and its answer was lost.
+  if (base::ReasonOf(written) == Connection::kIsThere) written = absl::OkStatus();
+  if (written.ok()) commits_ = number;
   return written;
 }
 

@@ -9,11 +9,13 @@
 //              comes back can write nothing.
 // Durability:  that of the server: with its synchronous_commit, a commit is on its disk.
 // Form:        each commit is one transaction and one round trip. It has a number, by which one whose
-//              answer was lost is recognised when it is tried again. Every value has a checksum as in
+//              answer was lost is recognised when it is tried again, and ones that the server has lost
+//              are missed (STORE_FELL_BACK). Every value has a checksum as in
 //              the file of SQLite (seal.h). The schema has a version of its own, which a lease's
 //              holder brings forward.
 // Threading:   as Store says; RenewLease(), HoldsLease() and Release() from one further thread.
 // Errors:      those of Store. Begin(): also Unavailable STORE_LEASE_HELD. All: Aborted STORE_LEASE_LOST.
+//              Commit(): also Aborted STORE_FELL_BACK.
 #pragma once
 
 #include <atomic>
@@ -65,6 +67,8 @@ class PostgresStore : public Store {
   // what it is: `mine` where nobody has said so yet, or what was said first. Only while the lease is
   // held.
   absl::StatusOr<std::string> Agree(const std::string& what, const std::string& mine);
+  // The same, but the last one who speaks is right.
+  absl::Status Tell(const std::string& what, const std::string& value);
   // What was said, whoever has the lease; "" where nothing was.
   absl::StatusOr<std::string> Agreed(const std::string& what);
 
@@ -72,9 +76,8 @@ class PostgresStore : public Store {
   absl::StatusOr<PgRows> Query(const PgStatement& statement);
   absl::Status TakeLease();
   absl::Status Migrate();
-  void Renewed(absl::Time asked);
-  // Whether the transaction of this number is in the database.
-  absl::StatusOr<bool> IsCommitted(int64_t number);
+  absl::Status CheckVersion(int64_t version) const;
+  void Renewed(int64_t asked);
   absl::Status ReadRows(StoredJob& job);
 
   const Options options_;
@@ -82,8 +85,7 @@ class PostgresStore : public Store {
   Connection lease_connection_;
   int64_t incarnation_ = 0;
   int64_t commits_ = 0;                     // of this incarnation, in the database for certain
-  bool unsure_ = false;                     // whether the next one is, too
-  std::atomic<int64_t> lease_until_ns_{0};  // of the steady clock
+  std::atomic<int64_t> lease_until_ns_{0};  // of ElapsedNanoseconds()
 };
 
 }  // namespace espalier::server::store

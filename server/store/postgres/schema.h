@@ -33,14 +33,21 @@ constexpr const char* kPgMigrations[kPgSchemaVersion][14] = {{
     "job bigint NOT NULL, id bytea NOT NULL, fingerprint bytea NOT NULL, contents bytea NOT NULL)",
     "ALTER TABLE updates ALTER COLUMN contents SET STORAGE EXTERNAL",
     "CREATE INDEX updates_of_jobs ON updates (job)",
-    "CREATE TABLE counted (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-    "job bigint NOT NULL, id bytea NOT NULL, fingerprint bytea NOT NULL)",
-    // Every transaction begins with it: refuses those of an earlier life, counts the others, and holds
-    // a taker of the lease up until the transaction is over.
+    // Without gaps, which numbers that a sequence draws would have: the newest are told by their
+    // numbers.
+    "CREATE TABLE counted (number bigint PRIMARY KEY, job bigint NOT NULL, id bytea NOT NULL, "
+    "fingerprint bytea NOT NULL)",
+    // Every transaction begins with it, one after the other. ESL01: it is of an earlier life. ESL02: it
+    // is there already, and its answer was lost. ESL03: those before it are gone, which this
+    // coordinator has told of.
     "CREATE FUNCTION begin_commit(mine bigint, number bigint) RETURNS void LANGUAGE plpgsql AS $$ "
-    "BEGIN UPDATE espalier.life SET commits = number WHERE incarnation = mine; "
-    "IF NOT FOUND THEN RAISE EXCEPTION 'the lease is over' USING ERRCODE = 'ESL01'; END IF; "
-    "END $$",
+    "DECLARE last bigint; "
+    "BEGIN SELECT commits INTO last FROM espalier.life WHERE incarnation = mine FOR UPDATE; "
+    "IF NOT FOUND THEN RAISE EXCEPTION 'the lease is over' USING ERRCODE = 'ESL01'; "
+    "ELSIF last >= number THEN RAISE EXCEPTION 'it is there' USING ERRCODE = 'ESL02'; "
+    "ELSIF last < number - 1 THEN RAISE EXCEPTION 'commits are gone' USING ERRCODE = 'ESL03'; "
+    "END IF; "
+    "UPDATE espalier.life SET commits = number; END $$",
     nullptr,
 }};
 
