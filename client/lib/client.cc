@@ -222,12 +222,15 @@ struct Client::Impl {
   }
 
   // Whether a call that ended like this, in its attempt of this number, is worth another one: at the
-  // server itself, or at one that stands in for it or is about to.
-  bool MayPassHere(const absl::Status& error, size_t attempt, absl::Duration waited) const {
+  // server itself, or at one that stands in for it or is about to. `was_there`: an earlier attempt was
+  // not refused.
+  bool MayPassHere(const absl::Status& error, size_t attempt, bool was_there,
+                   absl::Duration waited) const {
     if (MayPass(error)) return true;
+    // One that was there a moment ago, too, may be about to be there again.
+    if (CannotBeReached(error) && (several() || was_there)) return waited < kTakeOver;
     if (!several()) return false;
-    return (CannotBeReached(error) && waited < kTakeOver) ||
-           (IsOfConnection(error) && attempt < servers->size());
+    return IsOfConnection(error) && attempt < servers->size();
   }
 
   static std::string Text(absl::Duration duration) { return absl::FormatDuration(duration); }
@@ -257,7 +260,7 @@ struct Client::Impl {
       if (late && base::ReasonOf(error).empty() && !cause.ok()) return Told(cause);
       // After half of what is left another attempt has as much time again.
       const absl::Duration left = deadline - absl::Now();
-      if (!MayPassHere(error, attempt, absl::Now() - begin) || left < kFirstBackoff)
+      if (!MayPassHere(error, attempt, !cause.ok(), absl::Now() - begin) || left < kFirstBackoff)
         return Told(error);
       cause = error;
       // The others are tried at once.

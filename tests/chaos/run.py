@@ -102,7 +102,7 @@ def main():
         variables = {"ESPALIER_TAKE_OVERS": str(options.take_overs)}
         parts["A coordinator that takes over"] = end_to_end("standby_test.py", variables, "the other worked after", KINDS_OF_TAKE_OVERS)
     if options.calls:
-        parts["A kill at every system call"] = end_to_end("syscalls_test.py", {"ESPALIER_EVERY_CALL": "1"}, "every N", 1)
+        parts["A kill at every system call"] = end_to_end("syscalls_test.py", {"ESPALIER_EVERY_CALL": "1"}, "as undisturbed", 1)
     today = datetime.date.today().isoformat()
     lines = [f"# Chaos, {today}, {os.cpu_count()} cores, {platform.machine()}"]
     for title, (report, _) in parts.items():
