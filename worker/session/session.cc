@@ -60,6 +60,10 @@ bool IsForGood(const absl::Status& status) {
   return reason == "PROTOCOL_MISMATCH" || reason == "INVALID_WORKER_ID";
 }
 
+void LogKept(const v1::Task& task) {
+  log::Info("result_is_kept", {{"task", task.task_id()}, {"job", task.job()}});
+}
+
 void LeaveOutNames(v1::Register& registration) {
   for (v1::DatasetInfo& dataset : *registration.mutable_datasets()) {
     dataset.clear_columns();
@@ -74,22 +78,25 @@ Session::Session(SessionOptions options, std::vector<Coordinator> coordinators,
     : options_(std::move(options)),
       coordinators_(std::move(coordinators)),
       metrics_(metrics),
-      transfer_(metrics),
+      fetches_(metrics),
+      submissions_(metrics),
       executor_({.data_root = options_.data_root,
                  .state_dir = options_.state_dir,
                  .threads = options_.threads,
                  .max_dataset_bytes = options_.max_dataset_bytes,
                  .memory_limit = options_.memory_limit},
-                [this](const v1::BlobRef& blob) { return transfer_.Fetch(blob); }),
+                [this](const v1::BlobRef& blob) { return fetches_.Fetch(blob); }),
       descriptions_(options_.data_root, {.max_memory_bytes = options_.max_dataset_bytes,
                                          .cancelled = &stop_describing_}),
       compute_([this] { ComputeLoop(); }),
+      hand_in_([this] { HandInLoop(); }),
       heartbeat_([this] { HeartbeatLoop(); }),
       describe_([this] { DescribeLoop(); }) {}
 
 Session::~Session() {
   Stop();
   compute_.join();
+  hand_in_.join();
   heartbeat_.join();
   describe_.join();
 }
@@ -100,9 +107,11 @@ void Session::Stop() {
     stopping_ = true;
     stop_describing_ = true;
     if (context_ != nullptr) context_->TryCancel();
+    CancelComputation();
+    submissions_.Cancel();
   }
-  CancelCurrent();
   changed_.notify_all();
+  result_wanted_.notify_all();
 }
 
 void Session::Leave() {
@@ -122,7 +131,7 @@ bool Session::MayLeave() const {
   if (!leaving_) return false;
   if (stream_ == nullptr) return true;
   const auto since = std::chrono::steady_clock::now() - leave_since_;
-  if (!current_task_.empty() || next_.has_value()) {
+  if (in_work_.task != nullptr || next_ != nullptr || handing_in_ || results_.wanted() != nullptr) {
     return since > absl::ToChronoNanoseconds(options_.drain_timeout);
   }
   // A task may be on its way until the coordinator has answered.
@@ -147,9 +156,10 @@ void Session::SayGoodbye(std::unique_lock<std::mutex>& lock) {
   lock.lock();
 }
 
-void Session::CancelCurrent() {
+void Session::CancelComputation() {
+  in_work_.cancelled = true;
   executor_.Cancel();
-  transfer_.Cancel();
+  fetches_.Cancel();
 }
 
 bool Session::WaitBeforeRetry(absl::Duration wait) {
@@ -176,7 +186,8 @@ absl::Status Session::Run() {
     if (base::ReasonOf(status) == "WORKER_EXISTS") {
       exists_since = std::min(exists_since, absl::Now());
       if (absl::Now() - exists_since > kExistsPatience) return status;
-    } else {
+    } else if (registered_ || !several) {
+      // Another coordinator that cannot be reached says nothing of that.
       exists_since = absl::InfiniteFuture();
     }
     if (registered_) {
@@ -197,7 +208,8 @@ absl::Status Session::Run() {
 absl::Status Session::RunOnce() {
   ESPALIER_ASSIGN_OR_RETURN(const auto channel, coordinators_[coordinator_].connect());
   const Transfer::Stub stub(v1::WorkerService::NewStub(channel));
-  transfer_.Use(stub);
+  fetches_.Use(stub);
+  submissions_.Use(stub);
   grpc::ClientContext context;
   {
     const std::lock_guard lock(mutex_);
@@ -217,9 +229,13 @@ absl::Status Session::RunOnce() {
   registration.mutable_datasets()->Assign(options_.datasets.begin(), options_.datasets.end());
   {
     const std::lock_guard lock(mutex_);
-    registration.set_last_job(current_job_.empty() ? unclaimed_.job() : current_job_);
-    registration.set_last_participant(current_job_.empty() ? unclaimed_.participant()
-                                                           : current_participant_);
+    const Results::Result* newest = results_.newest();
+    const v1::Task* last = newest == nullptr ? nullptr : newest->task.get();
+    if (in_work_.task != nullptr && !in_work_.cancelled) last = in_work_.task.get();
+    if (last != nullptr) {
+      registration.set_last_job(last->job());
+      registration.set_last_participant(last->participant());
+    }
     registration.set_draining(drained_ || leaving_);
   }
   if (registration.ByteSizeLong() > kMaxRegistrationBytes) LeaveOutNames(registration);
@@ -236,7 +252,8 @@ absl::Status Session::RunOnce() {
     while (stream->Read(&message)) {
       if (message.has_welcome()) {
         watchdog.request_stop();
-        transfer_.SetLimits(message.welcome());
+        fetches_.SetLimits(message.welcome());
+        submissions_.SetLimits(message.welcome());
         const std::lock_guard lock(mutex_);
         heartbeat_interval_ = wire::FromProto(message.welcome().heartbeat_interval());
         stream_ = stream.get();
@@ -260,9 +277,9 @@ absl::Status Session::RunOnce() {
     stream_ = nullptr;
     next_.reset();
     questions_.clear();
+    Disown();
   }
   changed_.notify_all();
-  Disown();
   const absl::Status status = rpc::FromGrpc(stream->Finish());
   const std::lock_guard lock(mutex_);
   context_ = nullptr;
@@ -274,19 +291,8 @@ absl::Status Session::RunOnce() {
 
 void Session::Handle(const v1::CoordinatorMessage& message) {
   const std::lock_guard lock(mutex_);
-  if (message.has_task()) {
-    if (disowned_ && KeyOf(message.task()) == current_key_) {
-      adopted_ = message.task();
-      current_task_ = message.task().task_id();
-      disowned_ = false;
-      transfer_.BeginTask(message.task().job());
-      log::Info("task_goes_on", {{"task", current_task_}, {"job", message.task().job()}});
-    } else {
-      if (disowned_) CancelCurrent();
-      next_ = message.task();
-    }
-    changed_.notify_all();
-  }
+  if (stopping_) return;
+  if (message.has_task()) Take(std::make_shared<const v1::Task>(message.task()));
   if (message.has_describe_dataset() && questions_.size() < kMaxQuestions) {
     questions_.push_back(message.describe_dataset());
     changed_.notify_all();
@@ -296,21 +302,46 @@ void Session::Handle(const v1::CoordinatorMessage& message) {
     if (!leaving_) log::Info(drained_ ? "worker_drained" : "worker_undrained");
     changed_.notify_all();
   }
-  if (message.has_cancel_task()) {
-    const std::string& id = message.cancel_task().task_id();
-    if (next_.has_value() && next_->task_id() == id) next_.reset();
-    if (current_task_ == id) {
-      adopted_.reset();
-      CancelCurrent();
-    }
+  if (message.has_cancel_task()) CancelTask(message.cancel_task().task_id());
+}
+
+void Session::Take(TaskPtr task) {
+  if (results_.Claim(task)) {
+    log::Info("result_is_there", {{"task", task->task_id()}, {"job", task->job()}});
+    result_wanted_.notify_one();
+    return;
   }
+  if (in_work_.disowned && !in_work_.cancelled && KeyOf(*task) == KeyOf(*in_work_.task)) {
+    log::Info("task_goes_on", {{"task", task->task_id()}, {"job", task->job()}});
+    fetches_.BeginTask(task->job());
+    in_work_ = {.task = std::move(task)};
+    return;
+  }
+  results_.Forget();
+  if (in_work_.disowned) CancelComputation();
+  next_ = std::move(task);
+  changed_.notify_all();
+}
+
+void Session::CancelTask(const std::string& id) {
+  if (next_ != nullptr && next_->task_id() == id) next_.reset();
+  if (in_work_.task != nullptr && !in_work_.disowned && in_work_.task->task_id() == id) {
+    CancelComputation();
+  }
+  if (results_.Cancel(id)) submissions_.Cancel();
 }
 
 void Session::Disown() {
-  const std::lock_guard lock(mutex_);
-  transfer_.Cancel();
-  adopted_.reset();
-  disowned_ = !current_task_.empty();
+  fetches_.Cancel();
+  submissions_.Cancel();
+  results_.Disown();
+  in_work_.disowned = in_work_.task != nullptr;
+}
+
+std::string Session::IdInWork() const {
+  if (in_work_.task != nullptr) return in_work_.task->task_id();
+  const Results::Result* result = results_.wanted();
+  return result == nullptr ? "" : result->task->task_id();
 }
 
 bool Session::Write(const v1::WorkerMessage& message) {
@@ -326,16 +357,18 @@ bool Session::Write(const v1::WorkerMessage& message) {
 void Session::HeartbeatLoop() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    const absl::Duration pace = leaving_ ? kLeavingPace : heartbeat_interval_;
-    changed_.wait_for(lock, absl::ToChronoNanoseconds(pace),
-                      [this] { return stopping_ || says_so_ || MayLeave(); });
+    const absl::Duration interval = heartbeat_interval_;
+    changed_.wait_for(lock, absl::ToChronoNanoseconds(leaving_ ? kLeavingPace : interval), [&] {
+      // A coordinator that wants to hear more often does so from the beginning.
+      return stopping_ || says_so_ || MayLeave() || heartbeat_interval_ != interval;
+    });
     if (!stopping_ && MayLeave()) SayGoodbye(lock);
     if (stopping_) return;
     v1::WorkerMessage message;
     if (std::exchange(says_so_, false)) {
       message.mutable_drain();
     } else {
-      message.mutable_heartbeat()->set_task_id(current_task_);
+      message.mutable_heartbeat()->set_task_id(IdInWork());
     }
     lock.unlock();
     if (message.has_heartbeat()) message.mutable_heartbeat()->set_resident_bytes(ResidentBytes());
@@ -364,37 +397,33 @@ void Session::DescribeLoop() {
 void Session::ComputeLoop() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] { return stopping_ || next_.has_value(); });
+    changed_.wait(lock, [this] { return stopping_ || (next_ != nullptr && results_.HasRoom()); });
     if (stopping_) return;
-    const v1::Task task = *std::exchange(next_, std::nullopt);
-    current_task_ = task.task_id();
-    current_key_ = KeyOf(task);
-    current_job_ = task.job();
-    current_participant_ = task.participant();
-    disowned_ = false;
-    adopted_.reset();
+    const TaskPtr task = std::exchange(next_, nullptr);
+    in_work_ = {.task = task};
     executor_.BeginTask();
-    transfer_.BeginTask(task.job());
+    fetches_.BeginTask(task->job());
     lock.unlock();
-    Compute(task);
+    absl::StatusOr<tasks::Partial> partial = Compute(*task);
+    if (!partial.ok()) ReportFailure(*task, partial.status(), executor_.cancelled());
     lock.lock();
-    // It was asked for again in the moment in which it ended, or it had lost its connection.
-    if (adopted_.has_value() && !next_.has_value()) next_ = std::exchange(adopted_, std::nullopt);
-    current_task_.clear();
-    changed_.notify_all();
-    current_job_.clear();
-    disowned_ = false;
+    const InWork ended = std::exchange(in_work_, {});
+    if (partial.ok() && ended.cancelled) {
+      ReportFailure(*task, tasks::Cancelled(), ended.cancelled);
+    } else if (partial.ok()) {
+      if (ended.disowned) LogKept(*task);
+      results_.Add(ended.task, *std::move(partial), !ended.disowned);
+      result_wanted_.notify_one();
+    } else if (ended.task != task && !ended.cancelled && next_ == nullptr) {
+      // It was asked for again after it had failed for want of a connection, or while it ended.
+      next_ = ended.task;
+    }
+    // The heartbeats' thread looks whether anything is left to be done.
+    if (leaving_) changed_.notify_all();
   }
 }
 
-absl::StatusOr<tasks::Partial> Session::Result(const v1::Task& task) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (auto kept = unclaimed_.Take(task)) {
-      log::Info("result_is_there", {{"task", task.task_id()}, {"job", task.job()}});
-      return *std::move(kept);
-    }
-  }
+absl::StatusOr<tasks::Partial> Session::Compute(const v1::Task& task) {
   const absl::Time start = absl::Now();
   ESPALIER_ASSIGN_OR_RETURN(tasks::Partial partial, executor_.Run(task));
   const absl::Duration elapsed = absl::Now() - start;
@@ -406,46 +435,44 @@ absl::StatusOr<tasks::Partial> Session::Result(const v1::Task& task) {
   return partial;
 }
 
-bool Session::StillWanted(v1::Task& task) {
-  const std::lock_guard lock(mutex_);
-  if (adopted_.has_value()) task = *std::exchange(adopted_, std::nullopt);
-  return !disowned_;
+void Session::HandInLoop() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    result_wanted_.wait(lock, [this] { return stopping_ || results_.wanted() != nullptr; });
+    if (stopping_) return;
+    const Results::Result& result = results_.Begin();
+    const TaskPtr task = result.task;
+    const int64_t examples = result.partial.header.examples();
+    handing_in_ = true;
+    absl::Status status = tasks::Cancelled();
+    if (!result.cancelled) {
+      submissions_.BeginTask(task->job());
+      lock.unlock();
+      status = submissions_.Submit(result.partial.header, result.partial.body);
+      lock.lock();
+    }
+    const bool cancelled = result.cancelled || stopping_;
+    const Results::Fate fate = results_.End(status.ok());
+    if (fate == Results::Fate::kKept && !stopping_) LogKept(*task);
+    lock.unlock();
+    if (fate == Results::Fate::kOver && status.ok()) ReportDone(*task, examples);
+    if (fate == Results::Fate::kOver && !status.ok()) ReportFailure(*task, status, cancelled);
+    lock.lock();
+    handing_in_ = false;
+    if (leaving_ || next_ != nullptr) changed_.notify_all();
+  }
 }
 
-void Session::Compute(v1::Task task) {
-  absl::StatusOr<tasks::Partial> partial = Result(task);
-  absl::Status status = partial.status();
-  // Whenever the connection ends meanwhile, somebody may ask for the same again.
-  while (partial.ok()) {
-    if (StillWanted(task)) {
-      Readdress(task, *partial);
-      status = transfer_.Submit(partial->header, partial->body);
-      if (status.ok()) break;
-    }
-    const std::lock_guard lock(mutex_);
-    if (adopted_.has_value()) continue;
-    if (disowned_ && !stopping_) {
-      log::Info("result_is_kept", {{"task", task.task_id()}, {"job", task.job()}});
-      unclaimed_.Keep(task, *std::move(partial));
-      return;
-    }
-    if (disowned_) status = absl::CancelledError("the worker stops");
-    break;
-  }
+void Session::ReportDone(const v1::Task& task, int64_t examples) {
   const char* kind = tasks::KindWord(task);
-  if (status.ok()) {
-    metrics_.Add(Metric::kWorkerTasks, 1, kind, "done");
-    if (!task.has_echo()) {
-      metrics_.Add(Metric::kWorkerExamples, static_cast<double>(partial->header.examples()), kind);
-    }
-    return;
-  }
-  ReportFailure(task, status);
+  metrics_.Add(Metric::kWorkerTasks, 1, kind, "done");
+  if (task.has_echo()) return;
+  metrics_.Add(Metric::kWorkerExamples, static_cast<double>(examples), kind);
 }
 
-void Session::ReportFailure(const v1::Task& task, const absl::Status& status) {
+void Session::ReportFailure(const v1::Task& task, const absl::Status& status, bool cancelled) {
   // A task that was cancelled, or whose round closed meanwhile, is nobody's concern any more.
-  const bool moot = executor_.cancelled() || status.code() == absl::StatusCode::kAborted ||
+  const bool moot = cancelled || status.code() == absl::StatusCode::kAborted ||
                     status.code() == absl::StatusCode::kCancelled;
   metrics_.Add(Metric::kWorkerTasks, 1, tasks::KindWord(task), moot ? "cancelled" : "failed");
   if (moot) return;

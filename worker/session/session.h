@@ -1,17 +1,25 @@
 // Session: a worker's life with its coordinator: register, take tasks one at a time, hand results
 // in, and come back after every interruption.
 //
-// Threading: Run() reads the stream on the calling thread; a second thread computes, a third sends
-//            heartbeats, a fourth describes data sets.
+// Threading: Run() reads the stream on the calling thread; a second thread computes, a third hands
+//            results in, a fourth sends heartbeats, a fifth describes data sets. The coordinator
+//            gives the next task when it has a result, but acknowledges that result only when it is
+//            on its disk; so a task is computed while the result before it is handed in. Each of
+//            these two threads has a Transfer of its own, so that cancelling one leaves the other
+//            alone. mutex_ guards what several threads see.
 // Interruptions: a task in work when the connection ends is computed to its end, if it has all that
-//            it needs of the coordinator. If the coordinator asks for the same again, it gets that
-//            result; if it asks for something else, the computation ends.
-// Bounds:    at most one task waits while one is in work (the coordinator gives one at a time), and
-//            kMaxQuestions data sets to be described; reconnecting backs off from 0.2 s to 5 s with
-//            jitter, for ever. Where several coordinators stand in for each other, each is tried in
-//            turn, and nobody waits for more than about a second.
-// Errors:    Run() returns when Stop() was called, or Leave() and its task is done (OK), or when the coordinator refuses this worker
-//            for good (PROTOCOL_MISMATCH, INVALID_WORKER_ID, WORKER_EXISTS that lasts).
+//            it needs of the coordinator. It and the results that are not acknowledged are kept
+//            (results.h): if the coordinator asks for the same again, it gets that result; if it
+//            asks for something else, they are forgotten and the computation ends.
+// Bounds:    at most one task waits while one is in work (the coordinator gives one at a time). One
+//            result is handed in at a time: the task after a large one, or the next but one after a
+//            small one, begins when that has ended. At most kMaxQuestions data sets wait to be
+//            described. Reconnecting backs off from 0.2 s to 5 s with jitter, for ever. Where
+//            several coordinators stand in for each other, each is tried in turn, and nobody waits
+//            for more than about a second.
+// Errors:    Run() returns when Stop() was called, or Leave() and its task is done (OK), or when
+//            the coordinator refuses this worker for good (PROTOCOL_MISMATCH, INVALID_WORKER_ID,
+//            WORKER_EXISTS that lasts).
 #pragma once
 
 #include <grpcpp/channel.h>
@@ -24,7 +32,6 @@
 #include <limits>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -35,8 +42,8 @@
 #include "common/metrics/metrics.h"
 #include "espalier/v1/worker.grpc.pb.h"
 #include "worker/data/describe/description_cache.h"
+#include "worker/session/results.h"
 #include "worker/session/transfer.h"
-#include "worker/session/unclaimed.h"
 #include "worker/tasks/executor.h"
 
 namespace espalier::worker::session {
@@ -83,6 +90,12 @@ class Session {
 
  private:
   using Stream = grpc::ClientReaderWriter<v1::WorkerMessage, v1::CoordinatorMessage>;
+  // What is computed.
+  struct InWork {
+    TaskPtr task;           // under the latest lease; null: nothing
+    bool disowned = false;  // it was given on a connection that has ended
+    bool cancelled = false;
+  };
 
   absl::Status RunOnce();
   void Handle(const v1::CoordinatorMessage& message);
@@ -95,23 +108,28 @@ class Session {
   // Answers what data sets are, one question after the other, beside the task in work.
   void DescribeLoop();
   void ComputeLoop();
-  void Compute(v1::Task task);
-  // The result of `task`: one that is there already, or it is computed now.
-  absl::StatusOr<tasks::Partial> Result(const v1::Task& task);
+  absl::StatusOr<tasks::Partial> Compute(const v1::Task& task);
+  void HandInLoop();
+  void ReportDone(const v1::Task& task, int64_t examples);
+  void ReportFailure(const v1::Task& task, const absl::Status& status, bool cancelled);
+  bool WaitBeforeRetry(absl::Duration wait);
+
+  // These are called with mutex_ held.
+  // The coordinator gives a task: its result is there, or in work, or it is computed next.
+  void Take(TaskPtr task);
+  void CancelTask(const std::string& id);
+  void CancelComputation();
   // The connection ended.
   void Disown();
-  // Whether the coordinator still asks for the task in work. Where that is under a later lease, `task`
-  // becomes the task of that lease.
-  bool StillWanted(v1::Task& task);
-  void ReportFailure(const v1::Task& task, const absl::Status& status);
-  void CancelCurrent();
-  bool WaitBeforeRetry(absl::Duration wait);
+  // What is computed or else handed in, for the coordinator; "" when there is nothing.
+  std::string IdInWork() const;
 
   const SessionOptions options_;
   const std::vector<Coordinator> coordinators_;
   size_t coordinator_ = 0;  // the one in use, or tried next
   metrics::Metrics& metrics_;
-  Transfer transfer_;
+  Transfer fetches_;      // for the task that is computed
+  Transfer submissions_;  // of the result that is handed in
   tasks::TaskExecutor executor_;
   data::DescriptionCache descriptions_;
   std::atomic<bool> stop_describing_{false};
@@ -123,14 +141,11 @@ class Session {
   bool says_so_ = false;  // the coordinator is to be told that it leaves
   std::chrono::steady_clock::time_point leave_since_;
   bool drained_ = false;  // the coordinator gives no tasks, as it said on the latest connection
-  std::optional<v1::Task> next_;  // waits for the compute thread
-  std::string current_task_;      // in work
-  std::string current_key_;       // of it, as far as its result goes
-  std::string current_job_;       // of it, as are these two
-  std::string current_participant_;
-  std::optional<v1::Task> adopted_;  // the same task under a later lease
-  bool disowned_ = false;            // it was given on a connection that has ended
-  Unclaimed unclaimed_;
+  TaskPtr next_;          // waits for the compute thread
+  InWork in_work_;
+  Results results_;
+  std::condition_variable result_wanted_;
+  bool handing_in_ = false;  // the thread that does it is at work
   std::deque<v1::DescribeDataset> questions_;
   Stream* stream_ = nullptr;  // open and registered
   grpc::ClientContext* context_ = nullptr;
@@ -138,6 +153,7 @@ class Session {
   std::mutex write_mutex_;  // one writer at a time on the stream
   bool registered_ = false;
   std::thread compute_;
+  std::thread hand_in_;
   std::thread heartbeat_;
   std::thread describe_;
 };
