@@ -1,5 +1,7 @@
 #include "worker/tasks/kinds.h"
 
+#include <fmt/format.h>
+
 #include <string>
 #include <utility>
 
@@ -13,6 +15,16 @@ absl::Status UnknownKind() {
   return base::MakeError(absl::StatusCode::kUnimplemented, "TASK_KIND_UNKNOWN",
                          "expected a kind of task that this worker (version " ESPALIER_VERSION
                          ") knows, found another; upgrade the worker");
+}
+
+// The order of examples, and random numbers, are those of a moment in the training.
+absl::Status CheckWhen(const v1::Task& task) {
+  const bool by_steps = task.train().training().local_steps() > 0;
+  if (by_steps ? task.train().first_step() >= 0 : task.round() >= 1) return absl::OkStatus();
+  return base::InvalidArgument(
+      "TASK_INVALID", fmt::format("expected a task that trains in round 1 or later from step 0 or "
+                                  "later, found round {} and step {}",
+                                  task.round(), task.train().first_step()));
 }
 
 // A result of one section.
@@ -56,6 +68,7 @@ absl::StatusOr<Partial> RunKind(const v1::Task& task, const std::atomic<bool>& c
                                 Model& model) {
   switch (task.kind_case()) {
     case v1::Task::kTrain:
+      ESPALIER_RETURN_IF_ERROR(CheckWhen(task));
       return RunTrain(task, cancelled, model);
     case v1::Task::kEvaluate:
       return model.Evaluate();

@@ -125,6 +125,15 @@ class RecommenderTaskTest : public ::testing::Test {
   data::DataFolder folder_;
 };
 
+TEST_F(RecommenderTaskTest, MomentsBeforeTheTrainingAreRefused) {
+  v1::Task early = Train(Task());
+  early.mutable_train()->set_first_step(-3);
+  EXPECT_EQ(base::ReasonOf(Run(early, Model(early)).status()), "TASK_INVALID");
+  early.mutable_train()->mutable_training()->set_local_steps(0);
+  early.set_round(0);
+  EXPECT_EQ(base::ReasonOf(Run(early, Model(early)).status()), "TASK_INVALID");
+}
+
 TEST_F(RecommenderTaskTest, AnyWorkerGivesTheSameBits) {
   const v1::Task task = Train(Task());
   const auto first = Run(task, Model(task), "w1");
