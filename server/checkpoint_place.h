@@ -39,6 +39,9 @@ class CheckpointPlace {
 
  private:
   explicit CheckpointPlace(std::string directory);
+  absl::Status Pull();
+  // Whether any file that is damaged here was fetched again.
+  absl::StatusOr<bool> Mend(const checkpoint::CheckpointStore& checkpoints);
 
   const std::string directory_;
   io::FileSystem* files_ = nullptr;

@@ -60,6 +60,7 @@ constexpr int kExitConfig = 78;
 
 // Descriptors that a coordinator needs to work at all: its own, and a handful of connections.
 constexpr int kLeastDescriptors = 32;
+constexpr int kFileThreads = 4;
 constexpr auto kTick = std::chrono::milliseconds(50);
 constexpr absl::Duration kTrimEvery = absl::Seconds(10);
 constexpr size_t kTrimFrom = 16 * 1024 * 1024;
@@ -368,6 +369,19 @@ sigset_t BlockSignals() {
   return signals;
 }
 
+// However long a bucket takes, a signal ends the program.
+absl::StatusOr<std::unique_ptr<checkpoint::CheckpointStore>> OpenCheckpoints(
+    CheckpointPlace& place, Tenure& tenure, const sigset_t& signals) {
+  auto opened = std::async(std::launch::async, [&place] { return place.Open(); });
+  const timespec timeout{0, std::chrono::nanoseconds(kTick).count()};
+  while (opened.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+    if (sigtimedwait(&signals, nullptr, &timeout) < 0) continue;
+    tenure.End();
+    _exit(kExitOk);
+  }
+  return opened.get();
+}
+
 // For programs that wait for the addresses.
 absl::Status Announce(const rpc::RunningServer& running, const std::string& metrics_address) {
   std::printf("listening address=%s metrics=%s\n", running.address.c_str(),
@@ -434,9 +448,9 @@ int Run(const Flags& flags) {
       EndNow);
   if (absl::IsCancelled(incarnation.status())) return kExitOk;
   if (!incarnation.ok()) return ExitWith(incarnation.status(), CodeOf(incarnation.status()));
-  metrics.Set(metrics::Metric::kCoordinatorActive, 1);
-  const auto checkpoints = (*place)->Open();
+  const auto checkpoints = OpenCheckpoints(**place, **tenure, signals);
   if (!checkpoints.ok()) return ExitWith(checkpoints.status(), CodeOf(checkpoints.status()));
+  metrics.Set(metrics::Metric::kCoordinatorActive, 1);
   const base::Limits limits = LimitsFrom(flags);
   const base::RealClock clock;
   if (const absl::Status prepared = PrepareWorkFolders(flags, **tenure); !prepared.ok()) {
@@ -450,12 +464,14 @@ int Run(const Flags& flags) {
   base::ThreadExecutor core(1, Observer(metrics, "core"));
   base::ThreadExecutor pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency()) - 1),
                             Observer(metrics, "pool"));
+  // A bucket that says nothing must hold up neither what is computed nor all checkpoints.
+  base::ThreadExecutor files(kFileThreads);
   const uint64_t memory_budget = MemoryBudget(flags);
   datasets::DatasetViews datasets(fleet, core, clock, limits);
   base::ThreadExecutor writer(1);
   jobs::Journal journal = MakeJournal(flags, core, clock, store, library->parts(), writer);
   jobs::JobManager manager(
-      {fleet, core, pool, clock, blobs, **checkpoints, metrics, datasets, journal}, methods,
+      {fleet, core, pool, files, clock, blobs, **checkpoints, metrics, datasets, journal}, methods,
       memory_budget, flags.keep_ended_jobs);
   const FilesStay files_stay(store == nullptr ? nullptr : &library->parts());
   if (const absl::Status restored = RestoreJobs(flags, manager, store, library->parts());
@@ -466,6 +482,7 @@ int Run(const Flags& flags) {
   base::Pacer limit_log(kLogLimitsEvery);
   const api::Context context{core,
                              pool,
+                             files,
                              clock,
                              manager,
                              fleet,

@@ -15,12 +15,7 @@ std::string GuardedFileSystem::Own(const std::string& path) const {
 
 absl::StatusOr<std::unique_ptr<WritableFile>> GuardedFileSystem::Create(const std::string& path) {
   ESPALIER_RETURN_IF_ERROR(may_change_());
-  const std::string own = Own(path);
-  if (own == path) {
-    const absl::Status removed = files_.Remove(path);
-    if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
-  }
-  return files_.Create(own);
+  return files_.Create(Own(path));
 }
 
 absl::StatusOr<std::unique_ptr<ReadableFile>> GuardedFileSystem::Open(const std::string& path) {

@@ -3,8 +3,7 @@
 // Asks `may_change` before each creation, renaming and removal, and fails with its error. A process
 // that is stopped between that question and the call to the operating system is not held back. It must not
 // do harm to what another one writes then: unfinished files (AtomicFile::kTemporarySuffix) have an id of
-// their process in their names, and a new file of an old name is another file, not the emptied old
-// one.
+// their process in their names.
 //
 // Ownership: `files` is borrowed for ever.
 // Threading: as FileSystem; `may_change` is called from any thread.

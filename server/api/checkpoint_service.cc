@@ -139,7 +139,7 @@ grpc::ServerUnaryReactor* CheckpointService::VerifyCheckpoint(
     v1::Checkpoint* response) {
   return AnswerLater(
       context_, call, "VerifyCheckpoint", [this, request, response](const auto& answer) {
-        context_.pool.Post([this, request, response, answer] {
+        context_.files.Post([this, request, response, answer] {
           absl::Status status = context_.checkpoints.Verify(request->name());
           const auto info = context_.checkpoints.Get(request->name());
           if (info.ok()) *response = ToProto(*info);
@@ -152,7 +152,7 @@ grpc::ServerUnaryReactor* CheckpointService::DeleteCheckpoint(
     grpc::CallbackServerContext* call, const v1::DeleteCheckpointRequest* request,
     v1::DeleteCheckpointResponse* response) {
   return AnswerLater(context_, call, "DeleteCheckpoint", [this, request](const auto& answer) {
-    context_.pool.Post([this, request, answer] {
+    context_.files.Post([this, request, answer] {
       absl::Status status = context_.checkpoints.Remove({request->name()});
       if (status.ok()) log::Info("checkpoint_deleted", {{"checkpoint", request->name()}});
       context_.core.Post([answer, status = std::move(status)] { answer(status); });

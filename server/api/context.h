@@ -23,6 +23,7 @@ namespace espalier::server::api {
 struct Context {
   base::Executor& core;
   base::Executor& pool;
+  base::Executor& files;
   const base::Clock& clock;
   jobs::JobManager& jobs;
   scheduler::Fleet& fleet;

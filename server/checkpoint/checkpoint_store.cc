@@ -18,6 +18,8 @@ namespace {
 constexpr std::string_view kNamePrefix = "checkpoints/";
 constexpr std::string_view kFileSuffix = ".safetensors";
 constexpr size_t kMaxJobIdBytes = 63;
+// Where a language model is written before it gets its name.
+constexpr const char* kWorkFolder = "/language.work";
 
 bool IsLowerAlnum(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
 
@@ -93,9 +95,18 @@ absl::Status CheckpointStore::Scan() {
       if (!removed.ok()) damaged_.push_back({name, removed});
     } else if (name.ends_with(kFileSuffix)) {
       AddFile(name);
+    } else if ("/" + name == kWorkFolder) {
+      RemoveLeftovers(directory_ + kWorkFolder);
     }
   }
   return absl::OkStatus();
+}
+
+// Of a process that was killed while it wrote a language model. What cannot be removed does no harm.
+void CheckpointStore::RemoveLeftovers(const std::string& folder) {
+  const auto names = files_.List(folder);
+  if (!names.ok()) return;
+  for (const std::string& name : *names) (void)files_.Remove(folder + "/" + name);
 }
 
 void CheckpointStore::AddFile(const std::string& file) {
@@ -134,8 +145,7 @@ absl::StatusOr<CheckpointInfo> CheckpointStore::WriteLanguageModel(
   ESPALIER_RETURN_IF_ERROR(CheckName(metadata));
   const Key key{metadata.job, metadata.round};
   const std::lock_guard<std::mutex> one(language_mutex_);
-  // Left by a crash, its files are overwritten by the next model.
-  const std::string work = directory_ + "/language.work";
+  const std::string work = directory_ + kWorkFolder;
   ESPALIER_RETURN_IF_ERROR(
       write(files_, work, espalier::checkpoint::EncodeLanguageMetadata(metadata, density)));
   ESPALIER_ASSIGN_OR_RETURN(
@@ -235,7 +245,8 @@ absl::Status CheckpointStore::Remove(const std::vector<std::string>& names) {
   for (const std::string& name : names) {
     ESPALIER_ASSIGN_OR_RETURN(keys.emplace_back(), Find(name));
   }
-  // Out of the index first: what is listed can be opened.
+  // Out of the index first: what is listed can be opened. What could not be removed comes back.
+  Index removed;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (const std::string& name : names) {
@@ -246,9 +257,19 @@ absl::Status CheckpointStore::Remove(const std::vector<std::string>& names) {
                       "which one does; wait until it has ended, or cancel it",
                       name));
     }
-    for (const Key& key : keys) index_.erase(key);
+    for (const Key& key : keys) {
+      if (auto node = index_.extract(key)) removed.insert(std::move(node));
+    }
   }
-  for (const Key& key : keys) ESPALIER_RETURN_IF_ERROR(files_.Remove(PathOf(key)));
+  while (!removed.empty()) {
+    const absl::Status status = files_.Remove(PathOf(removed.begin()->first));
+    if (!status.ok()) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      index_.merge(removed);
+      return status;
+    }
+    removed.erase(removed.begin());
+  }
   return files_.SyncDirectory(directory_);
 }
 
@@ -317,16 +338,21 @@ absl::StatusOr<std::vector<std::string>> CheckpointStore::Prune(std::string_view
   ESPALIER_CHECK(keep >= 1, "at least one checkpoint is kept");
   std::vector<std::string> removed;
   for (const Key& key : Superfluous(job, keep)) {
-    // Out of the index first: what is listed can be opened.
+    // Out of the index first: what is listed can be opened. What could not be removed comes back.
+    Index::node_type node;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       const auto found = index_.find(key);
       // Removed by somebody else, or in use by now.
       if (found == index_.end() || in_use_.contains(found->second.name)) continue;
-      removed.push_back(found->second.name);
-      index_.erase(found);
+      node = index_.extract(found);
     }
-    ESPALIER_RETURN_IF_ERROR(files_.Remove(PathOf(key)));
+    if (const absl::Status status = files_.Remove(PathOf(key)); !status.ok()) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      index_.insert(std::move(node));
+      return status;
+    }
+    removed.push_back(node.mapped().name);
   }
   if (!removed.empty()) {
     ESPALIER_RETURN_IF_ERROR(files_.SyncDirectory(directory_));

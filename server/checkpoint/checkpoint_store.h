@@ -123,6 +123,7 @@ class CheckpointStore {
   static std::optional<Key> ParseFileName(std::string_view file);
   std::string PathOf(const Key& key) const;
   absl::Status Scan();
+  void RemoveLeftovers(const std::string& folder);
   void AddFile(const std::string& file);
   // The key of a name that is in the index.
   absl::StatusOr<Key> Find(std::string_view name) const;

@@ -333,7 +333,7 @@ void JobManager::Delete(const v1::DeleteJobRequest& request, Deleted done) {
       finish(written);
       return;
     }
-    services_.pool.Post([this, name, removed, finish] {
+    services_.files.Post([this, name, removed, finish] {
       const absl::Status status = DeleteCheckpoints(services_.checkpoints, name, *removed);
       services_.core.Post([finish, status] { finish(status); });
     });

@@ -202,29 +202,37 @@ void JobRunner::Begin() {
 // Runs `next` and prepares what follows from it, on the pool when the model is large.
 void JobRunner::Advance(Next next, bool large, bool repeatable) {
   next_ = repeatable ? next : nullptr;
-  const auto self = shared_from_this();
   if (large) {
-    ApplyFromPool(
-        [self, next = std::move(next)] { return self->KeepOrFail(self->PrepareOrFail(next)); });
+    preparing_ = true;
+    services_.pool.Post([self = shared_from_this(), next = std::move(next)] {
+      absl::StatusOr<Prepared> prepared = self->PrepareOrFail(next);
+      if (prepared.ok() && self->WritesCheckpoint(prepared->transition)) {
+        self->KeepWithFiles(std::move(prepared));
+      } else {
+        self->ApplyOnCore(self->KeepOrFail(std::move(prepared)));
+      }
+    });
     return;
   }
   absl::StatusOr<Prepared> prepared = PrepareOrFail(next);
-  if (!prepared.ok() || !WritesCheckpoint(prepared->transition)) {
+  if (prepared.ok() && WritesCheckpoint(prepared->transition)) {
+    preparing_ = true;
+    KeepWithFiles(std::move(prepared));
+  } else {
     Apply(KeepOrFail(std::move(prepared)));
-    return;
   }
-  // The core does not wait for files.
-  const auto computed = std::make_shared<absl::StatusOr<Prepared>>(std::move(prepared));
-  ApplyFromPool([self, computed] { return self->KeepOrFail(std::move(*computed)); });
 }
 
-void JobRunner::ApplyFromPool(std::function<absl::StatusOr<Prepared>()> prepare) {
-  preparing_ = true;
-  services_.pool.Post([self = shared_from_this(), prepare = std::move(prepare)] {
-    const auto prepared = std::make_shared<absl::StatusOr<Prepared>>(prepare());
-    self->services_.core.Post(
-        [self, prepared] { self->Guard([&] { self->Apply(std::move(*prepared)); }); });
-  });
+void JobRunner::KeepWithFiles(absl::StatusOr<Prepared> prepared) {
+  const auto kept = std::make_shared<absl::StatusOr<Prepared>>(std::move(prepared));
+  services_.files.Post(
+      [self = shared_from_this(), kept] { self->ApplyOnCore(self->KeepOrFail(std::move(*kept))); });
+}
+
+void JobRunner::ApplyOnCore(absl::StatusOr<Prepared> prepared) {
+  const auto kept = std::make_shared<absl::StatusOr<Prepared>>(std::move(prepared));
+  services_.core.Post(
+      [self = shared_from_this(), kept] { self->Guard([&] { self->Apply(std::move(*kept)); }); });
 }
 
 absl::StatusOr<JobRunner::Prepared> JobRunner::KeepOrFail(absl::StatusOr<Prepared> prepared) const {
@@ -356,14 +364,17 @@ void JobRunner::HoldBack(Prepared prepared) {
 
 void JobRunner::KeepHeldBack() {
   if (services_.clock.Elapsed() < try_again_) return;
+  preparing_ = true;
   const std::shared_ptr<Prepared> prepared = std::move(held_back_);
-  ApplyFromPool([self = shared_from_this(), prepared]() -> absl::StatusOr<Prepared> {
+  services_.files.Post([self = shared_from_this(), prepared] {
     try {
       self->KeepModels(*prepared);
     } catch (const std::bad_alloc&) {
       prepared->checkpoint_status = OutOfMemory();
+    } catch (const std::length_error&) {
+      prepared->checkpoint_status = OutOfMemory();
     }
-    return std::move(*prepared);
+    self->ApplyOnCore(std::move(*prepared));
   });
 }
 

@@ -189,8 +189,10 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   // Whether the model that `outcome` commits is to be a checkpoint; whether any of a transition is.
   bool IsCheckpointed(const methods::Outcome& outcome, const methods::Transition& transition) const;
   bool WritesCheckpoint(methods::Transition& transition) const;
-  // Calls Apply() with what `prepare` gives on the pool.
-  void ApplyFromPool(std::function<absl::StatusOr<Prepared>()> prepare);
+  // Writes what is to be a checkpoint where the core and the pool do not wait for it, and then
+  // ApplyOnCore(); on any thread, as that is.
+  void KeepWithFiles(absl::StatusOr<Prepared> prepared);
+  void ApplyOnCore(absl::StatusOr<Prepared> prepared);
   absl::StatusOr<Kept> Keep(const methods::Outcome& outcome,
                             const methods::Transition& transition) const;
   // A model could not be kept: the same is tried again after a while.

@@ -15,7 +15,8 @@ namespace espalier::server::jobs {
 struct Services {
   scheduler::Fleet& fleet;
   base::Executor& core;
-  base::Executor& pool;
+  base::Executor& pool;   // for what computes long
+  base::Executor& files;  // for what waits for a disk or a bucket: checkpoints
   const base::Clock& clock;
   round::BlobStore& blobs;
   checkpoint::CheckpointStore& checkpoints;

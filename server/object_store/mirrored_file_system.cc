@@ -16,32 +16,49 @@ constexpr size_t kBlockBytes = size_t{1} << 20;
 // digest of its values at its beginning.
 constexpr uint64_t kComparedBytes = uint64_t{64} << 10;
 constexpr const char* kWriterFile = "/last-writer";
+constexpr const char* kStateFile = "/mirror-state";
+constexpr const char* kAside = "/not-in-bucket";
 constexpr uint64_t kMaxWriterBytes = 1024;
+constexpr uint64_t kMaxStateBytes = uint64_t{64} << 20;
 
-bool IsTemporary(const std::string& path) {
-  return path.ends_with(io::AtomicFile::kTemporarySuffix);
-}
+absl::Status Stopped() { return absl::CancelledError("it was told to end"); }
 
-absl::Status CopyBytes(const io::ReadableFile& from, io::WritableFile& to) {
+absl::Status CopyBytes(const io::ReadableFile& from, const std::stop_token& stop,
+                       const std::function<absl::Status(std::string_view)>& append) {
   std::string block;
   for (uint64_t offset = 0; offset < from.size(); offset += block.size()) {
+    if (stop.stop_requested()) return Stopped();
     block.resize(std::min<uint64_t>(kBlockBytes, from.size() - offset));
     ESPALIER_RETURN_IF_ERROR(from.ReadAt(offset, block.data(), block.size()));
-    ESPALIER_RETURN_IF_ERROR(to.Append(block));
+    ESPALIER_RETURN_IF_ERROR(append(block));
   }
   return absl::OkStatus();
+}
+
+bool Has(const std::vector<std::string>& sorted, const std::string& name) {
+  return std::ranges::binary_search(sorted, name);
 }
 
 }  // namespace
 
 MirroredFileSystem::MirroredFileSystem(io::FileSystem& local, io::FileSystem& store,
-                                       std::string root, std::string id)
-    : local_(local), store_(store), root_(std::move(root)), id_(std::move(id)) {}
+                                       Options options)
+    : local_(local),
+      store_(store),
+      options_(std::move(options)),
+      folder_(options_.root + "/" + options_.directory) {}
 
-absl::StatusOr<std::string> MirroredFileSystem::InStore(const std::string& path) const {
-  if (path.starts_with(root_ + "/")) return path.substr(root_.size() + 1);
-  return base::InvalidArgument("INVALID_NAME",
-                               fmt::format("expected a path below {}, found {}", root_, path));
+std::string MirroredFileSystem::PathOf(const std::string& name) const {
+  return folder_ + "/" + name;
+}
+
+bool MirroredFileSystem::IsMirrored(const std::string& path) const {
+  return path.ends_with(options_.suffix) && path.starts_with(folder_ + "/") &&
+         path.find('/', folder_.size() + 1) == std::string::npos;
+}
+
+std::string MirroredFileSystem::InStore(const std::string& path) const {
+  return path.substr(options_.root.size() + 1);
 }
 
 absl::StatusOr<std::unique_ptr<io::WritableFile>> MirroredFileSystem::Create(
@@ -56,13 +73,12 @@ absl::StatusOr<std::unique_ptr<io::ReadableFile>> MirroredFileSystem::Open(
 
 absl::Status MirroredFileSystem::Rename(const std::string& from, const std::string& to) {
   ESPALIER_RETURN_IF_ERROR(local_.Rename(from, to));
-  return IsTemporary(to) ? absl::OkStatus() : Send(to);
+  return IsMirrored(to) ? Send(to) : absl::OkStatus();
 }
 
 absl::Status MirroredFileSystem::Remove(const std::string& path) {
-  if (!IsTemporary(path)) {
-    ESPALIER_ASSIGN_OR_RETURN(const std::string name, InStore(path));
-    const absl::Status removed = store_.Remove(name);
+  if (IsMirrored(path)) {
+    const absl::Status removed = store_.Remove(InStore(path));
     // It may never have been sent.
     if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
   }
@@ -78,46 +94,50 @@ absl::StatusOr<std::vector<std::string>> MirroredFileSystem::List(const std::str
 }
 
 absl::Status MirroredFileSystem::CreateDirectories(const std::string& directory) {
-  ESPALIER_ASSIGN_OR_RETURN(const std::string name, InStore(directory));
-  ESPALIER_RETURN_IF_ERROR(local_.CreateDirectories(directory));
-  return store_.CreateDirectories(name);
+  return local_.CreateDirectories(directory);
 }
 
 absl::Status MirroredFileSystem::Send(const std::string& path) {
-  ESPALIER_ASSIGN_OR_RETURN(const std::string name, InStore(path));
+  const std::string name = path.substr(folder_.size() + 1);
+  // Until it is there, what the store has of this name is something else.
+  ESPALIER_RETURN_IF_ERROR(Note(name, false));
   ESPALIER_ASSIGN_OR_RETURN(const auto from, local_.Open(path));
-  ESPALIER_ASSIGN_OR_RETURN(const auto to, store_.Create(name));
-  ESPALIER_RETURN_IF_ERROR(CopyBytes(*from, *to));
+  ESPALIER_ASSIGN_OR_RETURN(const auto to, store_.Create(InStore(path)));
+  ESPALIER_RETURN_IF_ERROR(
+      CopyBytes(*from, {}, [&](std::string_view block) { return to->Append(block); }));
   ESPALIER_RETURN_IF_ERROR(to->Sync());
-  return to->Close();
+  ESPALIER_RETURN_IF_ERROR(to->Close());
+  return Note(name, true);
 }
 
-absl::Status MirroredFileSystem::Fetch(const std::string& path) {
-  ESPALIER_ASSIGN_OR_RETURN(const std::string name, InStore(path));
-  ESPALIER_ASSIGN_OR_RETURN(const auto from, store_.Open(name));
+absl::Status MirroredFileSystem::Fetch(const std::string& name, const std::stop_token& stop) {
+  const std::string path = PathOf(name);
+  ESPALIER_ASSIGN_OR_RETURN(const auto from, store_.Open(InStore(path)));
   ESPALIER_ASSIGN_OR_RETURN(io::AtomicFile to, io::AtomicFile::Create(local_, path));
-  std::string block;
-  for (uint64_t offset = 0; offset < from->size(); offset += block.size()) {
-    block.resize(std::min<uint64_t>(kBlockBytes, from->size() - offset));
-    ESPALIER_RETURN_IF_ERROR(from->ReadAt(offset, block.data(), block.size()));
-    ESPALIER_RETURN_IF_ERROR(to.Append(block));
-  }
-  return to.Commit();
+  ESPALIER_RETURN_IF_ERROR(
+      CopyBytes(*from, stop, [&](std::string_view block) { return to.Append(block); }));
+  ESPALIER_RETURN_IF_ERROR(to.Commit());
+  return Note(name, true);
+}
+
+absl::Status MirroredFileSystem::PutAside(const std::string& name) {
+  ESPALIER_RETURN_IF_ERROR(local_.CreateDirectories(folder_ + kAside));
+  ESPALIER_RETURN_IF_ERROR(local_.Rename(PathOf(name), folder_ + kAside + "/" + name));
+  return local_.SyncDirectory(folder_ + kAside);
 }
 
 absl::StatusOr<std::vector<std::string>> MirroredFileSystem::Files(
     io::FileSystem& files, const std::string& directory) const {
   ESPALIER_ASSIGN_OR_RETURN(std::vector<std::string> names, files.List(directory));
-  std::erase_if(names, [](const std::string& name) {
-    return IsTemporary(name) || "/" + name == kWriterFile || name.ends_with(".work");
-  });
+  std::erase_if(names,
+                [this](const std::string& name) { return !name.ends_with(options_.suffix); });
   return names;
 }
 
-absl::StatusOr<bool> MirroredFileSystem::IsSame(const std::string& path) const {
-  ESPALIER_ASSIGN_OR_RETURN(const std::string name, InStore(path));
+absl::StatusOr<bool> MirroredFileSystem::IsSame(const std::string& name) const {
+  const std::string path = PathOf(name);
   ESPALIER_ASSIGN_OR_RETURN(const auto here, local_.Open(path));
-  ESPALIER_ASSIGN_OR_RETURN(const auto there, store_.Open(name));
+  ESPALIER_ASSIGN_OR_RETURN(const auto there, store_.Open(InStore(path)));
   if (here->size() != there->size()) return false;
   std::string bytes(std::min(here->size(), kComparedBytes), '\0');
   std::string other = bytes;
@@ -126,78 +146,152 @@ absl::StatusOr<bool> MirroredFileSystem::IsSame(const std::string& path) const {
   return bytes == other;
 }
 
-absl::StatusOr<std::string> MirroredFileSystem::LastWriter(const std::string& directory) {
-  ESPALIER_ASSIGN_OR_RETURN(const std::string name, InStore(directory + kWriterFile));
-  auto writer = io::ReadFile(store_, name, kMaxWriterBytes);
+absl::StatusOr<std::string> MirroredFileSystem::LastWriter() {
+  auto writer = io::ReadFile(store_, options_.directory + kWriterFile, kMaxWriterBytes);
   if (absl::IsNotFound(writer.status())) return "";
   return writer;
 }
 
-absl::Status MirroredFileSystem::NoteWriter(const std::string& directory) {
-  ESPALIER_ASSIGN_OR_RETURN(const std::string name, InStore(directory + kWriterFile));
-  ESPALIER_ASSIGN_OR_RETURN(const auto file, store_.Create(name));
-  ESPALIER_RETURN_IF_ERROR(file->Append(id_));
-  return file->Close();
+absl::Status MirroredFileSystem::BecomeLastWriter() {
+  const std::string id = options_.new_id();
+  ESPALIER_ASSIGN_OR_RETURN(const auto file, store_.Create(options_.directory + kWriterFile));
+  ESPALIER_RETURN_IF_ERROR(file->Append(id));
+  ESPALIER_RETURN_IF_ERROR(file->Close());
+  const std::lock_guard lock(mutex_);
+  state_.id = id;
+  return WriteState();
+}
+
+// A line for the bucket, one for the id, and one for each file that is known.
+absl::Status MirroredFileSystem::ReadState() {
+  const std::lock_guard lock(mutex_);
+  if (std::exchange(has_state_, true)) return absl::OkStatus();
+  const auto text = io::ReadFile(local_, options_.root + kStateFile, kMaxStateBytes);
+  if (absl::IsNotFound(text.status())) return absl::OkStatus();
+  ESPALIER_RETURN_IF_ERROR(text.status());
+  std::vector<std::string> lines;
+  for (size_t begin = 0; begin < text->size();) {
+    const size_t end = std::min(text->find('\n', begin), text->size());
+    lines.push_back(text->substr(begin, end - begin));
+    begin = end + 1;
+  }
+  // Of another bucket it says nothing about this one.
+  if (lines.size() < 2 || lines[0] != options_.bucket) return absl::OkStatus();
+  state_.id = lines[1];
+  state_.known.insert(lines.begin() + 2, lines.end());
+  return absl::OkStatus();
+}
+
+absl::Status MirroredFileSystem::WriteState() {
+  std::string text = options_.bucket + "\n" + state_.id + "\n";
+  for (const std::string& name : state_.known) text += name + "\n";
+  ESPALIER_ASSIGN_OR_RETURN(io::AtomicFile file,
+                            io::AtomicFile::Create(local_, options_.root + kStateFile));
+  ESPALIER_RETURN_IF_ERROR(file.Append(text));
+  return file.Commit();
+}
+
+absl::Status MirroredFileSystem::Note(const std::string& name, bool known) {
+  const std::lock_guard lock(mutex_);
+  if (state_.known.contains(name) == known) return absl::OkStatus();
+  if (known) {
+    state_.known.insert(name);
+  } else {
+    state_.known.erase(name);
+  }
+  return WriteState();
 }
 
 absl::StatusOr<MirroredFileSystem::Pulled> MirroredFileSystem::Prefetch(
-    const std::string& directory, const std::stop_token& stop) {
-  return Bring(directory, stop, prefetched_);
-}
-
-absl::StatusOr<MirroredFileSystem::Pulled> MirroredFileSystem::Bring(const std::string& directory,
-                                                                     const std::stop_token& stop,
-                                                                     std::set<std::string>& known) {
+    const std::stop_token& stop) {
   Pulled pulled;
-  ESPALIER_RETURN_IF_ERROR(local_.CreateDirectories(directory));
-  ESPALIER_ASSIGN_OR_RETURN(const std::string folder, InStore(directory));
-  ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> here, Files(local_, directory));
-  ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> there, Files(store_, folder));
-  ESPALIER_ASSIGN_OR_RETURN(const std::string writer, LastWriter(directory));
-  for (const std::string& name : there) {
-    if (stop.stop_requested()) return pulled;
-    const std::string path = directory + "/" + name;
-    const bool exists = std::ranges::binary_search(here, name);
-    if (exists && (writer == id_ || known.contains(name))) continue;
-    bool same = false;
-    if (exists) {
-      ESPALIER_ASSIGN_OR_RETURN(same, IsSame(path));
+  ESPALIER_RETURN_IF_ERROR(ReadState());
+  ESPALIER_RETURN_IF_ERROR(local_.CreateDirectories(folder_));
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> here, Files(local_, folder_));
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> there,
+                            Files(store_, options_.directory));
+  for (auto name = prefetched_.begin(); name != prefetched_.end();) {
+    if (Has(there, *name)) {
+      ++name;
+      continue;
     }
-    if (!same) {
-      ESPALIER_RETURN_IF_ERROR(Fetch(path));
-      ++pulled.fetched;
-    }
-    known.insert(name);
-  }
-  return pulled;
-}
-
-absl::StatusOr<MirroredFileSystem::Pulled> MirroredFileSystem::Pull(const std::string& directory) {
-  // First, since it says best what is wrong with a bucket or with keys.
-  ESPALIER_RETURN_IF_ERROR(CreateDirectories(directory));
-  ESPALIER_ASSIGN_OR_RETURN(const std::string writer, LastWriter(directory));
-  Pulled pulled;
-  ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> here, Files(local_, directory));
-  if (writer.empty()) {
-    for (const std::string& name : here) {
-      ESPALIER_RETURN_IF_ERROR(Send(directory + "/" + name));
-      ++pulled.sent;
-    }
-    ESPALIER_RETURN_IF_ERROR(NoteWriter(directory));
-    return pulled;
-  }
-  // What was fetched before may have got other contents since then.
-  std::set<std::string> known;
-  ESPALIER_ASSIGN_OR_RETURN(pulled, Bring(directory, {}, known));
-  ESPALIER_ASSIGN_OR_RETURN(const std::string folder, InStore(directory));
-  ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> there, Files(store_, folder));
-  for (const std::string& name : here) {
-    if (std::ranges::binary_search(there, name)) continue;
-    ESPALIER_RETURN_IF_ERROR(local_.Remove(directory + "/" + name));
+    ESPALIER_RETURN_IF_ERROR(local_.Remove(PathOf(*name)));
+    ESPALIER_RETURN_IF_ERROR(Note(*name, false));
+    name = prefetched_.erase(name);
     ++pulled.removed;
   }
-  ESPALIER_RETURN_IF_ERROR(NoteWriter(directory));
+  for (const std::string& name : there) {
+    if (stop.stop_requested()) return Stopped();
+    if (prefetched_.contains(name)) continue;
+    bool same = false;
+    if (Has(here, name)) {
+      ESPALIER_ASSIGN_OR_RETURN(same, IsSame(name));
+    }
+    if (!same) {
+      ESPALIER_RETURN_IF_ERROR(Fetch(name, stop));
+      ++pulled.fetched;
+    }
+    prefetched_.insert(name);
+  }
   return pulled;
+}
+
+absl::StatusOr<MirroredFileSystem::Pulled> MirroredFileSystem::Pull() {
+  Pulled pulled;
+  // First, since it says best what is wrong with a bucket or with keys.
+  ESPALIER_RETURN_IF_ERROR(store_.CreateDirectories(options_.directory));
+  ESPALIER_RETURN_IF_ERROR(ReadState());
+  ESPALIER_RETURN_IF_ERROR(local_.CreateDirectories(folder_));
+  ESPALIER_ASSIGN_OR_RETURN(const std::string writer, LastWriter());
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> here, Files(local_, folder_));
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> there,
+                            Files(store_, options_.directory));
+  const bool was_empty = writer.empty() && there.empty();
+  const bool is_ours = !writer.empty() && writer == state_.id;
+  for (const std::string& name : here) {
+    if (Has(there, name)) continue;
+    if (was_empty) {
+      ESPALIER_RETURN_IF_ERROR(Send(PathOf(name)));
+      ++pulled.sent;
+    } else if (state_.known.contains(name)) {
+      // Removed by another one, or by this one, which was killed in between.
+      ESPALIER_RETURN_IF_ERROR(local_.Remove(PathOf(name)));
+      ESPALIER_RETURN_IF_ERROR(Note(name, false));
+      ++pulled.removed;
+    } else {
+      ESPALIER_RETURN_IF_ERROR(PutAside(name));
+      ++pulled.put_aside;
+    }
+  }
+  for (const std::string& name : there) {
+    if (Has(here, name)) {
+      // What this folder has sent last is the same; what it has fetched earlier may have been replaced.
+      if (is_ours && state_.known.contains(name)) continue;
+      ESPALIER_ASSIGN_OR_RETURN(const bool same, IsSame(name));
+      if (same) {
+        ESPALIER_RETURN_IF_ERROR(Note(name, true));
+        continue;
+      }
+      // It may be something that the store never had.
+      if (!state_.known.contains(name)) {
+        ESPALIER_RETURN_IF_ERROR(PutAside(name));
+        ++pulled.put_aside;
+      }
+    }
+    ESPALIER_RETURN_IF_ERROR(Fetch(name, {}));
+    ++pulled.fetched;
+  }
+  ESPALIER_RETURN_IF_ERROR(BecomeLastWriter());
+  return pulled;
+}
+
+absl::StatusOr<bool> MirroredFileSystem::Mend(const std::string& name) {
+  if (!IsMirrored(PathOf(name))) return false;
+  const auto there = store_.Open(InStore(PathOf(name)));
+  if (absl::IsNotFound(there.status())) return false;
+  ESPALIER_RETURN_IF_ERROR(there.status());
+  ESPALIER_RETURN_IF_ERROR(Fetch(name, {}));
+  return true;
 }
 
 }  // namespace espalier::server::object_store

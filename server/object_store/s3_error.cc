@@ -115,7 +115,9 @@ S3Error ReadError(const HttpResult& answer, const S3Credentials& credentials) {
   // A proxy's page, for instance: its words are not the store's.
   if (!read) return error;
   const bool names_keys = message.find(credentials.access_key_id) != std::string::npos ||
-                          message.find(credentials.secret_access_key) != std::string::npos;
+                          message.find(credentials.secret_access_key) != std::string::npos ||
+                          (!credentials.session_token.empty() &&
+                           message.find(credentials.session_token) != std::string::npos);
   error.code = base::PrintablePrefix(code, kMaxCodeBytes);
   if (!names_keys) error.message = base::PrintablePrefix(message, kMaxMessageBytes);
   const auto region = answer.headers.find("x-amz-bucket-region");

@@ -199,26 +199,16 @@ absl::Status PostgresStore::TakeLease() {
     ESPALIER_RETURN_IF_ERROR(connection_.Run({"CREATE SCHEMA espalier", {}}).status());
   }
   ESPALIER_RETURN_IF_ERROR(connection_.Run({kPgLeaseTable, {}}).status());
+  // One that only stands by locks nothing: it would hold up renewals if it was stopped then.
+  ESPALIER_RETURN_IF_ERROR(LookAtLease("").status());
   // A renewal that comes at the same time waits for us, and finds another owner then.
-  ESPALIER_ASSIGN_OR_RETURN(
-      const PgRows lease,
-      connection_.Run({"SELECT owner, holder, (extract(epoch FROM clock_timestamp() - renewed) * "
-                       "1000)::bigint, version FROM lease FOR UPDATE",
-                       {}}));
-  // Also one that only stands by would be of no use.
-  if (lease.size() > 0) ESPALIER_RETURN_IF_ERROR(CheckVersion(lease.Int(0, 3)));
-  if (lease.size() > 0 && lease.Bytes(0, 0) != options_.id) {
-    const absl::Duration idle = absl::Milliseconds(lease.Int(0, 2));
-    if (idle < options_.lease) {
-      return base::MakeError(
-          absl::StatusCode::kUnavailable, "STORE_LEASE_HELD",
-          fmt::format("{} works on the jobs in {}", lease.Bytes(0, 1), connection_.where()));
-    }
+  ESPALIER_ASSIGN_OR_RETURN(const std::string before, LookAtLease(" FOR UPDATE"));
+  if (!before.empty()) {
     // What it has under way must not hold us up.
     ESPALIER_RETURN_IF_ERROR(connection_
                                  .Run({"SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                                        "WHERE usename = current_user AND application_name = $1",
-                                       {PgValue::Text("espalier-" + lease.Bytes(0, 0))}})
+                                       {PgValue::Text("espalier-" + before)}})
                                  .status());
   }
   const int64_t asked = ElapsedNanoseconds();
@@ -230,6 +220,23 @@ absl::Status PostgresStore::TakeLease() {
           .status());
   Renewed(asked);
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> PostgresStore::LookAtLease(const std::string& lock) {
+  ESPALIER_ASSIGN_OR_RETURN(
+      const PgRows lease,
+      connection_.Run({"SELECT owner, holder, (extract(epoch FROM clock_timestamp() - renewed) * "
+                       "1000)::bigint, version FROM lease" +
+                           lock,
+                       {}}));
+  if (lease.size() == 0) return "";
+  // Also one that only stands by would be of no use.
+  ESPALIER_RETURN_IF_ERROR(CheckVersion(lease.Int(0, 3)));
+  if (lease.Bytes(0, 0) == options_.id) return "";
+  if (absl::Milliseconds(lease.Int(0, 2)) >= options_.lease) return lease.Bytes(0, 0);
+  return base::MakeError(
+      absl::StatusCode::kUnavailable, "STORE_LEASE_HELD",
+      fmt::format("{} works on the jobs in {}", lease.Bytes(0, 1), connection_.where()));
 }
 
 absl::Status PostgresStore::CheckVersion(int64_t version) const {

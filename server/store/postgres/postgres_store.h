@@ -75,6 +75,8 @@ class PostgresStore : public Store {
  private:
   absl::StatusOr<PgRows> Query(const PgStatement& statement);
   absl::Status TakeLease();
+  // Whose lease is over, "" where there is none. Errors: STORE_LEASE_HELD, STORE_TOO_NEW.
+  absl::StatusOr<std::string> LookAtLease(const std::string& lock);
   absl::Status Migrate();
   absl::Status CheckVersion(int64_t version) const;
   void Renewed(int64_t asked);

@@ -7,7 +7,6 @@ import os
 import pathlib
 import shutil
 import sys
-import time
 import unittest
 from unittest import mock
 
@@ -15,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import lives
 import chaos_proxy
-from cluster import digits_job, eventually
+from cluster import ENDLESS, digits_job, eventually
 from standby import StandBys
 
 JOB = digits_job(40, checkpoint={"every_rounds": 4, "keep": 3})
@@ -46,6 +45,12 @@ class BucketsTest(unittest.TestCase):
         self.assertEqual(before, self.checkpoints(own, job["name"]))
         for name in before:
             own.cli("checkpoint", "verify", name).ok()
+        # A copy that is damaged is fetched again, too.
+        own.kill_coordinator()
+        damaged = next((own.data_dir / "checkpoints").glob("*.safetensors"))
+        damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+        own.start_again()
+        self.assertEqual(before, self.checkpoints(own, job["name"]))
         own.cli("checkpoint", "delete", next(iter(before))).ok()
         # Another coordinator, which has nothing but the bucket.
         other = self.enterContext(lives.Lives(0, coordinator=("--checkpoints", self.url)))
@@ -68,23 +73,22 @@ class BucketsTest(unittest.TestCase):
         own.cli("checkpoint", "get", newest, "-O", own.folder / "model.safetensors").ok()
         self.assertEqual([], list((own.folder / "shared").glob("checkpoints")))
 
-    def test_jobs_wait_for_a_bucket_that_is_away(self):
+    def test_jobs_wait_for_a_bucket_that_is_away_and_others_go_on(self):
         proxy = self.enterContext(chaos_proxy.ChaosProxy(self.address))
         self.reach(proxy.address)
-        own = self.enterContext(lives.Lives(1, coordinator=("--checkpoints", self.url)))
-        name = own.submit(JOB)["name"]
+        own = self.enterContext(lives.Lives(2, coordinator=("--checkpoints", self.url)))
+        name = own.submit(digits_job(400, checkpoint={"every_rounds": 4, "keep": 3}))["name"]
         own.wait_round(name, 3)
-        proxy.cut(reset=True)
+        # Nothing moves any more; a store that refuses is noticed sooner.
         proxy.stop()
+        other = own.submit(digits_job(ENDLESS))["name"]
+        own.wait_round(other, 20)
 
         def waits():
             conditions = own.job(name)["conditions"]
             return conditions and conditions[0]["type"] == "WAITING_STORAGE"
 
-        # A store that says nothing is given up after a while, one that refuses at once; both are tried again.
-        begin = time.monotonic()
-        while not waits() and own.job(name)["state"] == "RUNNING" and time.monotonic() - begin < 20:
-            time.sleep(0.1)
+        eventually("the job says that it waits", waits, seconds=90)
         proxy.resume()
         done = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=lives.JOB_S)
         self.assertEqual("SUCCEEDED", done["state"], done["failure_message"])
