@@ -411,15 +411,18 @@ void CountLogMessages(metrics::Metrics& metrics) {
   });
 }
 
-int Run(const Flags& flags) {
-  // Blocked before any thread exists, so that only RunUntilSignal sees them.
-  sigset_t signals = BlockSignals();
+void TuneHeap() {
   // gRPC's many threads would otherwise each keep an arena of their own.
   mallopt(M_ARENA_MAX, 2);
   // Models and reductions are given back to the system when they are freed instead of splitting the
   // heap.
   mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+}
 
+int Run(const Flags& flags) {
+  // Blocked before any thread exists, so that only those see them that wait for them.
+  sigset_t signals = BlockSignals();
+  TuneHeap();
   const auto descriptors = net::RaiseDescriptorLimit(kLeastDescriptors);
   if (!descriptors.ok()) return ExitWith(descriptors.status(), kExitConfig);
   if (const absl::Status locked = LockDataDir(flags.data_dir); !locked.ok()) {

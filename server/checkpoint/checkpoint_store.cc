@@ -106,7 +106,11 @@ absl::Status CheckpointStore::Scan() {
 void CheckpointStore::RemoveLeftovers(const std::string& folder) {
   const auto names = files_.List(folder);
   if (!names.ok()) return;
-  for (const std::string& name : *names) (void)files_.Remove(folder + "/" + name);
+  for (const std::string& name : *names) {
+    std::string path = folder;
+    path += "/" + name;
+    (void)files_.Remove(path);
+  }
 }
 
 void CheckpointStore::AddFile(const std::string& file) {

@@ -31,11 +31,12 @@ constexpr std::string_view kDiskFull = "53100";
 // A server that is gone without a word is noticed by the kernel after this time.
 constexpr const char* kSilenceMilliseconds = "8000";
 
-// libpq ends its messages with a line feed, and has several lines for several addresses.
+// libpq ends its messages with a line feed, and has several lines and tabs where there are several
+// addresses.
 std::string OneLine(std::string_view message) {
   std::string line;
   for (const char c : message) {
-    if (c != '\n') {
+    if (c != '\n' && c != '\t') {
       line += c;
     } else if (!line.ends_with(' ')) {
       line += ' ';

@@ -410,6 +410,7 @@ absl::StatusOr<std::vector<std::pair<std::string, std::string>>> PostgresStore::
              "BY newer, number",
              {PgValue::Int(kRememberedUpdates)}}));
   std::vector<std::pair<std::string, std::string>> counted;
+  counted.reserve(static_cast<size_t>(rows.size()));
   for (int row = 0; row < rows.size(); ++row) {
     counted.emplace_back(rows.Bytes(row, 0), rows.Bytes(row, 1));
   }

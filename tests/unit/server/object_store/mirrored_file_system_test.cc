@@ -176,7 +176,6 @@ TEST_F(MirroredFileSystemTest, NothingIsDestroyedThatTheStoreMayNeverHaveHad) {
   EXPECT_EQ(Read(Folder("a") + "/not-in-bucket/meanwhile.st"), "not sent");
   // What was known of one bucket says nothing of another one.
   fs::remove_all(root_ + "/store/checkpoints");
-  std::ofstream(root_ + "/store/x");
   fs::create_directories(root_ + "/store/checkpoints");
   std::ofstream(root_ + "/store/checkpoints/foreign.st") << "of c";
   EXPECT_EQ(Mirror("a", "s3://another")->Pull()->put_aside, 1);

@@ -173,7 +173,7 @@ class FakeCoordinator final : public v1::WorkerService::Service {
 
   grpc::Status Fetch(grpc::ServerContext* context, const v1::FetchRequest* request,
                      grpc::ServerWriter<v1::Chunk>* writer) override {
-    const std::string digest = request->digest();
+    const std::string& digest = request->digest();
     std::unique_lock lock(mutex_);
     Happened("fetch " + digest);
     AwaitRelease(lock, *context, digest);
