@@ -370,8 +370,11 @@ sigset_t BlockSignals() {
 }
 
 // However long a bucket takes, a signal ends the program.
-absl::StatusOr<std::unique_ptr<checkpoint::CheckpointStore>> OpenCheckpoints(
-    CheckpointPlace& place, Tenure& tenure, const sigset_t& signals) {
+absl::StatusOr<std::unique_ptr<checkpoint::CheckpointStore>> OpenFolders(const Flags& flags,
+                                                                         CheckpointPlace& place,
+                                                                         Tenure& tenure,
+                                                                         const sigset_t& signals) {
+  ESPALIER_RETURN_IF_ERROR(PrepareWorkFolders(flags, tenure));
   auto opened = std::async(std::launch::async, [&place] { return place.Open(); });
   const timespec timeout{0, std::chrono::nanoseconds(kTick).count()};
   while (opened.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
@@ -382,16 +385,24 @@ absl::StatusOr<std::unique_ptr<checkpoint::CheckpointStore>> OpenCheckpoints(
   return opened.get();
 }
 
-// For programs that wait for the addresses.
-absl::Status Announce(const rpc::RunningServer& running, const std::string& metrics_address) {
+// For programs that wait for the addresses, and for the log.
+absl::Status Announce(const rpc::RunningServer& running, const std::string& metrics_address,
+                      const Flags& flags, uint64_t memory_budget, int64_t descriptors) {
   std::printf("listening address=%s metrics=%s\n", running.address.c_str(),
               metrics_address.c_str());
   const absl::Status told = io::FlushStandardOutput();
+  log::Info("coordinator_started", {{"address", running.address},
+                                    {"metrics", metrics_address},
+                                    {"version", ESPALIER_VERSION},
+                                    {"data_dir", flags.data_dir},
+                                    {"memory_budget", memory_budget},
+                                    {"descriptors", descriptors}});
   return io::ReaderGone(told) ? absl::OkStatus() : told;
 }
 
 // For programs that wait for the addresses of a coordinator that stands by. It has no other one yet.
-void StandBy(const std::string& whom, const std::string& metrics_address) {
+void StandBy(const std::string& whom, const std::string& metrics_address, CheckpointPlace& place) {
+  place.Follow();
   std::printf("stands-by metrics=%s (%s)\n", metrics_address.c_str(),
               base::Printable(whom).c_str());
   (void)io::FlushStandardOutput();
@@ -443,22 +454,14 @@ int Run(const Flags& flags) {
   if (!metrics_address.ok()) return ExitWith(metrics_address.status(), kExitUnavailable);
 
   const auto incarnation = (*tenure)->Begin(
-      signals,
-      [&](const std::string& whom) {
-        StandBy(whom, *metrics_address);
-        (*place)->Follow();
-      },
-      EndNow);
+      signals, [&](const std::string& whom) { StandBy(whom, *metrics_address, **place); }, EndNow);
   if (absl::IsCancelled(incarnation.status())) return kExitOk;
   if (!incarnation.ok()) return ExitWith(incarnation.status(), CodeOf(incarnation.status()));
-  const auto checkpoints = OpenCheckpoints(**place, **tenure, signals);
+  const auto checkpoints = OpenFolders(flags, **place, **tenure, signals);
   if (!checkpoints.ok()) return ExitWith(checkpoints.status(), CodeOf(checkpoints.status()));
   metrics.Set(metrics::Metric::kCoordinatorActive, 1);
   const base::Limits limits = LimitsFrom(flags);
   const base::RealClock clock;
-  if (const absl::Status prepared = PrepareWorkFolders(flags, **tenure); !prepared.ok()) {
-    return ExitWith(prepared, CodeOf(prepared));
-  }
   const auto library = std::make_shared<const pretrained::ModelLibrary>(
       (*tenure)->files(), flags.models, (*tenure)->shared_dir() + "/parts", **checkpoints);
   const auto methods = methods::MethodRegistry::Builtin(library);
@@ -513,15 +516,11 @@ int Run(const Flags& flags) {
       {&workers, &job_service, &method_service, &cluster_service, &checkpoint_service,
        &predict_service});
   if (!running.ok()) return ExitWith(running.status(), CodeOf(running.status()));
-  if (const absl::Status told = Announce(*running, *metrics_address); !told.ok()) {
+  if (const absl::Status told =
+          Announce(*running, *metrics_address, flags, memory_budget, descriptors->limit);
+      !told.ok()) {
     return ExitWith(told, kExitOutput);
   }
-  log::Info("coordinator_started", {{"address", running->address},
-                                    {"metrics", *metrics_address},
-                                    {"version", ESPALIER_VERSION},
-                                    {"data_dir", flags.data_dir},
-                                    {"memory_budget", memory_budget},
-                                    {"descriptors", descriptors->limit}});
   RunUntilSignal(**tenure, core, pool, manager, deadlines, connections, clock, metrics, signals);
   StopServing(*running, core, journal, fleet, writer, signals);
   // What there is to keep is written, and what executors still have is of no use to anybody.

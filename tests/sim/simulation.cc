@@ -99,8 +99,8 @@ Simulation::Simulation(Options options)
               ? server::jobs::Journal(core, clock)
               : server::jobs::Journal(
                     core, clock, {options.disk->store, library_->parts(), writer, [](auto&) {}})),
-      jobs({fleet, core, pool, pool, clock, blobs, *checkpoints_, metrics_, datasets, journal}, methods_,
-           options.memory_budget, options.most_ended) {
+      jobs({fleet, core, pool, pool, clock, blobs, *checkpoints_, metrics_, datasets, journal},
+           methods_, options.memory_budget, options.most_ended) {
   log::SetLevel("error");
   if (options.disk == nullptr) return;
   const absl::Status restored = jobs.Restore(options.disk->store);
