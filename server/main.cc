@@ -60,7 +60,7 @@ constexpr int kExitConfig = 78;
 
 // Descriptors that a coordinator needs to work at all: its own, and a handful of connections.
 constexpr int kLeastDescriptors = 32;
-constexpr int kFileThreads = 4;
+constexpr int kBucketThreads = 4;
 constexpr auto kTick = std::chrono::milliseconds(50);
 constexpr absl::Duration kTrimEvery = absl::Seconds(10);
 constexpr size_t kTrimFrom = 16 * 1024 * 1024;
@@ -470,8 +470,8 @@ int Run(const Flags& flags) {
   base::ThreadExecutor core(1, Observer(metrics, "core"));
   base::ThreadExecutor pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency()) - 1),
                             Observer(metrics, "pool"));
-  // A bucket that says nothing must hold up neither what is computed nor all checkpoints.
-  base::ThreadExecutor files(kFileThreads);
+  // Nothing that is computed waits for a disk or a bucket. A bucket takes several checkpoints at once.
+  base::ThreadExecutor files(flags.checkpoints.empty() ? 1 : kBucketThreads);
   const uint64_t memory_budget = MemoryBudget(flags);
   datasets::DatasetViews datasets(fleet, core, clock, limits);
   base::ThreadExecutor writer(1);
