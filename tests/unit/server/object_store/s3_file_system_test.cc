@@ -47,7 +47,7 @@ class WithStore : public Base {
  protected:
   void SetUp() override {
     if (Variable("ESPALIER_S3_ENDPOINT").empty()) {
-      GTEST_SKIP() << "run it with tests/support/with_s3.py";
+      FAIL() << "expected a store to test with; run this by tests/support/with_s3.py -- PROGRAM";
     }
     const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
     S3Location location;
