@@ -331,6 +331,21 @@ class SessionTest : public ::testing::Test {
     return task;
   }
   static std::string Digest(const v1::Task& task) { return task.model().values().digest(); }
+
+  // Task "a" is done and its result sent; the coordinator acknowledges it when "a" is released.
+  void HandInWithoutAnAnswer() {
+    coordinator_.Hold("a");
+    coordinator_.Give(Quick("a", "p"));
+    coordinator_.AwaitEvent("result a");
+  }
+  // Task "b" is in work, and waits for its model until the digest of that is released.
+  v1::Task BeginBWithoutItsModel() {
+    v1::Task task = Fetched("b", "q", 2);
+    coordinator_.Hold(Digest(task));
+    coordinator_.Give(task);
+    coordinator_.AwaitEvent("fetch " + Digest(task));
+    return task;
+  }
   static v1::Task As(const std::string& id, v1::Task task) {
     task.set_task_id(id);
     task.mutable_epoch()->set_counter(FakeCoordinator::EpochOf(id));
@@ -348,9 +363,7 @@ class SessionTest : public ::testing::Test {
 };
 
 TEST_F(SessionTest, NextTaskBeginsWhileTheAcknowledgementIsHeldBack) {
-  coordinator_.Hold("a");
-  coordinator_.Give(Quick("a", "p"));
-  coordinator_.AwaitEvent("result a");
+  HandInWithoutAnAnswer();
   coordinator_.AwaitHeartbeatOf("a");
   const v1::Task next = Fetched("b", "q", 2);
   coordinator_.Give(next);
@@ -364,9 +377,7 @@ TEST_F(SessionTest, NextTaskBeginsWhileTheAcknowledgementIsHeldBack) {
 }
 
 TEST_F(SessionTest, NextTaskButOneWaitsForTheAcknowledgement) {
-  coordinator_.Hold("a");
-  coordinator_.Give(Quick("a", "p"));
-  coordinator_.AwaitEvent("result a");
+  HandInWithoutAnAnswer();
   const v1::Task second = Fetched("b", "q", 2);
   coordinator_.Give(second);
   coordinator_.AwaitEvent("fetch " + Digest(second));
@@ -458,13 +469,8 @@ TEST_F(SessionTest, WhatIsNotAskedForIsForgotten) {
 }
 
 TEST_F(SessionTest, CancellingWhatIsHandedInLeavesTheComputationAlone) {
-  coordinator_.Hold("a");
-  coordinator_.Give(Quick("a", "p"));
-  coordinator_.AwaitEvent("result a");
-  const v1::Task next = Fetched("b", "q", 2);
-  coordinator_.Hold(Digest(next));
-  coordinator_.Give(next);
-  coordinator_.AwaitEvent("fetch " + Digest(next));
+  HandInWithoutAnAnswer();
+  const v1::Task next = BeginBWithoutItsModel();
   coordinator_.Cancel("a");
   coordinator_.AwaitEvent("gone a");
   coordinator_.Release(Digest(next));
@@ -472,9 +478,7 @@ TEST_F(SessionTest, CancellingWhatIsHandedInLeavesTheComputationAlone) {
 }
 
 TEST_F(SessionTest, CancellingTheComputationLeavesWhatIsHandedInAlone) {
-  coordinator_.Hold("a");
-  coordinator_.Give(Quick("a", "p"));
-  coordinator_.AwaitEvent("result a");
+  HandInWithoutAnAnswer();
   coordinator_.Give(Slow("b", "q", 1'000'000'000));
   coordinator_.AwaitHeartbeatOf("b");
   coordinator_.Cancel("b");
@@ -487,9 +491,7 @@ TEST_F(SessionTest, CancellingTheComputationLeavesWhatIsHandedInAlone) {
 }
 
 TEST_F(SessionTest, ResultThatWaitsForItsTurnMayBeCancelled) {
-  coordinator_.Hold("a");
-  coordinator_.Give(Quick("a", "p"));
-  coordinator_.AwaitEvent("result a");
+  HandInWithoutAnAnswer();
   const v1::Task next = Fetched("b", "q", 2);
   coordinator_.Give(next);
   coordinator_.AwaitEvent("fetch " + Digest(next));
@@ -507,10 +509,7 @@ TEST_F(SessionTest, RefusalIsReportedOfItsOwnTask) {
   coordinator_.Answer("a", base::InvalidArgument("NON_FINITE", "expected numbers"));
   coordinator_.Give(Quick("a", "p"));
   coordinator_.AwaitEvent("result a");
-  const v1::Task next = Fetched("b", "q", 2);
-  coordinator_.Hold(Digest(next));
-  coordinator_.Give(next);
-  coordinator_.AwaitEvent("fetch " + Digest(next));
+  const v1::Task next = BeginBWithoutItsModel();
   coordinator_.Release("a");
   coordinator_.AwaitEvent("failed a NON_FINITE");
   coordinator_.Release(Digest(next));
@@ -518,9 +517,7 @@ TEST_F(SessionTest, RefusalIsReportedOfItsOwnTask) {
 }
 
 TEST_F(SessionTest, LeavingWaitsForTheAcknowledgement) {
-  coordinator_.Hold("a");
-  coordinator_.Give(Quick("a", "p"));
-  coordinator_.AwaitEvent("result a");
+  HandInWithoutAnAnswer();
   session_->Leave();
   coordinator_.AwaitEvent("drain");
   coordinator_.SetDraining();
@@ -533,9 +530,7 @@ TEST_F(SessionTest, LeavingWaitsForTheAcknowledgement) {
 }
 
 TEST_F(SessionTest, StopsWhileAResultAndATaskWaitForTheirTurn) {
-  coordinator_.Hold("a");
-  coordinator_.Give(Quick("a", "p"));
-  coordinator_.AwaitEvent("result a");
+  HandInWithoutAnAnswer();
   const v1::Task next = Fetched("b", "q", 2);
   coordinator_.Give(next);
   coordinator_.AwaitEvent("fetch " + Digest(next));
