@@ -9,9 +9,9 @@
 // Threading:   all calls of one store come from one thread at a time.
 // Errors:      Commit(): ResourceExhausted STORAGE_FULL and Unavailable STORAGE_ERROR, after which the
 //              same is tried again, and nothing else, until it is written: once, however often it is
-//              tried; DataLoss SYNC_FAILED when it is not known what the disk has: the process must
-//              end, and the next one finds out; Aborted STORE_LEASE_LOST when the store is another
-//              coordinator's by now.
+//              tried. After all others the process must end: DataLoss SYNC_FAILED when it is not
+//              known what the disk has, and the next process finds out; DataLoss STORE_CORRUPT;
+//              Aborted STORE_LEASE_LOST when the store is another coordinator's by now.
 //              Reading: DataLoss STORE_CORRUPT, which names the file and the way back.
 #pragma once
 
