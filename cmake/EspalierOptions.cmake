@@ -35,7 +35,6 @@ endif()
 # -Wrestrict of GCC 12 warns falsely about std::string's own operator+ (GCC bug 105651).
 target_compile_options(espalier_flags INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -Wall -Wextra -Wpedantic -Wno-unused-parameter
   $<$<BOOL:${ESPALIER_WERROR}>:-Werror> -fno-math-errno -ffp-contract=off)
-target_compile_definitions(espalier_flags INTERFACE ESPALIER_VERSION="${PROJECT_VERSION}")
 target_include_directories(espalier_flags INTERFACE ${CMAKE_SOURCE_DIR})
 
 if(ESPALIER_SANITIZE)
@@ -78,6 +77,14 @@ function(espalier_library name)
   endif()
 endfunction()
 
+# espalier_scale_timeout(<variable>): the timeout of a test whose programs are sanitized, which makes them slow.
+function(espalier_scale_timeout variable)
+  if(ESPALIER_SANITIZE)
+    math(EXPR scaled "4 * ${${variable}}")
+    set(${variable} ${scaled} PARENT_SCOPE)
+  endif()
+endfunction()
+
 # espalier_test(<name> SOURCES ... DEPS ... [UNDER <command> ...]): a GoogleTest program registered with ctest, which is run
 # by `command`, if there is one.
 function(espalier_test name)
@@ -85,6 +92,7 @@ function(espalier_test name)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
+  espalier_scale_timeout(ARG_TIMEOUT)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE Espalier::flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${ARG_UNDER} $<TARGET_FILE:${name}>)

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/base/flags.h"
+#include "common/base/version.h"
 #include "server/store/postgres/postgres_store.h"
 
 namespace espalier::server {
@@ -99,7 +100,7 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_flag("--health-check", flags.health_check,
                "ask the coordinator at --listen for its health and exit 0 or 69");
   app.add_flag("--describe-metrics", flags.describe_metrics, "print the metric catalogue and exit");
-  app.set_version_flag("--version", std::string("espalier-coordinator " ESPALIER_VERSION));
+  app.set_version_flag("--version", "espalier-coordinator " + std::string(base::Version()));
 }
 
 }  // namespace espalier::server

@@ -26,6 +26,7 @@
 #include "common/base/pacer.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
+#include "common/base/version.h"
 #include "common/io/host_memory.h"
 #include "common/io/standard_output.h"
 #include "common/log/log.h"
@@ -189,7 +190,7 @@ class FilesStay {
 
 v1::ClusterInfo MakeInfo(const base::Clock& clock, const std::string& metrics_address) {
   v1::ClusterInfo info;
-  info.set_version(ESPALIER_VERSION);
+  info.set_version(std::string(base::Version()));
   info.set_protocol_min(base::kProtocolMin);
   info.set_protocol_max(base::kProtocolMax);
   info.set_metrics_address("http://" + metrics_address + "/metrics");
@@ -393,7 +394,7 @@ absl::Status Announce(const rpc::RunningServer& running, const std::string& metr
   const absl::Status told = io::FlushStandardOutput();
   log::Info("coordinator_started", {{"address", running.address},
                                     {"metrics", metrics_address},
-                                    {"version", ESPALIER_VERSION},
+                                    {"version", base::Version()},
                                     {"data_dir", flags.data_dir},
                                     {"memory_budget", memory_budget},
                                     {"descriptors", descriptors}});

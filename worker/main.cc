@@ -20,6 +20,7 @@
 #include "common/base/flags.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
+#include "common/base/version.h"
 #include "common/io/standard_output.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
@@ -148,7 +149,7 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
       "--view", flags.view,
       "with --describe: a job's data as JSON, such as {\"label_column\": \"0\"}; default: "
       "what the files look like");
-  app.set_version_flag("--version", std::string("espalier-worker " ESPALIER_VERSION));
+  app.set_version_flag("--version", "espalier-worker " + std::string(base::Version()));
 }
 
 int ExitWith(const absl::Status& status, int code) {
@@ -357,7 +358,7 @@ int Run(Flags flags) {
                                {"coordinator", flags.coordinator.target},
                                {"datasets", options.datasets.size()},
                                {"metrics", *metrics_address},
-                               {"version", ESPALIER_VERSION}});
+                               {"version", base::Version()}});
   session::Session session(std::move(options), *std::move(coordinators), metrics);
   stopper.Watch(&session);
   const absl::Status ended = session.Run();

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "common/base/check.h"
+#include "common/base/version.h"
 
 namespace espalier::metrics {
 namespace {
@@ -74,7 +75,7 @@ std::vector<Definition> MakeCatalogue() {
        Role::kBoth,
        "Always 1; the label says which version runs.",
        "version",
-       {ESPALIER_VERSION},
+       {base::Version()},
        "",
        {},
        {}},
@@ -425,7 +426,7 @@ std::string LabelText(std::string_view label, const Words& values) {
   std::string words;
   for (const std::string_view value : values) {
     if (!words.empty()) words += ", ";
-    words += value == ESPALIER_VERSION ? "the version" : std::string(value);
+    words += value == base::Version() ? "the version" : std::string(value);
   }
   return fmt::format("`{}`: {}", label, words);
 }

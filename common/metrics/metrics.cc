@@ -12,6 +12,7 @@
 
 #include "common/base/check.h"
 #include "common/base/status.h"
+#include "common/base/version.h"
 
 namespace espalier::metrics {
 
@@ -80,7 +81,7 @@ Metrics::Metrics(Role role) : impl_(std::make_unique<Impl>()) {
   for (const Definition& definition : Catalogue()) {
     if (definition.role == role || definition.role == Role::kBoth) impl_->Create(definition);
   }
-  Set(Metric::kBuildInfo, 1, ESPALIER_VERSION);
+  Set(Metric::kBuildInfo, 1, base::Version());
 }
 
 Metrics::~Metrics() = default;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/base/version.h"
 #include "common/wire/proto_time.h"
 #include "server/scheduler/fleet.h"
 #include "server/scheduler/worker_words.h"
@@ -18,7 +19,7 @@ v1::CoordinatorMessage MakeWelcome(const base::Limits& limits, uint32_t protocol
   v1::CoordinatorMessage message;
   v1::Welcome& welcome = *message.mutable_welcome();
   welcome.set_protocol(protocol);
-  welcome.set_coordinator_version(ESPALIER_VERSION);
+  welcome.set_coordinator_version(std::string(base::Version()));
   wire::SetDuration(limits.heartbeat_interval, welcome.mutable_heartbeat_interval());
   wire::SetDuration(limits.heartbeat_timeout, welcome.mutable_heartbeat_timeout());
   wire::SetDuration(limits.transfer_timeout, welcome.mutable_transfer_timeout());
@@ -37,7 +38,8 @@ absl::StatusOr<uint32_t> AgreeOnProtocol(const v1::Register& hello) {
       "expected a worker that speaks protocol " + std::to_string(base::kProtocolMin) + " to " +
           std::to_string(base::kProtocolMax) + ", found " + std::to_string(hello.protocol().min()) +
           " to " + std::to_string(hello.protocol().max()) + " (worker version " + hello.version() +
-          ", coordinator version " ESPALIER_VERSION "); install the same version on both");
+          ", coordinator version " + std::string(base::Version()) +
+          "); install the same version on both");
 }
 
 }  // namespace

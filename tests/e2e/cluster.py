@@ -26,6 +26,8 @@ EXAMPLES = SOURCE / "docs/examples"
 
 # Generous: a slow machine is not a failure. Whoever waits goes on as soon as the condition holds.
 DEADLINE_S = 30
+# Programs that are so many times slower, because they look at themselves, have so many times longer.
+SLOWNESS = float(os.environ.get("ESPALIER_SLOWNESS", "1"))
 POLL_S = 0.02
 # Rounds of a job that ends only with its cluster or by `job cancel`, however late a test looks at it.
 ENDLESS = 100_000
@@ -38,7 +40,7 @@ def die_with_parent():
 
 def eventually(what, probe, seconds=DEADLINE_S):
     """The first true result of `probe`; fails after `seconds`, saying `what` did not happen."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * SLOWNESS
     while True:
         result = probe()
         if result:
@@ -71,7 +73,7 @@ class Process:
 
     def line(self, seconds=DEADLINE_S):
         """The next line of stdout."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * SLOWNESS
         text = b""
         while not text.endswith(b"\n"):
             ready, _, _ = select.select(
@@ -98,7 +100,7 @@ class Process:
 
     def wait(self, seconds=DEADLINE_S):
         """The exit code."""
-        return self._popen.wait(seconds)
+        return self._popen.wait(seconds * SLOWNESS)
 
     def kill(self):
         if self.running():
@@ -143,7 +145,7 @@ def espalier(*arguments, server="127.0.0.1:1", seconds=60, stdin=None, **environ
             input=stdin,
             text=True,
             capture_output=True,
-            timeout=seconds,
+            timeout=seconds * SLOWNESS,
             check=False,
             env=os.environ | {"ESPALIER_SERVER": server} | environment,
         )
@@ -157,6 +159,7 @@ class Cluster(contextlib.ExitStack):
         super().__init__()
         self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
         self.data_dir = data_dir or self.folder / "data"
+        self.programs = BIN  # where those that are started next come from
         self.workers = {}
         self._worker_arguments = worker
         self._data_root = data_root
@@ -178,7 +181,7 @@ class Cluster(contextlib.ExitStack):
     def new_coordinator(self, data_dir, *arguments):
         listen = [] if "--listen" in arguments else ["--listen", "127.0.0.1:0"]
         return Process(
-            "espalier-coordinator",
+            self.programs / "espalier-coordinator",
             [
                 *listen,
                 "--metrics-listen",
@@ -194,7 +197,7 @@ class Cluster(contextlib.ExitStack):
         """Starts a worker; `wait`: until it is registered."""
         worker = self.enter_context(
             Process(
-                "espalier-worker",
+                self.programs / "espalier-worker",
                 [
                     "--coordinator",
                     self.address,

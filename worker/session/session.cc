@@ -13,6 +13,7 @@
 #include "common/base/limits.h"
 #include "common/base/rng.h"
 #include "common/base/status.h"
+#include "common/base/version.h"
 #include "common/log/log.h"
 #include "common/rpc/status.h"
 #include "common/wire/proto_time.h"
@@ -222,7 +223,7 @@ absl::Status Session::RunOnce() {
   registration.set_worker_id(options_.worker_id);
   registration.mutable_protocol()->set_min(base::kProtocolMin);
   registration.mutable_protocol()->set_max(base::kProtocolMax);
-  registration.set_version(ESPALIER_VERSION);
+  registration.set_version(std::string(base::Version()));
   registration.set_threads(options_.threads);
   registration.set_memory_budget_bytes(options_.memory_budget_bytes);
   registration.set_flops_budget(options_.flops_budget);

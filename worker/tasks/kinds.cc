@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/base/version.h"
 #include "worker/tasks/train.h"
 
 namespace espalier::worker::tasks {
@@ -13,8 +14,9 @@ namespace {
 
 absl::Status UnknownKind() {
   return base::MakeError(absl::StatusCode::kUnimplemented, "TASK_KIND_UNKNOWN",
-                         "expected a kind of task that this worker (version " ESPALIER_VERSION
-                         ") knows, found another; upgrade the worker");
+                         "expected a kind of task that this worker (version " +
+                             std::string(base::Version()) +
+                             ") knows, found another; upgrade the worker");
 }
 
 // The order of examples, and random numbers, are those of a moment in the training.

@@ -3,16 +3,17 @@
 #include <fmt/format.h>
 
 #include "common/base/status.h"
+#include "common/base/version.h"
 
 namespace espalier::worker::tasks {
 
 absl::Status Model::NotOffered(std::string_view what) const {
   return base::MakeError(
       absl::StatusCode::kUnimplemented, "TASK_KIND_UNKNOWN",
-      fmt::format("expected a task that {} can do on this worker (version " ESPALIER_VERSION
-                  "), found {}; use another method (see `espalier method list --families`), or "
+      fmt::format("expected a task that {} can do on this worker (version {}), found {}; use "
+                  "another method (see `espalier method list --families`), or "
                   "upgrade the worker",
-                  family(), what));
+                  family(), base::Version(), what));
 }
 
 absl::StatusOr<TrainingPlan> Model::BeginTraining() { return NotOffered("train"); }

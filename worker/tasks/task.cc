@@ -4,6 +4,7 @@
 
 #include "common/base/rng.h"
 #include "common/base/status.h"
+#include "common/base/version.h"
 #include "common/wire/compact_values.h"
 #include "common/wire/values_codec.h"
 
@@ -46,8 +47,8 @@ absl::Status AddDifferences(const v1::Task& task, const v1::Section& section,
 
 absl::Status UnknownSection(const v1::Section& section) {
   return base::MakeError(absl::StatusCode::kUnimplemented, "SECTION_UNKNOWN",
-                         "expected sections of results that this worker (version " ESPALIER_VERSION
-                         ") can make, found number " +
+                         "expected sections of results that this worker (version " +
+                             std::string(base::Version()) + ") can make, found number " +
                              std::to_string(static_cast<int>(section.kind())) +
                              "; upgrade the worker, or use another method");
 }

@@ -17,6 +17,7 @@
 #include "client/cli/watch.h"
 #include "common/base/flags.h"
 #include "common/base/status.h"
+#include "common/base/version.h"
 #include "common/io/standard_output.h"
 #include "fmt/format.h"
 
@@ -197,7 +198,7 @@ void Introduce(const Context& context, const LocalCluster& cluster, int workers)
                      "Espalier {}: a coordinator at {} and {} worker process{},\n"
                      "each with a share of 1,437 handwritten digits that it never sends. They "
                      "train\ntwo networks at the same time:\n",
-                     ESPALIER_VERSION, cluster.address(), workers, workers == 1 ? "" : "es")
+                     base::Version(), cluster.address(), workers, workers == 1 ? "" : "es")
               << std::flush;
 }
 

@@ -1,3 +1,5 @@
+#include "common/base/version.h"
+
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "common/base/limits.h"
@@ -18,7 +20,7 @@ absl::StatusOr<int> Version(Context& context) {
     return kExitDone;
   }
   Json json;
-  json["version"] = ESPALIER_VERSION;
+  json["version"] = base::Version();
   json["protocol_min"] = base::kProtocolMin;
   json["protocol_max"] = base::kProtocolMax;
   PrintData(context.out, context.options.format, json);
@@ -28,7 +30,7 @@ absl::StatusOr<int> Version(Context& context) {
 }  // namespace
 
 std::string VersionLine() {
-  return fmt::format("espalier {} (protocol {}..{})", ESPALIER_VERSION, base::kProtocolMin,
+  return fmt::format("espalier {} (protocol {}..{})", base::Version(), base::kProtocolMin,
                      base::kProtocolMax);
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "common/base/status.h"
+#include "common/base/version.h"
 
 namespace espalier::wire {
 namespace {
@@ -46,7 +47,7 @@ absl::Status CheckAdditions(const v1::TrainTask& task,
       return base::MakeError(
           absl::StatusCode::kUnimplemented, "TASK_ADDITION_UNKNOWN",
           "expected training of " + std::string(family) + " as this worker (version " +
-              ESPALIER_VERSION + ") can do it, found that the method also asks for " +
+              std::string(base::Version()) + ") can do it, found that the method also asks for " +
               (name.empty() ? "something that it does not know; upgrade the worker"
                             : "\"" + name + "\"; use another method"));
     }

@@ -180,6 +180,37 @@ class LeavingTest(unittest.TestCase):
         self.assertEqual([], [event for event in own.events(name) if "task_reassigned" in event])
         eventually("all are there", lambda: set(own.worker_states().values()) == {"ACTIVE"})
 
+    def test_upgrade_in_the_middle_of_a_job_loses_nothing(self):
+        """The workers first, or the coordinator first: every two versions that meet get on with each other."""
+        for coordinator_first in (False, True):
+            with self.subTest(coordinator_first=coordinator_first), Lives(3) as own:
+                expected = own.run(digits_job(150))["model_hash"]
+                name = own.submit(digits_job(150))["name"]
+                own.wait_round(name, 10)
+                before = own.cli("cluster", "status", "-o", "json").ok().json["version"]
+                own.programs = cluster.BIN / "next"
+                turns = [lambda: self.upgrade_coordinator(own), lambda: self.upgrade_workers(own, name)]
+                for turn in turns if coordinator_first else reversed(turns):
+                    turn()
+                done = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=JOB_S)
+                self.assertEqual(expected, done["model_hash"], done["failure_message"])
+                self.assertEqual([], [event for event in own.events(name) if "task_reassigned" in event])
+                after = own.cli("cluster", "status", "-o", "json").ok().json["version"]
+                self.assertNotEqual(before, after)
+                workers = own.cli("worker", "list", "-o", "json").ok().json["workers"]
+                self.assertEqual({after}, {worker["version"] for worker in workers})
+
+    def upgrade_coordinator(self, own):
+        own.kill_coordinator(signal.SIGTERM)
+        own.start_again()
+
+    def upgrade_workers(self, own, job):
+        for turn, worker in enumerate(("w1", "w2", "w3")):
+            own.wait_round(job, 20 + 20 * turn)
+            own.workers[worker].send(signal.SIGTERM)
+            self.assertEqual(0, own.workers[worker].wait())
+            own.add_worker(worker)
+
     def test_worker_has_the_same_id_again(self):
         own = self.enterContext(Lives(0))
         host = re.sub("[^a-z0-9]", "-", socket.gethostname().lower())
