@@ -11,7 +11,7 @@ CHAOS_SEEDS ?= 1000
 CHAOS_KILLS ?= 200
 CHAOS_TAKE_OVERS ?= 100
 
-.PHONY: help deps programs build configured demo demo-standby up test bench fuzz chaos lint format clean cluster cluster-down test-cluster
+.PHONY: help deps programs build configured demo demo-standby up test bench fuzz chaos sanitize lint format clean cluster cluster-down test-cluster
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ fuzz: ## Run each fuzz target for FUZZ_SECONDS (default 60); crashes are left in
 
 chaos: build ## Kill and disturb for a while (CHAOS_SEEDS, CHAOS_KILLS, CHAOS_TAKE_OVERS); the report is build/chaos/report.md
 	@tests/chaos/run.py --seeds $(CHAOS_SEEDS) --kills $(CHAOS_KILLS) --take-overs $(CHAOS_TAKE_OVERS)
+
+sanitize: deps ## Run the tests under the address, undefined-behaviour and thread sanitizers; takes about two hours
+	@tests/sanitize/run.py
 
 lint: configured ## Check format, layering, protocol, scripts and clang-tidy
 	@tests/lint/run.sh $(BUILD_DIR)
