@@ -166,6 +166,12 @@ void AddAggregation(const v1::JobSpec& spec, const Sizes& sizes, double update_v
   if (IsCompact(spec.wire().up())) phase.Add("values from fewer bytes (wire.up)", 3 * set, true);
 }
 
+// The model that was committed last, with its structure: should the job fail, it becomes a checkpoint.
+void AddNewestModel(const Sizes& sizes, Phase& phase) {
+  phase.Add("the model of the round before, in case the job fails",
+            kFloat * sizes.stored + 2 * kFloat * (sizes.sparse + sizes.rows), true);
+}
+
 // While updates are summed.
 Phase Summing(const v1::JobSpec& spec, const Sizes& sizes,
               const methods::CoordinatorDemand& demand) {
@@ -182,6 +188,7 @@ Phase Summing(const v1::JobSpec& spec, const Sizes& sizes,
                                             : ScoredPositions(sizes, demand)),
             true);
   phase.Add("what was explored", sizes.positions / 8 * 2, false);
+  AddNewestModel(sizes, phase);
   AddAggregation(spec, sizes, update_values, /*next=*/false, phase);
   return phase;
 }
@@ -199,6 +206,7 @@ Phase Changing(const v1::JobSpec& spec, const Sizes& sizes,
   phase.Add("the choice of weights", kChoiceBytes * demand.selected, true);
   phase.Add("scores of positions", 12 * ScoredPositions(sizes, demand), true);
   phase.Add("what was explored", sizes.positions / 8 * 5, false);
+  AddNewestModel(sizes, phase);
   AddAggregation(spec, sizes, 0, /*next=*/true, phase);
   return phase;
 }
@@ -211,12 +219,18 @@ double RecordBytes(const Price& price, int32_t rounds) {
          price.round_bytes * (rounds + kHistoryFactor * std::min(rounds, kHistoryRounds));
 }
 
-absl::StatusOr<Price> PriceOf(const v1::JobSpec& spec, const methods::MethodRegistry& methods,
-                              int64_t workers) {
-  ESPALIER_ASSIGN_OR_RETURN(const methods::CoordinatorDemand demand, methods.DemandOf(spec));
-  ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(spec.model()));
-  ESPALIER_ASSIGN_OR_RETURN(const std::vector<int64_t> stored, methods.StoredCounts(spec));
-  const Sizes sizes = SizesOf(spec, *layout, stored, workers);
+absl::StatusOr<Counts> CountsOf(const v1::JobSpec& spec, const methods::MethodRegistry& methods) {
+  Counts counts;
+  ESPALIER_ASSIGN_OR_RETURN(counts.demand, methods.DemandOf(spec));
+  ESPALIER_ASSIGN_OR_RETURN(counts.layout, wire::LayoutOf(spec.model()));
+  ESPALIER_ASSIGN_OR_RETURN(counts.stored, methods.StoredCounts(spec));
+  counts.total_rounds = methods.TotalRounds(spec);
+  return counts;
+}
+
+Price PriceOf(const v1::JobSpec& spec, const Counts& counts, int64_t workers) {
+  const methods::CoordinatorDemand& demand = counts.demand;
+  const Sizes sizes = SizesOf(spec, *counts.layout, counts.stored, workers);
   Phase summing = Summing(spec, sizes, demand);
   Phase changing = Changing(spec, sizes, demand);
   Phase phase = summing.total() >= changing.total() ? std::move(summing) : std::move(changing);
@@ -239,7 +253,7 @@ absl::StatusOr<Price> PriceOf(const v1::JobSpec& spec, const methods::MethodRegi
   }
   price.round_bytes = kRoundBytes + kLayerBytes * sizes.tensors;
   price.updates_per_round = static_cast<double>(sizes.cohort);
-  const int32_t rounds = methods.TotalRounds(spec);
+  const int32_t rounds = counts.total_rounds;
   price.history_bytes = RecordBytes(price, rounds) - price.record_bytes;
   phase.Add("the job itself", price.record_bytes + kSpecCopies * spec_bytes, false);
   phase.Add(fmt::format("what is kept of {} rounds", config::Grouped(rounds)), price.history_bytes,

@@ -11,10 +11,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/tensor/model.h"
 #include "espalier/v1/job.pb.h"
 #include "server/methods/program.h"
 
@@ -48,9 +50,17 @@ struct Price {
 // when it has ended.
 double RecordBytes(const Price& price, int32_t rounds);
 
-// Of a valid job with its defaults. `workers` that are connected count as participants when data
-// is local.
-absl::StatusOr<Price> PriceOf(const v1::JobSpec& spec, const methods::MethodRegistry& methods,
-                              int64_t workers);
+// What a price is made of, beside the job itself.
+struct Counts {
+  methods::CoordinatorDemand demand;
+  std::shared_ptr<const tensor::ModelLayout> layout;
+  std::vector<int64_t> stored;  // values of each tensor
+  int32_t total_rounds = 0;
+};
+// Of a valid job with its defaults.
+absl::StatusOr<Counts> CountsOf(const v1::JobSpec& spec, const methods::MethodRegistry& methods);
+
+// `workers` that are connected count as participants when data is local.
+Price PriceOf(const v1::JobSpec& spec, const Counts& counts, int64_t workers);
 
 }  // namespace espalier::server::admission

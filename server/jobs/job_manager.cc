@@ -9,10 +9,9 @@
 #include "common/base/status.h"
 #include "common/config/validate.h"
 #include "common/log/log.h"
-#include "server/datasets/agreement.h"
 #include "server/datasets/dataset_fit.h"
-#include "server/jobs/pretrained.h"
-#include "server/jobs/resources.h"
+#include "server/jobs/draft/job_draft.h"
+#include "server/jobs/draft/resources.h"
 #include "server/store/records/records.pb.h"
 
 namespace espalier::server::jobs {
@@ -22,58 +21,6 @@ using metrics::Metric;
 
 constexpr size_t kMaxRequestIdBytes = 64;
 
-// The first of them, as many as a reader wants.
-std::string Joined(const std::set<std::string>& words) {
-  constexpr size_t kShown = 20;
-  std::string text;
-  size_t shown = 0;
-  for (const std::string& word : words) {
-    if (shown++ == kShown) break;
-    text += (text.empty() ? "" : ", ") + word;
-  }
-  if (words.size() > kShown) text += " and " + std::to_string(words.size() - kShown) + " more";
-  return text.empty() ? "none" : text;
-}
-
-bool TouchesData(const v1::JobSpec& spec) { return spec.method().name() != "echo"; }
-
-// Whether it is about a size that the data set says and the job leaves out.
-bool IsLeftOutSize(const config::Violation& violation) {
-  const bool is_size =
-      violation.field == "model.input_features" || violation.field.ends_with(".linear.units") ||
-      violation.field == "model.recommender.users" || violation.field == "model.recommender.items";
-  return is_size && violation.description.ends_with("found 0");
-}
-
-// Of a job that nobody has described the data set of: sizes that it leaves out are not known yet.
-absl::Status ExplainSizes(const v1::JobSpec& spec, const datasets::DatasetViews::Answer& answer,
-                          std::vector<config::Violation>& violations) {
-  v1::JobSpec sized = spec;
-  config::AssumeSizes(sized);
-  if (sized.SerializeAsString() == spec.SerializeAsString() || !TouchesData(spec)) {
-    return absl::OkStatus();
-  }
-  const std::string& name = spec.data().dataset();
-  if (!answer.silent.empty()) {
-    return base::MakeError(
-        absl::StatusCode::kUnavailable, "DATASET_BEING_READ",
-        "expected a worker that has read data set '" + name + "', found that these are still at " +
-            "it: " + Joined(answer.silent) +
-            "; submit the job again in a moment, or write the sizes of its data into the job");
-  }
-  for (config::Violation& violation : violations) {
-    if (!IsLeftOutSize(violation)) continue;
-    violation.description += "; it may be left out while a worker that has data set '" + name +
-                             "' is connected, which says it";
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Invalid(const std::vector<config::Violation>& violations) {
-  return base::InvalidArgument("INVALID_JOB", "the job has " + std::to_string(violations.size()) +
-                                                  (violations.size() == 1 ? " error" : " errors"));
-}
-
 absl::Status OutOfMemory() {
   return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
                          "the coordinator has not enough memory left to look at this job; use a "
@@ -81,24 +28,6 @@ absl::Status OutOfMemory() {
 }
 
 }  // namespace
-
-void JobManager::CheckAnswer(const v1::JobSpec& spec, const Answer& answer,
-                             std::vector<config::Violation>& violations) const {
-  // Without workers nobody can tell; the job then waits for one that offers the data set. While
-  // workers are still reading it, the job waits for them.
-  if (services_.fleet.active() == 0 || !TouchesData(spec)) return;
-  if (!answer.described.empty() || !answer.silent.empty()) return;
-  const std::string& name = spec.data().dataset();
-  const std::set<std::string> offered = services_.fleet.Datasets();
-  const std::string nearest = config::Nearest(name, {offered.begin(), offered.end()});
-  violations.push_back(
-      {"data.dataset", "expected a data set that a connected worker offers (" + Joined(offered) +
-                           "), found '" + name + "'" +
-                           (nearest.empty() ? "; put it under a worker's --data-root; "
-                                              "`espalier dataset list` says what is there and "
-                                              "cannot be used"
-                                            : "; did you mean '" + nearest + "'?")});
-}
 
 absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& request) const {
   const auto taken = [this](const std::string& id) {
@@ -169,13 +98,16 @@ void JobManager::Create(const v1::CreateJobRequest& request, std::function<void(
       return;
     }
     const auto finish = [this, request, tell](const Answer& answer) {
-      Created created{OutOfMemory(), {}};
-      try {
-        created.job = TryCreate(request, answer, created.violations);
-      } catch (const std::bad_alloc&) {
-      } catch (const std::length_error&) {
-      }
-      tell(created);
+      Draft(request.spec(), answer, [this, request, answer, tell](JobDraft draft) {
+        Created created{OutOfMemory(), {}};
+        try {
+          created.job = TryCreate(request, answer, draft);
+          created.violations = std::move(draft.violations);
+        } catch (const std::bad_alloc&) {
+        } catch (const std::length_error&) {
+        }
+        tell(created);
+      });
     };
     if (!TouchesData(request.spec()) || request.spec().data().dataset().empty()) {
       finish({});
@@ -193,9 +125,32 @@ void JobManager::Create(const v1::CreateJobRequest& request, std::function<void(
   tell({OutOfMemory(), {}});
 }
 
+void JobManager::Draft(const v1::JobSpec& spec, const Answer& answer,
+                       std::function<void(JobDraft)> done) {
+  std::optional<std::set<std::string>> offered;
+  if (services_.fleet.active() > 0) offered = services_.fleet.Datasets();
+  const auto draft = [this, spec, answer, offered = std::move(offered)] {
+    JobDraft made;
+    made.status = OutOfMemory();
+    try {
+      made = DraftOf(spec, answer, offered, services_.checkpoints, methods_);
+    } catch (const std::bad_alloc&) {
+    } catch (const std::length_error&) {
+    }
+    return made;
+  };
+  if (spec.model().pretrained().empty()) {
+    done(draft());
+    return;
+  }
+  services_.files.Post([this, draft, done = std::move(done)] {
+    const auto made = std::make_shared<JobDraft>(draft());
+    services_.core.Post([made, done] { done(std::move(*made)); });
+  });
+}
+
 absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& request,
-                                              const Answer& answer,
-                                              std::vector<config::Violation>& violations) {
+                                              const Answer& answer, JobDraft& draft) {
   // Another call of the same id may have been first while the workers were asked.
   if (const auto name = index_.OfRequest(request.request_id())) {
     const auto first = Find(*name);
@@ -204,54 +159,12 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
                            "another call with the same request_id was first; call again");
   }
   if (auto early = BeforeAsking(request)) {
-    violations = std::move(early->violations);
+    draft.violations = std::move(early->violations);
     return early->job;
   }
-  const auto invalid = [&violations] { return Invalid(violations); };
-  std::optional<datasets::Agreed> agreed;
-  v1::JobSpec spec = request.spec();
-  spec.mutable_data()->clear_agreement();
-  if (!answer.described.empty()) {
-    agreed = datasets::Agree(spec.data(), answer.described, violations);
-    // What does not fit the data is said only once it is known what the data is.
-    if (!agreed.has_value()) return invalid();
-    datasets::FillIn(agreed->info, spec, violations);
-    if (!violations.empty()) return invalid();
-  }
-  ResolvePretrained(services_.checkpoints, methods_.library(),
-                    config::IsPruningMethod(spec.method().name()), *spec.mutable_model(),
-                    violations);
-  config::ApplyDefaults(spec);
-  for (config::Violation& violation : config::ValidateJobSpec(spec)) {
-    violations.push_back(std::move(violation));
-  }
-  if (!spec.method().name().empty()) methods_.Validate(spec, violations);  // else reported above
-  // Nothing is computed from a job in which something is wrong so far.
-  if (!violations.empty()) {
-    if (!agreed.has_value()) {
-      // Sizes that are not known because of a wrong name are no mistakes of their own.
-      std::vector<config::Violation> unknown;
-      CheckAnswer(spec, answer, unknown);
-      if (!unknown.empty() && std::erase_if(violations, IsLeftOutSize) > 0) {
-        violations.insert(violations.begin(), unknown.begin(), unknown.end());
-      }
-      ESPALIER_RETURN_IF_ERROR(ExplainSizes(spec, answer, violations));
-    }
-    return invalid();
-  }
-  if (!config::IsPruningMethod(spec.method().name())) {
-    const methods::MethodDeclaration* method = methods_.Find(spec.method().name());
-    CheckPretrainedModel(services_.checkpoints, methods_.library(),
-                         method == nullptr || !method->keeps_zeros, spec.model(), violations);
-  }
-  CheckAnswer(spec, answer, violations);
-  if (agreed.has_value()) {
-    for (config::Violation& misfit : datasets::Misfits(spec, agreed->info)) {
-      violations.push_back(std::move(misfit));
-    }
-  }
-  if (!violations.empty()) return invalid();
-  ESPALIER_ASSIGN_OR_RETURN(scheduler::Requirements needs, RequirementsOf(spec, methods_));
+  ESPALIER_RETURN_IF_ERROR(draft.status);
+  const v1::JobSpec& spec = draft.spec;
+  scheduler::Requirements needs = std::move(draft.plan.needs);
   std::shared_ptr<datasets::JobView> view;
   if (!needs.dataset.empty()) {
     view = services_.datasets.Follow(datasets::ViewOf(spec), datasets::FitJudge(spec),
@@ -260,27 +173,25 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
       return view->Find(scheduler::WorkerId(worker));
     };
   }
+  std::vector<config::Violation>& violations = draft.violations;
   CheckBudgets(spec, needs, services_.fleet.List(), violations);
   const auto pool = services_.fleet.MakePool(std::move(needs));
   const auto workers = static_cast<int64_t>(pool->able().size());
-  ESPALIER_ASSIGN_OR_RETURN(const int32_t rounds, methods_.CountRounds(spec));
-  spec.mutable_federation()->set_rounds(rounds);
-  ESPALIER_ASSIGN_OR_RETURN(const admission::Price price,
-                            admission::PriceOf(spec, methods_, workers));
+  const admission::Price price = admission::PriceOf(spec, draft.plan.counts, workers);
   CountMemory();
   if (auto refusal = admission_.Refusal(spec, price)) violations.push_back(*std::move(refusal));
-  if (!violations.empty()) return invalid();
+  if (!violations.empty()) return Invalid(violations);
   NoteStates();
   ESPALIER_RETURN_IF_ERROR(CheckRoom());
   v1::Job job;
   *job.mutable_spec() = spec;
-  job.set_total_rounds(methods_.TotalRounds(spec));
-  if (agreed.has_value()) datasets::TellLeftOut(agreed->left_out, job);
-  ESPALIER_ASSIGN_OR_RETURN(auto program, methods_.Make(spec));
+  job.set_total_rounds(draft.plan.counts.total_rounds);
+  if (draft.agreed.has_value()) datasets::TellLeftOut(draft.agreed->left_out, job);
   ESPALIER_ASSIGN_OR_RETURN(const std::string id, ChooseId(request));
   if (request.validate_only()) return job;
   job.set_name("jobs/" + id);
-  auto runner = std::make_shared<JobRunner>(services_, job, pool, view, std::move(program));
+  auto runner =
+      std::make_shared<JobRunner>(services_, job, pool, view, std::move(draft.plan.program));
   if (services_.journal.keeps()) {
     store::AcceptedJob accepted;
     *accepted.mutable_spec() = spec;

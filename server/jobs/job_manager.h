@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "server/admission/admission.h"
 #include "server/datasets/dataset_views.h"
+#include "server/jobs/draft/job_draft.h"
 #include "server/jobs/durable/journal.h"
 #include "server/jobs/job_runner.h"
 #include "server/jobs/listing/job_index.h"
@@ -29,6 +30,10 @@ namespace espalier::server::jobs {
 
 // The error of a job of the store that is not what was written.
 absl::Status CorruptRecord(const std::string& job, const std::string& what);
+
+// Of a job that is kept. It may read headers of trained models, on any thread.
+absl::StatusOr<JobPlan> PlanOfStored(const store::StoredJob& stored,
+                                     const methods::MethodRegistry& methods);
 
 class JobManager {
  public:
@@ -112,19 +117,23 @@ class JobManager {
 
   // What can be said without the workers; nullopt: they are to be asked.
   std::optional<Created> BeforeAsking(const v1::CreateJobRequest& request) const;
+  // `done` is called on the core, at once where no trained model has to be looked at.
+  void Draft(const v1::JobSpec& spec, const Answer& answer, std::function<void(JobDraft)> done);
   absl::StatusOr<v1::Job> TryCreate(const v1::CreateJobRequest& request, const Answer& answer,
-                                    std::vector<config::Violation>& violations);
+                                    JobDraft& draft);
   // A job that goes on here.
   void Enter(const std::shared_ptr<JobRunner>& runner, const std::string& name,
              const admission::Price* price);
   // A job of the store, as it was left.
   absl::Status RestoreJob(const store::StoredJob& stored);
-  // Goes on with a job of the store. `log`: that of its watchers, if there are any.
+  // Goes on with a job of the store, if it has a `plan`. `log`: that of its watchers, if there are any.
   absl::StatusOr<std::shared_ptr<JobRunner>> GoOn(const store::StoredJob& stored,
+                                                  absl::StatusOr<JobPlan> plan,
                                                   std::shared_ptr<events::EventLog> log);
   // Goes on with a parked job that is in `state`.
   void Unpark(const std::string& name, v1::Job::State state, const Changed& done);
-  absl::StatusOr<v1::Job> UnparkNow(const store::StoredJob& stored, v1::Job::State state);
+  absl::StatusOr<v1::Job> UnparkNow(const store::StoredJob& stored, absl::StatusOr<JobPlan> plan,
+                                    v1::Job::State state);
   // A job that has ended, from the store.
   void Remember(const std::string& name, std::shared_ptr<const JobRunner> job);
   void Read(const std::string& name, Found found);
@@ -146,9 +155,6 @@ class JobManager {
   std::shared_ptr<JobRunner> OwnerOf(const std::string& task_id) const;
   // That a further job may be in work. Errors: ResourceExhausted TOO_MANY_JOBS.
   absl::Status CheckRoom() const;
-  // That somebody has the data set, where anybody is connected.
-  void CheckAnswer(const v1::JobSpec& spec, const Answer& answer,
-                   std::vector<config::Violation>& violations) const;
   absl::StatusOr<std::string> ChooseId(const v1::CreateJobRequest& request) const;
   void ExportGauges();
   // Tells admission how far jobs have come and which have ended.

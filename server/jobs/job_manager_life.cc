@@ -60,6 +60,8 @@ class Deletion : public Journal::Source {
     };
     return change;
   }
+  // A name alone can always be written.
+  void OnRefused(const absl::Status& /*why*/) override {}
 
  private:
   const std::string job_;
@@ -245,13 +247,16 @@ void JobManager::Unpark(const std::string& name, v1::Job::State state, const Cha
       return;
     }
     const auto stored = std::make_shared<store::StoredJob>();
+    const auto plan = std::make_shared<absl::StatusOr<JobPlan>>();
     services_.journal.Read(
-        [stored, name](store::Store& store) -> absl::Status {
+        [stored, plan, name, &methods = methods_](store::Store& store) -> absl::Status {
           ESPALIER_ASSIGN_OR_RETURN(*stored, store.Read(name));
+          *plan = PlanOfStored(*stored, methods);
           return absl::OkStatus();
         },
-        [this, stored, state, end](const absl::Status& read) {
-          absl::StatusOr<v1::Job> job = read.ok() ? UnparkNow(*stored, state) : read;
+        [this, stored, plan, state, end](const absl::Status& read) {
+          absl::StatusOr<v1::Job> job =
+              read.ok() ? UnparkNow(*stored, std::move(*plan), state) : read;
           if (!job.ok()) {
             end(job);
             return;
@@ -274,7 +279,7 @@ void JobManager::WhenStill(const std::string& name, Journal::Then then) {
 }
 
 absl::StatusOr<v1::Job> JobManager::UnparkNow(const store::StoredJob& stored,
-                                              v1::Job::State state) {
+                                              absl::StatusOr<JobPlan> plan, v1::Job::State state) {
   NoteStates();
   const std::string& name = stored.job;
   // Somebody else may have been first.
@@ -287,7 +292,7 @@ absl::StatusOr<v1::Job> JobManager::UnparkNow(const store::StoredJob& stored,
   const auto before = Find(name);
   const bool is_watched = state == v1::Job::STATE_PAUSED && before != nullptr;
   ESPALIER_ASSIGN_OR_RETURN(const auto runner,
-                            GoOn(stored, is_watched ? before->events() : nullptr));
+                            GoOn(stored, std::move(plan), is_watched ? before->events() : nullptr));
   if (before != nullptr) before->Forget();
   recent_.erase(name);
   index_.Keep(name, nullptr);

@@ -7,8 +7,8 @@
 #include "common/log/log.h"
 #include "server/admission/memory_price.h"
 #include "server/datasets/dataset_fit.h"
+#include "server/jobs/draft/resources.h"
 #include "server/jobs/job_manager.h"
-#include "server/jobs/resources.h"
 #include "server/store/records/records.pb.h"
 
 namespace espalier::server::jobs {
@@ -73,6 +73,8 @@ absl::StatusOr<JobRunner::Restored> ReadJob(const store::StoredJob& stored,
     return CorruptRecord(stored.job, "a state of other bytes");
   restored.state = state.state();
   restored.state_file = state.file();
+  restored.newest = state.newest();
+  restored.newest_file = state.newest_file();
   for (const std::string& digest : state.files()) {
     ESPALIER_RETURN_IF_ERROR(HoldIfThere(digest, parts, restored.state_parts));
   }
@@ -117,7 +119,7 @@ absl::Status JobManager::Restore(store::Store& store) {
 absl::Status JobManager::RestoreJob(const store::StoredJob& stored) {
   const JobIndex::Entry& entry = *index_.Find(stored.job);
   if (!IsEnd(entry.state) && entry.state != v1::Job::STATE_PAUSED) {
-    return GoOn(stored, nullptr).status();
+    return GoOn(stored, PlanOfStored(stored, methods_), nullptr).status();
   }
   ESPALIER_ASSIGN_OR_RETURN(JobRunner::Restored restored,
                             ReadJob(stored, services_.journal.parts()));
@@ -156,7 +158,15 @@ void JobManager::Read(const std::string& name, Found found) {
       });
 }
 
+absl::StatusOr<JobPlan> PlanOfStored(const store::StoredJob& stored,
+                                     const methods::MethodRegistry& methods) {
+  store::AcceptedJob accepted;
+  if (!accepted.ParseFromString(stored.accepted)) return CorruptRecord(stored.job, "other bytes");
+  return PlanOf(accepted.spec(), methods);
+}
+
 absl::StatusOr<std::shared_ptr<JobRunner>> JobManager::GoOn(const store::StoredJob& stored,
+                                                            absl::StatusOr<JobPlan> plan,
                                                             std::shared_ptr<events::EventLog> log) {
   store::AcceptedJob accepted;
   if (!accepted.ParseFromString(stored.accepted)) return CorruptRecord(stored.job, "other bytes");
@@ -174,34 +184,28 @@ absl::StatusOr<std::shared_ptr<JobRunner>> JobManager::GoOn(const store::StoredJ
   const v1::JobSpec& spec = accepted.spec();
   // A job that this process cannot go on with, since it was started with other flags for instance,
   // is kept for one that can.
-  absl::Status usable;
-  auto program = methods_.Make(spec);
-  const auto price = admission::PriceOf(spec, methods_, accepted.workers());
-  auto needs = RequirementsOf(spec, methods_);
-  for (const absl::Status& status : {program.status(), price.status(), needs.status()}) {
-    if (usable.ok()) usable = status;
-  }
-  if (!usable.ok()) {
+  if (!plan.ok()) {
     auto runner =
         std::make_shared<JobRunner>(services_, std::move(restored), nullptr, nullptr, nullptr);
     Enter(runner, stored.job, nullptr);
-    runner->Hold(base::Annotate(usable, "this coordinator cannot go on with it"));
+    runner->Hold(base::Annotate(plan.status(), "this coordinator cannot go on with it"));
     return runner;
   }
   std::shared_ptr<datasets::JobView> view;
-  if (!needs->dataset.empty()) {
+  if (!plan->needs.dataset.empty()) {
     const bool agreed = restored.record.agreed();
     view = services_.datasets.Follow(
         datasets::ViewOf(spec),
         agreed ? JudgeOf(job.spec(), restored.record.data()) : datasets::FitJudge(spec), {});
-    needs->describe = [view](const v1::Worker& worker) {
+    plan->needs.describe = [view](const v1::Worker& worker) {
       return view->Find(scheduler::WorkerId(worker));
     };
   }
   auto runner = std::make_shared<JobRunner>(services_, std::move(restored),
-                                            services_.fleet.MakePool(*std::move(needs)), view,
-                                            *std::move(program));
-  Enter(runner, stored.job, &*price);
+                                            services_.fleet.MakePool(std::move(plan->needs)), view,
+                                            std::move(plan->program));
+  const admission::Price price = admission::PriceOf(spec, plan->counts, accepted.workers());
+  Enter(runner, stored.job, &price);
   admission_.Progress(stored.job, runner->round());
   return runner;
 }

@@ -114,7 +114,7 @@ void JobRunner::Guard(const std::function<void()>& work) {
 }
 
 void JobRunner::Proceed() {
-  if (program_ == nullptr || at_rest()) return;
+  if (program_ == nullptr || at_rest() || failing_) return;
   if (job_.state() == v1::Job::STATE_PENDING) {
     const std::string missing = MissingWorkers();
     if (missing.empty() && !agreed_) {
@@ -260,8 +260,10 @@ absl::StatusOr<JobRunner::Prepared> JobRunner::PrepareOrFail(
 
 void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   preparing_ = false;
-  for (const auto& then : std::exchange(when_still_, {})) services_.core.Post(then);
-  if (parked_) {
+  if (still()) {
+    for (const auto& then : std::exchange(when_still_, {})) services_.core.Post(then);
+  }
+  if (parked_ || failing_) {
     LetGo();
     return;
   }
@@ -282,8 +284,12 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   services_.metrics.Observe(Metric::kRoundPhaseDuration, prepared->prepare_seconds, "aggregate");
   // That a step goes on is no outcome.
   const bool resumes = std::exchange(resuming_, false);
-  if (resumes) saved_state_.reset();
-  if (!resumes) Report(*prepared);
+  if (resumes) {
+    saved_state_.reset();
+    newest_ = std::move(*loaded_newest_);
+  } else {
+    Report(*prepared);
+  }
   methods::Transition& transition = prepared->transition;
   state_ = std::make_shared<const methods::ProgramState>(std::move(transition.state));
   branches_ = std::move(prepared->branches);
@@ -337,7 +343,11 @@ void JobRunner::Report(Prepared& prepared) {
     const auto branch = FindBranch(branches_, outcomes[i]->run);
     if (branch == nullptr && branches_.empty()) continue;  // before the first step
     ESPALIER_CHECK(branch != nullptr, "an outcome belongs to a run that was in work");
-    if (outcomes[i]->committed.has_value()) CommitRound(*outcomes[i], prepared.kept[i], *branch);
+    if (outcomes[i]->committed.has_value()) {
+      CommitRound(*outcomes[i], prepared.kept[i], *branch);
+      newest_.Note(*outcomes[i], transition.state.companions,
+                   prepared.kept[i].checkpoint.has_value());
+    }
     if (!outcomes[i]->features.empty()) NoteFeatures(outcomes[i]->features);
     if (outcomes[i]->prelude_step.has_value()) {
       ReportPrelude(*std::move(outcomes[i]->prelude_step), *branch);
@@ -404,18 +414,7 @@ void JobRunner::CommitRound(methods::Outcome& outcome, const Kept& kept, Branch&
   summary.set_dense_bytes(
       static_cast<int64_t>(static_cast<double>(values) * dense / std::max(1.0, stored)));
   wire::SetDuration(services_.clock.Elapsed() - branch.round_start, summary.mutable_duration());
-  if (kept.checkpoint.has_value()) {
-    const auto& checkpoint = *kept.checkpoint;
-    job_.set_latest_checkpoint(checkpoint.name);
-    services_.metrics.Observe(Metric::kCheckpointDuration, kept.checkpoint_seconds);
-    services_.metrics.Observe(Metric::kRoundPhaseDuration, kept.checkpoint_seconds, "checkpoint");
-    services_.metrics.Set(Metric::kCheckpointBytes, static_cast<double>(checkpoint.size_bytes));
-    v1::JobEvent event = NewEvent();
-    event.mutable_checkpoint_written()->set_name(checkpoint.name);
-    event.mutable_checkpoint_written()->set_round(summary.round());
-    event.mutable_checkpoint_written()->set_size_bytes(checkpoint.size_bytes);
-    Emit(std::move(event));
-  }
+  if (kept.checkpoint.has_value()) NoteCheckpoint(*kept.checkpoint, kept.checkpoint_seconds);
   job_.set_round(summary.round());
   job_.set_model_hash(kept.model_hash);
   NoteEvaluation(summary, branch);
@@ -427,6 +426,18 @@ void JobRunner::CommitRound(methods::Outcome& outcome, const Kept& kept, Branch&
   services_.metrics.Add(Metric::kRounds, 1, "committed");
   services_.metrics.Set(Metric::kRoundLastCommit,
                         absl::ToDoubleSeconds(services_.clock.Wall() - absl::UnixEpoch()));
+}
+
+void JobRunner::NoteCheckpoint(const checkpoint::CheckpointInfo& checkpoint, double seconds) {
+  job_.set_latest_checkpoint(checkpoint.name);
+  services_.metrics.Observe(Metric::kCheckpointDuration, seconds);
+  services_.metrics.Observe(Metric::kRoundPhaseDuration, seconds, "checkpoint");
+  services_.metrics.Set(Metric::kCheckpointBytes, static_cast<double>(checkpoint.size_bytes));
+  v1::JobEvent event = NewEvent();
+  event.mutable_checkpoint_written()->set_name(checkpoint.name);
+  event.mutable_checkpoint_written()->set_round(checkpoint.round);
+  event.mutable_checkpoint_written()->set_size_bytes(checkpoint.size_bytes);
+  Emit(std::move(event));
 }
 
 void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, Branch& branch) {

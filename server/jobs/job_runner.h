@@ -34,6 +34,7 @@
 #include "server/jobs/branch.h"
 #include "server/jobs/durable/journal.h"
 #include "server/jobs/listing/round_history.h"
+#include "server/jobs/newest_models.h"
 #include "server/jobs/planning/planner_seat.h"
 #include "server/jobs/services.h"
 #include "server/methods/program.h"
@@ -68,8 +69,10 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   // What there is to know of a job that was in the store.
   struct Restored {
     store::JobRecord record;
-    std::string state;                          // of its program, as bytes
-    std::string state_file;                     // where these are many: the part that has them
+    std::string state;       // of its program, as bytes
+    std::string state_file;  // where these are many: the part that has them
+    std::string newest;      // its NewestModels, likewise
+    std::string newest_file;
     std::vector<pretrained::Part> state_parts;  // which these bytes name
     std::vector<v1::JobEvent> events;           // from the first one on
     store::ProgressRecord progress;
@@ -91,6 +94,8 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   // `accepted`: what is kept of it for good (store::AcceptedJob), as bytes. Once, when it is new.
   void KeepAs(std::string accepted);
   Journal::Change TakeChange() override;
+  // The job stays as it was written last, and this process does nothing more with it.
+  void OnRefused(const absl::Status& why) override;
   // Starts when the workers are there and it may; lets the step's deadlines pass.
   void Tick();
   // For a job that was restored without its program: what keeps this process from going on with it.
@@ -110,7 +115,7 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   bool holds_models() const;
   // Calls `then` once nothing of it is computed or written on the pool, at once where that is so.
   void WhenStill(std::function<void()> then);
-  bool still() const { return !preparing_; }
+  bool still() const { return !preparing_ && !failing_; }
   // What holds the files that the store names of a job that is parked.
   std::shared_ptr<void> Files() const;
 
@@ -198,11 +203,13 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   // A model could not be kept: the same is tried again after a while.
   void HoldBack(Prepared prepared);
   void KeepHeldBack();
-  absl::Status WriteCheckpoint(const methods::Outcome& outcome, const methods::ProgramState& state,
+  absl::Status WriteCheckpoint(const methods::Outcome& outcome,
+                               const std::shared_ptr<const pretrained::Companions>& companions,
                                Kept& kept) const;
   // Of the model that `outcome` commits; at most one of its two forms is set.
   absl::StatusOr<checkpoint::CheckpointInfo> WriteModel(
-      const methods::Outcome& outcome, const methods::ProgramState& state,
+      const methods::Outcome& outcome,
+      const std::shared_ptr<const pretrained::Companions>& companions,
       const checkpoint::CheckpointMetadata& metadata) const;
   std::unique_ptr<reduce::Reducer> MakeReducerFor(const methods::ProgramState& state,
                                                   const wire::ResultLayout& layout) const;
@@ -210,6 +217,8 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   // What the prepared transition led to, for the job's log and its summary.
   void Report(Prepared& prepared);
   void CommitRound(methods::Outcome& outcome, const Kept& kept, Branch& branch);
+  // A checkpoint was written.
+  void NoteCheckpoint(const checkpoint::CheckpointInfo& checkpoint, double seconds);
   // The run's line in the job.
   void NoteRun(const v1::RoundSummary& summary, const Kept& kept);
   // Input features by their strength, with their names.
@@ -254,7 +263,11 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   round::StepListener MakeListener(const methods::Step& step,
                                    const std::shared_ptr<Branch>& branch);
   void OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, Branch& branch);
+  // Ends the steps, keeps the newest models as checkpoints, and then ends the job.
   void Fail(const absl::Status& status);
+  absl::StatusOr<std::vector<Kept>> KeepNewest(const NewestModels& newest) const;
+  void OnNewestKept(const absl::StatusOr<std::vector<Kept>>& kept, const absl::Status& status);
+  void EndAsFailed(const absl::Status& status, const std::string& more);
   v1::JobEvent NewEvent() const;
   // Takes the event into the log; watchers see it once it is written.
   void Emit(v1::JobEvent event);
@@ -262,6 +275,7 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   void Touch();
   // Goes on with the state that another process left.
   void Resume();
+  absl::StatusOr<methods::Transition> LoadTransition() const;
   // What the journal's thread makes of the state and of updates, until the store has them.
   struct Written;
   void OnWritten(const Written& written);
@@ -300,8 +314,11 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
 
   bool preparing_ = false;  // the pool may be reading the state and the branches
   std::vector<std::function<void()>> when_still_;
+  NewestModels newest_;
+  bool failing_ = false;  // the newest models are being written
   bool parked_ = false;
   bool forgotten_ = false;
+  std::optional<absl::Status> refused_;      // what happens to it cannot be written
   checkpoint::CheckpointStore::Pin source_;  // the checkpoint that it starts from
 
   // What of it is to be written next.
@@ -319,7 +336,11 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   // What another process left: until the job goes on, and until its step begins.
   std::optional<std::string> saved_state_;
   std::string saved_state_file_;  // a part that has its bytes
-  bool resuming_ = false;         // the step in work is one that had begun in that process
+  std::string saved_newest_;      // likewise
+  std::string saved_newest_file_;
+  // What the pool makes of that.
+  std::shared_ptr<NewestModels> loaded_newest_ = std::make_shared<NewestModels>();
+  bool resuming_ = false;  // the step in work is one that had begun in that process
   std::vector<CountedUpdate> accepted_before_;
 };
 

@@ -94,6 +94,8 @@ void JobRunner::AbortSteps(const std::string& reason) {
 
 absl::Status JobRunner::Cancel() {
   if (ended()) return JobHasEnded(job_.name(), job_.state(), "cancel");
+  if (failing_) return JobHasEnded(job_.name(), v1::Job::STATE_FAILED, "cancel");
+  if (refused_.has_value()) return *refused_;
   SetState(v1::Job::STATE_CANCELLING, "", "");
   AbortSteps("JOB_CANCELLED");
   parked_ = false;
@@ -106,6 +108,8 @@ absl::Status JobRunner::Cancel() {
 
 absl::Status JobRunner::Pause() {
   if (ended()) return JobHasEnded(job_.name(), job_.state(), "pause");
+  if (failing_) return JobHasEnded(job_.name(), v1::Job::STATE_FAILED, "pause");
+  if (refused_.has_value()) return *refused_;
   if (at_rest()) {
     return base::FailedPrecondition(
         "JOB_PAUSED", "expected a job that is not PAUSED yet, found " + job_.name() + ", which is");
@@ -118,7 +122,7 @@ absl::Status JobRunner::Pause() {
 void JobRunner::GoOn() { SetState(job_.state(), "", ""); }
 
 void JobRunner::WhenStill(std::function<void()> then) {
-  if (preparing_) {
+  if (!still()) {
     when_still_.push_back(std::move(then));
   } else {
     then();
@@ -152,8 +156,46 @@ void JobRunner::Park(const std::string& reason) {
 }
 
 void JobRunner::Fail(const absl::Status& status) {
+  if (failing_) return;
   Park("JOB_FAILED");
-  SetState(v1::Job::STATE_FAILED, base::ReasonOf(status), base::MessageOf(status));
+  if (newest_.empty()) {
+    EndAsFailed(status, "");
+    return;
+  }
+  failing_ = true;
+  services_.files.Post([self = shared_from_this(), newest = newest_, status] {
+    const auto kept = self->KeepNewest(newest);
+    self->services_.core.Post(
+        [self, kept, status] { self->Guard([&] { self->OnNewestKept(kept, status); }); });
+  });
+}
+
+void JobRunner::OnNewestKept(const absl::StatusOr<std::vector<Kept>>& kept,
+                             const absl::Status& status) {
+  failing_ = false;
+  newest_ = {};
+  if (still()) {
+    for (const auto& then : std::exchange(when_still_, {})) services_.core.Post(then);
+  }
+  if (ended()) return;
+  if (!kept.ok()) {
+    services_.metrics.Add(Metric::kCheckpointFailures);
+    EndAsFailed(status, "; its newest model could not be written as a checkpoint: " +
+                            base::MessageOf(kept.status()));
+    return;
+  }
+  for (const Kept& one : *kept) {
+    const checkpoint::CheckpointInfo& checkpoint = *one.checkpoint;
+    for (v1::Run& run : *job_.mutable_runs()) {
+      if (run.name() == checkpoint.run) run.set_latest_checkpoint(checkpoint.name);
+    }
+    NoteCheckpoint(checkpoint, one.checkpoint_seconds);
+  }
+  EndAsFailed(status, "");
+}
+
+void JobRunner::EndAsFailed(const absl::Status& status, const std::string& more) {
+  SetState(v1::Job::STATE_FAILED, base::ReasonOf(status), base::MessageOf(status) + more);
   services_.metrics.Add(Metric::kRounds, 1, "aborted");
 }
 
@@ -184,6 +226,7 @@ void JobRunner::ReleaseMemory() {
   branches_.clear();
   saved_state_.reset();
   next_ = nullptr;
+  newest_ = {};
   accepted_before_.clear();
   // A job that goes on may look at it again.
   if (ended()) source_ = nullptr;

@@ -1,5 +1,6 @@
 // What a JobRunner does on the pool: the program's next transition, its blobs and its checkpoint.
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "absl/time/time.h"
@@ -137,7 +138,7 @@ absl::StatusOr<JobRunner::Kept> JobRunner::Keep(const methods::Outcome& outcome,
     return kept;
   }
   if (IsCheckpointed(outcome, transition)) {
-    ESPALIER_RETURN_IF_ERROR(WriteCheckpoint(outcome, transition.state, kept));
+    ESPALIER_RETURN_IF_ERROR(WriteCheckpoint(outcome, transition.state.companions, kept));
   }
   return kept;
 }
@@ -162,12 +163,13 @@ bool JobRunner::WritesCheckpoint(methods::Transition& transition) const {
 }
 
 absl::StatusOr<checkpoint::CheckpointInfo> JobRunner::WriteModel(
-    const methods::Outcome& outcome, const methods::ProgramState& state,
+    const methods::Outcome& outcome,
+    const std::shared_ptr<const pretrained::Companions>& companions,
     const checkpoint::CheckpointMetadata& metadata) const {
   if (outcome.checkpoint != nullptr) {
     std::vector<checkpoint::AttachedFile> attached;
-    if (state.companions != nullptr) {
-      for (const auto& [name, part] : state.companions->files) {
+    if (companions != nullptr) {
+      for (const auto& [name, part] : companions->files) {
         attached.push_back({name, part.bytes()});
       }
     }
@@ -176,8 +178,9 @@ absl::StatusOr<checkpoint::CheckpointInfo> JobRunner::WriteModel(
   return WriteLanguageCheckpoint(*outcome.language_checkpoint, metadata, services_.checkpoints);
 }
 
-absl::Status JobRunner::WriteCheckpoint(const methods::Outcome& outcome,
-                                        const methods::ProgramState& state, Kept& kept) const {
+absl::Status JobRunner::WriteCheckpoint(
+    const methods::Outcome& outcome,
+    const std::shared_ptr<const pretrained::Companions>& companions, Kept& kept) const {
   const absl::Duration start = services_.clock.Elapsed();
   const v1::RoundSummary& summary = *outcome.committed;
   const std::string job = job_.name().substr(sizeof("jobs/") - 1);
@@ -191,7 +194,7 @@ absl::Status JobRunner::WriteCheckpoint(const methods::Outcome& outcome,
   metadata.main_metric_name = job_.spec().evaluation().main_metric();
   if (summary.has_main_metric()) metadata.main_metric = summary.main_metric();
   metadata.create_time = services_.clock.Wall();
-  ESPALIER_ASSIGN_OR_RETURN(kept.checkpoint, WriteModel(outcome, state, metadata));
+  ESPALIER_ASSIGN_OR_RETURN(kept.checkpoint, WriteModel(outcome, companions, metadata));
   const auto pruned = services_.checkpoints.Prune(job, job_.spec().checkpoint().keep());
   if (!pruned.ok()) {
     log::Warning("checkpoint_not_pruned",
@@ -199,6 +202,24 @@ absl::Status JobRunner::WriteCheckpoint(const methods::Outcome& outcome,
   }
   kept.checkpoint_seconds = absl::ToDoubleSeconds(services_.clock.Elapsed() - start);
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<JobRunner::Kept>> JobRunner::KeepNewest(const NewestModels& newest) const
+    try {
+  // An earlier failure of the same job may have left some.
+  const auto there = services_.checkpoints.List(job_.name().substr(sizeof("jobs/") - 1));
+  std::vector<Kept> all;
+  for (const auto& [run, model] : newest.models()) {
+    const int32_t round = model.outcome.committed->round();
+    if (std::ranges::any_of(there, [&](const auto& info) { return info.round == round; })) {
+      continue;
+    }
+    ESPALIER_RETURN_IF_ERROR(WriteCheckpoint(model.outcome, model.companions, all.emplace_back()));
+  }
+  return all;
+} catch (const std::bad_alloc&) {
+  return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                         "the coordinator has not enough memory left for it");
 }
 
 }  // namespace espalier::server::jobs

@@ -1,4 +1,6 @@
 // What of a job is kept in the store, and how a job goes on that another process had in work.
+#include <algorithm>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
@@ -47,19 +49,54 @@ absl::StatusOr<store::StoredUpdate> StoreUpdate(const JobRunner::CountedUpdate& 
                              record.SerializeAsString()};
 }
 
-// `saved` gets a further part where its bytes are many.
-absl::StatusOr<std::string> StoreState(methods::SavedState& saved, pretrained::PartStore& parts) {
+// Saves a state in `bytes`, or in the `file` of a part where it is long. `used` gets its parts.
+absl::Status SaveState(const methods::ProgramState& state, pretrained::PartStore& parts,
+                       std::vector<pretrained::Part>& used, std::string& bytes, std::string& file) {
   constexpr size_t kLongState = size_t{1024} * 1024;
-  store::StateRecord record;
+  ESPALIER_ASSIGN_OR_RETURN(methods::SavedState saved, methods::SaveProgramState(state, &parts));
+  std::ranges::move(saved.parts, std::back_inserter(used));
   if (saved.bytes.size() < kLongState) {
-    record.set_state(saved.bytes);
-  } else {
-    ESPALIER_ASSIGN_OR_RETURN(pretrained::Part part, parts.Put(saved.bytes));
-    record.set_file(part.digest);
-    saved.parts.push_back(std::move(part));
+    bytes = std::move(saved.bytes);
+    return absl::OkStatus();
   }
-  for (const pretrained::Part& part : saved.parts) record.add_files(part.digest);
+  ESPALIER_ASSIGN_OR_RETURN(pretrained::Part part, parts.Put(saved.bytes));
+  file = part.digest;
+  used.push_back(std::move(part));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> StoreState(const methods::ProgramState& state,
+                                       const NewestModels& newest, pretrained::PartStore& parts,
+                                       std::vector<pretrained::Part>& used) {
+  store::StateRecord record;
+  used.clear();
+  ESPALIER_RETURN_IF_ERROR(
+      SaveState(state, parts, used, *record.mutable_state(), *record.mutable_file()));
+  if (!newest.empty()) {
+    ESPALIER_RETURN_IF_ERROR(SaveState(newest.ToState(), parts, used, *record.mutable_newest(),
+                                       *record.mutable_newest_file()));
+  }
+  for (const pretrained::Part& part : used) record.add_files(part.digest);
   return record.SerializeAsString();
+}
+
+// What SaveState() saved. `used` gets its parts.
+absl::StatusOr<methods::ProgramState> LoadState(
+    const std::string& bytes, const std::string& file,
+    const std::shared_ptr<const tensor::ModelLayout>& layout, const pretrained::PartStore& parts,
+    std::vector<pretrained::Part>& used) {
+  pretrained::Part part;
+  if (!file.empty()) {
+    ESPALIER_ASSIGN_OR_RETURN(part, parts.Find(file));
+  }
+  std::vector<pretrained::Part> of_state;
+  ESPALIER_ASSIGN_OR_RETURN(
+      methods::ProgramState state,
+      methods::DecodeProgramState(file.empty() ? std::string_view(bytes) : part.bytes(), layout,
+                                  &parts, &of_state));
+  std::ranges::move(of_state, std::back_inserter(used));
+  if (!file.empty()) used.push_back(std::move(part));
+  return state;
 }
 
 }  // namespace
@@ -108,6 +145,8 @@ JobRunner::JobRunner(Services services, Restored restored,
   }
   saved_state_ = std::move(restored.state);
   saved_state_file_ = std::move(restored.state_file);
+  saved_newest_ = std::move(restored.newest);
+  saved_newest_file_ = std::move(restored.newest_file);
   accepted_before_ = std::move(restored.updates);
 }
 
@@ -162,13 +201,11 @@ Journal::Change JobRunner::TakeChange() {
       std::make_shared<const std::vector<CountedUpdate>>(std::exchange(counted_, {}));
   if (state != nullptr && (is_over() || StepsInWork(*state).empty())) change.write.state = "";
   change.write.counted_before = std::exchange(counted_before_, {});
-  change.complete = [&parts = services_.journal.parts(), state, counted,
+  change.complete = [&parts = services_.journal.parts(), state, newest = newest_, counted,
                      written](store::JobWrite& write) -> absl::Status {
     if (state != nullptr && !write.state.has_value()) {
-      ESPALIER_ASSIGN_OR_RETURN(methods::SavedState saved,
-                                methods::SaveProgramState(*state, &parts));
-      ESPALIER_ASSIGN_OR_RETURN(write.state, StoreState(saved, parts));
-      *written->state_parts = std::move(saved.parts);
+      ESPALIER_ASSIGN_OR_RETURN(write.state,
+                                StoreState(*state, newest, parts, *written->state_parts));
     }
     for (; written->updates < counted->size(); ++written->updates) {
       const CountedUpdate& update = (*counted)[written->updates];
@@ -188,6 +225,17 @@ Journal::Change JobRunner::TakeChange() {
   };
   change.written = [self = shared_from_this(), written] { self->OnWritten(*written); };
   return change;
+}
+
+void JobRunner::OnRefused(const absl::Status& why) {
+  if (forgotten_) return;
+  refused_ = base::FailedPrecondition(
+      "JOB_NOT_WRITTEN", "what happens to " + job_.name() + " cannot be written down (" +
+                             base::MessageOf(why) +
+                             "); the next coordinator goes on with it as it was written last");
+  AbortSteps("JOB_NOT_WRITTEN");
+  forgotten_ = true;
+  if (!ended()) Hold(*refused_);
 }
 
 void JobRunner::OnWritten(const Written& written) {
@@ -218,24 +266,23 @@ void JobRunner::Resume() {
     return;
   }
   resuming_ = true;
-  Advance(
-      [bytes, file = saved_state_file_, spec = job_.spec().model(),
-       parts = &services_.journal.parts(),
-       used = state_parts_]() -> absl::StatusOr<methods::Transition> {
-        methods::Transition transition;
-        pretrained::Part part;
-        if (!file.empty()) {
-          ESPALIER_ASSIGN_OR_RETURN(part, parts->Find(file));
-        }
-        ESPALIER_ASSIGN_OR_RETURN(auto layout, wire::LayoutOf(spec));
-        ESPALIER_ASSIGN_OR_RETURN(
-            transition.state,
-            methods::DecodeProgramState(file.empty() ? std::string_view(bytes) : part.bytes(),
-                                        std::move(layout), parts, used.get()));
-        if (!file.empty()) used->push_back(std::move(part));
-        return transition;
-      },
-      true);
+  Advance([self = shared_from_this()] { return self->LoadTransition(); }, true);
+}
+
+absl::StatusOr<methods::Transition> JobRunner::LoadTransition() const {
+  const pretrained::PartStore& parts = services_.journal.parts();
+  std::vector<pretrained::Part> used;
+  methods::Transition transition;
+  ESPALIER_ASSIGN_OR_RETURN(const auto layout, wire::LayoutOf(job_.spec().model()));
+  ESPALIER_ASSIGN_OR_RETURN(transition.state,
+                            LoadState(*saved_state_, saved_state_file_, layout, parts, used));
+  if (!saved_newest_.empty() || !saved_newest_file_.empty()) {
+    ESPALIER_ASSIGN_OR_RETURN(methods::ProgramState newest,
+                              LoadState(saved_newest_, saved_newest_file_, layout, parts, used));
+    *loaded_newest_ = NewestModels::FromState(std::move(newest));
+  }
+  *state_parts_ = std::move(used);
+  return transition;
 }
 
 std::vector<round::Upload> JobRunner::TakeAccepted(const std::string& run) {

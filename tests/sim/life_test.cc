@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/io/sha256.h"
+#include "common/wire/values_codec.h"
 #include "tests/sim/simulation.h"
 
 namespace espalier::test {
@@ -68,6 +70,25 @@ class LifeTest : public testing::Test {
   int64_t Parts() const {
     const std::filesystem::directory_iterator files(disk_.folder + "/parts");
     return std::distance(begin(files), end(files));
+  }
+  // The job's workers are then in the middle of the next round.
+  void RunUntilRound(const std::string& name, int32_t round) {
+    sim().Settle();
+    while (sim().Job(name).round() < round) {
+      const auto busy = sim().busy();
+      ASSERT_FALSE(busy.empty());
+      busy.front()->Finish();
+      sim().Settle();
+    }
+  }
+  // Nothing can be written where checkpoints are.
+  void HideCheckpoints(bool hidden) {
+    const std::string folder = disk_.folder + "/checkpoints";
+    const std::string aside = disk_.folder + "/aside";
+    std::filesystem::rename(hidden ? folder : aside, hidden ? aside : folder);
+  }
+  static std::string HashOf(const tensor::ModelState& model) {
+    return io::Sha256Hex(model.topology->hash() + io::Sha256Hex(wire::ValuesAsBytes(model.values)));
   }
   std::vector<std::string> Names(const v1::ListJobsRequest& request) {
     std::vector<std::string> names;
@@ -248,6 +269,72 @@ TEST_F(LifeTest, FailedJobIsRetriedWithTheResultsThatHadArrived) {
     EXPECT_EQ(Parts(), 0);
     EXPECT_EQ(base::ReasonOf(Retry(name).status()), "JOB_NOT_FAILED");
   }
+}
+
+TEST_F(LifeTest, FailedJobLeavesItsNewestModelAsACheckpoint) {
+  for (const bool large : {false, true}) {
+    for (const bool again : {false, true}) {
+      SCOPED_TRACE(std::string(large ? "large" : "small") + (again ? ", after a kill" : ""));
+      v1::JobSpec spec = large ? LargeSpec() : SmallSpec();
+      spec.mutable_federation()->set_on_quorum_loss(v1::Federation::QUORUM_POLICY_FAIL);
+      const std::string name =
+          Start(spec, std::string(large ? "large" : "small") + (again ? "-again" : ""));
+      RunUntilRound(name, 2);
+      const std::string hash = sim().Job(name).model_hash();
+      if (again) {
+        Again();
+        sim().Tick();
+      }
+      EXPECT_THAT(sim().checkpoints().List(name.substr(5)), IsEmpty());
+      sim().Pass(absl::Minutes(11));
+      const v1::Job failed = sim().Job(name);
+      ASSERT_EQ(failed.state(), v1::Job::STATE_FAILED);
+      const auto kept = sim().checkpoints().List(name.substr(5));
+      ASSERT_THAT(kept, SizeIs(1));
+      EXPECT_EQ(kept[0].round, 2);
+      EXPECT_EQ(failed.latest_checkpoint(), kept[0].name);
+      const auto loaded = sim().checkpoints().Load(kept[0].name);
+      ASSERT_TRUE(loaded.ok()) << loaded.status();
+      EXPECT_EQ(HashOf(loaded->state), hash);
+      const auto events = sim().Events(name);
+      ASSERT_GE(events.size(), 2);
+      EXPECT_EQ(events[events.size() - 2].checkpoint_written().name(), kept[0].name);
+      EXPECT_TRUE(events.back().has_state_changed());
+    }
+  }
+}
+
+TEST_F(LifeTest, JobThatFailsTwiceInARoundWritesItsModelOnce) {
+  const std::string name = Start(ImpatientSpec(), "job");
+  RunUntilRound(name, 1);
+  for (int time = 0; time < 2; ++time) {
+    sim().Pass(absl::Minutes(11));
+    ASSERT_EQ(sim().State(name), v1::Job::STATE_FAILED);
+    EXPECT_THAT(sim().Events(name, v1::JobEvent::kCheckpointWritten), SizeIs(1));
+    ASSERT_TRUE(Retry(name).ok());
+    sim().Settle();
+  }
+  sim().Run(name);
+  EXPECT_EQ(sim().State(name), v1::Job::STATE_SUCCEEDED);
+  EXPECT_EQ(sim().Job(name).model_hash(), Hash(ImpatientSpec()));
+}
+
+TEST_F(LifeTest, JobFailsAlsoWhereItsNewestModelCannotBeWritten) {
+  const std::string name = Start(ImpatientSpec(), "job");
+  RunUntilRound(name, 1);
+  HideCheckpoints(true);
+  sim().Pass(absl::Minutes(11));
+  HideCheckpoints(false);
+  const v1::Job failed = sim().Job(name);
+  ASSERT_EQ(failed.state(), v1::Job::STATE_FAILED);
+  EXPECT_EQ(failed.failure_reason(), "QUORUM_LOST");
+  EXPECT_THAT(failed.failure_message(), HasSubstr("could not be written as a checkpoint"));
+  EXPECT_EQ(failed.latest_checkpoint(), "");
+  // It is there for the next attempt.
+  Again();
+  ASSERT_TRUE(Retry(name).ok());
+  sim().Pass(absl::Minutes(11));
+  EXPECT_THAT(sim().checkpoints().List("job"), SizeIs(1));
 }
 
 TEST_F(LifeTest, EventsOfARetriedJobGoOnWithTheirNumbers) {

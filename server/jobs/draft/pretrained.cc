@@ -1,4 +1,4 @@
-#include "server/jobs/pretrained.h"
+#include "server/jobs/draft/pretrained.h"
 
 #include <fmt/core.h>
 #include <google/protobuf/util/message_differencer.h>

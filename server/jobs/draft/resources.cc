@@ -1,4 +1,4 @@
-#include "server/jobs/resources.h"
+#include "server/jobs/draft/resources.h"
 
 #include <fmt/core.h>
 

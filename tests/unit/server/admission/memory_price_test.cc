@@ -5,6 +5,7 @@
 #include <regex>
 #include <string>
 
+#include "common/base/status.h"
 #include "common/config/validate.h"
 #include "server/admission/admission.h"
 #include "tests/unit/server/methods/test_jobs.h"
@@ -33,14 +34,19 @@ v1::JobSpec Job(const std::string& method, int64_t inputs, int64_t units) {
   return spec;
 }
 
+absl::StatusOr<Price> PriceOf(const v1::JobSpec& spec, int64_t workers = 1) {
+  ESPALIER_ASSIGN_OR_RETURN(const Counts counts, CountsOf(spec, Registry()));
+  return admission::PriceOf(spec, counts, workers);
+}
+
 double Bytes(const v1::JobSpec& spec, int64_t workers = 1) {
-  const auto price = PriceOf(spec, Registry(), workers);
+  const auto price = PriceOf(spec, workers);
   EXPECT_TRUE(price.ok()) << price.status();
   return price->bytes;
 }
 
 TEST(MemoryPriceTest, PartsAddUp) {
-  const auto price = PriceOf(Job("rigl", 1000, 1000), Registry(), 1);
+  const auto price = PriceOf(Job("rigl", 1000, 1000));
   ASSERT_TRUE(price.ok());
   double sum = 0;
   for (const Part& part : price->parts) sum += part.bytes;
@@ -48,9 +54,9 @@ TEST(MemoryPriceTest, PartsAddUp) {
 }
 
 // Twice the model, its exact sums of 16 bytes and their mean.
-TEST(MemoryPriceTest, DenseWeightTakes28Bytes) {
+TEST(MemoryPriceTest, DenseWeightTakes32Bytes) {
   const double weights = 10'000.0 * 1000;
-  EXPECT_NEAR(Bytes(Job("dense", 10'000, 1000)) / weights, 28, 1);
+  EXPECT_NEAR(Bytes(Job("dense", 10'000, 1000)) / weights, 32, 1);
 }
 
 TEST(MemoryPriceTest, MedianKeepsTheUpdatesOfACohort) {
@@ -141,12 +147,12 @@ TEST(MemoryPriceTest, DensityThatIsSaidToFitDoes) {
   const Admission admission(200 << 20);
   v1::JobSpec spec = Job("set", 10'000, 1000);
   SetDouble(spec, "density", 0.9);
-  const auto refusal = admission.Refusal(spec, PriceOf(spec, Registry(), 1).value());
+  const auto refusal = admission.Refusal(spec, PriceOf(spec).value());
   ASSERT_TRUE(refusal.has_value());
   const double density = Stated(refusal->description, "density");
   EXPECT_GT(density, 0.1) << refusal->description;
   SetDouble(spec, "density", density);
-  EXPECT_FALSE(admission.Refusal(spec, PriceOf(spec, Registry(), 1).value()).has_value());
+  EXPECT_FALSE(admission.Refusal(spec, PriceOf(spec).value()).has_value());
 }
 
 TEST(MemoryPriceTest, NumberOfShardsThatIsSaidToFitDoes) {
@@ -154,13 +160,13 @@ TEST(MemoryPriceTest, NumberOfShardsThatIsSaidToFitDoes) {
   v1::JobSpec spec = Job("dense", 1000, 1000);
   spec.mutable_aggregation()->set_rule(v1::Aggregation::RULE_MEDIAN);
   spec.mutable_data()->mutable_partition()->set_shards(50'000);
-  const auto refusal = admission.Refusal(spec, PriceOf(spec, Registry(), 1).value());
+  const auto refusal = admission.Refusal(spec, PriceOf(spec).value());
   ASSERT_TRUE(refusal.has_value());
   EXPECT_EQ(refusal->field, "data.partition.shards");
   const double shards = Stated(refusal->description, "shards");
   EXPECT_GT(shards, 100) << refusal->description;
   spec.mutable_data()->mutable_partition()->set_shards(static_cast<int32_t>(shards));
-  EXPECT_FALSE(admission.Refusal(spec, PriceOf(spec, Registry(), 1).value()).has_value());
+  EXPECT_FALSE(admission.Refusal(spec, PriceOf(spec).value()).has_value());
 }
 
 }  // namespace
