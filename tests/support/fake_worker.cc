@@ -15,6 +15,104 @@
 
 namespace espalier::test {
 
+bool FakeTasks::Updates(const v1::ModelRef& ref) const {
+  return structure_ != nullptr && ref.has_topology_update() &&
+         structure_->hash() == ref.update_base_hash();
+}
+
+std::vector<v1::BlobRef> FakeTasks::Needs(const v1::Task& task) const {
+  std::vector<v1::BlobRef> needs;
+  if (task.has_recommend() || task.has_evaluate()) return needs;
+  const v1::ModelRef& model = task.model();
+  if (structure_ == nullptr || structure_->hash() != model.topology_hash()) {
+    needs.push_back(Updates(model) ? model.topology_update() : model.topology());
+  }
+  needs.push_back(model.values());
+  const v1::TrainAddition& addition =
+      wire::AdditionOf(task.train(), v1::TrainAddition::kCorrection);
+  if (addition.has_correction()) needs.push_back(addition.correction().values());
+  return needs;
+}
+
+void FakeTasks::LoadStructure(const v1::ModelRef& ref, const Fetch& fetch) {
+  if (structure_ != nullptr && structure_->hash() == ref.topology_hash()) return;
+  if (Updates(ref)) {
+    v1::TopologyUpdate update;
+    ESPALIER_CHECK(update.ParseFromString(fetch(ref.topology_update())), "not a TopologyUpdate");
+    structure_ = wire::ApplyTopologyUpdate(*structure_, update).value();
+  } else {
+    v1::FullTopology full;
+    ESPALIER_CHECK(full.ParseFromString(fetch(ref.topology())), "not a FullTopology");
+    structure_ = wire::DecodeTopology(full, wire::LayoutOf(ref.spec()).value()).value();
+  }
+  ESPALIER_CHECK(structure_->hash() == ref.topology_hash(), "a structure has another hash");
+}
+
+std::vector<float> FakeTasks::Train(const v1::Task& task, const Fetch& fetch) {
+  LoadStructure(task.model(), fetch);
+  std::vector<float> values =
+      wire::DecodeValues(fetch(task.model().values()), structure_->total_stored()).value();
+  const std::string& name = task.participant();
+  const float offset = 0.001F * static_cast<float>(std::accumulate(name.begin(), name.end(), 0));
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = 0.9F * values[i] + (i % 2 == 0 ? offset : -offset);
+  }
+  const v1::TrainAddition& addition =
+      wire::AdditionOf(task.train(), v1::TrainAddition::kCorrection);
+  if (addition.has_correction()) {
+    const std::vector<float> correction =
+        wire::DecodeValues(fetch(addition.correction().values()), values.size()).value();
+    for (size_t i = 0; i < values.size(); ++i) values[i] -= 0.1F * correction[i];
+  }
+  return values;
+}
+
+Update FakeTasks::Do(const v1::Task& task, const Fetch& fetch) {
+  Update update;
+  v1::PartialHeader& header = update.header;
+  header.set_task_id(task.task_id());
+  *header.mutable_epoch() = task.epoch();
+  header.set_topology_hash(task.model().topology_hash());
+  header.set_examples(10 * (task.shard() + 1));
+  header.set_loss_sum(0.1 * static_cast<double>(header.examples()));
+  header.set_correct(header.examples() / 2);
+  header.set_steps(std::max(1, task.train().training().local_steps()));
+  if (task.has_recommend()) {
+    header.set_examples(1);
+    header.set_correct(0);
+    for (int32_t i = 0; i < task.recommend().k(); ++i) {
+      v1::RecommendedItem& item = *header.add_recommended();
+      item.set_item("item-" + std::to_string(i) + "-for-" + task.recommend().user());
+      item.set_score(static_cast<float>(-i));
+    }
+  } else if (task.has_evaluate()) {
+    // Counts of nothing.
+    *header.mutable_sections() = task.sections();
+    for (v1::Section& section : *header.mutable_sections()) {
+      section.clear_tensors();
+      update.body.append(section.bytes(), '\0');
+    }
+  } else {
+    const std::vector<float> values = Train(task, fetch);
+    v1::Section& section = *header.add_sections();
+    section.set_kind(v1::SECTION_KIND_VALUES);
+    section.set_type(v1::SECTION_TYPE_F32);
+    section.set_count(values.size());
+    section.set_bytes(values.size() * sizeof(float));
+    update.body = std::string(wire::ValuesAsBytes(values));
+  }
+  return update;
+}
+
+void Identify(Update& update, const std::string& update_id,
+              const server::scheduler::SessionKey& session) {
+  v1::PartialHeader& header = update.header;
+  header.set_update_id(update_id);
+  header.set_session(session);
+  header.set_body_bytes(update.body.size());
+  header.set_body_sha256(io::Sha256Hex(update.body));
+}
+
 void FakeWorker::Link::Send(const v1::CoordinatorMessage& message) {
   ESPALIER_CHECK(!closed, "the coordinator used a closed link");
   if (message.has_task()) {
@@ -114,85 +212,17 @@ std::string FakeWorker::Fetch(const v1::BlobRef& ref) {
   return data;
 }
 
-void FakeWorker::LoadStructure(const v1::ModelRef& ref) {
-  if (structure_ != nullptr && structure_->hash() == ref.topology_hash()) return;
-  if (structure_ != nullptr && ref.has_topology_update() &&
-      structure_->hash() == ref.update_base_hash()) {
-    v1::TopologyUpdate update;
-    ESPALIER_CHECK(update.ParseFromString(Fetch(ref.topology_update())), "not a TopologyUpdate");
-    structure_ = wire::ApplyTopologyUpdate(*structure_, update).value();
-  } else {
-    v1::FullTopology full;
-    ESPALIER_CHECK(full.ParseFromString(Fetch(ref.topology())), "not a FullTopology");
-    structure_ = wire::DecodeTopology(full, wire::LayoutOf(ref.spec()).value()).value();
-  }
-  ESPALIER_CHECK(structure_->hash() == ref.topology_hash(), "a structure has another hash");
-}
-
-std::vector<float> FakeWorker::Train(const v1::Task& task) {
-  LoadStructure(task.model());
-  std::vector<float> values =
-      wire::DecodeValues(Fetch(task.model().values()), structure_->total_stored()).value();
-  const std::string& name = task.participant();
-  const float offset = 0.001F * static_cast<float>(std::accumulate(name.begin(), name.end(), 0));
-  for (size_t i = 0; i < values.size(); ++i) {
-    values[i] = 0.9F * values[i] + (i % 2 == 0 ? offset : -offset);
-  }
-  const v1::TrainAddition& addition =
-      wire::AdditionOf(task.train(), v1::TrainAddition::kCorrection);
-  if (addition.has_correction()) {
-    const std::vector<float> correction =
-        wire::DecodeValues(Fetch(addition.correction().values()), values.size()).value();
-    for (size_t i = 0; i < values.size(); ++i) values[i] -= 0.1F * correction[i];
-  }
-  return values;
-}
-
 Update FakeWorker::Compute() {
-  Update update;
-  v1::PartialHeader& header = update.header;
-  header.set_task_id(task().task_id());
-  *header.mutable_epoch() = task().epoch();
-  header.set_topology_hash(task().model().topology_hash());
-  header.set_examples(10 * (task().shard() + 1));
-  header.set_loss_sum(0.1 * static_cast<double>(header.examples()));
-  header.set_correct(header.examples() / 2);
-  header.set_steps(std::max(1, task().train().training().local_steps()));
-  if (task().has_recommend()) {
-    header.set_examples(1);
-    header.set_correct(0);
-    for (int32_t i = 0; i < task().recommend().k(); ++i) {
-      v1::RecommendedItem& item = *header.add_recommended();
-      item.set_item("item-" + std::to_string(i) + "-for-" + task().recommend().user());
-      item.set_score(static_cast<float>(-i));
-    }
-  } else if (task().has_evaluate()) {
-    // Counts of nothing.
-    *header.mutable_sections() = task().sections();
-    for (v1::Section& section : *header.mutable_sections()) {
-      section.clear_tensors();
-      update.body.append(section.bytes(), '\0');
-    }
-  } else {
-    const std::vector<float> values = Train(task());
-    v1::Section& section = *header.add_sections();
-    section.set_kind(v1::SECTION_KIND_VALUES);
-    section.set_type(v1::SECTION_TYPE_F32);
-    section.set_count(values.size());
-    section.set_bytes(values.size() * sizeof(float));
-    update.body = std::string(wire::ValuesAsBytes(values));
-  }
+  Update update = tasks_.Do(task(), [this](const v1::BlobRef& ref) { return Fetch(ref); });
   Complete(update);
   return update;
 }
 
 void FakeWorker::Complete(Update& update) {
-  v1::PartialHeader& header = update.header;
-  header.set_update_id(id_ + "-" + std::to_string(task().epoch().incarnation()) + "-" +
-                       std::to_string(++updates_));
-  header.set_session(session_);
-  header.set_body_bytes(update.body.size());
-  header.set_body_sha256(io::Sha256Hex(update.body));
+  Identify(
+      update,
+      id_ + "-" + std::to_string(task().epoch().incarnation()) + "-" + std::to_string(++updates_),
+      session_);
 }
 
 std::shared_ptr<Answer> FakeWorker::Send(const Update& update) {

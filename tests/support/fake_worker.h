@@ -1,6 +1,6 @@
 // FakeWorker: a worker in memory at the door of a coordinator's core: what a real one does over
 // its stream, without a stream. It keeps the task it is given until the test finishes it, fails
-// it, or lets the worker vanish.
+// it, or lets the worker vanish. FakeTasks: how it does tasks.
 //
 // Training is a fixed rule: each value becomes 0.9 of itself plus an offset of the participant's,
 // less a tenth of the task's correction.
@@ -8,6 +8,7 @@
 // Determinism: an update depends on its task alone, not on the worker.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -33,6 +34,27 @@ struct Answer {
   bool duplicate = false;
   absl::Status status;
 };
+
+class FakeTasks {
+ public:
+  using Fetch = std::function<std::string(const v1::BlobRef&)>;
+  // The blobs that Do() would fetch now.
+  std::vector<v1::BlobRef> Needs(const v1::Task& task) const;
+  // The result, but for its identity.
+  Update Do(const v1::Task& task, const Fetch& fetch);
+
+ private:
+  // Whether the structure that is here becomes that of `ref` by its update.
+  bool Updates(const v1::ModelRef& ref) const;
+  void LoadStructure(const v1::ModelRef& ref, const Fetch& fetch);
+  std::vector<float> Train(const v1::Task& task, const Fetch& fetch);
+
+  std::shared_ptr<const tensor::ModelTopology> structure_;
+};
+
+// The digest of the body, and whose update it is.
+void Identify(Update& update, const std::string& update_id,
+              const server::scheduler::SessionKey& session);
 
 class FakeWorker {
  public:
@@ -91,9 +113,6 @@ class FakeWorker {
     absl::Status close_status;
   };
 
-  void LoadStructure(const v1::ModelRef& ref);
-  std::vector<float> Train(const v1::Task& task);
-
   const std::string id_;
   std::vector<v1::DatasetInfo> datasets_;
   int64_t memory_budget_bytes_ = 0;
@@ -107,7 +126,7 @@ class FakeWorker {
   int updates_ = 0;
   std::vector<v1::Task> received_;
   std::vector<v1::CancelTask> cancelled_;
-  std::shared_ptr<const tensor::ModelTopology> structure_;
+  FakeTasks tasks_;
 };
 
 }  // namespace espalier::test
