@@ -236,6 +236,8 @@ std::shared_ptr<JobRunner> JobManager::OwnerOf(const std::string& task_id) const
 absl::StatusOr<bool> JobManager::Admit(const v1::PartialHeader& header) const {
   ESPALIER_ASSIGN_OR_RETURN(const bool counted, ledger_.WasCounted(header));
   if (counted) return true;
+  // The lease ended when the update arrived for the first time.
+  if (ledger_.IsBeingCounted(header.update_id())) return false;
   ESPALIER_RETURN_IF_ERROR(
       services_.fleet.CheckLease(header.session(), header.task_id(), header.epoch()));
   if (questions_.Owns(header.task_id())) {
@@ -258,20 +260,29 @@ void JobManager::Accept(round::Upload upload, std::function<void(absl::Status)> 
     services_.journal.WhenWritten(std::move(done));
     return;
   }
+  if (ledger_.IsBeingCounted(upload.header.update_id())) {
+    ledger_.Wait(upload.header.update_id(), std::move(done));
+    return;
+  }
   if (questions_.Owns(upload.header.task_id())) {
     questions_.Accept(std::move(upload), std::move(done));
     return;
   }
   const auto owner = OwnerOf(upload.header.task_id());
   const v1::PartialHeader header = upload.header;
+  ledger_.Begin(header);
   owner->Accept(std::move(upload),
                 [this, header, done = std::move(done)](const absl::Status& status) {
-                  if (!status.ok()) {
-                    done(status);
-                    return;
+                  std::vector<UpdateLedger::Done> all = ledger_.End(header.update_id());
+                  all.push_back(done);
+                  if (status.ok()) ledger_.Count(header);
+                  for (UpdateLedger::Done& each : all) {
+                    if (status.ok()) {
+                      services_.journal.WhenWritten(std::move(each));
+                    } else {
+                      each(status);
+                    }
                   }
-                  ledger_.Count(header);
-                  services_.journal.WhenWritten(done);
                 });
 }
 

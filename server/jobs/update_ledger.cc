@@ -1,5 +1,7 @@
 #include "server/jobs/update_ledger.h"
 
+#include <utility>
+
 #include "common/base/status.h"
 #include "common/io/sha256.h"
 
@@ -15,9 +17,12 @@ std::string UpdateLedger::Fingerprint(const v1::PartialHeader& header) {
 }
 
 absl::StatusOr<bool> UpdateLedger::WasCounted(const v1::PartialHeader& header) const {
-  const auto it = counted_.find(header.update_id());
-  if (it == counted_.end()) return false;
-  if (it->second == Fingerprint(header)) return true;
+  const auto counted = counted_.find(header.update_id());
+  const auto being_counted = being_counted_.find(header.update_id());
+  const bool was_counted = counted != counted_.end();
+  if (!was_counted && being_counted == being_counted_.end()) return false;
+  const std::string& first = was_counted ? counted->second : being_counted->second.fingerprint;
+  if (first == Fingerprint(header)) return was_counted;
   return base::MakeError(absl::StatusCode::kAlreadyExists, "UPDATE_ID_REUSED",
                          "expected the same update under the same id, found another one; the first "
                          "stands; give every finished task an update id of its own");
@@ -25,6 +30,24 @@ absl::StatusOr<bool> UpdateLedger::WasCounted(const v1::PartialHeader& header) c
 
 void UpdateLedger::Count(const v1::PartialHeader& header) {
   Restore(header.update_id(), Fingerprint(header));
+}
+
+bool UpdateLedger::IsBeingCounted(const std::string& update_id) const {
+  return being_counted_.contains(update_id);
+}
+
+void UpdateLedger::Begin(const v1::PartialHeader& header) {
+  being_counted_[header.update_id()].fingerprint = Fingerprint(header);
+}
+
+void UpdateLedger::Wait(const std::string& update_id, Done done) {
+  being_counted_.at(update_id).waiting.push_back(std::move(done));
+}
+
+std::vector<UpdateLedger::Done> UpdateLedger::End(const std::string& update_id) {
+  const auto node = being_counted_.extract(update_id);
+  if (node.empty()) return {};
+  return std::move(node.mapped().waiting);
 }
 
 void UpdateLedger::Restore(const std::string& update_id, const std::string& fingerprint) {

@@ -177,6 +177,50 @@ TEST_F(UploadSimTest, TwoCopiesAtOnceAreCountedOnce) {
   ExpectUnharmed();
 }
 
+// An update that arrives once more when its worker has the next task already.
+std::shared_ptr<Answer> SendCopy(Simulation& sim, const Update& update) {
+  const auto answer = std::make_shared<Answer>();
+  EXPECT_FALSE(sim.jobs.Admit(update.header).value());
+  server::round::Upload copy;
+  copy.header = update.header;
+  sim.jobs.Accept(std::move(copy), [answer](const absl::Status& status) {
+    answer->answered = true;
+    answer->status = status;
+  });
+  return answer;
+}
+
+// The numbers of a large update are merged on the pool, after its lease has ended.
+TEST(LargeUploadSimTest, CopyOfAnUpdateThatIsBeingCountedGetsTheAnswerOfTheFirst) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  const std::string name = sim.Start(LargeSpec());
+  FakeWorker& worker = sim.worker("w0");
+  const Update update = worker.Compute();
+  const auto first = worker.Send(update);
+  const auto copy = SendCopy(sim, update);
+  EXPECT_FALSE(first->answered);
+  EXPECT_FALSE(copy->answered);
+  Update other = update;
+  Poison(other, 3.0F);
+  EXPECT_EQ(base::ReasonOf(worker.Send(other)->status), "UPDATE_ID_REUSED");
+  sim.Settle();
+  EXPECT_TRUE(first->answered && first->status.ok()) << first->status;
+  EXPECT_TRUE(copy->answered && copy->status.ok()) << copy->status;
+  EXPECT_TRUE(worker.Send(update)->duplicate);
+  // Of one that is refused, both are.
+  FakeWorker& poisoner = sim.worker("w1");
+  Update poison = poisoner.Compute();
+  Poison(poison, std::nanf(""));
+  const auto refused = poisoner.Send(poison);
+  const auto refused_too = SendCopy(sim, poison);
+  sim.Settle();
+  EXPECT_EQ(base::ReasonOf(refused->status), "NON_FINITE");
+  EXPECT_EQ(base::ReasonOf(refused_too->status), "NON_FINITE");
+  sim.Run(name);
+  EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
+}
+
 TEST_F(UploadSimTest, StaleEpochIsRefused) {
   Update update = worker().Compute();
   update.header.mutable_epoch()->set_counter(update.header.epoch().counter() - 1);
