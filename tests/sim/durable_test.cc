@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <iterator>
@@ -15,73 +14,11 @@
 
 #include "common/base/rng.h"
 #include "common/base/status.h"
+#include "tests/sim/histories.h"
 #include "tests/sim/simulation.h"
 
 namespace espalier::test {
 namespace {
-
-constexpr int kWorkers = 3;
-
-// A long run: ESPALIER_SEEDS of each kind of job, from ESPALIER_FIRST_SEED on.
-uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::stoull(text);
-}
-
-v1::JobSpec SpecOf(const std::string& kind) {
-  v1::JobSpec spec = SmallSpec();
-  auto& parameters = *spec.mutable_method()->mutable_parameters();
-  if (kind == "large") return LargeSpec();
-  if (kind == "cohort") spec.mutable_federation()->set_cohort_size(2);
-  if (kind == "evaluated") {
-    spec.mutable_evaluation()->set_every_rounds(1);
-    spec.mutable_evaluation()->set_central(true);
-  }
-  if (kind == "momentum") {
-    spec.mutable_aggregation()->set_server_optimizer(v1::Aggregation::SERVER_OPTIMIZER_MOMENTUM);
-  }
-  if (kind == "corrections") spec.mutable_training()->set_control_variates(true);
-  if (kind == "local") {
-    spec.mutable_data()->mutable_partition()->set_kind(v1::Partition::KIND_LOCAL);
-    spec.mutable_data()->mutable_partition()->set_shards(0);
-    spec.mutable_federation()->set_min_workers(kWorkers);
-  }
-  if (kind == "static") spec.mutable_method()->set_name(kind);
-  if (kind == "imp") {
-    spec.mutable_method()->set_name("imp");
-    parameters.clear();
-    parameters["levels"].set_int_value(2);
-  }
-  return spec;
-}
-
-// What must be the same however often the coordinator was killed, or the job paused.
-std::vector<std::string> WithoutTimesAndBytes(const std::vector<v1::JobEvent>& events) {
-  std::vector<std::string> texts;
-  for (v1::JobEvent event : events) {
-    event.clear_time();
-    event.clear_sequence();
-    const v1::Job::State state = event.state_changed().state();
-    if (state == v1::Job::STATE_PAUSED || state == v1::Job::STATE_RUNNING ||
-        state == v1::Job::STATE_PENDING) {
-      continue;
-    }
-    if (event.has_round_committed()) {
-      v1::RoundSummary& summary = *event.mutable_round_committed()->mutable_summary();
-      summary.clear_duration();
-      summary.clear_bytes_sent();
-      summary.clear_bytes_received();
-      summary.clear_dense_bytes();
-    }
-    if (event.has_prelude_step()) {
-      event.mutable_prelude_step()->clear_duration();
-      event.mutable_prelude_step()->clear_bytes_sent();
-      event.mutable_prelude_step()->clear_bytes_received();
-    }
-    texts.push_back(event.ShortDebugString());
-  }
-  return texts;
-}
 
 // Lives of coordinators on one disk. Everything that a life told is remembered.
 class Lives {
@@ -104,10 +41,7 @@ class Lives {
     // What was shown is still there.
     if (name_.empty()) return;
     const auto events = life_->Events(name_);
-    ASSERT_GE(events.size(), seen_.size());
-    for (size_t i = 0; i < seen_.size(); ++i) {
-      ASSERT_EQ(events[i].SerializeAsString(), seen_[i].SerializeAsString());
-    }
+    ExpectToBeginWith(seen_, events);
   }
 
   // Works on, and is killed after a while that is drawn, until the job has ended.
@@ -229,10 +163,7 @@ void Disturb(const std::string& kind, bool pauses) {
     all_lives += lives.count();
     all_pauses += lives.pauses();
     EXPECT_EQ(job.model_hash(), expected.model_hash());
-    const auto events = WithoutTimesAndBytes(lives.now().Events(name));
-    const auto calm_events = WithoutTimesAndBytes(calm.Events(undisturbed));
-    ASSERT_EQ(events.size(), calm_events.size());
-    for (size_t i = 0; i < events.size(); ++i) ASSERT_EQ(events[i], calm_events[i]);
+    ExpectHistory(lives.now().Events(name), calm.Events(undisturbed));
     for (const auto& [what, count] : lives.acknowledged()) EXPECT_EQ(count, 1) << what;
     lives.now().Settle();
     EXPECT_EQ(lives.Parts(), 0) << "files that nothing names";
@@ -256,9 +187,7 @@ TEST_P(DurableSimTest, JobGoesOnWithTheSameBitsAndEventsWheneverItIsPaused) {
   Disturb(GetParam(), true);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, DurableSimTest,
-                         testing::Values("set", "large", "cohort", "evaluated", "momentum",
-                                         "corrections", "local", "static", "imp"),
+INSTANTIATE_TEST_SUITE_P(Kinds, DurableSimTest, testing::ValuesIn(KindsOfJobs()),
                          [](const auto& param) { return param.param; });
 
 }  // namespace
