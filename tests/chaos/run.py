@@ -3,11 +3,11 @@
 
     tests/chaos/run.py [--seeds 1000] [--kills 200] [--take-overs 100] [--calls 1] [--jobs 2] [--report build/chaos/report.md]
 
-Seeds: so many of each kind of job and disturbance in the simulation, in which coordinators are destroyed between any two functions of
-their executors, and jobs are paused, by drawn numbers. Kills: so many of real coordinators with kill -9, and as many of real workers,
-over five kinds of jobs. Take-overs: so many coordinators killed while another one stands by. Calls: a coordinator killed at every system
-call that writes. Whatever is disturbed must end with the model and the events of a run that nobody disturbed. Exits with 1 when
-anything did not.
+Seeds: so many of each kind of job and disturbance in the simulation, by drawn numbers: coordinators are destroyed between any two
+functions of their executors, and jobs are paused; or the links between coordinators and workers clog and are cut, while both are
+killed. Kills: so many of real coordinators with kill -9, and as many of real workers, over five kinds of jobs. Take-overs: so many
+coordinators killed while another one stands by. Calls: a coordinator killed at every system call that writes. Whatever is disturbed must
+end with the model and the events of a run that nobody disturbed. Exits with 1 when anything did not.
 """
 
 import argparse
@@ -20,50 +20,83 @@ import re
 import subprocess
 import sys
 import time
+import typing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SIMULATION = ROOT / "build/release/bin/coordinator_sim_test"
+PROGRAMS = ROOT / "build/release/bin"
 SEEDS_OF_A_PART = 25
 KINDS_OF_KILLS = 5  # of jobs, in kills_test.py
 KINDS_OF_TAKE_OVERS = 4  # likewise in standby_test.py
 
 
-def simulate(first, seeds):
+class Simulation(typing.NamedTuple):
+    """A test of the simulation, and what its reports of the kinds of jobs count."""
+
+    program: str
+    tests: str
+    counts: list
+
+    def command(self, first, seeds):
+        return f"ESPALIER_FIRST_SEED={first} ESPALIER_SEEDS={seeds} build/release/bin/{self.program} --gtest_filter='{self.tests}'"
+
+
+DURABLE = Simulation("coordinator_sim_test", "*DurableSimTest*", ["coordinators", "pauses"])
+LINKS = Simulation(
+    "links_sim_test",
+    "*LinksSimTest*",
+    [
+        "as undisturbed",
+        "coordinators",
+        "clogs",
+        "one way",
+        "cuts",
+        "workers killed",
+        "updates sent again",
+        "acknowledged again",
+        "tasks reassigned",
+    ],
+)
+
+
+def simulate(simulation, first, seeds):
     """One part of the seeds; its output, and whether all is well."""
     environment = os.environ | {"ESPALIER_FIRST_SEED": str(first), "ESPALIER_SEEDS": str(seeds)}
     done = subprocess.run(
-        [SIMULATION, "--gtest_filter=*DurableSimTest*"], env=environment, capture_output=True, text=True, check=False
+        [PROGRAMS / simulation.program, f"--gtest_filter={simulation.tests}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.stdout + done.stderr, done.returncode == 0
 
 
-def simulations(seeds, jobs):
-    begin, played, lives, pauses, failures = time.monotonic(), 0, 0, 0, []
+def simulations(simulation, seeds, jobs):
+    begin, played, counts, failures = time.monotonic(), 0, [0] * len(simulation.counts), []
+    report = re.compile(r"^\w+: (\d+) seeds, " + ", ".join(rf"(\d+) {what}" for what in simulation.counts) + "$", re.M)
     parts = range(1, seeds + 1, SEEDS_OF_A_PART)
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        results = pool.map(lambda first: simulate(first, min(SEEDS_OF_A_PART, seeds + 1 - first)), parts)
+        results = pool.map(lambda first: simulate(simulation, first, min(SEEDS_OF_A_PART, seeds + 1 - first)), parts)
         for first, (output, well) in zip(parts, results):
-            for line in re.finditer(r"^\w+: (\d+) seeds, (\d+) coordinators, (\d+) pauses$", output, re.M):
-                played, lives, pauses = played + int(line[1]), lives + int(line[2]), pauses + int(line[3])
+            for line in report.findall(output):
+                played += int(line[0])
+                counts = [count + int(more) for count, more in zip(counts, line[1:])]
             if not well:
-                failures += failed(output, first)
-            print(f"seeds {first} …: {'as expected' if well else 'FAILED'}", flush=True)
+                failures += failed(simulation, output, first)
+            print(f"{simulation.program}, seeds {first} …: {'as expected' if well else 'FAILED'}", flush=True)
     seconds = time.monotonic() - begin
-    text = (
-        f"{played} simulated jobs, {lives} coordinators, {pauses} pauses in {seconds:.0f} s, "
-        f"{played / seconds:.1f} jobs/s: {len(failures)} failed"
-    )
+    text = ", ".join(
+        [f"{played} simulated jobs"] + [f"{count} {what}" for count, what in zip(counts, simulation.counts)]
+    ) + f" in {seconds:.0f} s, {played / seconds:.1f} jobs/s: {len(failures)} failed"
     if played == 0 or played % seeds:
         failures.append(f"expected a multiple of {seeds} jobs, found {played}")
     return [text, *failures], not failures
 
 
-def failed(output, first):
+def failed(simulation, output, first):
     """How to play again what failed."""
     seeds = sorted(set(re.findall(r"seed (\d+)$", output, re.M)), key=int)
-    command = "ESPALIER_FIRST_SEED={} ESPALIER_SEEDS=1 {} --gtest_filter='*DurableSimTest*'"
-    relative = SIMULATION.relative_to(ROOT)
-    return [command.format(seed, relative) for seed in seeds] or [f"seeds from {first} on ended the program:\n{output[-2000:]}"]
+    return [simulation.command(seed, 1) for seed in seeds] or [f"seeds from {first} on ended the program:\n{output[-2000:]}"]
 
 
 def end_to_end(test, variables, marks, lines_wanted):
@@ -94,7 +127,8 @@ def main():
     options = parser.parse_args()
     parts = {}
     if options.seeds:
-        parts["Simulation"] = simulations(options.seeds, options.jobs)
+        parts["Simulation"] = simulations(DURABLE, options.seeds, options.jobs)
+        parts["Simulation of links"] = simulations(LINKS, options.seeds, options.jobs)
     if options.kills:
         variables = {"ESPALIER_KILLS": str(options.kills)}
         parts["Programs that are killed"] = end_to_end("kills_test.py", variables, "killed, coordinator back", KINDS_OF_KILLS)
