@@ -27,6 +27,12 @@ const std::string& Created(const std::string& folder) {
   return folder;
 }
 
+// One for all simulations, since nobody reads it and to make one takes as long as much of a life.
+metrics::Metrics& SharedMetrics() {
+  static metrics::Metrics metrics(metrics::Role::kCoordinator);
+  return metrics;
+}
+
 server::methods::MethodRegistry Methods(
     const std::shared_ptr<const server::pretrained::ModelLibrary>& library,
     Simulation::Memory memory, std::vector<server::methods::MethodDeclaration> more) {
@@ -91,6 +97,7 @@ Simulation::Simulation(Options options)
       checkpoints_(server::checkpoint::CheckpointStore::Open(io::PosixFileSystem(),
                                                              directory_ + "/checkpoints")
                        .value()),
+      metrics_(SharedMetrics()),
       library_(std::make_shared<const server::pretrained::ModelLibrary>(
           io::PosixFileSystem(), models_folder(), directory_ + "/parts", *checkpoints_)),
       methods_(Methods(library_, options.memory, std::move(options.more))),

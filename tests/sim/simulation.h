@@ -126,7 +126,7 @@ class Simulation {
   std::unique_ptr<Disk> own_disk_;  // null where it is given
   const std::string directory_;
   std::unique_ptr<server::checkpoint::CheckpointStore> checkpoints_;
-  metrics::Metrics metrics_{metrics::Role::kCoordinator};
+  metrics::Metrics& metrics_;
   std::shared_ptr<const server::pretrained::ModelLibrary> library_;
   server::methods::MethodRegistry methods_;
 
