@@ -14,6 +14,7 @@
 #include "common/checkpoint/checkpoint_metadata.h"
 #include "common/io/atomic_file.h"
 #include "common/io/sha256.h"
+#include "common/tensor/optimizer_slots.h"
 #include "common/wire/safetensors.h"
 
 namespace espalier::checkpoint {
@@ -53,8 +54,34 @@ Part MakePart(std::string name, wire::DataType type, std::vector<int64_t> shape,
 // In the language models' reader: common/language/checkpoint_reader.h.
 constexpr std::string_view kAttachedPrefix = "files/";
 
-// The tensors of the file, in layout order, then what is attached. They borrow from both.
-std::vector<Part> PartsOf(const tensor::ModelState& state, std::span<const AttachedFile> attached) {
+// Below the prefix of what goes with the model, so that whoever reads the model alone passes over
+// it, whether he knows of it or not.
+std::string StateName(const v1::Optimizer& optimizer, int slot, const std::string& tensor) {
+  return fmt::format("{}optimizer/{}/{}", kAttachedPrefix, SlotName(optimizer, slot), tensor);
+}
+
+// The state of the optimizer: slot by slot, each in layout order.
+void AddOptimizerState(const tensor::ModelState& state, const v1::Optimizer& optimizer,
+                       std::vector<Part>& parts) {
+  const tensor::ModelTopology& model = *state.topology;
+  const auto numbers = std::span<const float>(state.optimizer_state);
+  for (int slot = 0; slot < SlotsOf(optimizer); ++slot) {
+    for (size_t i = 0; i < model.num_tensors(); ++i) {
+      const tensor::TensorSpec& spec = model.layout()[i];
+      const auto begin = static_cast<size_t>(slot * model.total_stored() + model.offset(i));
+      const auto count = static_cast<size_t>(model.stored(i));
+      parts.push_back(
+          MakePart(StateName(optimizer, slot, spec.name), wire::DataType::kF32,
+                   model.is_sparse(i) ? std::vector<int64_t>{model.stored(i)} : spec.shape,
+                   AsBytes(numbers.subspan(begin, count))));
+    }
+  }
+}
+
+// The tensors of the file, in layout order, then the optimizer's state, then what is attached. They
+// borrow from all of them.
+std::vector<Part> PartsOf(const tensor::ModelState& state, const CheckpointMetadata& metadata,
+                          std::span<const AttachedFile> attached) {
   const tensor::ModelTopology& model = *state.topology;
   std::vector<Part> parts;
   for (size_t i = 0; i < model.num_tensors(); ++i) {
@@ -71,6 +98,9 @@ std::vector<Part> PartsOf(const tensor::ModelState& state, std::span<const Attac
                              {topology.rows() + 1}, AsBytes(topology.row_offsets())));
     parts.push_back(MakePart(spec.name + ".columns", wire::DataType::kI32, {topology.nnz()},
                              AsBytes(topology.columns())));
+  }
+  if (metadata.optimizer.has_value()) {
+    AddOptimizerState(state, metadata.optimizer->optimizer, parts);
   }
   for (const AttachedFile& file : attached) {
     parts.push_back(MakePart(std::string(kAttachedPrefix) + file.name, wire::DataType::kU8,
@@ -276,11 +306,29 @@ double Density(const tensor::ModelTopology& topology) {
              : static_cast<double>(topology.sparsifiable_stored()) / static_cast<double>(size);
 }
 
+int SlotsOf(const v1::Optimizer& optimizer) {
+  return tensor::OptimizerSlots(optimizer.kind() == v1::Optimizer::KIND_ADAM, optimizer.momentum());
+}
+
+std::string_view SlotName(const v1::Optimizer& optimizer, int slot) {
+  if (optimizer.kind() != v1::Optimizer::KIND_ADAM) return "momentum";
+  return slot == 0 ? "first_moment" : "second_moment";
+}
+
 absl::StatusOr<WrittenFile> WriteCheckpointFile(io::FileSystem& files, const std::string& path,
                                                 const tensor::ModelState& state,
                                                 const CheckpointMetadata& metadata,
                                                 std::span<const AttachedFile> attached) {
-  const std::vector<Part> parts = PartsOf(state, attached);
+  if (metadata.optimizer.has_value()) {
+    const size_t expected =
+        static_cast<size_t>(SlotsOf(metadata.optimizer->optimizer)) * state.values.size();
+    if (expected == 0 || state.optimizer_state.size() != expected) {
+      return base::InvalidArgument("SHAPE_MISMATCH",
+                                   fmt::format("expected {} numbers of optimizer state, found {}",
+                                               expected, state.optimizer_state.size()));
+    }
+  }
+  const std::vector<Part> parts = PartsOf(state, metadata, attached);
   std::vector<wire::TensorInfo> infos;
   infos.reserve(parts.size());
   for (const Part& part : parts) {
@@ -389,11 +437,12 @@ absl::StatusOr<int64_t> CheckpointReader::Stored(size_t tensor) const {
   return Corrupt(path_, fmt::format("tensor '{}.values' is missing", spec.name));
 }
 
-absl::Status CheckpointReader::ReadSparse(size_t tensor, const Sink& sink) const {
+absl::Status CheckpointReader::ReadSparse(size_t tensor, const std::string& name,
+                                          const Sink& sink) const {
   ESPALIER_ASSIGN_OR_RETURN(const auto topology, ReadStructure(tensor));
-  ESPALIER_ASSIGN_OR_RETURN(const wire::TensorInfo* info,
-                            Expect(opened_->header, path_, layout()[tensor].name + ".values",
-                                   wire::DataType::kF32, {topology->nnz()}));
+  ESPALIER_ASSIGN_OR_RETURN(
+      const wire::TensorInfo* info,
+      Expect(opened_->header, path_, name, wire::DataType::kF32, {topology->nnz()}));
   std::vector<float> values(static_cast<size_t>(topology->nnz()));
   ESPALIER_RETURN_IF_ERROR(ReadPart(*opened_->file, *info, values.data(), topology->nnz()));
   std::vector<float> row(static_cast<size_t>(topology->cols()));
@@ -408,10 +457,22 @@ absl::Status CheckpointReader::ReadSparse(size_t tensor, const Sink& sink) const
 }
 
 absl::Status CheckpointReader::ReadDense(size_t tensor, const Sink& sink) const {
-  if (is_sparse(tensor)) return ReadSparse(tensor, sink);
-  const tensor::TensorSpec& spec = layout()[tensor];
-  ESPALIER_ASSIGN_OR_RETURN(const wire::TensorInfo* info, Expect(opened_->header, path_, spec.name,
-                                                                 wire::DataType::kF32, spec.shape));
+  const std::string& name = layout()[tensor].name;
+  return ReadNumbers(tensor, is_sparse(tensor) ? name + ".values" : name, sink);
+}
+
+absl::Status CheckpointReader::ReadOptimizerState(int slot, size_t tensor, const Sink& sink) const {
+  if (!metadata().optimizer.has_value()) return Corrupt(path_, "it holds no optimizer state");
+  return ReadNumbers(tensor,
+                     StateName(metadata().optimizer->optimizer, slot, layout()[tensor].name), sink);
+}
+
+absl::Status CheckpointReader::ReadNumbers(size_t tensor, const std::string& name,
+                                           const Sink& sink) const {
+  if (is_sparse(tensor)) return ReadSparse(tensor, name, sink);
+  ESPALIER_ASSIGN_OR_RETURN(
+      const wire::TensorInfo* info,
+      Expect(opened_->header, path_, name, wire::DataType::kF32, layout()[tensor].shape));
   std::vector<float> block(std::min<uint64_t>(kBlockBytes, info->bytes) / sizeof(float));
   for (uint64_t done = 0; done < info->bytes;) {
     const uint64_t bytes = std::min<uint64_t>(block.size() * sizeof(float), info->bytes - done);

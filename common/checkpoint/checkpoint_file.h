@@ -2,11 +2,13 @@
 //
 // Tensors:   of a sparse tensor NAME: NAME.values (F32, nnz), NAME.row_offsets (I32, rows + 1) and
 //            NAME.columns (I32, nnz), a CSR matrix of rows × cols; of a dense one NAME (F32, its
-//            shape).
+//            shape). Optimizer state, where there is any: of each tensor NAME a tensor
+//            files/optimizer/SLOT/NAME, with a number for each of the tensor's values (F32; nnz, or
+//            the dense one's shape).
 // Metadata:  format "espalier.checkpoint", format_version, job, round, run, topology_hash, layout (JSON:
 //            name, shape, sparsifiable and sparse of each tensor, in order), model_spec (JSON),
 //            data_spec (JSON: the scaling of inputs, and in `agreement` names of columns and
-//            classes) and seed, main_metric and main_metric_name ("" when unknown), density,
+//            classes) and seed, optimizer (JSON) and optimizer_steps with optimizer state, main_metric and main_metric_name ("" when unknown), density,
 //            create_time (RFC 3339), data_sha256 (of all bytes after the header, so that a file can
 //            prove itself whole).
 // Errors:    CHECKPOINT_INVALID (InvalidArgument) for files that are none; CHECKPOINT_CORRUPT
@@ -28,6 +30,7 @@
 #include "common/io/file_system.h"
 #include "common/tensor/model.h"
 #include "espalier/v1/data.pb.h"
+#include "espalier/v1/job.pb.h"
 #include "espalier/v1/model.pb.h"
 
 namespace espalier::checkpoint {
@@ -36,6 +39,13 @@ namespace espalier::checkpoint {
 enum class CheckpointKind {
   kNetwork,        // a model that a job trained
   kLanguageModel,  // one that was pruned: a config.json is in place of structure and model_spec
+};
+
+// The optimizer whose state a checkpoint holds.
+struct SavedOptimizer {
+  v1::Optimizer
+      optimizer;      // with its hyper-parameters; it keeps at least one number for each value
+  int64_t steps = 0;  // minibatches that lie behind the state; 0: not known
 };
 
 // What a checkpoint says besides the tensors.
@@ -48,6 +58,8 @@ struct CheckpointMetadata {
   // What it was trained on, so that it can be used later; absent in old files.
   std::optional<v1::DataSpec> data_spec;
   uint64_t seed = 0;
+  // Of a file with optimizer state; absent in all others.
+  std::optional<SavedOptimizer> optimizer;
   std::string main_metric_name;       // evaluation.main_metric of the job
   std::optional<double> main_metric;  // its value in that round
   absl::Time create_time;
@@ -64,7 +76,15 @@ struct WrittenFile {
   std::string sha256;  // of the file, hex
 };
 
-// Writes `state` to `path` atomically: synced, read back and compared before it gets its name.
+// Numbers that the optimizer keeps for each value: 1 of momentum, or 2 of Adam's moments.
+int SlotsOf(const v1::Optimizer& optimizer);
+// What these are called in files, 0 ≤ slot < SlotsOf(): "momentum", or "first_moment" and
+// "second_moment".
+std::string_view SlotName(const v1::Optimizer& optimizer, int slot);
+
+// Writes `state` to `path` atomically: synced, read back and compared before it gets its name. The
+// state of its optimizer is written where the metadata say what that is. Errors: InvalidArgument
+// (SHAPE_MISMATCH) where that has another number of slots.
 absl::StatusOr<WrittenFile> WriteCheckpointFile(io::FileSystem& files, const std::string& path,
                                                 const tensor::ModelState& state,
                                                 const CheckpointMetadata& metadata,
@@ -80,8 +100,8 @@ struct LoadedCheckpoint {
   tensor::ModelState state;
 };
 
-// Reads a model back; structure hash and data digest are verified. Memory: the model, twice for a
-// moment.
+// Reads a model back, without the state of its optimizer; structure hash and data digest are
+// verified. Memory: the model, twice for a moment.
 absl::StatusOr<LoadedCheckpoint> ReadCheckpointFile(io::FileSystem& files, const std::string& path);
 
 // A checkpoint of a network that stays on disk: its tensors are read one after the other.
@@ -110,13 +130,18 @@ class CheckpointReader {
   // stores nothing.
   using Sink = std::function<void(std::span<const float>)>;
   absl::Status ReadDense(size_t tensor, const Sink& sink) const;
+  // The same of the optimizer's state, in a file that holds one: what `slot` < SlotsOf() keeps for
+  // each value of the tensor. Zeros where nothing is stored.
+  absl::Status ReadOptimizerState(int slot, size_t tensor, const Sink& sink) const;
   // How many values a tensor of the layout stores, by the header alone.
   absl::StatusOr<int64_t> Stored(size_t tensor) const;
 
  private:
   struct Opened;
   CheckpointReader(std::string path, std::unique_ptr<Opened> opened);
-  absl::Status ReadSparse(size_t tensor, const Sink& sink) const;
+  // `name`: in the file, of a tensor with a number for each value of `tensor`.
+  absl::Status ReadNumbers(size_t tensor, const std::string& name, const Sink& sink) const;
+  absl::Status ReadSparse(size_t tensor, const std::string& name, const Sink& sink) const;
 
   const std::string path_;
   const std::unique_ptr<Opened> opened_;

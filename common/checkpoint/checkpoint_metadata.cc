@@ -27,6 +27,8 @@ constexpr std::string_view kFormat = "espalier.checkpoint";
 constexpr std::string_view kLanguageFormat = "espalier.language";
 constexpr std::string_view kFormatVersion = "1";
 constexpr size_t kMaxTensors = 10'000;
+// Of all jobs in a row; so far below the largest number that rounds can be added.
+constexpr int64_t kMaxSteps = int64_t{1} << 60;
 
 absl::Status Invalid(std::string_view what) {
   return base::InvalidArgument("CHECKPOINT_INVALID",
@@ -171,6 +173,14 @@ absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadat
     }
     strings["seed"] = std::to_string(metadata.seed);
   }
+  if (metadata.optimizer.has_value()) {
+    if (!google::protobuf::util::MessageToJsonString(metadata.optimizer->optimizer,
+                                                     &strings["optimizer"])
+             .ok()) {
+      return Invalid("the optimizer cannot be written as JSON");
+    }
+    strings["optimizer_steps"] = std::to_string(metadata.optimizer->steps);
+  }
   return strings;
 }
 
@@ -201,6 +211,22 @@ absl::Status DecodeData(const MetadataStrings& strings, CheckpointMetadata* out)
   return absl::OkStatus();
 }
 
+absl::Status DecodeOptimizer(const MetadataStrings& strings, CheckpointMetadata* out) {
+  const auto spec = strings.find("optimizer");
+  if (spec == strings.end()) return absl::OkStatus();
+  const auto steps = strings.find("optimizer_steps");
+  SavedOptimizer& saved = out->optimizer.emplace();
+  if (steps == strings.end() || !ParseNumber(steps->second, &saved.steps) || saved.steps < 0 ||
+      saved.steps > kMaxSteps ||
+      !google::protobuf::util::JsonStringToMessage(spec->second, &saved.optimizer).ok() ||
+      !v1::Optimizer::Kind_IsValid(saved.optimizer.kind()) || SlotsOf(saved.optimizer) == 0) {
+    return Invalid(
+        "the entries optimizer and optimizer_steps are no optimizer that keeps state and a number "
+        "of minibatches");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status DecodeNetwork(const MetadataStrings& strings, DecodedMetadata* out) {
   out->topology_hash = strings.at("topology_hash");
   if (!google::protobuf::util::JsonStringToMessage(strings.at("model_spec"),
@@ -209,6 +235,7 @@ absl::Status DecodeNetwork(const MetadataStrings& strings, DecodedMetadata* out)
     return Invalid("the entry model_spec is malformed");
   }
   ESPALIER_RETURN_IF_ERROR(DecodeData(strings, &out->metadata));
+  ESPALIER_RETURN_IF_ERROR(DecodeOptimizer(strings, &out->metadata));
   return DecodeLayout(strings.at("layout"), out);
 }
 
