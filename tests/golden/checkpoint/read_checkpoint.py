@@ -10,12 +10,13 @@ import numpy
 import safetensors
 
 
-def densified(file, spec):
-    """One tensor of the model as a dense array."""
+def densified(file, spec, slot=None):
+    """One tensor of the model, or what the optimizer remembers of it, as a dense array."""
     name, shape = spec["name"], spec["shape"]
+    state = f"files/optimizer/{slot}/{name}"
     if not spec["sparse"]:
-        return file.get_tensor(name)
-    values = file.get_tensor(name + ".values")
+        return file.get_tensor(state if slot else name)
+    values = file.get_tensor(state if slot else name + ".values")
     row_offsets = file.get_tensor(name + ".row_offsets")
     columns = file.get_tensor(name + ".columns")
     assert row_offsets.dtype == columns.dtype == numpy.int32
@@ -36,6 +37,7 @@ def main():
         metadata = file.metadata()
         layout = json.loads(metadata["layout"])
         tensors = {spec["name"]: densified(file, spec) for spec in layout}
+        momentum = {spec["name"]: densified(file, spec, "momentum") for spec in layout}
 
     assert metadata["format"] == "espalier.checkpoint"
     assert (metadata["job"], int(metadata["round"])) == ("golden", 3)
@@ -43,12 +45,15 @@ def main():
     assert metadata["topology_hash"] == expected["topology_hash"]
     assert json.loads(metadata["model_spec"]) == {"inputFeatures": "9"}
     assert 0 < float(metadata["density"]) < 1
-    assert tensors.keys() == expected["tensors"].keys()
-    for name, tensor in tensors.items():
-        want = numpy.array(expected["tensors"][name]["values"], numpy.float32)
-        assert tensor.dtype == numpy.float32
-        assert list(tensor.shape) == expected["tensors"][name]["shape"], name
-        assert numpy.array_equal(tensor.ravel(), want), name
+    assert json.loads(metadata["optimizer"]) == {"kind": "KIND_SGD", "momentum": 0.9}
+    assert metadata["optimizer_steps"] == "12"
+    for found, wanted in ((tensors, expected["tensors"]), (momentum, expected["momentum"])):
+        assert found.keys() == wanted.keys()
+        for name, tensor in found.items():
+            want = numpy.array(wanted[name]["values"], numpy.float32)
+            assert tensor.dtype == numpy.float32
+            assert list(tensor.shape) == wanted[name]["shape"], name
+            assert numpy.array_equal(tensor.ravel(), want), name
     print(f"{len(tensors)} tensors agree")
 
 

@@ -1,5 +1,5 @@
-// Writes checkpoint.safetensors and expected.json (each tensor as a dense list) into the given
-// folder.
+// Writes checkpoint.safetensors and expected.json (each tensor, and its momentum, as a dense list)
+// into the given folder.
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -48,6 +48,7 @@ absl::StatusOr<tensor::ModelState> MakeState() {
   state.topology = std::make_shared<const tensor::ModelTopology>(std::move(topology));
   for (int64_t i = 0; i < state.topology->total_stored(); ++i) {
     state.values.push_back(0.1f * static_cast<float>(i + 1));
+    state.optimizer_state.push_back(-0.3f * static_cast<float>(i + 1));
   }
   return state;
 }
@@ -77,13 +78,19 @@ absl::Status Run(const std::string& folder) {
   metadata.job = "golden";
   metadata.round = 3;
   metadata.model_spec.set_input_features(9);
+  metadata.optimizer.emplace();
+  metadata.optimizer->optimizer.set_kind(v1::Optimizer::KIND_SGD);
+  metadata.optimizer->optimizer.set_momentum(0.9);
+  metadata.optimizer->steps = 12;
   metadata.main_metric_name = "accuracy";
   metadata.main_metric = 0.875;
   metadata.create_time = absl::FromUnixSeconds(1'700'000'000);
   ESPALIER_ASSIGN_OR_RETURN(
       const checkpoint::WrittenFile written,
       checkpoint::WriteCheckpointFile(files, folder + "/checkpoint.safetensors", state, metadata));
+  const tensor::ModelState momentum{state.topology, state.optimizer_state};
   const nlohmann::json expected = {{"tensors", Densified(state)},
+                                   {"momentum", Densified(momentum)},
                                    {"topology_hash", state.topology->hash()},
                                    {"sha256", written.sha256}};
   return io::WriteAtomically(files, folder + "/expected.json", expected.dump());
