@@ -199,7 +199,7 @@ Phase Changing(const v1::JobSpec& spec, const Sizes& sizes,
   Phase phase;
   const double model = kFloat * sizes.stored * (1 + sizes.state);
   phase.Add("the model before and after the round, what is published of both, and its checkpoint",
-            4 * model + kFloat * sizes.stored, true);
+            5 * model, true);
   phase.Add("what is left of updates", kFloat * demand.update_values, true);
   phase.Add("its structure before and after",
             6 * kFloat * (sizes.sparse + sizes.rows) + 2 * sizeof(int64_t) * sizes.largest, true);

@@ -353,6 +353,7 @@ void JobRunner::Report(Prepared& prepared) {
       ReportPrelude(*std::move(outcomes[i]->prelude_step), *branch);
     }
   }
+  if (transition.optimizer_start.has_value()) NoteOptimizerStart(*transition.optimizer_start);
   if (transition.normalization.has_value()) {
     v1::DataSpec& data = *job_.mutable_spec()->mutable_data();
     const auto& [mean, std] = *transition.normalization;

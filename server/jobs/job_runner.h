@@ -223,6 +223,7 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   void NoteRun(const v1::RoundSummary& summary, const Kept& kept);
   // Input features by their strength, with their names.
   void NoteFeatures(const std::vector<v1::FeatureStrength>& features);
+  void NoteOptimizerStart(const methods::OptimizerStart& start);
   // Best accuracy, and what each site found.
   void NoteEvaluation(const v1::RoundSummary& summary, Branch& branch);
   // Counts and tells of a step before the first round.

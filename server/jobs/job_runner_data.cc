@@ -92,6 +92,13 @@ void JobRunner::NoteEvaluation(const v1::RoundSummary& summary, Branch& branch) 
   *job_.mutable_last_sites() = *std::move(sites);
 }
 
+void JobRunner::NoteOptimizerStart(const methods::OptimizerStart& start) {
+  log::Info("optimizer_begins", {{"job", job_.name()},
+                                 {"checkpoint", start.checkpoint},
+                                 {"steps", start.steps},
+                                 {"why_fresh", start.why_fresh}});
+}
+
 void JobRunner::NoteFeatures(const std::vector<v1::FeatureStrength>& features) {
   std::vector<std::string> names;
   for (const v1::Agreement::Column& column : job_.spec().data().agreement().columns()) {

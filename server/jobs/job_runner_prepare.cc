@@ -192,6 +192,9 @@ absl::Status JobRunner::WriteCheckpoint(
   metadata.data_spec = job_.spec().data();
   metadata.seed = job_.spec().seed();
   metadata.main_metric_name = job_.spec().evaluation().main_metric();
+  if (outcome.checkpoint != nullptr && !outcome.checkpoint->optimizer_state.empty()) {
+    metadata.optimizer = {job_.spec().training().optimizer(), outcome.optimizer_steps};
+  }
   if (summary.has_main_metric()) metadata.main_metric = summary.main_metric();
   metadata.create_time = services_.clock.Wall();
   ESPALIER_ASSIGN_OR_RETURN(kept.checkpoint, WriteModel(outcome, companions, metadata));

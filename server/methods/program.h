@@ -69,10 +69,13 @@ struct ProgramState {
   // What `model` is; null: what the job says.
   std::shared_ptr<const v1::ModelSpec> model_spec = nullptr;
   uint64_t topology_version = 0;  // rises with every change of structure
-  v1::RoundSummary pending;       // summary of the round in work
-  std::string phase;              // the program's own place in its steps
-  std::string memory;             // method's own bytes
-  ServerState server;             // of the server's optimizer and control variates
+  // Minibatches that lie behind the optimizer state with which the first round began, in the jobs
+  // that its checkpoint is of. 0: that state was none, or is one in which they do not count.
+  int64_t earlier_steps = 0;
+  v1::RoundSummary pending;  // summary of the round in work
+  std::string phase;         // the program's own place in its steps
+  std::string memory;        // method's own bytes
+  ServerState server;        // of the server's optimizer and control variates
   // A language model in parts; `model` is empty then.
   std::shared_ptr<const LanguageModel> language = nullptr;
   // Tokenizer and other files of the model that training began with, for its checkpoints.
@@ -107,13 +110,22 @@ struct ChannelNormalization {
   std::vector<double> std;
 };
 
+// With which optimizer state a job began that goes on from a trained model.
+struct OptimizerStart {
+  std::string checkpoint;  // whose state it is; "" where the optimizer is a fresh one
+  int64_t steps = 0;       // minibatches that lie behind the state; 0: not known
+  std::string why_fresh;   // a part of a sentence, where it is
+};
+
 // What a step led to beside the next state.
 struct Outcome {
   std::string run;                            // whose step it was
   std::optional<v1::RoundSummary> committed;  // set when the step was the last one of a round
   // The model as trained and evaluated in the committed round, before any evolution: what a
-  // checkpoint holds. Null unless `committed`.
+  // checkpoint holds, with optimizer state where that crosses rounds and another job can begin with
+  // it. Null unless `committed`.
   std::shared_ptr<const tensor::ModelState> checkpoint;
+  int64_t optimizer_steps = 0;  // minibatches that lie behind that state; 0: not known
   // The same for a language model; at most one of the two is set.
   std::shared_ptr<const LanguageModel> language_checkpoint = nullptr;
   // What `checkpoint` is; null: what the job says.
@@ -133,6 +145,8 @@ struct Transition : Outcome {
   // When data.normalization is FEDERATED: the job's data from now on. Set twice: first the centers
   // of the second measurement with deviations of 1, then what was measured.
   std::optional<ChannelNormalization> normalization;
+  // Set by the step after which training begins, where it begins with a trained model.
+  std::optional<OptimizerStart> optimizer_start;
 };
 
 // What the steps that have ended led to: `of_runs`, or the transition itself.

@@ -13,7 +13,7 @@ namespace espalier::server::methods {
 namespace {
 
 constexpr std::string_view kMagic = "ESPSTATE";
-constexpr uint32_t kVersion = 7;
+constexpr uint32_t kVersion = 8;
 // More than any method has, few enough that a damaged number is noticed.
 constexpr uint64_t kMaxRuns = 1024;
 
@@ -172,6 +172,7 @@ absl::StatusOr<tensor::ModelState> GetModel(
 void PutState(const ProgramState& state, StateWriter& writer) {
   writer.Put<int32_t>(state.round);
   writer.Put<uint64_t>(state.topology_version);
+  writer.Put<int64_t>(state.earlier_steps);
   writer.PutString(state.phase);
   writer.PutString(state.pending.SerializeAsString());
   writer.PutString(state.memory);
@@ -198,6 +199,8 @@ absl::StatusOr<ProgramState> GetState(std::shared_ptr<const tensor::ModelLayout>
   ProgramState state;
   state.round = reader.Get<int32_t>();
   state.topology_version = reader.Get<uint64_t>();
+  state.earlier_steps = reader.Get<int64_t>();
+  if (state.earlier_steps < 0) return Corrupt("steps of an earlier job");
   state.phase = reader.GetString();
   const std::string pending = reader.GetString();
   state.memory = reader.GetString();

@@ -22,6 +22,7 @@
 #include "server/methods/evaluation/metrics.h"
 #include "server/methods/initial_values.h"
 #include "server/methods/learning_rate.h"
+#include "server/methods/start/optimizer_start.h"
 #include "server/methods/start/trained_start.h"
 
 namespace espalier::server::methods {
@@ -108,7 +109,8 @@ v1::Task TrainingProgram::MakeTask(const ProgramState& state) const {
   *train.mutable_training() = spec_.training();
   train.set_learning_rate(spec_.training().optimizer().learning_rate() *
                           LearningRateFactor(spec_.training().schedule(), round, rounds()));
-  train.set_first_step(static_cast<int64_t>(round - 1) * spec_.training().local_steps());
+  train.set_first_step(state.earlier_steps +
+                       static_cast<int64_t>(round - 1) * spec_.training().local_steps());
   const tensor::ModelTopology& topology = *state.model.topology;
   if (spec_.aggregation().pooled_variance() && wire::BufferValues(topology) > 0) {
     train.add_additions()->mutable_second_moments();
@@ -186,6 +188,12 @@ absl::StatusOr<Transition> TrainingProgram::BeginTraining(ProgramState state,
       state.model.topology != nullptr && state.model.topology->hash() == model.topology->hash();
   if (!same) ++state.topology_version;
   ESPALIER_RETURN_IF_ERROR(CheckAggregationMemory(spec_, *model.topology));
+  Transition transition;
+  ESPALIER_ASSIGN_OR_RETURN(FirstOptimizerState optimizer,
+                            OptimizerStateAtStart(spec_, *model.topology, library_.get()));
+  model.optimizer_state = std::move(optimizer.numbers);
+  state.earlier_steps = optimizer.start.steps;
+  if (!spec_.model().pretrained().empty()) transition.optimizer_start = std::move(optimizer.start);
   state.model = std::move(model);
   state.model_spec = TrainedSpec();
   state.server = {};
@@ -194,7 +202,6 @@ absl::StatusOr<Transition> TrainingProgram::BeginTraining(ProgramState state,
                             ProgramMemory::Begin(*state.model.topology, evolves()));
   state.memory = memory.Encode();
   state.step = TrainStep(state);
-  Transition transition;
   transition.state = std::move(state);
   return transition;
 }
@@ -496,13 +503,39 @@ absl::StatusOr<StructureChange> TrainingProgram::Change(const Evolution& evoluti
   return change;
 }
 
+std::shared_ptr<const tensor::ModelState> TrainingProgram::CheckpointOf(
+    const ProgramState& state) const {
+  tensor::ModelState model{state.model.topology, state.model.values, {}};
+  // Nobody could read that of other models.
+  if (FamilyOf(spec_.model()).Offers(ModelNeed::kTrainedStart)) {
+    model.optimizer_state = state.model.optimizer_state;
+  }
+  return std::make_shared<const tensor::ModelState>(std::move(model));
+}
+
+int64_t TrainingProgram::OptimizerSteps(const ProgramState& state) const {
+  const v1::Training& training = spec_.training();
+  const int64_t round = RoundInWork(state);
+  if (training.local_steps() > 0) return state.earlier_steps + round * training.local_steps();
+  // With epochs, participants do as many steps as they have minibatches. Moments, to which steps
+  // count, cross rounds with one participant only, of whom all rounds have the same examples.
+  if (training.optimizer().kind() != v1::Optimizer::KIND_ADAM) return 0;
+  const int64_t rows = FamilyOf(spec_.model()).CostOf(spec_.model(), spec_.data()).tokens;
+  const int64_t examples = state.pending.examples() / std::max<int64_t>(1, rows);
+  const int64_t batch = std::max(1, training.batch_size());
+  const int64_t epochs = std::max(1, training.local_epochs());
+  return state.earlier_steps + round * epochs * ((examples + batch - 1) / batch);
+}
+
 absl::StatusOr<Transition> TrainingProgram::Commit(ProgramState state) const {
   Transition transition;
   ESPALIER_ASSIGN_OR_RETURN(ProgramMemory memory, ProgramMemory::Decode(state.memory));
   DescribeModel(*state.model.topology, state.pending);
   state.pending.set_explored(memory.explored);
-  transition.checkpoint = std::make_shared<const tensor::ModelState>(
-      tensor::ModelState{state.model.topology, state.model.values, {}});
+  transition.checkpoint = CheckpointOf(state);
+  if (!transition.checkpoint->optimizer_state.empty()) {
+    transition.optimizer_steps = OptimizerSteps(state);
+  }
   if (RoundInWork(state) == rounds()) transition.features = Features(state);
   if (!memory.planned.empty()) {
     ESPALIER_ASSIGN_OR_RETURN(transition.structure_change, Change(memory.planned, state));

@@ -142,6 +142,10 @@ class TrainingProgram : public Program {
   // Goes on to the next evaluation that is due, else commits. `first`: none has been done.
   absl::StatusOr<Transition> Evaluate(ProgramState state, bool first) const;
   absl::StatusOr<Transition> Commit(ProgramState state) const;
+  // What a checkpoint of the round in work holds.
+  std::shared_ptr<const tensor::ModelState> CheckpointOf(const ProgramState& state) const;
+  // Minibatches that lie behind the optimizer state after the round in work; 0: not known.
+  int64_t OptimizerSteps(const ProgramState& state) const;
   // Carries `evolution` out on `state` and returns what to broadcast.
   absl::StatusOr<StructureChange> Change(const Evolution& evolution, ProgramState& state) const;
 

@@ -42,6 +42,11 @@ absl::StatusOr<checkpoint::LoadedCheckpoint> ModelLibrary::LoadNetwork(
   return checkpoints_.Load(name);
 }
 
+absl::StatusOr<checkpoint::CheckpointMetadata> ModelLibrary::ReadMetadata(
+    const std::string& name) const {
+  return checkpoints_.ReadMetadata(name);
+}
+
 absl::StatusOr<std::unique_ptr<checkpoint::CheckpointReader>> ModelLibrary::OpenNetwork(
     const std::string& name) const {
   return checkpoints_.OpenNetwork(name);

@@ -38,6 +38,8 @@ class ModelLibrary {
       const std::string& name) const;
   // A checkpoint's.
   absl::StatusOr<checkpoint::LoadedCheckpoint> LoadNetwork(const std::string& name) const;
+  // What a checkpoint's header says, whatever it is of.
+  absl::StatusOr<checkpoint::CheckpointMetadata> ReadMetadata(const std::string& name) const;
   // To be read tensor by tensor.
   absl::StatusOr<std::unique_ptr<checkpoint::CheckpointReader>> OpenNetwork(
       const std::string& name) const;

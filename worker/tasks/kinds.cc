@@ -22,7 +22,7 @@ absl::Status UnknownKind() {
 // The order of examples, and random numbers, are those of a moment in the training.
 absl::Status CheckWhen(const v1::Task& task) {
   const bool by_steps = task.train().training().local_steps() > 0;
-  if (by_steps ? task.train().first_step() >= 0 : task.round() >= 1) return absl::OkStatus();
+  if (task.train().first_step() >= 0 && (by_steps || task.round() >= 1)) return absl::OkStatus();
   return base::InvalidArgument(
       "TASK_INVALID", fmt::format("expected a task that trains in round 1 or later from step 0 or "
                                   "later, found round {} and step {}",

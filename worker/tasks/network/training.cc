@@ -130,7 +130,10 @@ absl::StatusOr<TrainingPlan> NetworkModel::BeginTraining() {
   std::tie(first_step_, steps_) = StepRange(task(), order_->steps_per_epoch());
   network_->SetFrozen(wire::FrozenTensors(train.training(), state().topology->layout()));
   if (!state().optimizer_state.empty()) {
-    ESPALIER_RETURN_IF_ERROR(network_->SetOptimizerState(state().optimizer_state, first_step_));
+    // With epochs, steps of an earlier job lie behind the state alone.
+    const int64_t earlier = train.training().local_steps() > 0 ? 0 : train.first_step();
+    ESPALIER_RETURN_IF_ERROR(
+        network_->SetOptimizerState(state().optimizer_state, earlier + first_step_));
   }
   ESPALIER_ASSIGN_OR_RETURN(correction_, FetchCorrection());
   ESPALIER_RETURN_IF_ERROR(

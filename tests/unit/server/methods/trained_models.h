@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -51,11 +52,14 @@ class TrainedModels {
     Write(state, model);
     return state;
   }
-  void Write(const tensor::ModelState& state, const v1::ModelSpec& model) {
+  // With the optimizer's state where `optimizer` says what that is.
+  void Write(const tensor::ModelState& state, const v1::ModelSpec& model,
+             std::optional<espalier::checkpoint::SavedOptimizer> optimizer = std::nullopt) {
     checkpoint::CheckpointMetadata metadata;
     metadata.job = "first";
     metadata.round = 7;
     metadata.model_spec = model;
+    metadata.optimizer = std::move(optimizer);
     EXPECT_TRUE(store_->Write(state, metadata).ok());
   }
 
