@@ -105,6 +105,20 @@ TEST(MemoryPriceTest, EveryStateThatCrossesRoundsCosts) {
   EXPECT_GT(Bytes(spec), adam + 20 * 1e7);
 }
 
+// Before and after the round, published of both, and in the checkpoint: five times each.
+TEST(MemoryPriceTest, OptimizerStateIsInCheckpointsAsWell) {
+  v1::JobSpec spec = Job("static", 10'000, 1000);
+  SetDouble(spec, "density", 0.5);
+  v1::Optimizer& optimizer = *spec.mutable_training()->mutable_optimizer();
+  optimizer.set_momentum(0.9);
+  // What a job keeps while updates are summed is less than that.
+  spec.mutable_aggregation()->set_rule(v1::Aggregation::RULE_KRUM);
+  spec.mutable_data()->mutable_partition()->set_shards(1);
+  const double without = Bytes(spec);
+  optimizer.set_across_rounds(v1::Optimizer::ACROSS_ROUNDS_AVERAGE);
+  EXPECT_NEAR((Bytes(spec) - without) / (5 * 4 * 5e6), 1, 0.05);
+}
+
 TEST(MemoryPriceTest, MethodsThatSeeTheDenseModelPayForIt) {
   const double sparse = Bytes(Job("static", 10'000, 1000));
   for (const char* method : {"gmp", "snip", "synflow"}) {
