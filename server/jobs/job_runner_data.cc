@@ -97,6 +97,10 @@ void JobRunner::NoteOptimizerStart(const methods::OptimizerStart& start) {
                                  {"checkpoint", start.checkpoint},
                                  {"steps", start.steps},
                                  {"why_fresh", start.why_fresh}});
+  v1::OptimizerStart& shown = *job_.mutable_optimizer_start();
+  shown.set_checkpoint(start.checkpoint);
+  shown.set_steps(start.steps);
+  shown.set_why_fresh(start.why_fresh);
 }
 
 void JobRunner::NoteFeatures(const std::vector<v1::FeatureStrength>& features) {

@@ -1,4 +1,4 @@
-"""FedTiny on a model that was trained on the server first: a dense job and its checkpoint by name."""
+"""Training that goes on from a model: FedTiny, sparse methods, and the state of the optimizer."""
 
 import json
 import unittest
@@ -68,6 +68,36 @@ class PretrainedTest(unittest.TestCase):
         self.assertLess(
             job["history"][0]["train_loss"], 0.5 * self.trained["history"][0]["train_loss"]
         )
+
+    def test_the_optimizer_goes_on_where_it_ended(self):
+        def training(model, rounds, **optimizer):
+            momentum = {"kind": "sgd", "learning_rate": 0.05, "momentum": 0.9}
+            return digits_job(
+                rounds=rounds,
+                model=model,
+                method={"name": "dense"},
+                data=PUBLIC,
+                training={
+                    "batch_size": 16,
+                    "local_steps": 20,
+                    "optimizer": momentum | {"across_rounds": "average"} | optimizer,
+                },
+                seed=5,
+            )
+
+        whole = self.cluster.run(training(MODEL, 4))
+        first = self.cluster.run(training(MODEL, 2))
+        second = self.cluster.run(training({"pretrained": first["name"]}, 2))
+        self.assertEqual(whole["model_hash"], second["model_hash"])
+        self.assertNotIn("optimizer_start", whole)
+        state = {"checkpoint": first["latest_checkpoint"], "steps": 40, "why_fresh": ""}
+        self.assertEqual(state, second["optimizer_start"])
+        shown = self.cluster.cli("job", "get", second["name"]).ok().out
+        self.assertIn(f"began with the state in {state['checkpoint']}, after 40 minibatches", shown)
+        fresh = self.cluster.run(training({"pretrained": first["name"]}, 2, across_rounds="reset"))
+        self.assertEqual("optimizer.across_rounds is reset", fresh["optimizer_start"]["why_fresh"])
+        shown = self.cluster.cli("job", "get", fresh["name"]).ok().out
+        self.assertIn("began fresh: optimizer.across_rounds is reset", shown)
 
     def test_sparse_training_keeps_the_largest_weights_and_then_its_structure(self):
         def training(pretrained, **method):

@@ -213,6 +213,9 @@ TEST_F(OptimizerStartSimTest, TwoJobsInARowEndWithTheBitsOfOne) {
         const v1::Job first = Train(spec);
         const v1::Job second = Train(From(By(spec, "finetune"), first.name()));
         EXPECT_EQ(second.model_hash(), whole.model_hash());
+        EXPECT_EQ(second.optimizer_start().checkpoint(), first.latest_checkpoint());
+        EXPECT_EQ(second.optimizer_start().steps(), 6);
+        EXPECT_FALSE(whole.has_optimizer_start());
         const tensor::ModelState ended = Load(second);
         EXPECT_EQ(ended.optimizer_state, Load(whole).optimizer_state);
         EXPECT_EQ(ended.optimizer_state.size(),
@@ -221,6 +224,8 @@ TEST_F(OptimizerStartSimTest, TwoJobsInARowEndWithTheBitsOfOne) {
         // Without the state, the same values go another way.
         const v1::Job fresh = Train(From(By(spec, "finetune"), WithoutState(first)));
         EXPECT_NE(fresh.model_hash(), whole.model_hash());
+        EXPECT_EQ(fresh.optimizer_start().checkpoint(), "");
+        EXPECT_THAT(fresh.optimizer_start().why_fresh(), HasSubstr("the checkpoint holds none"));
         EXPECT_EQ(fresh.stored_parameters(), whole.stored_parameters());
       }
     }

@@ -146,6 +146,14 @@ void PrintSweep(const Context& context, const v1::Job& job) {
   table.Print(context.out, context.out_terminal);
 }
 
+// What the optimizer of a job with a trained model began with.
+std::string OptimizerText(const v1::OptimizerStart& start) {
+  if (start.checkpoint().empty()) return "began fresh: " + start.why_fresh();
+  const std::string steps =
+      start.steps() > 0 ? fmt::format(", after {} minibatches", start.steps()) : "";
+  return fmt::format("began with the state in {}{}", start.checkpoint(), steps);
+}
+
 absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
   ESPALIER_ASSIGN_OR_RETURN(const v1::Job job, client->GetJob(ResourceName("jobs", options.name)));
@@ -176,6 +184,9 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   const bool trained =
       job.history_size() > 0 && job.history(job.history_size() - 1).dense_train_flops() > 0;
   if (trained) AddCosts(job.history(job.history_size() - 1), fields);
+  if (job.has_optimizer_start()) {
+    fields.emplace_back("optimizer", OptimizerText(job.optimizer_start()));
+  }
   for (const v1::Condition& condition : job.conditions()) {
     fields.emplace_back("waiting", condition.type() + ": " + condition.message());
   }

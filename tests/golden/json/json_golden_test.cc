@@ -73,6 +73,7 @@ std::string JobText() {
       federation { rounds: 2 round_deadline { seconds: 600 } min_workers: 1 }
     }
     left_out_workers { worker: "workers/w3" reason: "has other classes" }
+    optimizer_start { checkpoint: "checkpoints/digits-first-5" steps: 500 }
   )") + kTimes +
          "history {" + kFirstRound + "} history {" + kRound + "}";
 }
