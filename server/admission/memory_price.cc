@@ -169,7 +169,8 @@ void AddAggregation(const v1::JobSpec& spec, const Sizes& sizes, double update_v
 // The model that was committed last, with its structure: should the job fail, it becomes a checkpoint.
 void AddNewestModel(const Sizes& sizes, Phase& phase) {
   phase.Add("the model of the round before, in case the job fails",
-            kFloat * sizes.stored + 2 * kFloat * (sizes.sparse + sizes.rows), true);
+            kFloat * sizes.stored * (1 + sizes.state) + 2 * kFloat * (sizes.sparse + sizes.rows),
+            true);
 }
 
 // While updates are summed.

@@ -16,6 +16,7 @@ void NewestModels::Note(const methods::Outcome& outcome,
   model.outcome.run = outcome.run;
   model.outcome.committed = outcome.committed;
   model.outcome.checkpoint = outcome.checkpoint;
+  model.outcome.optimizer_steps = outcome.optimizer_steps;
   model.outcome.language_checkpoint = outcome.language_checkpoint;
   model.outcome.model_spec = outcome.model_spec;
   model.companions = std::move(companions);
@@ -29,6 +30,7 @@ methods::ProgramState NewestModels::ToState() const {
     one.run = run;
     one.pending = *model.outcome.committed;
     one.kept = model.outcome.checkpoint;
+    one.earlier_steps = model.outcome.optimizer_steps;
     one.language = model.outcome.language_checkpoint;
     one.model_spec = model.outcome.model_spec;
     one.companions = model.companions;
@@ -43,6 +45,7 @@ NewestModels NewestModels::FromState(methods::ProgramState state) {
     outcome.run = std::move(one.run);
     outcome.committed = std::move(one.pending);
     outcome.checkpoint = std::move(one.kept);
+    outcome.optimizer_steps = one.earlier_steps;
     outcome.language_checkpoint = std::move(one.language);
     outcome.model_spec = std::move(one.model_spec);
     newest.Note(outcome, std::move(one.companions), false);

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "common/language/checkpoint_reader.h"
-#include "tests/sim/real_fleet.h"
+#include "tests/sim/real_tasks/real_fleet.h"
 #include "tests/support/language_model.h"
 #include "tests/unit/worker/data/test_files.h"
 

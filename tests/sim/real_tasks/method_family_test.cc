@@ -11,7 +11,7 @@
 
 #include "common/base/status.h"
 #include "server/methods/families/model_need.h"
-#include "tests/sim/real_fleet.h"
+#include "tests/sim/real_tasks/real_fleet.h"
 #include "tests/support/language_model.h"
 
 namespace espalier::test {

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/sim/real_fleet.h"
+#include "tests/sim/real_tasks/real_fleet.h"
 
 namespace espalier::test {
 namespace {

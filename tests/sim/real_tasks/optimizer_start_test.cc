@@ -13,7 +13,7 @@
 
 #include "common/language/checkpoint_reader.h"
 #include "common/wire/values_codec.h"
-#include "tests/sim/real_fleet.h"
+#include "tests/sim/real_tasks/real_fleet.h"
 
 namespace espalier::test {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/sim/real_fleet.h"
+#include "tests/sim/real_tasks/real_fleet.h"
 #include "tests/unit/worker/data/test_files.h"
 
 namespace espalier::test {
