@@ -268,6 +268,28 @@ TEST_P(FineTuneTest, GradualPruningBeginsWithAllWeights) {
   EXPECT_LT(job.history(0).perplexity(), PerplexityByTheLanguageEngine("tiny"));
 }
 
+// A folder has no state of an optimizer; the checkpoint of a job that began with it does.
+TEST_P(FineTuneTest, TheOptimizerGoesOnFromTheCheckpointOfAJob) {
+  const auto training = [](const std::string& pretrained, int rounds) {
+    v1::JobSpec spec = Training(pretrained, "finetune");
+    spec.mutable_training()->mutable_optimizer()->set_across_rounds(
+        v1::Optimizer::ACROSS_ROUNDS_AVERAGE);
+    spec.mutable_federation()->set_rounds(rounds);
+    return spec;
+  };
+  for (const std::string& begin :
+       {std::string("tiny"), RunToSuccess(Pruning("tiny", 0.5)).name()}) {
+    const v1::Job first = RunToSuccess(training(begin, 2));
+    EXPECT_EQ(first.optimizer_start().checkpoint(), "");
+    EXPECT_THAT(first.optimizer_start().why_fresh(),
+                HasSubstr(begin == "tiny" ? "a model under --models" : "was pruned"));
+    const v1::Job second = RunToSuccess(training(first.name(), 2));
+    EXPECT_EQ(second.optimizer_start().checkpoint(), first.latest_checkpoint());
+    EXPECT_EQ(second.optimizer_start().steps(), 8);
+    EXPECT_EQ(second.model_hash(), RunToSuccess(training(begin, 4)).model_hash());
+  }
+}
+
 TEST_P(FineTuneTest, WhatIsNotPossibleIsRefusedWithWhatIs) {
   const std::string pruned = RunToSuccess(Pruning("tiny", 0.5)).name();
   EXPECT_THAT(Refusal(Training(pruned, "dense")), HasSubstr("finetune, static, set, rigl"));
