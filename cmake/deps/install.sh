@@ -27,7 +27,7 @@ list_packages() {
     lint) printf '%s\n' 'clang-format-14|clang-format' shellcheck python3 python3-venv ;;
     # A server that tests and the demonstration of a stand-by start themselves.
     postgres) printf '%s\n' postgresql ;;
-    fuzz) printf '%s\n' 'clang-14|clang' 'libclang-rt-14-dev|libclang-rt-dev' ;;
+    fuzz) printf '%s\n' 'clang-14|clang' 'libclang-rt-14-dev|libclang-rt-dev' 'libomp-14-dev|libomp-dev' ;;
     bench) printf '%s\n' python3-torch libopenblas0-pthread python3-matplotlib ;;
     cluster) printf '%s\n' docker.io docker-compose debootstrap 'docker-buildx|docker.io' 'docker-cli|docker.io' ;;
   esac
