@@ -78,9 +78,10 @@ absl::Status ForEachFloats(const Body& body, uint64_t offset, uint64_t bytes,
     }
     rest += piece;
     block.resize(rest.size() / sizeof(float));
+    if (block.empty()) return absl::OkStatus();
     std::memcpy(block.data(), rest.data(), block.size() * sizeof(float));
     rest.erase(0, block.size() * sizeof(float));
-    return block.empty() ? absl::OkStatus() : sink(block);
+    return sink(block);
   });
 }
 

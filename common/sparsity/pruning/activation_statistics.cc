@@ -75,6 +75,7 @@ void Append(std::span<const ExactSum> sums, std::string& bytes) {
 }
 
 void Take(std::string_view& bytes, std::span<ExactSum> sums) {
+  if (sums.empty()) return;  // no memory to copy to
   std::memcpy(sums.data(), bytes.data(), sums.size_bytes());
   bytes.remove_prefix(sums.size_bytes());
 }

@@ -119,6 +119,18 @@ TEST(ActivationStatisticsTest, SurviveEncoding) {
   EXPECT_EQ(Bytes(*decoded), bytes);
 }
 
+// Where undefined behaviour is checked, copying to the Gram matrix that is not there is an error.
+TEST(ActivationStatisticsTest, SurviveEncodingWithoutGram) {
+  ActivationStatistics statistics(2, false);
+  const std::vector<float> inputs = {1, 2, 3, 4};
+  ASSERT_TRUE(statistics.AddSequence(inputs.data(), 2, 2).ok());
+  const std::string bytes = Bytes(statistics);
+  const auto decoded = ActivationStatistics::Decode(bytes, 2, false);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_FALSE(decoded->with_gram());
+  EXPECT_EQ(Bytes(*decoded), bytes);
+}
+
 TEST(ActivationStatisticsTest, RefuseBytesThatAreNoStatistics) {
   std::string bytes = Bytes(Measure(0, 1));
   EXPECT_FALSE(ActivationStatistics::Decode(bytes, kColumns, false).ok());
