@@ -1,5 +1,5 @@
-// write_seeds FOLDER: inputs for the fuzzers to begin with, in FOLDER/checkpoint and
-// FOLDER/tokenizer.
+// write_seeds FOLDER EXAMPLES: inputs for the fuzzers to begin with, in FOLDER/TARGET. EXAMPLES is
+// the folder of job files.
 #include <array>
 #include <filesystem>
 #include <fstream>
@@ -9,6 +9,7 @@
 #include "common/base/check.h"
 #include "common/io/file_system.h"
 #include "common/language/checkpoint_writer.h"
+#include "tests/fuzz/seeds/seeds.h"
 #include "tests/support/language_model.h"
 
 namespace espalier {
@@ -72,7 +73,7 @@ void WriteTokenizers(const std::string& folder) {
 }  // namespace espalier
 
 int main(int argc, char** argv) {
-  if (argc != 2) return 1;
+  if (argc != 3) return 1;
   const std::string folder = argv[1];
   for (const char* name : {"/checkpoint", "/tokenizer"}) {
     std::filesystem::create_directories(folder + name);
@@ -82,5 +83,9 @@ int main(int argc, char** argv) {
   espalier::WriteCheckpoint(folder + "/checkpoint", "sparse",
                             espalier::language::CheckpointFormat::kSparse);
   espalier::WriteTokenizers(folder + "/tokenizer");
+  const espalier::fuzz::Seeds seeds(folder);
+  espalier::fuzz::AddWireSeeds(seeds);
+  espalier::fuzz::AddServerSeeds(seeds, argv[2]);
+  espalier::fuzz::AddDataSeeds(seeds);
   return 0;
 }
