@@ -1,11 +1,10 @@
 #include "server/checkpoint_place.h"
 
 #include <chrono>
-#include <condition_variable>
-#include <mutex>
 #include <utility>
 
 #include "absl/time/time.h"
+#include "common/base/sleep.h"
 #include "common/base/status.h"
 #include "common/io/guarded_file_system.h"
 #include "common/log/log.h"
@@ -64,9 +63,6 @@ absl::StatusOr<std::unique_ptr<CheckpointPlace>> CheckpointPlace::Make(const Fla
 void CheckpointPlace::Follow() {
   if (mirror_ == nullptr) return;
   follower_ = std::jthread([this](const std::stop_token& stop) {
-    std::mutex mutex;
-    std::condition_variable_any wake;
-    std::unique_lock lock(mutex);
     while (!stop.stop_requested()) {
       const auto pulled = mirror_->Prefetch(stop);
       if (stop.stop_requested()) return;
@@ -75,7 +71,7 @@ void CheckpointPlace::Follow() {
       } else if (pulled->fetched > 0) {
         log::Info("checkpoints_fetched", {{"files", pulled->fetched}});
       }
-      wake.wait_for(lock, stop, kBetweenLooks, [] { return false; });
+      base::SleepUnlessStopped(kBetweenLooks, stop);
     }
   });
 }

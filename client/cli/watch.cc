@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -10,6 +9,7 @@
 #include "client/cli/format.h"
 #include "client/cli/output.h"
 #include "client/cli/progress.h"
+#include "common/base/sleep.h"
 #include "common/base/status.h"
 #include "common/io/standard_output.h"
 #include "fmt/format.h"
@@ -31,13 +31,9 @@ class WaitExplainer {
  private:
   void Run(const std::stop_token& stop) {
     constexpr auto kQuiet = std::chrono::seconds(2);
-    std::mutex mutex;
-    std::condition_variable_any wake;
-    std::unique_lock lock(mutex);
     while (!stop.stop_requested()) {
       const int64_t before = events_;
-      wake.wait_for(lock, stop, kQuiet, [] { return false; });
-      if (!stop.stop_requested() && events_ == before) Ask(stop);
+      if (base::SleepUnlessStopped(kQuiet, stop) && events_ == before) Ask(stop);
     }
   }
 

@@ -4,15 +4,14 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <limits>
-#include <mutex>
 #include <random>
 #include <string_view>
 #include <utility>
 
 #include "client/lib/download.h"
 #include "client/lib/servers.h"
+#include "common/base/sleep.h"
 #include "common/base/status.h"
 #include "common/rpc/connection_check.h"
 #include "common/rpc/status.h"
@@ -44,15 +43,6 @@ absl::Status Stopped() {
   return base::MakeError(absl::StatusCode::kCancelled, "STOPPED", "stopped by the user");
 }
 
-// Waits for `duration`; false when `stop` was requested before.
-bool SleepFor(absl::Duration duration, const std::stop_token& stop) {
-  std::mutex mutex;
-  std::condition_variable_any wake;
-  std::unique_lock lock(mutex);
-  wake.wait_for(lock, stop, absl::ToChronoNanoseconds(duration), [] { return false; });
-  return !stop.stop_requested();
-}
-
 // Retries a stream with growing pauses, until it makes no progress for too long.
 class Reconnector {
  public:
@@ -73,7 +63,7 @@ class Reconnector {
     if (now - failing_since_ >= reconnect_for_) return false;
     const absl::Duration pause = std::min(backoff_, deadline_ - now);
     backoff_ = std::min(backoff_ * 2, longest_pause_);
-    return SleepFor(pause, stop);
+    return base::SleepUnlessStopped(absl::ToChronoNanoseconds(pause), stop);
   }
 
  private:
@@ -265,7 +255,9 @@ struct Client::Impl {
       cause = error;
       // The others are tried at once.
       if (attempt % servers->size() != 0) continue;
-      if (!SleepFor(std::min(pause, left / 2), stop)) return Stopped();
+      if (!base::SleepUnlessStopped(absl::ToChronoNanoseconds(std::min(pause, left / 2)), stop)) {
+        return Stopped();
+      }
       pause = std::min(pause * 2, several() ? kLongestBackoffOfSeveral : kLongestBackoff);
     }
   }

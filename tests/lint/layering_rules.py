@@ -97,7 +97,7 @@ CLOCK = re.compile(
     r"std::chrono::\w*_clock::now|\bsteady_clock::now|\bsystem_clock::now|absl::Now\s*\(|"
     r"absl::GetCurrentTimeNanos|\bclock_gettime\s*\(|\bgettimeofday\s*\(|"
     r"(?<![\w.>:])(std::)?time\s*\(\s*(nullptr|NULL|0|&)|"
-    r"absl::SleepFor|this_thread::sleep_|(?<![\w.>:])(sleep|usleep|nanosleep)\s*\(")
+    r"absl::SleepFor|this_thread::sleep_|SleepUnlessStopped|(?<![\w.>:])(sleep|usleep|nanosleep)\s*\(")
 RANDOM = re.compile(
     r"std::random_device|std::mt19937|std::default_random_engine|std::\w+_distribution\b|"
     r"absl::BitGen|(?<![\w.>:])(std::)?s?rand\s*\(|std::(random_)?shuffle\b")

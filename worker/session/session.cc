@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "common/base/limits.h"
 #include "common/base/rng.h"
+#include "common/base/sleep.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
 #include "common/log/log.h"
@@ -242,11 +243,7 @@ absl::Status Session::RunOnce() {
   if (registration.ByteSizeLong() > kMaxRegistrationBytes) LeaveOutNames(registration);
   // The stream itself has no deadline; its first answer has one.
   std::jthread watchdog([&context](const std::stop_token& stop) {
-    std::mutex mutex;
-    std::unique_lock lock(mutex);
-    std::condition_variable_any done;
-    done.wait_for(lock, stop, kConnectTimeout, [] { return false; });
-    if (!stop.stop_requested()) context.TryCancel();
+    if (base::SleepUnlessStopped(kConnectTimeout, stop)) context.TryCancel();
   });
   v1::CoordinatorMessage message;
   if (stream->Write(hello)) {

@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/string_view.h"
 #include "common/base/entropy.h"
+#include "common/base/sleep.h"
 #include "common/base/status.h"
 #include "common/io/sha256.h"
 #include "common/log/log.h"
@@ -37,11 +38,7 @@ class EndsSoon {
  public:
   explicit EndsSoon(grpc::ClientContext& context)
       : thread_([&context](const std::stop_token& stop) {
-          std::mutex mutex;
-          std::unique_lock lock(mutex);
-          std::condition_variable_any stopped;
-          stopped.wait_for(lock, stop, kEndTimeout, [] { return false; });
-          if (!stop.stop_requested()) context.TryCancel();
+          if (base::SleepUnlessStopped(kEndTimeout, stop)) context.TryCancel();
         }) {}
 
  private:

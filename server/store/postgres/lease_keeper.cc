@@ -2,11 +2,10 @@
 
 #include <fmt/core.h>
 
-#include <condition_variable>
-#include <mutex>
 #include <utility>
 
 #include "absl/time/time.h"
+#include "common/base/sleep.h"
 #include "common/base/status.h"
 
 namespace espalier::server::store {
@@ -29,11 +28,8 @@ LeaseKeeper::~LeaseKeeper() {
 }
 
 void LeaseKeeper::Keep(const std::stop_token& stop) {
-  std::mutex mutex;
-  std::condition_variable_any wake;
-  std::unique_lock lock(mutex);
   const auto pace = absl::ToChronoNanoseconds(store_.lease() / kRenewalsInALease);
-  for (; !stop.stop_requested(); wake.wait_for(lock, stop, pace, [] { return false; })) {
+  for (; !stop.stop_requested(); base::SleepUnlessStopped(pace, stop)) {
     const absl::Status renewed = store_.RenewLease();
     if (renewed.ok()) continue;
     if (base::ReasonOf(renewed) == "STORE_LEASE_LOST") {
