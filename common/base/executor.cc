@@ -11,34 +11,36 @@ ThreadExecutor::ThreadExecutor(int threads, Observe observe) : observe_(std::mov
 
 ThreadExecutor::~ThreadExecutor() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
   }
-  ready_.notify_all();
+  ready_.NotifyAll();
   for (std::thread& thread : threads_) thread.join();
 }
 
 void ThreadExecutor::Post(std::function<void()> work) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     queue_.push_back(std::move(work));
   }
-  ready_.notify_one();
+  ready_.NotifyOne();
 }
 
 size_t ThreadExecutor::queue_length() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return queue_.size();
 }
 
 void ThreadExecutor::Run() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   for (;;) {
-    ready_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+    ready_.Wait(mutex_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return stopping_ || !queue_.empty();
+    });
     if (queue_.empty()) return;
     auto work = std::move(queue_.front());
     queue_.pop_front();
-    lock.unlock();
+    lock.Unlock();
     const auto start = std::chrono::steady_clock::now();
     work();
     // What it held is let go of within the same time.
@@ -46,7 +48,7 @@ void ThreadExecutor::Run() {
     if (observe_) {
       observe_(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     }
-    lock.lock();
+    lock.Lock();
   }
 }
 

@@ -4,12 +4,12 @@
 // Threading: Post() is thread-safe. A one-thread executor runs functions in the order of posting.
 #pragma once
 
-#include <condition_variable>
 #include <deque>
 #include <functional>
-#include <mutex>
 #include <thread>
 #include <vector>
+
+#include "common/base/mutex.h"
 
 namespace espalier::base {
 
@@ -34,10 +34,10 @@ class ThreadExecutor : public Executor {
   void Run();
 
   const Observe observe_;
-  mutable std::mutex mutex_;
-  std::condition_variable ready_;
-  std::deque<std::function<void()>> queue_;
-  bool stopping_ = false;
+  mutable Mutex mutex_;
+  CondVar ready_;
+  std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };
 

@@ -4,11 +4,11 @@
 #pragma once
 
 #include <cstdint>
-#include <mutex>
 #include <optional>
 #include <utility>
 
 #include "absl/time/time.h"
+#include "common/base/mutex.h"
 
 namespace espalier::base {
 
@@ -19,7 +19,7 @@ class Pacer {
   // At most once in each interval: how often Take() was called since it last gave a number, this
   // call included. `now` never goes back.
   std::optional<int64_t> Take(absl::Duration now) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ++calls_;
     if (now < next_) return std::nullopt;
     next_ = now + interval_;
@@ -28,9 +28,9 @@ class Pacer {
 
  private:
   const absl::Duration interval_;
-  std::mutex mutex_;
-  absl::Duration next_ = -absl::InfiniteDuration();
-  int64_t calls_ = 0;
+  Mutex mutex_;
+  absl::Duration next_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
+  int64_t calls_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace espalier::base

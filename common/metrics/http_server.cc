@@ -6,12 +6,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <list>
-#include <mutex>
 #include <string_view>
 #include <utility>
 
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "common/net/acceptor.h"
 #include "common/net/listener.h"
@@ -49,9 +48,9 @@ struct HttpServer::Impl {
   steady_clock::time_point made{};
 
   // Connections that the accepting thread handed over and the answering one has not begun.
-  std::mutex mutex;
-  std::condition_variable begun;
-  int handed_over = 0;
+  base::Mutex mutex;
+  base::CondVar begun;
+  int handed_over ABSL_GUARDED_BY(mutex) = 0;
 
   // Declared last, destroyed first: the acceptor uses the daemon, both use what is above.
   std::unique_ptr<MHD_Daemon, decltype(&MHD_stop_daemon)> daemon{nullptr, &MHD_stop_daemon};
@@ -89,7 +88,7 @@ MHD_Result Respond(MHD_Connection* connection, unsigned int code, std::string_vi
 void HttpServer::Impl::HandOver(int fd) {
   GiveWayToRounds();
   {
-    const std::lock_guard lock(mutex);
+    const base::MutexLock lock(mutex);
     ++handed_over;
   }
   // Closes `fd` when it fails. The address is only for access lists, which there are none of.
@@ -97,8 +96,9 @@ void HttpServer::Impl::HandOver(int fd) {
   peer.ss_family = AF_INET;
   MHD_add_connection(daemon.get(), fd, reinterpret_cast<sockaddr*>(&peer),
                      sizeof(sockaddr_storage));
-  std::unique_lock lock(mutex);
-  begun.wait_for(lock, kHandOver, [this] { return handed_over == 0; });
+  const base::MutexLock lock(mutex);
+  begun.WaitFor(mutex, kHandOver,
+                [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) { return handed_over == 0; });
   handed_over = 0;
 }
 
@@ -111,9 +111,9 @@ void HttpServer::Impl::Begin(int fd) {
     // Behind the others, so that the next one over the limit ends another connection.
     open.splice(open.end(), open, open.begin());
   }
-  const std::lock_guard lock(mutex);
+  const base::MutexLock lock(mutex);
   handed_over = 0;
-  begun.notify_one();
+  begun.NotifyOne();
 }
 
 const std::string& HttpServer::Impl::Page() {

@@ -43,7 +43,7 @@ Connections::Connections(const base::Clock& clock, absl::Duration limit,
     : clock_(clock), limit_(limit), ended_(std::move(ended)) {}
 
 void Connections::Accepted(int fd, const std::string& peer) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   Connection& connection = connections_[fd];
   // The number was another connection's, which is closed.
   if (!connection.peer.empty()) Forget(connection.peer);
@@ -52,14 +52,14 @@ void Connections::Accepted(int fd, const std::string& peer) {
 }
 
 void Connections::CallBegan(const std::string& peer) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   Peer& caller = PeerAt(peer);
   ++caller.calls;
   caller.unanswered_since.reset();
 }
 
 void Connections::CallEnded(const std::string& peer) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   Peer& caller = PeerAt(peer);
   if (--caller.calls > 0) return;
   caller.quiet_since = clock_.Elapsed();
@@ -70,7 +70,7 @@ void Connections::CallEnded(const std::string& peer) {
 void Connections::Expire() {
   std::vector<std::string> ended;
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     const absl::Duration now = clock_.Elapsed();
     if (now - looked_ < kLook) return;
     looked_ = now;

@@ -18,7 +18,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -26,6 +25,7 @@
 
 #include "absl/time/time.h"
 #include "common/base/clock.h"
+#include "common/base/mutex.h"
 
 namespace espalier::net {
 
@@ -61,18 +61,19 @@ class Connections {
     std::optional<absl::Duration> unanswered_since;
   };
 
-  Peer& PeerAt(const std::string& peer);
-  void Forget(const std::string& peer);
+  Peer& PeerAt(const std::string& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Forget(const std::string& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whether the connection has passed the limit.
-  bool IsOverdue(int fd, Connection& connection, absl::Duration now);
+  bool IsOverdue(int fd, Connection& connection, absl::Duration now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const base::Clock& clock_;
   const absl::Duration limit_;
   const std::function<void(const std::string& peer)> ended_;
-  std::mutex mutex_;
-  std::unordered_map<int, Connection> connections_;  // by descriptor
-  std::unordered_map<std::string, Peer> peers_;
-  absl::Duration looked_ = -absl::InfiniteDuration();
+  base::Mutex mutex_;
+  std::unordered_map<int, Connection> connections_ ABSL_GUARDED_BY(mutex_);  // by descriptor
+  std::unordered_map<std::string, Peer> peers_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration looked_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
 };
 
 }  // namespace espalier::net

@@ -2,21 +2,22 @@
 
 #include <algorithm>
 #include <exception>
-#include <mutex>
 #include <thread>
 #include <vector>
+
+#include "common/base/mutex.h"
 
 namespace espalier::sparsity {
 
 void ParallelRows(int64_t rows, int threads, const std::function<void(int64_t, int64_t)>& work) {
   const int64_t parts = std::clamp<int64_t>(threads, 1, std::max<int64_t>(1, rows));
-  std::mutex mutex;
+  base::Mutex mutex;
   std::exception_ptr thrown;
   const auto run = [&](int64_t part) {
     try {
       work(rows * part / parts, rows * (part + 1) / parts);
     } catch (...) {
-      const std::lock_guard lock(mutex);
+      const base::MutexLock lock(mutex);
       thrown = std::current_exception();
     }
   };
