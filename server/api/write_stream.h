@@ -50,7 +50,7 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
       if (const auto self = weak.lock()) self->Stalled();
     });
     base.whole_deadline_.emplace(base.context_.deadlines, [weak] {
-      if (const auto self = weak.lock()) self->Pass(*self->whole_);
+      if (const auto self = weak.lock()) self->WholePassed();
     });
     return stream.get();
   }
@@ -127,19 +127,20 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
  private:
   // A message has not left in time, or the end has not.
   void Stalled() {
-    {
-      const std::lock_guard lock(mutex_);
-      if (decided_.has_value()) {
-        if (call_ != nullptr) AbortCall(*call_, *decided_);
-        return;
-      }
+    const std::lock_guard lock(mutex_);
+    if (!decided_.has_value()) {
+      PassLocked(stall_);
+    } else if (call_ != nullptr) {
+      AbortCall(*call_, *decided_);
     }
-    Pass(stall_);
   }
 
-  void Pass(const Limit& limit) {
+  void WholePassed() {
     const std::lock_guard lock(mutex_);
-    if (decided_.has_value()) return;
+    if (!decided_.has_value()) PassLocked(*whole_);
+  }
+
+  void PassLocked(const Limit& limit) {
     CountLimit(context_, method_, limit.status);
     DecideLocked(limit.status);
   }
