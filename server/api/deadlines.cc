@@ -13,7 +13,7 @@ constexpr absl::Duration kLook = absl::Milliseconds(250);
 void Deadlines::Expire() {
   std::vector<std::function<void()>> due;
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     const absl::Duration now = clock_.Elapsed();
     if (now - looked_ < kLook) return;
     looked_ = now;
@@ -27,18 +27,18 @@ void Deadlines::Expire() {
 }
 
 uint64_t Deadlines::Add(std::function<void()> expired) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   entries_[next_].expired = std::move(expired);
   return next_++;
 }
 
 void Deadlines::Set(uint64_t id, absl::Duration due) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   entries_.at(id).due = due;
 }
 
 void Deadlines::Remove(uint64_t id) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   entries_.erase(id);
 }
 

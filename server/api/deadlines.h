@@ -9,10 +9,10 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <mutex>
 
 #include "absl/time/time.h"
 #include "common/base/clock.h"
+#include "common/base/mutex.h"
 
 namespace espalier::server::api {
 
@@ -35,10 +35,10 @@ class Deadlines {
   void Remove(uint64_t id);
 
   const base::Clock& clock_;
-  std::mutex mutex_;
-  std::map<uint64_t, Entry> entries_;
-  uint64_t next_ = 1;
-  absl::Duration looked_ = -absl::InfiniteDuration();
+  base::Mutex mutex_;
+  std::map<uint64_t, Entry> entries_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_ ABSL_GUARDED_BY(mutex_) = 1;
+  absl::Duration looked_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
 };
 
 // One of them. Calls `expired` once each time that it passes.

@@ -10,7 +10,7 @@ constexpr size_t kTicketBytes = 16;
 }  // namespace
 
 std::string DownloadTickets::Issue(const std::string& checkpoint, const std::string& caller) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   DropExpired();
   const Holder holder{checkpoint, caller};
   const absl::Duration now = clock_.Elapsed();
@@ -27,7 +27,7 @@ std::string DownloadTickets::Issue(const std::string& checkpoint, const std::str
 
 absl::Status DownloadTickets::Check(const std::string& ticket, const std::string& checkpoint,
                                     const std::string& caller) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   DropExpired();
   const auto found = tickets_.find(ticket);
   if (found != tickets_.end() && found->second.holder == Holder{checkpoint, caller}) {

@@ -11,7 +11,6 @@
 #pragma once
 
 #include <map>
-#include <mutex>
 #include <string>
 #include <utility>
 
@@ -19,6 +18,7 @@
 #include "absl/time/time.h"
 #include "common/base/clock.h"
 #include "common/base/entropy.h"
+#include "common/base/mutex.h"
 
 namespace espalier::server::api {
 
@@ -39,17 +39,17 @@ class DownloadTickets {
     absl::Duration expires;
   };
 
-  void DropExpired();
-  void Drop(std::string ticket);
+  void DropExpired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Drop(std::string ticket) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const base::Clock& clock_;
   base::Entropy& entropy_;
   const absl::Duration lifetime_;
   const size_t most_;
-  std::mutex mutex_;
-  std::map<std::string, Ticket> tickets_;
-  std::multimap<absl::Duration, std::string> by_expiry_;
-  std::map<Holder, std::string> newest_;
+  base::Mutex mutex_;
+  std::map<std::string, Ticket> tickets_ ABSL_GUARDED_BY(mutex_);
+  std::multimap<absl::Duration, std::string> by_expiry_ ABSL_GUARDED_BY(mutex_);
+  std::map<Holder, std::string> newest_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace espalier::server::api

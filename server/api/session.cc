@@ -23,7 +23,7 @@ SessionReactor* SessionReactor::Start(const Context& context, grpc::CallbackServ
 void SessionReactor::OnReadDone(bool ok) {
   if (!ok) {
     // The worker half-closed or vanished.
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     FinishLocked(absl::OkStatus());
     return;
   }
@@ -34,7 +34,7 @@ void SessionReactor::OnReadDone(bool ok) {
 }
 
 void SessionReactor::ReadNext() {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   if (!finished_ && !pending_end_.has_value()) StartRead(&incoming_);
 }
 
@@ -46,7 +46,7 @@ absl::Status SessionReactor::HandleRegister(const v1::Register& hello) {
   ESPALIER_ASSIGN_OR_RETURN(session_, context_.fleet.Register(hello, shared_from_this()));
   registered_ = true;
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     if (!finished_ && !pending_end_.has_value()) deadline_->Clear();
   }
   log::Info("worker_registered", {{"worker", hello.worker_id()},
@@ -80,7 +80,7 @@ void SessionReactor::Handle(const v1::WorkerMessage& message) {
 }
 
 void SessionReactor::Send(const v1::CoordinatorMessage& message) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   if (finished_ || pending_end_.has_value()) return;
   if (outgoing_.size() >= static_cast<size_t>(context_.limits.max_session_queue)) {
     FinishLocked(base::MakeError(absl::StatusCode::kResourceExhausted, "SESSION_QUEUE_FULL",
@@ -95,7 +95,7 @@ void SessionReactor::Send(const v1::CoordinatorMessage& message) {
 }
 
 void SessionReactor::OnWriteDone(bool ok) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   writing_ = false;
   outgoing_.pop_front();
   if (!ok) {
@@ -109,17 +109,17 @@ void SessionReactor::OnWriteDone(bool ok) {
 }
 
 void SessionReactor::Close(const absl::Status& status) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   FinishLocked(status);
 }
 
 void SessionReactor::OnCancel() {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   FinishLocked(absl::CancelledError("the worker went away"));
 }
 
 void SessionReactor::DeadlinePassed() {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   if (finished_ || pending_end_.has_value()) {
     if (call_ != nullptr) AbortCall(*call_, pending_end_.value_or(absl::CancelledError()));
     return;
@@ -145,7 +145,7 @@ void SessionReactor::FinishLocked(const absl::Status& status) {
 
 void SessionReactor::OnDone() {
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     call_ = nullptr;
     deadline_->Clear();
   }

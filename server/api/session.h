@@ -11,9 +11,9 @@
 
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <optional>
 
+#include "common/base/mutex.h"
 #include "espalier/v1/worker.pb.h"
 #include "server/api/context.h"
 #include "server/api/deadlines.h"
@@ -43,19 +43,19 @@ class SessionReactor : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coo
   void Handle(const v1::WorkerMessage& message);
   absl::Status HandleRegister(const v1::Register& hello);
   void ReadNext();
-  void FinishLocked(const absl::Status& status);
+  void FinishLocked(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Register has not come in time, or the ended stream does not leave.
   void DeadlinePassed();
 
   const Context& context_;
-  grpc::CallbackServerContext* call_;  // null when gRPC is done
+  grpc::CallbackServerContext* call_ ABSL_GUARDED_BY(mutex_);  // null when gRPC is done
   std::shared_ptr<SessionReactor> self_;
-  std::mutex mutex_;
+  base::Mutex mutex_;
   v1::WorkerMessage incoming_;
-  std::deque<v1::CoordinatorMessage> outgoing_;
-  bool writing_ = false;
-  bool finished_ = false;
-  std::optional<absl::Status> pending_end_;
+  std::deque<v1::CoordinatorMessage> outgoing_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<absl::Status> pending_end_ ABSL_GUARDED_BY(mutex_);
   std::optional<Deadline> deadline_;
   SessionKey session_;       // core only
   bool registered_ = false;  // core only

@@ -12,10 +12,10 @@
 #include <deque>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 
 namespace espalier::server::api {
@@ -34,7 +34,7 @@ class TransferSlots {
 
   // A name for one transfer.
   uint64_t NewId() {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     return next_++;
   }
 
@@ -42,7 +42,7 @@ class TransferSlots {
   // called once for an id.
   absl::Status Acquire(uint64_t id, const Owner& owner, std::function<void()> begin) {
     {
-      const std::lock_guard lock(mutex_);
+      const base::MutexLock lock(mutex_);
       Counts& counts = owners_[owner];
       if (!MayBegin(counts)) {
         if (static_cast<int>(waiting_.size()) >= limits_.waiting ||
@@ -66,7 +66,7 @@ class TransferSlots {
   void Release(uint64_t id) {
     std::deque<std::function<void()>> begins;
     {
-      const std::lock_guard lock(mutex_);
+      const base::MutexLock lock(mutex_);
       Drop(id);
       while (auto begin = Next()) begins.push_back(std::move(begin));
     }
@@ -84,21 +84,21 @@ class TransferSlots {
     std::function<void()> begin;
   };
 
-  bool MayBegin(const Counts& counts) const {
+  bool MayBegin(const Counts& counts) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return static_cast<int>(holders_.size()) < limits_.slots && counts.held < limits_.per_owner;
   }
 
-  void Hold(uint64_t id, const Owner& owner, Counts& counts) {
+  void Hold(uint64_t id, const Owner& owner, Counts& counts) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     ++counts.held;
     holders_.emplace(id, owner);
   }
 
-  void Forget(const Owner& owner) {
+  void Forget(const Owner& owner) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const auto found = owners_.find(owner);
     if (found->second.held == 0 && found->second.waiting == 0) owners_.erase(found);
   }
 
-  void Drop(uint64_t id) {
+  void Drop(uint64_t id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (const auto holder = holders_.find(id); holder != holders_.end()) {
       const Owner owner = holder->second;
       holders_.erase(holder);
@@ -117,7 +117,7 @@ class TransferSlots {
   }
 
   // Takes the first out of the queue that may begin; null when there is none.
-  std::function<void()> Next() {
+  std::function<void()> Next() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
       Counts& counts = owners_[it->owner];
       if (!MayBegin(counts)) continue;
@@ -131,11 +131,11 @@ class TransferSlots {
   }
 
   const SlotLimits limits_;
-  std::mutex mutex_;
-  uint64_t next_ = 1;
-  std::map<uint64_t, Owner> holders_;
-  std::map<Owner, Counts> owners_;
-  std::deque<Waiting> waiting_;
+  base::Mutex mutex_;
+  uint64_t next_ ABSL_GUARDED_BY(mutex_) = 1;
+  std::map<uint64_t, Owner> holders_ ABSL_GUARDED_BY(mutex_);
+  std::map<Owner, Counts> owners_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace espalier::server::api

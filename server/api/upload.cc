@@ -61,7 +61,7 @@ void UploadReactor::OnReadDone(bool ok) {
     header_ = request_.header();
     has_header_ = true;
     {
-      const std::lock_guard lock(mutex_);
+      const base::MutexLock lock(mutex_);
       if (finished_) return;
       step_->Clear();
       whole_->Within(context_.limits.transfer_timeout);
@@ -70,13 +70,13 @@ void UploadReactor::OnReadDone(bool ok) {
     return;
   }
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     if (finished_) return;
     adding_ = true;
   }
   const absl::Status added = AddChunk();
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     adding_ = false;
     if (finished_) {
       KeepBody();
@@ -100,7 +100,7 @@ void UploadReactor::OnHeader() {
   if (*duplicate) {
     response_->set_duplicate(true);
     {
-      const std::lock_guard lock(mutex_);
+      const base::MutexLock lock(mutex_);
       whole_->Clear();
     }
     // The first one may still be on its way to the disk.
@@ -122,7 +122,7 @@ void UploadReactor::OnHeader() {
 void UploadReactor::BeginBody() {
   absl::StatusOr<std::unique_ptr<ReceivedBody>> body = OpenBody();
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     if (finished_) {
       if (body.ok() && (*body)->is_part()) unfinished_.Keep(*std::move(body));
       GiveBackSlot();
@@ -182,7 +182,7 @@ void UploadReactor::KeepBody() {
 
 void UploadReactor::OnBodyComplete() {
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     if (finished_) return;
     step_->Clear();
     whole_->Clear();
@@ -190,7 +190,7 @@ void UploadReactor::OnBodyComplete() {
   }
   absl::StatusOr<round::Upload> upload = MakeUpload();
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     adding_ = false;
     if (finished_) {
       KeepBody();
@@ -236,7 +236,7 @@ void UploadReactor::CountResult(const absl::Status& status) {
 
 void UploadReactor::StepPassed() {
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     if (finished_) {
       if (call_ != nullptr) AbortCall(*call_, absl::CancelledError());
       return;
@@ -260,7 +260,7 @@ void UploadReactor::EndAtLimit(const absl::Status& status) {
 }
 
 void UploadReactor::End(const absl::Status& status) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   if (finished_) return;
   finished_ = true;
   whole_->Clear();
@@ -278,7 +278,7 @@ void UploadReactor::GiveBackSlot() {
 
 void UploadReactor::OnDone() {
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     call_ = nullptr;
     step_->Clear();
   }

@@ -14,10 +14,10 @@
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
+#include "common/base/mutex.h"
 #include "espalier/v1/worker.pb.h"
 #include "server/api/context.h"
 #include "server/api/deadlines.h"
@@ -58,7 +58,7 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
   absl::StatusOr<std::unique_ptr<ReceivedBody>> NewBody() const;
   absl::Status AddChunk();
   // Lets another upload go on with what has arrived.
-  void KeepBody();
+  void KeepBody() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnBodyComplete();
   absl::StatusOr<round::Upload> MakeUpload();
   void End(const absl::Status& status);
@@ -70,7 +70,7 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
   void CountResult(const absl::Status& status);
 
   const Context& context_;
-  grpc::CallbackServerContext* call_;  // null when gRPC is done; guarded by mutex_
+  grpc::CallbackServerContext* call_ ABSL_GUARDED_BY(mutex_);  // null when gRPC is done
   TransferSlots<SessionKey>& slots_;
   Transfers& transfers_;
   UnfinishedBodies& unfinished_;
@@ -87,9 +87,9 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
   const uint64_t slot_;
   std::optional<Deadline> step_;  // header, then each chunk, then the end
   std::optional<Deadline> whole_;
-  std::mutex mutex_;
-  bool adding_ = false;  // the body is being used
-  bool finished_ = false;
+  base::Mutex mutex_;
+  bool adding_ ABSL_GUARDED_BY(mutex_) = false;  // the body is being used
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace espalier::server::api

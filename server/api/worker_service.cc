@@ -111,20 +111,20 @@ SlotLimits LimitsOf(const base::Limits& limits, int slots) {
 }  // namespace
 
 uint64_t Transfers::Add(const SessionKey& session, std::function<void()> end) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   entries_[next_] = {session, std::move(end)};
   return next_++;
 }
 
 void Transfers::Remove(uint64_t id) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   entries_.erase(id);
 }
 
 void Transfers::EndSession(const SessionKey& session) {
   std::vector<std::function<void()>> ends;
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     for (const auto& [id, entry] : entries_) {
       if (entry.session == session) ends.push_back(entry.end);
     }

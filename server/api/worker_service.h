@@ -10,8 +10,8 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 
+#include "common/base/mutex.h"
 #include "espalier/v1/worker.grpc.pb.h"
 #include "server/api/context.h"
 #include "server/api/received_body.h"
@@ -34,9 +34,9 @@ class Transfers {
     SessionKey session;
     std::function<void()> end;
   };
-  std::mutex mutex_;
-  std::map<uint64_t, Entry> entries_;
-  uint64_t next_ = 1;
+  base::Mutex mutex_;
+  std::map<uint64_t, Entry> entries_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_ ABSL_GUARDED_BY(mutex_) = 1;
 };
 
 class WorkerService : public v1::WorkerService::CallbackService {

@@ -15,11 +15,11 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "common/base/mutex.h"
 #include "common/rpc/status.h"
 #include "server/api/calls.h"
 #include "server/api/deadlines.h"
@@ -57,7 +57,7 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
 
   // Sends what there is. Call once to begin, and whenever there may be something new.
   void Pump() {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     if (writing_ || decided_.has_value()) return;
     absl::Status end;
     bool at_end = false;
@@ -73,13 +73,13 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
 
   // Ends the stream early, without waiting for a message that has not left.
   void End(const absl::Status& status) {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     DecideLocked(status);
   }
 
   void OnWriteDone(bool ok) override {
     {
-      const std::lock_guard lock(mutex_);
+      const base::MutexLock lock(mutex_);
       writing_ = false;
       stall_deadline_->Clear();
       if (decided_.has_value()) {
@@ -98,7 +98,7 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
 
   void OnDone() override {
     {
-      const std::lock_guard lock(mutex_);
+      const base::MutexLock lock(mutex_);
       call_ = nullptr;
       stall_deadline_->Clear();
     }
@@ -117,7 +117,7 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
 
   // Limits the whole stream from now on. Once at most.
   void LimitWhole(Limit limit) {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     whole_ = std::move(limit);
     whole_deadline_->Within(whole_->within);
   }
@@ -127,7 +127,7 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
  private:
   // A message has not left in time, or the end has not.
   void Stalled() {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     if (!decided_.has_value()) {
       PassLocked(stall_);
     } else if (call_ != nullptr) {
@@ -136,16 +136,16 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
   }
 
   void WholePassed() {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     if (!decided_.has_value()) PassLocked(*whole_);
   }
 
-  void PassLocked(const Limit& limit) {
+  void PassLocked(const Limit& limit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     CountLimit(context_, method_, limit.status);
     DecideLocked(limit.status);
   }
 
-  void DecideLocked(const absl::Status& status) {
+  void DecideLocked(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (decided_.has_value()) return;
     decided_ = status;
     whole_deadline_->Clear();
@@ -159,23 +159,23 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
     }
   }
 
-  void FinishLocked() {
+  void FinishLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     stall_deadline_->Within(context_.limits.stream_end_timeout);
     this->Finish(rpc::ToGrpc(*decided_));
   }
 
   const Context& context_;
   const char* const method_;
-  std::mutex mutex_;
-  grpc::CallbackServerContext* call_;  // null when gRPC is done
+  base::Mutex mutex_;
+  grpc::CallbackServerContext* call_ ABSL_GUARDED_BY(mutex_);  // null when gRPC is done
   const Limit stall_;
-  std::optional<Limit> whole_;
+  std::optional<Limit> whole_ ABSL_GUARDED_BY(mutex_);
   std::optional<Deadline> stall_deadline_;
   std::optional<Deadline> whole_deadline_;
   std::shared_ptr<WriteStream> self_;
-  Message message_;
-  bool writing_ = false;
-  std::optional<absl::Status> decided_;
+  Message message_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<absl::Status> decided_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace espalier::server::api
