@@ -162,6 +162,16 @@ absl::Status MirroredFileSystem::BecomeLastWriter() {
   return WriteState();
 }
 
+std::string MirroredFileSystem::Id() {
+  const std::lock_guard lock(mutex_);
+  return state_.id;
+}
+
+bool MirroredFileSystem::IsKnown(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  return state_.known.contains(name);
+}
+
 // A line for the bucket, one for the id, and one for each file that is known.
 absl::Status MirroredFileSystem::ReadState() {
   const std::lock_guard lock(mutex_);
@@ -247,13 +257,13 @@ absl::StatusOr<MirroredFileSystem::Pulled> MirroredFileSystem::Pull() {
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> there,
                             Files(store_, options_.directory));
   const bool was_empty = writer.empty() && there.empty();
-  const bool is_ours = !writer.empty() && writer == state_.id;
+  const bool is_ours = !writer.empty() && writer == Id();
   for (const std::string& name : here) {
     if (Has(there, name)) continue;
     if (was_empty) {
       ESPALIER_RETURN_IF_ERROR(Send(PathOf(name)));
       ++pulled.sent;
-    } else if (state_.known.contains(name)) {
+    } else if (IsKnown(name)) {
       // Removed by another one, or by this one, which was killed in between.
       ESPALIER_RETURN_IF_ERROR(local_.Remove(PathOf(name)));
       ESPALIER_RETURN_IF_ERROR(Note(name, false));
@@ -266,14 +276,14 @@ absl::StatusOr<MirroredFileSystem::Pulled> MirroredFileSystem::Pull() {
   for (const std::string& name : there) {
     if (Has(here, name)) {
       // What this folder has sent last is the same; what it has fetched earlier may have been replaced.
-      if (is_ours && state_.known.contains(name)) continue;
+      if (is_ours && IsKnown(name)) continue;
       ESPALIER_ASSIGN_OR_RETURN(const bool same, IsSame(name));
       if (same) {
         ESPALIER_RETURN_IF_ERROR(Note(name, true));
         continue;
       }
       // It may be something that the store never had.
-      if (!state_.known.contains(name)) {
+      if (!IsKnown(name)) {
         ESPALIER_RETURN_IF_ERROR(PutAside(name));
         ++pulled.put_aside;
       }

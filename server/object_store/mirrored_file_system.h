@@ -84,6 +84,9 @@ class MirroredFileSystem : public io::FileSystem {
   absl::Status PutAside(const std::string& name);
   absl::StatusOr<std::string> LastWriter();
   absl::Status BecomeLastWriter();
+  // Of this folder, as the state says.
+  std::string Id();
+  bool IsKnown(const std::string& name);
   absl::Status ReadState();
   absl::Status WriteState();
   // Says so in the state as well.
