@@ -5,9 +5,9 @@
 #include <atomic>
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <set>
 
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "common/io/atomic_file.h"
 #include "common/io/sha256.h"
@@ -15,7 +15,8 @@
 
 namespace espalier::server::pretrained {
 
-// What store and parts share. A file is removed by the last of those who hold it.
+// What store and parts share. A file is removed by the last of those who hold it, which takes the
+// lock; so nobody lets go of one with the lock.
 class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
  public:
   Files(io::FileSystem& files, std::string directory)
@@ -24,13 +25,15 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
   // `digest` is that of all pieces, or is held against them when `check`.
   absl::StatusOr<Part> Put(const std::string& digest,
                            const std::function<absl::Status(const Sink&)>& source, bool check) {
+    std::shared_ptr<const io::MappedFile> held;
     std::string aside;
     {
-      const std::lock_guard<std::recursive_mutex> lock(mutex_);
-      if (auto held = Held(digest)) return Part{digest, std::move(held)};
+      const base::MutexLock lock(mutex_);
+      held = Held(digest);
       aside = PathOf("new-" + std::to_string(next_aside_++) +
                      std::string(io::AtomicFile::kTemporarySuffix));
     }
+    if (held != nullptr) return Part{digest, std::move(held)};
     // Without the lock, since others must not wait for the disk.
     const absl::Status written = Write(aside, source, check ? &digest : nullptr);
     if (!written.ok()) {
@@ -45,41 +48,51 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
   absl::StatusOr<Part> Find(const std::string& digest) {
     ESPALIER_ASSIGN_OR_RETURN(Part part, Hold(digest));
     {
-      const std::lock_guard<std::recursive_mutex> lock(mutex_);
+      const base::MutexLock lock(mutex_);
       if (!unchecked_.contains(digest)) return part;
     }
     if (io::Sha256Hex(part.bytes()) != digest) return OtherBytes(digest);
-    const std::lock_guard<std::recursive_mutex> lock(mutex_);
+    const base::MutexLock lock(mutex_);
     unchecked_.erase(digest);
     return part;
   }
 
   absl::StatusOr<Part> Hold(const std::string& digest) {
-    const std::lock_guard<std::recursive_mutex> lock(mutex_);
-    if (auto held = Held(digest)) return Part{digest, std::move(held)};
-    absl::StatusOr<Part> part = io::IsSha256Hex(digest) ? Open(digest) : absl::NotFoundError("");
-    if (absl::IsNotFound(part.status())) {
-      return base::NotFound(
-          "PART_MISSING", fmt::format("expected a part of a model that was left by a job in work, "
-                                      "found none of the name {}; start the job again",
-                                      digest));
+    const auto keeper = std::make_shared<Keeper>(shared_from_this(), digest);
+    std::shared_ptr<const io::MappedFile> held;
+    {
+      const base::MutexLock lock(mutex_);
+      held = Held(digest);
+      if (held == nullptr) {
+        const absl::Status opened =
+            io::IsSha256Hex(digest) ? Open(keeper) : absl::NotFoundError("");
+        if (absl::IsNotFound(opened)) {
+          return base::NotFound(
+              "PART_MISSING",
+              fmt::format("expected a part of a model that was left by a job in work, found none "
+                          "of the name {}; start the job again",
+                          digest));
+        }
+        ESPALIER_RETURN_IF_ERROR(opened);
+        unchecked_.insert(digest);
+        held = FileOf(keeper);
+      }
     }
-    if (part.ok()) unchecked_.insert(digest);
-    return part;
+    return Part{digest, std::move(held)};
   }
 
   void Sync() { sync_ = true; }
 
   void Keep() {
-    const std::lock_guard<std::recursive_mutex> lock(mutex_);
+    const base::MutexLock lock(mutex_);
     keep_ = true;
   }
 
   absl::Status Sweep() {
-    const std::lock_guard<std::recursive_mutex> lock(mutex_);
+    const base::MutexLock lock(mutex_);
     ESPALIER_ASSIGN_OR_RETURN(const auto names, files_.List(directory_));
     for (const std::string& name : names) {
-      if (Held(name) == nullptr) Remove(name);
+      if (!IsHeld(name)) Remove(name);
     }
     return absl::OkStatus();
   }
@@ -100,14 +113,21 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
   }
 
   absl::StatusOr<Part> Publish(const std::string& aside, const std::string& digest) {
-    const std::lock_guard<std::recursive_mutex> lock(mutex_);
-    if (auto held = Held(digest)) {
-      // Somebody else was quicker.
-      ESPALIER_RETURN_IF_ERROR(files_.Remove(aside));
-      return Part{digest, std::move(held)};
+    const auto keeper = std::make_shared<Keeper>(shared_from_this(), digest);
+    std::shared_ptr<const io::MappedFile> held;
+    {
+      const base::MutexLock lock(mutex_);
+      held = Held(digest);
+      if (held != nullptr) {
+        // Somebody else was quicker.
+        ESPALIER_RETURN_IF_ERROR(files_.Remove(aside));
+      } else {
+        ESPALIER_RETURN_IF_ERROR(files_.Rename(aside, PathOf(digest)));
+        ESPALIER_RETURN_IF_ERROR(Open(keeper));
+        held = FileOf(keeper);
+      }
     }
-    ESPALIER_RETURN_IF_ERROR(files_.Rename(aside, PathOf(digest)));
-    return Open(digest);
+    return Part{digest, std::move(held)};
   }
 
   static absl::Status OtherBytes(const std::string& digest) {
@@ -124,25 +144,47 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
 
   std::string PathOf(const std::string& name) const { return directory_ + "/" + name; }
 
-  std::shared_ptr<const io::MappedFile> Held(const std::string& digest) const {
+  std::shared_ptr<const io::MappedFile> Held(const std::string& digest) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const auto found = held_.find(digest);
     return found == held_.end() ? nullptr : found->second.lock();
   }
 
-  absl::StatusOr<Part> Open(const std::string& digest) {
-    ESPALIER_ASSIGN_OR_RETURN(std::unique_ptr<io::MappedFile> mapped,
-                              io::MappedFile::Open(PathOf(digest)));
-    const std::shared_ptr<const io::MappedFile> file(
-        mapped.release(), [self = shared_from_this(), digest](const io::MappedFile* done) {
-          delete done;
-          self->LetGo(digest);
-        });
-    held_[digest] = file;
-    return Part{digest, file};
+  bool IsHeld(const std::string& digest) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto found = held_.find(digest);
+    return found != held_.end() && !found->second.expired();
   }
 
-  void LetGo(const std::string& digest) {
-    const std::lock_guard<std::recursive_mutex> lock(mutex_);
+  // The mapping that holders of a part share. It is made without the lock and filled with it, so
+  // that it is also let go of without the lock when filling it fails.
+  struct Keeper {
+    Keeper(std::shared_ptr<Files> files, std::string name)
+        : all(std::move(files)), digest(std::move(name)) {}
+    ~Keeper() {
+      if (file == nullptr) return;
+      file.reset();
+      all->LetGo(digest);
+    }
+    Keeper(const Keeper&) = delete;
+    Keeper& operator=(const Keeper&) = delete;
+
+    const std::shared_ptr<Files> all;
+    const std::string digest;
+    std::unique_ptr<io::MappedFile> file;
+  };
+
+  static std::shared_ptr<const io::MappedFile> FileOf(const std::shared_ptr<Keeper>& keeper) {
+    return {keeper, keeper->file.get()};
+  }
+
+  absl::Status Open(const std::shared_ptr<Keeper>& keeper) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    ESPALIER_ASSIGN_OR_RETURN(keeper->file, io::MappedFile::Open(PathOf(keeper->digest)));
+    held_[keeper->digest] = FileOf(keeper);
+    return absl::OkStatus();
+  }
+
+  void LetGo(const std::string& digest) ABSL_LOCKS_EXCLUDED(mutex_) {
+    const base::MutexLock lock(mutex_);
     const auto found = held_.find(digest);
     // Somebody may have put the same bytes again.
     if (found == held_.end() || !found->second.expired()) return;
@@ -153,13 +195,13 @@ class PartStore::Files : public std::enable_shared_from_this<PartStore::Files> {
 
   io::FileSystem& files_;
   const std::string directory_;
-  // A part that is let go of while another is looked for comes back here.
-  std::recursive_mutex mutex_;
   std::atomic<bool> sync_ = false;
-  uint64_t next_aside_ = 1;
-  bool keep_ = false;
-  std::map<std::string, std::weak_ptr<const io::MappedFile>> held_;
-  std::set<std::string> unchecked_;  // of those held: files of another process, not read yet
+  base::Mutex mutex_;
+  uint64_t next_aside_ ABSL_GUARDED_BY(mutex_) = 1;
+  bool keep_ ABSL_GUARDED_BY(mutex_) = false;
+  std::map<std::string, std::weak_ptr<const io::MappedFile>> held_ ABSL_GUARDED_BY(mutex_);
+  // Of those held: files of another process, not read yet.
+  std::set<std::string> unchecked_ ABSL_GUARDED_BY(mutex_);
 };
 
 PartStore::PartStore(io::FileSystem& files, std::string directory)
