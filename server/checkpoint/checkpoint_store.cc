@@ -131,6 +131,7 @@ void CheckpointStore::AddFile(const std::string& file) {
                            file)});
     return;
   }
+  const base::MutexLock lock(mutex_);
   index_[*key] = MakeInfo(summary->metadata, summary->density, summary->file);
 }
 
@@ -148,7 +149,7 @@ absl::StatusOr<CheckpointInfo> CheckpointStore::WriteLanguageModel(
     const CheckpointMetadata& metadata, double density, const LanguageWriter& write) {
   ESPALIER_RETURN_IF_ERROR(CheckName(metadata));
   const Key key{metadata.job, metadata.round};
-  const std::lock_guard<std::mutex> one(language_mutex_);
+  const base::MutexLock one(language_mutex_);
   const std::string work = directory_ + kWorkFolder;
   ESPALIER_RETURN_IF_ERROR(
       write(files_, work, espalier::checkpoint::EncodeLanguageMetadata(metadata, density)));
@@ -159,7 +160,7 @@ absl::StatusOr<CheckpointInfo> CheckpointStore::WriteLanguageModel(
     ESPALIER_RETURN_IF_ERROR(files_.Remove(work + name));
   }
   CheckpointInfo info = MakeInfo(metadata, density, file);
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const base::MutexLock lock(mutex_);
   index_[key] = info;
   return info;
 }
@@ -173,13 +174,13 @@ absl::StatusOr<CheckpointInfo> CheckpointStore::Write(const tensor::ModelState& 
       const WrittenFile file,
       espalier::checkpoint::WriteCheckpointFile(files_, PathOf(key), state, metadata, attached));
   CheckpointInfo info = MakeInfo(metadata, espalier::checkpoint::Density(*state.topology), file);
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const base::MutexLock lock(mutex_);
   index_[key] = info;
   return info;
 }
 
 std::vector<CheckpointInfo> CheckpointStore::List(std::string_view job) const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const base::MutexLock lock(mutex_);
   std::vector<CheckpointInfo> infos;
   for (const auto& [key, info] : index_) {
     if (job.empty() || key.job == job) {
@@ -197,7 +198,7 @@ absl::StatusOr<CheckpointStore::Key> CheckpointStore::Find(std::string_view name
   if (!key.has_value()) {
     return InvalidName("a checkpoint name checkpoints/{job}-{round}", name);
   }
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const base::MutexLock lock(mutex_);
   if (!index_.contains(*key)) {
     return base::NotFound(
         "CHECKPOINT_NOT_FOUND",
@@ -208,7 +209,7 @@ absl::StatusOr<CheckpointStore::Key> CheckpointStore::Find(std::string_view name
 
 absl::StatusOr<CheckpointInfo> CheckpointStore::Get(std::string_view name) const {
   ESPALIER_ASSIGN_OR_RETURN(const Key key, Find(name));
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const base::MutexLock lock(mutex_);
   const auto found = index_.find(key);
   if (found == index_.end()) {
     return base::NotFound("CHECKPOINT_NOT_FOUND",
@@ -252,7 +253,7 @@ absl::Status CheckpointStore::Remove(const std::vector<std::string>& names) {
   // Out of the index first: what is listed can be opened. What could not be removed comes back.
   Index removed;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const base::MutexLock lock(mutex_);
     for (const std::string& name : names) {
       if (!in_use_.contains(name)) continue;
       return base::FailedPrecondition(
@@ -268,7 +269,7 @@ absl::Status CheckpointStore::Remove(const std::vector<std::string>& names) {
   while (!removed.empty()) {
     const absl::Status status = files_.Remove(PathOf(removed.begin()->first));
     if (!status.ok()) {
-      const std::lock_guard<std::mutex> lock(mutex_);
+      const base::MutexLock lock(mutex_);
       index_.merge(removed);
       return status;
     }
@@ -295,10 +296,10 @@ absl::Status CheckpointStore::Verify(std::string_view name) const {
 }
 
 CheckpointStore::Pin CheckpointStore::Use(std::string_view name) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const base::MutexLock lock(mutex_);
   ++in_use_[std::string(name)];
   return {nullptr, [this, name = std::string(name)](std::nullptr_t) {
-            const std::lock_guard<std::mutex> lock(mutex_);
+            const base::MutexLock lock(mutex_);
             if (--in_use_[name] == 0) in_use_.erase(name);
           }};
 }
@@ -310,7 +311,7 @@ std::vector<CheckpointStore::Key> CheckpointStore::Superfluous(std::string_view 
     double best_value = 0;
     int32_t seen = 0;
   };
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const base::MutexLock lock(mutex_);
   std::map<std::string, Run> runs;
   std::vector<Key> old;
   for (const auto& [key, info] : index_) {
@@ -329,7 +330,7 @@ std::vector<CheckpointStore::Key> CheckpointStore::Superfluous(std::string_view 
       old.push_back(key);
     }
   }
-  std::erase_if(old, [&](const Key& key) {
+  std::erase_if(old, [&](const Key& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const CheckpointInfo& info = index_.at(key);
     const std::optional<Key>& best = runs[info.run].best;
     return in_use_.contains(info.name) || (best.has_value() && key.round == best->round);
@@ -345,14 +346,14 @@ absl::StatusOr<std::vector<std::string>> CheckpointStore::Prune(std::string_view
     // Out of the index first: what is listed can be opened. What could not be removed comes back.
     Index::node_type node;
     {
-      const std::lock_guard<std::mutex> lock(mutex_);
+      const base::MutexLock lock(mutex_);
       const auto found = index_.find(key);
       // Removed by somebody else, or in use by now.
       if (found == index_.end() || in_use_.contains(found->second.name)) continue;
       node = index_.extract(found);
     }
     if (const absl::Status status = files_.Remove(PathOf(key)); !status.ok()) {
-      const std::lock_guard<std::mutex> lock(mutex_);
+      const base::MutexLock lock(mutex_);
       index_.insert(std::move(node));
       return status;
     }

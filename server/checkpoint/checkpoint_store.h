@@ -16,7 +16,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -27,6 +26,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/base/mutex.h"
 #include "common/checkpoint/checkpoint_file.h"
 #include "common/io/file_system.h"
 #include "common/tensor/model.h"
@@ -132,10 +132,10 @@ class CheckpointStore {
   io::FileSystem& files_;
   const std::string directory_;
   std::vector<Damaged> damaged_;
-  std::mutex language_mutex_;  // one language model is written at a time
-  mutable std::mutex mutex_;
-  Index index_;                        // guarded by mutex_
-  std::map<std::string, int> in_use_;  // names and pins; guarded by mutex_
+  base::Mutex language_mutex_;  // one language model is written at a time
+  mutable base::Mutex mutex_;
+  Index index_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, int> in_use_ ABSL_GUARDED_BY(mutex_);  // names and pins
 };
 
 }  // namespace espalier::server::checkpoint

@@ -6,70 +6,70 @@
 namespace espalier::server::events {
 
 void EventLog::Append(v1::JobEvent event) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   event.set_sequence(static_cast<int64_t>(events_.size()) + 1);
   events_.push_back(std::move(event));
 }
 
 void EventLog::Restore(std::vector<v1::JobEvent> events) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   events_ = std::move(events);
   shown_ = events_.size();
 }
 
 void EventLog::Close() {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   closed_ = true;
 }
 
 void EventLog::Show(int64_t sequence) {
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     shown_ = std::max(shown_, std::min(events_.size(), static_cast<size_t>(sequence)));
   }
   Notify();
 }
 
 std::optional<v1::JobEvent> EventLog::After(int64_t sequence) const {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   if (sequence < 0 || sequence >= static_cast<int64_t>(shown_)) return std::nullopt;
   return events_[sequence];
 }
 
 std::optional<v1::JobEvent> EventLog::AfterOfAll(int64_t sequence) const {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   if (sequence < 0 || sequence >= static_cast<int64_t>(events_.size())) return std::nullopt;
   return events_[sequence];
 }
 
 bool EventLog::closed() const {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   return closed_ && shown_ == events_.size();
 }
 
 int64_t EventLog::last_shown() const {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   return static_cast<int64_t>(shown_);
 }
 
 int64_t EventLog::last_sequence() const {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   return static_cast<int64_t>(events_.size());
 }
 
 uint64_t EventLog::Listen(std::function<void()> listener) {
-  const std::lock_guard lock(listeners_mutex_);
+  const base::MutexLock lock(listeners_mutex_);
   listeners_[next_listener_] = std::move(listener);
   return next_listener_++;
 }
 
 void EventLog::Unlisten(uint64_t id) {
-  const std::lock_guard lock(listeners_mutex_);
+  const base::MutexLock lock(listeners_mutex_);
   listeners_.erase(id);
 }
 
 void EventLog::Notify() {
-  const std::lock_guard lock(listeners_mutex_);
+  const base::MutexLock lock(listeners_mutex_);
   for (const auto& [id, listener] : listeners_) listener();
 }
 

@@ -8,10 +8,10 @@
 
 #include <functional>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <vector>
 
+#include "common/base/mutex.h"
 #include "espalier/v1/job.pb.h"
 
 namespace espalier::server::events {
@@ -46,13 +46,13 @@ class EventLog {
  private:
   void Notify();
 
-  mutable std::mutex mutex_;
-  std::vector<v1::JobEvent> events_;
-  size_t shown_ = 0;
-  bool closed_ = false;
-  std::mutex listeners_mutex_;
-  std::map<uint64_t, std::function<void()>> listeners_;
-  uint64_t next_listener_ = 1;
+  mutable base::Mutex mutex_;
+  std::vector<v1::JobEvent> events_ ABSL_GUARDED_BY(mutex_);
+  size_t shown_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  base::Mutex listeners_mutex_;
+  std::map<uint64_t, std::function<void()>> listeners_ ABSL_GUARDED_BY(listeners_mutex_);
+  uint64_t next_listener_ ABSL_GUARDED_BY(listeners_mutex_) = 1;
 };
 
 }  // namespace espalier::server::events

@@ -227,7 +227,7 @@ HttpClient::~HttpClient() {
 
 void* HttpClient::Take() {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const base::MutexLock lock(mutex_);
     if (!idle_.empty()) {
       void* handle = idle_.back();
       idle_.pop_back();
@@ -240,7 +240,7 @@ void* HttpClient::Take() {
 void HttpClient::GiveBack(void* handle) {
   curl_easy_reset(handle);
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const base::MutexLock lock(mutex_);
     if (idle_.size() < kMaxIdle) {
       idle_.push_back(handle);
       return;

@@ -10,13 +10,13 @@
 
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "common/base/mutex.h"
 #include "common/io/file_system.h"
 
 namespace espalier::server::object_store {
@@ -80,8 +80,8 @@ class HttpClient {
   void GiveBack(void* handle);
 
   const Options options_;
-  std::mutex mutex_;
-  std::vector<void*> idle_;  // guarded by mutex_
+  base::Mutex mutex_;
+  std::vector<void*> idle_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace espalier::server::object_store

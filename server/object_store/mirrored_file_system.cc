@@ -157,24 +157,24 @@ absl::Status MirroredFileSystem::BecomeLastWriter() {
   ESPALIER_ASSIGN_OR_RETURN(const auto file, store_.Create(options_.directory + kWriterFile));
   ESPALIER_RETURN_IF_ERROR(file->Append(id));
   ESPALIER_RETURN_IF_ERROR(file->Close());
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   state_.id = id;
   return WriteState();
 }
 
 std::string MirroredFileSystem::Id() {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   return state_.id;
 }
 
 bool MirroredFileSystem::IsKnown(const std::string& name) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   return state_.known.contains(name);
 }
 
 // A line for the bucket, one for the id, and one for each file that is known.
 absl::Status MirroredFileSystem::ReadState() {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   if (std::exchange(has_state_, true)) return absl::OkStatus();
   const auto text = io::ReadFile(local_, options_.root + kStateFile, kMaxStateBytes);
   if (absl::IsNotFound(text.status())) return absl::OkStatus();
@@ -202,7 +202,7 @@ absl::Status MirroredFileSystem::WriteState() {
 }
 
 absl::Status MirroredFileSystem::Note(const std::string& name, bool known) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   if (state_.known.contains(name) == known) return absl::OkStatus();
   if (known) {
     state_.known.insert(name);

@@ -21,12 +21,12 @@
 
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <set>
 #include <stop_token>
 #include <string>
 #include <vector>
 
+#include "common/base/mutex.h"
 #include "common/io/file_system.h"
 
 namespace espalier::server::object_store {
@@ -88,7 +88,7 @@ class MirroredFileSystem : public io::FileSystem {
   std::string Id();
   bool IsKnown(const std::string& name);
   absl::Status ReadState();
-  absl::Status WriteState();
+  absl::Status WriteState() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Says so in the state as well.
   absl::Status Note(const std::string& name, bool known);
 
@@ -96,9 +96,9 @@ class MirroredFileSystem : public io::FileSystem {
   io::FileSystem& store_;
   const Options options_;
   const std::string folder_;
-  std::mutex mutex_;
-  State state_;  // guarded by mutex_
-  bool has_state_ = false;
+  base::Mutex mutex_;
+  State state_ ABSL_GUARDED_BY(mutex_);
+  bool has_state_ ABSL_GUARDED_BY(mutex_) = false;
   std::set<std::string> prefetched_;  // files that Prefetch() need not look at again
 };
 

@@ -133,7 +133,7 @@ absl::Duration S3Client::TransferTimeout(uint64_t bytes) const {
 absl::Duration S3Client::Backoff(int attempt) {
   absl::Duration longest = options_.first_backoff;
   for (int i = 1; i < attempt && longest < options_.longest_backoff; ++i) longest *= 2;
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const base::MutexLock lock(mutex_);
   // At least half of it, so that a store which asks for a pause gets one.
   return std::min(longest, options_.longest_backoff) * (0.5 + 0.5 * rng_.Uniform());
 }

@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/base/mutex.h"
 #include "common/base/rng.h"
 #include "server/object_store/http_client.h"
 #include "server/object_store/s3_options.h"
@@ -88,8 +88,8 @@ class S3Client {
   const S3Options options_;
   const std::string host_;  // as in the header
   HttpClient http_;
-  std::mutex mutex_;
-  base::Rng rng_;  // guarded by mutex_
+  base::Mutex mutex_;
+  base::Rng rng_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace espalier::server::object_store

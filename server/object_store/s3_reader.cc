@@ -22,7 +22,7 @@ S3ReadableFile::S3ReadableFile(std::shared_ptr<S3Client> client, std::string key
     : client_(std::move(client)), key_(std::move(key)), info_(std::move(info)) {}
 
 std::shared_ptr<const S3ReadableFile::Block> S3ReadableFile::Find(uint64_t offset) const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const base::MutexLock lock(mutex_);
   for (Slot& slot : slots_) {
     if (slot.block == nullptr || offset < slot.block->begin || offset >= slot.block->end()) {
       continue;
@@ -37,7 +37,7 @@ uint64_t S3ReadableFile::Window(uint64_t offset, uint64_t size) const {
   const uint64_t longest = client_->options().read_ahead_bytes;
   uint64_t window = std::min(kFirstWindow, longest);
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const base::MutexLock lock(mutex_);
     for (const Slot& slot : slots_) {
       // Reads go on where a block ended.
       if (slot.block != nullptr && slot.block->end() == offset) {
@@ -49,7 +49,7 @@ uint64_t S3ReadableFile::Window(uint64_t offset, uint64_t size) const {
 }
 
 void S3ReadableFile::Keep(std::shared_ptr<const Block> block) const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const base::MutexLock lock(mutex_);
   // In place of the block that it continues, else of the one that was used least recently.
   auto place = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& slot) {
     return slot.block != nullptr && slot.block->end() == block->begin;

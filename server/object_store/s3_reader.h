@@ -14,12 +14,12 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/base/mutex.h"
 #include "common/io/file_system.h"
 #include "server/object_store/s3_client.h"
 
@@ -54,9 +54,9 @@ class S3ReadableFile : public io::ReadableFile {
   const std::shared_ptr<S3Client> client_;
   const std::string key_;
   const ObjectInfo info_;
-  mutable std::mutex mutex_;
-  mutable std::array<Slot, 4> slots_;  // guarded by mutex_
-  mutable uint64_t uses_ = 0;          // guarded by mutex_
+  mutable base::Mutex mutex_;
+  mutable std::array<Slot, 4> slots_ ABSL_GUARDED_BY(mutex_);
+  mutable uint64_t uses_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace espalier::server::object_store

@@ -28,14 +28,14 @@ std::shared_ptr<const Blob> BlobStore::PutFile(std::string digest,
 }
 
 std::shared_ptr<const Blob> BlobStore::Add(std::shared_ptr<Blob> blob) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   std::erase_if(blobs_, [](const auto& entry) { return entry.second.expired(); });
   blobs_.emplace(blob->digest, blob);
   return blob;
 }
 
 std::shared_ptr<const Blob> BlobStore::Get(const std::string& digest, const std::string& job) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   std::shared_ptr<const Blob> found;
   const auto [begin, end] = blobs_.equal_range(digest);
   for (auto it = begin; it != end; ++it) {

@@ -8,11 +8,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "common/base/mutex.h"
 #include "common/io/mapped_file.h"
 
 namespace espalier::server::round {
@@ -60,9 +60,9 @@ class BlobStore {
  private:
   std::shared_ptr<const Blob> Add(std::shared_ptr<Blob> blob);
 
-  std::mutex mutex_;
+  base::Mutex mutex_;
   // Several jobs may hold the same bytes; each has its own handle, and is charged by it.
-  std::multimap<std::string, std::weak_ptr<const Blob>> blobs_;
+  std::multimap<std::string, std::weak_ptr<const Blob>> blobs_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace espalier::server::round
