@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <mutex>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -18,6 +17,7 @@
 #include <vector>
 
 #include "common/base/flags.h"
+#include "common/base/mutex.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
@@ -210,7 +210,7 @@ class Stopper {
   explicit Stopper(sigset_t signals) : signals_(signals), thread_([this] { Wait(); }) {}
   ~Stopper() {
     {
-      const std::lock_guard lock(mutex_);
+      const base::MutexLock lock(mutex_);
       ended_ = true;
     }
     // Blocked everywhere but in sigwait().
@@ -224,7 +224,7 @@ class Stopper {
   std::stop_token token() const { return stop_.get_token(); }
   // From now on `session` is what stops; null: nothing.
   void Watch(session::Session* session) {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     session_ = session;
     if (session != nullptr && stopped_) session->Stop();
   }
@@ -234,7 +234,7 @@ class Stopper {
     for (int count = 1;; ++count) {
       int signal = 0;
       sigwait(&signals_, &signal);
-      const std::lock_guard lock(mutex_);
+      const base::MutexLock lock(mutex_);
       if (ended_) return;
       stopped_ = true;
       stop_.request_stop();
@@ -256,11 +256,11 @@ class Stopper {
   }
 
   sigset_t signals_;
-  std::mutex mutex_;
+  base::Mutex mutex_;
   std::atomic<bool> stopped_{false};
-  bool ended_ = false;
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   std::stop_source stop_;
-  session::Session* session_ = nullptr;
+  session::Session* session_ ABSL_GUARDED_BY(mutex_) = nullptr;
   std::thread thread_;
 };
 

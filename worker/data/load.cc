@@ -183,7 +183,7 @@ DatasetCache::DatasetCache(std::string root, size_t capacity, LoadOptions option
 }
 
 absl::StatusOr<std::shared_ptr<const Dataset>> DatasetCache::Get(const v1::DataSpec& spec) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const base::MutexLock lock(mutex_);
   ESPALIER_ASSIGN_OR_RETURN(const DataRoot root, DataRoot::Open(root_));
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<FileEntry> files, root.Files(spec.dataset()));
   std::string key =
@@ -217,7 +217,7 @@ absl::StatusOr<std::shared_ptr<const Dataset>> DatasetCache::Get(const v1::DataS
 }
 
 void DatasetCache::Clear() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const base::MutexLock lock(mutex_);
   entries_.clear();
 }
 

@@ -18,11 +18,11 @@
 #include <cstdint>
 #include <list>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/base/mutex.h"
 #include "espalier/v1/data.pb.h"
 #include "worker/data/dataset.h"
 #include "worker/data/load_options.h"
@@ -84,8 +84,8 @@ class DatasetCache {
   std::string root_;
   size_t capacity_;
   LoadOptions options_;
-  std::mutex mutex_;
-  std::list<Entry> entries_;  // most recently used first
+  base::Mutex mutex_;
+  std::list<Entry> entries_ ABSL_GUARDED_BY(mutex_);  // most recently used first
 };
 
 }  // namespace espalier::worker::data

@@ -105,20 +105,20 @@ Session::~Session() {
 
 void Session::Stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     stopping_ = true;
     stop_describing_ = true;
     if (context_ != nullptr) context_->TryCancel();
     CancelComputation();
     submissions_.Cancel();
   }
-  changed_.notify_all();
-  result_wanted_.notify_all();
+  changed_.NotifyAll();
+  result_wanted_.NotifyAll();
 }
 
 void Session::Leave() {
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     if (leaving_) return;
     leaving_ = true;
     leave_since_ = std::chrono::steady_clock::now();
@@ -126,7 +126,7 @@ void Session::Leave() {
     drained_ = false;
     says_so_ = true;
   }
-  changed_.notify_all();
+  changed_.NotifyAll();
 }
 
 bool Session::MayLeave() const {
@@ -140,22 +140,25 @@ bool Session::MayLeave() const {
   return drained_ || since > kGoodbyePatience;
 }
 
-void Session::SayGoodbye(std::unique_lock<std::mutex>& lock) {
-  lock.unlock();
+void Session::SayGoodbye() {
   {
-    const std::lock_guard write_lock(write_mutex_);
-    lock.lock();
-    Stream* stream = stream_;
-    lock.unlock();
-    // The stream stays while this lock is held.
+    const base::MutexLock write_lock(write_mutex_);
+    Stream* stream = nullptr;
+    {
+      const base::MutexLock lock(mutex_);
+      stream = stream_;
+    }
+    // The stream stays while the outer lock is held.
     if (stream != nullptr) stream->WritesDone();
   }
-  lock.lock();
-  changed_.wait_for(lock, kGoodbyePatience, [this] { return stopping_ || stream_ == nullptr; });
-  lock.unlock();
+  {
+    const base::MutexLock lock(mutex_);
+    changed_.WaitFor(mutex_, kGoodbyePatience, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return stopping_ || stream_ == nullptr;
+    });
+  }
   log::Info("worker_left");
   Stop();
-  lock.lock();
 }
 
 void Session::CancelComputation() {
@@ -165,8 +168,9 @@ void Session::CancelComputation() {
 }
 
 bool Session::WaitBeforeRetry(absl::Duration wait) {
-  std::unique_lock lock(mutex_);
-  return !changed_.wait_for(lock, absl::ToChronoNanoseconds(wait), [this] { return stopping_; });
+  const base::MutexLock lock(mutex_);
+  return !changed_.WaitFor(mutex_, absl::ToChronoNanoseconds(wait),
+                           [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_; });
 }
 
 absl::Status Session::Run() {
@@ -181,7 +185,7 @@ absl::Status Session::Run() {
     const absl::Status status = coordinator.explain(RunOnce());
     metrics_.Set(Metric::kWorkerConnected, 0);
     {
-      const std::lock_guard lock(mutex_);
+      const base::MutexLock lock(mutex_);
       if (stopping_) return absl::OkStatus();
     }
     if (IsForGood(status)) return status;
@@ -214,7 +218,7 @@ absl::Status Session::RunOnce() {
   submissions_.Use(stub);
   grpc::ClientContext context;
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     if (stopping_) return absl::OkStatus();
     context_ = &context;
   }
@@ -230,7 +234,7 @@ absl::Status Session::RunOnce() {
   registration.set_flops_budget(options_.flops_budget);
   registration.mutable_datasets()->Assign(options_.datasets.begin(), options_.datasets.end());
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     const Results::Result* newest = results_.newest();
     const v1::Task* last = newest == nullptr ? nullptr : newest->task.get();
     if (in_work_.task != nullptr && !in_work_.cancelled) last = in_work_.task.get();
@@ -252,7 +256,7 @@ absl::Status Session::RunOnce() {
         watchdog.request_stop();
         fetches_.SetLimits(message.welcome());
         submissions_.SetLimits(message.welcome());
-        const std::lock_guard lock(mutex_);
+        const base::MutexLock lock(mutex_);
         heartbeat_interval_ = wire::FromProto(message.welcome().heartbeat_interval());
         stream_ = stream.get();
         registered_ = true;
@@ -261,7 +265,7 @@ absl::Status Session::RunOnce() {
                                  {"coordinator_version", message.welcome().coordinator_version()}});
         // An earlier coordinator was told, or none.
         says_so_ = leaving_;
-        changed_.notify_all();
+        changed_.NotifyAll();
         continue;
       }
       Handle(message);
@@ -270,16 +274,16 @@ absl::Status Session::RunOnce() {
   watchdog.request_stop();
   {
     // A heartbeat that is being written right now must be done before the stream goes away.
-    const std::lock_guard write_lock(write_mutex_);
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock write_lock(write_mutex_);
+    const base::MutexLock lock(mutex_);
     stream_ = nullptr;
     next_.reset();
     questions_.clear();
     Disown();
   }
-  changed_.notify_all();
+  changed_.NotifyAll();
   const absl::Status status = rpc::FromGrpc(stream->Finish());
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   context_ = nullptr;
   if (status.code() == absl::StatusCode::kCancelled && !registered_) {
     return absl::UnavailableError("the coordinator did not answer within 10 s");
@@ -288,17 +292,17 @@ absl::Status Session::RunOnce() {
 }
 
 void Session::Handle(const v1::CoordinatorMessage& message) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   if (stopping_) return;
   if (message.has_task()) Take(std::make_shared<const v1::Task>(message.task()));
   if (message.has_describe_dataset() && questions_.size() < kMaxQuestions) {
     questions_.push_back(message.describe_dataset());
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
   if (message.has_set_draining()) {
     drained_ = message.set_draining().draining();
     if (!leaving_) log::Info(drained_ ? "worker_drained" : "worker_undrained");
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
   if (message.has_cancel_task()) CancelTask(message.cancel_task().task_id());
 }
@@ -306,7 +310,7 @@ void Session::Handle(const v1::CoordinatorMessage& message) {
 void Session::Take(TaskPtr task) {
   if (results_.Claim(task)) {
     log::Info("result_is_there", {{"task", task->task_id()}, {"job", task->job()}});
-    result_wanted_.notify_one();
+    result_wanted_.NotifyOne();
     return;
   }
   if (in_work_.disowned && !in_work_.cancelled && KeyOf(*task) == KeyOf(*in_work_.task)) {
@@ -318,7 +322,7 @@ void Session::Take(TaskPtr task) {
   results_.Forget();
   if (in_work_.disowned) CancelComputation();
   next_ = std::move(task);
-  changed_.notify_all();
+  changed_.NotifyAll();
 }
 
 void Session::CancelTask(const std::string& id) {
@@ -343,81 +347,91 @@ std::string Session::IdInWork() const {
 }
 
 bool Session::Write(const v1::WorkerMessage& message) {
-  const std::lock_guard write_lock(write_mutex_);
+  const base::MutexLock write_lock(write_mutex_);
   Stream* stream = nullptr;
   {
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     stream = stream_;
   }
   return stream != nullptr && stream->Write(message);
 }
 
 void Session::HeartbeatLoop() {
-  std::unique_lock lock(mutex_);
+  base::MutexLock lock(mutex_);
   while (!stopping_) {
     const absl::Duration interval = heartbeat_interval_;
-    changed_.wait_for(lock, absl::ToChronoNanoseconds(leaving_ ? kLeavingPace : interval), [&] {
-      // A coordinator that wants to hear more often does so from the beginning.
-      return stopping_ || says_so_ || MayLeave() || heartbeat_interval_ != interval;
-    });
-    if (!stopping_ && MayLeave()) SayGoodbye(lock);
+    changed_.WaitFor(mutex_, absl::ToChronoNanoseconds(leaving_ ? kLeavingPace : interval),
+                     [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+                       // A coordinator that wants to hear more often does so from the beginning.
+                       return stopping_ || says_so_ || MayLeave() ||
+                              heartbeat_interval_ != interval;
+                     });
     if (stopping_) return;
+    if (MayLeave()) {
+      lock.Unlock();
+      SayGoodbye();
+      return;
+    }
     v1::WorkerMessage message;
     if (std::exchange(says_so_, false)) {
       message.mutable_drain();
     } else {
       message.mutable_heartbeat()->set_task_id(IdInWork());
     }
-    lock.unlock();
+    lock.Unlock();
     if (message.has_heartbeat()) message.mutable_heartbeat()->set_resident_bytes(ResidentBytes());
     Write(message);
     metrics_.Set(Metric::kWorkerPeakMemory, static_cast<double>(PeakMemoryBytes()));
-    lock.lock();
+    lock.Lock();
   }
 }
 
 void Session::DescribeLoop() {
-  std::unique_lock lock(mutex_);
+  base::MutexLock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] { return stopping_ || !questions_.empty(); });
+    changed_.Wait(mutex_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return stopping_ || !questions_.empty();
+    });
     if (stopping_) return;
     const v1::DescribeDataset question = std::move(questions_.front());
     questions_.pop_front();
-    lock.unlock();
+    lock.Unlock();
     v1::WorkerMessage message;
     message.mutable_description()->set_request_id(question.request_id());
     *message.mutable_description()->mutable_info() = descriptions_.Get(question.data());
     Write(message);
-    lock.lock();
+    lock.Lock();
   }
 }
 
 void Session::ComputeLoop() {
-  std::unique_lock lock(mutex_);
+  base::MutexLock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] { return stopping_ || (next_ != nullptr && results_.HasRoom()); });
+    changed_.Wait(mutex_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return stopping_ || (next_ != nullptr && results_.HasRoom());
+    });
     if (stopping_) return;
     const TaskPtr task = std::exchange(next_, nullptr);
     in_work_ = {.task = task};
     executor_.BeginTask();
     fetches_.BeginTask(task->job());
-    lock.unlock();
+    lock.Unlock();
     absl::StatusOr<tasks::Partial> partial = Compute(*task);
     if (!partial.ok()) ReportFailure(*task, partial.status(), executor_.cancelled());
-    lock.lock();
+    lock.Lock();
     const InWork ended = std::exchange(in_work_, {});
     if (partial.ok() && ended.cancelled) {
       ReportFailure(*task, tasks::Cancelled(), ended.cancelled);
     } else if (partial.ok()) {
       if (ended.disowned) LogKept(*task);
       results_.Add(ended.task, *std::move(partial), !ended.disowned);
-      result_wanted_.notify_one();
+      result_wanted_.NotifyOne();
     } else if (ended.task != task && !ended.cancelled && next_ == nullptr) {
       // It was asked for again after it had failed for want of a connection, or while it ended.
       next_ = ended.task;
     }
     // The heartbeats' thread looks whether anything is left to be done.
-    if (leaving_) changed_.notify_all();
+    if (leaving_) changed_.NotifyAll();
   }
 }
 
@@ -434,9 +448,11 @@ absl::StatusOr<tasks::Partial> Session::Compute(const v1::Task& task) {
 }
 
 void Session::HandInLoop() {
-  std::unique_lock lock(mutex_);
+  base::MutexLock lock(mutex_);
   for (;;) {
-    result_wanted_.wait(lock, [this] { return stopping_ || results_.wanted() != nullptr; });
+    result_wanted_.Wait(mutex_, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return stopping_ || results_.wanted() != nullptr;
+    });
     if (stopping_) return;
     const Results::Result& result = results_.Begin();
     const TaskPtr task = result.task;
@@ -445,19 +461,19 @@ void Session::HandInLoop() {
     absl::Status status = tasks::Cancelled();
     if (!result.cancelled) {
       submissions_.BeginTask(task->job());
-      lock.unlock();
+      lock.Unlock();
       status = submissions_.Submit(result.partial.header, result.partial.body);
-      lock.lock();
+      lock.Lock();
     }
     const bool cancelled = result.cancelled || stopping_;
     const Results::Fate fate = results_.End(status.ok());
     if (fate == Results::Fate::kKept && !stopping_) LogKept(*task);
-    lock.unlock();
+    lock.Unlock();
     if (fate == Results::Fate::kOver && status.ok()) ReportDone(*task, examples);
     if (fate == Results::Fate::kOver && !status.ok()) ReportFailure(*task, status, cancelled);
-    lock.lock();
+    lock.Lock();
     handing_in_ = false;
-    if (leaving_ || next_ != nullptr) changed_.notify_all();
+    if (leaving_ || next_ != nullptr) changed_.NotifyAll();
   }
 }
 

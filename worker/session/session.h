@@ -26,12 +26,10 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <functional>
 #include <limits>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -39,6 +37,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/base/mutex.h"
 #include "common/metrics/metrics.h"
 #include "espalier/v1/worker.grpc.pb.h"
 #include "worker/data/describe/description_cache.h"
@@ -99,12 +98,12 @@ class Session {
 
   absl::Status RunOnce();
   void Handle(const v1::CoordinatorMessage& message);
-  bool Write(const v1::WorkerMessage& message);
+  bool Write(const v1::WorkerMessage& message) ABSL_LOCKS_EXCLUDED(mutex_);
   void HeartbeatLoop();
   // Whether it was told to leave, and nothing is left to be done.
-  bool MayLeave() const;
+  bool MayLeave() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Ends the connection so that the coordinator knows that it was on purpose.
-  void SayGoodbye(std::unique_lock<std::mutex>& lock);
+  void SayGoodbye() ABSL_LOCKS_EXCLUDED(mutex_);
   // Answers what data sets are, one question after the other, beside the task in work.
   void DescribeLoop();
   void ComputeLoop();
@@ -114,15 +113,14 @@ class Session {
   void ReportFailure(const v1::Task& task, const absl::Status& status, bool cancelled);
   bool WaitBeforeRetry(absl::Duration wait);
 
-  // These are called with mutex_ held.
   // The coordinator gives a task: its result is there, or in work, or it is computed next.
-  void Take(TaskPtr task);
-  void CancelTask(const std::string& id);
-  void CancelComputation();
+  void Take(TaskPtr task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CancelTask(const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CancelComputation() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The connection ended.
-  void Disown();
+  void Disown() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // What is computed or else handed in, for the coordinator; "" when there is nothing.
-  std::string IdInWork() const;
+  std::string IdInWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const SessionOptions options_;
   const std::vector<Coordinator> coordinators_;
@@ -134,24 +132,25 @@ class Session {
   data::DescriptionCache descriptions_;
   std::atomic<bool> stop_describing_{false};
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool stopping_ = false;
-  bool leaving_ = false;
-  bool says_so_ = false;  // the coordinator is to be told that it leaves
-  std::chrono::steady_clock::time_point leave_since_;
-  bool drained_ = false;  // the coordinator gives no tasks, as it said on the latest connection
-  TaskPtr next_;          // waits for the compute thread
-  InWork in_work_;
-  Results results_;
-  std::condition_variable result_wanted_;
-  bool handing_in_ = false;  // the thread that does it is at work
-  std::deque<v1::DescribeDataset> questions_;
-  Stream* stream_ = nullptr;  // open and registered
-  grpc::ClientContext* context_ = nullptr;
-  absl::Duration heartbeat_interval_ = absl::Seconds(2);
-  std::mutex write_mutex_;  // one writer at a time on the stream
-  bool registered_ = false;
+  base::Mutex mutex_;
+  base::CondVar changed_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool leaving_ ABSL_GUARDED_BY(mutex_) = false;
+  bool says_so_ ABSL_GUARDED_BY(mutex_) = false;  // the coordinator is to be told that it leaves
+  std::chrono::steady_clock::time_point leave_since_ ABSL_GUARDED_BY(mutex_);
+  // The coordinator gives no tasks, as it said on the latest connection.
+  bool drained_ ABSL_GUARDED_BY(mutex_) = false;
+  TaskPtr next_ ABSL_GUARDED_BY(mutex_);  // waits for the compute thread
+  InWork in_work_ ABSL_GUARDED_BY(mutex_);
+  Results results_ ABSL_GUARDED_BY(mutex_);
+  base::CondVar result_wanted_;
+  bool handing_in_ ABSL_GUARDED_BY(mutex_) = false;  // the thread that does it is at work
+  std::deque<v1::DescribeDataset> questions_ ABSL_GUARDED_BY(mutex_);
+  Stream* stream_ ABSL_GUARDED_BY(mutex_) = nullptr;  // open and registered
+  grpc::ClientContext* context_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  absl::Duration heartbeat_interval_ ABSL_GUARDED_BY(mutex_) = absl::Seconds(2);
+  base::Mutex write_mutex_;  // one writer at a time on the stream
+  bool registered_ = false;  // of Run()'s thread alone
   std::thread compute_;
   std::thread hand_in_;
   std::thread heartbeat_;

@@ -53,7 +53,7 @@ class Transfer::Call {
     context.set_deadline(
         std::chrono::system_clock::now() +
         absl::ToChronoNanoseconds(wire::FromProto(transfer.Limits().transfer_timeout())));
-    const std::lock_guard lock(transfer.mutex_);
+    const base::MutexLock lock(transfer.mutex_);
     transfer.current_ = &context;
     if (transfer.cancelled_) context.TryCancel();
   }
@@ -61,7 +61,7 @@ class Transfer::Call {
   Call& operator=(const Call&) = delete;
   // Also when an exception passes, for instance of a message for which there is no memory.
   ~Call() {
-    const std::lock_guard lock(transfer_.mutex_);
+    const base::MutexLock lock(transfer_.mutex_);
     transfer_.current_ = nullptr;
   }
 
@@ -70,41 +70,41 @@ class Transfer::Call {
 };
 
 void Transfer::Use(Stub stub) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   stub_ = std::move(stub);
 }
 
 Transfer::Stub Transfer::stub() {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   return stub_;
 }
 
 void Transfer::SetLimits(const v1::Welcome& welcome) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   welcome_ = welcome;
 }
 
 v1::Welcome Transfer::Limits() {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   return welcome_;
 }
 
 std::string Transfer::Job() {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   return job_;
 }
 
 void Transfer::BeginTask(const std::string& job) {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   job_ = job;
   cancelled_ = false;
 }
 
 void Transfer::Cancel() {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   cancelled_ = true;
   if (current_ != nullptr) current_->TryCancel();
-  cancel_.notify_all();
+  cancel_.NotifyAll();
 }
 
 bool Transfer::MayRepeat(const absl::Status& status, Repeats& repeats) {
@@ -115,9 +115,9 @@ bool Transfer::MayRepeat(const absl::Status& status, Repeats& repeats) {
     log::Warning("transfer_damaged",
                  {{"reason", base::ReasonOf(status)}, {"message", base::MessageOf(status)}});
   }
-  std::unique_lock lock(mutex_);
-  return !cancel_.wait_for(lock, kFirstBackoff * (1 << (count - 1)),
-                           [this] { return cancelled_.load(); });
+  const base::MutexLock lock(mutex_);
+  return !cancel_.WaitFor(mutex_, kFirstBackoff * (1 << (count - 1)),
+                          [this] { return cancelled_.load(); });
 }
 
 absl::Status Transfer::FetchRest(const v1::BlobRef& blob, wire::BlobAssembler& assembler) {

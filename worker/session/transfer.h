@@ -13,14 +13,13 @@
 #include <grpcpp/client_context.h>
 
 #include <atomic>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/base/mutex.h"
 #include "common/metrics/metrics.h"
 #include "common/wire/blob.h"
 #include "espalier/v1/worker.grpc.pb.h"
@@ -63,15 +62,15 @@ class Transfer {
   Stub stub();
 
   metrics::Metrics& metrics_;
-  Stub stub_;  // guarded by mutex_
+  Stub stub_ ABSL_GUARDED_BY(mutex_);
   v1::Welcome Limits();
   std::string Job();
-  v1::Welcome welcome_;  // guarded by mutex_
-  std::string job_;      // guarded by mutex_
+  v1::Welcome welcome_ ABSL_GUARDED_BY(mutex_);
+  std::string job_ ABSL_GUARDED_BY(mutex_);
   std::atomic<bool> cancelled_{false};
-  std::mutex mutex_;
-  std::condition_variable cancel_;
-  grpc::ClientContext* current_ = nullptr;  // guarded by mutex_
+  base::Mutex mutex_;
+  base::CondVar cancel_;
+  grpc::ClientContext* current_ ABSL_GUARDED_BY(mutex_) = nullptr;
 };
 
 }  // namespace espalier::worker::session

@@ -48,7 +48,7 @@ std::string DescriptionCache::KeyOf(const v1::DataSpec& view) const {
 }
 
 v1::DatasetInfo DescriptionCache::Get(const v1::DataSpec& view) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const base::MutexLock lock(mutex_);
   const std::string key = KeyOf(view);
   const auto known = std::find_if(entries_.begin(), entries_.end(),
                                   [&](const Entry& entry) { return entry.key == key; });

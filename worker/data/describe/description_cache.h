@@ -6,9 +6,9 @@
 #pragma once
 
 #include <list>
-#include <mutex>
 #include <string>
 
+#include "common/base/mutex.h"
 #include "espalier/v1/data.pb.h"
 #include "worker/data/load_options.h"
 
@@ -39,8 +39,8 @@ class DescriptionCache {
 
   const std::string root_;
   const LoadOptions options_;
-  std::mutex mutex_;
-  std::list<Entry> entries_;  // most recently used first
+  base::Mutex mutex_;
+  std::list<Entry> entries_ ABSL_GUARDED_BY(mutex_);  // most recently used first
 };
 
 }  // namespace espalier::worker::data

@@ -4,9 +4,10 @@
 #include <atomic>
 #include <cstdlib>
 #include <functional>
-#include <mutex>
 #include <string_view>
 #include <utility>
+
+#include "common/base/mutex.h"
 
 namespace espalier::worker::engine {
 namespace {
@@ -47,8 +48,8 @@ FaultPlan& Faults() {
   return plan;
 }
 
-std::mutex observer_mutex;
-std::function<void(const std::string&)>& Observer() {
+base::Mutex observer_mutex;
+std::function<void(const std::string&)>& Observer() ABSL_EXCLUSIVE_LOCKS_REQUIRED(observer_mutex) {
   static auto& observer = *new std::function<void(const std::string&)>;
   return observer;
 }
@@ -56,7 +57,7 @@ std::function<void(const std::string&)>& Observer() {
 }  // namespace
 
 void ObserveOneDnnFailures(std::function<void(const std::string& message)> observer) {
-  const std::lock_guard lock(observer_mutex);
+  const base::MutexLock lock(observer_mutex);
   Observer() = std::move(observer);
 }
 
@@ -67,7 +68,7 @@ namespace onednn {
 bool FailsForTest(OneDnnStep step) { return Faults().Fails(step); }
 
 void Report(const absl::Status& failure) {
-  const std::lock_guard lock(observer_mutex);
+  const base::MutexLock lock(observer_mutex);
   if (Observer()) Observer()(base::MessageOf(failure));
 }
 
