@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
-#include <mutex>
 #include <thread>
 #include <utility>
 
 #include "client/cli/format.h"
 #include "client/cli/output.h"
 #include "client/cli/progress.h"
+#include "common/base/mutex.h"
 #include "common/base/sleep.h"
 #include "common/base/status.h"
 #include "common/io/standard_output.h"
@@ -80,9 +80,9 @@ absl::Status Interrupted(const std::string& name, bool lost) {
 absl::StatusOr<v1::Job> ObserveJob(client::Client& client, const std::string& name,
                                    int64_t after_sequence, const JobObserver& observer,
                                    const std::stop_token& stop, absl::Time deadline) {
-  std::mutex mutex;  // the explainer calls from its own thread
+  base::Mutex mutex;  // the explainer calls from its own thread
   const auto note = [&](const std::string& text) {
-    const std::lock_guard lock(mutex);
+    const base::MutexLock lock(mutex);
     observer.on_note(text);
   };
   bool lost = false;  // said once, however many attempts follow
@@ -93,7 +93,7 @@ absl::StatusOr<v1::Job> ObserveJob(client::Client& client, const std::string& na
         [&](const v1::JobEvent& event) {
           explainer.EventSeen();
           lost = false;
-          const std::lock_guard lock(mutex);
+          const base::MutexLock lock(mutex);
           observer.on_event(event);
         },
         [&](const absl::Status& broken) {

@@ -24,7 +24,7 @@ absl::StatusOr<std::unique_ptr<Servers>> Servers::Create(const ClientOptions& op
     return base::InvalidArgument("SERVER_ADDRESS",
                                  "--server: " + base::MessageOf(addresses.status()));
   }
-  auto servers = std::make_unique<Servers>();
+  std::vector<Handle> servers;
   for (const std::string& address : *addresses) {
     rpc::ChannelOptions connection;
     connection.target = address;
@@ -34,19 +34,24 @@ absl::StatusOr<std::unique_ptr<Servers>> Servers::Create(const ClientOptions& op
     connection.tls_flag_prefix = "--";
     connection.one_of_several = addresses->size() > 1;
     ESPALIER_ASSIGN_OR_RETURN(Handle server, Connect(std::move(connection)));
-    servers->servers_.push_back(std::move(server));
+    servers.push_back(std::move(server));
   }
-  return servers;
+  return std::unique_ptr<Servers>(new Servers(std::move(servers)));
 }
 
 Servers::Handle Servers::current() const {
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   return servers_[at_];
+}
+
+size_t Servers::size() const {
+  const base::MutexLock lock(mutex_);
+  return servers_.size();
 }
 
 void Servers::LeaveOut(const Handle& server) {
   absl::StatusOr<Handle> again = Connect(server->connection);
-  const std::lock_guard lock(mutex_);
+  const base::MutexLock lock(mutex_);
   if (servers_[at_] != server) return;
   // Its files may have become unreadable; then the old connection is as good.
   if (again.ok()) servers_[at_] = *std::move(again);

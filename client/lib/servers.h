@@ -5,11 +5,12 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "client/lib/client.h"
+#include "common/base/mutex.h"
 #include "common/rpc/channel.h"
 #include "espalier/v1/checkpoint.grpc.pb.h"
 #include "espalier/v1/cluster.grpc.pb.h"
@@ -34,16 +35,18 @@ class Servers {
   static absl::StatusOr<std::unique_ptr<Servers>> Create(const ClientOptions& options);
 
   Handle current() const;
-  size_t size() const { return servers_.size(); }
+  size_t size() const;
   // `server` cannot be reached: the one after it is in use from now on, unless that is another one
   // already. When its turn comes again it gets another connection, since a channel of gRPC that
   // failed remembers that for a while, and says so of a server that is back.
   void LeaveOut(const Handle& server);
 
  private:
-  mutable std::mutex mutex_;
-  std::vector<Handle> servers_;  // guarded by mutex_, but for its size
-  size_t at_ = 0;                // guarded by mutex_
+  explicit Servers(std::vector<Handle> servers) : servers_(std::move(servers)) {}
+
+  mutable base::Mutex mutex_;
+  std::vector<Handle> servers_ ABSL_GUARDED_BY(mutex_);
+  size_t at_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace espalier::client

@@ -3,7 +3,7 @@
 #include <array>
 #include <cstdlib>
 #include <filesystem>
-#include <mutex>
+#include <optional>
 #include <thread>
 
 #include "client/cli/commands/commands.h"
@@ -16,6 +16,7 @@
 #include "client/cli/twin_view.h"
 #include "client/cli/watch.h"
 #include "common/base/flags.h"
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
 #include "common/io/standard_output.h"
@@ -71,11 +72,6 @@ class Race {
   int64_t peak_worker_memory_bytes() const;
 
  private:
-  struct Twin {
-    v1::Job job;
-    absl::Status ended;
-    bool over = false;
-  };
   static constexpr std::array<const char*, 2> kTitles = {"SET, sparse", "dense twin"};
   static constexpr std::array<const char*, 2> kYaml = {kDigitsSetYaml, kDigitsDenseYaml};
 
@@ -85,46 +81,46 @@ class Race {
 
   Context& context_;
   client::Client& client_;
-  std::array<Twin, 2> twins_;
-  std::mutex mutex_;  // guards the view, `ended` and `over`
+  std::array<v1::Job, 2> jobs_;  // each is its follower's while that runs
+  base::Mutex mutex_;            // guards the view as well
+  // How each job was followed to its end.
+  std::array<std::optional<absl::Status>, 2> ended_ ABSL_GUARDED_BY(mutex_);
 };
 
 absl::Status Race::Submit() {
-  for (size_t i = 0; i < twins_.size(); ++i) {
+  for (size_t i = 0; i < jobs_.size(); ++i) {
     v1::CreateJobRequest request;
     ESPALIER_ASSIGN_OR_RETURN(*request.mutable_spec(), ReadJob(kYaml[i], kTitles[i], {}));
-    ESPALIER_ASSIGN_OR_RETURN(twins_[i].job, client_.CreateJob(request));
+    ESPALIER_ASSIGN_OR_RETURN(jobs_[i], client_.CreateJob(request));
   }
   return absl::OkStatus();
 }
 
 void Race::Follow(size_t twin, TwinView& view, const std::stop_token& stop) {
   const JobObserver observer = {[&](const v1::JobEvent& event) {
-                                  const std::lock_guard lock(mutex_);
+                                  const base::MutexLock lock(mutex_);
                                   if (event.has_round_committed())
                                     view.OnRound(twin, event.round_committed().summary());
                                   if (const auto trouble = TroubleOf(event); !trouble.empty())
                                     view.Note(twin, trouble);
                                 },
                                 [&](const std::string& text) {
-                                  const std::lock_guard lock(mutex_);
+                                  const base::MutexLock lock(mutex_);
                                   view.Note(twin, text);
                                 }};
-  auto job =
-      ObserveJob(client_, twins_[twin].job.name(), 0, observer, stop, absl::InfiniteFuture());
-  const std::lock_guard lock(mutex_);
-  twins_[twin].ended = job.status();
-  if (job.ok()) twins_[twin].job = *std::move(job);
-  twins_[twin].over = true;
+  auto job = ObserveJob(client_, jobs_[twin].name(), 0, observer, stop, absl::InfiniteFuture());
+  const base::MutexLock lock(mutex_);
+  ended_[twin] = job.status();
+  if (job.ok()) jobs_[twin] = *std::move(job);
 }
 
 absl::Status Race::WaitForBoth(LocalCluster& cluster) {
   for (;;) {
     std::this_thread::sleep_for(kCheckEvery);
     if (const auto gone = cluster.Check()) return *gone;
-    const std::lock_guard lock(mutex_);
+    const base::MutexLock lock(mutex_);
     if (!context_.out) return io::Unwritten();
-    if (twins_[0].over && twins_[1].over) return absl::OkStatus();
+    if (ended_[0].has_value() && ended_[1].has_value()) return absl::OkStatus();
   }
 }
 
@@ -133,13 +129,13 @@ absl::Status Race::Run(LocalCluster& cluster, const std::stop_token& stop) {
   std::ostream nowhere(nullptr);
   const bool is_shown = context_.options.format == Format::kTable;
   TwinView view(is_shown ? context_.out : nowhere, is_shown ? context_.out_terminal : Terminal(),
-                {kTitles[0], kTitles[1]}, twins_[0].job.spec().federation().rounds());
+                {kTitles[0], kTitles[1]}, jobs_[0].spec().federation().rounds());
   view.Start();
   std::stop_source ended;
   const std::stop_callback forward(stop, [&ended] { ended.request_stop(); });
   std::vector<std::jthread> followers;
-  followers.reserve(twins_.size());
-  for (size_t i = 0; i < twins_.size(); ++i) {
+  followers.reserve(jobs_.size());
+  for (size_t i = 0; i < jobs_.size(); ++i) {
     followers.emplace_back([this, i, &view, token = ended.get_token()] { Follow(i, view, token); });
   }
   const absl::Status failure = WaitForBoth(cluster);
@@ -150,26 +146,27 @@ absl::Status Race::Run(LocalCluster& cluster, const std::stop_token& stop) {
                            "interrupted; the coordinator, its workers and their files are gone");
   }
   ESPALIER_RETURN_IF_ERROR(failure);
-  for (const Twin& twin : twins_) {
-    ESPALIER_RETURN_IF_ERROR(twin.ended);
-    if (twin.job.state() != v1::Job::STATE_SUCCEEDED) {
-      return base::FailedPrecondition(twin.job.failure_reason(), twin.job.failure_message());
+  const base::MutexLock lock(mutex_);
+  for (size_t i = 0; i < jobs_.size(); ++i) {
+    ESPALIER_RETURN_IF_ERROR(*ended_[i]);
+    if (jobs_[i].state() != v1::Job::STATE_SUCCEEDED) {
+      return base::FailedPrecondition(jobs_[i].failure_reason(), jobs_[i].failure_message());
     }
   }
-  view.Compare({twins_[0].job, twins_[1].job});
+  view.Compare({jobs_[0], jobs_[1]});
   return absl::OkStatus();
 }
 
 v1::ListJobsResponse Race::jobs() const {
   v1::ListJobsResponse jobs;
-  for (const Twin& twin : twins_) *jobs.add_jobs() = twin.job;
+  jobs.mutable_jobs()->Assign(jobs_.begin(), jobs_.end());
   return jobs;
 }
 
 int64_t Race::peak_worker_memory_bytes() const {
   RunTotals totals;
-  for (const Twin& twin : twins_) {
-    for (const v1::RoundSummary& round : twin.job.history()) totals.Add(round);
+  for (const v1::Job& job : jobs_) {
+    for (const v1::RoundSummary& round : job.history()) totals.Add(round);
   }
   return totals.peak_worker_memory_bytes;
 }
