@@ -102,6 +102,15 @@ RANDOM = re.compile(
     r"std::random_device|std::mt19937|std::default_random_engine|std::\w+_distribution\b|"
     r"absl::BitGen|(?<![\w.>:])(std::)?s?rand\s*\(|std::(random_)?shuffle\b")
 
+# Locks whose use is not checked; base::Mutex has annotations for that.
+NO_BARE_LOCK = ["common", "server", "worker", "client"]
+BARE_LOCK = re.compile(
+    r"\bstd::(\w+_)?mutex\b|\bstd::(lock_guard|unique_lock|scoped_lock|shared_lock|condition_variable(_any)?)\b|"
+    r"\babsl::(Mutex|CondVar|(Reader|Writer)?MutexLock)\b|\bpthread_(mutex|cond|rwlock)_\w+")
+
+# rule -> the files that it is not for.
+EXEMPT = {"lock": ["common/base/mutex.h"]}
+
 SOURCE_ROOTS = ["common", "server", "worker", "client", "proto"]
 CODE_SUFFIXES = (".h", ".cc")
 SIZED_SUFFIXES = (".h", ".cc", ".py", ".sh", ".proto", ".cmake", ".ts")

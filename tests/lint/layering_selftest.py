@@ -9,6 +9,7 @@ import layering_test
 CLEAN = {
     "common/base/README.md": "Base.\n",
     "common/base/clock.h": "#include <chrono>\ninline auto T() { return std::chrono::steady_clock::now(); }\n",
+    "common/base/mutex.h": "class Mutex { std::mutex mutex_; };\n",
     "common/base/CMakeLists.txt": "espalier_library(common_base SOURCES clock.cc DEPS absl::status)\n",
     "common/wire/README.md": "Wire.\n",
     "common/wire/codec.h": '#include "common/base/clock.h"\n#include "espalier/v1/model.pb.h"\n',
@@ -22,7 +23,7 @@ CLEAN = {
                              "// time(nullptr) and std::random_device only in words here\n"
                              'const char* kText = "absl::Now()"; int n = 1\'000\'000; // sleep(1)\n'
                              "int F() { return lease.time(0) + wall_time(0); }\n",
-    "tests/unit/round_test.cc": "#include <yaml-cpp/yaml.h>\n",
+    "tests/unit/round_test.cc": "#include <yaml-cpp/yaml.h>\nstd::mutex mutex;\n",
 }
 
 # name: (file, content, rule that must fire)
@@ -39,6 +40,12 @@ VIOLATIONS = {
     "core_reads_absl_now": ("server/reduce/bad.cc", "auto t = absl::Now();\n", "clock"),
     "core_reads_c_time": ("server/methods/bad.cc", "auto t = time(nullptr);\n", "clock"),
     "core_sleeps": ("server/events/bad.cc", "void F() { std::this_thread::sleep_for(x); }\n", "clock"),
+    "core_sleeps_until_it_is_stopped": ("server/jobs/bad.cc", "void F() { base::SleepUnlessStopped(x, stop); }\n", "clock"),
+    "bare_mutex": ("server/api/bad.h", "#include <mutex>\nclass A { std::mutex mutex_; };\n", "lock"),
+    "bare_mutex_of_another_kind": ("common/io/bad.cc", "std::recursive_mutex mutex;\n", "lock"),
+    "bare_lock": ("worker/data/bad.cc", "void F() { const std::lock_guard lock(mutex); }\n", "lock"),
+    "bare_condition_variable": ("client/cli/bad.cc", "std::condition_variable_any wake;\n", "lock"),
+    "mutex_of_abseil": ("server/round/bad.cc", "absl::Mutex mutex;\n", "lock"),
     "core_uses_system_randomness": ("server/methods/bad.cc", "std::random_device device;\n", "random"),
     "engine_uses_std_random": ("worker/engine/bad.cc", "std::mt19937 generator;\n", "random"),
     "engine_includes_dnnl_outside_onednn": ("worker/engine/bad.cc", "#include <dnnl.hpp>\n", "only-in"),

@@ -87,8 +87,9 @@ def check_source(path, text, files):
     code = without_comments_and_text(text)
     for folders, pattern, rule, advice in (
             (rules.NO_CLOCK, rules.CLOCK, "clock", "take the time from the injected clock"),
-            (rules.NO_RANDOM, rules.RANDOM, "random", "draw from base::Rng")):
-        if any(within(path, folder) for folder in folders):
+            (rules.NO_RANDOM, rules.RANDOM, "random", "draw from base::Rng"),
+            (rules.NO_BARE_LOCK, rules.BARE_LOCK, "lock", "take base::Mutex, MutexLock and CondVar")):
+        if any(within(path, folder) for folder in folders) and path not in rules.EXEMPT.get(rule, []):
             for match in pattern.finditer(code):
                 yield Violation(path, code.count("\n", 0, match.start()) + 1, rule,
                                 f"uses {match.group().strip()}: {advice}")
