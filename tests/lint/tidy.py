@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs clang-tidy on every C++ file of the project that has changed since it was last found clean.
 
-    tidy.sh BUILD_DIR [FILE ...]     FILE: check only these
+    tidy.sh BUILD_DIR [FILE ...]               FILE: check only these
+    tidy.sh BUILD_DIR --self-test [FILE ...]   on a planted fault first
 
 A file counts as unchanged while its own bytes, those of all project headers it reaches, the parts of the protocol it
 reaches (but for their comments), its compile command, the configuration and the version of clang-tidy are the same. The
@@ -31,6 +32,20 @@ TIDY = os.path.join(os.path.dirname(clang_tidy.__file__), "data", "bin", "clang-
 # What GCC knows and clang does not must not fail the check, nor what only the standard library of GCC uses.
 _EXTRA = ["--extra-arg=-Wno-unknown-warning-option", "--extra-arg=-Wno-ignored-optimization-argument",
           "--extra-arg=-Wno-deprecated-declarations"]
+
+# A member that is read without its lock, which GCC does not see.
+_PLANTED = """#include "common/base/mutex.h"
+
+class Planted {
+ public:
+  int value() const { return value_; }
+
+ private:
+  espalier::base::Mutex mutex_;
+  int value_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+"""
+_PLANTED_LIKE = "common/base/status.cc"  # is compiled with the same options
 
 
 def read(path):
@@ -139,20 +154,34 @@ class Checker:
         half = len(paths) // 2
         return {**self.findings(paths[:half]), **self.findings(paths[half:])}
 
+    def sees_planted_fault(self):
+        folder = os.path.join(self._databases, "planted", "common")
+        os.makedirs(folder)
+        planted, source = os.path.join(folder, "planted.h"), os.path.join(folder, "planted.cc")
+        with open(planted, "w", encoding="utf-8") as stream:
+            stream.write(_PLANTED)
+        with open(source, "w", encoding="utf-8") as stream:
+            stream.write(f'#include "{planted}"\n')
+        return "thread-safety" in self._tidy(folder, _PLANTED_LIKE, source)
+
     def _run(self, paths):
         folder = os.path.join(self._databases, config_folder(paths[0]), hashlib.sha256(repr(paths).encode()).hexdigest())
         os.makedirs(folder)
         if config_folder(paths[0]):  # the configuration of the root is found by itself, above
             shutil.copy(os.path.join(ROOT, config_folder(paths[0]), ".clang-tidy"), folder)
-        entry = dict(self._entries[paths[0]])
         source = os.path.join(ROOT, paths[0])
         if len(paths) > 1:
             source = os.path.join(folder, "batch.cc")
             with open(source, "w", encoding="utf-8") as stream:
                 for path in paths:
                     stream.write(f'#include "{path}"  // NOLINT(bugprone-suspicious-include)\n')
-            entry["command"] = entry["command"].replace(entry["file"], source)
-            entry["file"] = source
+        return self._tidy(folder, paths[0], source)
+
+    def _tidy(self, folder, like, source):
+        """Returns what clang-tidy says of `source`, which is compiled as the file `like` is; "" when it is clean."""
+        entry = dict(self._entries[like])
+        entry["command"] = entry["command"].replace(entry["file"], source)
+        entry["file"] = source
         with open(os.path.join(folder, "compile_commands.json"), "w", encoding="utf-8") as stream:
             json.dump([entry], stream)
         result = subprocess.run([TIDY, "--quiet", "-p", folder, *self._extra, source], cwd=ROOT, check=False,
@@ -170,7 +199,8 @@ def main():
         print(f"tidy: {build_dir}/compile_commands.json names no file of this project")
         return 1
     commands = {path: entry["command"].replace(ROOT, "") for path, entry in entries.items()}
-    chosen = sorted({os.path.relpath(path, ROOT) for path in sys.argv[2:]} or commands)
+    arguments = [argument for argument in sys.argv[2:] if argument != "--self-test"]
+    chosen = sorted({os.path.relpath(path, ROOT) for path in arguments} or commands)
     unknown = [path for path in chosen if path not in commands]
     if unknown:
         print(f"tidy: not part of the build: {', '.join(unknown)}")
@@ -181,6 +211,9 @@ def main():
     changed = [path for path in chosen if not os.path.exists(marks[path])]
     print(f"tidy: {len(changed)} of {len(chosen)} files to check", flush=True)
     checker = Checker(entries)
+    if "--self-test" in sys.argv[2:] and not checker.sees_planted_fault():
+        print("tidy: did not find a member that is touched without its lock")
+        return 1
     dirty, done, started = 0, 0, time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 2) as pool:
         runs = {pool.submit(checker.findings, batch): batch for batch in batches(changed, commands)}
