@@ -58,11 +58,11 @@ void UploadReactor::OnReadDone(bool ok) {
       End(base::InvalidArgument("HEADER_MISSING", "expected a header first, found a chunk"));
       return;
     }
-    header_ = request_.header();
     has_header_ = true;
     {
       const base::MutexLock lock(mutex_);
       if (finished_) return;
+      header_ = request_.header();
       step_->Clear();
       whole_->Within(context_.limits.transfer_timeout);
     }

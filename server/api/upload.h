@@ -78,7 +78,7 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
   std::shared_ptr<UploadReactor> self_;
 
   v1::SubmitRequest request_;
-  v1::PartialHeader header_;
+  v1::PartialHeader header_;  // written once, with mutex_ held: a deadline may log it meanwhile
   bool has_header_ = false;
   std::atomic<bool> has_body_{false};
   std::unique_ptr<ReceivedBody> body_;
