@@ -132,6 +132,9 @@ class JobManager {
                                                   std::shared_ptr<events::EventLog> log);
   // Goes on with a parked job that is in `state`.
   void Unpark(const std::string& name, v1::Job::State state, const Changed& done);
+  // `then` is called on the core with what a job of the store does and takes.
+  void PlanThen(std::shared_ptr<const store::StoredJob> stored,
+                std::function<void(absl::StatusOr<JobPlan>)> then);
   absl::StatusOr<v1::Job> UnparkNow(const store::StoredJob& stored, absl::StatusOr<JobPlan> plan,
                                     v1::Job::State state);
   // A job that has ended, from the store.

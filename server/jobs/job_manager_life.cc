@@ -1,5 +1,7 @@
 // Jobs are found, listed, paused, resumed and deleted.
 #include <algorithm>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -27,6 +29,12 @@ absl::Status JobChanged(const std::string& name) {
   return base::MakeError(
       absl::StatusCode::kAborted, "JOB_CHANGED",
       "the job was changed by another call meanwhile (" + name + "); look at it again");
+}
+
+absl::Status OutOfMemory() {
+  return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                         "the coordinator has not enough memory left to go on with the job; give "
+                         "it more, or try again when other jobs have ended");
 }
 
 std::string StateWord(v1::Job::State state) { return v1::Job::State_Name(state).substr(6); }
@@ -60,8 +68,6 @@ class Deletion : public Journal::Source {
     };
     return change;
   }
-  // A name alone can always be written.
-  void OnRefused(const absl::Status& /*why*/) override {}
 
  private:
   const std::string job_;
@@ -247,24 +253,40 @@ void JobManager::Unpark(const std::string& name, v1::Job::State state, const Cha
       return;
     }
     const auto stored = std::make_shared<store::StoredJob>();
-    const auto plan = std::make_shared<absl::StatusOr<JobPlan>>();
     services_.journal.Read(
-        [stored, plan, name, &methods = methods_](store::Store& store) -> absl::Status {
+        [stored, name](store::Store& store) -> absl::Status {
           ESPALIER_ASSIGN_OR_RETURN(*stored, store.Read(name));
-          *plan = PlanOfStored(*stored, methods);
           return absl::OkStatus();
         },
-        [this, stored, plan, state, end](const absl::Status& read) {
-          absl::StatusOr<v1::Job> job =
-              read.ok() ? UnparkNow(*stored, std::move(*plan), state) : read;
-          if (!job.ok()) {
-            end(job);
+        [this, stored, state, end](const absl::Status& read) {
+          if (!read.ok()) {
+            end(read);
             return;
           }
-          services_.journal.WhenWritten([end, job](const absl::Status& status) {
-            end(status.ok() ? job : absl::StatusOr<v1::Job>(status));
+          PlanThen(stored, [this, stored, state, end](absl::StatusOr<JobPlan> plan) {
+            const absl::StatusOr<v1::Job> job = UnparkNow(*stored, std::move(plan), state);
+            if (!job.ok()) {
+              end(job);
+              return;
+            }
+            services_.journal.WhenWritten([end, job](const absl::Status& status) {
+              end(status.ok() ? job : absl::StatusOr<v1::Job>(status));
+            });
           });
         });
+  });
+}
+
+void JobManager::PlanThen(std::shared_ptr<const store::StoredJob> stored,
+                          std::function<void(absl::StatusOr<JobPlan>)> then) {
+  services_.files.Post([this, stored = std::move(stored), then = std::move(then)] {
+    const auto plan = std::make_shared<absl::StatusOr<JobPlan>>(OutOfMemory());
+    try {
+      *plan = PlanOfStored(*stored, methods_);
+    } catch (const std::bad_alloc&) {
+    } catch (const std::length_error&) {
+    }
+    services_.core.Post([plan, then] { then(std::move(*plan)); });
   });
 }
 

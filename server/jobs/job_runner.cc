@@ -286,6 +286,7 @@ void JobRunner::Apply(absl::StatusOr<Prepared> prepared) {
   const bool resumes = std::exchange(resuming_, false);
   if (resumes) {
     saved_state_.reset();
+    saved_newest_.clear();
     newest_ = std::move(*loaded_newest_);
   } else {
     Report(*prepared);

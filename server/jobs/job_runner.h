@@ -94,8 +94,6 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   // `accepted`: what is kept of it for good (store::AcceptedJob), as bytes. Once, when it is new.
   void KeepAs(std::string accepted);
   Journal::Change TakeChange() override;
-  // The job stays as it was written last, and this process does nothing more with it.
-  void OnRefused(const absl::Status& why) override;
   // Starts when the workers are there and it may; lets the step's deadlines pass.
   void Tick();
   // For a job that was restored without its program: what keeps this process from going on with it.
@@ -266,8 +264,15 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   void OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, Branch& branch);
   // Ends the steps, keeps the newest models as checkpoints, and then ends the job.
   void Fail(const absl::Status& status);
-  absl::StatusOr<std::vector<Kept>> KeepNewest(const NewestModels& newest) const;
-  void OnNewestKept(const absl::StatusOr<std::vector<Kept>>& kept, const absl::Status& status);
+  // The models of `newest` that the job does not have as checkpoints yet, by their rounds.
+  std::vector<NewestModels::Model> WithoutCheckpoint(const NewestModels& newest) const;
+  // What of `newest` became checkpoints, and the error at which it ended.
+  struct KeptNewest {
+    std::vector<Kept> kept;
+    absl::Status status;
+  };
+  KeptNewest KeepNewest(const std::vector<NewestModels::Model>& newest) const;
+  void OnNewestKept(const KeptNewest& newest, const absl::Status& status);
   void EndAsFailed(const absl::Status& status, const std::string& more);
   v1::JobEvent NewEvent() const;
   // Takes the event into the log; watchers see it once it is written.
@@ -319,7 +324,6 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   bool failing_ = false;  // the newest models are being written
   bool parked_ = false;
   bool forgotten_ = false;
-  std::optional<absl::Status> refused_;      // what happens to it cannot be written
   checkpoint::CheckpointStore::Pin source_;  // the checkpoint that it starts from
 
   // What of it is to be written next.

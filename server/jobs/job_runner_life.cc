@@ -1,6 +1,9 @@
 // The states of a job, from PENDING to its end, and why it does not move.
+#include <algorithm>
+#include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/base/status.h"
 #include "common/log/log.h"
@@ -94,8 +97,6 @@ void JobRunner::AbortSteps(const std::string& reason) {
 
 absl::Status JobRunner::Cancel() {
   if (ended()) return JobHasEnded(job_.name(), job_.state(), "cancel");
-  if (failing_) return JobHasEnded(job_.name(), v1::Job::STATE_FAILED, "cancel");
-  if (refused_.has_value()) return *refused_;
   SetState(v1::Job::STATE_CANCELLING, "", "");
   AbortSteps("JOB_CANCELLED");
   parked_ = false;
@@ -109,7 +110,6 @@ absl::Status JobRunner::Cancel() {
 absl::Status JobRunner::Pause() {
   if (ended()) return JobHasEnded(job_.name(), job_.state(), "pause");
   if (failing_) return JobHasEnded(job_.name(), v1::Job::STATE_FAILED, "pause");
-  if (refused_.has_value()) return *refused_;
   if (at_rest()) {
     return base::FailedPrecondition(
         "JOB_PAUSED", "expected a job that is not PAUSED yet, found " + job_.name() + ", which is");
@@ -157,41 +157,58 @@ void JobRunner::Park(const std::string& reason) {
 
 void JobRunner::Fail(const absl::Status& status) {
   if (failing_) return;
+  const std::vector<NewestModels::Model> newest = WithoutCheckpoint(newest_);
   Park("JOB_FAILED");
-  if (newest_.empty()) {
+  if (newest.empty()) {
     EndAsFailed(status, "");
     return;
   }
-  failing_ = true;
-  services_.files.Post([self = shared_from_this(), newest = newest_, status] {
-    const auto kept = self->KeepNewest(newest);
+  services_.files.Post([self = shared_from_this(), newest, status] {
+    const auto kept = std::make_shared<const KeptNewest>(self->KeepNewest(newest));
     self->services_.core.Post(
-        [self, kept, status] { self->Guard([&] { self->OnNewestKept(kept, status); }); });
+        [self, kept, status] { self->Guard([&] { self->OnNewestKept(*kept, status); }); });
   });
+  failing_ = true;
+  SetCondition(kWaitingStorage, "the job fails (" + base::ReasonOf(status) +
+                                    "), once its newest model is written as a checkpoint");
 }
 
-void JobRunner::OnNewestKept(const absl::StatusOr<std::vector<Kept>>& kept,
-                             const absl::Status& status) {
+std::vector<NewestModels::Model> JobRunner::WithoutCheckpoint(const NewestModels& newest) const {
+  std::set<std::string> noted = {job_.latest_checkpoint()};
+  for (const v1::Run& run : job_.runs()) noted.insert(run.latest_checkpoint());
+  std::vector<NewestModels::Model> models;
+  for (const auto& [run, model] : newest.models()) {
+    const std::string name = "checkpoints/" + job_.name().substr(sizeof("jobs/") - 1) + "-" +
+                             std::to_string(model.outcome.committed->round());
+    const bool is_there = noted.contains(name) && services_.checkpoints.Get(name).ok();
+    if (!is_there) models.push_back(model);
+  }
+  std::ranges::sort(models, {}, [](const auto& model) { return model.outcome.committed->round(); });
+  return models;
+}
+
+void JobRunner::OnNewestKept(const KeptNewest& newest, const absl::Status& status) {
   failing_ = false;
   newest_ = {};
   if (still()) {
     for (const auto& then : std::exchange(when_still_, {})) services_.core.Post(then);
   }
+  if (base::ReasonOf(newest.status) == "SYNC_FAILED") services_.journal.Fatal(newest.status);
   if (ended()) return;
-  if (!kept.ok()) {
-    services_.metrics.Add(Metric::kCheckpointFailures);
-    EndAsFailed(status, "; its newest model could not be written as a checkpoint: " +
-                            base::MessageOf(kept.status()));
-    return;
-  }
-  for (const Kept& one : *kept) {
+  for (const Kept& one : newest.kept) {
     const checkpoint::CheckpointInfo& checkpoint = *one.checkpoint;
     for (v1::Run& run : *job_.mutable_runs()) {
       if (run.name() == checkpoint.run) run.set_latest_checkpoint(checkpoint.name);
     }
     NoteCheckpoint(checkpoint, one.checkpoint_seconds);
   }
-  EndAsFailed(status, "");
+  if (newest.status.ok()) {
+    EndAsFailed(status, "");
+    return;
+  }
+  services_.metrics.Add(Metric::kCheckpointFailures);
+  EndAsFailed(status, "; its newest model could not be written as a checkpoint: " +
+                          base::MessageOf(newest.status));
 }
 
 void JobRunner::EndAsFailed(const absl::Status& status, const std::string& more) {
@@ -227,6 +244,7 @@ void JobRunner::ReleaseMemory() {
   saved_state_.reset();
   next_ = nullptr;
   newest_ = {};
+  saved_newest_.clear();
   accepted_before_.clear();
   // A job that goes on may look at it again.
   if (ended()) source_ = nullptr;

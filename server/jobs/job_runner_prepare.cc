@@ -1,6 +1,7 @@
 // What a JobRunner does on the pool: the program's next transition, its blobs and its checkpoint.
 #include <algorithm>
 #include <new>
+#include <stdexcept>
 #include <utility>
 
 #include "absl/time/time.h"
@@ -23,6 +24,11 @@ std::vector<wire::TensorChange> ToWire(const methods::StructureChange& change) {
     result.push_back({tensor.tensor, tensor.diff, tensor.growth_key});
   }
   return result;
+}
+
+absl::Status OutOfMemory() {
+  return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                         "the coordinator has not enough memory left for it");
 }
 
 // Of everything that the model consists of.
@@ -207,22 +213,21 @@ absl::Status JobRunner::WriteCheckpoint(
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<JobRunner::Kept>> JobRunner::KeepNewest(const NewestModels& newest) const
-    try {
-  // An earlier failure of the same job may have left some.
-  const auto there = services_.checkpoints.List(job_.name().substr(sizeof("jobs/") - 1));
-  std::vector<Kept> all;
-  for (const auto& [run, model] : newest.models()) {
-    const int32_t round = model.outcome.committed->round();
-    if (std::ranges::any_of(there, [&](const auto& info) { return info.round == round; })) {
-      continue;
+JobRunner::KeptNewest JobRunner::KeepNewest(const std::vector<NewestModels::Model>& newest) const {
+  KeptNewest result;
+  try {
+    for (const NewestModels::Model& model : newest) {
+      Kept kept;
+      result.status = WriteCheckpoint(model.outcome, model.companions, kept);
+      if (!result.status.ok()) break;
+      result.kept.push_back(std::move(kept));
     }
-    ESPALIER_RETURN_IF_ERROR(WriteCheckpoint(model.outcome, model.companions, all.emplace_back()));
+  } catch (const std::bad_alloc&) {
+    result.status = OutOfMemory();
+  } catch (const std::length_error&) {
+    result.status = OutOfMemory();
   }
-  return all;
-} catch (const std::bad_alloc&) {
-  return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
-                         "the coordinator has not enough memory left for it");
+  return result;
 }
 
 }  // namespace espalier::server::jobs

@@ -227,17 +227,6 @@ Journal::Change JobRunner::TakeChange() {
   return change;
 }
 
-void JobRunner::OnRefused(const absl::Status& why) {
-  if (forgotten_) return;
-  refused_ = base::FailedPrecondition(
-      "JOB_NOT_WRITTEN", "what happens to " + job_.name() + " cannot be written down (" +
-                             base::MessageOf(why) +
-                             "); the next coordinator goes on with it as it was written last");
-  AbortSteps("JOB_NOT_WRITTEN");
-  forgotten_ = true;
-  if (!ended()) Hold(*refused_);
-}
-
 void JobRunner::OnWritten(const Written& written) {
   // Files that nothing names any more are removed on the pool.
   std::vector<pretrained::Part> updates;

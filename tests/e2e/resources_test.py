@@ -134,9 +134,9 @@ class CoordinatorMemoryTest(unittest.TestCase):
     def test_model_beyond_the_budget_is_refused_with_the_sum_and_the_rest_goes_on(self):
         running = self.cluster_with("4GB")
         text = running.violations(wide_job(3_000_000))[0]["description"]
-        self.assertRegex(text, r"needs about 6\.\d GB of the coordinator's memory")
+        self.assertRegex(text, r"needs about 7\.\d GB of the coordinator's memory")
         self.assertIn("sums of updates", text)
-        self.assertIn("130,000,000 stored weights would fit", text)
+        self.assertIn("120,000,000 stored weights would fit", text)
         self.assertLess(self.peak(running), 100e6)
         running.run(digits_job())
 
@@ -157,7 +157,7 @@ class CoordinatorMemoryTest(unittest.TestCase):
             self.assertLess(price, 2 * used)
 
     def test_job_waits_for_the_memory_of_another_one(self):
-        running = self.cluster_with("150MB")
+        running = self.cluster_with("160MB")
         first = running.submit(wide_job(30_000, federation={"rounds": 5000}))["name"]
         running.wait_state(first, "RUNNING")
         second = running.submit(wide_job(30_000))["name"]

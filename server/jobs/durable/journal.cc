@@ -1,10 +1,8 @@
 #include "server/jobs/durable/journal.h"
 
 #include <algorithm>
-#include <cstddef>
 #include <iterator>
 #include <new>
-#include <string>
 #include <utility>
 
 #include "common/base/status.h"
@@ -14,8 +12,6 @@ namespace espalier::server::jobs {
 namespace {
 
 constexpr absl::Duration kBetweenTries = absl::Seconds(1);
-// The most bytes of one field or entry of what is written: below what the stores themselves can take.
-constexpr size_t kMaxPieceBytes = size_t{256} * 1024 * 1024;
 
 absl::Status Stops() {
   return base::MakeError(absl::StatusCode::kUnavailable, "COORDINATOR_STOPS",
@@ -26,29 +22,6 @@ absl::Status Stops() {
 bool IsFatal(const absl::Status& status) {
   return status.code() == absl::StatusCode::kDataLoss ||
          status.code() == absl::StatusCode::kAborted;
-}
-
-// Whether the same can be written later.
-bool IsOfTheMoment(const absl::Status& status) {
-  return IsOfTheDisk(status) || status.code() == absl::StatusCode::kUnavailable ||
-         status.code() == absl::StatusCode::kResourceExhausted;
-}
-
-// Whether any store can take it. Errors: OutOfRange RECORD_TOO_LONG.
-absl::Status CheckLengths(const store::JobWrite& write) {
-  size_t longest = 0;
-  for (const auto* field : {&write.accepted, &write.record, &write.progress, &write.state}) {
-    if (field->has_value()) longest = std::max(longest, (*field)->size());
-  }
-  for (const store::StoredEvent& event : write.events)
-    longest = std::max(longest, event.bytes.size());
-  for (const store::StoredUpdate& update : write.updates) {
-    longest = std::max(longest, update.bytes.size());
-  }
-  if (longest <= kMaxPieceBytes) return absl::OkStatus();
-  return base::MakeError(absl::StatusCode::kOutOfRange, "RECORD_TOO_LONG",
-                         "expected at most " + std::to_string(kMaxPieceBytes) +
-                             " bytes to be written of one thing, found " + std::to_string(longest));
 }
 
 absl::Status NoMemory() {
@@ -116,7 +89,6 @@ void Journal::Flush() {
     batch_->writes.push_back(std::move(change.write));
     batch_->complete.push_back(std::move(change.complete));
     batch_->written.push_back(std::move(change.written));
-    batch_->sources.push_back(source);
   }
   Write();
 }
@@ -129,37 +101,13 @@ void Journal::Write() {
   });
 }
 
-void Journal::Batch::Refuse(size_t change, absl::Status why) {
-  const auto at = static_cast<std::ptrdiff_t>(change);
-  refused.emplace_back(std::move(sources[change]), std::move(why));
-  writes.erase(writes.begin() + at);
-  complete.erase(complete.begin() + at);
-  written.erase(written.begin() + at);
-  sources.erase(sources.begin() + at);
-}
-
-absl::Status Journal::Complete(Batch& batch) {
-  for (size_t i = 0; i < batch.writes.size();) {
-    store::JobWrite& write = batch.writes[i];
-    absl::Status status = batch.complete[i] ? batch.complete[i](write) : absl::OkStatus();
-    if (status.ok()) {
-      batch.complete[i] = nullptr;
-      status = CheckLengths(write);
-    }
-    if (status.ok()) {
-      ++i;
-    } else if (IsFatal(status) || IsOfTheMoment(status)) {
-      return status;
-    } else {
-      batch.Refuse(i, std::move(status));
-    }
-  }
-  return absl::OkStatus();
-}
-
 absl::Status Journal::WriteNow(Disk& disk, Batch& batch) try {
-  ESPALIER_RETURN_IF_ERROR(Complete(batch));
-  return batch.writes.empty() ? absl::OkStatus() : disk.store.Commit(batch.writes);
+  for (size_t i = 0; i < batch.writes.size(); ++i) {
+    if (!batch.complete[i]) continue;
+    ESPALIER_RETURN_IF_ERROR(batch.complete[i](batch.writes[i]));
+    batch.complete[i] = nullptr;
+  }
+  return disk.store.Commit(batch.writes);
 } catch (const std::bad_alloc&) {
   return base::MakeError(absl::StatusCode::kUnavailable, "STORAGE_ERROR",
                          "there is not enough memory to write jobs down");
@@ -185,16 +133,7 @@ void Journal::OnWritten(const absl::Status& status) {
   for (const auto& written : batch->written) {
     if (written) written();
   }
-  absl::Status outcome;
-  for (const auto& [source, why] : batch->refused) {
-    log::Error("job_not_written",
-               {{"reason", base::ReasonOf(why)}, {"message", base::MessageOf(why)}});
-    source->OnRefused(why);
-    // Some of those who wait are of other jobs: they ask again, and find it done.
-    outcome = base::MakeError(absl::StatusCode::kUnavailable, "NOT_WRITTEN",
-                              "something that was to be written with it cannot be; try again");
-  }
-  for (const Then& then : batch->waiting) then(outcome);
+  for (const Then& then : batch->waiting) then(absl::OkStatus());
   Flush();
 }
 

@@ -8,8 +8,7 @@
 //
 // Trouble:   while nothing can be written, because there is no space for instance, the same changes
 //            are tried again every second, and nothing is lost. An error after which it is not known
-//            what the disk has ends the process (`fatal`). What can never be written, of one job,
-//            holds up no other: that job is told, and whoever waits for what was to be written with it.
+//            what the disk has ends the process (`fatal`).
 // Bounds:    one transaction is under way; jobs begin no step while there is trouble.
 // Threading: lives on the core executor; the store is used on `writer`, which has one thread.
 #pragma once
@@ -18,7 +17,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -54,8 +52,6 @@ class Journal {
     virtual ~Source() = default;
     // On the core, between two of its tasks: what changed since the last call.
     virtual Change TakeChange() = 0;
-    // On the core: the last change, and so whatever may come after it, can never be written.
-    virtual void OnRefused(const absl::Status& why) = 0;
   };
 
   // Keeps nothing: what is touched counts as written at once.
@@ -97,24 +93,19 @@ class Journal {
   void Close(std::function<void()> done);
 
  private:
-  // What is written together; the first four have an entry for each change.
+  // What is written together.
   struct Batch {
     std::vector<store::JobWrite> writes;
-    // Those that were called are empty.
+    // Of the writes; those that were called are empty.
     std::vector<std::function<absl::Status(store::JobWrite& write)>> complete;
     std::vector<std::function<void()>> written;
-    std::vector<std::shared_ptr<Source>> sources;
-    std::vector<std::pair<std::shared_ptr<Source>, absl::Status>> refused;
     std::vector<Then> waiting;
-    // Takes one change out of what is written.
-    void Refuse(size_t change, absl::Status why);
   };
 
   void Schedule();
   void Flush();
   void Write();
   static absl::Status WriteNow(Disk& disk, Batch& batch);
-  static absl::Status Complete(Batch& batch);
   void OnWritten(const absl::Status& status);
   void End();
 

@@ -43,17 +43,14 @@ class Counter : public Journal::Source {
   Journal::Change TakeChange() override {
     Journal::Change change;
     change.write.job = name_;
-    change.complete = [value = value, error = error](store::JobWrite& write) {
+    change.complete = [value = value](store::JobWrite& write) {
       write.record = std::to_string(value);
-      return error;
+      return absl::OkStatus();
     };
     return change;
   }
-  void OnRefused(const absl::Status& why) override { refused.push_back(base::ReasonOf(why)); }
 
   int value = 0;
-  absl::Status error;
-  std::vector<std::string> refused;
 
  private:
   const std::string name_;
@@ -114,36 +111,6 @@ TEST_F(JournalTest, ChangesWhileSomethingIsWrittenComeWithTheNext) {
   Settle();
   EXPECT_THAT(store_.written, ElementsAre("a 0", "a 5"));
   EXPECT_THAT(told_, ElementsAre("last"));
-}
-
-TEST_F(JournalTest, WhatCanNeverBeWrittenOfOneJobHoldsUpNoOther) {
-  a_->error = base::FailedPrecondition("OF_THIS_JOB", "never");
-  journal_.Touch(a_);
-  journal_.Touch(b_);
-  journal_.WhenWritten(Note("waits"));
-  Settle();
-  EXPECT_THAT(store_.written, ElementsAre("b 0"));
-  EXPECT_THAT(a_->refused, ElementsAre("OF_THIS_JOB"));
-  EXPECT_THAT(b_->refused, IsEmpty());
-  EXPECT_THAT(told_, ElementsAre("waits NOT_WRITTEN"));
-  EXPECT_FALSE(journal_.trouble().has_value());
-  EXPECT_THAT(fatal_, IsEmpty());
-  b_->value = 1;
-  journal_.Touch(b_);
-  journal_.WhenWritten(Note("next"));
-  Settle();
-  EXPECT_THAT(store_.written, ElementsAre("b 0", "b 1"));
-  EXPECT_EQ(told_.back(), "next");
-}
-
-TEST_F(JournalTest, ChangesAreTriedAgainWhereTheDiskIsToBlame) {
-  a_->error = base::MakeError(absl::StatusCode::kUnavailable, "IO_ERROR", "not now");
-  journal_.Touch(a_);
-  journal_.Touch(b_);
-  Settle();
-  EXPECT_THAT(store_.written, IsEmpty());
-  EXPECT_THAT(a_->refused, IsEmpty());
-  EXPECT_TRUE(journal_.trouble().has_value());
 }
 
 TEST_F(JournalTest, WhoeverWaitsForWhatIsBeingWrittenIsToldOnceItIs) {
