@@ -7,6 +7,8 @@
 #include <iterator>
 #include <optional>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "common/base/status.h"
 #include "common/io/sha256.h"
@@ -51,6 +53,23 @@ TEST_F(PartStoreTest, PartsOutliveTheirStore) {
   std::optional<Part> part = NewStore().Put("bytes").value();
   EXPECT_EQ(part->bytes(), "bytes");
   part.reset();
+  EXPECT_EQ(NumFiles(), 0);
+}
+
+TEST_F(PartStoreTest, ThreadsPutTheSamePartWhileOthersLetGoOfIt) {
+  PartStore store = NewStore();
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 4; ++i) {
+      threads.emplace_back([&store] {
+        for (int j = 0; j < 100; ++j) {
+          const absl::StatusOr<Part> part = store.Put("bytes");
+          ASSERT_TRUE(part.ok()) << part.status();
+          EXPECT_EQ(part->bytes(), "bytes");
+        }
+      });
+    }
+  }
   EXPECT_EQ(NumFiles(), 0);
 }
 
