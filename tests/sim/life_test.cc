@@ -81,6 +81,16 @@ class LifeTest : public testing::Test {
       sim().Settle();
     }
   }
+  // Its deadline has passed, and the model of the round before is to be written first.
+  void RunUntilItIsAboutToFail(const std::string& name) {
+    sim().Pass(absl::Minutes(9));
+    for (int second = 0; second < 120 && sim().Job(name).conditions().empty(); ++second) {
+      sim().clock.Advance(absl::Seconds(1));
+      for (FakeWorker* worker : sim().workers()) worker->Heartbeat();
+      sim().jobs.Tick();
+    }
+    ASSERT_FALSE(sim().Job(name).conditions().empty());
+  }
   // Nothing can be written where checkpoints are.
   void HideCheckpoints(bool hidden) {
     const std::string folder = disk_.folder + "/checkpoints";
@@ -317,6 +327,48 @@ TEST_F(LifeTest, JobThatFailsTwiceInARoundWritesItsModelOnce) {
   sim().Run(name);
   EXPECT_EQ(sim().State(name), v1::Job::STATE_SUCCEEDED);
   EXPECT_EQ(sim().Job(name).model_hash(), Hash(ImpatientSpec()));
+}
+
+TEST_F(LifeTest, NewestModelOfAFailedJobIsToldOfWhenItsFileWasThereBeforeAKill) {
+  const std::string name = Start(ImpatientSpec(), "job");
+  RunUntilRound(name, 1);
+  RunUntilItIsAboutToFail(name);
+  sim().pool.RunAll();
+  ASSERT_THAT(sim().checkpoints().List("job"), SizeIs(1));
+  EXPECT_THAT(sim().Events(name, v1::JobEvent::kCheckpointWritten), IsEmpty());
+  Again();
+  sim().Pass(absl::Minutes(11));
+  const v1::Job failed = sim().Job(name);
+  ASSERT_EQ(failed.state(), v1::Job::STATE_FAILED);
+  EXPECT_EQ(failed.latest_checkpoint(), "checkpoints/job-1");
+  EXPECT_THAT(sim().Events(name, v1::JobEvent::kCheckpointWritten), SizeIs(1));
+}
+
+TEST_F(LifeTest, FailedJobLeavesItsNewestModelAlsoWhereJobsAreNotKept) {
+  Simulation sim;
+  sim.AddWorkers(2);
+  const std::string name = sim.Start(ImpatientSpec());
+  sim.Settle();
+  while (sim.Job(name).round() < 1) {
+    sim.busy().front()->Finish();
+    sim.Settle();
+  }
+  sim.Pass(absl::Minutes(11));
+  const v1::Job failed = sim.Job(name);
+  ASSERT_EQ(failed.state(), v1::Job::STATE_FAILED);
+  EXPECT_TRUE(sim.checkpoints().Get(failed.latest_checkpoint()).ok());
+}
+
+TEST_F(LifeTest, JobThatIsAboutToFailCanBeCancelled) {
+  const std::string name = Start(ImpatientSpec(), "job");
+  RunUntilRound(name, 1);
+  RunUntilItIsAboutToFail(name);
+  EXPECT_EQ(base::ReasonOf(sim().jobs.Pause(name).status()), "JOB_ENDED");
+  ASSERT_TRUE(sim().jobs.Cancel(name).ok());
+  sim().Settle();
+  EXPECT_EQ(sim().State(name), v1::Job::STATE_CANCELLED);
+  Again();
+  EXPECT_EQ(sim().State(name), v1::Job::STATE_CANCELLED);
 }
 
 TEST_F(LifeTest, JobFailsAlsoWhereItsNewestModelCannotBeWritten) {
