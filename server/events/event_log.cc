@@ -3,17 +3,19 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/check.h"
+
 namespace espalier::server::events {
 
 void EventLog::Append(v1::JobEvent event) {
   const base::MutexLock lock(mutex_);
   event.set_sequence(static_cast<int64_t>(events_.size()) + 1);
-  events_.push_back(std::move(event));
+  events_.push_back(event.SerializeAsString());
 }
 
-void EventLog::Restore(std::vector<v1::JobEvent> events) {
+void EventLog::Restore(const std::vector<v1::JobEvent>& events) {
   const base::MutexLock lock(mutex_);
-  events_ = std::move(events);
+  for (const v1::JobEvent& event : events) events_.push_back(event.SerializeAsString());
   shown_ = events_.size();
 }
 
@@ -30,16 +32,21 @@ void EventLog::Show(int64_t sequence) {
   Notify();
 }
 
+std::optional<v1::JobEvent> EventLog::At(int64_t sequence, size_t end) const {
+  if (sequence < 0 || sequence >= static_cast<int64_t>(end)) return std::nullopt;
+  std::optional<v1::JobEvent> event(std::in_place);
+  ESPALIER_CHECK(event->ParseFromString(events_[sequence]), "an event is what was encoded");
+  return event;
+}
+
 std::optional<v1::JobEvent> EventLog::After(int64_t sequence) const {
   const base::MutexLock lock(mutex_);
-  if (sequence < 0 || sequence >= static_cast<int64_t>(shown_)) return std::nullopt;
-  return events_[sequence];
+  return At(sequence, shown_);
 }
 
 std::optional<v1::JobEvent> EventLog::AfterOfAll(int64_t sequence) const {
   const base::MutexLock lock(mutex_);
-  if (sequence < 0 || sequence >= static_cast<int64_t>(events_.size())) return std::nullopt;
-  return events_[sequence];
+  return At(sequence, events_.size());
 }
 
 bool EventLog::closed() const {

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "common/base/mutex.h"
@@ -22,7 +23,7 @@ class EventLog {
   void Append(v1::JobEvent event);
   // Events of a former life of the coordinator, from the first one on. They are shown. Before any
   // other call.
-  void Restore(std::vector<v1::JobEvent> events);
+  void Restore(const std::vector<v1::JobEvent>& events);
   // No more events will come.
   void Close();
   // Shows the events up to this number, and when it is the last one, that none will come after it;
@@ -45,9 +46,12 @@ class EventLog {
 
  private:
   void Notify();
+  std::optional<v1::JobEvent> At(int64_t sequence, size_t end) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   mutable base::Mutex mutex_;
-  std::vector<v1::JobEvent> events_ ABSL_GUARDED_BY(mutex_);
+  // Encoded, which takes a third of the memory of messages.
+  std::vector<std::string> events_ ABSL_GUARDED_BY(mutex_);
   size_t shown_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   base::Mutex listeners_mutex_;

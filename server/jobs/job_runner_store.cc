@@ -126,7 +126,7 @@ JobRunner::JobRunner(Services services, Restored restored,
       data_(restored.record.data()),
       events_taken_(static_cast<int64_t>(restored.events.size())) {
   rounds_.Restore(restored.events, job_.spec().evaluation().main_metric());
-  if (restored.log == nullptr) events_->Restore(std::move(restored.events));
+  if (restored.log == nullptr) events_->Restore(restored.events);
   if (ended()) events_->Close();
   state_parts_ = std::make_shared<std::vector<pretrained::Part>>(std::move(restored.state_parts));
   update_parts_ = std::move(restored.update_parts);

@@ -54,7 +54,7 @@ void ReadWhole(bool honest, std::string_view bytes) {
 void ReadUpdate(bool honest, std::string_view bytes) {
   v1::TopologyUpdate message;
   if (!espalier::fuzz::Parse(bytes, message)) return;
-  const Structure base = espalier::fuzz::SmallStructure();
+  const Structure& base = espalier::fuzz::SmallStructure();
   if (honest) message.set_base_hash(base->hash());
   auto structure = wire::ApplyTopologyUpdate(*base, message, kMostWeights);
   if (honest && !structure.ok()) {
