@@ -58,7 +58,7 @@ fuzz: ## Run each fuzz target for FUZZ_SECONDS (default 60); crashes are left in
 chaos: build ## Kill and disturb for a while (CHAOS_SEEDS, CHAOS_KILLS, CHAOS_TAKE_OVERS); the report is build/chaos/report.md
 	@tests/chaos/run.py --seeds $(CHAOS_SEEDS) --kills $(CHAOS_KILLS) --take-overs $(CHAOS_TAKE_OVERS)
 
-sanitize: deps ## Run the tests under the address, undefined-behaviour and thread sanitizers; takes about two hours
+sanitize: deps ## Run the tests under the address, undefined-behaviour and thread sanitizers; builds everything twice more
 	@tests/sanitize/run.py
 
 lint: configured ## Check format, layering, protocol, scripts and clang-tidy

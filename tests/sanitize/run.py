@@ -22,7 +22,7 @@ SOURCE = pathlib.Path(__file__).parents[2]
 THREADS_OF_OURS = r"^(coordinator_sim_test|links_sim_test|server_jobs_test|server_store_test|server_reduce_test|common_base_test|common_metrics_test|mirrored_file_system_test)$"
 # What a sanitizer itself takes is more than these allow, or it cannot be traced.
 MEASURES_MEMORY = r"^(e2e_resources_test|e2e_hostile_calls_test|e2e_hostile_connections_test|e2e_syscalls_test|e2e_disks_test)$"
-# So many times slower than without, at most.
+# So many times longer may programs take.
 SLOWNESS = "4"
 
 
