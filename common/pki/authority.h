@@ -1,0 +1,66 @@
+// Authority: makes certificates and lists of those that are revoked.
+//
+// There are two of them in a cluster. The root signs the certificates of coordinators and users, and the
+// authority for workers, whose name constraint (a URI of host "worker", no host names) and extended key
+// usage (clients alone) keep it from making any other. A coordinator has the latter, and not the former.
+//
+// Threading: thread-safe once it is made. Serial numbers are 127 random bits.
+// Errors:    InvalidArgument TLS_FILE_UNREADABLE, TLS_KEY_MISMATCH, SIGNING_REQUEST_INVALID.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/pki/certificate.h"
+#include "common/pki/identity.h"
+
+namespace espalier::pki {
+
+// Of a certificate that is to be made. It begins five minutes before `now`, since clocks differ.
+struct Subject {
+  Identity identity;
+  std::vector<std::string> hosts = {};  // host names and addresses; with any it may serve
+  absl::Time now;
+  absl::Duration lifetime;  // from `now`; cut to the authority's end
+};
+
+// An authority's certificate (PEM, with those between it and the root behind it) and key (PEM).
+struct AuthorityFiles {
+  std::string certificate;
+  std::string key;
+};
+
+AuthorityFiles NewRoot(absl::Time now, absl::Duration lifetime);
+absl::StatusOr<AuthorityFiles> NewWorkerAuthority(const AuthorityFiles& root, absl::Time now,
+                                                  absl::Duration lifetime);
+
+class Authority {
+ public:
+  static absl::StatusOr<Authority> Load(const AuthorityFiles& files);
+  ~Authority();
+  Authority(Authority&&) noexcept;
+  Authority& operator=(Authority&&) noexcept;
+
+  // For the public key of `key`, a private key in PEM. The result has certificates between it and the
+  // root behind it.
+  absl::StatusOr<std::string> Issue(const Subject& subject, std::string_view key) const;
+  // For the key that signed a request; nothing else of the request is used. It must be P-256, P-384,
+  // Ed25519, or RSA of 2,048 to 4,096 bits.
+  absl::StatusOr<std::string> Sign(const Subject& subject, std::string_view signing_request) const;
+  // A list (PEM) of this authority's certificates that are revoked: `serials` as Certificate has them.
+  absl::StatusOr<std::string> Revoke(const std::vector<std::string>& serials, absl::Time now,
+                                     absl::Duration lifetime) const;
+  absl::Time not_after() const;
+
+ private:
+  struct State;
+  explicit Authority(std::unique_ptr<State> state);
+
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace espalier::pki
