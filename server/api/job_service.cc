@@ -204,7 +204,7 @@ grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* cal
       answer(size);
       return;
     }
-    context_.jobs.Create(*request, [response, answer](jobs::JobManager::Created created) {
+    context_.jobs.Create(*request, "", [response, answer](jobs::JobManager::Created created) {
       if (created.job.ok()) *response = Fitting(*std::move(created.job));
       answer(WithFields(created.job.status(), created.violations));
     });

@@ -73,7 +73,8 @@ std::optional<JobManager::Created> JobManager::BeforeAsking(
   return Created{std::move(invalid), std::move(violations)};
 }
 
-void JobManager::Create(const v1::CreateJobRequest& request, std::function<void(Created)> done) {
+void JobManager::Create(const v1::CreateJobRequest& request, const std::string& owner,
+                        std::function<void(Created)> done) {
   // That a job was accepted is said once it is written.
   const auto tell = [this, validate_only = request.validate_only(),
                      done = std::move(done)](const Created& created) {
@@ -86,7 +87,7 @@ void JobManager::Create(const v1::CreateJobRequest& request, std::function<void(
     });
   };
   // A repeated call gets the first one's job.
-  if (const auto name = index_.OfRequest(request.request_id())) {
+  if (const auto name = index_.OfRequest(owner, request.request_id())) {
     With(*name, [tell](const absl::StatusOr<std::shared_ptr<const JobRunner>>& job) {
       tell(job.ok() ? Created{(*job)->View(true), {}} : Created{job.status(), {}});
     });
@@ -97,11 +98,11 @@ void JobManager::Create(const v1::CreateJobRequest& request, std::function<void(
       tell(*early);
       return;
     }
-    const auto finish = [this, request, tell](const Answer& answer) {
-      Draft(request.spec(), answer, [this, request, answer, tell](JobDraft draft) {
+    const auto finish = [this, request, owner, tell](const Answer& answer) {
+      Draft(request.spec(), answer, [this, request, owner, answer, tell](JobDraft draft) {
         Created created{OutOfMemory(), {}};
         try {
-          created.job = TryCreate(request, answer, draft);
+          created.job = TryCreate(request, owner, answer, draft);
           created.violations = std::move(draft.violations);
         } catch (const std::bad_alloc&) {
         } catch (const std::length_error&) {
@@ -150,9 +151,10 @@ void JobManager::Draft(const v1::JobSpec& spec, const Answer& answer,
 }
 
 absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& request,
-                                              const Answer& answer, JobDraft& draft) {
+                                              const std::string& owner, const Answer& answer,
+                                              JobDraft& draft) {
   // Another call of the same id may have been first while the workers were asked.
-  if (const auto name = index_.OfRequest(request.request_id())) {
+  if (const auto name = index_.OfRequest(owner, request.request_id())) {
     const auto first = Find(*name);
     if (first != nullptr) return first->View(true);
     return base::MakeError(absl::StatusCode::kAborted, "REQUEST_REPEATED",
@@ -185,6 +187,7 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   ESPALIER_RETURN_IF_ERROR(CheckRoom());
   v1::Job job;
   *job.mutable_spec() = spec;
+  job.set_owner(owner);
   job.set_total_rounds(draft.plan.counts.total_rounds);
   if (draft.agreed.has_value()) datasets::TellLeftOut(draft.agreed->left_out, job);
   ESPALIER_ASSIGN_OR_RETURN(const std::string id, ChooseId(request));
@@ -198,9 +201,11 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
     accepted.set_request_id(request.request_id());
     accepted.set_workers(workers);
     accepted.set_number(index_.next_number());
+    accepted.set_owner(owner);
     runner->KeepAs(accepted.SerializeAsString());
   }
-  index_.Add(job.name(), index_.next_number(), spec, v1::Job::STATE_PENDING, request.request_id());
+  index_.Add(job.name(), index_.next_number(), spec, v1::Job::STATE_PENDING, owner,
+             request.request_id());
   Enter(runner, job.name(), &price);
   runner->Tick();
   return runner->View(true);

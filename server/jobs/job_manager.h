@@ -43,7 +43,7 @@ class JobManager {
              int64_t most_ended = base::Limits().max_ended_jobs)
       : services_(services),
         methods_(methods),
-        questions_(services),
+        questions_(services, index_),
         admission_(memory_budget),
         most_ended_(most_ended) {}
 
@@ -57,12 +57,14 @@ class JobManager {
     std::vector<config::Violation> violations;  // of INVALID_JOB
   };
   // Asks the workers that have the job's data set what it is in the job's view; then fills in what
-  // the job leaves out, validates it, and accepts it. `done` is called once, on the core, at once
-  // where there is nobody to ask. A repeated request_id returns the first job. Errors:
+  // the job leaves out, validates it, and accepts it for `owner`, the user who asks; "" where the
+  // cluster does not know its users. `done` is called once, on the core, at once where there is
+  // nobody to ask. A repeated request_id of the same owner returns the first job. Errors:
   // InvalidArgument INVALID_JOB with violations; AlreadyExists JOB_EXISTS; Unavailable
   // DATASET_BEING_READ, where the job leaves sizes out; ResourceExhausted TOO_MANY_JOBS,
   // TOO_MANY_QUESTIONS, or OUT_OF_MEMORY when the system gives no more memory.
-  void Create(const v1::CreateJobRequest& request, std::function<void(Created)> done);
+  void Create(const v1::CreateJobRequest& request, const std::string& owner,
+              std::function<void(Created)> done);
   // `found` is called once with the job, at once where it is in memory; else it is read from the
   // store. Errors: NotFound JOB_NOT_FOUND (here and below), naming jobs with similar names.
   using Found = std::function<void(absl::StatusOr<std::shared_ptr<const JobRunner>>)>;
@@ -86,8 +88,12 @@ class JobManager {
   // Where a planner of the job sits. Errors: FailedPrecondition NO_PLANNER where the job's method
   // decides by itself.
   absl::StatusOr<std::shared_ptr<PlannerSeat>> PlannerOf(const std::string& name) const;
-  // The jobs that are asked for, in that order. Errors: InvalidArgument INVALID_FILTER.
-  absl::StatusOr<std::vector<JobIndex::Place>> Select(const v1::ListJobsRequest& request);
+  // The user whom a job belongs to; no file is read for that.
+  absl::StatusOr<std::string> OwnerOfJob(const std::string& name) const;
+  // The jobs that are asked for, in that order; of one user, where there is an `owner`. Errors:
+  // InvalidArgument INVALID_FILTER.
+  absl::StatusOr<std::vector<JobIndex::Place>> Select(
+      const v1::ListJobsRequest& request, const std::optional<std::string>& owner = std::nullopt);
   // Jobs that Select() has just named, without histories.
   using Views = std::function<void(absl::StatusOr<std::vector<v1::Job>>)>;
   void View(const std::vector<std::string>& names, Views done);
@@ -119,8 +125,8 @@ class JobManager {
   std::optional<Created> BeforeAsking(const v1::CreateJobRequest& request) const;
   // `done` is called on the core, at once where no trained model has to be looked at.
   void Draft(const v1::JobSpec& spec, const Answer& answer, std::function<void(JobDraft)> done);
-  absl::StatusOr<v1::Job> TryCreate(const v1::CreateJobRequest& request, const Answer& answer,
-                                    JobDraft& draft);
+  absl::StatusOr<v1::Job> TryCreate(const v1::CreateJobRequest& request, const std::string& owner,
+                                    const Answer& answer, JobDraft& draft);
   // A job that goes on here.
   void Enter(const std::shared_ptr<JobRunner>& runner, const std::string& name,
              const admission::Price* price);
@@ -165,11 +171,11 @@ class JobManager {
 
   Services services_;
   const methods::MethodRegistry& methods_;
+  JobIndex index_;
   Questions questions_;
   admission::Admission admission_;
   base::Limits limits_;
   const int64_t most_ended_;
-  JobIndex index_;
   // By their names: jobs that have not ended; without a store all.
   std::map<std::string, std::shared_ptr<JobRunner>> jobs_;
   // Jobs that have ended and were asked for a moment ago.

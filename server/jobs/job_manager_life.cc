@@ -142,9 +142,15 @@ int64_t JobManager::Count(v1::Job::State state) {
 }
 
 absl::StatusOr<std::vector<JobIndex::Place>> JobManager::Select(
-    const v1::ListJobsRequest& request) {
+    const v1::ListJobsRequest& request, const std::optional<std::string>& owner) {
   NoteStates();
-  return index_.Select(request);
+  return index_.Select(request, owner);
+}
+
+absl::StatusOr<std::string> JobManager::OwnerOfJob(const std::string& name) const {
+  const JobIndex::Entry* entry = index_.Find(FullName(name));
+  if (entry == nullptr) return NotFound(name);
+  return entry->owner;
 }
 
 void JobManager::View(const std::vector<std::string>& names, Views done) {

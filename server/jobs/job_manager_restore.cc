@@ -102,7 +102,8 @@ absl::Status JobManager::Restore(store::Store& store) {
       return CorruptRecord(stored.job, "other bytes");
     }
     const v1::Job::State state = record.job().state();
-    index_.Add(stored.job, accepted.number(), accepted.spec(), state, accepted.request_id());
+    index_.Add(stored.job, accepted.number(), accepted.spec(), state, accepted.owner(),
+               accepted.request_id());
     const bool is_over = IsEnd(state) && state != v1::Job::STATE_FAILED;
     if (!is_over) names.push_back(stored.job);
     return absl::OkStatus();

@@ -110,6 +110,8 @@ round::StepPlan JobRunner::MakePlan(const methods::ProgramState& state,
   plan.task.set_job(job_.name());
   plan.task.set_round(step.round);
   plan.task.set_run(state.run);
+  plan.task.set_submitter(job_.owner());
+  plan.task.set_method(spec.method().name());
   *plan.task.mutable_lease() = spec.federation().round_deadline();
   *plan.task.mutable_data() = datasets::ForTasks(spec.data());
   plan.task.set_seed(spec.seed());

@@ -172,6 +172,33 @@ TEST(CreateSimTest, RepeatedRequestReturnsTheFirstJob) {
   EXPECT_THAT(sim.List(), SizeIs(1));
 }
 
+TEST(CreateSimTest, RequestIdsOfOneUserSayNothingToAnother) {
+  Simulation sim;
+  v1::CreateJobRequest request = Request(SmallSpec());
+  request.set_request_id("once");
+  std::vector<config::Violation> violations;
+  const auto of_ada = sim.Create(request, violations, "ada");
+  const auto of_bob = sim.Create(request, violations, "bob");
+  const auto again = sim.Create(request, violations, "ada");
+  ASSERT_TRUE(of_ada.ok() && of_bob.ok() && again.ok());
+  EXPECT_NE(of_ada->name(), of_bob->name());
+  EXPECT_EQ(of_ada->name(), again->name());
+  EXPECT_EQ(of_bob->owner(), "bob");
+  EXPECT_EQ(*sim.jobs.OwnerOfJob(of_ada->name()), "ada");
+  EXPECT_EQ(base::ReasonOf(sim.jobs.OwnerOfJob("jobs/absent").status()), "JOB_NOT_FOUND");
+  EXPECT_THAT(*sim.jobs.Select({}, "bob"), SizeIs(1));
+  EXPECT_THAT(*sim.jobs.Select({}), SizeIs(2));
+}
+
+TEST(CreateSimTest, TasksSayWhoSubmittedTheJobAndItsMethod) {
+  Simulation sim;
+  sim.AddWorkers(1);
+  const std::string name = sim.Start(SmallSpec(), "ada");
+  ASSERT_TRUE(sim.worker("w0").busy());
+  EXPECT_EQ(sim.worker("w0").task().submitter(), "ada");
+  EXPECT_EQ(sim.worker("w0").task().method(), "set");
+}
+
 TEST(CreateSimTest, ValidateOnlyCreatesNothing) {
   Simulation sim;
   v1::CreateJobRequest request = Request(SmallSpec());

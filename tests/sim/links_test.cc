@@ -172,7 +172,7 @@ class World {
     v1::CreateJobRequest request;
     *request.mutable_spec() = spec;
     request.set_job_id(name.substr(std::string("jobs/").size()));
-    life_->jobs.Create(request, [this](const server::jobs::JobManager::Created& created) {
+    life_->jobs.Create(request, "", [this](const server::jobs::JobManager::Created& created) {
       ASSERT_TRUE(created.job.ok()) << created.job.status();
       name_ = created.job->name();
     });

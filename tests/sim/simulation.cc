@@ -158,9 +158,10 @@ absl::StatusOr<v1::Job> Simulation::Create(const v1::JobSpec& spec,
 }
 
 absl::StatusOr<v1::Job> Simulation::Create(const v1::CreateJobRequest& request,
-                                           std::vector<config::Violation>& violations) {
+                                           std::vector<config::Violation>& violations,
+                                           const std::string& owner) {
   const auto answer = std::make_shared<std::optional<server::jobs::JobManager::Created>>();
-  jobs.Create(request, [answer](server::jobs::JobManager::Created created) {
+  jobs.Create(request, owner, [answer](server::jobs::JobManager::Created created) {
     *answer = std::move(created);
   });
   // Where it is kept, it is accepted once it is written.
@@ -170,9 +171,11 @@ absl::StatusOr<v1::Job> Simulation::Create(const v1::CreateJobRequest& request,
   return std::move((*answer)->job);
 }
 
-std::string Simulation::Start(const v1::JobSpec& spec) {
+std::string Simulation::Start(const v1::JobSpec& spec, const std::string& owner) {
   std::vector<config::Violation> violations;
-  const auto job = Create(spec, violations);
+  v1::CreateJobRequest request;
+  *request.mutable_spec() = spec;
+  const auto job = Create(request, violations, owner);
   EXPECT_TRUE(job.ok()) << job.status();
   for (const auto& violation : violations) {
     ADD_FAILURE() << violation.field << ": " << violation.description;

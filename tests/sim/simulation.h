@@ -72,9 +72,10 @@ class Simulation {
   absl::StatusOr<v1::Job> Create(const v1::JobSpec& spec,
                                  std::vector<config::Violation>& violations);
   absl::StatusOr<v1::Job> Create(const v1::CreateJobRequest& request,
-                                 std::vector<config::Violation>& violations);
+                                 std::vector<config::Violation>& violations,
+                                 const std::string& owner = "");
   // Accepts a job; the test fails when it is refused. Returns its name.
-  std::string Start(const v1::JobSpec& spec);
+  std::string Start(const v1::JobSpec& spec, const std::string& owner = "");
   // A job wherever it is; one that is in the store only is read, and what was posted runs meanwhile.
   using Runner = std::shared_ptr<const server::jobs::JobRunner>;
   absl::StatusOr<Runner> Found(const std::string& name);

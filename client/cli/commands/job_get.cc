@@ -167,6 +167,7 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
                    {"created", AbsoluteTime(job.create_time())},
                    {"started", AbsoluteTime(job.start_time())},
                    {"ended", AbsoluteTime(job.end_time())}};
+  if (!job.owner().empty()) fields.insert(fields.begin(), {"owner", job.owner()});
   RunTotals totals;
   totals.bytes = job.prelude_bytes_sent() + job.prelude_bytes_received();
   if (totals.bytes > 0) fields.emplace_back("bytes before round 1", HumanBytes(totals.bytes));

@@ -1,3 +1,7 @@
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "absl/strings/ascii.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
@@ -67,17 +71,23 @@ absl::StatusOr<int> List(Context& context, const ListOptions& options) {
     context.err << "No jobs yet. Submit one: espalier job submit FILE (examples: docs/examples)\n";
     return kExitDone;
   }
-  Table table({{"NAME"},
-               {"STATE"},
-               {"ROUND", true, 1},
-               {"METHOD", false, 2},
-               {"BEST", true, 3},
-               {"CREATED", false, 4}});
+  // Where the cluster does not know its users, there is nothing to say of them.
+  const bool has_owners =
+      std::ranges::any_of(jobs.jobs(), [](const v1::Job& job) { return !job.owner().empty(); });
+  std::vector<Table::Column> columns = {{"NAME"},           {"STATE"},
+                                        {"ROUND", true, 1}, {"METHOD", false, 2},
+                                        {"BEST", true, 3},  {"CREATED", false, 4}};
+  if (has_owners) columns.push_back({"OWNER", false, 2});
+  Table table(columns);
   for (const v1::Job& job : jobs.jobs()) {
-    table.Add({job.name(), StateWord(job.state()),
-               fmt::format("{}/{}", job.round(), TotalRounds(job)), job.spec().method().name(),
-               HasBest(job) ? ScoreText(job.spec(), job.best_metric()) : "-",
-               Created(context, job)});
+    std::vector<std::string> cells = {job.name(),
+                                      StateWord(job.state()),
+                                      fmt::format("{}/{}", job.round(), TotalRounds(job)),
+                                      job.spec().method().name(),
+                                      HasBest(job) ? ScoreText(job.spec(), job.best_metric()) : "-",
+                                      Created(context, job)};
+    if (has_owners) cells.push_back(job.owner().empty() ? "-" : job.owner());
+    table.Add(cells);
   }
   table.Print(context.out, context.out_terminal);
   return kExitDone;

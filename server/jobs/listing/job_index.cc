@@ -43,15 +43,15 @@ bool IsEnd(v1::Job::State state) {
 }
 
 void JobIndex::Add(const std::string& name, int64_t number, const v1::JobSpec& spec,
-                   v1::Job::State state, const std::string& request_id) {
+                   v1::Job::State state, const std::string& owner, const std::string& request_id) {
   next_number_ = std::max(next_number_, number + 1);
   const bool is_new = jobs_
                           .try_emplace(name, Entry{number, state, spec.method().name(),
-                                                   spec.display_name(), request_id, nullptr})
+                                                   spec.display_name(), owner, request_id, nullptr})
                           .second;
   ESPALIER_CHECK(is_new, "a job has a name of its own");
   by_number_[number] = name;
-  if (!request_id.empty()) by_request_id_[request_id] = name;
+  if (!request_id.empty()) by_request_id_[{owner, request_id}] = name;
   ++counts_[state];
 }
 
@@ -60,7 +60,7 @@ void JobIndex::Remove(const std::string& name) {
   ESPALIER_CHECK(it != jobs_.end(), "a job is removed once");
   const Entry& entry = it->second;
   by_number_.erase(entry.number);
-  if (!entry.request_id.empty()) by_request_id_.erase(entry.request_id);
+  if (!entry.request_id.empty()) by_request_id_.erase({entry.owner, entry.request_id});
   --counts_[entry.state];
   jobs_.erase(it);
 }
@@ -81,8 +81,9 @@ const JobIndex::Entry* JobIndex::Find(const std::string& name) const {
   return it == jobs_.end() ? nullptr : &it->second;
 }
 
-std::optional<std::string> JobIndex::OfRequest(const std::string& request_id) const {
-  const auto it = by_request_id_.find(request_id);
+std::optional<std::string> JobIndex::OfRequest(const std::string& owner,
+                                               const std::string& request_id) const {
+  const auto it = by_request_id_.find({owner, request_id});
   if (request_id.empty() || it == by_request_id_.end()) return std::nullopt;
   return it->second;
 }
@@ -100,7 +101,7 @@ std::vector<std::string> JobIndex::Names() const {
 }
 
 absl::StatusOr<std::vector<JobIndex::Place>> JobIndex::Select(
-    const v1::ListJobsRequest& request) const {
+    const v1::ListJobsRequest& request, const std::optional<std::string>& owner) const {
   ESPALIER_RETURN_IF_ERROR(CheckFilter(request));
   const std::string text = absl::AsciiStrToLower(request.contains());
   std::vector<Place> places;
@@ -110,7 +111,8 @@ absl::StatusOr<std::vector<JobIndex::Place>> JobIndex::Select(
         request.states().empty() ||
         std::ranges::find(request.states(), entry.state) != request.states().end();
     const bool of_method = request.method().empty() || request.method() == entry.method;
-    if (!in_state || !of_method) continue;
+    const bool of_owner = !owner.has_value() || *owner == entry.owner;
+    if (!in_state || !of_method || !of_owner) continue;
     if (Contains(name, text) || Contains(entry.display_name, text))
       places.push_back({number, name});
   }

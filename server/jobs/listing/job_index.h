@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -27,6 +28,7 @@ class JobIndex {
     v1::Job::State state = v1::Job::STATE_PENDING;
     std::string method;
     std::string display_name;
+    std::string owner;  // "" where the cluster does not know its users
     std::string request_id;
     std::shared_ptr<void>
         files;  // what the store names of a job that failed; stays as long as this
@@ -41,7 +43,7 @@ class JobIndex {
   int64_t next_number() const { return next_number_; }
   // A job that is new here, named "jobs/{id}", with a number that no other one has.
   void Add(const std::string& name, int64_t number, const v1::JobSpec& spec, v1::Job::State state,
-           const std::string& request_id);
+           const std::string& owner, const std::string& request_id);
   void Remove(const std::string& name);
   // Of a job that is here.
   void SetState(const std::string& name, v1::Job::State state);
@@ -49,13 +51,18 @@ class JobIndex {
 
   // Null when there is none; good until the next change.
   const Entry* Find(const std::string& name) const;
-  // The name of the job that was created with this id, if it is not empty.
-  std::optional<std::string> OfRequest(const std::string& request_id) const;
+  // The name of the job that this user created with this id, if it is not empty. The ids of one user
+  // say nothing to another.
+  std::optional<std::string> OfRequest(const std::string& owner,
+                                       const std::string& request_id) const;
   size_t size() const { return jobs_.size(); }
   int64_t Count(v1::Job::State state) const;
   std::vector<std::string> Names() const;
-  // The jobs that the request asks for, in its order. Errors: InvalidArgument INVALID_FILTER.
-  absl::StatusOr<std::vector<Place>> Select(const v1::ListJobsRequest& request) const;
+  // The jobs that the request asks for, in its order; of one user, where there is an `owner`. Errors:
+  // InvalidArgument INVALID_FILTER.
+  absl::StatusOr<std::vector<Place>> Select(
+      const v1::ListJobsRequest& request,
+      const std::optional<std::string>& owner = std::nullopt) const;
   // Whether `a` comes before `b` in this order.
   static bool IsBefore(const Place& a, const Place& b, v1::ListJobsRequest::Order order);
   // The job that was accepted first of those that have ended, if more than `most` have.
@@ -64,7 +71,7 @@ class JobIndex {
  private:
   std::map<std::string, Entry> jobs_;
   std::map<int64_t, std::string> by_number_;
-  std::map<std::string, std::string> by_request_id_;
+  std::map<std::pair<std::string, std::string>, std::string> by_request_id_;  // of an owner
   std::map<v1::Job::State, int64_t> counts_;
   int64_t next_number_ = 1;
 };

@@ -224,6 +224,10 @@ absl::StatusOr<round::StepPlan> Questions::Plan(const Question& question) const 
   // Workers find rows of users that they kept by the job that trained them.
   plan.task.set_job(is_private ? model.job : model.checkpoint);
   plan.task.set_round(model.round);
+  if (const JobIndex::Entry* trained = jobs_.Find(model.job)) {
+    plan.task.set_submitter(trained->owner);
+    plan.task.set_method(trained->method);
+  }
   wire::SetDuration(kAnswerWithin, plan.task.mutable_lease());
   ESPALIER_RETURN_IF_ERROR(question.kind.prepare(model, plan));
   *plan.task.mutable_sections() = wire::SectionsOf(plan.task, *model.topology);

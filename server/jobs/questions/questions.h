@@ -4,6 +4,9 @@
 // job. What a worker cannot answer goes to the next one: with local data, or rows of users that
 // stayed on workers, only the user's own worker can.
 //
+// For a worker's policy a question is as a task of the job that trained the model, whoever asks: it
+// carries that job's owner and method. Once the job was deleted nobody knows them, and they are "".
+//
 // Bounds:      kMaxQuestions at once; an answer within kAnswerWithin after the model is there;
 //              kMaxModels models in memory, which are read one at a time. The checkpoint asked last
 //              is kept for kKeepModel, so that the next question about it reads no file.
@@ -24,6 +27,7 @@
 #include "absl/time/time.h"
 #include "espalier/v1/checkpoint.pb.h"
 #include "espalier/v1/predict.pb.h"
+#include "server/jobs/listing/job_index.h"
 #include "server/jobs/services.h"
 #include "server/round/step_runner.h"
 
@@ -63,7 +67,8 @@ class Questions {
   static constexpr absl::Duration kAnswerWithin = absl::Seconds(60);
   static constexpr absl::Duration kKeepModel = absl::Minutes(5);
 
-  explicit Questions(Services services) : services_(services) {}
+  // `jobs` says whose a checkpoint's job is; it outlives this.
+  Questions(Services services, const JobIndex& jobs) : services_(services), jobs_(jobs) {}
 
   // `done` is called once, on the core executor.
   void Recommend(const v1::RecommendRequest& request,
@@ -111,6 +116,7 @@ class Questions {
            const absl::StatusOr<reduce::Reduced>& reduced);
 
   Services services_;
+  const JobIndex& jobs_;
   std::shared_ptr<const AskedModel> model_;  // the last one
   absl::Duration model_used_;
   std::list<std::shared_ptr<Question>> questions_;

@@ -72,6 +72,7 @@ std::string JobText() {
       }
       federation { rounds: 2 round_deadline { seconds: 600 } min_workers: 1 }
     }
+    owner: "ada"
     left_out_workers { worker: "workers/w3" reason: "has other classes" }
     optimizer_start { checkpoint: "checkpoints/digits-first-5" steps: 500 }
   )") + kTimes +
@@ -100,7 +101,7 @@ class Jobs final : public v1::JobService::Service {
   grpc::Status ListJobs(grpc::ServerContext*, const v1::ListJobsRequest*,
                         v1::ListJobsResponse* response) override {
     *response->add_jobs() = Parsed<v1::Job>(
-        R"(name: "jobs/waits" state: STATE_PENDING
+        R"(name: "jobs/waits" state: STATE_PENDING owner: "bob"
            conditions { type: "WAITING_WORKERS" message: "waiting for 4 workers"
                         since { seconds: 1772366400 } })");
     return grpc::Status::OK;
