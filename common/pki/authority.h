@@ -5,7 +5,15 @@
 // usage (clients alone) keep it from making any other. A coordinator has the latter, and not the former.
 //
 // Threading: thread-safe once it is made. Serial numbers are 127 random bits.
-// Errors:    InvalidArgument TLS_FILE_UNREADABLE, TLS_KEY_MISMATCH, SIGNING_REQUEST_INVALID.
+// Errors:    InvalidArgument, in whose texts nothing of a key is:
+//   TLS_FILE_UNREADABLE      a text is not what it should be, or its certificate not one of an authority
+//   TLS_KEY_ENCRYPTED        a key needs a passphrase
+//   TLS_KEY_MISMATCH         the key is not the certificate's
+//   TLS_CERT_OUT_OF_DATE     the authority has ended
+//   SIGNING_REQUEST_INVALID  a request cannot be read, has a weak key, or is not signed by it
+//   IDENTITY_INVALID         the name is not as base::IsValidId() has it
+//   HOST_INVALID             a host is neither a name, *.DOMAIN nor an address, or there are more than 100
+//   SERIAL_INVALID           a serial number is not 1 to 40 hexadecimal digits
 #pragma once
 
 #include <memory>

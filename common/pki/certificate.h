@@ -15,10 +15,10 @@
 namespace espalier::pki {
 
 struct Certificate {
-  std::string subject;               // "CN = edge-1", printable
-  std::string issuer;                // printable
-  std::string issuer_key;            // by its authority key identifier; lower-case hexadecimal, or ""
-  std::string serial;                // lower-case hexadecimal, without leading zeros
+  std::string subject;     // "CN = edge-1", printable
+  std::string issuer;      // printable
+  std::string issuer_key;  // by its authority key identifier; lower-case hexadecimal, or ""
+  std::string serial;      // lower-case hexadecimal, without leading zeros
   std::optional<Identity> identity;  // absent where it has no such URI, or more than one
   std::vector<std::string> hosts;    // host names and addresses that it is for
   absl::Time not_before;
@@ -28,7 +28,8 @@ struct Certificate {
 
 // Of the first certificate in a PEM text. Errors: InvalidArgument TLS_FILE_UNREADABLE.
 absl::StatusOr<Certificate> ReadCertificate(std::string_view pem);
-// Each certificate in a PEM text by itself, in their order.
+// Each certificate in a PEM text by itself, in their order; what is none is left out, also all behind a
+// damaged block.
 std::vector<std::string> SplitCertificates(std::string_view pem);
 // SHA-256 of the first certificate's DER form, in lower-case hexadecimal.
 absl::StatusOr<std::string> FingerprintOf(std::string_view pem);

@@ -73,6 +73,7 @@ MAY_USE = {
     "common/config": _PURE + ["common/wire/model_spec", "proto"],
     "common/log": ["common/base", "common/io"],
     "common/net": ["common/base"],
+    "common/pki": ["common/base"],
     "common/metrics": ["common/base", "common/io", "common/log", "common/net"],
     "common/rpc": ["common/base", "common/io", "common/config", "common/log", "common/metrics",
                    "common/net", "common/wire", "proto"],
