@@ -36,6 +36,7 @@ NEVER = {
     "common/language": ["oneDNN", "gRPC", "YAML", "SQLite", "CLI11"],
     "common/checkpoint": ["oneDNN", "gRPC", "YAML", "SQLite", "CLI11"],
     "common/language/architecture": ["proto"],
+    "server/access": ["oneDNN", "gRPC", "SQLite", "PostgreSQL", "CLI11"],
     "worker/engine": ["gRPC", "proto", "YAML", "SQLite", "CLI11"],
     **{folder: ["oneDNN", "gRPC", "SQLite", "PostgreSQL", "CLI11"] for folder in SERVER_CORE},
 }
@@ -78,7 +79,8 @@ MAY_USE = {
     "common/rpc": ["common/base", "common/io", "common/config", "common/log", "common/metrics",
                    "common/net", "common/wire", "proto"],
     **{folder: _CORE_MAY + SERVER_CORE + ["server/store/store.h", "server/store/records", "proto"] for folder in SERVER_CORE},
-    "server/api": ["common", "proto"] + SERVER_CORE,
+    "server/access": ["common/base"],
+    "server/api": ["common", "proto", "server/access"] + SERVER_CORE,
     "server/store": ["common", "proto"] + SERVER_CORE,
     "server/object_store": ["common/base", "common/io"],
     "server/dashboard": ["common", "proto"] + SERVER_CORE,
