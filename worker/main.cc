@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -21,6 +22,9 @@
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
+#include "common/config/access/worker_policy.h"
+#include "common/config/yaml_tree.h"
+#include "common/io/file_system.h"
 #include "common/io/standard_output.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
@@ -52,6 +56,7 @@ struct Flags {
   std::string id;
   std::string data_root = "data";
   std::string state_dir;
+  std::string policy;  // file
   std::string metrics_listen = "127.0.0.1:0";
   std::string log_level = "info";
   int threads = 1;
@@ -88,6 +93,12 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--state-dir", flags.state_dir,
                  "folder for rows of users that stay on this worker (jobs with private users); of "
                  "this worker alone");
+  app.add_option("--policy", flags.policy,
+                 "file that says which jobs this worker does tasks of, by submitter, method and "
+                 "data set; read again on SIGHUP; default: all jobs")
+      ->check([](const std::string& file) {
+        return file.empty() ? "expected the name of a file, found nothing" : "";
+      });
   app.add_option("--threads", flags.threads, "threads for training, 1 to 1024")
       ->check(base::Between(1, 1024))
       ->capture_default_str();
@@ -204,10 +215,18 @@ int Describe(const Flags& flags) {
   return io::ExitAfterPrinting(kExitOk, kExitOutput);
 }
 
-// Stops the session when the process is told to, also one that has yet to begin.
+absl::StatusOr<v1::WorkerPolicy> ReadPolicy(const std::string& file) {
+  const auto text = io::ReadFile(io::PosixFileSystem(), file, config::kMaxYamlBytes);
+  if (!text.ok()) return base::Annotate(text.status(), "expected a policy at --policy");
+  return config::ParseWorkerPolicy(*text, file);
+}
+
+// Stops the session when the process is told to, also one that has yet to begin. On SIGHUP, which is
+// among the signals where there is a policy, reads that again.
 class Stopper {
  public:
-  explicit Stopper(sigset_t signals) : signals_(signals), thread_([this] { Wait(); }) {}
+  Stopper(sigset_t signals, std::string policy_file)
+      : signals_(signals), policy_file_(std::move(policy_file)), thread_([this] { Wait(); }) {}
   ~Stopper() {
     {
       const base::MutexLock lock(mutex_);
@@ -227,6 +246,7 @@ class Stopper {
     const base::MutexLock lock(mutex_);
     session_ = session;
     if (session != nullptr && stopped_) session->Stop();
+    if (session != nullptr && std::exchange(hung_up_, false)) ReadPolicyAgain();
   }
 
  private:
@@ -236,6 +256,13 @@ class Stopper {
       sigwait(&signals_, &signal);
       const base::MutexLock lock(mutex_);
       if (ended_) return;
+      if (signal == SIGHUP) {
+        --count;
+        // Before there is a session, Watch() sees it.
+        hung_up_ = session_ == nullptr;
+        if (!hung_up_) ReadPolicyAgain();
+        continue;
+      }
       stopped_ = true;
       stop_.request_stop();
       // Before there is a session, Watch() sees that the process has been told.
@@ -255,10 +282,24 @@ class Stopper {
     }
   }
 
+  void ReadPolicyAgain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    auto policy = ReadPolicy(policy_file_);
+    if (!policy.ok()) {
+      log::Error("policy_stays", {{"reason", base::ReasonOf(policy.status())},
+                                  {"message", base::MessageOf(policy.status()) +
+                                                  "; the policy that was read before stays"}});
+      return;
+    }
+    log::Info("policy_read", {{"file", policy_file_}, {"rules", policy->allow_size()}});
+    session_->SetPolicy(*std::move(policy));
+  }
+
   sigset_t signals_;
+  const std::string policy_file_;
   base::Mutex mutex_;
   std::atomic<bool> stopped_{false};
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
+  bool hung_up_ ABSL_GUARDED_BY(mutex_) = false;
   std::stop_source stop_;
   session::Session* session_ ABSL_GUARDED_BY(mutex_) = nullptr;
   std::thread thread_;
@@ -308,6 +349,7 @@ int Run(Flags flags) {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  if (!flags.policy.empty()) sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   mallopt(M_ARENA_MAX, 2);
 
@@ -318,7 +360,13 @@ int Run(Flags flags) {
                                      "', found none; create it or name another"),
         kExitConfig);
   }
-  Stopper stopper(signals);
+  std::optional<v1::WorkerPolicy> policy;
+  if (!flags.policy.empty()) {
+    auto read = ReadPolicy(flags.policy);
+    if (!read.ok()) return ExitWith(read.status(), kExitConfig);
+    policy = *std::move(read);
+  }
+  Stopper stopper(signals, flags.policy);
   std::vector<std::string> problems;
   const tasks::MemoryLimit memory = tasks::FindMemoryLimit();
   // Held for the life of the process.
@@ -334,7 +382,8 @@ int Run(Flags flags) {
       .drain_timeout = absl::Seconds(flags.drain_timeout_s),
       .max_dataset_bytes = MaxDatasetBytes(flags, memory),
       .memory_limit = memory,
-      .datasets = data::ScanDataRoot(flags.data_root, problems, {.cancelled = &stopper.stopped()})};
+      .datasets = data::ScanDataRoot(flags.data_root, problems, {.cancelled = &stopper.stopped()}),
+      .policy = std::move(policy)};
   if (stopper.stopped()) return kExitOk;
   for (const std::string& problem : problems)
     log::Warning("dataset_unusable", {{"message", problem}});

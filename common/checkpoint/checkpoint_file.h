@@ -52,7 +52,9 @@ struct SavedOptimizer {
 struct CheckpointMetadata {
   std::string job;  // id without "jobs/"
   int32_t round = 0;
-  std::string run;  // of the job's runs; "" where the job trained one model
+  std::string run;     // of the job's runs; "" where the job trained one model
+  std::string owner;   // of the job; "" where the cluster does not know its users, and in old files
+  std::string method;  // of the job; "" in old files
   CheckpointKind kind = CheckpointKind::kNetwork;
   v1::ModelSpec model_spec;  // of a network
   // What it was trained on, so that it can be used later; absent in old files.

@@ -143,6 +143,13 @@ std::string MainMetricText(const CheckpointMetadata& metadata) {
   return metadata.main_metric.has_value() ? NumberText(*metadata.main_metric) : std::string();
 }
 
+// What not every file says.
+void AddOrigin(const CheckpointMetadata& metadata, MetadataStrings& strings) {
+  if (!metadata.run.empty()) strings["run"] = metadata.run;
+  if (!metadata.owner.empty()) strings["owner"] = metadata.owner;
+  if (!metadata.method.empty()) strings["method"] = metadata.method;
+}
+
 }  // namespace
 
 absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadata,
@@ -165,7 +172,7 @@ absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadat
       {"density", NumberText(Density(topology))},
       {"create_time", absl::FormatTime(kTimeFormat, metadata.create_time, absl::UTCTimeZone())},
       {"data_sha256", data_sha256}};
-  if (!metadata.run.empty()) strings["run"] = metadata.run;
+  AddOrigin(metadata, strings);
   if (metadata.data_spec.has_value()) {
     if (!google::protobuf::util::MessageToJsonString(*metadata.data_spec, &strings["data_spec"])
              .ok()) {
@@ -185,7 +192,7 @@ absl::StatusOr<MetadataStrings> EncodeMetadata(const CheckpointMetadata& metadat
 }
 
 MetadataStrings EncodeLanguageMetadata(const CheckpointMetadata& metadata, double density) {
-  return MetadataStrings{
+  MetadataStrings strings{
       {"format", std::string(kLanguageFormat)},
       {"format_version", std::string(kFormatVersion)},
       {"job", metadata.job},
@@ -195,6 +202,8 @@ MetadataStrings EncodeLanguageMetadata(const CheckpointMetadata& metadata, doubl
       {"density", NumberText(density)},
       {"create_time", absl::FormatTime(kTimeFormat, metadata.create_time, absl::UTCTimeZone())},
       {"data_sha256", std::string(kUnknownDigest)}};
+  AddOrigin(metadata, strings);
+  return strings;
 }
 
 namespace {
@@ -276,7 +285,11 @@ absl::StatusOr<DecodedMetadata> DecodeMetadata(const MetadataStrings& strings) {
   out.metadata.kind = format->kind;
   out.metadata.job = entries["job"];
   out.data_sha256 = entries["data_sha256"];
-  if (const auto run = strings.find("run"); run != strings.end()) out.metadata.run = run->second;
+  for (const auto& [name, value] :
+       {std::pair("run", &out.metadata.run), std::pair("owner", &out.metadata.owner),
+        std::pair("method", &out.metadata.method)}) {
+    if (const auto it = strings.find(name); it != strings.end()) *value = it->second;
+  }
   // Files of before had the accuracy alone.
   const bool old = strings.contains("test_accuracy");
   const std::string& metric = entries[old ? "test_accuracy" : "main_metric"];

@@ -90,16 +90,22 @@ void DatasetViews::Advance(const std::string& worker, Line& line) {
   }
 }
 
-bool DatasetViews::Ask(const v1::DataSpec& view, Done done) {
+bool DatasetViews::Ask(const v1::DataSpec& view, const config::JobTraits& job, Done done) {
   if (questions_.size() >= kMaxQuestions) return false;
   const auto question = std::make_shared<Question>();
   question->view = view;
+  question->job = job;
   question->deadline = clock_.Elapsed() + limits_.describe_timeout;
   question->done = std::move(done);
   std::vector<std::string> workers;
   for (const v1::Worker& worker : fleet_.List()) {
     if (!scheduler::IsConnected(worker) || !HasFolder(worker, view.dataset())) continue;
-    workers.push_back(scheduler::WorkerId(worker));
+    const std::string id = scheduler::WorkerId(worker);
+    if (std::string refused = fleet_.RefusedBy(id, job); !refused.empty()) {
+      question->answer.refusing[id] = std::move(refused);
+    } else {
+      workers.push_back(id);
+    }
   }
   for (const std::string& worker : workers) {
     if (late_.contains(fleet_.SessionOf(worker))) {
@@ -122,10 +128,16 @@ void DatasetViews::EndIfComplete(const std::shared_ptr<Question>& question) {
   done(std::move(question->answer));
 }
 
-std::shared_ptr<JobView> DatasetViews::Follow(const v1::DataSpec& view, Judge judge,
+std::string WhyRefusing(const std::string& refused) {
+  return "its policy does not allow " + refused;
+}
+
+std::shared_ptr<JobView> DatasetViews::Follow(const v1::DataSpec& view,
+                                              const config::JobTraits& traits, Judge judge,
                                               const Descriptions& described) {
   auto job = std::make_shared<JobView>();
   job->view_ = view;
+  job->job_ = traits;
   job->judge_ = std::move(judge);
   for (const auto& [worker, info] : described) Enter(*job, worker, info);
   std::erase_if(views_, [](const auto& weak) { return weak.expired(); });
@@ -134,7 +146,7 @@ std::shared_ptr<JobView> DatasetViews::Follow(const v1::DataSpec& view, Judge ju
     const std::string id = scheduler::WorkerId(worker);
     const bool asks = scheduler::IsConnected(worker) && !described.contains(id) &&
                       HasFolder(worker, view.dataset());
-    if (!asks) continue;
+    if (!asks || EnterIfRefusing(*job, id)) continue;
     job->asked_.insert(id);
     Send(id, {.view = view, .job = job});
   }
@@ -143,7 +155,7 @@ std::shared_ptr<JobView> DatasetViews::Follow(const v1::DataSpec& view, Judge ju
 
 void DatasetViews::Rejudge(JobView& view, Judge judge, const Descriptions& described) {
   view.judge_ = std::move(judge);
-  view.workers_.clear();
+  std::erase_if(view.workers_, [](const auto& entry) { return !entry.second.is_refusing; });
   for (const auto& [worker, info] : described) Enter(view, worker, info);
   for (const auto& [worker, info] : described) fleet_.Reconsider(worker);
 }
@@ -154,6 +166,12 @@ void DatasetViews::Enter(JobView& view, const std::string& worker, v1::DatasetIn
   info.clear_class_names();
   view.asked_.erase(worker);
   view.workers_[worker] = {std::move(info), std::move(deviation)};
+}
+
+bool DatasetViews::EnterIfRefusing(JobView& view, const std::string& worker) const {
+  const std::string refused = fleet_.RefusedBy(worker, view.job_);
+  if (!refused.empty()) view.workers_[worker] = {{}, WhyRefusing(refused), true};
+  return !refused.empty();
 }
 
 void DatasetViews::WorkerRegistered(const std::string& worker) {
@@ -169,17 +187,25 @@ void DatasetViews::WorkerRegistered(const std::string& worker) {
 void DatasetViews::AskFor(const std::string& worker) {
   const v1::Worker* known = fleet_.Find(worker);
   if (known == nullptr || fleet_.SessionOf(worker).empty()) return;
+  std::vector<std::shared_ptr<Question>> refusing;
   for (const auto& question : questions_) {
-    if (question->waiting.contains(worker)) {
+    if (!question->waiting.contains(worker)) continue;
+    if (std::string refused = fleet_.RefusedBy(worker, question->job); !refused.empty()) {
+      question->answer.refusing[worker] = std::move(refused);
+      question->waiting.erase(worker);
+      refusing.push_back(question);
+    } else {
       Send(worker, {.view = question->view, .question = question});
     }
   }
   for (const auto& weak : views_) {
     const auto view = weak.lock();
     if (view == nullptr || !HasFolder(*known, view->view_.dataset())) continue;
+    if (EnterIfRefusing(*view, worker)) continue;
     view->asked_.insert(worker);
     Send(worker, {.view = view->view_, .job = view});
   }
+  for (const auto& question : refusing) EndIfComplete(question);
 }
 
 void DatasetViews::Take(const scheduler::SessionKey& session, v1::DatasetDescription description) {

@@ -27,6 +27,17 @@ absl::Status OutOfMemory() {
                          "smaller model or fewer shards, or give the coordinator more memory");
 }
 
+// Workers that have other data, and those whose policies do not allow the job.
+void TellLeftOut(const JobDraft& draft, const datasets::DatasetViews::Answer& answer,
+                 v1::Job& job) {
+  std::map<std::string, std::string> left_out;
+  if (draft.agreed.has_value()) left_out = draft.agreed->left_out;
+  for (const auto& [worker, refused] : answer.refusing) {
+    left_out[worker] = datasets::WhyRefusing(refused);
+  }
+  datasets::TellLeftOut(left_out, job);
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& request) const {
@@ -114,7 +125,10 @@ void JobManager::Create(const v1::CreateJobRequest& request, const std::string& 
       finish({});
       return;
     }
-    if (services_.datasets.Ask(datasets::ViewOf(request.spec()), finish)) return;
+    if (services_.datasets.Ask(datasets::ViewOf(request.spec()), TraitsOf(request.spec(), owner),
+                               finish)) {
+      return;
+    }
     tell({base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_QUESTIONS",
                           "expected fewer jobs whose data sets are being read at once; submit the "
                           "job again in a moment"),
@@ -167,9 +181,10 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   ESPALIER_RETURN_IF_ERROR(draft.status);
   const v1::JobSpec& spec = draft.spec;
   scheduler::Requirements needs = std::move(draft.plan.needs);
+  needs.job = TraitsOf(spec, owner);
   std::shared_ptr<datasets::JobView> view;
   if (!needs.dataset.empty()) {
-    view = services_.datasets.Follow(datasets::ViewOf(spec), datasets::FitJudge(spec),
+    view = services_.datasets.Follow(datasets::ViewOf(spec), *needs.job, datasets::FitJudge(spec),
                                      answer.described);
     needs.describe = [view](const v1::Worker& worker) {
       return view->Find(scheduler::WorkerId(worker));
@@ -189,7 +204,7 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   *job.mutable_spec() = spec;
   job.set_owner(owner);
   job.set_total_rounds(draft.plan.counts.total_rounds);
-  if (draft.agreed.has_value()) datasets::TellLeftOut(draft.agreed->left_out, job);
+  TellLeftOut(draft, answer, job);
   ESPALIER_ASSIGN_OR_RETURN(const std::string id, ChooseId(request));
   if (request.validate_only()) return job;
   job.set_name("jobs/" + id);

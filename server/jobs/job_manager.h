@@ -43,7 +43,7 @@ class JobManager {
              int64_t most_ended = base::Limits().max_ended_jobs)
       : services_(services),
         methods_(methods),
-        questions_(services, index_),
+        questions_(services),
         admission_(memory_budget),
         most_ended_(most_ended) {}
 
@@ -171,11 +171,11 @@ class JobManager {
 
   Services services_;
   const methods::MethodRegistry& methods_;
-  JobIndex index_;
   Questions questions_;
   admission::Admission admission_;
   base::Limits limits_;
   const int64_t most_ended_;
+  JobIndex index_;
   // By their names: jobs that have not ended; without a store all.
   std::map<std::string, std::shared_ptr<JobRunner>> jobs_;
   // Jobs that have ended and were asked for a moment ago.

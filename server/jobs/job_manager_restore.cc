@@ -192,11 +192,12 @@ absl::StatusOr<std::shared_ptr<JobRunner>> JobManager::GoOn(const store::StoredJ
     runner->Hold(base::Annotate(plan.status(), "this coordinator cannot go on with it"));
     return runner;
   }
+  plan->needs.job = TraitsOf(spec, accepted.owner());
   std::shared_ptr<datasets::JobView> view;
   if (!plan->needs.dataset.empty()) {
     const bool agreed = restored.record.agreed();
     view = services_.datasets.Follow(
-        datasets::ViewOf(spec),
+        datasets::ViewOf(spec), *plan->needs.job,
         agreed ? JudgeOf(job.spec(), restored.record.data()) : datasets::FitJudge(spec), {});
     plan->needs.describe = [view](const v1::Worker& worker) {
       return view->Find(scheduler::WorkerId(worker));

@@ -33,7 +33,7 @@ void JobRunner::AgreeOnData() {
   agree_again_ = services_.clock.Elapsed() + kBetweenQuestions;
   agreeing_ = true;
   const auto weak = weak_from_this();
-  const bool asked = services_.datasets.Ask(datasets::ViewOf(job_.spec()),
+  const bool asked = services_.datasets.Ask(datasets::ViewOf(job_.spec()), *pool_->needs().job,
                                             [weak](const datasets::DatasetViews::Answer& answer) {
                                               const auto self = weak.lock();
                                               if (self != nullptr && !self->at_rest())

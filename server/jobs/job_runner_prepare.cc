@@ -194,6 +194,8 @@ absl::Status JobRunner::WriteCheckpoint(
   metadata.job = job;
   metadata.round = summary.round();
   metadata.run = summary.run();
+  metadata.owner = job_.owner();
+  metadata.method = job_.spec().method().name();
   metadata.model_spec = outcome.model_spec == nullptr ? job_.spec().model() : *outcome.model_spec;
   metadata.data_spec = job_.spec().data();
   metadata.seed = job_.spec().seed();

@@ -190,8 +190,9 @@ std::optional<Obstacle> StepRunner::obstacle() const {
   if (waiting_for_workers_) {
     return Obstacle{"WAITING_WORKERS",
                     fmt::format("no connected worker can do what is left of {}; {} workers are "
-                                "connected{}",
-                                RoundText(), fleet_.active(), fleet_.AndDrained())};
+                                "connected{}{}",
+                                RoundText(), fleet_.active(), fleet_.AndDrained(),
+                                fleet_.AndRefusing(plan_.pool->needs()))};
   }
   std::string held_back = HeldBack();
   if (held_back.empty()) return std::nullopt;

@@ -189,7 +189,7 @@ void StepRunner::Report(size_t index, const scheduler::TaskLoss& loss) {
 void StepRunner::OnFailed(size_t index, const scheduler::TaskLoss& loss, bool refused) {
   Participant& participant = participants_[index];
   participant.failed_workers.insert(loss.worker);
-  if (loss.proven && !scheduler::IsTooSmall(loss.reason)) {
+  if (loss.proven && !scheduler::IsUnfit(loss.reason)) {
     participant.proven_failures.insert(loss.worker);
   }
   const bool exhausted =

@@ -40,11 +40,15 @@ bool Fleet::IsIdle(const WorkerEntry& worker) const {
          worker.view.state() == v1::Worker::STATE_ACTIVE;
 }
 
+void Fleet::Update(WorkerPool& pool, const WorkerEntry& worker, const std::string& id) {
+  pool.Update(worker.view, worker.policy.has_value() ? &*worker.policy : nullptr, id);
+}
+
 void Fleet::Refresh(const WorkerEntry& worker) {
   const std::string id = WorkerId(worker.view);
   std::erase_if(pools_, [&](const std::weak_ptr<WorkerPool>& weak) {
     const auto pool = weak.lock();
-    if (pool != nullptr) pool->Update(worker.view, id);
+    if (pool != nullptr) Update(*pool, worker, id);
     return pool == nullptr;
   });
   if (IsIdle(worker)) {
@@ -56,7 +60,7 @@ void Fleet::Refresh(const WorkerEntry& worker) {
 
 std::shared_ptr<WorkerPool> Fleet::MakePool(Requirements needs) {
   auto pool = std::make_shared<WorkerPool>(std::move(needs));
-  for (const auto& [id, worker] : workers_) pool->Update(worker.view, id);
+  for (const auto& [id, worker] : workers_) Update(*pool, worker, id);
   std::erase_if(pools_, [](const std::weak_ptr<WorkerPool>& weak) { return weak.expired(); });
   pools_.push_back(pool);
   return pool;
@@ -80,7 +84,7 @@ void Fleet::TaskFailed(const SessionKey& session, const v1::TaskFailed& failure)
   const std::string id = lease.worker;
   Group& group = *groups_.at(lease.group);
   ++group.strikes[id];
-  if (IsTooSmall(failure.reason())) group.spec.pool->ExcludeTooSmall(id);
+  if (IsUnfit(failure.reason())) group.spec.pool->Exclude(id);
   worker->view.set_tasks_failed(worker->view.tasks_failed() + 1);
   worker->last_job.clear();
   const TaskLoss loss{true, id, IsProven(*worker), CleanReason(failure.reason()),

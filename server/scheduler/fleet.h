@@ -154,6 +154,12 @@ class Fleet {
   std::map<v1::Worker::State, int> CountByState() const;
   // For a sentence that says how many are active: "; 2 more take no tasks, …", or "".
   std::string AndDrained() const;
+  // What of a job the policy of a connected worker refuses, as config::RefusedBy() says it; "" where
+  // it allows the job, and for workers that are not there.
+  std::string RefusedBy(const std::string& worker, const config::JobTraits& job) const;
+  // For a sentence that says who could do the job: "; 3 workers have data set 'toy' and do not allow
+  // jobs of 'bob'", or "".
+  std::string AndRefusing(const Requirements& needs) const;
   bool known_session(const SessionKey& session) const { return by_session_.contains(session); }
   std::string worker_of(const SessionKey& session) const;
   // "" when no worker of that id is connected.
@@ -175,6 +181,7 @@ class Fleet {
     SessionKey session;
     std::shared_ptr<WorkerLink> link;  // null when it is gone
     absl::Duration last_seen;
+    std::optional<v1::WorkerPolicy> policy = {};
     bool drained = false;  // by an operator
     bool leaving = false;  // it said so
     std::string task_id;
@@ -204,9 +211,10 @@ class Fleet {
   };
 
   static bool IsProven(const WorkerEntry& worker) { return worker.view.tasks_completed() > 0; }
+  static void Update(WorkerPool& pool, const WorkerEntry& worker, const std::string& id);
   WorkerEntry* FindBySession(const SessionKey& session);
   bool IsIdle(const WorkerEntry& worker) const;
-  // State, data sets or budgets changed.
+  // State, data sets, budgets or policy changed.
   void Refresh(const WorkerEntry& worker);
   void ForgetGoneWorkers();
   void ApplyDraining(WorkerEntry& worker);

@@ -1,5 +1,7 @@
 // Fleet: workers come, are drained, and go.
 #include <algorithm>
+#include <map>
+#include <string>
 #include <utility>
 
 #include "common/base/status.h"
@@ -102,6 +104,8 @@ absl::StatusOr<SessionKey> Fleet::Register(const v1::Register& hello,
   view.set_memory_budget_bytes(hello.memory_budget_bytes());
   view.set_flops_budget(hello.flops_budget());
   *view.mutable_datasets() = hello.datasets();
+  worker.policy.reset();
+  if (hello.has_policy()) worker.policy = hello.policy();
   wire::SetTimestamp(clock_.Wall(), view.mutable_register_time());
   wire::SetTimestamp(clock_.Wall(), view.mutable_last_seen_time());
   const SessionKey session = worker.session;
@@ -160,6 +164,24 @@ std::string Fleet::AndDrained() const {
          " more take no tasks, since they are drained or about to leave";
 }
 
+std::string Fleet::RefusedBy(const std::string& worker, const config::JobTraits& job) const {
+  const auto it = workers_.find(worker);
+  if (it == workers_.end() || !it->second.policy.has_value()) return "";
+  return config::RefusedBy(*it->second.policy, job);
+}
+
+std::string Fleet::AndRefusing(const Requirements& needs) const {
+  if (!needs.job.has_value()) return "";
+  const std::string& dataset = needs.job->dataset;
+  std::map<std::string, int> refusals;
+  for (const auto& [id, worker] : workers_) {
+    const bool has_data = dataset.empty() || FindDataset(worker.view, dataset) != nullptr;
+    const std::string refused = RefusedBy(id, *needs.job);
+    if (has_data && worker.link != nullptr && !refused.empty()) ++refusals[refused];
+  }
+  return config::AndRefusing(refusals, dataset);
+}
+
 // The worker hears of it after all tasks that it was given before.
 void Fleet::ApplyDraining(WorkerEntry& worker) {
   const bool draining = worker.drained || worker.leaving;
@@ -188,6 +210,7 @@ void Fleet::Lose(WorkerEntry& worker, const std::string& reason, const std::stri
   worker.view.set_state(left ? v1::Worker::STATE_LEFT : v1::Worker::STATE_LOST);
   // Only what `worker list` tells of workers that are gone is kept.
   worker.view.clear_datasets();
+  worker.policy.reset();
   if (!left) losses_.push_back(clock_.Elapsed());
   if (losses_.size() > kMaxRememberedLosses) losses_.pop_front();
   Refresh(worker);

@@ -52,6 +52,11 @@ bool OffersData(const v1::Worker& worker, const Requirements& needs) {
   return DatasetOf(worker, needs) != nullptr;
 }
 
+bool IsAllowed(const v1::WorkerPolicy* policy, const Requirements& needs) {
+  return policy == nullptr || !needs.job.has_value() ||
+         config::RefusedBy(*policy, *needs.job).empty();
+}
+
 bool HasBudget(const v1::Worker& worker, const Requirements& needs) {
   const Demand demand = DemandOn(worker, needs);
   const bool memory =

@@ -5,9 +5,12 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
+#include "common/config/access/worker_policy.h"
 #include "espalier/v1/cluster.pb.h"
+#include "espalier/v1/worker.pb.h"
 
 namespace espalier::server::scheduler {
 
@@ -19,6 +22,8 @@ struct Requirements {
   int64_t memory_bytes = 0;  // beside the data set; 0 = not known
   // Of one task, where the worker's data set has so many training examples. Absent: not counted.
   std::function<double(int64_t)> flops = {};
+  // What the worker's policy has to allow. Absent: policies do not matter.
+  std::optional<config::JobTraits> job = {};
 };
 
 // What a task would take on this worker, by its description of the data set.
@@ -36,6 +41,8 @@ std::string WorkerId(const v1::Worker& worker);
 bool IsConnected(const v1::Worker& worker);
 // The worker's description of a data set; null when it has none of that name.
 const v1::DatasetInfo* FindDataset(const v1::Worker& worker, const std::string& dataset);
+// Whether the policy allows the job; null allows all.
+bool IsAllowed(const v1::WorkerPolicy* policy, const Requirements& needs);
 // Within the budgets that the worker declared.
 bool HasBudget(const v1::Worker& worker, const Requirements& needs);
 

@@ -10,6 +10,7 @@
 #include "common/base/names.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
+#include "common/config/access/worker_policy.h"
 
 namespace espalier::server::scheduler {
 namespace {
@@ -117,6 +118,10 @@ absl::Status CheckRegistration(const v1::Register& hello) {
   for (const v1::DatasetInfo& info : hello.datasets()) {
     ESPALIER_RETURN_IF_ERROR(CheckDataset(kRegistration, info));
   }
+  if (const std::string problem = config::ProblemOf(hello.policy()); !problem.empty()) {
+    return base::InvalidArgument(
+        kRegistration.reason, "policy." + problem + "; correct the file at the worker's --policy");
+  }
   ESPALIER_RETURN_IF_ERROR(
       kRegistration.CheckLength("last_job", hello.last_job(), kMaxTaskNameBytes));
   ESPALIER_RETURN_IF_ERROR(
@@ -149,8 +154,8 @@ std::string CleanReason(const std::string& reason) {
   return clean ? reason : "WORKER_FAILED";
 }
 
-bool IsTooSmall(const std::string& reason) {
-  return reason == "OUT_OF_MEMORY" || reason == "DATASET_TOO_LARGE";
+bool IsUnfit(const std::string& reason) {
+  return reason == "OUT_OF_MEMORY" || reason == "DATASET_TOO_LARGE" || reason == "TASK_NOT_ALLOWED";
 }
 
 std::string CutMessage(const std::string& message) {

@@ -121,6 +121,7 @@ void FakeWorker::Link::Send(const v1::CoordinatorMessage& message) {
     worker.received_.push_back(message.task());
   }
   if (message.has_describe_dataset()) {
+    ++worker.asked_;
     const v1::DescribeDataset& ask = message.describe_dataset();
     v1::DatasetDescription description;
     description.set_request_id(ask.request_id());
@@ -167,6 +168,7 @@ absl::Status FakeWorker::Connect() {
   hello.mutable_datasets()->Assign(datasets_.begin(), datasets_.end());
   hello.set_memory_budget_bytes(memory_budget_bytes_);
   hello.set_flops_budget(flops_budget_);
+  if (policy_.has_value()) *hello.mutable_policy() = *policy_;
   hello.set_draining(draining_);
   auto link = std::make_shared<Link>(*this);
   const auto session = fleet_.Register(hello, link);

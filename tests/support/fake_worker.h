@@ -84,11 +84,15 @@ class FakeWorker {
   // Over all connections.
   const std::vector<v1::Task>& received() const { return received_; }
   const std::vector<v1::CancelTask>& cancelled() const { return cancelled_; }
+  // How often it was asked what a data set is.
+  int asked() const { return asked_; }
   // Why the coordinator closed the last connection; OK when it did not.
   absl::Status close_status() const { return link_->close_status; }
   v1::DatasetInfo& dataset(int index) { return datasets_[index]; }
   // What the next Connect() declares.
   void SetDatasets(std::vector<v1::DatasetInfo> datasets) { datasets_ = std::move(datasets); }
+  // What the next Connect() declares.
+  void SetPolicy(std::optional<v1::WorkerPolicy> policy) { policy_ = std::move(policy); }
   // What the next Connect() declares.
   void SetBudgets(int64_t memory_bytes, double flops) {
     memory_budget_bytes_ = memory_bytes;
@@ -117,6 +121,7 @@ class FakeWorker {
   std::vector<v1::DatasetInfo> datasets_;
   int64_t memory_budget_bytes_ = 0;
   double flops_budget_ = 0;
+  std::optional<v1::WorkerPolicy> policy_;
   server::scheduler::Fleet& fleet_;
   server::jobs::JobManager& jobs_;
   server::round::BlobStore& blobs_;
@@ -124,6 +129,7 @@ class FakeWorker {
   server::scheduler::SessionKey session_;
   bool draining_ = false;  // as it was told
   int updates_ = 0;
+  int asked_ = 0;
   std::vector<v1::Task> received_;
   std::vector<v1::CancelTask> cancelled_;
   FakeTasks tasks_;

@@ -15,6 +15,7 @@
 #include "common/base/sleep.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
+#include "common/config/access/worker_policy.h"
 #include "common/log/log.h"
 #include "common/rpc/status.h"
 #include "common/wire/proto_time.h"
@@ -90,6 +91,7 @@ Session::Session(SessionOptions options, std::vector<Coordinator> coordinators,
                 [this](const v1::BlobRef& blob) { return fetches_.Fetch(blob); }),
       descriptions_(options_.data_root, {.max_memory_bytes = options_.max_dataset_bytes,
                                          .cancelled = &stop_describing_}),
+      policy_(options_.policy),
       compute_([this] { ComputeLoop(); }),
       hand_in_([this] { HandInLoop(); }),
       heartbeat_([this] { HeartbeatLoop(); }),
@@ -187,6 +189,7 @@ absl::Status Session::Run() {
     {
       const base::MutexLock lock(mutex_);
       if (stopping_) return absl::OkStatus();
+      if (std::exchange(registers_anew_, false)) continue;
     }
     if (IsForGood(status)) return status;
     if (base::ReasonOf(status) == "WORKER_EXISTS") {
@@ -224,27 +227,11 @@ absl::Status Session::RunOnce() {
   }
   auto stream = stub->Session(&context);
   v1::WorkerMessage hello;
-  v1::Register& registration = *hello.mutable_register_();
-  registration.set_worker_id(options_.worker_id);
-  registration.mutable_protocol()->set_min(base::kProtocolMin);
-  registration.mutable_protocol()->set_max(base::kProtocolMax);
-  registration.set_version(std::string(base::Version()));
-  registration.set_threads(options_.threads);
-  registration.set_memory_budget_bytes(options_.memory_budget_bytes);
-  registration.set_flops_budget(options_.flops_budget);
-  registration.mutable_datasets()->Assign(options_.datasets.begin(), options_.datasets.end());
   {
     const base::MutexLock lock(mutex_);
-    const Results::Result* newest = results_.newest();
-    const v1::Task* last = newest == nullptr ? nullptr : newest->task.get();
-    if (in_work_.task != nullptr && !in_work_.cancelled) last = in_work_.task.get();
-    if (last != nullptr) {
-      registration.set_last_job(last->job());
-      registration.set_last_participant(last->participant());
-    }
-    registration.set_draining(drained_ || leaving_);
+    *hello.mutable_register_() = Registration();
+    registers_anew_ = false;
   }
-  if (registration.ByteSizeLong() > kMaxRegistrationBytes) LeaveOutNames(registration);
   // The stream itself has no deadline; its first answer has one.
   std::jthread watchdog([&context](const std::stop_token& stop) {
     if (base::SleepUnlessStopped(kConnectTimeout, stop)) context.TryCancel();
@@ -289,6 +276,66 @@ absl::Status Session::RunOnce() {
     return absl::UnavailableError("the coordinator did not answer within 10 s");
   }
   return status.ok() ? absl::UnavailableError("the coordinator ended the session") : status;
+}
+
+v1::Register Session::Registration() const {
+  v1::Register registration;
+  registration.set_worker_id(options_.worker_id);
+  registration.mutable_protocol()->set_min(base::kProtocolMin);
+  registration.mutable_protocol()->set_max(base::kProtocolMax);
+  registration.set_version(std::string(base::Version()));
+  registration.set_threads(options_.threads);
+  registration.set_memory_budget_bytes(options_.memory_budget_bytes);
+  registration.set_flops_budget(options_.flops_budget);
+  for (const v1::DatasetInfo& dataset : options_.datasets) {
+    if (MayOffer(dataset.name())) *registration.add_datasets() = dataset;
+  }
+  if (policy_.has_value()) *registration.mutable_policy() = *policy_;
+  const Results::Result* newest = results_.newest();
+  const v1::Task* last = newest == nullptr ? nullptr : newest->task.get();
+  if (in_work_.task != nullptr && !in_work_.cancelled) last = in_work_.task.get();
+  if (last != nullptr) {
+    registration.set_last_job(last->job());
+    registration.set_last_participant(last->participant());
+  }
+  registration.set_draining(drained_ || leaving_);
+  if (registration.ByteSizeLong() > kMaxRegistrationBytes) LeaveOutNames(registration);
+  return registration;
+}
+
+void Session::SetPolicy(v1::WorkerPolicy policy) {
+  const base::MutexLock lock(mutex_);
+  policy_ = std::move(policy);
+  if (in_work_.task != nullptr && !CheckAllowed(*in_work_.task).ok()) CancelComputation();
+  registers_anew_ = true;
+  if (context_ != nullptr) context_->TryCancel();
+}
+
+bool Session::MayOffer(const std::string& dataset) const {
+  return !policy_.has_value() || config::MayAllowDataset(*policy_, dataset);
+}
+
+absl::Status Session::CheckAllowed(const v1::Task& task) const {
+  const std::string refused =
+      policy_.has_value() ? config::RefusedBy(*policy_, config::TraitsOf(task)) : "";
+  if (refused.empty()) return absl::OkStatus();
+  return base::MakeError(absl::StatusCode::kPermissionDenied, "TASK_NOT_ALLOWED",
+                         "expected a task that this worker's policy allows, found one of " +
+                             task.job() + ": it does not allow " + refused);
+}
+
+v1::DatasetInfo Session::Describe(const v1::DataSpec& data) {
+  {
+    const base::MutexLock lock(mutex_);
+    if (!MayOffer(data.dataset())) {
+      log::Warning("description_refused", {{"dataset", data.dataset()}});
+      v1::DatasetInfo info;
+      info.set_name(data.dataset());
+      info.set_problem("this worker's policy allows no jobs about this data set");
+      return info;
+    }
+  }
+  return descriptions_.Get(data);
 }
 
 void Session::Handle(const v1::CoordinatorMessage& message) {
@@ -398,7 +445,7 @@ void Session::DescribeLoop() {
     lock.Unlock();
     v1::WorkerMessage message;
     message.mutable_description()->set_request_id(question.request_id());
-    *message.mutable_description()->mutable_info() = descriptions_.Get(question.data());
+    *message.mutable_description()->mutable_info() = Describe(question.data());
     Write(message);
     lock.Lock();
   }
@@ -437,6 +484,10 @@ void Session::ComputeLoop() {
 
 absl::StatusOr<tasks::Partial> Session::Compute(const v1::Task& task) {
   const absl::Time start = absl::Now();
+  {
+    const base::MutexLock lock(mutex_);
+    ESPALIER_RETURN_IF_ERROR(CheckAllowed(task));
+  }
   ESPALIER_ASSIGN_OR_RETURN(tasks::Partial partial, executor_.Run(task));
   const absl::Duration elapsed = absl::Now() - start;
   metrics_.Observe(Metric::kWorkerTaskDuration, absl::ToDoubleSeconds(elapsed),
@@ -458,8 +509,9 @@ void Session::HandInLoop() {
     const TaskPtr task = result.task;
     const int64_t examples = result.partial.header.examples();
     handing_in_ = true;
-    absl::Status status = tasks::Cancelled();
-    if (!result.cancelled) {
+    // The policy may have changed since the task was begun.
+    absl::Status status = result.cancelled ? tasks::Cancelled() : CheckAllowed(*task);
+    if (status.ok()) {
       submissions_.BeginTask(task->job());
       lock.Unlock();
       status = submissions_.Submit(result.partial.header, result.partial.body);

@@ -17,7 +17,11 @@
 //            described. Reconnecting backs off from 0.2 s to 5 s with jitter, for ever. Where
 //            several coordinators stand in for each other, each is tried in turn, and nobody waits
 //            for more than about a second.
-// Errors:    Run() returns when Stop() was called, or Leave() and its task is done (OK), or when
+// Policy:    with one, tasks that it does not allow are not begun, what was computed for them is not
+//            handed in, and data sets that none of its rules could allow are neither offered nor
+//            described, whatever the coordinator asks. It is compared with what a task says of its
+//            job; the coordinator is trusted to say that right.
+// Errors:    a task that the policy does not allow fails with TASK_NOT_ALLOWED. Run() returns when Stop() was called, or Leave() and its task is done (OK), or when
 //            the coordinator refuses this worker for good (PROTOCOL_MISMATCH, INVALID_WORKER_ID,
 //            WORKER_EXISTS that lasts).
 #pragma once
@@ -30,6 +34,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -60,6 +65,7 @@ struct SessionOptions {
   int64_t max_dataset_bytes = std::numeric_limits<int64_t>::max();
   tasks::MemoryLimit memory_limit;  // what there is
   std::vector<v1::DatasetInfo> datasets;
+  std::optional<v1::WorkerPolicy> policy = {};  // absent: tasks of all jobs
 };
 
 // Where a coordinator is.
@@ -86,6 +92,9 @@ class Session {
   void Leave();
   // From a signal-handling thread: ends the task in work, makes Run() return.
   void Stop();
+  // From a signal-handling thread: this holds from now on. A task in work that it does not allow
+  // ends. The worker registers anew, so that the coordinator knows.
+  void SetPolicy(v1::WorkerPolicy policy);
 
  private:
   using Stream = grpc::ClientReaderWriter<v1::WorkerMessage, v1::CoordinatorMessage>;
@@ -108,6 +117,12 @@ class Session {
   void DescribeLoop();
   void ComputeLoop();
   absl::StatusOr<tasks::Partial> Compute(const v1::Task& task);
+  // OK where the policy allows the task. Errors: PermissionDenied TASK_NOT_ALLOWED.
+  absl::Status CheckAllowed(const v1::Task& task) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether the policy leaves the data set to anybody.
+  bool MayOffer(const std::string& dataset) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  v1::DatasetInfo Describe(const v1::DataSpec& data) ABSL_LOCKS_EXCLUDED(mutex_);
+  v1::Register Registration() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void HandInLoop();
   void ReportDone(const v1::Task& task, int64_t examples);
   void ReportFailure(const v1::Task& task, const absl::Status& status, bool cancelled);
@@ -132,8 +147,10 @@ class Session {
   data::DescriptionCache descriptions_;
   std::atomic<bool> stop_describing_{false};
 
-  base::Mutex mutex_;
+  mutable base::Mutex mutex_;
   base::CondVar changed_;
+  std::optional<v1::WorkerPolicy> policy_ ABSL_GUARDED_BY(mutex_);
+  bool registers_anew_ ABSL_GUARDED_BY(mutex_) = false;  // the connection ends for that alone
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool leaving_ ABSL_GUARDED_BY(mutex_) = false;
   bool says_so_ ABSL_GUARDED_BY(mutex_) = false;  // the coordinator is to be told that it leaves

@@ -1,6 +1,7 @@
 #include "server/jobs/draft/job_draft.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "common/base/status.h"
@@ -51,10 +52,12 @@ absl::Status ExplainSizes(const v1::JobSpec& spec, const datasets::DatasetViews:
             "it: " + Joined(answer.silent) +
             "; submit the job again in a moment, or write the sizes of its data into the job");
   }
+  std::map<std::string, int> refusals;
+  for (const auto& [worker, refused] : answer.refusing) ++refusals[refused];
   for (config::Violation& violation : violations) {
     if (!IsLeftOutSize(violation)) continue;
     violation.description += "; it may be left out while a worker that has data set '" + name +
-                             "' is connected, which says it";
+                             "' is connected, which says it" + config::AndRefusing(refusals, name);
   }
   return absl::OkStatus();
 }
@@ -66,7 +69,8 @@ void CheckAnswer(const v1::JobSpec& spec, const Answer& answer,
                  const std::optional<std::set<std::string>>& offered,
                  std::vector<config::Violation>& violations) {
   if (!offered.has_value() || !TouchesData(spec)) return;
-  if (!answer.described.empty() || !answer.silent.empty()) return;
+  // Where workers have it and refuse the job, it waits for one that does not.
+  if (!answer.described.empty() || !answer.silent.empty() || !answer.refusing.empty()) return;
   const std::string& name = spec.data().dataset();
   const std::string nearest = config::Nearest(name, {offered->begin(), offered->end()});
   violations.push_back(
@@ -132,6 +136,10 @@ absl::Status Complete(const Answer& answer, const std::optional<std::set<std::st
 }
 
 }  // namespace
+
+config::JobTraits TraitsOf(const v1::JobSpec& spec, const std::string& owner) {
+  return {owner, spec.method().name(), spec.data().dataset()};
+}
 
 bool TouchesData(const v1::JobSpec& spec) { return spec.method().name() != "echo"; }
 

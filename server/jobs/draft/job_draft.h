@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/config/access/worker_policy.h"
 #include "common/config/validate.h"
 #include "espalier/v1/job.pb.h"
 #include "server/admission/memory_price.h"
@@ -42,6 +43,9 @@ struct JobDraft {
   std::optional<datasets::Agreed> agreed;     // on its data
   JobPlan plan;
 };
+
+// What workers' policies look at, in every task of the job.
+config::JobTraits TraitsOf(const v1::JobSpec& spec, const std::string& owner);
 
 // Whether its tasks read a data set.
 bool TouchesData(const v1::JobSpec& spec);

@@ -28,12 +28,13 @@ v1::BlobRef RefTo(const round::Blob& blob) {
   return ref;
 }
 
-absl::Status NobodyThere(const std::string& dataset, bool needs_data) {
-  return base::MakeError(absl::StatusCode::kUnavailable, "WAITING_WORKERS",
-                         needs_data
-                             ? "expected a connected worker that offers data set '" + dataset +
-                                   "', found none; start one, or name another data set"
-                             : "expected a connected worker, found none; start one");
+// `refusing`: how many there are that do not allow it.
+absl::Status NobodyThere(const std::string& dataset, bool needs_data, const std::string& refusing) {
+  const std::string what = needs_data
+                               ? "expected a connected worker that offers data set '" + dataset +
+                                     "', found none; start one, or name another data set"
+                               : "expected a connected worker, found none; start one";
+  return base::MakeError(absl::StatusCode::kUnavailable, "WAITING_WORKERS", what + refusing);
 }
 
 // Keeps the values of the one participant there is, bit by bit.
@@ -100,6 +101,8 @@ absl::StatusOr<std::shared_ptr<const AskedModel>> Questions::Load(const Services
   model->data = *loaded.metadata.data_spec;
   model->seed = loaded.metadata.seed;
   model->job = "jobs/" + loaded.metadata.job;
+  model->owner = loaded.metadata.owner;
+  model->method = loaded.metadata.method;
   model->round = loaded.metadata.round;
   model->topology = loaded.state.topology;
   const auto traffic = std::make_shared<round::Traffic>("");
@@ -224,17 +227,19 @@ absl::StatusOr<round::StepPlan> Questions::Plan(const Question& question) const 
   // Workers find rows of users that they kept by the job that trained them.
   plan.task.set_job(is_private ? model.job : model.checkpoint);
   plan.task.set_round(model.round);
-  if (const JobIndex::Entry* trained = jobs_.Find(model.job)) {
-    plan.task.set_submitter(trained->owner);
-    plan.task.set_method(trained->method);
-  }
+  plan.task.set_submitter(model.owner);
+  plan.task.set_method(model.method);
   wire::SetDuration(kAnswerWithin, plan.task.mutable_lease());
   ESPALIER_RETURN_IF_ERROR(question.kind.prepare(model, plan));
   *plan.task.mutable_sections() = wire::SectionsOf(plan.task, *model.topology);
   const std::string& dataset = plan.task.data().dataset();
-  plan.pool = services_.fleet.MakePool({.dataset = question.kind.needs_data ? dataset : ""});
+  const scheduler::Requirements needs = {.dataset = question.kind.needs_data ? dataset : "",
+                                         .job = config::TraitsOf(plan.task)};
+  plan.pool = services_.fleet.MakePool(needs);
   const auto workers = static_cast<int32_t>(plan.pool->able().size());
-  if (workers == 0) return NobodyThere(dataset, question.kind.needs_data);
+  if (workers == 0) {
+    return NobodyThere(dataset, question.kind.needs_data, services_.fleet.AndRefusing(needs));
+  }
   ESPALIER_RETURN_IF_ERROR(CheckOwner(model, dataset, workers));
   plan.participants = {{"question", 0, ""}};
   plan.participants[0].most_examples = std::max(1, plan.task.predict().examples().examples_size());

@@ -5,7 +5,8 @@
 // stayed on workers, only the user's own worker can.
 //
 // For a worker's policy a question is as a task of the job that trained the model, whoever asks: it
-// carries that job's owner and method. Once the job was deleted nobody knows them, and they are "".
+// carries that job's owner and method, as the checkpoint has them; files of
+// earlier versions have neither.
 //
 // Bounds:      kMaxQuestions at once; an answer within kAnswerWithin after the model is there;
 //              kMaxModels models in memory, which are read one at a time. The checkpoint asked last
@@ -27,7 +28,6 @@
 #include "absl/time/time.h"
 #include "espalier/v1/checkpoint.pb.h"
 #include "espalier/v1/predict.pb.h"
-#include "server/jobs/listing/job_index.h"
 #include "server/jobs/services.h"
 #include "server/round/step_runner.h"
 
@@ -41,6 +41,8 @@ struct AskedModel {
   v1::DataSpec data;
   uint64_t seed = 0;
   std::string job;    // that trained it
+  std::string owner;  // of that job, and its method; "" where the file does not say it
+  std::string method;
   int32_t round = 0;  // after which it was written
   std::shared_ptr<const tensor::ModelTopology> topology;
   std::shared_ptr<const round::Blob> values;
@@ -67,8 +69,7 @@ class Questions {
   static constexpr absl::Duration kAnswerWithin = absl::Seconds(60);
   static constexpr absl::Duration kKeepModel = absl::Minutes(5);
 
-  // `jobs` says whose a checkpoint's job is; it outlives this.
-  Questions(Services services, const JobIndex& jobs) : services_(services), jobs_(jobs) {}
+  explicit Questions(Services services) : services_(services) {}
 
   // `done` is called once, on the core executor.
   void Recommend(const v1::RecommendRequest& request,
@@ -116,7 +117,6 @@ class Questions {
            const absl::StatusOr<reduce::Reduced>& reduced);
 
   Services services_;
-  const JobIndex& jobs_;
   std::shared_ptr<const AskedModel> model_;  // the last one
   absl::Duration model_used_;
   std::list<std::shared_ptr<Question>> questions_;
