@@ -87,6 +87,13 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
          "3600")
       ->check(base::Between(0.5, 3600.0))
       ->capture_default_str();
+  app.add_option("--max-connections-per-source", flags.max_connections_per_source,
+                 "connections of one IPv4 address, or one /64 network of IPv6 addresses, to "
+                 "--listen; further ones are closed. 0: no limit of their own, as it must be "
+                 "behind a proxy or a load balancer, from which all connections seem to come, and "
+                 "which limits them itself; default: half of what the limit of open files allows, "
+                 "at most 1024")
+      ->check(base::Between(0, 1'000'000));
   // CLI11 would set an optional to false at once.
   app.add_flag_function(
       "--reflection,!--no-reflection", [&flags](int64_t count) { flags.reflection = count > 0; },

@@ -29,8 +29,9 @@ struct Flags {
   uint64_t memory_budget = 0;  // bytes; 0: by what the system allows
   int64_t keep_ended_jobs = base::Limits().max_ended_jobs;
   double stall_timeout_s = 60;
-  std::optional<bool> reflection;  // absent: on loopback
-  bool debug_reflection = false;   // the flag's name before 0.1.0
+  std::optional<int> max_connections_per_source;  // absent: by the limit of open files; 0: none
+  std::optional<bool> reflection;                 // absent: on loopback
+  bool debug_reflection = false;                  // the flag's name before 0.1.0
   bool health_check = false;
   bool describe_metrics = false;
 };

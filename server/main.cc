@@ -42,6 +42,7 @@
 #include "server/api/worker_service.h"
 #include "server/backup/backup.h"
 #include "server/checkpoint_place.h"
+#include "server/connection_limits.h"
 #include "server/flags.h"
 #include "server/pretrained/model_library.h"
 #include "server/store/postgres/postgres_store.h"
@@ -202,32 +203,6 @@ v1::ClusterInfo MakeInfo(const base::Clock& clock, const std::string& metrics_ad
 // good. It is given back when there is much of it.
 void GiveBackMemory() {
   if (mallinfo2().fordblks >= kTrimFrom) malloc_trim(0);
-}
-
-// Tells of connections that were not taken.
-std::function<void(bool, const std::string&)> RefusalTeller(const base::Clock& clock,
-                                                            metrics::Metrics& metrics) {
-  return [&clock, &metrics, pacer = std::make_shared<base::Pacer>(kLogLimitsEvery)](
-             bool at_limit, const std::string& peer) {
-    const char* reason = at_limit ? "limit" : "exhausted";
-    metrics.Add(metrics::Metric::kConnectionsRefused, 1, reason);
-    if (const auto times = pacer->Take(clock.Elapsed())) {
-      log::Warning("connections_refused", {{"reason", reason}, {"peer", peer}, {"times", *times}});
-    }
-  };
-}
-
-// Tells of connections that were ended because no call came of what they sent.
-std::function<void(const std::string&)> UnansweredTeller(const base::Clock& clock,
-                                                         metrics::Metrics& metrics) {
-  return [&clock, &metrics,
-          pacer = std::make_shared<base::Pacer>(kLogLimitsEvery)](const std::string& peer) {
-    metrics.Add(metrics::Metric::kCallsLimited, 1, "request_timeout");
-    if (const auto times = pacer->Take(clock.Elapsed())) {
-      log::Warning("connections_ended",
-                   {{"reason", "request_timeout"}, {"peer", peer}, {"times", *times}});
-    }
-  };
 }
 
 // Tells of clients that get no connection because their TLS handshake fails.
@@ -510,18 +485,17 @@ int Run(const Flags& flags) {
   api::CheckpointService checkpoint_service(context);
   api::PredictService predict_service(context);
   if (!flags.tls_cert.empty()) rpc::TellOfFailedHandshakes(HandshakeTeller(clock, metrics));
-  net::Connections connections(clock, limits.transfer_stall, UnansweredTeller(clock, metrics));
+  net::Connections connections(clock, ConnectionLimitsFrom(flags, limits, *descriptors),
+                               EndTeller(clock, metrics));
   auto running = rpc::StartServer(
       {flags.listen, flags.tls_cert, flags.tls_key, flags.tls_client_ca, flags.reflection,
        descriptors->connections, RefusalTeller(clock, metrics), &connections},
       {&workers, &job_service, &method_service, &cluster_service, &checkpoint_service,
        &predict_service});
   if (!running.ok()) return ExitWith(running.status(), CodeOf(running.status()));
-  if (const absl::Status told =
-          Announce(*running, *metrics_address, flags, memory_budget, descriptors->limit);
-      !told.ok()) {
-    return ExitWith(told, kExitOutput);
-  }
+  const absl::Status told =
+      Announce(*running, *metrics_address, flags, memory_budget, descriptors->limit);
+  if (!told.ok()) return ExitWith(told, kExitOutput);
   RunUntilSignal(**tenure, core, pool, manager, deadlines, connections, clock, metrics, signals);
   StopServing(*running, core, journal, fleet, writer, signals);
   // What there is to keep is written, and what executors still have is of no use to anybody.

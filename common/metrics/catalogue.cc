@@ -297,11 +297,11 @@ std::vector<Definition> MakeCatalogue() {
        Type::kCounter,
        Role::kCoordinator,
        "Connections to the API's port that were not taken: closed because there are too many "
-       "(limit), "
-       "or left waiting because the process or the machine has no descriptors (exhausted; one is "
+       "(limit), or too many of one source (source), or left waiting because the process or the "
+       "machine has no descriptors (exhausted; one is "
        "counted each time it is tried).",
        "reason",
-       {"limit", "exhausted"},
+       {"limit", "source", "exhausted"},
        "",
        {},
        {}},
@@ -310,10 +310,11 @@ std::vector<Definition> MakeCatalogue() {
        Type::kCounter,
        Role::kCoordinator,
        "Calls that were ended or refused because they passed a limit of time or number; for "
-       "request_timeout, connections that were ended because no call came of what they sent.",
+       "request_timeout and no_call, connections that were ended because no call came of what they "
+       "sent, or none came at all.",
        "reason",
        {"register_timeout", "header_timeout", "transfer_stalled", "transfer_timeout",
-        "transfers_full", "watch_stalled", "request_timeout", "other"},
+        "transfers_full", "watch_stalled", "request_timeout", "no_call", "other"},
        "",
        {},
        {}},

@@ -179,7 +179,7 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const std::string&
       std::move(listener),
       net::AcceptorOptions{limits.below,
                            [self](int, int fd, const std::string&) { self->HandOver(fd); },
-                           [](bool, const std::string&) {}});
+                           [](net::Refusal, const std::string&) {}});
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 

@@ -1,6 +1,5 @@
 #include "common/net/acceptor.h"
 
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -13,7 +12,8 @@
 #include <vector>
 
 #include "common/base/check.h"
-#include "fmt/format.h"
+#include "common/net/source.h"
+#include "common/net/within.h"
 
 namespace espalier::net {
 namespace {
@@ -21,24 +21,6 @@ namespace {
 constexpr int kPauseMs = 100;
 // So many connections are taken from one socket before the next has its turn.
 constexpr int kAtOnce = 64;
-
-std::string TextOf(const sockaddr_storage& peer) {
-  // What stands before an IPv4 address in an IPv6 one.
-  constexpr int kMappedPrefix = 12;
-  char text[INET6_ADDRSTRLEN] = "";
-  if (peer.ss_family == AF_INET6) {
-    const auto& address = reinterpret_cast<const sockaddr_in6&>(peer);
-    if (IN6_IS_ADDR_V4MAPPED(&address.sin6_addr)) {
-      inet_ntop(AF_INET, address.sin6_addr.s6_addr + kMappedPrefix, text, sizeof(text));
-      return fmt::format("{}:{}", text, ntohs(address.sin6_port));
-    }
-    inet_ntop(AF_INET6, &address.sin6_addr, text, sizeof(text));
-    return fmt::format("[{}]:{}", text, ntohs(address.sin6_port));
-  }
-  const auto& address = reinterpret_cast<const sockaddr_in&>(peer);
-  inet_ntop(AF_INET, &address.sin_addr, text, sizeof(text));
-  return fmt::format("{}:{}", text, ntohs(address.sin_port));
-}
 
 // Errors of accept() that concern this one connection, which is gone.
 bool IsGone(int error) {
@@ -86,19 +68,36 @@ bool Acceptor::AcceptFrom(int listener) {
     if (fd < 0) {
       if (errno == EAGAIN || errno == EWOULDBLOCK) return true;
       if (IsGone(errno)) continue;
-      options_.refused(/*at_limit=*/false, "");
+      options_.refused(Refusal::kExhausted, "");
       return false;
     }
-    if (fd >= options_.below) {
-      close(fd);
-      options_.refused(/*at_limit=*/true, TextOf(peer));
-      continue;
+    const std::string from = PeerText(peer);
+    if (!IsItself(from)) {
+      const bool at_limit = fd >= options_.below;
+      if (at_limit || (options_.admits && !options_.admits(from))) {
+        close(fd);
+        options_.refused(at_limit ? Refusal::kLimit : Refusal::kSource, from);
+        continue;
+      }
     }
     const int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    options_.accepted(listener, fd, TextOf(peer));
+    options_.accepted(listener, fd, from);
   }
   return true;
+}
+
+bool Acceptor::IsItself(const std::string& peer) {
+  const base::MutexLock lock(mutex_);
+  return peer == itself_;
+}
+
+absl::StatusOr<int> Acceptor::ConnectToItself(int index, absl::Duration timeout) {
+  return ConnectWithin(listener_.sockets()[static_cast<size_t>(index)], timeout,
+                       [this](const std::string& peer) {
+                         const base::MutexLock lock(mutex_);
+                         itself_ = peer;
+                       });
 }
 
 }  // namespace espalier::net

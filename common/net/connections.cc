@@ -8,10 +8,15 @@
 
 #include <utility>
 
+#include "common/net/source.h"
+
 namespace espalier::net {
 namespace {
 
 constexpr absl::Duration kLook = absl::Seconds(1);
+
+// Whether three quarters are taken.
+bool IsMost(size_t taken, int of) { return static_cast<int64_t>(taken) * 4 >= int64_t{of} * 3; }
 
 // 0 when there is no such descriptor.
 ino_t IdentityOf(int fd) {
@@ -38,16 +43,32 @@ bool ShutDown(int fd, ino_t identity) {
 
 }  // namespace
 
-Connections::Connections(const base::Clock& clock, absl::Duration limit,
-                         std::function<void(const std::string& peer)> ended)
-    : clock_(clock), limit_(limit), ended_(std::move(ended)) {}
+Connections::Connections(const base::Clock& clock, const ConnectionLimits& limits,
+                         std::function<void(Overdue, const std::string& peer)> ended)
+    : clock_(clock), limits_(limits), ended_(std::move(ended)) {}
+
+bool Connections::HasRoom(const std::string& peer) {
+  if (limits_.per_source == 0) return true;
+  const auto limit = static_cast<size_t>(limits_.per_source);
+  const base::MutexLock lock(mutex_);
+  const auto source = sources_.find(SourceOf(peer));
+  if (source == sources_.end() || source->second.connections.size() < limit) return true;
+  const absl::Duration now = clock_.Elapsed();
+  if (now - source->second.counted < kRecount) return false;
+  source->second.counted = now;
+  return ForgetWhatIsGone(source->second);
+}
 
 void Connections::Accepted(int fd, const std::string& peer) {
   const base::MutexLock lock(mutex_);
-  Connection& connection = connections_[fd];
   // The number was another connection's, which is closed.
-  if (!connection.peer.empty()) Forget(connection.peer);
-  connection = {IdentityOf(fd), peer, 0};
+  if (const auto former = connections_.find(fd); former != connections_.end()) {
+    Forget(fd, former->second);
+  }
+  const absl::Duration now = clock_.Elapsed();
+  const std::string source = SourceOf(peer);
+  connections_[fd] = {IdentityOf(fd), peer, source, now, now, 0};
+  sources_[source].connections.insert(fd);
   ++PeerAt(peer).connections;
 }
 
@@ -55,6 +76,7 @@ void Connections::CallBegan(const std::string& peer) {
   const base::MutexLock lock(mutex_);
   Peer& caller = PeerAt(peer);
   ++caller.calls;
+  caller.called = true;
   caller.unanswered_since.reset();
 }
 
@@ -68,7 +90,7 @@ void Connections::CallEnded(const std::string& peer) {
 }
 
 void Connections::Expire() {
-  std::vector<std::string> ended;
+  std::vector<std::pair<Overdue, std::string>> ended;
   {
     const base::MutexLock lock(mutex_);
     const absl::Duration now = clock_.Elapsed();
@@ -76,38 +98,71 @@ void Connections::Expire() {
     looked_ = now;
     for (auto it = connections_.begin(); it != connections_.end();) {
       auto& [fd, connection] = *it;
-      const bool gone = IdentityOf(fd) != connection.identity;
-      const bool shut =
-          !gone && IsOverdue(fd, connection, now) && ShutDown(fd, connection.identity);
-      if (shut) ended.push_back(connection.peer);
-      if (gone || shut) {
-        Forget(connection.peer);
-        it = connections_.erase(it);
-      } else {
-        ++it;
+      bool gone = IdentityOf(fd) != connection.identity;
+      if (!gone) {
+        const auto why = IsOverdue(fd, connection, now);
+        if (why.has_value() && ShutDown(fd, connection.identity)) {
+          ended.emplace_back(*why, connection.peer);
+          gone = true;
+        }
       }
+      if (gone) Forget(fd, connection);
+      it = gone ? connections_.erase(it) : std::next(it);
     }
   }
-  for (const std::string& peer : ended) ended_(peer);
+  for (const auto& [why, peer] : ended) ended_(why, peer);
 }
 
 Connections::Peer& Connections::PeerAt(const std::string& peer) {
-  return peers_.try_emplace(peer, Peer{0, 0, clock_.Elapsed(), std::nullopt}).first->second;
+  return peers_.try_emplace(peer, Peer{0, 0, false, clock_.Elapsed(), std::nullopt}).first->second;
 }
 
-void Connections::Forget(const std::string& peer) {
-  Peer& caller = PeerAt(peer);
-  if (--caller.connections <= 0 && caller.calls <= 0) peers_.erase(peer);
+void Connections::Forget(int fd, const Connection& connection) {
+  Peer& caller = PeerAt(connection.peer);
+  if (--caller.connections <= 0 && caller.calls <= 0) peers_.erase(connection.peer);
+  Source& source = sources_[connection.source];
+  source.connections.erase(fd);
+  if (source.connections.empty()) sources_.erase(connection.source);
 }
 
-bool Connections::IsOverdue(int fd, Connection& connection, absl::Duration now) {
+bool Connections::ForgetWhatIsGone(const Source& source) {
+  // Forget() takes them out of the source, and the last one takes the source.
+  std::vector<int> gone;
+  for (const int fd : source.connections) {
+    if (IdentityOf(fd) != connections_.at(fd).identity) gone.push_back(fd);
+  }
+  for (const int fd : gone) {
+    const auto connection = connections_.extract(fd);
+    Forget(fd, connection.mapped());
+  }
+  return !gone.empty();
+}
+
+bool Connections::IsScarce(const Connection& connection) const {
+  if (IsMost(connections_.size(), limits_.room)) return true;
+  return limits_.per_source > 0 &&
+         IsMost(sources_.at(connection.source).connections.size(), limits_.per_source);
+}
+
+std::optional<Overdue> Connections::IsOverdue(int fd, Connection& connection, absl::Duration now) {
   Peer& peer = PeerAt(connection.peer);
-  if (peer.calls > 0) return false;
+  if (peer.calls > 0) return std::nullopt;
   const uint64_t received = BytesReceived(fd);
   const bool more = received != std::exchange(connection.received, received);
-  if (now - peer.quiet_since < kSettle) return false;
+  if (more) connection.heard = now;
+  const bool scarce = IsScarce(connection);
+  if (peer.called) {
+    if (scarce && now - peer.quiet_since >= kFirstCall) return Overdue::kFirstCall;
+  } else {
+    const absl::Duration silence = now - connection.heard;
+    if (silence >= (scarce ? kScarceFirstCall : kFirstCall)) return Overdue::kFirstCall;
+    if (scarce && now - connection.accepted >= kFirstCall) return Overdue::kFirstCall;
+  }
+  if (now - peer.quiet_since < kSettle) return std::nullopt;
   if (more && !peer.unanswered_since.has_value()) peer.unanswered_since = now;
-  return peer.unanswered_since.has_value() && now - *peer.unanswered_since >= limit_;
+  if (!peer.unanswered_since.has_value()) return std::nullopt;
+  if (now - *peer.unanswered_since < limits_.request) return std::nullopt;
+  return Overdue::kRequest;
 }
 
 }  // namespace espalier::net

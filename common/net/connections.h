@@ -1,26 +1,37 @@
-// Connections: ends accepted connections on which bytes come in but no call comes of them.
+// Connections: bounds the accepted connections on which no call is, so that strangers cannot take
+// the place of those who work.
 //
 // A server hears of a call when its headers, and the request of a call that has only one, are
 // whole. A peer that sends them byte by byte would keep its connection for ever, since a call that
 // is half there counts as a call for gRPC. Here it counts once it has begun.
 //
-// Limits:    on a connection without a call, bytes that come later than `kSettle` after it was
+// Sources:   of one source (source.h) there are at most `per_source` connections; whether there is
+//            room for one more is asked before it is taken.
+// Requests:  on a connection without a call, bytes that come later than `kSettle` after it was
 //            accepted, or after its last call ended, are the start of a call, which must have begun
-//            within `limit` from there. Otherwise the connection is shut down. Connections on which
-//            nothing comes are none of its business.
+//            within `request` from there. Otherwise the connection is shut down.
+// Silence:   a connection that never had a call is shut down when nothing has come on it for
+//            `kFirstCall`. One that had a call may wait for the next one; that is gRPC's to end.
+// Scarcity:  when three quarters of all connections, or of those of one source, are taken, the
+//            first call must come within `kFirstCall` whatever is sent before, and after a silence
+//            of `kScarceFirstCall` at most; and those that had a call are shut down when they have
+//            waited for the next one for `kFirstCall`. Clients connect again when they have a call.
 // Identity:  a descriptor's number may be another file's by now. It is compared by the file's inode
 //            before it is looked at, and held by a duplicate while it is shut down.
-// Cost:      two system calls a second for each connection without a call; no descriptors.
+// Cost:      two system calls a second for each connection without a call; no descriptors. A source
+//            that is at its limit: one for each of its connections, at most every `kRecount`.
 // Threading: thread-safe. `ended` is called by Expire(), without a lock held.
 #pragma once
 
 #include <sys/types.h>
 
+#include <climits>
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -29,16 +40,31 @@
 
 namespace espalier::net {
 
+struct ConnectionLimits {
+  absl::Duration request;
+  int room = INT_MAX;  // connections that the process can have; what is scarce is measured by it
+  int per_source = 0;  // 0: as many as there is room for
+};
+
+// Why a connection was shut down: bytes of which no call came, or no call at all.
+enum class Overdue { kRequest, kFirstCall };
+
 class Connections {
  public:
   // For a handshake, and for what a client still sends when its call has ended.
   static constexpr absl::Duration kSettle = absl::Seconds(10);
+  static constexpr absl::Duration kFirstCall = absl::Seconds(20);
+  static constexpr absl::Duration kScarceFirstCall = absl::Seconds(5);
+  static constexpr absl::Duration kRecount = absl::Milliseconds(50);
 
   // `ended` is told the peer of each connection that was shut down.
-  Connections(const base::Clock& clock, absl::Duration limit,
-              std::function<void(const std::string& peer)> ended);
+  Connections(const base::Clock& clock, const ConnectionLimits& limits,
+              std::function<void(Overdue why, const std::string& peer)> ended);
 
-  // A connection that is about to be handed on. `peer` is as net::AcceptorOptions gives it.
+  // Whether the source of `peer` may have one more connection. `peer` is as net::AcceptorOptions
+  // gives it.
+  bool HasRoom(const std::string& peer);
+  // A connection that is about to be handed on.
   void Accepted(int fd, const std::string& peer);
   // Each call once, with the peer of its connection.
   void CallBegan(const std::string& peer);
@@ -51,28 +77,40 @@ class Connections {
   struct Connection {
     ino_t identity = 0;
     std::string peer;
+    std::string source;
+    absl::Duration accepted;
+    absl::Duration heard;   // when it was last seen that more has come
     uint64_t received = 0;  // bytes, when it was last looked at
   };
   // Two connections have the same peer when it connected to two addresses of this machine.
   struct Peer {
     int connections = 0;
     int calls = 0;
+    bool called = false;         // had a call at some time
     absl::Duration quiet_since;  // without a call since then
     std::optional<absl::Duration> unanswered_since;
   };
+  struct Source {
+    std::unordered_set<int> connections;  // by descriptor
+    absl::Duration counted = -absl::InfiniteDuration();
+  };
 
   Peer& PeerAt(const std::string& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Forget(const std::string& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Whether the connection has passed the limit.
-  bool IsOverdue(int fd, Connection& connection, absl::Duration now)
+  void Forget(int fd, const Connection& connection) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of its connections. False: none was gone.
+  bool ForgetWhatIsGone(const Source& source) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsScarce(const Connection& connection) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Which limit the connection has passed, if any.
+  std::optional<Overdue> IsOverdue(int fd, Connection& connection, absl::Duration now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const base::Clock& clock_;
-  const absl::Duration limit_;
-  const std::function<void(const std::string& peer)> ended_;
+  const ConnectionLimits limits_;
+  const std::function<void(Overdue, const std::string& peer)> ended_;
   base::Mutex mutex_;
   std::unordered_map<int, Connection> connections_ ABSL_GUARDED_BY(mutex_);  // by descriptor
   std::unordered_map<std::string, Peer> peers_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_map<std::string, Source> sources_ ABSL_GUARDED_BY(mutex_);
   absl::Duration looked_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
 };
 

@@ -181,8 +181,11 @@ absl::StatusOr<RunningServer> StartServer(const ServerOptions& options,
             connection.fd = fd;
             connections->HandleNewConnection(&connection);
           },
-          [on_refused = options.on_refused](bool at_limit, const std::string& peer) {
-            if (on_refused) on_refused(at_limit, peer);
+          [on_refused = options.on_refused](net::Refusal why, const std::string& peer) {
+            if (on_refused) on_refused(why, peer);
+          },
+          [watch = options.connections](const std::string& peer) {
+            return watch == nullptr || watch->HasRoom(peer);
           }});
   return running;
 }

@@ -34,7 +34,7 @@ struct ServerOptions {
   std::optional<bool> reflection;
   int connections_below = INT_MAX;
   // Told of refused connections, see net::AcceptorOptions. May be empty.
-  std::function<void(bool at_limit, const std::string& peer)> on_refused;
+  std::function<void(net::Refusal why, const std::string& peer)> on_refused;
   // Told of connections and of the calls on them. Borrowed, outlives the server; may be null.
   net::Connections* connections = nullptr;
 };

@@ -210,6 +210,8 @@ class StalledTest(unittest.TestCase):
             undisturbed = other.run(LONG)["model_hash"]
         own = self.start(2)
         idle = self.raw(own)
+        stream = idle.call("/espalier.v1.JobService/ListJobs", b"", half_close=True)
+        self.ends_with(idle, stream, b"grpc-status")
         begun = [self.raw(own) for _ in range(20)]
         later = [self.raw(own) for _ in range(20)]
         for connection in later:  # drips after a call that was answered
@@ -233,7 +235,7 @@ class StalledTest(unittest.TestCase):
         self.assertEqual(undisturbed, job["model_hash"])
         self.assertGreaterEqual(limited(own, "request_timeout"), 60)
         self.assertIn("connections_ended reason=request_timeout peer=127.0.0.1:", own.coordinator.errors())
-        # Who says nothing is idle, which has a limit of its own, and workers have a call.
+        # Who says nothing after a call is idle, which has a limit of its own, and workers have a call.
         self.assertFalse(is_closed(idle.socket))
         self.assertEqual({"w1": "ACTIVE", "w2": "ACTIVE"}, own.worker_states())
         for worker in own.workers.values():
@@ -427,7 +429,7 @@ class DescriptorsTest(unittest.TestCase):
         process = cluster.Process(
             script,
             [program, "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
-             "--data-dir", folder / "data"],
+             "--data-dir", folder / "data", "--max-connections-per-source", "0"],
             folder / "log",
         )
         return self.enterContext(process)

@@ -16,6 +16,8 @@ namespace espalier::net {
 namespace {
 
 constexpr absl::Duration kLimit = absl::Seconds(60);
+constexpr int kRoom = 12;
+constexpr int kPerSource = 8;
 constexpr absl::Duration kSecond = absl::Seconds(1);
 
 // Both ends of a TCP connection.
@@ -73,8 +75,12 @@ class ConnectionsTest : public testing::Test {
 
   test::FakeClock clock_;
   std::vector<std::string> ended_;
-  Connections connections_{clock_, kLimit,
-                           [this](const std::string& peer) { ended_.push_back(peer); }};
+  Connections connections_{
+      clock_,
+      {.request = kLimit, .room = kRoom, .per_source = kPerSource},
+      [this](Overdue why, const std::string& peer) {
+        ended_.push_back((why == Overdue::kRequest ? "request " : "no call ") + peer);
+      }};
   Pair pair_;
 };
 
@@ -84,14 +90,16 @@ TEST_F(ConnectionsTest, DripsOfWhichNoCallComesEndTheirConnection) {
   EXPECT_TRUE(pair_.IsOpen());
   Drip(pair_, absl::Seconds(20));
   EXPECT_FALSE(pair_.IsOpen());
-  EXPECT_EQ(ended_, std::vector<std::string>{"a:1"});
+  EXPECT_EQ(ended_, std::vector<std::string>{"request a:1"});
 }
 
-TEST_F(ConnectionsTest, SilentConnectionsAndThoseWithACallStay) {
+TEST_F(ConnectionsTest, SilentConnectionsThatHadACallAndThoseWithACallStay) {
   Pair silent;
   connections_.Accepted(pair_.server, "a:1");
   connections_.Accepted(silent.server, "a:2");
   silent.Send();  // its settings
+  connections_.CallBegan("a:2");
+  connections_.CallEnded("a:2");
   connections_.CallBegan("a:1");
   Drip(pair_, 10 * kLimit);
   EXPECT_TRUE(pair_.IsOpen());
@@ -101,6 +109,8 @@ TEST_F(ConnectionsTest, SilentConnectionsAndThoseWithACallStay) {
 
 TEST_F(ConnectionsTest, CallThatBeginsInTimeBeginsTheWaitAnew) {
   connections_.Accepted(pair_.server, "a:1");
+  connections_.CallBegan("a:1");
+  connections_.CallEnded("a:1");
   for (int i = 0; i < 5; ++i) {
     Pass(absl::Seconds(100));
     Drip(pair_, kLimit - absl::Seconds(10));
@@ -149,6 +159,111 @@ TEST_F(ConnectionsTest, CallsOfAConnectionThatIsGoneDoNotCountForTheNextOneOfIts
   connections_.CallEnded("a:1");
   Drip(next, 2 * kLimit);
   EXPECT_FALSE(next.IsOpen());
+}
+
+TEST_F(ConnectionsTest, SilenceWithoutAFirstCallEndsAConnection) {
+  connections_.Accepted(pair_.server, "a:1");
+  pair_.Send();  // its settings
+  Pass(Connections::kFirstCall);
+  EXPECT_TRUE(pair_.IsOpen());
+  Pass(absl::Seconds(2));
+  EXPECT_FALSE(pair_.IsOpen());
+  EXPECT_EQ(ended_, std::vector<std::string>{"no call a:1"});
+}
+
+TEST_F(ConnectionsTest, ASourceHasNoMoreThanItsShare) {
+  std::vector<Pair> pairs(kPerSource);
+  for (int i = 0; i < kPerSource; ++i) {
+    const std::string peer = "a:" + std::to_string(i);
+    EXPECT_TRUE(connections_.HasRoom(peer));
+    connections_.Accepted(pairs[static_cast<size_t>(i)].server, peer);
+  }
+  EXPECT_FALSE(connections_.HasRoom("a:100"));
+  EXPECT_TRUE(connections_.HasRoom("b:100"));
+  // A connection that is gone leaves room, however short a time ago.
+  close(pairs[3].server);
+  pairs[3].server = -1;
+  clock_.Advance(Connections::kRecount);
+  EXPECT_TRUE(connections_.HasRoom("a:101"));
+  // Its number may be taken by another source meanwhile.
+  Pair other;
+  connections_.Accepted(other.server, "b:1");
+  EXPECT_TRUE(connections_.HasRoom("a:101"));
+}
+
+TEST_F(ConnectionsTest, NumbersThatAreUsedAgainDoNotFillASource) {
+  connections_.Accepted(pair_.server, "a:1");
+  for (int i = 0; i < 10 * kPerSource; ++i) {
+    EXPECT_TRUE(connections_.HasRoom("a:1"));
+    connections_.Accepted(pair_.server, "a:" + std::to_string(i));
+  }
+}
+
+TEST_F(ConnectionsTest, WithoutALimitASourceHasAllThereIs) {
+  Connections any(clock_, {.request = kLimit}, [](Overdue, const std::string&) {});
+  for (int i = 0; i < 100; ++i) {
+    any.Accepted(1'000 + i, "a:" + std::to_string(i));
+    EXPECT_TRUE(any.HasRoom("a:1000"));
+  }
+}
+
+class ScarceConnectionsTest : public ConnectionsTest {
+ protected:
+  // All of these have a call, but are most of what there can be.
+  void TakeMost(const std::string& source, size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+      const std::string peer = source + ":9" + std::to_string(i);
+      connections_.Accepted(busy_[i].server, peer);
+      connections_.CallBegan(peer);
+    }
+  }
+
+  std::vector<Pair> busy_{kRoom};
+};
+
+TEST_F(ScarceConnectionsTest, FirstCallsMustComeSooner) {
+  TakeMost("b", 8);
+  connections_.Accepted(pair_.server, "a:1");
+  Pass(Connections::kScarceFirstCall - kSecond);
+  EXPECT_TRUE(pair_.IsOpen());
+  Pass(absl::Seconds(2));
+  EXPECT_FALSE(pair_.IsOpen());
+  for (const Pair& pair : busy_) EXPECT_TRUE(pair.IsOpen());
+}
+
+TEST_F(ScarceConnectionsTest, FirstCallsMustComeSoonerWhenTheirSourceHasFewLeft) {
+  TakeMost("a", 5);
+  Pair other;
+  connections_.Accepted(pair_.server, "a:1");
+  connections_.Accepted(other.server, "b:1");
+  Pass(Connections::kScarceFirstCall + absl::Seconds(2));
+  EXPECT_FALSE(pair_.IsOpen());
+  EXPECT_TRUE(other.IsOpen());
+}
+
+TEST_F(ScarceConnectionsTest, DripsAndWaitsForTheNextCallEndSooner) {
+  TakeMost("b", 8);
+  Pair waits;
+  connections_.Accepted(pair_.server, "a:1");
+  connections_.Accepted(waits.server, "a:2");
+  connections_.CallBegan("a:2");
+  connections_.CallEnded("a:2");
+  for (int i = 0; i < 6; ++i) {
+    pair_.Send();
+    Pass(absl::Seconds(3));
+  }
+  EXPECT_TRUE(pair_.IsOpen());
+  EXPECT_TRUE(waits.IsOpen());
+  Pass(absl::Seconds(4));
+  EXPECT_FALSE(pair_.IsOpen());
+  EXPECT_FALSE(waits.IsOpen());
+  // With one less there is enough again.
+  close(busy_[0].server);
+  busy_[0].server = -1;
+  Pair next;
+  connections_.Accepted(next.server, "a:3");
+  Pass(Connections::kFirstCall - kSecond);
+  EXPECT_TRUE(next.IsOpen());
 }
 
 }  // namespace
