@@ -152,6 +152,8 @@ void Parser::AddCommands() {
   AddRecommend(app_, chosen_);
   AddGenerate(app_, chosen_);
   AddClusterStatus(*AddGroup(app_, "cluster", "The cluster as a whole"), chosen_);
+  AddAudit(*AddGroup(app_, "audit", "The audit log of a coordinator, read from its files"),
+           chosen_);
   AddVersion(app_, chosen_);
   // Carried out while arguments are parsed; here it is listed.
   app_.add_subcommand("help", "Show the help of a command: espalier help job submit")

@@ -40,6 +40,8 @@ enum class Metric {
   kConnectionsRefused,
   kCallsLimited,
   kHandshakesFailed,
+  kAuditEntries,
+  kAuditFaults,
   kWorkerConnected,
   kWorkerTasks,
   kWorkerTaskDuration,

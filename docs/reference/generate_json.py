@@ -70,6 +70,17 @@ COMMANDS = [
     ("checkpoint get", "Checkpoint", None, "The checkpoint that was downloaded."),
     ("recommend", "RecommendResponse", "recommend.json", ""),
     ("cluster status", "ClusterInfo", "cluster_status.json", ""),
+    ("audit verify",
+     {"entries": ("integer", "How many are as they were written."), "head": ("text", "SEQ:HASH of the last of them; `\"\"` without any."),
+      "previous_hash": ("text", "The hash of the entry before the first; zeros when there was none."),
+      "problems_in_all": ("integer", "0 when the log is as it was written."),
+      "problems": ("list of Problem", "The first hundred: each with `file`, `line` (0: of no line), `seq` (0: of no entry) and `text`."),
+      "notes": ("list of text", "What is no fault, sentences for people."), "first_seq": ("integer", "Of the first entry."),
+      "first_time": ("time", "Of the first entry."), "last_time": ("time", "Of the last entry.")}, None,
+     "Exits with 1 when there are problems. See the [audit log](../security/audit.md)."),
+    ("audit list",
+     {"entries": ("list of Entry", "Each with `seq`, `time`, `caller`, `role`, `source`, `from`, `call`, `object`, `outcome`, `note` "
+                  "and `hash`.")}, None, "The newest `--limit` of the entries that fit, oldest first."),
     ("version", {"version": ("text", "Of this program."), "protocol_min": ("integer", "The oldest protocol that it speaks."),
                  "protocol_max": ("integer", "The newest protocol that it speaks.")}, None, ""),
     ("up", {"address": ("text", "host:port of the coordinator."), "metrics_address": ("text", "host:port of its metrics."),
@@ -89,7 +100,7 @@ COMMANDS = [
      "On standard error, with any command; `-o yaml` prints the same."),
 ]
 
-OPTIONAL_KEYS = {"violations_left_out"}
+OPTIONAL_KEYS = {"violations_left_out", "first_seq", "first_time", "last_time"}
 
 TYPES = {"string": "text", "bool": "true or false", "double": "number", "float": "number", "int32": "integer",
          "int64": "integer", "uint64": "integer", "uint32": "integer", "bytes": "base64",

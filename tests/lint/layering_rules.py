@@ -30,6 +30,7 @@ SERVER_CORE = ["server/jobs", "server/scheduler", "server/round", "server/reduce
 NEVER = {
     "common/base": ["oneDNN", "gRPC", "proto", "YAML", "SQLite", "CLI11"],
     "common/io": ["oneDNN", "gRPC", "proto", "YAML", "SQLite", "CLI11"],
+    "common/audit": ["oneDNN", "gRPC", "proto", "YAML", "SQLite", "CLI11"],
     "common/tensor": ["oneDNN", "gRPC", "proto", "YAML", "SQLite", "CLI11"],
     "common/sparsity": ["oneDNN", "gRPC", "proto", "YAML", "SQLite", "CLI11"],
     "common/wire": ["oneDNN", "gRPC", "YAML", "SQLite", "CLI11"],
@@ -63,6 +64,7 @@ _CORE_MAY = _PURE + ["common/checkpoint", "common/language", "common/wire", "com
 MAY_USE = {
     "common/base": [],
     "common/io": ["common/base"],
+    "common/audit": ["common/base", "common/io"],
     "common/tensor": ["common/base", "common/io"],
     "common/sparsity": ["common/base", "common/io", "common/tensor"],
     "common/wire": _PURE + ["common/language/architecture", "proto"],
@@ -82,6 +84,7 @@ MAY_USE = {
     "server/access": ["common/base"],
     "server/api": ["common", "proto", "server/access"] + SERVER_CORE,
     "server/store": ["common", "proto"] + SERVER_CORE,
+    "server/audit": ["common/audit", "common/base", "common/io", "common/log", "common/metrics"],
     "server/object_store": ["common/base", "common/io"],
     "server/dashboard": ["common", "proto"] + SERVER_CORE,
     "server": ["common", "proto", "server"],

@@ -34,6 +34,8 @@ void AddCheckpointGet(CLI::App& parent, Command& chosen);
 // verify and delete.
 void AddCheckpointVerify(CLI::App& parent, Command& chosen);
 void AddGenerate(CLI::App& parent, Command& chosen);
+// verify and list.
+void AddAudit(CLI::App& parent, Command& chosen);
 void AddClusterStatus(CLI::App& parent, Command& chosen);
 void AddVersion(CLI::App& parent, Command& chosen);
 

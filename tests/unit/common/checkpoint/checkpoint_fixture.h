@@ -1,4 +1,4 @@
-// A small model, a folder, and a file system that fails on demand, for tests of checkpoints.
+// A small model and a folder, for tests of checkpoints.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -10,79 +10,15 @@
 #include <utility>
 #include <vector>
 
-#include "common/base/status.h"
 #include "common/checkpoint/checkpoint_file.h"
 #include "common/io/file_system.h"
 #include "common/sparsity/random_topology.h"
 #include "common/tensor/model.h"
+#include "tests/support/failing_file_system.h"
 
 namespace espalier::checkpoint {
 
-// Forwards to the operating system until `operations_left` changing operations have been made; the
-// next one fails, as do all that follow but removals.
-class FailingFileSystem : public io::FileSystem {
- public:
-  int operations_left = 1 << 30;
-  bool failed = false;
-
-  absl::StatusOr<std::unique_ptr<io::WritableFile>> Create(const std::string& path) override {
-    ESPALIER_RETURN_IF_ERROR(Spend());
-    ESPALIER_ASSIGN_OR_RETURN(auto file, real_.Create(path));
-    return std::make_unique<File>(*this, std::move(file));
-  }
-  absl::StatusOr<std::unique_ptr<io::ReadableFile>> Open(const std::string& path) override {
-    ESPALIER_RETURN_IF_ERROR(Spend());
-    return real_.Open(path);
-  }
-  absl::Status Rename(const std::string& from, const std::string& to) override {
-    ESPALIER_RETURN_IF_ERROR(Spend());
-    return real_.Rename(from, to);
-  }
-  absl::Status Remove(const std::string& path) override { return real_.Remove(path); }
-  absl::Status SyncDirectory(const std::string& directory) override {
-    ESPALIER_RETURN_IF_ERROR(Spend());
-    return real_.SyncDirectory(directory);
-  }
-  absl::StatusOr<std::vector<std::string>> List(const std::string& directory) override {
-    return real_.List(directory);
-  }
-  absl::Status CreateDirectories(const std::string& directory) override {
-    return real_.CreateDirectories(directory);
-  }
-
- private:
-  class File : public io::WritableFile {
-   public:
-    File(FailingFileSystem& files, std::unique_ptr<io::WritableFile> real)
-        : files_(files), real_(std::move(real)) {}
-    absl::Status Append(std::string_view bytes) override {
-      ESPALIER_RETURN_IF_ERROR(files_.Spend());
-      return real_->Append(bytes);
-    }
-    absl::Status Sync() override {
-      ESPALIER_RETURN_IF_ERROR(files_.Spend());
-      return real_->Sync();
-    }
-    absl::Status Close() override {
-      ESPALIER_RETURN_IF_ERROR(files_.Spend());
-      return real_->Close();
-    }
-
-   private:
-    FailingFileSystem& files_;
-    std::unique_ptr<io::WritableFile> real_;
-  };
-
-  absl::Status Spend() {
-    if (operations_left-- > 0) {
-      return absl::OkStatus();
-    }
-    failed = true;
-    return base::MakeError(absl::StatusCode::kResourceExhausted, "STORAGE_FULL", "injected");
-  }
-
-  io::FileSystem& real_ = io::PosixFileSystem();
-};
+using test::FailingFileSystem;
 
 class CheckpointTest : public ::testing::Test {
  protected:
