@@ -20,6 +20,32 @@ std::string CheckStore(const std::string& store) {
          "password";
 }
 
+void DeclareTlsFlags(CLI::App& app, Flags& flags) {
+  app.add_option("--tls-dir", flags.tls_dir,
+                 "folder as `espalier cert init` makes it, which has what the following flags name: "
+                 "ca.pem, cert.pem, key.pem, and crl.pem, workers.pem and workers.key if they are "
+                 "there; its files are read again when they change, and on SIGHUP");
+  app.add_option("--tls-cert", flags.tls_cert, "PEM certificate; turns TLS on");
+  app.add_option("--tls-key", flags.tls_key, "PEM private key");
+  app.add_option("--tls-key-passphrase-file", flags.tls_key_passphrase_file,
+                 "file with the passphrase of encrypted private keys on its first line");
+  app.add_option("--tls-client-ca", flags.tls_client_ca,
+                 "PEM authority of callers' certificates, which say who they are and what they may "
+                 "do; callers without one need a token");
+  app.add_option("--tls-crl", flags.tls_crl, "PEM lists of certificates that are revoked");
+  app.add_option("--tls-worker-ca-cert", flags.tls_worker_ca_cert,
+                 "PEM authority that signs the certificates of workers that join with a token");
+  app.add_option("--tls-worker-ca-key", flags.tls_worker_ca_key, "its PEM private key");
+  app.add_option("--worker-certificate-days", flags.worker_certificate_days,
+                 "days that a certificate of a worker that joined is good for; it is renewed by "
+                 "itself after two thirds of them; 0.0001 to 366")
+      ->check(base::Between(0.0001, 366.0))
+      ->capture_default_str();
+  app.add_flag("--insecure", flags.insecure,
+               "serve other machines without TLS, or without asking who they are: everybody on the "
+               "network may read and change everything");
+}
+
 }  // namespace
 
 void DeclareFlags(CLI::App& app, Flags& flags) {
@@ -67,10 +93,7 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
       ->check(base::OneOf({"debug", "info", "warning", "error"}))
       ->capture_default_str();
-  app.add_option("--tls-cert", flags.tls_cert, "PEM certificate; turns TLS on");
-  app.add_option("--tls-key", flags.tls_key, "PEM private key");
-  app.add_option("--tls-client-ca", flags.tls_client_ca,
-                 "PEM authority; callers must present a certificate signed by it");
+  DeclareTlsFlags(app, flags);
   app.add_option("--heartbeat-timeout", flags.heartbeat_timeout_s,
                  "seconds of silence after which a worker counts as lost, 0.5 to 3600")
       ->check(base::Between(0.5, 3600.0))

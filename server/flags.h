@@ -25,6 +25,13 @@ struct Flags {
   std::string tls_cert;
   std::string tls_key;
   std::string tls_client_ca;
+  std::string tls_dir;  // has what the flags of files do not name
+  std::string tls_key_passphrase_file;
+  std::string tls_crl;
+  std::string tls_worker_ca_cert;
+  std::string tls_worker_ca_key;
+  double worker_certificate_days = 7;
+  bool insecure = false;
   double heartbeat_timeout_s = 10;
   uint64_t memory_budget = 0;  // bytes; 0: by what the system allows
   int64_t keep_ended_jobs = base::Limits().max_ended_jobs;

@@ -23,28 +23,21 @@
 #include "common/base/entropy.h"
 #include "common/base/executor.h"
 #include "common/base/limits.h"
-#include "common/base/pacer.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
 #include "common/io/host_memory.h"
 #include "common/io/standard_output.h"
 #include "common/log/log.h"
-#include "common/net/connections.h"
 #include "common/net/descriptors.h"
-#include "common/rpc/handshakes.h"
 #include "common/rpc/health.h"
 #include "common/rpc/process.h"
-#include "common/rpc/server.h"
-#include "common/wire/proto_time.h"
-#include "server/api/client_services.h"
-#include "server/api/deadlines.h"
-#include "server/api/worker_service.h"
 #include "server/backup/backup.h"
 #include "server/checkpoint_place.h"
-#include "server/connection_limits.h"
 #include "server/flags.h"
+#include "server/front.h"
 #include "server/pretrained/model_library.h"
+#include "server/security.h"
 #include "server/store/postgres/postgres_store.h"
 #include "server/tenure.h"
 
@@ -66,8 +59,6 @@ constexpr int kBucketThreads = 4;
 constexpr auto kTick = std::chrono::milliseconds(50);
 constexpr absl::Duration kTrimEvery = absl::Seconds(10);
 constexpr size_t kTrimFrom = 16 * 1024 * 1024;
-constexpr absl::Duration kLogLimitsEvery = absl::Seconds(10);
-constexpr auto kDrain = std::chrono::seconds(5);
 constexpr auto kLastWrite = std::chrono::seconds(10);
 
 // The lock that keeps a second coordinator off the same folder; held until the process ends.
@@ -189,41 +180,15 @@ class FilesStay {
   pretrained::PartStore* const parts_;
 };
 
-v1::ClusterInfo MakeInfo(const base::Clock& clock, const std::string& metrics_address) {
-  v1::ClusterInfo info;
-  info.set_version(std::string(base::Version()));
-  info.set_protocol_min(base::kProtocolMin);
-  info.set_protocol_max(base::kProtocolMax);
-  info.set_metrics_address("http://" + metrics_address + "/metrics");
-  wire::SetTimestamp(clock.Wall(), info.mutable_start_time());
-  return info;
-}
-
 // A burst of calls leaves the heap with free memory between what lives on, which glibc keeps for
 // good. It is given back when there is much of it.
 void GiveBackMemory() {
   if (mallinfo2().fordblks >= kTrimFrom) malloc_trim(0);
 }
 
-// Tells of clients that get no connection because their TLS handshake fails.
-std::function<void(const rpc::HandshakeFailure&)> HandshakeTeller(const base::Clock& clock,
-                                                                  metrics::Metrics& metrics) {
-  // One for each kind, so that a scanner does not hide a worker whose certificate has expired.
-  auto pacers = std::make_shared<std::map<std::string, base::Pacer, std::less<>>>();
-  for (const char* kind : rpc::kHandshakeFailureKinds) pacers->try_emplace(kind, kLogLimitsEvery);
-  return [&clock, &metrics, pacers](const rpc::HandshakeFailure& failure) {
-    metrics.Add(metrics::Metric::kHandshakesFailed, 1, failure.kind);
-    if (const auto times = pacers->find(failure.kind)->second.Take(clock.Elapsed())) {
-      log::Warning("tls_handshake_failed",
-                   {{"reason", failure.kind}, {"message", failure.message}, {"times", *times}});
-    }
-  };
-}
-
 // Until SIGTERM or SIGINT, lets time pass for the state machines.
 void RunUntilSignal(const Tenure& tenure, base::ThreadExecutor& core, base::ThreadExecutor& pool,
-                    jobs::JobManager& manager, api::Deadlines& deadlines,
-                    net::Connections& connections, const base::Clock& clock,
+                    jobs::JobManager& manager, Front& front, const base::Clock& clock,
                     metrics::Metrics& metrics, const sigset_t& signals) {
   using metrics::Metric;
   absl::Duration trimmed = clock.Elapsed();
@@ -234,8 +199,7 @@ void RunUntilSignal(const Tenure& tenure, base::ThreadExecutor& core, base::Thre
     metrics.Set(Metric::kExecutorQueueLength, static_cast<double>(pool.queue_length()), "pool");
     // However long whoever renews the lease waits for an answer.
     if (const absl::Status ours = tenure.MayChange(); !ours.ok()) EndNow(ours);
-    deadlines.Expire();
-    connections.Expire();
+    front.Tick();
     if (clock.Elapsed() - trimmed >= kTrimEvery) {
       trimmed = clock.Elapsed();
       GiveBackMemory();
@@ -261,7 +225,7 @@ void WriteTheLast(base::Executor& core, jobs::Journal& journal) {
 }
 
 // Ends all calls and waits for them.
-void StopServing(rpc::RunningServer& running, base::Executor& core, jobs::Journal& journal,
+void StopServing(Front& front, base::Executor& core, jobs::Journal& journal,
                  scheduler::Fleet& fleet, base::Executor& writer, const sigset_t& signals) {
   log::Info("coordinator_stops");
   // A second signal ends the process at once.
@@ -271,9 +235,7 @@ void StopServing(rpc::RunningServer& running, base::Executor& core, jobs::Journa
   // Sessions would stay open for ever: they are ended, and workers come back when there is a
   // coordinator.
   core.Post([&fleet] { fleet.CloseAll(); });
-  running.acceptor.reset();
-  running.server->Shutdown(std::chrono::system_clock::now() + kDrain);
-  running.server->Wait();
+  front.Stop();
   // What ended calls left for the core to do needs the services, which go before the core does.
   for (base::Executor* executor : {static_cast<base::Executor*>(&core), &writer}) {
     std::promise<void> done;
@@ -325,18 +287,25 @@ int CopyDataDir(const Flags& flags) {
 // With TLS the coordinator's own certificate serves as the caller's.
 int HealthCheck(const Flags& flags) {
   rpc::ChannelOptions options{flags.listen, "", "", ""};
+  options.insecure = flags.insecure;
   if (!flags.tls_cert.empty()) {
     options.tls_ca_file = flags.tls_client_ca.empty() ? flags.tls_cert : flags.tls_client_ca;
     options.tls_cert_file = flags.tls_cert;
     options.tls_key_file = flags.tls_key;
+    options.tls_passphrase_file = flags.tls_key_passphrase_file;
   }
   const absl::Status health = rpc::CheckHealth(options);
   if (!health.ok()) std::fprintf(stderr, "%s\n", base::Printable(base::MessageOf(health)).c_str());
   return health.ok() ? kExitOk : kExitUnavailable;
 }
 
-// The signals that end the program, blocked in this thread and in those that it starts.
+// The signals that end the program, blocked in this thread and in those that it starts, as is SIGHUP, at
+// which files are read again.
 sigset_t BlockSignals() {
+  sigset_t hangup;
+  sigemptyset(&hangup);
+  sigaddset(&hangup, SIGHUP);
+  pthread_sigmask(SIG_BLOCK, &hangup, nullptr);
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
@@ -362,12 +331,12 @@ absl::StatusOr<std::unique_ptr<checkpoint::CheckpointStore>> OpenFolders(const F
 }
 
 // For programs that wait for the addresses, and for the log.
-absl::Status Announce(const rpc::RunningServer& running, const std::string& metrics_address,
+absl::Status Announce(const std::string& address, const std::string& metrics_address,
                       const Flags& flags, uint64_t memory_budget, int64_t descriptors) {
-  std::printf("listening address=%s metrics=%s\n", running.address.c_str(),
+  std::printf("listening address=%s metrics=%s\n", address.c_str(),
               metrics_address.c_str());
   const absl::Status told = io::FlushStandardOutput();
-  log::Info("coordinator_started", {{"address", running.address},
+  log::Info("coordinator_started", {{"address", address},
                                     {"metrics", metrics_address},
                                     {"version", base::Version()},
                                     {"data_dir", flags.data_dir},
@@ -415,6 +384,16 @@ int Run(const Flags& flags) {
   if (const absl::Status locked = LockDataDir(flags.data_dir); !locked.ok()) {
     return ExitWith(locked, CodeOf(locked));
   }
+  const base::RealClock clock;
+  metrics::Metrics metrics(metrics::Role::kCoordinator);
+  CountLogMessages(metrics);
+  const auto security = Security::Open(flags, clock, metrics);
+  if (!security.ok()) return ExitWith(security.status(), kExitConfig);
+  if (const absl::Status opened = (*security)->OpenAudit(flags.data_dir + "/audit");
+      !opened.ok()) {
+    return ExitWith(opened, CodeOf(opened));
+  }
+  (*security)->Watch([] {});
   base::SystemEntropy entropy;
   auto tenure = Tenure::Open(flags, entropy);
   if (!tenure.ok()) return ExitWith(tenure.status(), CodeOf(tenure.status()));
@@ -422,8 +401,6 @@ int Run(const Flags& flags) {
   const auto place = CheckpointPlace::Make(flags, **tenure, entropy);
   if (!place.ok()) return ExitWith(place.status(), CodeOf(place.status()));
 
-  metrics::Metrics metrics(metrics::Role::kCoordinator);
-  CountLogMessages(metrics);
   const auto metrics_address =
       metrics.Serve(flags.metrics_listen,
                     {.connections = descriptors->metrics, .below = descriptors->metrics_below});
@@ -437,7 +414,6 @@ int Run(const Flags& flags) {
   if (!checkpoints.ok()) return ExitWith(checkpoints.status(), CodeOf(checkpoints.status()));
   metrics.Set(metrics::Metric::kCoordinatorActive, 1);
   const base::Limits limits = LimitsFrom(flags);
-  const base::RealClock clock;
   const auto library = std::make_shared<const pretrained::ModelLibrary>(
       (*tenure)->files(), flags.models, (*tenure)->shared_dir() + "/parts", **checkpoints);
   const auto methods = methods::MethodRegistry::Builtin(library);
@@ -460,44 +436,19 @@ int Run(const Flags& flags) {
       !restored.ok()) {
     return ExitWith(restored, CodeOf(restored));
   }
-  api::Deadlines deadlines(clock);
-  base::Pacer limit_log(kLogLimitsEvery);
-  const api::Context context{core,
-                             pool,
-                             files,
-                             clock,
-                             manager,
-                             fleet,
-                             methods,
-                             **checkpoints,
-                             blobs,
-                             metrics,
-                             deadlines,
-                             entropy,
-                             limit_log,
-                             limits,
-                             flags.data_dir + "/spool",
-                             MakeInfo(clock, *metrics_address)};
-  api::WorkerService workers(context);
-  api::JobService job_service(context);
-  api::MethodService method_service(context);
-  api::ClusterService cluster_service(context);
-  api::CheckpointService checkpoint_service(context);
-  api::PredictService predict_service(context);
-  if (!flags.tls_cert.empty()) rpc::TellOfFailedHandshakes(HandshakeTeller(clock, metrics));
-  net::Connections connections(clock, ConnectionLimitsFrom(flags, limits, *descriptors),
-                               EndTeller(clock, metrics));
-  auto running = rpc::StartServer(
-      {flags.listen, flags.tls_cert, flags.tls_key, flags.tls_client_ca, flags.reflection,
-       descriptors->connections, RefusalTeller(clock, metrics), &connections},
-      {&workers, &job_service, &method_service, &cluster_service, &checkpoint_service,
-       &predict_service});
-  if (!running.ok()) return ExitWith(running.status(), CodeOf(running.status()));
-  const absl::Status told =
-      Announce(*running, *metrics_address, flags, memory_budget, descriptors->limit);
-  if (!told.ok()) return ExitWith(told, kExitOutput);
-  RunUntilSignal(**tenure, core, pool, manager, deadlines, connections, clock, metrics, signals);
-  StopServing(*running, core, journal, fleet, writer, signals);
+  Front front(flags,
+              {core, pool, files, clock, entropy, manager, journal, fleet, methods, **checkpoints,
+               blobs, metrics, limits, *descriptors, *metrics_address},
+              **security);
+  const absl::Status serves = front.Start(flags, store);
+  if (!serves.ok()) return ExitWith(serves, CodeOf(serves));
+  if (const absl::Status told =
+          Announce(front.address(), *metrics_address, flags, memory_budget, descriptors->limit);
+      !told.ok()) {
+    return ExitWith(told, kExitOutput);
+  }
+  RunUntilSignal(**tenure, core, pool, manager, front, clock, metrics, signals);
+  StopServing(front, core, journal, fleet, writer, signals);
   // What there is to keep is written, and what executors still have is of no use to anybody.
   (*tenure)->End();
   std::fflush(nullptr);
@@ -519,6 +470,9 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? io::ExitAfterPrinting(kExitOk, kExitOutput) : kExitUsage;
   }
   log::SetLevel(flags.log_level);
+  if (const absl::Status complete = CompleteTlsFlags(flags); !complete.ok()) {
+    return ExitWith(complete, kExitConfig);
+  }
   if (flags.describe_metrics) {
     std::fputs(metrics::CatalogueAsMarkdown().c_str(), stdout);
     return io::ExitAfterPrinting(kExitOk, kExitOutput);

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -32,11 +33,13 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/connection_check.h"
 #include "common/rpc/process.h"
+#include "common/rpc/tls.h"
 #include "worker/data/describe/describe_json.h"
 #include "worker/data/load.h"
 #include "worker/engine/onednn/onednn_backend.h"
 #include "worker/language/generate_text.h"
 #include "worker/predict/predict_file.h"
+#include "worker/session/certificate_keeper.h"
 #include "worker/session/session.h"
 #include "worker/session/worker_id.h"
 #include "worker/tasks/memory/memory.h"
@@ -52,6 +55,8 @@ constexpr int kExitOutput = 74;
 constexpr int kExitConfig = 78;
 
 struct Flags {
+  std::string tls_dir;
+  std::string join_token_file;
   rpc::ChannelOptions coordinator{"127.0.0.1:7070", "", "", ""};
   std::string id;
   std::string data_root = "data";
@@ -123,10 +128,21 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--metrics-listen", flags.metrics_listen,
                  "host:port of /metrics (HTTP); port 0 = a free one")
       ->capture_default_str();
+  app.add_option("--tls-dir", flags.tls_dir,
+                 "folder that has what the following flags name: ca.pem, cert.pem and key.pem, or "
+                 "worker.pem, which --join-token-file makes; default with that: tls in --state-dir");
+  app.add_option("--join-token-file", flags.join_token_file,
+                 "file with the token of `espalier worker token create`, with which this worker "
+                 "gets its certificate when it has none; it renews it by itself");
+  app.add_flag("--insecure", flags.coordinator.insecure,
+               "speak with a coordinator on another machine without TLS: everybody on the network "
+               "may read and change everything");
   app.add_option("--tls-ca", flags.coordinator.tls_ca_file,
                  "PEM authority of the coordinator; turns TLS on");
   app.add_option("--tls-cert", flags.coordinator.tls_cert_file, "PEM certificate of this worker");
   app.add_option("--tls-key", flags.coordinator.tls_key_file, "PEM private key of this worker");
+  app.add_option("--tls-key-passphrase-file", flags.coordinator.tls_passphrase_file,
+                 "file with the passphrase of an encrypted private key on its first line");
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
       ->check(base::OneOf({"debug", "info", "warning", "error"}))
       ->capture_default_str();
@@ -322,18 +338,69 @@ void ObserveOneDnn(metrics::Metrics& metrics) {
   });
 }
 
-absl::StatusOr<std::vector<session::Coordinator>> Coordinators(const Flags& flags,
-                                                               const Stopper& stopper) {
+// How each of the coordinators is reached.
+absl::StatusOr<std::vector<rpc::ChannelOptions>> Channels(const Flags& flags) {
   ESPALIER_ASSIGN_OR_RETURN(const std::vector<std::string> servers,
                             rpc::ParseServers(flags.coordinator.target));
-  std::vector<session::Coordinator> coordinators;
+  std::vector<rpc::ChannelOptions> channels;
   for (const std::string& server : servers) {
-    rpc::ChannelOptions options = flags.coordinator;
+    rpc::ChannelOptions& options = channels.emplace_back(flags.coordinator);
     options.target = server;
     options.one_of_several = servers.size() > 1;
+  }
+  return channels;
+}
+
+// Takes from --tls-dir what other flags do not name.
+absl::Status CompleteTlsFlags(Flags& flags) {
+  const bool joins = !flags.join_token_file.empty();
+  if (flags.tls_dir.empty() && joins && !flags.state_dir.empty()) {
+    flags.tls_dir = flags.state_dir + "/tls";
+  }
+  if (flags.tls_dir.empty() && joins) {
+    return base::InvalidArgument("TLS_DIR_MISSING",
+                                 "expected --tls-dir or --state-dir beside --join-token-file, a "
+                                 "folder for this worker's certificate, found neither");
+  }
+  if (flags.tls_dir.empty()) return absl::OkStatus();
+  rpc::ChannelOptions& coordinator = flags.coordinator;
+  rpc::FillFromFolder(flags.tls_dir, coordinator.tls_ca_file, coordinator.tls_cert_file,
+                      coordinator.tls_key_file);
+  if (!coordinator.tls_ca_file.empty()) return absl::OkStatus();
+  return base::InvalidArgument("TLS_CONFIG_INVALID",
+                               "expected the coordinator's authority at '" + flags.tls_dir +
+                                   "/ca.pem', found none; copy ca.pem there, or name it with "
+                                   "--tls-ca");
+}
+
+// Where this worker joins, or has joined, by itself: who looks after its certificate, which it has from
+// now on. Null where its certificate was made by hand, or it has none.
+absl::StatusOr<std::unique_ptr<session::CertificateKeeper>> KeepCertificate(
+    Flags& flags, const Stopper& stopper, metrics::Metrics& metrics) {
+  rpc::ChannelOptions& coordinator = flags.coordinator;
+  const std::string path = flags.tls_dir + "/worker.pem";
+  const bool has_joined = !flags.tls_dir.empty() && coordinator.tls_cert_file == path;
+  if (!has_joined && (flags.join_token_file.empty() || !coordinator.tls_cert_file.empty())) {
+    return nullptr;
+  }
+  ESPALIER_ASSIGN_OR_RETURN(auto channels, Channels(flags));
+  auto keeper = std::make_unique<session::CertificateKeeper>(
+      session::CertificateKeeper::Options{std::move(channels), path, flags.join_token_file,
+                                          flags.id},
+      metrics);
+  ESPALIER_ASSIGN_OR_RETURN(flags.id, keeper->Obtain(stopper.token()));
+  coordinator.tls_cert_file = coordinator.tls_key_file = path;
+  return keeper;
+}
+
+absl::StatusOr<std::vector<session::Coordinator>> Coordinators(const Flags& flags,
+                                                               const Stopper& stopper) {
+  ESPALIER_ASSIGN_OR_RETURN(const auto channels, Channels(flags));
+  std::vector<session::Coordinator> coordinators;
+  for (const rpc::ChannelOptions& options : channels) {
     // What is wrong with files is said at once.
     ESPALIER_RETURN_IF_ERROR(rpc::MakeChannel(options).status());
-    coordinators.push_back({server, [options] { return rpc::MakeChannel(options); },
+    coordinators.push_back({options.target, [options] { return rpc::MakeChannel(options); },
                             [options, token = stopper.token()](const absl::Status& status) {
                               // Where there is another one, it is not to wait for that.
                               const absl::Duration limit =
@@ -366,7 +433,18 @@ int Run(Flags flags) {
     if (!read.ok()) return ExitWith(read.status(), kExitConfig);
     policy = *std::move(read);
   }
+  if (const absl::Status complete = CompleteTlsFlags(flags); !complete.ok()) {
+    return ExitWith(complete, kExitConfig);
+  }
   Stopper stopper(signals, flags.policy);
+  metrics::Metrics metrics(metrics::Role::kWorker);
+  log::SetCounter([&metrics](log::Level level) {
+    constexpr const char* kWords[] = {"debug", "info", "warning", "error"};
+    metrics.Add(metrics::Metric::kLogMessages, 1, kWords[static_cast<int>(level)]);
+  });
+  auto keeper = KeepCertificate(flags, stopper, metrics);
+  if (stopper.stopped()) return kExitOk;
+  if (!keeper.ok()) return ExitWith(keeper.status(), kExitConfig);
   std::vector<std::string> problems;
   const tasks::MemoryLimit memory = tasks::FindMemoryLimit();
   // Held for the life of the process.
@@ -388,11 +466,6 @@ int Run(Flags flags) {
   for (const std::string& problem : problems)
     log::Warning("dataset_unusable", {{"message", problem}});
 
-  metrics::Metrics metrics(metrics::Role::kWorker);
-  log::SetCounter([&metrics](log::Level level) {
-    constexpr const char* kWords[] = {"debug", "info", "warning", "error"};
-    metrics.Add(metrics::Metric::kLogMessages, 1, kWords[static_cast<int>(level)]);
-  });
   ObserveOneDnn(metrics);
   const auto metrics_address = metrics.Serve(flags.metrics_listen);
   if (!metrics_address.ok()) return ExitWith(metrics_address.status(), kExitUnavailable);
@@ -410,8 +483,11 @@ int Run(Flags flags) {
                                {"version", base::Version()}});
   session::Session session(std::move(options), *std::move(coordinators), metrics);
   stopper.Watch(&session);
+  if (*keeper != nullptr) (*keeper)->Watch([&session] { session.Reconnect(); });
   const absl::Status ended = session.Run();
   stopper.Watch(nullptr);
+  // It tells the session of new certificates.
+  keeper->reset();
   return ended.ok() ? kExitOk : ExitWith(ended, kExitConfig);
 }
 

@@ -35,7 +35,9 @@ constexpr char kEnvironment[] =
 
 Environment:
   ESPALIER_SERVER             Address of the coordinator, host:port
+  ESPALIER_TLS_DIR            Folder of certificates, as `espalier cert` makes it
   ESPALIER_CA, _CERT, _KEY    PEM files for TLS
+  ESPALIER_TOKEN_FILE         File with a token
   ESPALIER_DATA               Data root of `espalier up`
   NO_COLOR                    No colours when set
   COLUMNS                     Width of tables, in place of the terminal's
@@ -104,6 +106,20 @@ void Parser::AddGlobalOptions() {
   app_.add_option("--key", client.tls_key_file, "PEM file of this client's key")
       ->type_name("FILE")
       ->envname("ESPALIER_KEY");
+  app_.add_option("--key-passphrase-file", client.tls_passphrase_file,
+                  "File with the passphrase of an encrypted key")
+      ->type_name("FILE")
+      ->envname("ESPALIER_KEY_PASSPHRASE_FILE");
+  app_.add_option("--tls-dir", client.tls_dir,
+                  "Folder of `espalier cert`, with ca.pem, and cert.pem and key.pem if they are "
+                  "there, for what the options above do not name")
+      ->type_name("DIR")
+      ->envname("ESPALIER_TLS_DIR");
+  app_.add_option("--token-file", client.token_file, "File with a token of `espalier user token`")
+      ->type_name("FILE")
+      ->envname("ESPALIER_TOKEN_FILE");
+  app_.add_flag("--insecure", client.insecure,
+                "Speak with a coordinator on another machine without TLS");
   app_.add_option("--timeout", timeout_,
                   "Longest time for one call, such as 30s (the default) or 2m; with --wait or "
                   "--watch also for the whole wait")
@@ -138,6 +154,12 @@ void Parser::AddCommands() {
   CLI::App* worker = AddGroup(app_, "worker", "The workers of a cluster");
   AddWorkerList(*worker, chosen_);
   AddWorkerDrain(*worker, chosen_);
+  AddWorkerJoin(*worker, chosen_);
+  AddWorkerRevoke(*worker, chosen_);
+  AddWorkerToken(*AddGroup(*worker, "token", "Tokens with which new workers join"), chosen_);
+  CLI::App* user = AddGroup(app_, "user", "Who uses the cluster");
+  AddWhoAmI(*user, chosen_);
+  AddUserToken(*AddGroup(*user, "token", "Tokens that stand for users"), chosen_);
   CLI::App* dataset = AddGroup(app_, "dataset", "The data sets of connected workers");
   AddDatasetList(*dataset, chosen_);
   AddDatasetDescribe(*dataset, chosen_);

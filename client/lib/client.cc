@@ -15,6 +15,7 @@
 #include "common/base/status.h"
 #include "common/rpc/connection_check.h"
 #include "common/rpc/status.h"
+#include "common/wire/proto_time.h"
 #include "fmt/format.h"
 
 namespace espalier::client {
@@ -435,6 +436,40 @@ absl::StatusOr<v1::ListWorkersResponse> Client::ListWorkers(size_t limit) {
   return impl_->ListAll<v1::ListWorkersResponse>(
       &Server::cluster, &v1::ClusterService::Stub::ListWorkers, v1::ListWorkersRequest(), limit,
       [](v1::ListWorkersResponse& response) { return response.mutable_workers(); });
+}
+
+absl::StatusOr<v1::Identity> Client::WhoAmI() {
+  return impl_->Call<v1::Identity>(&Server::access, &v1::AccessService::Stub::WhoAmI,
+                                   v1::WhoAmIRequest());
+}
+
+absl::StatusOr<v1::CreateTokenResponse> Client::CreateToken(const v1::Token& token,
+                                                            absl::Duration lifetime) {
+  v1::CreateTokenRequest request;
+  *request.mutable_token() = token;
+  wire::SetDuration(lifetime, request.mutable_lifetime());
+  return impl_->Call<v1::CreateTokenResponse>(&Server::access,
+                                              &v1::AccessService::Stub::CreateToken, request);
+}
+
+absl::StatusOr<v1::ListTokensResponse> Client::ListTokens(size_t limit) {
+  return impl_->ListAll<v1::ListTokensResponse>(
+      &Server::access, &v1::AccessService::Stub::ListTokens, v1::ListTokensRequest(), limit,
+      [](v1::ListTokensResponse& response) { return response.mutable_tokens(); });
+}
+
+absl::Status Client::RevokeToken(const std::string& name) {
+  return impl_
+      ->CallNamed<v1::RevokeTokenResponse, v1::RevokeTokenRequest>(
+          &Server::access, &v1::AccessService::Stub::RevokeToken, name)
+      .status();
+}
+
+absl::Status Client::RevokeWorker(const std::string& name) {
+  return impl_
+      ->CallNamed<v1::RevokeWorkerResponse, v1::RevokeWorkerRequest>(
+          &Server::access, &v1::AccessService::Stub::RevokeWorker, name)
+      .status();
 }
 
 absl::StatusOr<v1::Worker> Client::DrainWorker(const std::string& name) {

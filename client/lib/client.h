@@ -23,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/config/parameters.h"
+#include "espalier/v1/access.pb.h"
 #include "espalier/v1/checkpoint.pb.h"
 #include "espalier/v1/cluster.pb.h"
 #include "espalier/v1/job.pb.h"
@@ -37,6 +38,10 @@ struct ClientOptions {
   std::string tls_ca_file;
   std::string tls_cert_file;
   std::string tls_key_file;
+  std::string tls_passphrase_file;  // of an encrypted key
+  std::string tls_dir;              // folder with what is not named above: ca.pem, cert.pem, key.pem
+  std::string token_file;           // a user's token
+  bool insecure = false;            // plain text also with another machine
   absl::Duration timeout = absl::Seconds(30);
   // How long a stream that broke is taken up again before its error is given back.
   absl::Duration reconnect_for = absl::Minutes(2);
@@ -83,6 +88,13 @@ class Client {
   absl::StatusOr<v1::Method> DescribeMethod(const std::string& name);
 
   absl::StatusOr<v1::ListWorkersResponse> ListWorkers(size_t limit);
+  // Who this client is for the coordinator.
+  absl::StatusOr<v1::Identity> WhoAmI();
+  absl::StatusOr<v1::CreateTokenResponse> CreateToken(const v1::Token& token,
+                                                      absl::Duration lifetime);
+  absl::StatusOr<v1::ListTokensResponse> ListTokens(size_t limit);
+  absl::Status RevokeToken(const std::string& name);
+  absl::Status RevokeWorker(const std::string& name);
   absl::StatusOr<v1::Worker> DrainWorker(const std::string& name);
   absl::StatusOr<v1::Worker> UndrainWorker(const std::string& name);
   absl::StatusOr<v1::ClusterInfo> GetClusterInfo();

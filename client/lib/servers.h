@@ -12,6 +12,7 @@
 #include "client/lib/client.h"
 #include "common/base/mutex.h"
 #include "common/rpc/channel.h"
+#include "espalier/v1/access.grpc.pb.h"
 #include "espalier/v1/checkpoint.grpc.pb.h"
 #include "espalier/v1/cluster.grpc.pb.h"
 #include "espalier/v1/job.grpc.pb.h"
@@ -25,7 +26,11 @@ struct Server {
   std::unique_ptr<v1::MethodService::Stub> methods;
   std::unique_ptr<v1::ClusterService::Stub> cluster;
   std::unique_ptr<v1::CheckpointService::Stub> checkpoints;
+  std::unique_ptr<v1::AccessService::Stub> access;
 };
+
+// How one server is reached, by its address. Errors: InvalidArgument INVALID_ADDRESS.
+absl::StatusOr<std::vector<rpc::ChannelOptions>> ConnectionsOf(const ClientOptions& options);
 
 class Servers {
  public:

@@ -40,6 +40,8 @@ enum class Metric {
   kConnectionsRefused,
   kCallsLimited,
   kHandshakesFailed,
+  kCallsRefused,
+  kCertificateExpiry,
   kAuditEntries,
   kAuditFaults,
   kWorkerConnected,

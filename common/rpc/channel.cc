@@ -26,29 +26,49 @@ constexpr int kKeepaliveOfSeveralMs = 4'000;
 constexpr int kConnectTimeoutOfSeveralMs = 5'000;
 constexpr int kMaxReconnectBackoffOfSeveralMs = 500;
 
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> PlainText(const ChannelOptions& options,
+                                                                     const Address& address) {
+  const std::string ca = options.tls_flag_prefix + "ca";
+  if (!options.tls_cert_file.empty()) {
+    return base::InvalidArgument(
+        "TLS_PAIR_INCOMPLETE",
+        "expected " + ca + ", which turns TLS on, beside the client certificate, found none");
+  }
+  if (!options.token_file.empty()) {
+    return base::InvalidArgument("TOKEN_WITHOUT_TLS",
+                                 "expected " + ca +
+                                     ", which turns TLS on, beside the token, which would be sent "
+                                     "for everybody to read, found none");
+  }
+  if (IsLoopback(address) || options.insecure) return grpc::InsecureChannelCredentials();
+  return base::InvalidArgument(
+      "PLAIN_TEXT_REFUSED",
+      "expected " + ca + " with the authority of the server at " + options.target +
+          ", which is not on this machine, found no certificates; give --tls-dir or " + ca +
+          ", or, where everybody on the network may read and change what is sent, --insecure");
+}
+
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(
-    const ChannelOptions& options) {
+    const ChannelOptions& options, const Address& address) {
   const std::string& prefix = options.tls_flag_prefix;
   if (options.tls_cert_file.empty() != options.tls_key_file.empty()) {
     return base::InvalidArgument("TLS_PAIR_INCOMPLETE", "expected both " + prefix + "cert and " +
                                                             prefix + "key, found only one of them");
   }
-  if (options.tls_ca_file.empty()) {
-    if (options.tls_cert_file.empty()) return grpc::InsecureChannelCredentials();
-    return base::InvalidArgument("TLS_PAIR_INCOMPLETE",
-                                 "expected " + prefix +
-                                     "ca, which turns TLS on, beside the client certificate, found "
-                                     "none");
-  }
+  if (options.tls_ca_file.empty()) return PlainText(options, address);
   grpc::SslCredentialsOptions ssl;
   ESPALIER_ASSIGN_OR_RETURN(ssl.pem_root_certs, ReadAuthorities(options.tls_ca_file));
   if (!options.tls_cert_file.empty()) {
     ESPALIER_ASSIGN_OR_RETURN(KeyPair pair,
-                              ReadKeyPair(options.tls_cert_file, options.tls_key_file));
+                              ReadKeyPair(options.tls_cert_file, options.tls_key_file,
+                                          options.tls_passphrase_file));
     ssl.pem_cert_chain = std::move(pair.certificate);
     ssl.pem_private_key = std::move(pair.key);
   }
-  return grpc::SslCredentials(ssl);
+  auto credentials = grpc::SslCredentials(ssl);
+  if (options.token_file.empty()) return credentials;
+  ESPALIER_ASSIGN_OR_RETURN(const std::string token, ReadSecret(options.token_file, "a token"));
+  return grpc::CompositeChannelCredentials(credentials, grpc::AccessTokenCredentials(token));
 }
 
 // With the scheme said, so that a host named like one ("dns", "unix") is a host.
@@ -60,7 +80,7 @@ std::string TargetUri(const std::string& target) {
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const ChannelOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(const Address address, ParseAddress(options.target));
-  ESPALIER_ASSIGN_OR_RETURN(auto credentials, MakeCredentials(options));
+  ESPALIER_ASSIGN_OR_RETURN(auto credentials, MakeCredentials(options, address));
   grpc::ChannelArguments arguments;
   const bool several = options.one_of_several;
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, several ? kKeepaliveOfSeveralMs : kKeepaliveTimeMs);

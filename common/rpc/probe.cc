@@ -2,6 +2,7 @@
 
 #include <netdb.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -87,12 +88,22 @@ int NoteRequest(SSL* ssl, void*) {
   return 1;
 }
 
-int NoPassphrase(char*, int, int, void*) { return -1; }
+// Shows the server a client's certificate, if its files can be read.
+void UseCertificate(SSL_CTX* context, const ChannelOptions& options) {
+  const auto pair =
+      ReadKeyPair(options.tls_cert_file, options.tls_key_file, options.tls_passphrase_file);
+  if (!pair.ok()) return;
+  SSL_CTX_use_certificate_chain_file(context, options.tls_cert_file.c_str());
+  const OpenSsl<BIO, BIO_free_all> text(
+      BIO_new_mem_buf(pair->key.data(), static_cast<int>(pair->key.size())));
+  const OpenSsl<EVP_PKEY, EVP_PKEY_free> key(
+      PEM_read_bio_PrivateKey(text.get(), nullptr, nullptr, nullptr));
+  SSL_CTX_use_PrivateKey(context, key.get());
+}
 
 OpenSsl<SSL_CTX, SSL_CTX_free> MakeContext(const ChannelOptions& options) {
   OpenSsl<SSL_CTX, SSL_CTX_free> context(SSL_CTX_new(TLS_client_method()));
   SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION);
-  SSL_CTX_set_default_passwd_cb(context.get(), NoPassphrase);
   constexpr unsigned char kHttp2[] = "\x02h2";
   SSL_CTX_set_alpn_protos(context.get(), kHttp2, sizeof(kHttp2) - 1);
   SSL_CTX_set_cert_cb(context.get(), NoteRequest, nullptr);
@@ -101,10 +112,7 @@ OpenSsl<SSL_CTX, SSL_CTX_free> MakeContext(const ChannelOptions& options) {
   // As gRPC does: a certificate between root and leaf may be trusted alone.
   X509_STORE_set_flags(SSL_CTX_get_cert_store(context.get()), X509_V_FLAG_PARTIAL_CHAIN);
   SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, NoteProblem);
-  if (!options.tls_cert_file.empty()) {
-    SSL_CTX_use_certificate_chain_file(context.get(), options.tls_cert_file.c_str());
-    SSL_CTX_use_PrivateKey_file(context.get(), options.tls_key_file.c_str(), SSL_FILETYPE_PEM);
-  }
+  if (!options.tls_cert_file.empty()) UseCertificate(context.get(), options);
   return context;
 }
 

@@ -12,7 +12,6 @@
 #include "absl/strings/str_replace.h"
 #include "common/base/status.h"
 #include "common/rpc/address.h"
-#include "common/rpc/tls.h"
 
 namespace espalier::rpc {
 namespace {
@@ -39,17 +38,6 @@ class WithoutReflection : public grpc::ServerBuilderOption {
                   [](const auto& plugin) { return plugin->name() == "proto_server_reflection"; });
   }
 };
-
-// gRPC's "ipv4:1.2.3.4:5" or "ipv6:%5B::1%5D:5" as net::AcceptorOptions has it.
-std::string PeerOf(const grpc::ServerContextBase& call) {
-  const std::string uri = call.peer();
-  std::string peer =
-      absl::StrReplaceAll(uri.substr(uri.find(':') + 1), {{"%5B", "["}, {"%5D", "]"}});
-  // The interface that a link-local address belongs to: "[fe80::1%25eth0]:5".
-  const size_t scope = peer.find('%');
-  if (scope != std::string::npos) peer.erase(scope, peer.find(']') - scope);
-  return peer;
-}
 
 // Tells when a call began and when it is over. gRPC makes one for each call and keeps it as long.
 class CallTeller : public grpc::experimental::Interceptor {
@@ -93,50 +81,51 @@ void TellOfCalls(net::Connections& connections, grpc::ServerBuilder& builder) {
   builder.experimental().SetInterceptorCreators(std::move(tellers));
 }
 
-absl::Status TlsError(const std::string& found) {
-  return base::InvalidArgument("TLS_CONFIG_INVALID",
-                               "expected --tls-cert and --tls-key to name a certificate and its "
-                               "private key (and --tls-client-ca an authority), found " +
-                                   found);
-}
-
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(
-    const ServerOptions& options) {
-  if (options.tls_cert_file.empty() != options.tls_key_file.empty()) {
-    return TlsError("only one of the two");
-  }
-  if (options.tls_cert_file.empty()) {
-    if (!options.tls_client_ca_file.empty()) return TlsError("only --tls-client-ca");
-    return grpc::InsecureServerCredentials();
-  }
-  grpc::SslServerCredentialsOptions ssl(
-      options.tls_client_ca_file.empty()
-          ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
-          : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  auto pair = ReadKeyPair(options.tls_cert_file, options.tls_key_file);
-  if (!pair.ok()) return base::Annotate(pair.status(), "--tls-cert and --tls-key");
-  ssl.pem_key_cert_pairs.push_back({std::move(pair->key), std::move(pair->certificate)});
-  if (!options.tls_client_ca_file.empty()) {
-    auto authority = ReadAuthorities(options.tls_client_ca_file);
-    if (!authority.ok()) return base::Annotate(authority.status(), "--tls-client-ca");
-    ssl.pem_root_certs = *std::move(authority);
-  }
-  return grpc::SslServerCredentials(ssl);
-}
-
 // Whether it hears this machine alone.
 bool IsLocal(const net::Listener& listener) {
   const auto address = ParseAddress(listener.address());
   return address.ok() && IsLoopback(*address);
 }
 
+// Other machines are served only where it is known who they are, or somebody said that it need not be.
+absl::Status CheckExposure(const ServerOptions& options, bool is_local) {
+  if (is_local || options.insecure) return absl::OkStatus();
+  if (options.tls == nullptr) {
+    return base::InvalidArgument(
+        "PLAIN_TEXT_REFUSED",
+        "expected certificates beside --listen " + options.listen +
+            ", which other machines reach, found none; make them with `espalier cert init` and give "
+            "--tls-dir, listen on 127.0.0.1, or, where everybody on the network may read and change "
+            "everything, say --insecure");
+  }
+  if (options.tls->knows_clients()) return absl::OkStatus();
+  return base::InvalidArgument(
+      "CLIENTS_UNKNOWN",
+      "expected --tls-client-ca beside --listen " + options.listen +
+          ", which other machines reach, found none, so that everybody might do everything; give "
+          "the authority of clients, or, where that is meant, say --insecure");
+}
+
 }  // namespace
+
+// gRPC's "ipv4:1.2.3.4:5" or "ipv6:%5B::1%5D:5" as net::AcceptorOptions has it.
+std::string PeerOf(const grpc::ServerContextBase& call) {
+  const std::string uri = call.peer();
+  std::string peer =
+      absl::StrReplaceAll(uri.substr(uri.find(':') + 1), {{"%5B", "["}, {"%5D", "]"}});
+  // The interface that a link-local address belongs to: "[fe80::1%25eth0]:5".
+  const size_t scope = peer.find('%');
+  if (scope != std::string::npos) peer.erase(scope, peer.find(']') - scope);
+  return peer;
+}
 
 absl::StatusOr<RunningServer> StartServer(const ServerOptions& options,
                                           const std::vector<grpc::Service*>& services) {
   ESPALIER_ASSIGN_OR_RETURN(net::Listener listener,
                             net::Listener::Open(options.listen, "--listen"));
-  ESPALIER_ASSIGN_OR_RETURN(auto credentials, MakeCredentials(options));
+  ESPALIER_RETURN_IF_ERROR(CheckExposure(options, IsLocal(listener)));
+  const auto credentials =
+      options.tls == nullptr ? grpc::InsecureServerCredentials() : options.tls->Credentials();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;

@@ -4,13 +4,16 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <string_view>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
@@ -19,9 +22,6 @@
 
 namespace espalier::rpc {
 namespace {
-
-// Bundles of all public authorities take 250 KiB.
-constexpr size_t kMaxPemBytes = 4 * 1024 * 1024;
 
 using Bio = OpenSsl<BIO, BIO_free_all>;
 using Certificate = OpenSsl<X509, X509_free>;
@@ -35,29 +35,6 @@ absl::Status Unreadable(const std::string& path, const std::string& expected,
                                "expected " + expected + " at " + Quoted(path) + ", found " + found);
 }
 
-absl::StatusOr<std::string> ReadPem(const std::string& path, const std::string& expected) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::string text;
-  if (file) {
-    text.resize(kMaxPemBytes + 1);
-    file.read(text.data(), static_cast<std::streamsize>(text.size()));
-    text.resize(static_cast<size_t>(file.gcount()));
-  }
-  if (text.empty()) {
-    const std::string why = errno != 0 ? std::strerror(errno) : "an empty file";
-    return Unreadable(path, expected, why + "; check the path and its permissions");
-  }
-  if (text.size() > kMaxPemBytes) return Unreadable(path, expected, "more than 4 MiB");
-  if (!absl::StrContains(text, "-----BEGIN ")) {
-    // DER begins with a sequence.
-    return Unreadable(path, expected,
-                      text[0] == 0x30 ? "DER; convert it with openssl x509 (or pkey) -inform der"
-                                      : "no PEM text (-----BEGIN …)");
-  }
-  return text;
-}
-
 Bio Memory(const std::string& text) {
   return Bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
 }
@@ -68,10 +45,19 @@ Certificate FirstCertificate(const std::string& pem) {
   return certificate;
 }
 
-// Without it OpenSSL would ask the terminal. Notes in `asked` that a passphrase is needed.
-int RefusePassphrase(char*, int, int, void* asked) {
-  *static_cast<bool*>(asked) = true;
-  return -1;
+// What is known of a passphrase while OpenSSL reads a key.
+struct Passphrase {
+  std::string text;  // "": none is known
+  bool asked = false;
+};
+
+// Without it OpenSSL would ask the terminal.
+int GivePassphrase(char* buffer, int size, int, void* known) {
+  auto& passphrase = *static_cast<Passphrase*>(known);
+  passphrase.asked = true;
+  if (passphrase.text.empty() || passphrase.text.size() > static_cast<size_t>(size)) return -1;
+  std::memcpy(buffer, passphrase.text.data(), passphrase.text.size());
+  return static_cast<int>(passphrase.text.size());
 }
 
 absl::Status CheckDates(const std::string& path, const X509* certificate) {
@@ -89,25 +75,78 @@ absl::Status CheckDates(const std::string& path, const X509* certificate) {
                                    "; issue a new one, or check this machine's clock");
 }
 
-absl::StatusOr<Key> ParseKey(const std::string& path, const std::string& pem) {
-  bool asked = false;
-  Key key(PEM_read_bio_PrivateKey(Memory(pem).get(), nullptr, RefusePassphrase, &asked));
+absl::Status KeyEncrypted(const std::string& path, const std::string& passphrase_path) {
+  if (!passphrase_path.empty()) {
+    return base::InvalidArgument("TLS_KEY_ENCRYPTED",
+                                 "expected the passphrase of the private key " + Quoted(path) +
+                                     " in " + Quoted(passphrase_path) +
+                                     ", found one that does not decrypt it");
+  }
+  return base::InvalidArgument(
+      "TLS_KEY_ENCRYPTED",
+      "expected a private key without a passphrase at " + Quoted(path) +
+          ", found an encrypted one; name a file with its passphrase (--tls-key-passphrase-file, for "
+          "espalier --key-passphrase-file), or decrypt it into a file that only this user may read: "
+          "openssl pkey -in " +
+          base::Printable(path) + " -out decrypted.key");
+}
+
+absl::StatusOr<Key> ParseKey(const std::string& path, const std::string& pem,
+                             const std::string& passphrase_path) {
+  Passphrase passphrase;
+  if (!passphrase_path.empty()) {
+    ESPALIER_ASSIGN_OR_RETURN(passphrase.text,
+                              ReadSecret(passphrase_path, "the passphrase of a private key"));
+  }
+  Key key(PEM_read_bio_PrivateKey(Memory(pem).get(), nullptr, GivePassphrase, &passphrase));
   ERR_clear_error();
   if (key != nullptr) return key;
-  if (asked || absl::StrContains(pem, "ENCRYPTED")) {
-    return base::InvalidArgument(
-        "TLS_KEY_ENCRYPTED", "expected a private key without a passphrase at " + Quoted(path) +
-                                 ", found an encrypted one; decrypt it into a file that only this "
-                                 "user may read: openssl pkey -in " +
-                                 base::Printable(path) + " -out decrypted.key");
+  if (passphrase.asked || absl::StrContains(pem, "ENCRYPTED")) {
+    return KeyEncrypted(path, passphrase_path);
   }
   return Unreadable(path, "a private key (PEM)",
-                    absl::StrContains(pem, "-----BEGIN CERTIFICATE")
-                        ? "a certificate"
-                        : "one that cannot be read; openssl pkey -in FILE -noout says why");
+                    absl::StrContains(pem, "PRIVATE KEY-----")
+                        ? "one that cannot be read; openssl pkey -in FILE -noout says why"
+                        : "a certificate");
+}
+
+std::string TextOf(EVP_PKEY* key) {
+  const Bio bio(BIO_new(BIO_s_mem()));
+  PEM_write_bio_PKCS8PrivateKey(bio.get(), key, nullptr, nullptr, 0, nullptr, nullptr);
+  char* text = nullptr;
+  const long size = BIO_get_mem_data(bio.get(), &text);
+  std::string pem(text, static_cast<size_t>(size));
+  OPENSSL_cleanse(text, static_cast<size_t>(size));
+  return pem;
 }
 
 }  // namespace
+
+absl::StatusOr<std::string> ReadPem(const std::string& path, const std::string& expected,
+                                    size_t max_bytes) {
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  std::string text;
+  if (file) {
+    text.resize(max_bytes + 1);
+    file.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<size_t>(file.gcount()));
+  }
+  if (text.empty()) {
+    const std::string why = errno != 0 ? std::strerror(errno) : "an empty file";
+    return Unreadable(path, expected, why + "; check the path and its permissions");
+  }
+  if (text.size() > max_bytes) {
+    return Unreadable(path, expected, "more than " + std::to_string(max_bytes >> 20) + " MiB");
+  }
+  if (!absl::StrContains(text, "-----BEGIN ")) {
+    // DER begins with a sequence.
+    return Unreadable(path, expected,
+                      text[0] == 0x30 ? "DER; convert it with openssl x509 (or pkey) -inform der"
+                                      : "no PEM text (-----BEGIN …)");
+  }
+  return text;
+}
 
 absl::StatusOr<std::string> ReadAuthorities(const std::string& path) {
   const std::string expected = "the certificate of an authority (PEM)";
@@ -120,7 +159,8 @@ absl::StatusOr<std::string> ReadAuthorities(const std::string& path) {
 }
 
 absl::StatusOr<KeyPair> ReadKeyPair(const std::string& certificate_path,
-                                    const std::string& key_path) {
+                                    const std::string& key_path,
+                                    const std::string& passphrase_path) {
   const std::string expected = "a certificate (PEM)";
   KeyPair pair;
   ESPALIER_ASSIGN_OR_RETURN(pair.certificate, ReadPem(certificate_path, expected));
@@ -131,7 +171,7 @@ absl::StatusOr<KeyPair> ReadKeyPair(const std::string& certificate_path,
         certificate_path, expected,
         absl::StrContains(pair.certificate, "PRIVATE KEY-----") ? "a private key" : "none in it");
   }
-  ESPALIER_ASSIGN_OR_RETURN(const Key key, ParseKey(key_path, pair.key));
+  ESPALIER_ASSIGN_OR_RETURN(const Key key, ParseKey(key_path, pair.key, passphrase_path));
   const bool fits = X509_check_private_key(certificate.get(), key.get()) == 1;
   ERR_clear_error();
   if (!fits) {
@@ -142,7 +182,46 @@ absl::StatusOr<KeyPair> ReadKeyPair(const std::string& certificate_path,
                                      Quoted(key_path) + ", found a key that does not belong to it");
   }
   ESPALIER_RETURN_IF_ERROR(CheckDates(certificate_path, certificate.get()));
+  pair.key = TextOf(key.get());
   return pair;
+}
+
+absl::StatusOr<std::string> ReadSecret(const std::string& path, const std::string& what) {
+  constexpr size_t kMaxBytes = 4096;
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kMaxBytes + 1, '\0');
+  if (file) file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  const std::string why = errno == 0 ? "" : std::strerror(errno);
+  text.resize(static_cast<size_t>(std::max<std::streamsize>(file.gcount(), 0)));
+  const bool too_long = text.size() > kMaxBytes;
+  text.resize(std::min(text.find('\n'), text.size()));
+  const absl::string_view secret = absl::StripAsciiWhitespace(text);
+  if (!secret.empty() && !too_long) return std::string(secret);
+  return base::InvalidArgument(
+      "SECRET_UNREADABLE",
+      "expected " + what + " on the first line of " + Quoted(path) + ", found " +
+          (too_long ? "more than 4 KiB" : why.empty() ? "none" : why) +
+          "; check the path and its permissions");
+}
+
+std::string PathIn(const std::string& folder, const char* name) {
+  std::string path = folder;
+  path += '/';
+  path += name;
+  return access(path.c_str(), F_OK) == 0 ? path : "";
+}
+
+void FillFromFolder(const std::string& folder, std::string& authority, std::string& certificate,
+                    std::string& key) {
+  if (authority.empty()) authority = PathIn(folder, "ca.pem");
+  if (!certificate.empty() || !key.empty()) return;
+  if (const std::string both = PathIn(folder, "worker.pem"); !both.empty()) {
+    certificate = key = both;
+    return;
+  }
+  certificate = PathIn(folder, "cert.pem");
+  key = PathIn(folder, "key.pem");
 }
 
 std::string NameOf(const X509_NAME* name) {

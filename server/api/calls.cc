@@ -1,6 +1,7 @@
 #include "server/api/calls.h"
 
 #include <grpc/grpc.h>
+#include <grpc/grpc_security_constants.h>
 #include <grpcpp/security/auth_context.h>
 
 #include <algorithm>
@@ -12,7 +13,9 @@
 #include "absl/time/time.h"
 #include "common/base/status.h"
 #include "common/log/log.h"
+#include "common/rpc/server.h"
 #include "common/rpc/status.h"
+#include "server/access/permissions.h"
 
 namespace espalier::server::api {
 namespace {
@@ -37,6 +40,49 @@ absl::Status Guarded(const std::function<absl::Status()>& work) {
                            "the coordinator has not enough memory left to answer; ask again when "
                            "fewer jobs run, or give it more memory");
   }
+}
+
+access::Credentials CredentialsOf(const grpc::CallbackServerContext& call) {
+  access::Credentials credentials;
+  credentials.peer = rpc::PeerOf(call);
+  const auto& metadata = call.client_metadata();
+  if (const auto at = metadata.find("authorization"); at != metadata.end()) {
+    credentials.authorization.assign(at->second.data(), at->second.size());
+  }
+  const auto context = call.auth_context();
+  if (context == nullptr) return credentials;
+  for (const grpc::string_ref& type :
+       context->FindPropertyValues(GRPC_TRANSPORT_SECURITY_TYPE_PROPERTY_NAME)) {
+    credentials.tls = type == GRPC_SSL_TRANSPORT_SECURITY_TYPE;
+  }
+  // The caller's own is not in the chain on this side.
+  for (const char* name :
+       {GRPC_X509_PEM_CERT_PROPERTY_NAME, GRPC_X509_PEM_CERT_CHAIN_PROPERTY_NAME}) {
+    for (const grpc::string_ref& pem : context->FindPropertyValues(name)) {
+      credentials.certificates.append(pem.data(), pem.size());
+    }
+  }
+  return credentials;
+}
+
+// "certificate:4f2a", "token:tokens/abc" or "open".
+std::string SourceOf(const access::Caller& caller) {
+  switch (caller.source) {
+    case access::Caller::Source::kOpen:
+      return "open";
+    case access::Caller::Source::kCertificate:
+      return "certificate:" + caller.credential;
+    case access::Caller::Source::kToken:
+      return caller.credential.empty() ? "" : "token:" + caller.credential;
+  }
+  return "";
+}
+
+// A user's, or that of the machine that somebody calls from.
+std::string RateKey(const absl::StatusOr<access::Caller>& caller,
+                    const access::Credentials& credentials) {
+  if (caller.ok() && !caller->name.empty()) return "user/" + caller->name;
+  return "from/" + credentials.peer.substr(0, credentials.peer.rfind(':'));
 }
 
 }  // namespace
@@ -66,35 +112,91 @@ void AbortCall(grpc::CallbackServerContext& call, const absl::Status& status) {
                                base::MessageOf(status).c_str(), nullptr);
 }
 
-std::string CallerOf(const grpc::CallbackServerContext& call) {
-  std::string caller;
-  const auto context = call.auth_context();
-  if (context == nullptr || !context->IsPeerAuthenticated()) return caller;
-  for (const grpc::string_ref& name : context->GetPeerIdentity()) {
-    caller.append(name.data(), name.size());
-    caller += '\0';
+absl::StatusOr<access::Caller> AdmitCall(const Context& context,
+                                         const grpc::CallbackServerContext& call,
+                                         const Subject& subject) {
+  const access::Gate& gate = context.access.gate;
+  const access::Credentials credentials = CredentialsOf(call);
+  absl::StatusOr<access::Caller> caller = gate.Admit(credentials, subject.method);
+  const access::Permission* permission = access::PermissionOf(subject.method);
+  // What workers send has limits of its own.
+  const bool of_workers = permission->roles == std::set{pki::Role::kWorker};
+  if (!gate.is_open() && !of_workers) {
+    ESPALIER_RETURN_IF_ERROR(context.access.rates.Take(RateKey(caller, credentials), subject.bytes,
+                                                       context.clock.Elapsed()));
   }
+  if (caller.ok() && permission->audited && context.access.audit != nullptr) {
+    if (const absl::Status healthy = context.access.audit->healthy(); !healthy.ok()) {
+      return healthy;
+    }
+  }
+  if (caller.ok()) return caller;
+  context.metrics.Add(Metric::kCallsRefused, 1, LowerCase(base::ReasonOf(caller.status())));
+  // Strangers must not fill the disk.
+  const auto calls = context.refusal_log.Take(context.clock.Elapsed());
+  if (!calls.has_value()) return caller;
+  log::Warning("call_refused", {{"method", subject.method},
+                                {"reason", base::ReasonOf(caller.status())},
+                                {"peer", credentials.peer},
+                                {"message", base::MessageOf(caller.status())},
+                                {"calls", *calls}});
+  if (context.access.audit == nullptr) return caller;
+  const auto who = gate.Identify(credentials);
+  context.access.audit->Append({.time = context.clock.Wall(),
+                                .caller = who.ok() ? who->name : "",
+                                .role = who.ok() ? std::string(pki::NameOf(who->role)) : "",
+                                .source = who.ok() ? SourceOf(*who) : "",
+                                .from = credentials.peer,
+                                .call = subject.method,
+                                .object = subject.object,
+                                .outcome = base::ReasonOf(caller.status())});
   return caller;
 }
 
+void AuditCall(const Context& context, const access::Caller& caller, const Subject& subject,
+               const absl::Status& outcome) {
+  if (context.access.audit == nullptr || !access::PermissionOf(subject.method)->audited) return;
+  const std::string reason = base::ReasonOf(outcome);
+  context.access.audit->Append(
+      {.time = context.clock.Wall(),
+       .caller = caller.name,
+       .role = std::string(pki::NameOf(caller.role)),
+       .source = SourceOf(caller),
+       .from = caller.peer,
+       .call = subject.method,
+       .object = outcome.ok() && subject.made ? subject.made() : subject.object,
+       .outcome = outcome.ok() ? "ok"
+                  : reason.empty() ? absl::StatusCodeToString(outcome.code())
+                                   : reason});
+}
+
 grpc::ServerUnaryReactor* AnswerLater(
-    const Context& context, grpc::CallbackServerContext* call, const char* method,
-    std::function<void(std::function<void(const absl::Status&)> answer)> work) {
+    const Context& context, grpc::CallbackServerContext* call, Subject subject,
+    std::function<void(const access::Caller& caller, const Answer& answer)> work) {
   auto* reactor = call->DefaultReactor();
   const absl::Duration start = context.clock.Elapsed();
-  const auto answer = [&context, reactor, method, start](const absl::Status& status) {
-    CountCall(context.metrics, method, status);
+  const char* const method = subject.method;
+  const absl::StatusOr<access::Caller> caller = AdmitCall(context, *call, subject);
+  if (!caller.ok()) {
+    CountCall(context.metrics, method, caller.status());
+    reactor->Finish(rpc::ToGrpc(caller.status()));
+    return reactor;
+  }
+  const auto answer = [&context, reactor, subject = std::move(subject), start,
+                       caller = *caller](const absl::Status& status) {
+    CountCall(context.metrics, subject.method, status);
     context.metrics.Observe(Metric::kRpcDuration,
-                            absl::ToDoubleSeconds(context.clock.Elapsed() - start), method);
+                            absl::ToDoubleSeconds(context.clock.Elapsed() - start), subject.method);
+    AuditCall(context, caller, subject, status);
     reactor->Finish(rpc::ToGrpc(status));
   };
-  context.core.Post([work = std::move(work), answer] {
+  context.core.Post([work = std::move(work), answer, caller = *caller] {
     const auto answered = std::make_shared<bool>(false);
     const auto answer_once = [answer, answered](const absl::Status& status) {
       if (!std::exchange(*answered, true)) answer(status);
     };
     const absl::Status begun = Guarded([&] {
-      work(answer_once);
+      work(caller, answer_once);
       return absl::OkStatus();
     });
     if (!begun.ok()) answer_once(begun);
@@ -102,10 +204,13 @@ grpc::ServerUnaryReactor* AnswerLater(
   return reactor;
 }
 
-grpc::ServerUnaryReactor* AnswerOnCore(const Context& context, grpc::CallbackServerContext* call,
-                                       const char* method, std::function<absl::Status()> work) {
-  return AnswerLater(context, call, method,
-                     [work = std::move(work)](const auto& answer) { answer(Guarded(work)); });
+grpc::ServerUnaryReactor* AnswerOnCore(
+    const Context& context, grpc::CallbackServerContext* call, Subject subject,
+    std::function<absl::Status(const access::Caller& caller)> work) {
+  return AnswerLater(context, call, std::move(subject),
+                     [work = std::move(work)](const access::Caller& caller, const Answer& answer) {
+                       answer(Guarded([&] { return work(caller); }));
+                     });
 }
 
 absl::StatusOr<Page> MakePage(int page_size, const std::string& page_token, size_t total) {

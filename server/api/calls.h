@@ -33,18 +33,36 @@ void CountLimit(const Context& context, const char* method, const absl::Status& 
 // message of `status` if it ever reads on.
 void AbortCall(grpc::CallbackServerContext& call, const absl::Status& status);
 
-// Whom a call comes from, as far as that is proved: the names in its client certificate, "" without
-// one.
-std::string CallerOf(const grpc::CallbackServerContext& call);
+// What is called, by its name in the table of permissions, and what about, for the audit log.
+struct Subject {
+  const char* method;
+  std::string object = {};
+  // Where the call makes what it is about: asked for the name when it has succeeded.
+  std::function<std::string()> made = {};
+  int64_t bytes = 0;  // of a request that may be large
+};
+
+// Who makes the call, if he may: every handler asks first. A refusal is counted and written into the
+// audit log. Errors: those of access::Gate; Unavailable AUDIT_LOG_UNWRITABLE for a call that has to be in
+// the audit log, which cannot be written at present.
+absl::StatusOr<access::Caller> AdmitCall(const Context& context,
+                                         const grpc::CallbackServerContext& call,
+                                         const Subject& subject);
+// Writes into the audit log how an admitted call ended, if it belongs there.
+void AuditCall(const Context& context, const access::Caller& caller, const Subject& subject,
+               const absl::Status& outcome);
+
+using Answer = std::function<void(const absl::Status&)>;
 
 // Answers with what `work`, run on the core executor, returns.
-grpc::ServerUnaryReactor* AnswerOnCore(const Context& context, grpc::CallbackServerContext* call,
-                                       const char* method, std::function<absl::Status()> work);
+grpc::ServerUnaryReactor* AnswerOnCore(
+    const Context& context, grpc::CallbackServerContext* call, Subject subject,
+    std::function<absl::Status(const access::Caller& caller)> work);
 
 // Answers with what `work`, begun on the core executor, hands to its argument there, once.
 grpc::ServerUnaryReactor* AnswerLater(
-    const Context& context, grpc::CallbackServerContext* call, const char* method,
-    std::function<void(std::function<void(const absl::Status&)> answer)> work);
+    const Context& context, grpc::CallbackServerContext* call, Subject subject,
+    std::function<void(const access::Caller& caller, const Answer& answer)> work);
 
 // Checks page_size and page_token and gives the range [first, last) of `total` items to answer
 // with. Errors: InvalidArgument INVALID_PAGE.

@@ -10,6 +10,7 @@
 #include "common/wire/proto_time.h"
 #include "server/api/calls.h"
 #include "server/api/client_services.h"
+#include "server/api/ownership.h"
 #include "server/api/write_stream.h"
 
 namespace espalier::server::api {
@@ -30,6 +31,11 @@ v1::Checkpoint ToProto(const checkpoint::CheckpointInfo& info) {
   }
   proto.set_density(info.density);
   return proto;
+}
+
+// Who may use a ticket.
+std::string HolderOf(const access::Caller& caller) {
+  return caller.is_open() ? "" : std::string(pki::NameOf(caller.role)) + "/" + caller.name;
 }
 
 // One checkpoint on its way to a client.
@@ -116,16 +122,21 @@ grpc::ServerUnaryReactor* CheckpointService::ListCheckpoints(
     grpc::CallbackServerContext* call, const v1::ListCheckpointsRequest* request,
     v1::ListCheckpointsResponse* response) {
   return AnswerOnCore(
-      context_, call, "ListCheckpoints", [this, request, response]() -> absl::Status {
+      context_, call, {"ListCheckpoints", request->job()},
+      [this, request, response](const access::Caller& caller) -> absl::Status {
         std::string job = request->job();
         if (job.starts_with("jobs/")) job = job.substr(sizeof("jobs/") - 1);
-        const auto all = context_.checkpoints.List(job);
+        auto all = context_.checkpoints.List(job);
+        std::erase_if(all, [&](const auto& info) { return !caller.MaySee(info.owner); });
         ESPALIER_ASSIGN_OR_RETURN(
             const Page page, MakePage(request->page_size(), request->page_token(), all.size()));
         FillPage(
             page, [&](size_t i) { return ToProto(all[i]); }, response->mutable_checkpoints(),
             response);
-        if (!request->page_token().empty()) return absl::OkStatus();
+        // It is not known whose a damaged one is.
+        if (!request->page_token().empty() || caller.role == pki::Role::kSubmitter) {
+          return absl::OkStatus();
+        }
         for (const auto& damaged : context_.checkpoints.damaged()) {
           response->add_damaged()->set_file(damaged.file);
           response->mutable_damaged()->rbegin()->set_problem(base::MessageOf(damaged.reason));
@@ -137,8 +148,8 @@ grpc::ServerUnaryReactor* CheckpointService::ListCheckpoints(
 grpc::ServerUnaryReactor* CheckpointService::VerifyCheckpoint(
     grpc::CallbackServerContext* call, const v1::VerifyCheckpointRequest* request,
     v1::Checkpoint* response) {
-  return AnswerLater(
-      context_, call, "VerifyCheckpoint", [this, request, response](const auto& answer) {
+  return AnswerAboutCheckpoint(
+      call, {"VerifyCheckpoint", request->name()}, [this, request, response](const Answer& answer) {
         context_.files.Post([this, request, response, answer] {
           absl::Status status = context_.checkpoints.Verify(request->name());
           const auto info = context_.checkpoints.Get(request->name());
@@ -151,7 +162,7 @@ grpc::ServerUnaryReactor* CheckpointService::VerifyCheckpoint(
 grpc::ServerUnaryReactor* CheckpointService::DeleteCheckpoint(
     grpc::CallbackServerContext* call, const v1::DeleteCheckpointRequest* request,
     v1::DeleteCheckpointResponse* response) {
-  return AnswerLater(context_, call, "DeleteCheckpoint", [this, request](const auto& answer) {
+  return AnswerAboutCheckpoint(call, {"DeleteCheckpoint", request->name()}, [this, request](const Answer& answer) {
     context_.files.Post([this, request, answer] {
       absl::Status status = context_.checkpoints.Remove({request->name()});
       if (status.ok()) log::Info("checkpoint_deleted", {{"checkpoint", request->name()}});
@@ -160,39 +171,58 @@ grpc::ServerUnaryReactor* CheckpointService::DeleteCheckpoint(
   });
 }
 
+grpc::ServerUnaryReactor* CheckpointService::AnswerAboutCheckpoint(
+    grpc::CallbackServerContext* call, Subject subject,
+    std::function<void(const Answer& answer)> work) {
+  const std::string checkpoint = subject.object;
+  return AnswerLater(context_, call, std::move(subject),
+                     [this, checkpoint, work = std::move(work)](const access::Caller& caller,
+                                                                const Answer& answer) {
+                       const absl::Status own = CheckCheckpoint(context_, caller, checkpoint);
+                       if (own.ok()) {
+                         work(answer);
+                       } else {
+                         answer(own);
+                       }
+                     });
+}
+
 grpc::ServerUnaryReactor* CheckpointService::GetCheckpoint(grpc::CallbackServerContext* call,
                                                            const v1::GetCheckpointRequest* request,
                                                            v1::Checkpoint* response) {
-  return AnswerOnCore(context_, call, "GetCheckpoint",
-                      [this, request, response, caller = CallerOf(*call)]() -> absl::Status {
-                        ESPALIER_ASSIGN_OR_RETURN(const auto info,
-                                                  context_.checkpoints.Get(request->name()));
-                        *response = ToProto(info);
-                        response->set_download_ticket(tickets_.Issue(info.name, caller));
-                        return absl::OkStatus();
-                      });
+  return AnswerOnCore(
+      context_, call, {"GetCheckpoint", request->name()},
+      [this, request, response](const access::Caller& caller) -> absl::Status {
+        ESPALIER_RETURN_IF_ERROR(CheckCheckpoint(context_, caller, request->name()));
+        ESPALIER_ASSIGN_OR_RETURN(const auto info, context_.checkpoints.Get(request->name()));
+        *response = ToProto(info);
+        response->set_download_ticket(tickets_.Issue(info.name, HolderOf(caller)));
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* CheckpointService::Recommend(grpc::CallbackServerContext* call,
                                                        const v1::RecommendRequest* request,
                                                        v1::RecommendResponse* response) {
-  return AnswerLater(context_, call, "Recommend",
-                     [this, request, response](std::function<void(const absl::Status&)> answer) {
-                       context_.jobs.questions().Recommend(
-                           *request, [response, answer = std::move(answer)](
+  return AnswerAboutCheckpoint(call, {"Recommend", request->checkpoint()},
+                               [this, request, response](const Answer& answer) {
+                                 context_.jobs.questions().Recommend(
+                                     *request,
+                                     [response, answer](
                                          const absl::StatusOr<v1::RecommendResponse>& found) {
-                             if (found.ok()) *response = *found;
-                             answer(found.status());
-                           });
-                     });
+                                       if (found.ok()) *response = *found;
+                                       answer(found.status());
+                                     });
+                               });
 }
 
 grpc::ServerWriteReactor<v1::Chunk>* CheckpointService::DownloadCheckpoint(
     grpc::CallbackServerContext* call, const v1::DownloadCheckpointRequest* request) {
-  const std::string caller = CallerOf(*call);
   const auto download = std::make_shared<CheckpointDownload>(context_, call, downloads_,
                                                              request->name(), request->offset());
-  auto* reactor = CheckpointDownload::Start(download);
+  auto* reactor = CheckpointDownload::Start(download, {"DownloadCheckpoint", request->name()});
+  if (!download->caller().ok()) return reactor;
+  const std::string caller = HolderOf(*download->caller());
   const absl::Status allowed = tickets_.Check(request->ticket(), request->name(), caller);
   if (allowed.ok()) {
     download->Queue(caller);

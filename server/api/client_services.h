@@ -13,6 +13,7 @@
 #include "espalier/v1/job.grpc.pb.h"
 #include "espalier/v1/method.grpc.pb.h"
 #include "espalier/v1/predict.grpc.pb.h"
+#include "server/api/calls.h"
 #include "server/api/context.h"
 #include "server/api/download_tickets.h"
 #include "server/api/transfer_slots.h"
@@ -52,6 +53,9 @@ class JobService : public v1::JobService::CallbackService {
                                       v1::DeleteJobResponse* response) override;
 
  private:
+  // Answers about the job in `subject`, if it is there for the caller.
+  grpc::ServerUnaryReactor* AnswerAboutJob(grpc::CallbackServerContext* call, Subject subject,
+                                           std::function<void(const Answer& answer)> work);
   void AnswerOnceWritten(absl::StatusOr<v1::Job> job, v1::Job* response,
                          const std::function<void(const absl::Status&)>& answer);
 
@@ -116,6 +120,11 @@ class CheckpointService : public v1::CheckpointService::CallbackService {
                                       v1::RecommendResponse* response) override;
 
  private:
+  // Answers about the checkpoint in `subject`, if it is there for the caller.
+  grpc::ServerUnaryReactor* AnswerAboutCheckpoint(grpc::CallbackServerContext* call,
+                                                  Subject subject,
+                                                  std::function<void(const Answer& answer)> work);
+
   const Context& context_;
   DownloadTickets tickets_;
   TransferSlots<std::string> downloads_;  // by caller

@@ -11,6 +11,7 @@
 #include "common/rpc/status.h"
 #include "server/api/calls.h"
 #include "server/api/client_services.h"
+#include "server/api/ownership.h"
 #include "server/api/write_stream.h"
 
 namespace espalier::server::api {
@@ -116,8 +117,11 @@ std::string TokenAfter(const jobs::JobIndex::Place& place) {
   return absl::StrCat(place.number, ".", place.name);
 }
 
-absl::StatusOr<JobPage> PageOf(const v1::ListJobsRequest& request, jobs::JobManager& jobs) {
-  ESPALIER_ASSIGN_OR_RETURN(auto places, jobs.Select(request));
+absl::StatusOr<JobPage> PageOf(const v1::ListJobsRequest& request, const access::Caller& caller,
+                               jobs::JobManager& jobs) {
+  std::optional<std::string> owner;
+  if (caller.role == pki::Role::kSubmitter) owner = caller.name;
+  ESPALIER_ASSIGN_OR_RETURN(auto places, jobs.Select(request, owner));
   if (!request.page_token().empty()) {
     const std::pair<std::string, std::string> parts =
         absl::StrSplit(request.page_token(), absl::MaxSplits('.', 1));
@@ -199,12 +203,15 @@ class JobWatch : public WriteStream<v1::WatchJobResponse> {
 grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* call,
                                                 const v1::CreateJobRequest* request,
                                                 v1::Job* response) {
-  return AnswerLater(context_, call, "CreateJob", [this, request, response](const auto& answer) {
-    if (const absl::Status size = CheckSize(request->spec()); !size.ok()) {
-      answer(size);
+  return AnswerLater(context_, call, {"CreateJob", request->job_id(), [response] { return response->name(); }}, [this, request, response](
+                                                         const access::Caller& caller, const Answer& answer) {
+    absl::Status status = CheckSize(request->spec());
+    if (status.ok()) status = CheckPretrained(context_, caller, request->spec().model());
+    if (!status.ok()) {
+      answer(status);
       return;
     }
-    context_.jobs.Create(*request, "", [response, answer](jobs::JobManager::Created created) {
+    context_.jobs.Create(*request, caller.name, [response, answer](jobs::JobManager::Created created) {
       if (created.job.ok()) *response = Fitting(*std::move(created.job));
       answer(WithFields(created.job.status(), created.violations));
     });
@@ -213,7 +220,7 @@ grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* cal
 
 grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* call,
                                              const v1::GetJobRequest* request, v1::Job* response) {
-  return AnswerLater(context_, call, "GetJob", [this, request, response](const auto& answer) {
+  return AnswerAboutJob(call, {"GetJob", request->name()}, [this, request, response](const Answer& answer) {
     context_.jobs.With(request->name(), [response, answer](const auto& job) {
       if (job.ok()) *response = Fitting((*job)->View(true));
       answer(job.status());
@@ -224,8 +231,9 @@ grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* call,
 grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* call,
                                                const v1::ListJobsRequest* request,
                                                v1::ListJobsResponse* response) {
-  return AnswerLater(context_, call, "ListJobs", [this, request, response](const auto& answer) {
-    const absl::StatusOr<JobPage> page = PageOf(*request, context_.jobs);
+  return AnswerLater(context_, call, {"ListJobs"}, [this, request, response](const access::Caller& caller,
+                                                                const Answer& answer) {
+    const absl::StatusOr<JobPage> page = PageOf(*request, caller, context_.jobs);
     if (!page.ok()) {
       answer(page.status());
       return;
@@ -251,7 +259,7 @@ grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* call
 grpc::ServerUnaryReactor* JobService::ListRounds(grpc::CallbackServerContext* call,
                                                  const v1::ListRoundsRequest* request,
                                                  v1::ListRoundsResponse* response) {
-  return AnswerLater(context_, call, "ListRounds", [this, request, response](const auto& answer) {
+  return AnswerAboutJob(call, {"ListRounds", request->job()}, [this, request, response](const Answer& answer) {
     context_.jobs.With(request->job(), [request, response, answer](const auto& job) {
       answer(job.ok() ? FillRounds(*request, (*job)->rounds(), *response) : job.status());
     });
@@ -261,7 +269,7 @@ grpc::ServerUnaryReactor* JobService::ListRounds(grpc::CallbackServerContext* ca
 grpc::ServerUnaryReactor* JobService::CancelJob(grpc::CallbackServerContext* call,
                                                 const v1::CancelJobRequest* request,
                                                 v1::Job* response) {
-  return AnswerLater(context_, call, "CancelJob", [this, request, response](const auto& answer) {
+  return AnswerAboutJob(call, {"CancelJob", request->name()}, [this, request, response](const Answer& answer) {
     AnswerOnceWritten(context_.jobs.Cancel(request->name()), response, answer);
   });
 }
@@ -269,7 +277,7 @@ grpc::ServerUnaryReactor* JobService::CancelJob(grpc::CallbackServerContext* cal
 grpc::ServerUnaryReactor* JobService::PauseJob(grpc::CallbackServerContext* call,
                                                const v1::PauseJobRequest* request,
                                                v1::Job* response) {
-  return AnswerLater(context_, call, "PauseJob", [this, request, response](const auto& answer) {
+  return AnswerAboutJob(call, {"PauseJob", request->name()}, [this, request, response](const Answer& answer) {
     AnswerOnceWritten(context_.jobs.Pause(request->name()), response, answer);
   });
 }
@@ -277,7 +285,7 @@ grpc::ServerUnaryReactor* JobService::PauseJob(grpc::CallbackServerContext* call
 grpc::ServerUnaryReactor* JobService::ResumeJob(grpc::CallbackServerContext* call,
                                                 const v1::ResumeJobRequest* request,
                                                 v1::Job* response) {
-  return AnswerLater(context_, call, "ResumeJob", [this, request, response](const auto& answer) {
+  return AnswerAboutJob(call, {"ResumeJob", request->name()}, [this, request, response](const Answer& answer) {
     context_.jobs.Resume(request->name(), AnswerWithJob(response, answer));
   });
 }
@@ -285,7 +293,7 @@ grpc::ServerUnaryReactor* JobService::ResumeJob(grpc::CallbackServerContext* cal
 grpc::ServerUnaryReactor* JobService::RetryJob(grpc::CallbackServerContext* call,
                                                const v1::RetryJobRequest* request,
                                                v1::Job* response) {
-  return AnswerLater(context_, call, "RetryJob", [this, request, response](const auto& answer) {
+  return AnswerAboutJob(call, {"RetryJob", request->name()}, [this, request, response](const Answer& answer) {
     context_.jobs.Retry(request->name(), AnswerWithJob(response, answer));
   });
 }
@@ -293,12 +301,28 @@ grpc::ServerUnaryReactor* JobService::RetryJob(grpc::CallbackServerContext* call
 grpc::ServerUnaryReactor* JobService::DeleteJob(grpc::CallbackServerContext* call,
                                                 const v1::DeleteJobRequest* request,
                                                 v1::DeleteJobResponse* response) {
-  return AnswerLater(context_, call, "DeleteJob", [this, request, response](const auto& answer) {
+  return AnswerAboutJob(call, {"DeleteJob", request->name()}, [this, request, response](const Answer& answer) {
     context_.jobs.Delete(*request, [response, answer](const auto& deleted) {
       if (deleted.ok()) *response = *deleted;
       answer(deleted.status());
     });
   });
+}
+
+grpc::ServerUnaryReactor* JobService::AnswerAboutJob(
+    grpc::CallbackServerContext* call, Subject subject,
+    std::function<void(const Answer& answer)> work) {
+  const std::string job = subject.object;
+  return AnswerLater(context_, call, std::move(subject),
+                     [this, job, work = std::move(work)](const access::Caller& caller,
+                                                         const Answer& answer) {
+                       const absl::Status own = CheckJob(context_, caller, job);
+                       if (own.ok()) {
+                         work(answer);
+                       } else {
+                         answer(own);
+                       }
+                     });
 }
 
 void JobService::AnswerOnceWritten(absl::StatusOr<v1::Job> job, v1::Job* response,
@@ -314,8 +338,14 @@ void JobService::AnswerOnceWritten(absl::StatusOr<v1::Job> job, v1::Job* respons
 grpc::ServerWriteReactor<v1::WatchJobResponse>* JobService::WatchJob(
     grpc::CallbackServerContext* call, const v1::WatchJobRequest* request) {
   const auto watch = std::make_shared<JobWatch>(context_, call, request->after_sequence());
-  auto* reactor = JobWatch::Start(watch);
+  auto* reactor = JobWatch::Start(watch, {"WatchJob", request->name()});
+  if (!watch->caller().ok()) return reactor;
+  watch->EndWithCaller();
   context_.core.Post([this, watch, name = request->name()] {
+    if (const absl::Status own = CheckJob(context_, *watch->caller(), name); !own.ok()) {
+      watch->End(own);
+      return;
+    }
     context_.jobs.With(name, [watch, name](const auto& job) {
       watch->Attach(name, job.ok()
                               ? absl::StatusOr<std::shared_ptr<events::EventLog>>((*job)->events())

@@ -2,12 +2,18 @@
 
 #include <utility>
 
+#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/log/log.h"
 #include "common/rpc/status.h"
 #include "server/api/calls.h"
 
 namespace espalier::server::api {
+namespace {
+
+constexpr const char* kMethod = "Session";
+
+}  // namespace
 
 SessionReactor* SessionReactor::Start(const Context& context, grpc::CallbackServerContext* call) {
   auto* reactor = new SessionReactor(context, call);
@@ -16,6 +22,16 @@ SessionReactor* SessionReactor::Start(const Context& context, grpc::CallbackServ
     if (const auto self = weak.lock()) self->DeadlinePassed();
   });
   reactor->deadline_->Within(context.limits.first_message_timeout);
+  const auto caller = AdmitCall(context, *call, {kMethod});
+  if (!caller.ok()) {
+    reactor->Close(caller.status());
+    return reactor;
+  }
+  reactor->caller_ = *caller;
+  reactor->open_call_ = context.access.open_calls.Add(
+      *caller, [weak = reactor->weak_from_this()](const absl::Status& status) {
+        if (const auto self = weak.lock()) self->Close(status);
+      });
   reactor->StartRead(&reactor->incoming_);
   return reactor;
 }
@@ -38,13 +54,28 @@ void SessionReactor::ReadNext() {
   if (!finished_ && !pending_end_.has_value()) StartRead(&incoming_);
 }
 
+absl::Status SessionReactor::CheckWorkerId(const v1::Register& hello) const {
+  if (caller_.is_open() || hello.worker_id() == caller_.name) return absl::OkStatus();
+  return base::MakeError(
+      absl::StatusCode::kPermissionDenied, "WORKER_ID_MISMATCH",
+      "expected the worker's id to be '" + caller_.name + "', for whom its certificate is, found '" +
+          base::Printable(hello.worker_id()) + "'; leave --id out, or join under that id");
+}
+
 absl::Status SessionReactor::HandleRegister(const v1::Register& hello) {
   if (registered_) {
     return base::FailedPrecondition("ALREADY_REGISTERED",
                                     "expected one Register message per session, found a second");
   }
+  const Subject subject{kMethod, "workers/" + hello.worker_id()};
+  if (const absl::Status own = CheckWorkerId(hello); !own.ok()) {
+    AuditCall(context_, caller_, subject, own);
+    return own;
+  }
   ESPALIER_ASSIGN_OR_RETURN(session_, context_.fleet.Register(hello, shared_from_this()));
   registered_ = true;
+  AuditCall(context_, caller_, subject, absl::OkStatus());
+  if (!caller_.is_open()) context_.fleet.NoteCertificateEnd(session_, caller_.expires);
   {
     const base::MutexLock lock(mutex_);
     if (!finished_ && !pending_end_.has_value()) deadline_->Clear();
@@ -149,6 +180,7 @@ void SessionReactor::OnDone() {
     call_ = nullptr;
     deadline_->Clear();
   }
+  context_.access.open_calls.Remove(open_call_);
   context_.core.Post([self = std::move(self_)] {
     if (!self->registered_) return;
     const std::string worker = self->context_.fleet.worker_of(self->session_);

@@ -40,6 +40,8 @@ class SessionReactor : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coo
  private:
   SessionReactor(const Context& context, grpc::CallbackServerContext* call)
       : context_(context), call_(call) {}
+  // That it says of itself what its certificate says.
+  absl::Status CheckWorkerId(const v1::Register& hello) const;
   void Handle(const v1::WorkerMessage& message);
   absl::Status HandleRegister(const v1::Register& hello);
   void ReadNext();
@@ -51,6 +53,8 @@ class SessionReactor : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::Coo
   grpc::CallbackServerContext* call_ ABSL_GUARDED_BY(mutex_);  // null when gRPC is done
   std::shared_ptr<SessionReactor> self_;
   base::Mutex mutex_;
+  access::Caller caller_;
+  uint64_t open_call_ = 0;
   v1::WorkerMessage incoming_;
   std::deque<v1::CoordinatorMessage> outgoing_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;

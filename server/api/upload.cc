@@ -40,6 +40,12 @@ UploadReactor* UploadReactor::Start(const Context& context, grpc::CallbackServer
     if (const auto self = weak.lock()) self->WholePassed();
   });
   reactor->step_->Within(context.limits.first_message_timeout);
+  const auto caller = AdmitCall(context, *call, {"Submit"});
+  if (!caller.ok()) {
+    reactor->End(caller.status());
+    return reactor;
+  }
+  reactor->caller_ = *caller;
   reactor->StartRead(&reactor->request_);
   return reactor;
 }
@@ -92,6 +98,10 @@ void UploadReactor::OnReadDone(bool ok) {
 }
 
 void UploadReactor::OnHeader() {
+  if (const absl::Status own = CheckSession(context_, caller_, header_.session()); !own.ok()) {
+    End(own);
+    return;
+  }
   const absl::StatusOr<bool> duplicate = context_.jobs.Admit(header_);
   if (!duplicate.ok()) {
     End(duplicate.status());

@@ -77,6 +77,7 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
   v1::SubmitResponse* response_;
   std::shared_ptr<UploadReactor> self_;
 
+  access::Caller caller_;
   v1::SubmitRequest request_;
   v1::PartialHeader header_;  // written once, with mutex_ held: a deadline may log it meanwhile
   bool has_header_ = false;

@@ -38,6 +38,10 @@ class Download : public WriteStream<v1::Chunk> {
                           "ended; register again"));
       return;
     }
+    if (const absl::Status own = CheckSession(context(), *caller(), request_.session()); !own.ok()) {
+      End(own);
+      return;
+    }
     const auto weak = weak_from_this();
     transfer_ = transfers_.Add(request_.session(), [weak] {
       if (const auto self = weak.lock()) {
@@ -110,6 +114,17 @@ SlotLimits LimitsOf(const base::Limits& limits, int slots) {
 
 }  // namespace
 
+absl::Status CheckSession(const Context& context, const access::Caller& caller,
+                          const SessionKey& session) {
+  if (caller.is_open()) return absl::OkStatus();
+  const std::string worker = context.fleet.worker_of(session);
+  // What is wrong with a session that has ended is said elsewhere.
+  if (worker.empty() || worker == caller.name) return absl::OkStatus();
+  return base::MakeError(absl::StatusCode::kPermissionDenied, "SESSION_OF_ANOTHER",
+                         "expected the session of the worker '" + caller.name +
+                             "', whom the certificate is for, found another worker's");
+}
+
 uint64_t Transfers::Add(const SessionKey& session, std::function<void()> end) {
   const base::MutexLock lock(mutex_);
   entries_[next_] = {session, std::move(end)};
@@ -151,7 +166,8 @@ grpc::ServerWriteReactor<v1::Chunk>* WorkerService::Fetch(grpc::CallbackServerCo
                                                           const v1::FetchRequest* request) {
   const auto download =
       std::make_shared<Download>(context_, call, downloads_, transfers_, *request);
-  auto* reactor = Download::Start(download);
+  auto* reactor = Download::Start(download, {"Fetch"});
+  if (!download->caller().ok()) return reactor;
   context_.core.Post([download] { download->Admit(); });
   return reactor;
 }

@@ -20,6 +20,11 @@
 
 namespace espalier::server::api {
 
+// That a session belongs to the worker that its caller's certificate is for. On the core. Errors:
+// PermissionDenied SESSION_OF_ANOTHER.
+absl::Status CheckSession(const Context& context, const access::Caller& caller,
+                          const SessionKey& session);
+
 // Transfers under way, by the session they belong to, so that a lost worker's can be ended.
 class Transfers {
  public:

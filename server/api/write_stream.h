@@ -40,9 +40,10 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
               Limit stall)
       : context_(context), method_(method), call_(call), stall_(std::move(stall)) {}
 
-  // Gives the object to gRPC. The stream is silent until Pump() or End().
+  // Gives the object to gRPC. The stream is silent until Pump() or End(), and over where its caller may
+  // not make the call.
   template <typename Stream>
-  static Stream* Start(std::shared_ptr<Stream> stream) {
+  static Stream* Start(std::shared_ptr<Stream> stream, const Subject& subject) {
     WriteStream& base = *stream;
     base.self_ = stream;
     const std::weak_ptr<WriteStream> weak = base.weak_from_this();
@@ -52,7 +53,24 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
     base.whole_deadline_.emplace(base.context_.deadlines, [weak] {
       if (const auto self = weak.lock()) self->WholePassed();
     });
+    base.subject_ = subject;
+    {
+      const base::MutexLock lock(base.mutex_);
+      base.caller_ = AdmitCall(base.context_, *base.call_, subject);
+    }
+    if (!base.caller_.ok()) base.End(base.caller_.status());
     return stream.get();
+  }
+
+  // Known once it has started.
+  const absl::StatusOr<access::Caller>& caller() const { return caller_; }
+
+  // The stream ends when its caller is known no more. For one that has no other end. Once at most.
+  void EndWithCaller() {
+    open_call_ = context_.access.open_calls.Add(*caller_, [weak = this->weak_from_this()](
+                                                              const absl::Status& status) {
+      if (const auto self = weak.lock()) self->End(status);
+    });
   }
 
   // Sends what there is. Call once to begin, and whenever there may be something new.
@@ -102,6 +120,7 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
       call_ = nullptr;
       stall_deadline_->Clear();
     }
+    context_.access.open_calls.Remove(open_call_);
     // On the core, so that it comes after whatever the core still does with this object.
     context_.core.Post([self = std::move(self_)] { self->Released(); });
   }
@@ -150,6 +169,7 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
     decided_ = status;
     whole_deadline_->Clear();
     CountCall(context_.metrics, method_, status);
+    if (caller_.ok()) AuditCall(context_, *caller_, subject_, status);
     Ended();
     if (!writing_) {
       FinishLocked();
@@ -166,6 +186,9 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
 
   const Context& context_;
   const char* const method_;
+  Subject subject_{""};
+  absl::StatusOr<access::Caller> caller_ = absl::UnknownError("not asked yet");
+  uint64_t open_call_ = 0;
   base::Mutex mutex_;
   grpc::CallbackServerContext* call_ ABSL_GUARDED_BY(mutex_);  // null when gRPC is done
   const Limit stall_;

@@ -30,6 +30,7 @@ CheckpointInfo MakeInfo(const CheckpointMetadata& metadata, double density,
   info.job = metadata.job;
   info.round = metadata.round;
   info.run = metadata.run;
+  info.owner = metadata.owner;
   info.size_bytes = file.size_bytes;
   info.sha256 = file.sha256;
   info.main_metric_name = metadata.main_metric_name;

@@ -45,6 +45,7 @@ struct CheckpointInfo {
   std::string job;   // id without "jobs/"
   int32_t round = 0;
   std::string run;  // of the job's runs; "" where it trained one model
+  std::string owner;  // the user whose job it was; "" where the cluster does not know its users
   uint64_t size_bytes = 0;
   std::string sha256;  // of the file, hex
   std::string main_metric_name;

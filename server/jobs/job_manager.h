@@ -97,6 +97,8 @@ class JobManager {
   // Jobs that Select() has just named, without histories.
   using Views = std::function<void(absl::StatusOr<std::vector<v1::Job>>)>;
   void View(const std::vector<std::string>& names, Views done);
+  // Whose job it is, "" where nobody knows; nullopt where there is none of that name.
+  std::optional<std::string> UserOf(const std::string& name) const;
   int64_t Count(v1::Job::State state);
   size_t size() const { return index_.size(); }
 

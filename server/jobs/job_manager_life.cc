@@ -88,6 +88,12 @@ absl::Status JobManager::NotFound(const std::string& name) const {
                                                               : "did you mean '" + nearest + "'?"));
 }
 
+std::optional<std::string> JobManager::UserOf(const std::string& name) const {
+  const JobIndex::Entry* entry = index_.Find(FullName(name));
+  if (entry == nullptr) return std::nullopt;
+  return entry->owner;
+}
+
 std::shared_ptr<JobRunner> JobManager::Find(const std::string& name) const {
   const auto it = jobs_.find(FullName(name));
   return it == jobs_.end() ? nullptr : it->second;

@@ -106,6 +106,8 @@ class Fleet {
   // NotFound WORKER_NOT_FOUND, FailedPrecondition WORKER_GONE, WORKER_LEAVES.
   absl::StatusOr<v1::Worker> SetDraining(const std::string& id, bool draining);
   void Disconnected(const SessionKey& session);
+  // When the certificate ends that the worker showed.
+  void NoteCertificateEnd(const SessionKey& session, absl::Time end);
 
   // -- jobs --
   // A pool that is kept up to date for as long as somebody holds it.

@@ -202,6 +202,13 @@ void Fleet::Disconnected(const SessionKey& session) {
   }
 }
 
+void Fleet::NoteCertificateEnd(const SessionKey& session, absl::Time end) {
+  WorkerEntry* worker = FindBySession(session);
+  if (worker != nullptr) {
+    wire::SetTimestamp(end, worker->view.mutable_certificate_expire_time());
+  }
+}
+
 void Fleet::Lose(WorkerEntry& worker, const std::string& reason, const std::string& message) {
   const SessionKey session = worker.session;
   by_session_.erase(session);

@@ -12,6 +12,14 @@ absl::StatusOr<uint64_t> MemoryStore::Begin(uint64_t first) {
 
 absl::Status MemoryStore::Commit(std::span<const JobWrite> writes) {
   for (const JobWrite& write : writes) {
+    for (const AccessWrite& access : write.access) {
+      if (access.record.has_value()) {
+        access_[access.name] = *access.record;
+      } else {
+        access_.erase(access.name);
+      }
+    }
+    if (write.job.empty()) continue;
     if (write.deleted) {
       Delete(write.job);
       continue;
@@ -68,5 +76,7 @@ absl::StatusOr<StoredJob> MemoryStore::Read(const std::string& job) {
 absl::StatusOr<std::vector<std::pair<std::string, std::string>>> MemoryStore::CountedUpdates() {
   return std::vector<std::pair<std::string, std::string>>(counted_.begin(), counted_.end());
 }
+
+absl::StatusOr<std::map<std::string, std::string>> MemoryStore::AccessRecords() { return access_; }
 
 }  // namespace espalier::server::store

@@ -20,6 +20,7 @@ class MemoryStore : public Store {
   absl::StatusOr<std::string> ReadRecord(const std::string& job) override;
   absl::StatusOr<StoredJob> Read(const std::string& job) override;
   absl::StatusOr<std::vector<std::pair<std::string, std::string>>> CountedUpdates() override;
+  absl::StatusOr<std::map<std::string, std::string>> AccessRecords() override;
 
  private:
   void Delete(const std::string& job);
@@ -29,6 +30,7 @@ class MemoryStore : public Store {
   std::map<std::string, int64_t> by_name_;
   int64_t next_number_ = 0;
   std::deque<std::pair<std::string, std::string>> counted_;
+  std::map<std::string, std::string> access_;
 };
 
 }  // namespace espalier::server::store

@@ -14,7 +14,7 @@
 namespace espalier::server::store {
 namespace {
 
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 constexpr int kBusyMilliseconds = 60'000;
 
 // What leads from each version to the next one.
@@ -34,6 +34,7 @@ constexpr const char* kMigrations[kSchemaVersion] = {
     "CREATE INDEX updates_of_jobs ON updates (job);"
     "CREATE TABLE counted (number INTEGER PRIMARY KEY, job INTEGER NOT NULL, id BLOB NOT NULL,"
     "  fingerprint BLOB NOT NULL);",
+    "CREATE TABLE access (name TEXT PRIMARY KEY, contents BLOB NOT NULL) WITHOUT ROWID;",
 };
 
 // What else rows say. A job has a row in each of these parts.
@@ -45,6 +46,8 @@ std::string EventKey(int64_t job, int64_t sequence) {
 std::string UpdateKey(int64_t job, const StoredUpdate& update) {
   return fmt::format("update/{}/{}/{}", job, update.id, update.fingerprint);
 }
+
+std::string AccessKey(const std::string& name) { return "access/" + name; }
 
 }  // namespace
 
@@ -337,7 +340,20 @@ absl::Status SqliteStore::Commit(std::span<const JobWrite> writes) {
   return written;
 }
 
+absl::Status SqliteStore::WriteAccess(const AccessWrite& access) {
+  if (!access.record.has_value()) {
+    return Statement(*database_, "DELETE FROM access WHERE name = ?").Text(access.name).Run();
+  }
+  const std::string sealed = Seal(*access.record, AccessKey(access.name));
+  return Statement(*database_, "INSERT OR REPLACE INTO access VALUES (?, ?)")
+      .Text(access.name)
+      .Blob(sealed)
+      .Run();
+}
+
 absl::Status SqliteStore::Write(const JobWrite& write) {
+  for (const AccessWrite& access : write.access) ESPALIER_RETURN_IF_ERROR(WriteAccess(access));
+  if (write.job.empty()) return absl::OkStatus();
   if (write.accepted.has_value()) {
     const std::string accepted = Seal(*write.accepted, write.job);
     ESPALIER_RETURN_IF_ERROR(
@@ -504,6 +520,17 @@ absl::StatusOr<std::vector<std::pair<std::string, std::string>>> SqliteStore::Co
     ESPALIER_ASSIGN_OR_RETURN(const bool found, rows.Next());
     if (!found) return counted;
     counted.emplace_back(rows.Bytes(0), rows.Bytes(1));
+  }
+}
+
+absl::StatusOr<std::map<std::string, std::string>> SqliteStore::AccessRecords() {
+  std::map<std::string, std::string> records;
+  Statement rows(*database_, "SELECT name, contents FROM access ORDER BY name");
+  for (;;) {
+    ESPALIER_ASSIGN_OR_RETURN(const bool found, rows.Next());
+    if (!found) return records;
+    const std::string name = rows.Bytes(0);
+    ESPALIER_ASSIGN_OR_RETURN(records[name], rows.Sealed(1, "a record of access", AccessKey(name)));
   }
 }
 

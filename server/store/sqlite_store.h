@@ -43,12 +43,14 @@ class SqliteStore : public Store {
   absl::StatusOr<std::string> ReadRecord(const std::string& name) override;
   absl::StatusOr<StoredJob> Read(const std::string& name) override;
   absl::StatusOr<std::vector<std::pair<std::string, std::string>>> CountedUpdates() override;
+  absl::StatusOr<std::map<std::string, std::string>> AccessRecords() override;
 
  private:
   class Database;
   explicit SqliteStore(std::unique_ptr<Database> database);
 
   absl::Status Write(const JobWrite& write);
+  absl::Status WriteAccess(const AccessWrite& access);
   absl::Status WriteUpdates(const JobWrite& write, int64_t number);
   absl::Status Delete(int64_t number);
   absl::Status ReadRows(StoredJob& job, int64_t number);

@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -41,6 +42,12 @@ struct StoredUpdate {
   std::string bytes;        // UpdateRecord
 };
 
+// A record on who may use the cluster, by its name; absent where it is deleted.
+struct AccessWrite {
+  std::string name;
+  std::optional<std::string> record;
+};
+
 // What changed of one job. Absent fields stay as they are.
 struct JobWrite {
   std::string job;                      // "jobs/{id}"
@@ -54,6 +61,8 @@ struct JobWrite {
   std::vector<StoredUpdate> updates;    // of the step in work, come to those that are there
   // Ids and fingerprints of updates of an earlier step, of which it is remembered that they counted.
   std::vector<std::pair<std::string, std::string>> counted_before = {};
+  // Belongs to no job; where `job` is "", nothing else changes.
+  std::vector<AccessWrite> access = {};
 };
 
 // A job as it was written last.
@@ -89,6 +98,8 @@ class Store {
   virtual absl::StatusOr<StoredJob> Read(const std::string& job) = 0;
   // Ids and fingerprints of the newest updates that were counted, the oldest first.
   virtual absl::StatusOr<std::vector<std::pair<std::string, std::string>>> CountedUpdates() = 0;
+  // All records on who may use the cluster, by their names.
+  virtual absl::StatusOr<std::map<std::string, std::string>> AccessRecords() = 0;
 };
 
 }  // namespace espalier::server::store

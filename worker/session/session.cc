@@ -60,7 +60,20 @@ int64_t ResidentBytes() {
 
 bool IsForGood(const absl::Status& status) {
   const std::string reason = base::ReasonOf(status);
-  return reason == "PROTOCOL_MISMATCH" || reason == "INVALID_WORKER_ID";
+  for (const char* word : {"PROTOCOL_MISMATCH", "INVALID_WORKER_ID", "WORKER_ID_MISMATCH",
+                           "CERTIFICATE_REVOKED", "CERTIFICATE_WITHOUT_ROLE", "ROLE_NOT_ALLOWED",
+                           "CREDENTIALS_MISSING"}) {
+    if (reason == word) return true;
+  }
+  return false;
+}
+
+// Whether the coordinator does not know this worker any more, by its certificate. Nothing is wrong with
+// the task, and another certificate, or another worker, can do it.
+bool IsNotLetIn(const absl::Status& status) {
+  const std::string reason = base::ReasonOf(status);
+  return status.code() == absl::StatusCode::kUnauthenticated || reason == "ROLE_NOT_ALLOWED" ||
+         reason == "SESSION_OF_ANOTHER";
 }
 
 void LogKept(const v1::Task& task) {
@@ -129,6 +142,13 @@ void Session::Leave() {
     says_so_ = true;
   }
   changed_.NotifyAll();
+}
+
+void Session::Reconnect() {
+  const base::MutexLock lock(mutex_);
+  if (context_ == nullptr || stream_ == nullptr) return;
+  registers_anew_ = true;
+  context_->TryCancel();
 }
 
 bool Session::MayLeave() const {
@@ -537,6 +557,11 @@ void Session::ReportDone(const v1::Task& task, int64_t examples) {
 }
 
 void Session::ReportFailure(const v1::Task& task, const absl::Status& status, bool cancelled) {
+  if (IsNotLetIn(status)) {
+    log::Warning("not_let_in", {{"task", task.task_id()}, {"message", base::MessageOf(status)}});
+    Reconnect();
+    return;
+  }
   // A task that was cancelled, or whose round closed meanwhile, is nobody's concern any more.
   const bool moot = cancelled || status.code() == absl::StatusCode::kAborted ||
                     status.code() == absl::StatusCode::kCancelled;

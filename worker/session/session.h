@@ -23,7 +23,7 @@
 //            job; the coordinator is trusted to say that right.
 // Errors:    a task that the policy does not allow fails with TASK_NOT_ALLOWED. Run() returns when Stop() was called, or Leave() and its task is done (OK), or when
 //            the coordinator refuses this worker for good (PROTOCOL_MISMATCH, INVALID_WORKER_ID,
-//            WORKER_EXISTS that lasts).
+//            WORKER_EXISTS that lasts; a certificate that was revoked, is another worker's or none).
 #pragma once
 
 #include <grpcpp/channel.h>
@@ -95,6 +95,8 @@ class Session {
   // From a signal-handling thread: this holds from now on. A task in work that it does not allow
   // ends. The worker registers anew, so that the coordinator knows.
   void SetPolicy(v1::WorkerPolicy policy);
+  // From any thread: there is another certificate to be shown. Connects anew, as after an interruption.
+  void Reconnect();
 
  private:
   using Stream = grpc::ClientReaderWriter<v1::WorkerMessage, v1::CoordinatorMessage>;

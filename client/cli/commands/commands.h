@@ -23,6 +23,12 @@ void AddJobLife(CLI::App& parent, Command& chosen);
 void AddWorkerList(CLI::App& parent, Command& chosen);
 // drain and undrain.
 void AddWorkerDrain(CLI::App& parent, Command& chosen);
+// create, list and revoke, of tokens for new workers and for users.
+void AddWorkerToken(CLI::App& parent, Command& chosen);
+void AddUserToken(CLI::App& parent, Command& chosen);
+void AddWorkerJoin(CLI::App& parent, Command& chosen);
+void AddWorkerRevoke(CLI::App& parent, Command& chosen);
+void AddWhoAmI(CLI::App& parent, Command& chosen);
 void AddDatasetList(CLI::App& parent, Command& chosen);
 void AddDatasetDescribe(CLI::App& parent, Command& chosen);
 void AddMethodList(CLI::App& parent, Command& chosen);

@@ -41,6 +41,8 @@ std::string UpdateKey(const std::string& job, const StoredUpdate& update) {
   return fmt::format("update/{}/{}/{}", job, update.id, update.fingerprint);
 }
 
+std::string AccessKey(const std::string& name) { return "access/" + name; }
+
 // The server ends what a coordinator that is paused in the middle of it has left open, so that it holds
 // nobody up.
 std::string Settings(bool synchronous) {
@@ -59,6 +61,8 @@ absl::Status LeaseLost(const std::string& where) {
 class Writes {
  public:
   void Add(const JobWrite& write) {
+    for (const AccessWrite& access : write.access) AddAccess(access);
+    if (write.job.empty()) return;
     const PgValue job = PgValue::Text(write.job);
     if (write.accepted.has_value()) {
       Do("INSERT INTO jobs (name, accepted) VALUES ($1, $2)",
@@ -89,6 +93,17 @@ class Writes {
   }
 
  private:
+  void AddAccess(const AccessWrite& access) {
+    const PgValue name = PgValue::Text(access.name);
+    if (!access.record.has_value()) {
+      Do("DELETE FROM access WHERE name = $1", {name});
+      return;
+    }
+    Do("INSERT INTO access VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET contents = "
+       "EXCLUDED.contents",
+       {name, PgValue::Bytes(Seal(*access.record, AccessKey(access.name)))});
+  }
+
   void AddUpdates(const JobWrite& write, const PgValue& job) {
     if (write.new_step) {
       Do("INSERT INTO counted SELECT (SELECT COALESCE(MAX(number), 0) FROM counted) + row_number() "
@@ -415,6 +430,17 @@ absl::StatusOr<std::vector<std::pair<std::string, std::string>>> PostgresStore::
     counted.emplace_back(rows.Bytes(row, 0), rows.Bytes(row, 1));
   }
   return counted;
+}
+
+absl::StatusOr<std::map<std::string, std::string>> PostgresStore::AccessRecords() {
+  ESPALIER_ASSIGN_OR_RETURN(const PgRows rows, Query({"SELECT name, contents FROM access", {}}));
+  std::map<std::string, std::string> records;
+  for (int row = 0; row < rows.size(); ++row) {
+    const std::string name = rows.Bytes(row, 0);
+    ESPALIER_ASSIGN_OR_RETURN(
+        records[name], Sealed(connection_, rows, row, 1, "a record of access", AccessKey(name)));
+  }
+  return records;
 }
 
 }  // namespace espalier::server::store

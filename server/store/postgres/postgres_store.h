@@ -54,6 +54,7 @@ class PostgresStore : public Store {
   absl::StatusOr<std::string> ReadRecord(const std::string& name) override;
   absl::StatusOr<StoredJob> Read(const std::string& name) override;
   absl::StatusOr<std::vector<std::pair<std::string, std::string>>> CountedUpdates() override;
+  absl::StatusOr<std::map<std::string, std::string>> AccessRecords() override;
 
   absl::Duration lease() const { return options_.lease; }
   // Holds the lease for another while. Errors: Aborted STORE_LEASE_LOST when it is another's; Unavailable
