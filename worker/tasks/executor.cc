@@ -18,7 +18,10 @@ TaskExecutor::TaskExecutor(ExecutorOptions options, Models::Fetch fetch)
 absl::StatusOr<Partial> TaskExecutor::RunOnModel(const v1::Task& task) {
   ESPALIER_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, models_.Get(task));
   active_weights_ = model->stored_weights();
-  return RunKind(task, cancelled_, *model);
+  ESPALIER_ASSIGN_OR_RETURN(Partial partial, RunKind(task, cancelled_, *model));
+  // What a model predicts is an answer, whatever it is.
+  if (!task.has_predict()) ESPALIER_RETURN_IF_ERROR(CheckFinite(partial));
+  return partial;
 }
 
 absl::StatusOr<Partial> TaskExecutor::Run(const v1::Task& task) {

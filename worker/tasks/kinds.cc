@@ -50,7 +50,8 @@ absl::StatusOr<Partial> RunGrowth(Model& model) {
   int64_t examples = 0;
   ESPALIER_ASSIGN_OR_RETURN(GrowthGradients gradients, model.InactiveGradients(examples));
   partial.header.set_examples(examples);
-  AddScores(std::move(gradients.largest), model.state().topology->layout(), partial);
+  ESPALIER_RETURN_IF_ERROR(
+      AddScores(std::move(gradients.largest), model.state().topology->layout(), partial));
   return partial;
 }
 

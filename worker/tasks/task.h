@@ -38,8 +38,14 @@ absl::Status AddDifferences(const v1::Task& task, const v1::Section& section,
                             const tensor::ModelState& start, Partial& partial);
 
 // Appends the section of growth scores: lists, one for each tensor of the layout.
-void AddScores(std::vector<sparsity::ScoredPositions> lists, const tensor::ModelLayout& layout,
-               Partial& partial);
+// Errors: NON_FINITE.
+absl::Status AddScores(std::vector<sparsity::ScoredPositions> lists,
+                       const tensor::ModelLayout& layout, Partial& partial);
+
+// A result has finite numbers only, or none: the coordinator refuses others, and takes a worker that
+// sends them for a broken or a hostile one. Looks at the sections of float32 and at what the header
+// says. Errors: NON_FINITE.
+absl::Status CheckFinite(const Partial& partial);
 
 // The error of a task that asks for a section which this kind of task on this kind of model does
 // not have.

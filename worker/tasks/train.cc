@@ -83,8 +83,7 @@ class TrainedSections {
       }
       case v1::SECTION_KIND_GROWTH:
         ESPALIER_RETURN_IF_ERROR(NeedGradients());
-        AddScores(std::move(gradients_->largest), start_.topology->layout(), partial);
-        return absl::OkStatus();
+        return AddScores(std::move(gradients_->largest), start_.topology->layout(), partial);
       case v1::SECTION_KIND_STRUCTURE: {
         ESPALIER_ASSIGN_OR_RETURN(const std::string update, model_.StructureUpdate());
         AddSection(kind, v1::SECTION_TYPE_TOPOLOGY_UPDATE, section.count(), update, partial);
