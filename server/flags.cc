@@ -21,10 +21,11 @@ std::string CheckStore(const std::string& store) {
 }
 
 void DeclareTlsFlags(CLI::App& app, Flags& flags) {
-  app.add_option("--tls-dir", flags.tls_dir,
-                 "folder as `espalier cert init` makes it, which has what the following flags name: "
-                 "ca.pem, cert.pem, key.pem, and crl.pem, workers.pem and workers.key if they are "
-                 "there; its files are read again when they change, and on SIGHUP");
+  app.add_option(
+      "--tls-dir", flags.tls_dir,
+      "folder as `espalier cert init` makes it, which has what the following flags name: "
+      "ca.pem, cert.pem, key.pem, and crl.pem, workers.pem and workers.key if they are "
+      "there; its files are read again when they change, and on SIGHUP");
   app.add_option("--tls-cert", flags.tls_cert, "PEM certificate; turns TLS on");
   app.add_option("--tls-key", flags.tls_key, "PEM private key");
   app.add_option("--tls-key-passphrase-file", flags.tls_key_passphrase_file,

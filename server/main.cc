@@ -333,8 +333,7 @@ absl::StatusOr<std::unique_ptr<checkpoint::CheckpointStore>> OpenFolders(const F
 // For programs that wait for the addresses, and for the log.
 absl::Status Announce(const std::string& address, const std::string& metrics_address,
                       const Flags& flags, uint64_t memory_budget, int64_t descriptors) {
-  std::printf("listening address=%s metrics=%s\n", address.c_str(),
-              metrics_address.c_str());
+  std::printf("listening address=%s metrics=%s\n", address.c_str(), metrics_address.c_str());
   const absl::Status told = io::FlushStandardOutput();
   log::Info("coordinator_started", {{"address", address},
                                     {"metrics", metrics_address},
@@ -389,8 +388,7 @@ int Run(const Flags& flags) {
   CountLogMessages(metrics);
   const auto security = Security::Open(flags, clock, metrics);
   if (!security.ok()) return ExitWith(security.status(), kExitConfig);
-  if (const absl::Status opened = (*security)->OpenAudit(flags.data_dir + "/audit");
-      !opened.ok()) {
+  if (const absl::Status opened = (*security)->OpenAudit(flags.data_dir + "/audit"); !opened.ok()) {
     return ExitWith(opened, CodeOf(opened));
   }
   (*security)->Watch([] {});

@@ -54,13 +54,13 @@ absl::StatusOr<std::unique_ptr<Security>> Security::Open(const Flags& flags,
   const bool any = !flags.tls_cert.empty() || !flags.tls_key.empty() ||
                    !flags.tls_client_ca.empty() || !flags.tls_crl.empty();
   if (!any) return security;
-  ESPALIER_ASSIGN_OR_RETURN(
-      security->tls_, rpc::ServerTls::Open({.certificate = flags.tls_cert,
-                                            .key = flags.tls_key,
-                                            .passphrase = flags.tls_key_passphrase_file,
-                                            .client_authority = flags.tls_client_ca,
-                                            .revocations = flags.tls_crl,
-                                            .worker_authority = flags.tls_worker_ca_cert}));
+  ESPALIER_ASSIGN_OR_RETURN(security->tls_,
+                            rpc::ServerTls::Open({.certificate = flags.tls_cert,
+                                                  .key = flags.tls_key,
+                                                  .passphrase = flags.tls_key_passphrase_file,
+                                                  .client_authority = flags.tls_client_ca,
+                                                  .revocations = flags.tls_crl,
+                                                  .worker_authority = flags.tls_worker_ca_cert}));
   if (!flags.tls_worker_ca_cert.empty()) {
     auto pair = rpc::ReadKeyPair(flags.tls_worker_ca_cert, flags.tls_worker_ca_key,
                                  flags.tls_key_passphrase_file);
@@ -75,8 +75,8 @@ absl::StatusOr<std::unique_ptr<Security>> Security::Open(const Flags& flags,
 }
 
 absl::Status Security::OpenAudit(const std::string& folder) {
-  ESPALIER_ASSIGN_OR_RETURN(
-      audit_, audit::AuditLog::Open(io::PosixFileSystem(), folder, clock_, metrics_));
+  ESPALIER_ASSIGN_OR_RETURN(audit_,
+                            audit::AuditLog::Open(io::PosixFileSystem(), folder, clock_, metrics_));
   return absl::OkStatus();
 }
 
@@ -117,7 +117,9 @@ void Security::Reload(bool asked) {
     }
     trouble_ = trouble;
     if (read.ok() && (*read || asked)) {
-      log::Info("certificates_read", {{"changed", *read}, {"not_after", absl::FormatTime(tls_->not_after(), absl::UTCTimeZone())}});
+      log::Info("certificates_read",
+                {{"changed", *read},
+                 {"not_after", absl::FormatTime(tls_->not_after(), absl::UTCTimeZone())}});
     }
   }
   LookAtDates();
@@ -143,7 +145,8 @@ void Security::LookAtDates() {
                  date.role);
     const absl::Duration left = date.end - clock_.Wall();
     // Lists are made for weeks.
-    const absl::Duration soon = std::string_view(date.role) == "revocations" ? absl::Hours(48) : kSoon;
+    const absl::Duration soon =
+        std::string_view(date.role) == "revocations" ? absl::Hours(48) : kSoon;
     if (!warn || left > soon) continue;
     warned_ = clock_.Elapsed();
     log::Warning("certificate_ends", {{"role", date.role},

@@ -52,7 +52,8 @@ class Security {
   absl::Status OpenAudit(const std::string& folder);
 
  private:
-  Security(const base::Clock& clock, metrics::Metrics& metrics) : clock_(clock), metrics_(metrics) {}
+  Security(const base::Clock& clock, metrics::Metrics& metrics)
+      : clock_(clock), metrics_(metrics) {}
   void Run(const std::stop_token& stop);
   void Reload(bool asked);
   // Tells of what ends soon, once a day, and shows all ends in the metrics.

@@ -128,9 +128,10 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--metrics-listen", flags.metrics_listen,
                  "host:port of /metrics (HTTP); port 0 = a free one")
       ->capture_default_str();
-  app.add_option("--tls-dir", flags.tls_dir,
-                 "folder that has what the following flags name: ca.pem, cert.pem and key.pem, or "
-                 "worker.pem, which --join-token-file makes; default with that: tls in --state-dir");
+  app.add_option(
+      "--tls-dir", flags.tls_dir,
+      "folder that has what the following flags name: ca.pem, cert.pem and key.pem, or "
+      "worker.pem, which --join-token-file makes; default with that: tls in --state-dir");
   app.add_option("--join-token-file", flags.join_token_file,
                  "file with the token of `espalier worker token create`, with which this worker "
                  "gets its certificate when it has none; it renews it by itself");

@@ -39,9 +39,9 @@ struct ClientOptions {
   std::string tls_cert_file;
   std::string tls_key_file;
   std::string tls_passphrase_file;  // of an encrypted key
-  std::string tls_dir;              // folder with what is not named above: ca.pem, cert.pem, key.pem
-  std::string token_file;           // a user's token
-  bool insecure = false;            // plain text also with another machine
+  std::string tls_dir;     // folder with what is not named above: ca.pem, cert.pem, key.pem
+  std::string token_file;  // a user's token
+  bool insecure = false;   // plain text also with another machine
   absl::Duration timeout = absl::Seconds(30);
   // How long a stream that broke is taken up again before its error is given back.
   absl::Duration reconnect_for = absl::Minutes(2);

@@ -322,12 +322,11 @@ std::vector<Definition> MakeCatalogue() {
        "espalier_tls_handshakes_failed_total",
        Type::kCounter,
        Role::kCoordinator,
-       "TLS handshakes of clients that failed: without a certificate, with one that is out of date "
-       "or was refused, "
+       "TLS handshakes of clients that failed: with a certificate that is out of date or was "
+       "refused, "
        "because the client refused the coordinator's, or without TLS.",
        "reason",
-       {"no_certificate", "certificate_out_of_date", "certificate_refused", "server_refused",
-        "not_tls", "other"},
+       {"certificate_out_of_date", "certificate_refused", "server_refused", "not_tls", "other"},
        "",
        {},
        {}},

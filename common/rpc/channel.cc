@@ -27,7 +27,7 @@ constexpr int kConnectTimeoutOfSeveralMs = 5'000;
 constexpr int kMaxReconnectBackoffOfSeveralMs = 500;
 
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> PlainText(const ChannelOptions& options,
-                                                                     const Address& address) {
+                                                                    const Address& address) {
   const std::string ca = options.tls_flag_prefix + "ca";
   if (!options.tls_cert_file.empty()) {
     return base::InvalidArgument(
@@ -59,9 +59,8 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(
   grpc::SslCredentialsOptions ssl;
   ESPALIER_ASSIGN_OR_RETURN(ssl.pem_root_certs, ReadAuthorities(options.tls_ca_file));
   if (!options.tls_cert_file.empty()) {
-    ESPALIER_ASSIGN_OR_RETURN(KeyPair pair,
-                              ReadKeyPair(options.tls_cert_file, options.tls_key_file,
-                                          options.tls_passphrase_file));
+    ESPALIER_ASSIGN_OR_RETURN(KeyPair pair, ReadKeyPair(options.tls_cert_file, options.tls_key_file,
+                                                        options.tls_passphrase_file));
     ssl.pem_cert_chain = std::move(pair.certificate);
     ssl.pem_private_key = std::move(pair.key);
   }

@@ -77,11 +77,6 @@ HandshakeFailure FailureOf(unsigned long code,  // NOLINT(google-runtime-int): a
   switch (reason) {
     case SSL_R_CERTIFICATE_VERIFY_FAILED:
       return CertificateRefused(verify_error);
-    case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
-      return {
-          "no_certificate",
-          "the client sent no certificate, which --tls-client-ca demands; give it one (espalier "
-          "--cert and --key, espalier-worker --tls-cert and --tls-key)"};
     case SSL_R_HTTP_REQUEST:
     case SSL_R_WRONG_VERSION_NUMBER:
     case SSL_R_PACKET_LENGTH_TOO_LONG:

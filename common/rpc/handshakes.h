@@ -9,9 +9,8 @@
 namespace espalier::rpc {
 
 // Certificates that are refused are the client's, "server_refused" is what the client says.
-constexpr const char* kHandshakeFailureKinds[] = {
-    "no_certificate", "certificate_out_of_date", "certificate_refused", "server_refused", "not_tls",
-    "other"};
+constexpr const char* kHandshakeFailureKinds[] = {"certificate_out_of_date", "certificate_refused",
+                                                  "server_refused", "not_tls", "other"};
 
 struct HandshakeFailure {
   const char* kind;     // one of kHandshakeFailureKinds

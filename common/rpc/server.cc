@@ -91,12 +91,13 @@ bool IsLocal(const net::Listener& listener) {
 absl::Status CheckExposure(const ServerOptions& options, bool is_local) {
   if (is_local || options.insecure) return absl::OkStatus();
   if (options.tls == nullptr) {
-    return base::InvalidArgument(
-        "PLAIN_TEXT_REFUSED",
-        "expected certificates beside --listen " + options.listen +
-            ", which other machines reach, found none; make them with `espalier cert init` and give "
-            "--tls-dir, listen on 127.0.0.1, or, where everybody on the network may read and change "
-            "everything, say --insecure");
+    return base::InvalidArgument("PLAIN_TEXT_REFUSED",
+                                 "expected certificates beside --listen " + options.listen +
+                                     ", which other machines reach, found none; make them with "
+                                     "`espalier cert init` and give "
+                                     "--tls-dir, listen on 127.0.0.1, or, where everybody on the "
+                                     "network may read and change "
+                                     "everything, say --insecure");
   }
   if (options.tls->knows_clients()) return absl::OkStatus();
   return base::InvalidArgument(

@@ -120,10 +120,10 @@ std::shared_ptr<grpc::ServerCredentials> ServerTls::Credentials() {
     const base::MutexLock lock(mutex_);
     fresh_ = true;
   }
-  return std::make_shared<AskingCredentials>(
-      knows_clients() ? GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY
-                      : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE,
-      &ServerTls::Fetch, this);
+  return std::make_shared<AskingCredentials>(knows_clients()
+                                                 ? GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY
+                                                 : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE,
+                                             &ServerTls::Fetch, this);
 }
 
 // Called by gRPC before each handshake, by one thread at a time.

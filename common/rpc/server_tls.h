@@ -26,10 +26,10 @@ namespace espalier::rpc {
 struct ServerTlsFiles {
   std::string certificate;
   std::string key;
-  std::string passphrase;         // of an encrypted key; "": none
-  std::string client_authority;   // "": clients are not asked for certificates
-  std::string revocations;        // lists of certificates that are revoked; "": none
-  std::string worker_authority;   // may have signed one of the lists as well; "": none
+  std::string passphrase;        // of an encrypted key; "": none
+  std::string client_authority;  // "": clients are not asked for certificates
+  std::string revocations;       // lists of certificates that are revoked; "": none
+  std::string worker_authority;  // may have signed one of the lists as well; "": none
 };
 
 class ServerTls {

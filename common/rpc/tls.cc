@@ -77,18 +77,18 @@ absl::Status CheckDates(const std::string& path, const X509* certificate) {
 
 absl::Status KeyEncrypted(const std::string& path, const std::string& passphrase_path) {
   if (!passphrase_path.empty()) {
-    return base::InvalidArgument("TLS_KEY_ENCRYPTED",
-                                 "expected the passphrase of the private key " + Quoted(path) +
-                                     " in " + Quoted(passphrase_path) +
-                                     ", found one that does not decrypt it");
+    return base::InvalidArgument(
+        "TLS_KEY_ENCRYPTED", "expected the passphrase of the private key " + Quoted(path) + " in " +
+                                 Quoted(passphrase_path) + ", found one that does not decrypt it");
   }
-  return base::InvalidArgument(
-      "TLS_KEY_ENCRYPTED",
-      "expected a private key without a passphrase at " + Quoted(path) +
-          ", found an encrypted one; name a file with its passphrase (--tls-key-passphrase-file, for "
-          "espalier --key-passphrase-file), or decrypt it into a file that only this user may read: "
-          "openssl pkey -in " +
-          base::Printable(path) + " -out decrypted.key");
+  return base::InvalidArgument("TLS_KEY_ENCRYPTED",
+                               "expected a private key without a passphrase at " + Quoted(path) +
+                                   ", found an encrypted one; name a file with its passphrase "
+                                   "(--tls-key-passphrase-file, for "
+                                   "espalier --key-passphrase-file), or decrypt it into a file "
+                                   "that only this user may read: "
+                                   "openssl pkey -in " +
+                                   base::Printable(path) + " -out decrypted.key");
 }
 
 absl::StatusOr<Key> ParseKey(const std::string& path, const std::string& pem,
@@ -198,11 +198,12 @@ absl::StatusOr<std::string> ReadSecret(const std::string& path, const std::strin
   text.resize(std::min(text.find('\n'), text.size()));
   const absl::string_view secret = absl::StripAsciiWhitespace(text);
   if (!secret.empty() && !too_long) return std::string(secret);
-  return base::InvalidArgument(
-      "SECRET_UNREADABLE",
-      "expected " + what + " on the first line of " + Quoted(path) + ", found " +
-          (too_long ? "more than 4 KiB" : why.empty() ? "none" : why) +
-          "; check the path and its permissions");
+  return base::InvalidArgument("SECRET_UNREADABLE", "expected " + what + " on the first line of " +
+                                                        Quoted(path) + ", found " +
+                                                        (too_long      ? "more than 4 KiB"
+                                                         : why.empty() ? "none"
+                                                                       : why) +
+                                                        "; check the path and its permissions");
 }
 
 std::string PathIn(const std::string& folder, const char* name) {

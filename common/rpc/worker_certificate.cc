@@ -33,10 +33,10 @@ constexpr auto kTimeout = std::chrono::seconds(30);
 constexpr absl::Duration kBackdated = absl::Minutes(5);
 
 absl::Status NotWritten(const std::string& path, std::string_view why) {
-  return base::FailedPrecondition("CERTIFICATE_NOT_WRITTEN",
-                                  "expected to write the worker's certificate to '" +
-                                      base::Printable(path) + "', found that this fails: " +
-                                      std::string(why) + "; check the folder and its owner");
+  return base::FailedPrecondition(
+      "CERTIFICATE_NOT_WRITTEN",
+      "expected to write the worker's certificate to '" + base::Printable(path) +
+          "', found that this fails: " + std::string(why) + "; check the folder and its owner");
 }
 
 // Complete and durable under its name, or not at all; for this user alone.
@@ -48,7 +48,8 @@ absl::Status WriteSecret(const std::string& path, std::string_view text) {
   }
   const std::string temporary = path + ".tmp";
   unlink(temporary.c_str());
-  const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  const int fd =
+      open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return NotWritten(path, std::strerror(errno));
   bool written = true;
   while (written && !text.empty()) {

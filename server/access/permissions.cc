@@ -22,9 +22,8 @@ constexpr bool kOwn = true;
 constexpr bool kAudited = true;
 
 std::string Names(const std::set<Role>& roles) {
-  return absl::StrJoin(roles, " or ", [](std::string* text, Role role) {
-    text->append(pki::NameOf(role));
-  });
+  return absl::StrJoin(roles, " or ",
+                       [](std::string* text, Role role) { text->append(pki::NameOf(role)); });
 }
 
 }  // namespace

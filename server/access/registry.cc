@@ -90,7 +90,7 @@ absl::Status Registry::Restore(const std::map<std::string, std::string>& records
   for (const auto& [name, record] : records) {
     const bool read = name.starts_with(kTokens)    ? tokens_[name].ParseFromString(record)
                       : name.starts_with(kWorkers) ? workers_[name].ParseFromString(record)
-                                                         : true;
+                                                   : true;
     if (!read) {
       return base::MakeError(absl::StatusCode::kDataLoss, "STORE_CORRUPT",
                              "expected a record of access under the name '" +
@@ -187,9 +187,8 @@ absl::StatusOr<store::TokenRecord> Registry::Find(std::string_view text,
                                                   v1::Token::Kind kind) const {
   const std::string_view prefix = PrefixOf(kind);
   if (!text.starts_with(prefix)) {
-    const bool other = text.starts_with(PrefixOf(kind == v1::Token::KIND_JOIN
-                                                           ? v1::Token::KIND_USER
-                                                           : v1::Token::KIND_JOIN));
+    const bool other = text.starts_with(
+        PrefixOf(kind == v1::Token::KIND_JOIN ? v1::Token::KIND_USER : v1::Token::KIND_JOIN));
     if (!other) return UnknownToken();
     return Unauthenticated(
         "TOKEN_UNKNOWN", kind == v1::Token::KIND_JOIN
@@ -243,9 +242,7 @@ bool Registry::IsKnownWorker(const std::string& worker) const {
 absl::StatusOr<std::string> Registry::NameFor(const v1::Token& token,
                                               const std::string& wanted) const {
   const std::string& id = token.worker_id();
-  const bool fits = token.any_suffix()
-                        ? id.empty() || wanted.starts_with(id + "-")
-                        : wanted == id;
+  const bool fits = token.any_suffix() ? id.empty() || wanted.starts_with(id + "-") : wanted == id;
   if (!wanted.empty() && (!fits || !base::IsValidId(wanted))) {
     return base::MakeError(
         absl::StatusCode::kPermissionDenied, "WORKER_ID_NOT_ALLOWED",

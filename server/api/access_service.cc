@@ -35,9 +35,10 @@ v1::AccessRole RoleOf(pki::Role role) {
 
 absl::Status CheckSigningRequest(const std::string& request) {
   if (!request.empty() && request.size() <= kMaxSigningRequestBytes) return absl::OkStatus();
-  return base::InvalidArgument("SIGNING_REQUEST_INVALID",
-                               "expected a signing request (PKCS#10, PEM) of 1 byte to 16 KiB, found " +
-                                   std::to_string(request.size()) + " bytes");
+  return base::InvalidArgument(
+      "SIGNING_REQUEST_INVALID",
+      "expected a signing request (PKCS#10, PEM) of 1 byte to 16 KiB, found " +
+          std::to_string(request.size()) + " bytes");
 }
 
 v1::Identity::Source SourceOf(access::Caller::Source source) {
@@ -55,8 +56,7 @@ v1::Identity::Source SourceOf(access::Caller::Source source) {
 }  // namespace
 
 grpc::ServerUnaryReactor* AccessService::WhoAmI(grpc::CallbackServerContext* call,
-                                                const v1::WhoAmIRequest*,
-                                                v1::Identity* response) {
+                                                const v1::WhoAmIRequest*, v1::Identity* response) {
   return AnswerOnCore(context_, call, {"WhoAmI"}, [response](const access::Caller& caller) {
     response->set_name(caller.name);
     response->set_role(RoleOf(caller.role));
@@ -90,8 +90,9 @@ absl::Status AccessService::Certify(const std::string& worker, const std::string
   const absl::Duration life = context_.access.worker_certificate_life;
   ESPALIER_ASSIGN_OR_RETURN(
       const std::string pem,
-      context_.access.workers->Sign({.identity = {pki::Role::kWorker, worker}, .now = now, .lifetime = life},
-                                    signing_request));
+      context_.access.workers->Sign(
+          {.identity = {pki::Role::kWorker, worker}, .now = now, .lifetime = life},
+          signing_request));
   ESPALIER_ASSIGN_OR_RETURN(const pki::Certificate made, pki::ReadCertificate(pem));
   context_.access.registry.NoteCertificate(worker, made);
   certificate.set_worker_id(worker);
@@ -130,67 +131,67 @@ grpc::ServerUnaryReactor* AccessService::RenewCertificate(
     v1::WorkerCertificate* response) {
   const Subject subject{"RenewCertificate", "",
                         [response] { return "workers/" + response->worker_id(); }};
-  return AnswerLater(
-      context_, call, subject,
-      [this, request, response](const access::Caller& caller, const Answer& answer) {
-        absl::Status status = CheckClosed();
-        if (status.ok()) status = CheckAuthority();
-        if (status.ok()) status = CheckSigningRequest(request->signing_request());
-        if (status.ok()) status = Certify(caller.name, request->signing_request(), *response);
-        if (!status.ok()) {
-          answer(status);
-          return;
-        }
-        log::Info("certificate_renewed", {{"worker", caller.name}});
-        context_.jobs.WhenWritten(answer);
-      });
+  return AnswerLater(context_, call, subject,
+                     [this, request, response](const access::Caller& caller, const Answer& answer) {
+                       absl::Status status = CheckClosed();
+                       if (status.ok()) status = CheckAuthority();
+                       if (status.ok()) status = CheckSigningRequest(request->signing_request());
+                       if (status.ok())
+                         status = Certify(caller.name, request->signing_request(), *response);
+                       if (!status.ok()) {
+                         answer(status);
+                         return;
+                       }
+                       log::Info("certificate_renewed", {{"worker", caller.name}});
+                       context_.jobs.WhenWritten(answer);
+                     });
 }
 
 grpc::ServerUnaryReactor* AccessService::RevokeWorker(grpc::CallbackServerContext* call,
                                                       const v1::RevokeWorkerRequest* request,
                                                       v1::RevokeWorkerResponse*) {
-  return AnswerLater(
-      context_, call, {"RevokeWorker", request->name()},
-      [this, request](const access::Caller&, const Answer& answer) {
-        const std::string worker(absl::StripPrefix(request->name(), "workers/"));
-        absl::Status status = CheckClosed();
-        if (status.ok()) {
-          const auto shown = context_.access.open_calls.CertificateOf(worker);
-          status = context_.access.registry.RevokeWorker(worker, shown.has_value() ? &*shown : nullptr);
-        }
-        if (!status.ok()) {
-          answer(status);
-          return;
-        }
-        log::Info("worker_revoked", {{"worker", worker}});
-        context_.access.open_calls.Check(context_.access.gate);
-        context_.jobs.WhenWritten(answer);
-      });
+  return AnswerLater(context_, call, {"RevokeWorker", request->name()},
+                     [this, request](const access::Caller&, const Answer& answer) {
+                       const std::string worker(absl::StripPrefix(request->name(), "workers/"));
+                       absl::Status status = CheckClosed();
+                       if (status.ok()) {
+                         const auto shown = context_.access.open_calls.CertificateOf(worker);
+                         status = context_.access.registry.RevokeWorker(
+                             worker, shown.has_value() ? &*shown : nullptr);
+                       }
+                       if (!status.ok()) {
+                         answer(status);
+                         return;
+                       }
+                       log::Info("worker_revoked", {{"worker", worker}});
+                       context_.access.open_calls.Check(context_.access.gate);
+                       context_.jobs.WhenWritten(answer);
+                     });
 }
 
 grpc::ServerUnaryReactor* AccessService::CreateToken(grpc::CallbackServerContext* call,
                                                      const v1::CreateTokenRequest* request,
                                                      v1::CreateTokenResponse* response) {
   const Subject subject{"CreateToken", "", [response] { return response->token().name(); }};
-  return AnswerLater(
-      context_, call, subject,
-      [this, request, response](const access::Caller& caller, const Answer& answer) {
-        absl::Status status = CheckClosed();
-        if (status.ok() && request->token().kind() == v1::Token::KIND_JOIN) status = CheckAuthority();
-        if (!status.ok()) {
-          answer(status);
-          return;
-        }
-        auto made = context_.access.registry.CreateToken(
-            request->token(), wire::FromProto(request->lifetime()), caller.name);
-        if (!made.ok()) {
-          answer(made.status());
-          return;
-        }
-        *response->mutable_token() = std::move(made->token);
-        response->set_secret(std::move(made->secret));
-        context_.jobs.WhenWritten(answer);
-      });
+  return AnswerLater(context_, call, subject,
+                     [this, request, response](const access::Caller& caller, const Answer& answer) {
+                       absl::Status status = CheckClosed();
+                       if (status.ok() && request->token().kind() == v1::Token::KIND_JOIN)
+                         status = CheckAuthority();
+                       if (!status.ok()) {
+                         answer(status);
+                         return;
+                       }
+                       auto made = context_.access.registry.CreateToken(
+                           request->token(), wire::FromProto(request->lifetime()), caller.name);
+                       if (!made.ok()) {
+                         answer(made.status());
+                         return;
+                       }
+                       *response->mutable_token() = std::move(made->token);
+                       response->set_secret(std::move(made->secret));
+                       context_.jobs.WhenWritten(answer);
+                     });
 }
 
 grpc::ServerUnaryReactor* AccessService::ListTokens(grpc::CallbackServerContext* call,

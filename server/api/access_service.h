@@ -17,8 +17,7 @@ class AccessService : public v1::AccessService::CallbackService {
   grpc::ServerUnaryReactor* WhoAmI(grpc::CallbackServerContext* call,
                                    const v1::WhoAmIRequest* request,
                                    v1::Identity* response) override;
-  grpc::ServerUnaryReactor* Join(grpc::CallbackServerContext* call,
-                                 const v1::JoinRequest* request,
+  grpc::ServerUnaryReactor* Join(grpc::CallbackServerContext* call, const v1::JoinRequest* request,
                                  v1::WorkerCertificate* response) override;
   grpc::ServerUnaryReactor* RenewCertificate(grpc::CallbackServerContext* call,
                                              const v1::RenewCertificateRequest* request,

@@ -165,7 +165,7 @@ void AuditCall(const Context& context, const access::Caller& caller, const Subje
        .from = caller.peer,
        .call = subject.method,
        .object = outcome.ok() && subject.made ? subject.made() : subject.object,
-       .outcome = outcome.ok() ? "ok"
+       .outcome = outcome.ok()     ? "ok"
                   : reason.empty() ? absl::StatusCodeToString(outcome.code())
                                    : reason});
 }

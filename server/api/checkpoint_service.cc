@@ -162,13 +162,14 @@ grpc::ServerUnaryReactor* CheckpointService::VerifyCheckpoint(
 grpc::ServerUnaryReactor* CheckpointService::DeleteCheckpoint(
     grpc::CallbackServerContext* call, const v1::DeleteCheckpointRequest* request,
     v1::DeleteCheckpointResponse* response) {
-  return AnswerAboutCheckpoint(call, {"DeleteCheckpoint", request->name()}, [this, request](const Answer& answer) {
-    context_.files.Post([this, request, answer] {
-      absl::Status status = context_.checkpoints.Remove({request->name()});
-      if (status.ok()) log::Info("checkpoint_deleted", {{"checkpoint", request->name()}});
-      context_.core.Post([answer, status = std::move(status)] { answer(status); });
-    });
-  });
+  return AnswerAboutCheckpoint(
+      call, {"DeleteCheckpoint", request->name()}, [this, request](const Answer& answer) {
+        context_.files.Post([this, request, answer] {
+          absl::Status status = context_.checkpoints.Remove({request->name()});
+          if (status.ok()) log::Info("checkpoint_deleted", {{"checkpoint", request->name()}});
+          context_.core.Post([answer, status = std::move(status)] { answer(status); });
+        });
+      });
 }
 
 grpc::ServerUnaryReactor* CheckpointService::AnswerAboutCheckpoint(
@@ -204,16 +205,14 @@ grpc::ServerUnaryReactor* CheckpointService::GetCheckpoint(grpc::CallbackServerC
 grpc::ServerUnaryReactor* CheckpointService::Recommend(grpc::CallbackServerContext* call,
                                                        const v1::RecommendRequest* request,
                                                        v1::RecommendResponse* response) {
-  return AnswerAboutCheckpoint(call, {"Recommend", request->checkpoint()},
-                               [this, request, response](const Answer& answer) {
-                                 context_.jobs.questions().Recommend(
-                                     *request,
-                                     [response, answer](
-                                         const absl::StatusOr<v1::RecommendResponse>& found) {
-                                       if (found.ok()) *response = *found;
-                                       answer(found.status());
-                                     });
-                               });
+  return AnswerAboutCheckpoint(
+      call, {"Recommend", request->checkpoint()}, [this, request, response](const Answer& answer) {
+        context_.jobs.questions().Recommend(
+            *request, [response, answer](const absl::StatusOr<v1::RecommendResponse>& found) {
+              if (found.ok()) *response = *found;
+              answer(found.status());
+            });
+      });
 }
 
 grpc::ServerWriteReactor<v1::Chunk>* CheckpointService::DownloadCheckpoint(

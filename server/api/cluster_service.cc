@@ -40,30 +40,34 @@ grpc::ServerUnaryReactor* MethodService::DescribeMethod(grpc::CallbackServerCont
 grpc::ServerUnaryReactor* ClusterService::ListWorkers(grpc::CallbackServerContext* call,
                                                       const v1::ListWorkersRequest* request,
                                                       v1::ListWorkersResponse* response) {
-  return AnswerOnCore(context_, call, {"ListWorkers"}, [this, request, response](const access::Caller&) -> absl::Status {
-    const auto workers = context_.fleet.List();
-    ESPALIER_ASSIGN_OR_RETURN(
-        const Page page, MakePage(request->page_size(), request->page_token(), workers.size()));
-    FillPage(
-        page, [&](size_t i) { return workers[i]; }, response->mutable_workers(), response);
-    return absl::OkStatus();
-  });
+  return AnswerOnCore(
+      context_, call, {"ListWorkers"},
+      [this, request, response](const access::Caller&) -> absl::Status {
+        const auto workers = context_.fleet.List();
+        ESPALIER_ASSIGN_OR_RETURN(
+            const Page page, MakePage(request->page_size(), request->page_token(), workers.size()));
+        FillPage(
+            page, [&](size_t i) { return workers[i]; }, response->mutable_workers(), response);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* ClusterService::DrainWorker(grpc::CallbackServerContext* call,
                                                       const v1::DrainWorkerRequest* request,
                                                       v1::Worker* response) {
-  return AnswerOnCore(context_, call, {"DrainWorker", request->name()}, [this, request, response](const access::Caller&) {
-    return SetDraining(request->name(), true, *response);
-  });
+  return AnswerOnCore(context_, call, {"DrainWorker", request->name()},
+                      [this, request, response](const access::Caller&) {
+                        return SetDraining(request->name(), true, *response);
+                      });
 }
 
 grpc::ServerUnaryReactor* ClusterService::UndrainWorker(grpc::CallbackServerContext* call,
                                                         const v1::UndrainWorkerRequest* request,
                                                         v1::Worker* response) {
-  return AnswerOnCore(context_, call, {"UndrainWorker", request->name()}, [this, request, response](const access::Caller&) {
-    return SetDraining(request->name(), false, *response);
-  });
+  return AnswerOnCore(context_, call, {"UndrainWorker", request->name()},
+                      [this, request, response](const access::Caller&) {
+                        return SetDraining(request->name(), false, *response);
+                      });
 }
 
 absl::Status ClusterService::SetDraining(const std::string& name, bool draining,

@@ -203,126 +203,136 @@ class JobWatch : public WriteStream<v1::WatchJobResponse> {
 grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* call,
                                                 const v1::CreateJobRequest* request,
                                                 v1::Job* response) {
-  return AnswerLater(context_, call, {"CreateJob", request->job_id(), [response] { return response->name(); }}, [this, request, response](
-                                                         const access::Caller& caller, const Answer& answer) {
-    absl::Status status = CheckSize(request->spec());
-    if (status.ok()) status = CheckPretrained(context_, caller, request->spec().model());
-    if (!status.ok()) {
-      answer(status);
-      return;
-    }
-    context_.jobs.Create(*request, caller.name, [response, answer](jobs::JobManager::Created created) {
-      if (created.job.ok()) *response = Fitting(*std::move(created.job));
-      answer(WithFields(created.job.status(), created.violations));
-    });
-  });
+  return AnswerLater(
+      context_, call, {"CreateJob", request->job_id(), [response] { return response->name(); }},
+      [this, request, response](const access::Caller& caller, const Answer& answer) {
+        absl::Status status = CheckSize(request->spec());
+        if (status.ok()) status = CheckPretrained(context_, caller, request->spec().model());
+        if (!status.ok()) {
+          answer(status);
+          return;
+        }
+        context_.jobs.Create(*request, caller.name,
+                             [response, answer](jobs::JobManager::Created created) {
+                               if (created.job.ok()) *response = Fitting(*std::move(created.job));
+                               answer(WithFields(created.job.status(), created.violations));
+                             });
+      });
 }
 
 grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* call,
                                              const v1::GetJobRequest* request, v1::Job* response) {
-  return AnswerAboutJob(call, {"GetJob", request->name()}, [this, request, response](const Answer& answer) {
-    context_.jobs.With(request->name(), [response, answer](const auto& job) {
-      if (job.ok()) *response = Fitting((*job)->View(true));
-      answer(job.status());
-    });
-  });
+  return AnswerAboutJob(call, {"GetJob", request->name()},
+                        [this, request, response](const Answer& answer) {
+                          context_.jobs.With(request->name(), [response, answer](const auto& job) {
+                            if (job.ok()) *response = Fitting((*job)->View(true));
+                            answer(job.status());
+                          });
+                        });
 }
 
 grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* call,
                                                const v1::ListJobsRequest* request,
                                                v1::ListJobsResponse* response) {
-  return AnswerLater(context_, call, {"ListJobs"}, [this, request, response](const access::Caller& caller,
-                                                                const Answer& answer) {
-    const absl::StatusOr<JobPage> page = PageOf(*request, caller, context_.jobs);
-    if (!page.ok()) {
-      answer(page.status());
-      return;
-    }
-    std::vector<std::string> names;
-    for (const auto& place : page->places) names.push_back(place.name);
-    context_.jobs.View(names, [response, answer, page = *page](auto jobs) {
-      if (!jobs.ok()) {
-        answer(jobs.status());
-        return;
-      }
-      FillPage(
-          Page{0, jobs->size(), page.has_more ? std::to_string(jobs->size()) : ""},
-          [&](size_t i) { return std::move((*jobs)[i]); }, response->mutable_jobs(), response);
-      if (!response->next_page_token().empty()) {
-        response->set_next_page_token(TokenAfter(page.places[response->jobs_size() - 1]));
-      }
-      answer(absl::OkStatus());
-    });
-  });
+  return AnswerLater(
+      context_, call, {"ListJobs"},
+      [this, request, response](const access::Caller& caller, const Answer& answer) {
+        const absl::StatusOr<JobPage> page = PageOf(*request, caller, context_.jobs);
+        if (!page.ok()) {
+          answer(page.status());
+          return;
+        }
+        std::vector<std::string> names;
+        for (const auto& place : page->places) names.push_back(place.name);
+        context_.jobs.View(names, [response, answer, page = *page](auto jobs) {
+          if (!jobs.ok()) {
+            answer(jobs.status());
+            return;
+          }
+          FillPage(
+              Page{0, jobs->size(), page.has_more ? std::to_string(jobs->size()) : ""},
+              [&](size_t i) { return std::move((*jobs)[i]); }, response->mutable_jobs(), response);
+          if (!response->next_page_token().empty()) {
+            response->set_next_page_token(TokenAfter(page.places[response->jobs_size() - 1]));
+          }
+          answer(absl::OkStatus());
+        });
+      });
 }
 
 grpc::ServerUnaryReactor* JobService::ListRounds(grpc::CallbackServerContext* call,
                                                  const v1::ListRoundsRequest* request,
                                                  v1::ListRoundsResponse* response) {
-  return AnswerAboutJob(call, {"ListRounds", request->job()}, [this, request, response](const Answer& answer) {
-    context_.jobs.With(request->job(), [request, response, answer](const auto& job) {
-      answer(job.ok() ? FillRounds(*request, (*job)->rounds(), *response) : job.status());
-    });
-  });
+  return AnswerAboutJob(
+      call, {"ListRounds", request->job()}, [this, request, response](const Answer& answer) {
+        context_.jobs.With(request->job(), [request, response, answer](const auto& job) {
+          answer(job.ok() ? FillRounds(*request, (*job)->rounds(), *response) : job.status());
+        });
+      });
 }
 
 grpc::ServerUnaryReactor* JobService::CancelJob(grpc::CallbackServerContext* call,
                                                 const v1::CancelJobRequest* request,
                                                 v1::Job* response) {
-  return AnswerAboutJob(call, {"CancelJob", request->name()}, [this, request, response](const Answer& answer) {
-    AnswerOnceWritten(context_.jobs.Cancel(request->name()), response, answer);
-  });
+  return AnswerAboutJob(
+      call, {"CancelJob", request->name()}, [this, request, response](const Answer& answer) {
+        AnswerOnceWritten(context_.jobs.Cancel(request->name()), response, answer);
+      });
 }
 
 grpc::ServerUnaryReactor* JobService::PauseJob(grpc::CallbackServerContext* call,
                                                const v1::PauseJobRequest* request,
                                                v1::Job* response) {
-  return AnswerAboutJob(call, {"PauseJob", request->name()}, [this, request, response](const Answer& answer) {
-    AnswerOnceWritten(context_.jobs.Pause(request->name()), response, answer);
-  });
+  return AnswerAboutJob(call, {"PauseJob", request->name()},
+                        [this, request, response](const Answer& answer) {
+                          AnswerOnceWritten(context_.jobs.Pause(request->name()), response, answer);
+                        });
 }
 
 grpc::ServerUnaryReactor* JobService::ResumeJob(grpc::CallbackServerContext* call,
                                                 const v1::ResumeJobRequest* request,
                                                 v1::Job* response) {
-  return AnswerAboutJob(call, {"ResumeJob", request->name()}, [this, request, response](const Answer& answer) {
-    context_.jobs.Resume(request->name(), AnswerWithJob(response, answer));
-  });
+  return AnswerAboutJob(call, {"ResumeJob", request->name()},
+                        [this, request, response](const Answer& answer) {
+                          context_.jobs.Resume(request->name(), AnswerWithJob(response, answer));
+                        });
 }
 
 grpc::ServerUnaryReactor* JobService::RetryJob(grpc::CallbackServerContext* call,
                                                const v1::RetryJobRequest* request,
                                                v1::Job* response) {
-  return AnswerAboutJob(call, {"RetryJob", request->name()}, [this, request, response](const Answer& answer) {
-    context_.jobs.Retry(request->name(), AnswerWithJob(response, answer));
-  });
+  return AnswerAboutJob(call, {"RetryJob", request->name()},
+                        [this, request, response](const Answer& answer) {
+                          context_.jobs.Retry(request->name(), AnswerWithJob(response, answer));
+                        });
 }
 
 grpc::ServerUnaryReactor* JobService::DeleteJob(grpc::CallbackServerContext* call,
                                                 const v1::DeleteJobRequest* request,
                                                 v1::DeleteJobResponse* response) {
-  return AnswerAboutJob(call, {"DeleteJob", request->name()}, [this, request, response](const Answer& answer) {
-    context_.jobs.Delete(*request, [response, answer](const auto& deleted) {
-      if (deleted.ok()) *response = *deleted;
-      answer(deleted.status());
-    });
-  });
+  return AnswerAboutJob(call, {"DeleteJob", request->name()},
+                        [this, request, response](const Answer& answer) {
+                          context_.jobs.Delete(*request, [response, answer](const auto& deleted) {
+                            if (deleted.ok()) *response = *deleted;
+                            answer(deleted.status());
+                          });
+                        });
 }
 
 grpc::ServerUnaryReactor* JobService::AnswerAboutJob(
     grpc::CallbackServerContext* call, Subject subject,
     std::function<void(const Answer& answer)> work) {
   const std::string job = subject.object;
-  return AnswerLater(context_, call, std::move(subject),
-                     [this, job, work = std::move(work)](const access::Caller& caller,
-                                                         const Answer& answer) {
-                       const absl::Status own = CheckJob(context_, caller, job);
-                       if (own.ok()) {
-                         work(answer);
-                       } else {
-                         answer(own);
-                       }
-                     });
+  return AnswerLater(
+      context_, call, std::move(subject),
+      [this, job, work = std::move(work)](const access::Caller& caller, const Answer& answer) {
+        const absl::Status own = CheckJob(context_, caller, job);
+        if (own.ok()) {
+          work(answer);
+        } else {
+          answer(own);
+        }
+      });
 }
 
 void JobService::AnswerOnceWritten(absl::StatusOr<v1::Job> job, v1::Job* response,

@@ -22,8 +22,7 @@ absl::Status CheckJob(const Context& context, const access::Caller& caller,
   const auto owner = context.jobs.UserOf(name);
   if (owner.has_value() && caller.MaySee(*owner)) return absl::OkStatus();
   return base::NotFound("JOB_NOT_FOUND", "expected the name of a job of yours, found '" +
-                                             base::Printable(name) +
-                                             "'; see `espalier job list`");
+                                             base::Printable(name) + "'; see `espalier job list`");
 }
 
 absl::Status CheckCheckpoint(const Context& context, const access::Caller& caller,
@@ -38,9 +37,9 @@ absl::Status CheckCheckpoint(const Context& context, const access::Caller& calle
     const auto info = context.checkpoints.Get(name);
     if (info.ok() && caller.MaySee(info->owner)) return absl::OkStatus();
   }
-  return base::NotFound("CHECKPOINT_NOT_FOUND",
-                        "expected a checkpoint of a job of yours, found '" +
-                            base::Printable(name) + "'; see `espalier checkpoint list`");
+  return base::NotFound("CHECKPOINT_NOT_FOUND", "expected a checkpoint of a job of yours, found '" +
+                                                    base::Printable(name) +
+                                                    "'; see `espalier checkpoint list`");
 }
 
 absl::Status CheckPretrained(const Context& context, const access::Caller& caller,

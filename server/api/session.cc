@@ -56,10 +56,11 @@ void SessionReactor::ReadNext() {
 
 absl::Status SessionReactor::CheckWorkerId(const v1::Register& hello) const {
   if (caller_.is_open() || hello.worker_id() == caller_.name) return absl::OkStatus();
-  return base::MakeError(
-      absl::StatusCode::kPermissionDenied, "WORKER_ID_MISMATCH",
-      "expected the worker's id to be '" + caller_.name + "', for whom its certificate is, found '" +
-          base::Printable(hello.worker_id()) + "'; leave --id out, or join under that id");
+  return base::MakeError(absl::StatusCode::kPermissionDenied, "WORKER_ID_MISMATCH",
+                         "expected the worker's id to be '" + caller_.name +
+                             "', for whom its certificate is, found '" +
+                             base::Printable(hello.worker_id()) +
+                             "'; leave --id out, or join under that id");
 }
 
 absl::Status SessionReactor::HandleRegister(const v1::Register& hello) {

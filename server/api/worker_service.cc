@@ -38,7 +38,8 @@ class Download : public WriteStream<v1::Chunk> {
                           "ended; register again"));
       return;
     }
-    if (const absl::Status own = CheckSession(context(), *caller(), request_.session()); !own.ok()) {
+    if (const absl::Status own = CheckSession(context(), *caller(), request_.session());
+        !own.ok()) {
       End(own);
       return;
     }

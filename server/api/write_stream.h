@@ -67,10 +67,10 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
 
   // The stream ends when its caller is known no more. For one that has no other end. Once at most.
   void EndWithCaller() {
-    open_call_ = context_.access.open_calls.Add(*caller_, [weak = this->weak_from_this()](
-                                                              const absl::Status& status) {
-      if (const auto self = weak.lock()) self->End(status);
-    });
+    open_call_ = context_.access.open_calls.Add(
+        *caller_, [weak = this->weak_from_this()](const absl::Status& status) {
+          if (const auto self = weak.lock()) self->End(status);
+        });
   }
 
   // Sends what there is. Call once to begin, and whenever there may be something new.

@@ -45,7 +45,7 @@ def generate_stubs(folder, proto=cluster.SOURCE / "proto"):
     if code != 0:
         raise RuntimeError(f"protoc ended with {code}")
     sys.path.insert(0, str(folder))
-    names = ("checkpoint", "cluster", "job", "method", "predict", "types", "worker")
+    names = ("access", "checkpoint", "cluster", "job", "method", "predict", "types", "worker")
     return {name: importlib.import_module(f"espalier.v1.{name}_pb2") for name in names} | {
         f"{name}_grpc": importlib.import_module(f"espalier.v1.{name}_pb2_grpc") for name in names
     }
@@ -329,10 +329,10 @@ class PythonClientTest(unittest.TestCase):
                 return None
 
     def test_reflection_is_there_by_itself_on_loopback_alone(self):
-        services = {"CheckpointService", "ClusterService", "JobService", "MethodService", "WorkerService"}
+        services = {"AccessService", "CheckpointService", "ClusterService", "JobService", "MethodService", "WorkerService"}
         whole = {f"espalier.v1.{name}" for name in services}
         self.assertLessEqual(whole, self.reflected(self.cluster.address))
-        everywhere = ("--listen", "0.0.0.0:0")
+        everywhere = ("--listen", "0.0.0.0:0", "--insecure")
         for arguments, served in (
             (everywhere, False),
             ((*everywhere, "--reflection"), True),

@@ -48,20 +48,19 @@ class SlowNetworkTest(unittest.TestCase):
     def test_tls(self):
         folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         make_authority(folder, "ca")
-        for name in ("server", "client"):
-            make_certificate(folder, "ca", name, "DNS:localhost,IP:127.0.0.1")
+        make_certificate(folder, "ca", "server", "DNS:localhost,IP:127.0.0.1")
+        make_certificate(folder, "ca", "ada", "URI:espalier://submitter/ada")
+        make_certificate(folder, "ca", "far", "URI:espalier://worker/far")
         server = ("--tls-cert", folder / "server.crt", "--tls-key", folder / "server.key")
-        files = [("ca", folder / "ca.crt"), ("cert", folder / "client.crt")]
-        files.append(("key", folder / "client.key"))
+
+        def files(prefix, name):
+            return (f"--{prefix}ca", folder / "ca.crt", f"--{prefix}cert", folder / f"{name}.crt",
+                    f"--{prefix}key", folder / f"{name}.key")  # fmt: skip
+
         with DelayedCluster(
             coordinator=(*server, "--tls-client-ca", folder / "ca.crt")
         ) as own, slow(own.address) as proxy:
-            self.run_job(
-                own,
-                proxy,
-                tls=[word for name, path in files for word in (f"--{name}", path)],
-                worker=[word for name, path in files for word in (f"--tls-{name}", path)],
-            )
+            self.run_job(own, proxy, tls=files("", "ada"), worker=files("tls-", "far"))
 
 
 class DelayedCluster(cluster.Cluster):

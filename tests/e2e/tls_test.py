@@ -16,7 +16,7 @@ import cluster
 import terminal
 from cluster import digits_job, espalier, eventually
 
-USAGE, UNAVAILABLE, CONFIG = 2, 6, 78
+USAGE, DENIED, UNAVAILABLE, CONFIG = 2, 4, 6, 78
 
 
 def openssl(folder, *arguments):
@@ -136,8 +136,10 @@ class TlsTest(unittest.TestCase):
         make_authority(cls.folder, "other-ca")
         make_certificate(cls.folder, "ca", "server", "DNS:localhost,IP:127.0.0.1")
         make_certificate(cls.folder, "ca", "elsewhere", "DNS:elsewhere.invalid")
-        make_certificate(cls.folder, "ca", "client", "DNS:worker-1")
-        make_certificate(cls.folder, "other-ca", "stranger", "DNS:worker-1")
+        make_certificate(cls.folder, "ca", "client", "URI:espalier://admin/ada")
+        make_certificate(cls.folder, "ca", "worker", "URI:espalier://worker/w1")
+        make_certificate(cls.folder, "ca", "roleless", "DNS:worker-1,URI:https://example.org/ada")
+        make_certificate(cls.folder, "other-ca", "stranger", "URI:espalier://admin/ada")
         make_dated_certificate(cls.folder, "expired", "20200101000000Z", "20200201000000Z")
         make_dated_certificate(cls.folder, "future", "20900101000000Z", "20910101000000Z")
         openssl(
@@ -170,7 +172,7 @@ class TlsTest(unittest.TestCase):
         )
 
     @classmethod
-    def worker(cls, ca="ca", name="client"):
+    def worker(cls, ca="ca", name="worker"):
         return (
             "--tls-ca",
             cls.path(f"{ca}.crt"),
@@ -232,10 +234,15 @@ class TlsTest(unittest.TestCase):
         self.assertLess(time.monotonic() - begin, 10)
         return result.error["message"]
 
-    def test_client_without_certificate(self):
-        message = self.refused("TLS_CLIENT_REFUSED", *self.client(name=None))
-        self.assertIn("--cert and --key", message)
-        self.assertIn("CN = ca", message)
+    def test_client_without_credentials(self):
+        for name, reason, word in (
+            (None, "CREDENTIALS_MISSING", "--tls-dir"),
+            ("roleless", "CERTIFICATE_WITHOUT_ROLE", "CN = roleless"),
+        ):
+            with self.subTest(name):
+                unknown = self.cluster.cli(*self.client(name=name), "cluster", "status", "-o", "json")
+                self.assertEqual((DENIED, reason), (unknown.code, unknown.error["reason"]))
+                self.assertIn(word, unknown.error["message"])
 
     def test_client_of_another_authority(self):
         message = self.refused("TLS_CLIENT_REFUSED", *self.client(name="stranger"))
@@ -339,7 +346,6 @@ class TlsTest(unittest.TestCase):
     def test_coordinator_says_why_handshakes_fail(self):
         own = self.enterContext(cluster.Cluster(coordinator=self.server("server")))
         for kind, words, attempt in (
-            ("no_certificate", "sent no certificate", {}),
             ("certificate_out_of_date", "has expired", {"certificate": "expired"}),
             ("certificate_refused", "--tls-client-ca", {"certificate": "stranger"}),
             ("server_refused", "does not know the authority", {"trust": "other-ca"}),

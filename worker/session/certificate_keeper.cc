@@ -58,10 +58,10 @@ absl::StatusOr<std::string> CertificateKeeper::Obtain(const std::stop_token& sto
     const auto kept = rpc::ReadWorkerCertificate(options_.path);
     if (kept.ok()) {
       if (!id.empty() && kept->worker_id != id) {
-        return base::InvalidArgument("WORKER_ID_MISMATCH",
-                                     "expected the certificate of '" + id + "' at '" +
-                                         options_.path + "', found that of '" + kept->worker_id +
-                                         "'; leave --id out, or give this worker another --tls-dir");
+        return base::InvalidArgument(
+            "WORKER_ID_MISMATCH", "expected the certificate of '" + id + "' at '" + options_.path +
+                                      "', found that of '" + kept->worker_id +
+                                      "'; leave --id out, or give this worker another --tls-dir");
       }
       Take(*kept);
       return kept->worker_id;
@@ -86,9 +86,8 @@ absl::StatusOr<std::string> CertificateKeeper::Obtain(const std::stop_token& sto
 }
 
 void CertificateKeeper::Watch(std::function<void()> renewed) {
-  thread_ = std::jthread([this, renewed = std::move(renewed)](const std::stop_token& stop) {
-    Run(stop, renewed);
-  });
+  thread_ = std::jthread(
+      [this, renewed = std::move(renewed)](const std::stop_token& stop) { Run(stop, renewed); });
 }
 
 void CertificateKeeper::Run(const std::stop_token& stop, const std::function<void()>& renewed) {
@@ -98,18 +97,17 @@ void CertificateKeeper::Run(const std::stop_token& stop, const std::function<voi
     if (!base::SleepUnlessStopped(absl::ToChronoNanoseconds(wait), stop)) return;
     const auto certificate = Renew();
     if (certificate.ok()) {
-      log::Info("certificate_renewed", {{"worker", certificate->worker_id},
-                                        {"not_after", absl::FormatTime(certificate->not_after,
-                                                                       absl::UTCTimeZone())}});
+      log::Info("certificate_renewed",
+                {{"worker", certificate->worker_id},
+                 {"not_after", absl::FormatTime(certificate->not_after, absl::UTCTimeZone())}});
       Take(*certificate);
       next = certificate->renew_at;
       renewed();
       continue;
     }
     const absl::Duration left = certificate_.not_after - absl::Now();
-    log::Warning("certificate_not_renewed",
-                 {{"message", base::MessageOf(certificate.status())},
-                  {"ends_in", absl::FormatDuration(left)}});
+    log::Warning("certificate_not_renewed", {{"message", base::MessageOf(certificate.status())},
+                                             {"ends_in", absl::FormatDuration(left)}});
     // Ten more tries while it is good, if there is time for them.
     next = absl::Now() + std::clamp(left / 10, kLeastWait, kBetweenTries);
   }

@@ -60,9 +60,9 @@ int64_t ResidentBytes() {
 
 bool IsForGood(const absl::Status& status) {
   const std::string reason = base::ReasonOf(status);
-  for (const char* word : {"PROTOCOL_MISMATCH", "INVALID_WORKER_ID", "WORKER_ID_MISMATCH",
-                           "CERTIFICATE_REVOKED", "CERTIFICATE_WITHOUT_ROLE", "ROLE_NOT_ALLOWED",
-                           "CREDENTIALS_MISSING"}) {
+  for (const char* word :
+       {"PROTOCOL_MISMATCH", "INVALID_WORKER_ID", "WORKER_ID_MISMATCH", "CERTIFICATE_REVOKED",
+        "CERTIFICATE_WITHOUT_ROLE", "ROLE_NOT_ALLOWED", "CREDENTIALS_MISSING"}) {
     if (reason == word) return true;
   }
   return false;

@@ -50,13 +50,16 @@ class ThreeMachinesTest(unittest.TestCase):
         packages = (self.machines["north"].folder / "srv/packages.txt").read_text().split()
         self.assertTrue([name for name in packages if name.startswith("libgrpc++")], packages)
         self.do("2. Certificates")
-        for machine in self.machines.values():
-            self.assertEqual(0o600, (machine.folder / "srv/espalier/machine.key").stat().st_mode & 0o777)
-        self.do("4. The coordinator")
+        self.assertEqual(0o600, (self.machines["hub"].folder / "srv/espalier/tls/key.pem").stat().st_mode & 0o777)
+        coordinator, tokens = self.page.take("4. The coordinator")
+        self.run_block(coordinator)
         eventually("the coordinator listens", lambda: "listening" in self.logs["hub"].read_text())
+        self.run_block(tokens)
         self.do("5. Data, and the workers")
         for name in ("north", "south"):
             eventually(f"{name} registers", lambda n=name: " registered " in self.logs[n].read_text())
+            joined = self.machines[name].folder / "srv/espalier/state/tls/worker.pem"
+            self.assertEqual(0o600, joined.stat().st_mode & 0o777)
         self.see()
         self.do("7. A job")
         self.cut_the_cable()
@@ -68,10 +71,10 @@ class ThreeMachinesTest(unittest.TestCase):
             self.assertRegex(shown, words)
         self.assertEqual((["0.0.0.0:7070"], [], []), tuple(map(self.open_ports, ADDRESSES)))
         stranger = self.machines["north"].run(
-            "espalier --server 10.77.0.1:7070 --ca /srv/espalier/ca.crt worker list 2>&1 || echo code $?"
+            "espalier --server 10.77.0.1:7070 --ca /srv/espalier/ca.pem worker list 2>&1 || echo code $?"
         )
-        self.assertIn("code 6", stranger)
-        self.assertIn("--cert", stranger)
+        self.assertIn("code 4", stranger)
+        self.assertIn("--tls-dir", stranger)
 
     def cut_the_cable(self):
         south = self.machines["south"]
@@ -100,7 +103,7 @@ class ServicesTest(unittest.TestCase):
         for machine, service in SERVICES.items():
             unit = (cluster.SOURCE / "deploy/systemd" / f"{service}.service").read_text()
             command = re.search(r"^ExecStart=((?:.*\\\n)*.*)$", unit, re.M)[1]
-            self.assertEqual(by_hand[machine].split(), command.replace("%l", machine).split())
+            self.assertEqual(by_hand[machine].split(), command.split())
 
 
 if __name__ == "__main__":

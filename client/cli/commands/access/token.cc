@@ -68,14 +68,15 @@ std::string ForWhom(const v1::Token& token) {
 absl::Status WriteSecret(const std::string& path, const std::string& secret) {
   const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) {
-    return base::FailedPrecondition(
-        "FILE_NOT_WRITTEN", "expected a new file at '" + path + "' for the token, found that it "
-                                "cannot be made: " +
-                                std::strerror(errno) + "; name another one, or remove it");
+    return base::FailedPrecondition("FILE_NOT_WRITTEN", "expected a new file at '" + path +
+                                                            "' for the token, found that it "
+                                                            "cannot be made: " +
+                                                            std::strerror(errno) +
+                                                            "; name another one, or remove it");
   }
   const std::string line = secret + "\n";
-  const bool written = write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size()) &&
-                       fsync(fd) == 0;
+  const bool written =
+      write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size()) && fsync(fd) == 0;
   const std::string why = written ? "" : std::strerror(errno);
   close(fd);
   if (written) return absl::OkStatus();
@@ -88,7 +89,8 @@ void PrintTokens(Context& context, const google::protobuf::RepeatedPtrField<v1::
   Table table({{"NAME"}, {"KIND"}, {"FOR"}, {"ROLE"}, {"USES"}, {"ENDS"}, {"MADE BY"}});
   for (const v1::Token& token : tokens) {
     const bool joins = token.kind() == v1::Token::KIND_JOIN;
-    table.Add({token.name(), KindOf(token), ForWhom(token), joins ? "worker" : RoleWord(token.role()),
+    table.Add({token.name(), KindOf(token), ForWhom(token),
+               joins ? "worker" : RoleWord(token.role()),
                joins ? std::to_string(token.uses_left()) : "-", AbsoluteTime(token.expire_time()),
                token.creator().empty() ? "-" : token.creator()});
   }

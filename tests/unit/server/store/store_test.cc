@@ -23,6 +23,8 @@ namespace espalier::server::store {
 namespace {
 
 using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::Pair;
 using testing::UnorderedElementsAre;
 
 class Folder {
@@ -221,6 +223,21 @@ TEST_P(StoreTest, NothingIsLeftOfAJobThatIsDeleted) {
   EXPECT_EQ(base::ReasonOf(store_->Read("jobs/a").status()), "JOB_NOT_FOUND");
   EXPECT_EQ(base::ReasonOf(store_->ReadRecord("jobs/a").status()), "JOB_NOT_FOUND");
   EXPECT_EQ(Read("jobs/b").record, "record jobs/b");
+}
+
+TEST_P(StoreTest, RecordsOfAccessComeBackAsTheyWereWrittenLast) {
+  EXPECT_THAT(store_->AccessRecords().value(), IsEmpty());
+  JobWrite first = NewJob("jobs/a");
+  first.access = {{"tokens/a", "one"}, {"workers/w", std::string("\0 two", 5)}, {"tokens/b", ""}};
+  Commit({first});
+  JobWrite second;
+  second.access = {
+      {"tokens/a", "three"}, {"workers/w", std::nullopt}, {"tokens/none", std::nullopt}};
+  Commit({second});
+  Again();
+  EXPECT_THAT(store_->AccessRecords().value(),
+              UnorderedElementsAre(Pair("tokens/a", "three"), Pair("tokens/b", "")));
+  EXPECT_THAT(Names(), ElementsAre("jobs/a"));
 }
 
 TEST_P(StoreTest, OldUpdatesAreForgotten) {
