@@ -173,6 +173,7 @@ void Parser::AddCommands() {
   AddPredict(app_, chosen_);
   AddRecommend(app_, chosen_);
   AddGenerate(app_, chosen_);
+  AddCert(app_, chosen_);
   AddClusterStatus(*AddGroup(app_, "cluster", "The cluster as a whole"), chosen_);
   AddAudit(*AddGroup(app_, "audit", "The audit log of a coordinator, read from its files"),
            chosen_);

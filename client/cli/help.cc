@@ -14,7 +14,7 @@ constexpr int kTextColumn = 28;
 // A space at which no line is broken, while text is wrapped.
 constexpr char kGlue = '\x1f';
 
-// For commands that talk to a coordinator, which all stand in a group.
+// For commands that talk to a coordinator: all in groups without a footer of their own.
 constexpr char kGroupFooter[] =
     "Every command takes the options of `espalier --help`: --server, --output,\n"
     "--timeout and those for TLS. Exit codes are listed there, too.\n";
@@ -64,6 +64,10 @@ std::string HelpFormatter::make_option(const CLI::Option* option, bool is_positi
 
 std::string HelpFormatter::make_footer(const CLI::App* app) const {
   if (app->get_parent() == nullptr) return app->get_footer() + "\n";
+  const CLI::App* root = app;
+  while (root->get_parent() != nullptr) root = root->get_parent();
+  // Commands have the root's unless their group has one of its own.
+  if (app->get_footer() != root->get_footer()) return app->get_footer();
   const bool in_group = app->get_parent()->get_parent() != nullptr;
   const bool is_group = !app->get_subcommands([](const CLI::App*) { return true; }).empty();
   return in_group || is_group ? kGroupFooter : kPlainFooter;

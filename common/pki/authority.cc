@@ -132,6 +132,26 @@ void AddRevoked(X509_CRL& list, ASN1_INTEGER& serial, ASN1_TIME& date) {
   ESPALIER_CHECK(added, "there is memory");
 }
 
+absl::StatusOr<AuthorityFiles> WorkerAuthority(const AuthorityFiles& root, const std::string& name,
+                                               const std::string& key, absl::Time now,
+                                               absl::Duration lifetime) {
+  const Quiet quiet;
+  ESPALIER_ASSIGN_OR_RETURN(const Authority issuer, Authority::Load(root));
+  ESPALIER_ASSIGN_OR_RETURN(const CertificatePtr above, FirstCertificate(root.certificate, ""));
+  ESPALIER_ASSIGN_OR_RETURN(const KeyPtr root_key, ReadKey(root.key));
+  ESPALIER_ASSIGN_OR_RETURN(const KeyPtr own_key, ReadKey(key));
+  NewCertificate workers(name, *own_key, now - kClockSkew,
+                         std::min(now + lifetime, issuer.not_after()));
+  workers.SetIssuer(above.get());
+  workers.Extend(NID_basic_constraints, "critical,CA:TRUE,pathlen:0");
+  workers.Extend(NID_key_usage, kSignsCertificates);
+  workers.Extend(NID_ext_key_usage, "clientAuth");
+  workers.Extend(NID_subject_key_identifier, "hash");
+  workers.Extend(NID_authority_key_identifier, "keyid:always");
+  workers.ConstrainToWorkers();
+  return AuthorityFiles{workers.Sign(*root_key) + WithoutRoots(root.certificate), key};
+}
+
 }  // namespace
 
 AuthorityFiles NewRoot(absl::Time now, absl::Duration lifetime) {
@@ -150,23 +170,24 @@ AuthorityFiles NewRoot(absl::Time now, absl::Duration lifetime) {
 
 absl::StatusOr<AuthorityFiles> NewWorkerAuthority(const AuthorityFiles& root, absl::Time now,
                                                   absl::Duration lifetime) {
+  return WorkerAuthority(root, WithSuffix("Espalier workers"), NewKey(), now, lifetime);
+}
+
+absl::StatusOr<AuthorityFiles> RenewWorkerAuthority(const AuthorityFiles& root,
+                                                    const AuthorityFiles& workers, absl::Time now,
+                                                    absl::Duration lifetime) {
   const Quiet quiet;
-  ESPALIER_ASSIGN_OR_RETURN(const Authority issuer, Authority::Load(root));
-  ESPALIER_ASSIGN_OR_RETURN(const CertificatePtr above, FirstCertificate(root.certificate, ""));
-  ESPALIER_ASSIGN_OR_RETURN(const KeyPtr root_key, ReadKey(root.key));
-  AuthorityFiles files{"", NewKey()};
-  const KeyPtr key = ReadKey(files.key).value();
-  NewCertificate workers(WithSuffix("Espalier workers"), *key, now - kClockSkew,
-                         std::min(now + lifetime, issuer.not_after()));
-  workers.SetIssuer(above.get());
-  workers.Extend(NID_basic_constraints, "critical,CA:TRUE,pathlen:0");
-  workers.Extend(NID_key_usage, kSignsCertificates);
-  workers.Extend(NID_ext_key_usage, "clientAuth");
-  workers.Extend(NID_subject_key_identifier, "hash");
-  workers.Extend(NID_authority_key_identifier, "keyid:always");
-  workers.ConstrainToWorkers();
-  files.certificate = workers.Sign(*root_key) + WithoutRoots(root.certificate);
-  return files;
+  ESPALIER_RETURN_IF_ERROR(Authority::Load(workers).status());
+  ESPALIER_ASSIGN_OR_RETURN(const CertificatePtr former, FirstCertificate(workers.certificate, ""));
+  const X509_NAME* name = X509_get_subject_name(former.get());
+  const int index = X509_NAME_get_index_by_NID(name, NID_commonName, -1);
+  if (index < 0) {
+    return base::InvalidArgument(
+        "TLS_FILE_UNREADABLE",
+        "expected an authority for workers with a name, found one without; make another");
+  }
+  const std::string_view text = TextOf(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, index)));
+  return WorkerAuthority(root, std::string(text), workers.key, now, lifetime);
 }
 
 Authority::Authority(std::unique_ptr<State> state) : state_(std::move(state)) {}

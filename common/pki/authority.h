@@ -45,6 +45,10 @@ struct AuthorityFiles {
 AuthorityFiles NewRoot(absl::Time now, absl::Duration lifetime);
 absl::StatusOr<AuthorityFiles> NewWorkerAuthority(const AuthorityFiles& root, absl::Time now,
                                                   absl::Duration lifetime);
+// The same with its name and key, for longer: what it signed stays valid. `workers` may have ended.
+absl::StatusOr<AuthorityFiles> RenewWorkerAuthority(const AuthorityFiles& root,
+                                                    const AuthorityFiles& workers, absl::Time now,
+                                                    absl::Duration lifetime);
 
 class Authority {
  public:

@@ -92,6 +92,13 @@ COMMANDS = [
               "first_terminal": ("list of Step", "What to type next: each with `command` and `purpose`."),
               "second_terminal": ("list of Step", "The same in another terminal.")}, None, ""),
     ("demo", "ListJobsResponse", None, "Both jobs as they ended."),
+    ("cert init, cert issue, cert list, cert renew, cert revoke",
+     {"folder": ("text", "The folder of `--dir`."),
+      "certificates": ("list of Certificate", "Those that were made, renewed or revoked, or all: each with `name`; `role`, in capitals, AUTHORITY "
+                       "of an authority; `state`, one of VALID, ENDS_SOON, EXPIRED, REVOKED and REPLACED; `hosts`, a list; `serial`, hexadecimal; "
+                       "`expire_time`; and `days_left`, whole days."),
+      "lists_expire_time": ("time", "By then the lists of revoked certificates should be renewed.")}, None,
+     "`cert list` prints the newest certificate of each name first, then those that it replaced and that have not ended."),
     ("errors", {"code": ("text", "Kind of the error: a gRPC status, such as `NOT_FOUND`."),
                 "reason": ("text", "Stable [reason](errors.md); `\"\"` where there is none."),
                 "message": ("text", "A sentence for people, and perhaps further lines."),

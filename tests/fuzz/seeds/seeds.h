@@ -39,5 +39,7 @@ void AddWireSeeds(const Seeds& seeds);
 void AddServerSeeds(const Seeds& seeds, const std::string& examples);
 // data.cc: the files of a worker's data.
 void AddDataSeeds(const Seeds& seeds);
+// pki.cc: certificates and what is about them.
+void AddPkiSeeds(const Seeds& seeds);
 
 }  // namespace espalier::fuzz

@@ -87,5 +87,6 @@ int main(int argc, char** argv) {
   espalier::fuzz::AddWireSeeds(seeds);
   espalier::fuzz::AddServerSeeds(seeds, argv[2]);
   espalier::fuzz::AddDataSeeds(seeds);
+  espalier::fuzz::AddPkiSeeds(seeds);
   return 0;
 }
