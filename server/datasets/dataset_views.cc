@@ -133,24 +133,24 @@ std::string WhyRefusing(const std::string& refused) {
 }
 
 std::shared_ptr<JobView> DatasetViews::Follow(const v1::DataSpec& view,
-                                              const config::JobTraits& traits, Judge judge,
+                                              const config::JobTraits& job, Judge judge,
                                               const Descriptions& described) {
-  auto job = std::make_shared<JobView>();
-  job->view_ = view;
-  job->job_ = traits;
-  job->judge_ = std::move(judge);
-  for (const auto& [worker, info] : described) Enter(*job, worker, info);
+  auto followed = std::make_shared<JobView>();
+  followed->view_ = view;
+  followed->job_ = job;
+  followed->judge_ = std::move(judge);
+  for (const auto& [worker, info] : described) Enter(*followed, worker, info);
   std::erase_if(views_, [](const auto& weak) { return weak.expired(); });
-  views_.push_back(job);
+  views_.push_back(followed);
   for (const v1::Worker& worker : fleet_.List()) {
     const std::string id = scheduler::WorkerId(worker);
     const bool asks = scheduler::IsConnected(worker) && !described.contains(id) &&
                       HasFolder(worker, view.dataset());
-    if (!asks || EnterIfRefusing(*job, id)) continue;
-    job->asked_.insert(id);
-    Send(id, {.view = view, .job = job});
+    if (!asks || EnterIfRefusing(*followed, id)) continue;
+    followed->asked_.insert(id);
+    Send(id, {.view = view, .job = followed});
   }
-  return job;
+  return followed;
 }
 
 void DatasetViews::Rejudge(JobView& view, Judge judge, const Descriptions& described) {

@@ -96,6 +96,8 @@ std::string JobRunner::MissingWorkers() const {
   constexpr size_t kShown = 3;
   size_t shown = 0;
   for (const auto& [worker, reason] : view_->LeftOut()) {
+    // These are counted already.
+    if (!services_.fleet.RefusedBy(worker, *pool_->needs().job).empty()) continue;
     if (shown++ == kShown) break;
     text.append("; ").append(worker).append(": ").append(reason);
   }

@@ -185,7 +185,8 @@ TEST(PolicySimTest, SitesThatRefuseTakeNoPartInAJobOnLocalData) {
   EXPECT_EQ(sim.State(name), v1::Job::STATE_SUCCEEDED);
   EXPECT_THAT(careful.received(), IsEmpty());
   EXPECT_EQ(careful.asked(), 0);
-  for (const v1::RoundSummary& round : sim.Job(name).history()) EXPECT_EQ(round.participants(), 2);
+  const v1::Job job = sim.Job(name);
+  for (const v1::RoundSummary& round : job.history()) EXPECT_EQ(round.participants(), 2);
 }
 
 TEST(PolicySimTest, WorkerThatComesLaterAndRefusesIsNotAsked) {
