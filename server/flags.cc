@@ -91,6 +91,9 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--models", flags.models,
                  "folder of trained language models, each in a folder of its own in Hugging Face's "
                  "layout; jobs name one as model.pretrained");
+  app.add_option("--quotas", flags.quotas,
+                 "file that says how much each user may take: jobs, running tasks and bytes of "
+                 "checkpoints; default: no limits");
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
       ->check(base::OneOf({"debug", "info", "warning", "error"}))
       ->capture_default_str();

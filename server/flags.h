@@ -21,6 +21,7 @@ struct Flags {
   std::string backup;   // folder
   std::string restore;  // folder
   std::string models;
+  std::string quotas;  // file
   std::string log_level = "info";
   std::string tls_cert;
   std::string tls_key;

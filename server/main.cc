@@ -37,6 +37,7 @@
 #include "server/flags.h"
 #include "server/front.h"
 #include "server/pretrained/model_library.h"
+#include "server/quota_file.h"
 #include "server/security.h"
 #include "server/store/postgres/postgres_store.h"
 #include "server/tenure.h"
@@ -156,6 +157,8 @@ jobs::Journal MakeJournal(const Flags& flags, base::Executor& core, const base::
 // The jobs of the process before this one, and the files that they need; others go.
 absl::Status RestoreJobs(const Flags& flags, jobs::JobManager& manager, store::Store* store,
                          pretrained::PartStore& parts) {
+  ESPALIER_ASSIGN_OR_RETURN(config::Quotas quotas, ReadQuotas(flags.quotas));
+  manager.SetQuotas(std::move(quotas));
   if (store != nullptr) {
     ESPALIER_RETURN_IF_ERROR(manager.Restore(*store));
   } else if (io::PosixFileSystem().Open(StorePath(flags)).ok()) {

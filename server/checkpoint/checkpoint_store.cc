@@ -208,6 +208,15 @@ absl::StatusOr<CheckpointStore::Key> CheckpointStore::Find(std::string_view name
   return *std::move(key);
 }
 
+int64_t CheckpointStore::BytesOf(std::string_view owner) const {
+  const base::MutexLock lock(mutex_);
+  int64_t bytes = 0;
+  for (const auto& [key, info] : index_) {
+    if (info.owner == owner) bytes += static_cast<int64_t>(info.size_bytes);
+  }
+  return bytes;
+}
+
 absl::StatusOr<CheckpointInfo> CheckpointStore::Get(std::string_view name) const {
   ESPALIER_ASSIGN_OR_RETURN(const Key key, Find(name));
   const base::MutexLock lock(mutex_);

@@ -44,7 +44,7 @@ struct CheckpointInfo {
   std::string name;  // "checkpoints/{job}-{round}"
   std::string job;   // id without "jobs/"
   int32_t round = 0;
-  std::string run;  // of the job's runs; "" where it trained one model
+  std::string run;    // of the job's runs; "" where it trained one model
   std::string owner;  // the user whose job it was; "" where the cluster does not know its users
   uint64_t size_bytes = 0;
   std::string sha256;  // of the file, hex
@@ -83,6 +83,8 @@ class CheckpointStore {
   // Of one job, or of all when `job` is empty; by job, newest round first.
   std::vector<CheckpointInfo> List(std::string_view job) const;
   absl::StatusOr<CheckpointInfo> Get(std::string_view name) const;
+  // What all checkpoints of jobs of this user take, also of jobs that nobody knows any more.
+  int64_t BytesOf(std::string_view owner) const;
   // For reading in pieces; stays readable when the checkpoint is pruned meanwhile.
   absl::StatusOr<std::unique_ptr<io::ReadableFile>> OpenFile(std::string_view name) const;
   absl::StatusOr<LoadedCheckpoint> Load(std::string_view name) const;

@@ -66,8 +66,8 @@ absl::StatusOr<std::string> JobManager::ChooseId(const v1::CreateJobRequest& req
   return id;
 }
 
-std::optional<JobManager::Created> JobManager::BeforeAsking(
-    const v1::CreateJobRequest& request) const {
+std::optional<JobManager::Created> JobManager::BeforeAsking(const v1::CreateJobRequest& request,
+                                                            const std::string& owner) {
   if (request.request_id().size() > kMaxRequestIdBytes) {
     return Created{base::InvalidArgument("INVALID_REQUEST_ID",
                                          "expected a request id of at most " +
@@ -77,6 +77,10 @@ std::optional<JobManager::Created> JobManager::BeforeAsking(
   }
   if (const auto& trouble = services_.journal.trouble(); trouble.has_value()) {
     return Created{base::Annotate(*trouble, "no job can be accepted at present"), {}};
+  }
+  NoteStates();
+  for (const absl::Status& quota : {CheckJobQuota(owner, 1), CheckCheckpointQuota(owner)}) {
+    if (!quota.ok()) return Created{quota, {}};
   }
   std::vector<config::Violation> violations = config::CheckSizes(request.spec());
   if (violations.empty()) return std::nullopt;
@@ -105,7 +109,7 @@ void JobManager::Create(const v1::CreateJobRequest& request, const std::string& 
     return;
   }
   try {
-    if (auto early = BeforeAsking(request)) {
+    if (auto early = BeforeAsking(request, owner)) {
       tell(*early);
       return;
     }
@@ -174,7 +178,7 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
     return base::MakeError(absl::StatusCode::kAborted, "REQUEST_REPEATED",
                            "another call with the same request_id was first; call again");
   }
-  if (auto early = BeforeAsking(request)) {
+  if (auto early = BeforeAsking(request, owner)) {
     draft.violations = std::move(early->violations);
     return early->job;
   }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/config/access/quotas.h"
 #include "server/admission/admission.h"
 #include "server/datasets/dataset_views.h"
 #include "server/jobs/draft/job_draft.h"
@@ -47,7 +48,11 @@ class JobManager {
         admission_(memory_budget),
         most_ended_(most_ended) {}
 
-  // Before any other call: the jobs of the store that the journal writes, whose workers come back by
+  // What each user may take, from now on: at the start, and whenever the operator changes it. What is
+  // in work beyond it goes on.
+  void SetQuotas(config::Quotas quotas);
+
+  // Before any other call but that: the jobs of the store that the journal writes, whose workers come back by
   // themselves. Those that another process had in work go on. Errors: those of the store; DataLoss
   // STORE_CORRUPT for records that are none.
   absl::Status Restore(store::Store& store);
@@ -62,7 +67,7 @@ class JobManager {
   // nobody to ask. A repeated request_id of the same owner returns the first job. Errors:
   // InvalidArgument INVALID_JOB with violations; AlreadyExists JOB_EXISTS; Unavailable
   // DATASET_BEING_READ, where the job leaves sizes out; ResourceExhausted TOO_MANY_JOBS,
-  // TOO_MANY_QUESTIONS, or OUT_OF_MEMORY when the system gives no more memory.
+  // QUOTA_EXCEEDED, TOO_MANY_QUESTIONS, or OUT_OF_MEMORY when the system gives no more memory.
   void Create(const v1::CreateJobRequest& request, const std::string& owner,
               std::function<void(Created)> done);
   // `found` is called once with the job, at once where it is in memory; else it is read from the
@@ -75,7 +80,7 @@ class JobManager {
   absl::StatusOr<v1::Job> Pause(const std::string& name);
   // `done` is called once it is written. Errors: FailedPrecondition JOB_NOT_PAUSED, JOB_NOT_FAILED,
   // JOBS_NOT_KEPT; Aborted JOB_CHANGED when another call changes the job at the same time;
-  // ResourceExhausted TOO_MANY_JOBS; those of the store.
+  // ResourceExhausted TOO_MANY_JOBS, QUOTA_EXCEEDED; those of the store.
   using Changed = std::function<void(absl::StatusOr<v1::Job>)>;
   void Resume(const std::string& name, const Changed& done);
   void Retry(const std::string& name, const Changed& done);
@@ -124,7 +129,8 @@ class JobManager {
   using Answer = datasets::DatasetViews::Answer;
 
   // What can be said without the workers; nullopt: they are to be asked.
-  std::optional<Created> BeforeAsking(const v1::CreateJobRequest& request) const;
+  std::optional<Created> BeforeAsking(const v1::CreateJobRequest& request,
+                                      const std::string& owner);
   // `done` is called on the core, at once where no trained model has to be looked at.
   void Draft(const v1::JobSpec& spec, const Answer& answer, std::function<void(JobDraft)> done);
   absl::StatusOr<v1::Job> TryCreate(const v1::CreateJobRequest& request, const std::string& owner,
@@ -166,6 +172,10 @@ class JobManager {
   std::shared_ptr<JobRunner> OwnerOf(const std::string& task_id) const;
   // That a further job may be in work. Errors: ResourceExhausted TOO_MANY_JOBS.
   absl::Status CheckRoom() const;
+  // That the user may have so many jobs more that have not ended; 0 for one that is among them.
+  absl::Status CheckJobQuota(const std::string& owner, int64_t more) const;
+  // That the user's checkpoints leave room for those of another job.
+  absl::Status CheckCheckpointQuota(const std::string& owner) const;
   absl::StatusOr<std::string> ChooseId(const v1::CreateJobRequest& request) const;
   void ExportGauges();
   // Tells admission how far jobs have come and which have ended.
@@ -178,6 +188,7 @@ class JobManager {
   base::Limits limits_;
   const int64_t most_ended_;
   JobIndex index_;
+  config::Quotas quotas_;
   // By their names: jobs that have not ended; without a store all.
   std::map<std::string, std::shared_ptr<JobRunner>> jobs_;
   // Jobs that have ended and were asked for a moment ago.

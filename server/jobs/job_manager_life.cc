@@ -321,10 +321,12 @@ absl::StatusOr<v1::Job> JobManager::UnparkNow(const store::StoredJob& stored,
   if (entry == nullptr || entry->state != state) {
     return JobChanged(name);
   }
-  if (state != v1::Job::STATE_PAUSED) ESPALIER_RETURN_IF_ERROR(CheckRoom());
+  const bool is_paused = state == v1::Job::STATE_PAUSED;
+  if (!is_paused) ESPALIER_RETURN_IF_ERROR(CheckRoom());
+  ESPALIER_RETURN_IF_ERROR(CheckJobQuota(entry->owner, is_paused ? 0 : 1));
   Unprice(name);
   const auto before = Find(name);
-  const bool is_watched = state == v1::Job::STATE_PAUSED && before != nullptr;
+  const bool is_watched = is_paused && before != nullptr;
   ESPALIER_ASSIGN_OR_RETURN(const auto runner,
                             GoOn(stored, std::move(plan), is_watched ? before->events() : nullptr));
   if (before != nullptr) before->Forget();

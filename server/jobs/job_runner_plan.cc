@@ -147,6 +147,7 @@ round::StepPlan JobRunner::MakePlan(const methods::ProgramState& state,
   }
   plan.topology = state.model.topology;
   plan.pool = pool_;
+  plan.owner = job_.owner();
   const v1::SectionType up = wire::SectionTypeOf(spec.wire().up());
   *plan.task.mutable_sections() = wire::SectionsOf(plan.task, *state.model.topology, up);
   if (step.task.has_train() && wire::IsCompact(up)) {

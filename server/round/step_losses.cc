@@ -194,6 +194,12 @@ std::optional<Obstacle> StepRunner::obstacle() const {
                                 RoundText(), fleet_.active(), fleet_.AndDrained(),
                                 fleet_.AndRefusing(plan_.pool->needs()))};
   }
+  if (held_by_quota_.has_value()) {
+    return Obstacle{"WAITING_QUOTA",
+                    fmt::format("{} waits for other jobs of '{}': by the quota `running_tasks` at "
+                                "most {} tasks of them are in work at a time",
+                                RoundText(), plan_.owner, *held_by_quota_)};
+  }
   std::string held_back = HeldBack();
   if (held_back.empty()) return std::nullopt;
   return Obstacle{"TASKS_HELD_BACK", std::move(held_back)};

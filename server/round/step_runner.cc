@@ -91,6 +91,7 @@ void StepRunner::OpenGroup() {
   const auto self = weak_from_this();
   scheduler::TaskGroup group;
   group.job = plan_.task.job();
+  group.owner = plan_.owner;
   group.pool = plan_.pool;
   // The fleet keeps the group only until the step ends; see WithdrawTasks().
   group.make_task = [this](size_t index) { return TaskFor(index); };
@@ -362,10 +363,10 @@ void StepRunner::Tick() {
   waiting_for_workers_ = !in_work && !fleet_.HasWorkerFor(*group_) &&
                          std::none_of(suspects_.begin(), suspects_.end(),
                                       [this](size_t index) { return HasEligibleWorker(index); });
-  if (waiting_for_workers_ && done_ + left_out_ < static_cast<int64_t>(participants_.size()) &&
-      plan_.pool->able().empty()) {
-    deadline_ += now - last_tick_;
-  }
+  held_by_quota_ = in_work ? std::nullopt : fleet_.HeldByQuota(*group_);
+  const bool nobody = waiting_for_workers_ && plan_.pool->able().empty() &&
+                      done_ + left_out_ < static_cast<int64_t>(participants_.size());
+  if (nobody || held_by_quota_.has_value()) deadline_ += now - last_tick_;
   last_tick_ = now;
   if (now >= deadline_) OnDeadline();
 }

@@ -4,7 +4,8 @@
 // A participant is a shard of the data (any worker may do it) or, with LOCAL data, one worker.
 // Closing:     as soon as every participant is done or left out and a quorum is done; at the
 //              deadline by the job's policy, once what is being merged then is merged. While no
-//              worker could do the work at all, the deadline does not run.
+//              worker could do the work at all, or the owner's quota leaves nothing to the step, the
+//              deadline does not run.
 // Losses:      a task whose worker vanished goes to another one. A task that was lost twice, or any
 //              task once a step has lost workers twice without a single result, is tried alone and
 //              with growing pauses, so that it cannot take one worker after the other with it. If
@@ -73,6 +74,7 @@ struct StepPlan {
   // Its values, where results are differences from them; otherwise null.
   std::shared_ptr<const std::vector<float>> start = nullptr;
   std::shared_ptr<scheduler::WorkerPool> pool;
+  std::string owner = {};  // whose quota the tasks count for; "" = nobody's
   std::shared_ptr<reduce::Reducer> reducer;
   std::shared_ptr<SuspectTurn> turn = nullptr;  // null: no step is beside this one
 };
@@ -87,7 +89,8 @@ class StepRunner : public StepInWork, public std::enable_shared_from_this<StepRu
   void Tick() override;
   void Abort(const std::string& reason) override;
   void Stop() override;
-  // No worker can do what is left; or a task is held back after losses: which one, what it asks,
+  // No worker can do what is left; as many tasks of the job's owner are in work as the quota allows,
+  // and none of them is of this step; or a task is held back after losses: which one, what it asks,
   // and when it is tried next, while no other task is in work.
   std::optional<Obstacle> obstacle() const override;
 
@@ -192,7 +195,8 @@ class StepRunner : public StepInWork, public std::enable_shared_from_this<StepRu
   int64_t leased_ = 0;
   std::optional<absl::Status> left_out_because_;  // of the participant left out last
   bool waiting_for_workers_ = false;
-  bool starting_ = false;  // what was accepted before is being merged
+  std::optional<int64_t> held_by_quota_;  // so many tasks are in work
+  bool starting_ = false;                 // what was accepted before is being merged
   bool finished_ = false;
   bool aborted_ = false;
   std::deque<std::function<void()>> merges_;  // wait for the one on the pool

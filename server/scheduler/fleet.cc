@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 #include <utility>
 
 #include "common/base/status.h"
@@ -90,9 +91,11 @@ void Fleet::TaskFailed(const SessionKey& session, const v1::TaskFailed& failure)
   const TaskLoss loss{true, id, IsProven(*worker), CleanReason(failure.reason()),
                       CutMessage(failure.message())};
   const GroupId group_id = lease.group;
+  const std::string owner = lease.owner;
   Release(*worker, &loss);
   OfferWorker(id);
   OfferIfOpen(group_id);
+  OfferOwner(owner);
 }
 
 void Fleet::Release(WorkerEntry& worker, const TaskLoss* loss) {
@@ -102,7 +105,7 @@ void Fleet::Release(WorkerEntry& worker, const TaskLoss* loss) {
   const std::string task_id = std::exchange(worker.task_id, "");
   worker.view.clear_task();
   worker.view.clear_job();
-  if (--running_by_job_[lease.job] == 0) running_by_job_.erase(lease.job);
+  CountLease(lease, -1);
   Refresh(worker);
   const std::shared_ptr<Group> group = groups_.at(lease.group);
   group->leases.erase(task_id);
@@ -115,6 +118,50 @@ void Fleet::OfferIfOpen(GroupId group_id) {
 }
 
 // -- dispatch --
+
+void Fleet::CountLease(const Lease& lease, int change) {
+  const auto count = [change](std::map<std::string, int>& running, const std::string& name) {
+    const auto it = running.try_emplace(name).first;
+    it->second += change;
+    if (it->second == 0) running.erase(it);
+  };
+  count(running_by_job_, lease.job);
+  count(running_by_owner_, lease.owner);
+}
+
+bool Fleet::HasRoom(const std::string& owner) const {
+  const auto& most = quotas_.Of(owner).running_tasks;
+  if (!most.has_value()) return true;
+  const auto running = running_by_owner_.find(owner);
+  return (running == running_by_owner_.end() ? 0 : running->second) < *most;
+}
+
+void Fleet::OfferOwner(const std::string& owner) {
+  // Without a quota nothing waited for this.
+  if (!quotas_.Of(owner).running_tasks.has_value()) return;
+  std::vector<std::pair<int, GroupId>> order;
+  for (const auto& [group_id, group] : groups_) {
+    if (group->spec.owner != owner || !HasWaiting(*group)) continue;
+    const auto running = running_by_job_.find(group->spec.job);
+    order.emplace_back(running == running_by_job_.end() ? 0 : running->second, group_id);
+  }
+  std::sort(order.begin(), order.end());
+  for (const auto& [running, group_id] : order) OfferIfOpen(group_id);
+}
+
+void Fleet::SetQuotas(config::Quotas quotas) {
+  quotas_ = std::move(quotas);
+  std::vector<GroupId> all;
+  all.reserve(groups_.size());
+  for (const auto& [group_id, group] : groups_) all.push_back(group_id);
+  for (const GroupId group_id : all) OfferIfOpen(group_id);
+}
+
+std::optional<int64_t> Fleet::HeldByQuota(GroupId group_id) const {
+  const Group& group = *groups_.at(group_id);
+  if (!group.leases.empty() || !HasWaiting(group) || HasRoom(group.spec.owner)) return std::nullopt;
+  return quotas_.Of(group.spec.owner).running_tasks;
+}
 
 bool Fleet::HasWaiting(const Group& group) {
   return group.fresh_count > 0 || !group.again.empty() || !group.pinned.empty();
@@ -162,6 +209,7 @@ std::optional<size_t> Fleet::TakeFresh(const WorkerEntry& worker, Group& group) 
 
 std::optional<size_t> Fleet::Take(const std::string& id, const WorkerEntry& worker, Group& group) {
   if (static_cast<int>(group.leases.size()) >= group.width) return std::nullopt;
+  if (!HasRoom(group.spec.owner)) return std::nullopt;
   const auto pinned = group.pinned.find(id);
   if (pinned != group.pinned.end() && group.spec.pool->able().contains(id)) {
     const size_t index = pinned->second.front();
@@ -190,13 +238,14 @@ bool Fleet::LeaseTo(const std::string& id, WorkerEntry& worker, GroupId group_id
   task.set_task_id(task_id);
   task.mutable_epoch()->set_incarnation(incarnation_);
   task.mutable_epoch()->set_counter(next_epoch_++);
-  leases_[task_id] = {group_id,           *index,          id, task.epoch(), group.spec.job,
-                      task.participant(), task.has_train()};
+  const Lease& lease = leases_[task_id] = {group_id,           *index,          id,
+                                           task.epoch(),       group.spec.job,  group.spec.owner,
+                                           task.participant(), task.has_train()};
   group.leases.insert(task_id);
   worker.task_id = task_id;
   worker.view.set_task(task_id);
   worker.view.set_job(task.job());
-  ++running_by_job_[group.spec.job];
+  CountLease(lease, 1);
   Refresh(worker);
   worker.link->Send(message);
   if (group.spec.on_leased) group.spec.on_leased(*index, task, id);
@@ -206,16 +255,21 @@ bool Fleet::LeaseTo(const std::string& id, WorkerEntry& worker, GroupId group_id
 void Fleet::OfferWorker(const std::string& id) {
   WorkerEntry& worker = workers_.at(id);
   if (!IsIdle(worker)) return;
-  // Jobs with less in work come first, and of those with equally much the one that waits longest.
-  std::vector<std::pair<int, GroupId>> order;
+  // Users with less in work come first, of their jobs those with less, and of those with equally much
+  // the one that waits longest.
+  std::vector<std::tuple<int, int, GroupId>> order;
   order.reserve(groups_.size());
+  const auto count = [](const std::map<std::string, int>& running, const std::string& name) {
+    const auto it = running.find(name);
+    return it == running.end() ? 0 : it->second;
+  };
   for (const auto& [group_id, group] : groups_) {
-    if (!HasWaiting(*group)) continue;
-    const auto running = running_by_job_.find(group->spec.job);
-    order.emplace_back(running == running_by_job_.end() ? 0 : running->second, group_id);
+    if (!HasWaiting(*group) || !HasRoom(group->spec.owner)) continue;
+    order.emplace_back(count(running_by_owner_, group->spec.owner),
+                       count(running_by_job_, group->spec.job), group_id);
   }
   std::sort(order.begin(), order.end());
-  for (const auto& [running, group_id] : order) {
+  for (const auto& [of_owner, of_job, group_id] : order) {
     if (LeaseTo(id, worker, group_id, *groups_.at(group_id))) return;
   }
 }
@@ -257,6 +311,7 @@ void Fleet::Offer(GroupId group_id) {
   std::sort(order.begin(), order.end());
   for (const auto& [stranger, completed, id] : order) {
     if (static_cast<int>(group->leases.size()) >= group->width) return;
+    if (!HasRoom(group->spec.owner)) return;
     LeaseTo(id, workers_.at(id), group_id, *group);
   }
 }
@@ -297,7 +352,7 @@ void Fleet::Close(GroupId group_id, const std::string& reason) {
     const auto lease = leases_.find(task_id);
     const std::string id = lease->second.worker;
     WorkerEntry& worker = workers_.at(id);
-    if (--running_by_job_[lease->second.job] == 0) running_by_job_.erase(lease->second.job);
+    CountLease(lease->second, -1);
     leases_.erase(lease);
     worker.task_id.clear();
     worker.view.clear_task();
@@ -310,6 +365,7 @@ void Fleet::Close(GroupId group_id, const std::string& reason) {
     freed.push_back(id);
   }
   for (const std::string& id : freed) OfferWorker(id);
+  if (!freed.empty()) OfferOwner(group->spec.owner);
 }
 
 absl::Status Fleet::CheckLease(const SessionKey& session, const std::string& task_id,
@@ -346,9 +402,11 @@ void Fleet::Complete(const std::string& task_id) {
   worker.last_job = lease.job;
   if (lease.trains) worker.last_trained = lease.participant;
   const GroupId group_id = lease.group;
+  const std::string owner = lease.owner;
   Release(worker, nullptr);
   OfferWorker(id);
   OfferIfOpen(group_id);
+  OfferOwner(owner);
 }
 
 void Fleet::CountResult(GroupId group_id, const std::string& worker_id, bool good) {

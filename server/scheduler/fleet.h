@@ -2,8 +2,9 @@
 //
 // A step of a job opens a group of tasks and queues its participants' tasks in it. The fleet gives
 // each to an idle worker that can do it, tells the owner when a lease begins, and when it is lost
-// (worker gone, silent, or failed). One worker does one task at a time. Jobs take turns: a free
-// worker goes to the job with the fewest running tasks. Of a job's tasks a worker gets the one of
+// (worker gone, silent, or failed). One worker does one task at a time. Users take turns, and the
+// jobs of one user: a free worker goes to the user with the fewest running tasks, and of his jobs to
+// the one with the fewest. Nobody is given more than the quota of tasks says. Of a job's tasks a worker gets the one of
 // the participant that it trained last, else those that were lost or failed elsewhere, else the
 // oldest.
 //
@@ -34,6 +35,7 @@
 #include "common/base/clock.h"
 #include "common/base/entropy.h"
 #include "common/base/limits.h"
+#include "common/config/access/quotas.h"
 #include "espalier/v1/cluster.pb.h"
 #include "espalier/v1/worker.pb.h"
 #include "server/scheduler/worker_pool.h"
@@ -65,6 +67,7 @@ struct TaskLoss {
 // The tasks of one step. Indices are the owner's.
 struct TaskGroup {
   std::string job;
+  std::string owner = {};  // whose quota its tasks count for; "" = nobody's
   std::shared_ptr<WorkerPool> pool;
   // The task, complete but for id and epoch.
   std::function<v1::Task(size_t index)> make_task;
@@ -119,6 +122,11 @@ class Fleet {
   void Offer(GroupId group);
   // At most so many of the group's tasks are leased at a time; those that are stay. Offers.
   void SetWidth(GroupId group, int width);
+  // What each user may have in work, from now on; what is in work beyond it stays. Offers.
+  void SetQuotas(config::Quotas quotas);
+  // Whether nothing of the group is leased while tasks of it wait, since as many tasks of its owner
+  // are in work as the quota allows; then that number.
+  std::optional<int64_t> HeldByQuota(GroupId group) const;
   // Whether a connected worker could do one of the tasks that wait.
   bool HasWorkerFor(GroupId group) const;
   // Whether a connected worker of the group's pool could still be given this task.
@@ -197,6 +205,7 @@ class Fleet {
     std::string worker;
     v1::Epoch epoch;
     std::string job;
+    std::string owner;
     std::string participant;
     bool trains = false;
   };
@@ -222,6 +231,11 @@ class Fleet {
   void ApplyDraining(WorkerEntry& worker);
 
   static bool HasWaiting(const Group& group);
+  // Whether the quota of this user leaves room for another task.
+  bool HasRoom(const std::string& owner) const;
+  void CountLease(const Lease& lease, int change);
+  // Another task of this user may be given out.
+  void OfferOwner(const std::string& owner);
   bool TakesAnyTaskOf(const std::string& worker, const Group& group) const;
   // How far a worker is trusted with a task that was lost or failed before.
   int Trust(const std::string& worker, const QueuedTask& task) const;
@@ -249,6 +263,8 @@ class Fleet {
   std::map<GroupId, std::shared_ptr<Group>> groups_;
   std::map<std::string, Lease> leases_;  // by task id
   std::map<std::string, int> running_by_job_;
+  std::map<std::string, int> running_by_owner_;
+  config::Quotas quotas_;
   std::deque<absl::Duration> losses_;  // of the last minute
   GroupId next_group_ = 1;
   uint64_t next_task_ = 1;

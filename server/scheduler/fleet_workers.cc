@@ -225,9 +225,11 @@ void Fleet::Lose(WorkerEntry& worker, const std::string& reason, const std::stri
   if (!worker.task_id.empty()) ++lease_expirations_;
   if (worker.task_id.empty()) return;
   const GroupId group_id = leases_.at(worker.task_id).group;
+  const std::string owner = leases_.at(worker.task_id).owner;
   const TaskLoss loss{false, WorkerId(worker.view), IsProven(worker), reason, message, left};
   Release(worker, &loss);
   OfferIfOpen(group_id);
+  OfferOwner(owner);
 }
 
 }  // namespace espalier::server::scheduler

@@ -52,7 +52,15 @@ void JobIndex::Add(const std::string& name, int64_t number, const v1::JobSpec& s
   ESPALIER_CHECK(is_new, "a job has a name of its own");
   by_number_[number] = name;
   if (!request_id.empty()) by_request_id_[{owner, request_id}] = name;
-  ++counts_[state];
+  CountJob(jobs_.at(name), 1);
+}
+
+void JobIndex::CountJob(const Entry& entry, int64_t change) {
+  counts_[entry.state] += change;
+  if (IsEnd(entry.state)) return;
+  const auto it = unended_.try_emplace(entry.owner).first;
+  it->second += change;
+  if (it->second == 0) unended_.erase(it);
 }
 
 void JobIndex::Remove(const std::string& name) {
@@ -61,15 +69,16 @@ void JobIndex::Remove(const std::string& name) {
   const Entry& entry = it->second;
   by_number_.erase(entry.number);
   if (!entry.request_id.empty()) by_request_id_.erase({entry.owner, entry.request_id});
-  --counts_[entry.state];
+  CountJob(entry, -1);
   jobs_.erase(it);
 }
 
 void JobIndex::SetState(const std::string& name, v1::Job::State state) {
   Entry& entry = jobs_.at(name);
-  --counts_[entry.state];
-  ++counts_[state];
+  if (entry.state == state) return;
+  CountJob(entry, -1);
   entry.state = state;
+  CountJob(entry, 1);
 }
 
 void JobIndex::Keep(const std::string& name, std::shared_ptr<void> files) {
@@ -91,6 +100,11 @@ std::optional<std::string> JobIndex::OfRequest(const std::string& owner,
 int64_t JobIndex::Count(v1::Job::State state) const {
   const auto it = counts_.find(state);
   return it == counts_.end() ? 0 : it->second;
+}
+
+int64_t JobIndex::CountUnended(const std::string& owner) const {
+  const auto it = unended_.find(owner);
+  return it == unended_.end() ? 0 : it->second;
 }
 
 std::vector<std::string> JobIndex::Names() const {

@@ -57,6 +57,8 @@ class JobIndex {
                                        const std::string& request_id) const;
   size_t size() const { return jobs_.size(); }
   int64_t Count(v1::Job::State state) const;
+  // Jobs of this user that have not ended.
+  int64_t CountUnended(const std::string& owner) const;
   std::vector<std::string> Names() const;
   // The jobs that the request asks for, in its order; of one user, where there is an `owner`. Errors:
   // InvalidArgument INVALID_FILTER.
@@ -69,10 +71,14 @@ class JobIndex {
   std::optional<std::string> OldestEndedBeyond(int64_t most) const;
 
  private:
+  // A job that is, or is no more, in this state.
+  void CountJob(const Entry& entry, int64_t change);
+
   std::map<std::string, Entry> jobs_;
   std::map<int64_t, std::string> by_number_;
   std::map<std::pair<std::string, std::string>, std::string> by_request_id_;  // of an owner
   std::map<v1::Job::State, int64_t> counts_;
+  std::map<std::string, int64_t> unended_;  // by owner
   int64_t next_number_ = 1;
 };
 

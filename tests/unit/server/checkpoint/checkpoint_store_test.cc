@@ -88,6 +88,25 @@ TEST_F(CheckpointStoreTest, IndexIsRebuiltFromTheFiles) {
   EXPECT_THAT(store->damaged(), IsEmpty());
 }
 
+TEST_F(CheckpointStoreTest, OwnersAreInTheFiles) {
+  auto store = OpenStore();
+  for (const auto& [job, owner] : {std::pair("a", "ada"), {"b", "bob"}, {"c", ""}}) {
+    CheckpointMetadata metadata = SomeMetadata(job, 1);
+    metadata.owner = owner;
+    metadata.method = "set";
+    ASSERT_TRUE(store->Write(SomeState(60, 3), metadata).ok());
+  }
+  for (int life = 0; life < 2; ++life) {
+    EXPECT_EQ(store->Get("checkpoints/a-1")->owner, "ada");
+    EXPECT_EQ(store->ReadMetadata("checkpoints/a-1")->owner, "ada");
+    EXPECT_EQ(store->ReadMetadata("checkpoints/a-1")->method, "set");
+    EXPECT_EQ(store->BytesOf("ada"),
+              static_cast<int64_t>(store->Get("checkpoints/a-1")->size_bytes));
+    EXPECT_EQ(store->BytesOf("carl"), 0);
+    store = OpenStore();
+  }
+}
+
 TEST_F(CheckpointStoreTest, TemporaryFilesOfACrashAreSwept) {
   Write(*OpenStore(), "a", 1);
   ASSERT_TRUE(files_.Create(Path("a-2.safetensors.tmp")).ok());
