@@ -97,7 +97,7 @@ class PolicyTest(unittest.TestCase):
         job = dense_job()
         job["data"]["dataset"] = "ward-7"
         wrong = self.cluster.violations(job)
-        self.assertEqual(["spec.data.dataset"], [violation["field"] for violation in wrong])
+        self.assertEqual(["data.dataset"], [violation["field"] for violation in wrong])
 
     def test_submitters_are_nobody_where_users_are_not_known(self):
         self.policy.write_text("allow:\n  - submitters: [ada]\n")
