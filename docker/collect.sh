@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Makes the file system of the images: the stripped programs, the shared libraries they load with their licences, a
-# user without privileges and its folder.
+# user without privileges and its folder, and a list of all of it (sbom.sh).
 #   collect.sh BIN_DIR OUT
+# Only root can give the folder to that user.
 set -euo pipefail
-readonly bin_dir=$1 out=$2
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly here bin_dir=$1 out=$2
 readonly user=10001
 
 # Prints the paths of the libraries that the programs load, each once.
@@ -12,11 +14,18 @@ needed_libraries() {
   ldd "$out"/usr/bin/* | sed -nE 's/^\s(.* => )?(\/\S+) \(.*/\2/p' | sort -u
 }
 
+# The package that a library is from. Debian 12 has some by their names before /lib became a link into /usr.
+package_of() {
+  local path
+  path=$(readlink -f "$1")
+  { dpkg-query -S "$path" 2>/dev/null || dpkg-query -S "${path#/usr}"; } | cut -d: -f1 | head -n 1
+}
+
 install_library() {
   local path=$1 package
   # In Debian /lib and /lib64 are links into /usr, and must be in the image. The loader is run, so it is executable.
   install -D -m 0755 "$path" "$out/usr${path#/usr}"
-  package=$(dpkg-query -S "$(readlink -f "$path")" | cut -d: -f1 | head -n 1)
+  package=$(package_of "$path")
   dpkg-query -W -f '${source:Package} ${Package} ${Version}\n' "$package" >>"$out/usr/share/doc/espalier/libraries"
   if [[ -e /usr/share/doc/$package/copyright ]]; then
     install -D -m 0644 "/usr/share/doc/$package/copyright" "$out/usr/share/doc/$package/copyright"
@@ -50,3 +59,4 @@ while read -r library; do
 done < <(needed_libraries)
 sort -u -o "$out/usr/share/doc/espalier/libraries" "$out/usr/share/doc/espalier/libraries"
 make_system_files
+"$here/sbom.sh" "$out" >"$out/usr/share/doc/espalier/sbom.spdx.json"
