@@ -11,7 +11,8 @@ readonly root
 readonly state=$root/build/cluster
 readonly base_image=${ESPALIER_BASE_IMAGE:-debian:trixie-slim}
 readonly max_image_mb=150
-readonly services=(coordinator worker-1 worker-2 worker-3 prometheus)
+readonly services=(coordinator worker prometheus)
+readonly workers=3
 project=espalier
 export ESPALIER_TAG=${ESPALIER_TAG:-local}
 export ESPALIER_PORT=${ESPALIER_PORT:-7070}
@@ -137,10 +138,15 @@ images() {
 
 # --- containers -------------------------------------------------------------------------------------------------------
 
-health_of() {
-  local id
-  id=$(compose ps -q "$1" 2>/dev/null)
-  [[ -n $id ]] && docker inspect --format '{{.State.Health.Status}}' "$id" 2>/dev/null || echo absent
+# Of all containers of a service, the workers' being as many as they should be.
+is_healthy() {
+  local ids id wanted=1
+  [[ $1 != worker ]] || wanted=$workers
+  mapfile -t ids < <(compose ps -q "$1" 2>/dev/null)
+  ((${#ids[@]} == wanted)) || return 1
+  for id in "${ids[@]}"; do
+    [[ $(docker inspect --format '{{.State.Health.Status}}' "$id" 2>/dev/null) == healthy ]] || return 1
+  done
 }
 
 wait_healthy() {
@@ -148,7 +154,7 @@ wait_healthy() {
   while true; do
     waiting=()
     for service in "${services[@]}"; do
-      [[ $(health_of "$service") == healthy ]] || waiting+=("$service")
+      is_healthy "$service" || waiting+=("$service")
     done
     ((${#waiting[@]} == 0)) && return
     if ((SECONDS >= deadline)); then
@@ -163,7 +169,7 @@ wait_healthy() {
 # `down` comes first because docker-compose 1.29 cannot replace containers of a current engine.
 start() {
   compose down --remove-orphans >"$state/compose.log" 2>&1
-  compose up -d --no-build >>"$state/compose.log" 2>&1 || {
+  compose up -d --no-build --scale "worker=$workers" >>"$state/compose.log" 2>&1 || {
     tail -n 20 "$state/compose.log" >&2
     die "the containers did not start"
   }
@@ -171,20 +177,21 @@ start() {
   wait_healthy 120
 }
 
-# The command line inside the coordinator's container.
-espalier() { compose exec -T coordinator /usr/bin/espalier "$@"; }
+# The command line, as the user "admin" in a container of its own.
+espalier() { compose run --rm -T cli "$@" 2>>"$state/compose.log"; }
 
 up() {
   images
   start
   say "running the demo job on three workers"
-  espalier job submit /usr/share/espalier/examples/digits-set.yaml --watch
+  compose run --rm cli job submit /usr/share/espalier/examples/digits-set.yaml --watch
   cat <<EOF
 
 The cluster is up:
   API         127.0.0.1:$ESPALIER_PORT
   Prometheus  http://127.0.0.1:$ESPALIER_PROMETHEUS_PORT
-Try: $(compose_command) -p $project -f deploy/compose.yaml exec coordinator espalier worker list
+Try: $(compose_command) -p $project -f deploy/compose.yaml run --rm cli worker list
+More workers: $(compose_command) -p $project -f deploy/compose.yaml up -d --no-recreate --scale worker=8
 Stop it: make cluster-down
 EOF
 }

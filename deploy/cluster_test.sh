@@ -43,7 +43,7 @@ image_is_small() {
 
 runs_unprivileged() {
   local id
-  id=$(compose ps -q "$1")
+  id=$(compose ps -q "$1" | head -n 1)
   [[ $(docker inspect --format '{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}' "$id") == \
     "10001:10001 true [ALL]" ]]
 }
@@ -74,13 +74,34 @@ job_survives_a_killed_worker() {
   job=$(espalier job submit /usr/share/espalier/examples/digits-set.yaml --set federation.rounds=200 -o json | json name) || return 1
   eventually 60 job_has_committed_a_round "$job" || return 1
   job_is "$job" RUNNING || return 1
-  docker kill "$(compose ps -q worker-2)" >/dev/null
+  docker kill "$(compose ps -q worker | head -n 1)" >/dev/null
   eventually 180 job_is "$job" SUCCEEDED
 }
 
 worker_comes_back() {
-  compose up -d --no-build --no-recreate worker-2 >>"$state/compose.log" 2>&1
+  compose up -d --no-build --no-recreate --scale "worker=$workers" worker >>"$state/compose.log" 2>&1
   wait_healthy 60
+}
+
+workers_are() { [[ $(espalier worker list -o json | python3 -c '
+import json, sys
+print(sum(worker["state"] == "ACTIVE" for worker in json.load(sys.stdin)["workers"]))') == "$1" ]]; }
+
+# Each has a name and a certificate of its own.
+more_workers_join() {
+  compose up -d --no-build --no-recreate --scale "worker=$((workers + 2))" worker >>"$state/compose.log" 2>&1
+  eventually 60 workers_are $((workers + 2))
+}
+
+stranger_is_refused() {
+  local answer
+  answer=$(compose run --rm -T -e ESPALIER_TLS_DIR=/tls/join -v "${project}_join:/tls/join:ro" cli worker list 2>&1) && return 1
+  [[ $answer == *"expected a client certificate or a token"* ]]
+}
+
+everything_is_in_the_audit_log() {
+  # In the coordinator's volume, which the command line otherwise does not see.
+  compose run --rm -T -v "${project}_coordinator:/coordinator:ro" cli audit verify /coordinator/audit 2>>"$state/compose.log"
 }
 
 clean_up() {
@@ -111,5 +132,8 @@ test_cluster() {
   check "the demo job succeeds" demo_job_succeeds
   check "a job succeeds although a worker is killed" job_survives_a_killed_worker
   check "the killed worker comes back" worker_comes_back
+  check "two more workers join by themselves" more_workers_join
+  check "nobody is let in without a certificate" stranger_is_refused
+  check "the audit log is whole" everything_is_in_the_audit_log
   say "all checks passed in $((SECONDS - started)) s"
 }

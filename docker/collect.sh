@@ -44,6 +44,8 @@ make_system_files() {
   install -m 0644 /etc/ssl/certs/ca-certificates.crt "$out/etc/ssl/certs/ca-certificates.crt"
   install -d -m 1777 "$out/tmp"
   install -d -o "$user" -g "$user" -m 0750 "$out/var/lib/espalier"
+  # Places for certificates, one for each holder, as deploy/compose.yaml mounts them.
+  install -d -o "$user" -g "$user" -m 0700 "$out"/tls/{coordinator,admin,join,worker}
 }
 
 install -d "$out/usr/bin" "$out/usr/share/doc/espalier"

@@ -189,9 +189,28 @@ void GiveBackMemory() {
   if (mallinfo2().fordblks >= kTrimFrom) malloc_trim(0);
 }
 
-// Until SIGTERM or SIGINT, lets time pass for the state machines.
+// After SIGHUP: what the file at --quotas says holds from now on, if it can be read.
+void ReadQuotasAgain(const Flags& flags, base::Executor& core, base::Executor& files,
+                     jobs::JobManager& manager) {
+  files.Post([&flags, &core, &manager] {
+    auto quotas = ReadQuotas(flags.quotas);
+    if (!quotas.ok()) {
+      log::Error("quotas_not_read", {{"reason", base::ReasonOf(quotas.status())},
+                                     {"message", base::MessageOf(quotas.status()) +
+                                                     "; the former hold"}});
+      return;
+    }
+    core.Post([&manager, quotas = *std::move(quotas)]() mutable {
+      manager.SetQuotas(std::move(quotas));
+      log::Info("quotas_read");
+    });
+  });
+}
+
+// Until SIGTERM or SIGINT, lets time pass for the state machines. `hangup` is called after SIGHUP.
 void RunUntilSignal(const Tenure& tenure, base::ThreadExecutor& core, base::ThreadExecutor& pool,
-                    jobs::JobManager& manager, Front& front, const base::Clock& clock,
+                    jobs::JobManager& manager, Front& front, Security& security,
+                    const std::function<void()>& hangup, const base::Clock& clock,
                     metrics::Metrics& metrics, const sigset_t& signals) {
   using metrics::Metric;
   absl::Duration trimmed = clock.Elapsed();
@@ -203,6 +222,7 @@ void RunUntilSignal(const Tenure& tenure, base::ThreadExecutor& core, base::Thre
     // However long whoever renews the lease waits for an answer.
     if (const absl::Status ours = tenure.MayChange(); !ours.ok()) EndNow(ours);
     front.Tick();
+    if (security.TakeHangup()) hangup();
     if (clock.Elapsed() - trimmed >= kTrimEvery) {
       trimmed = clock.Elapsed();
       GiveBackMemory();
@@ -394,7 +414,7 @@ int Run(const Flags& flags) {
   if (const absl::Status opened = (*security)->OpenAudit(flags.data_dir + "/audit"); !opened.ok()) {
     return ExitWith(opened, CodeOf(opened));
   }
-  (*security)->Watch([] {});
+  (*security)->Watch();
   base::SystemEntropy entropy;
   auto tenure = Tenure::Open(flags, entropy);
   if (!tenure.ok()) return ExitWith(tenure.status(), CodeOf(tenure.status()));
@@ -448,7 +468,9 @@ int Run(const Flags& flags) {
       !told.ok()) {
     return ExitWith(told, kExitOutput);
   }
-  RunUntilSignal(**tenure, core, pool, manager, front, clock, metrics, signals);
+  RunUntilSignal(
+      **tenure, core, pool, manager, front, **security,
+      [&] { ReadQuotasAgain(flags, core, files, manager); }, clock, metrics, signals);
   StopServing(front, core, journal, fleet, writer, signals);
   // What there is to keep is written, and what executors still have is of no use to anybody.
   (*tenure)->End();

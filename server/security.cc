@@ -87,8 +87,7 @@ access::Gate Security::MakeGate(const access::Registry& registry) {
   });
 }
 
-void Security::Watch(std::function<void()> on_hangup) {
-  on_hangup_ = std::move(on_hangup);
+void Security::Watch() {
   watcher_ = std::jthread([this](const std::stop_token& stop) { Run(stop); });
 }
 
@@ -102,7 +101,7 @@ void Security::Run(const std::stop_token& stop) {
     if (!asked && clock_.Elapsed() - looked < kBetweenLooks) continue;
     looked = clock_.Elapsed();
     Reload(asked);
-    if (asked) on_hangup_();
+    if (asked) hangup_ = true;
   }
 }
 

@@ -6,7 +6,7 @@
 // Threading: one thread, but for what tls() and audit() say of themselves.
 #pragma once
 
-#include <functional>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -38,8 +38,10 @@ class Security {
   Security(const Security&) = delete;
   Security& operator=(const Security&) = delete;
 
-  // Begins to watch the files. `on_hangup` is called on the watching thread after each SIGHUP.
-  void Watch(std::function<void()> on_hangup);
+  // Begins to watch the files.
+  void Watch();
+  // Whether SIGHUP came since the last call, so that others can read their files again, too.
+  bool TakeHangup() { return hangup_.exchange(false); }
 
   // Null: plain text.
   rpc::ServerTls* tls() { return tls_.get(); }
@@ -64,7 +66,7 @@ class Security {
   std::unique_ptr<rpc::ServerTls> tls_;
   std::optional<pki::Authority> workers_;
   std::unique_ptr<audit::AuditLog> audit_;
-  std::function<void()> on_hangup_;
+  std::atomic<bool> hangup_{false};
   std::string trouble_;  // that was told last
   absl::Duration warned_ = -absl::InfiniteDuration();
   std::jthread watcher_;

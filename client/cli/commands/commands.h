@@ -42,7 +42,7 @@ void AddCheckpointVerify(CLI::App& parent, Command& chosen);
 void AddGenerate(CLI::App& parent, Command& chosen);
 // verify and list.
 void AddAudit(CLI::App& parent, Command& chosen);
-// init, issue, list, renew and revoke.
+// init, issue, keep, list, renew and revoke.
 void AddCert(CLI::App& parent, Command& chosen);
 void AddClusterStatus(CLI::App& parent, Command& chosen);
 void AddVersion(CLI::App& parent, Command& chosen);

@@ -46,6 +46,7 @@ struct Wanted {
   int uses = 1;
   double days = 0;
   std::string file;
+  bool keep = false;
 };
 
 std::string KindOf(const v1::Token& token) {
@@ -100,6 +101,10 @@ void PrintTokens(Context& context, const google::protobuf::RepeatedPtrField<v1::
 absl::StatusOr<int> Create(Context& context, const Wanted& wanted) {
   // Looked at first: a token that nobody sees is of no use.
   if (!wanted.file.empty() && access(wanted.file.c_str(), F_OK) == 0) {
+    if (wanted.keep) {
+      context.err << "There is a token in " << wanted.file << " already\n";
+      return kExitDone;
+    }
     return base::FailedPrecondition("FILE_NOT_WRITTEN",
                                     "expected a new file at '" + wanted.file +
                                         "' for the token, found one; name another, or remove it");
@@ -164,6 +169,7 @@ void AddCommon(CLI::App& command, Wanted& wanted, double days) {
       ->capture_default_str();
   command.add_option("--file", wanted.file, "New file for the token, which is not shown then")
       ->type_name("FILE");
+  command.add_flag("--keep", wanted.keep, "With --file: do nothing where the file is there");
 }
 
 }  // namespace

@@ -39,6 +39,7 @@ void AddCert(CLI::App& parent, Command& chosen) {
       "Environment and exit codes: espalier --help\n");
   cert::AddCertInit(*group, chosen);
   cert::AddCertIssue(*group, chosen);
+  cert::AddCertKeep(*group, chosen);
   cert::AddCertList(*group, chosen);
   cert::AddCertRenew(*group, chosen);
   cert::AddCertRevoke(*group, chosen);

@@ -12,6 +12,7 @@ namespace espalier::cli::cert {
 
 void AddCertInit(CLI::App& parent, Command& chosen);
 void AddCertIssue(CLI::App& parent, Command& chosen);
+void AddCertKeep(CLI::App& parent, Command& chosen);
 void AddCertList(CLI::App& parent, Command& chosen);
 void AddCertRenew(CLI::App& parent, Command& chosen);
 void AddCertRevoke(CLI::App& parent, Command& chosen);

@@ -24,9 +24,15 @@ constexpr absl::Duration kDay = absl::Hours(24);
 class GateTest : public testing::Test {
  protected:
   std::string Certificate(pki::Role role, const std::string& name) {
-    return root_
-        .Issue({.identity = {role, name}, .now = clock_.Wall(), .lifetime = kDay}, pki::NewKey())
-        .value();
+    return Issued(root_, role, name);
+  }
+  std::string Issued(const pki::Authority& authority, pki::Role role, const std::string& name) {
+    pki::Subject subject;
+    subject.identity.role = role;
+    subject.identity.name = name;
+    subject.now = clock_.Wall();
+    subject.lifetime = kDay;
+    return authority.Issue(subject, pki::NewKey()).value();
   }
   static Credentials With(const std::string& certificates, const std::string& token = "") {
     return {.peer = "10.0.0.1:5",
@@ -128,11 +134,7 @@ TEST_F(GateTest, WhatEndsOrIsRevokedLaterIsRefusedOnTheSameConnection) {
 TEST_F(GateTest, AnAuthorityThatWasRevokedTakesItsCertificatesWithIt) {
   const auto files = pki::NewWorkerAuthority(files_, clock_.Wall(), 50 * kDay).value();
   const auto workers = pki::Authority::Load(files).value();
-  const std::string worker =
-      workers
-          .Issue({.identity = {pki::Role::kWorker, "w1"}, .now = clock_.Wall(), .lifetime = kDay},
-                 pki::NewKey())
-          .value();
+  const std::string worker = Issued(workers, pki::Role::kWorker, "w1");
   EXPECT_EQ(Reason(With(worker), "Fetch"), "");
   revoked_.insert(pki::ReadCertificate(files.certificate)->serial);
   EXPECT_EQ(Reason(With(worker), "Fetch"), "CERTIFICATE_REVOKED");
