@@ -195,9 +195,9 @@ void ReadQuotasAgain(const Flags& flags, base::Executor& core, base::Executor& f
   files.Post([&flags, &core, &manager] {
     auto quotas = ReadQuotas(flags.quotas);
     if (!quotas.ok()) {
-      log::Error("quotas_not_read", {{"reason", base::ReasonOf(quotas.status())},
-                                     {"message", base::MessageOf(quotas.status()) +
-                                                     "; the former hold"}});
+      log::Error("quotas_not_read",
+                 {{"reason", base::ReasonOf(quotas.status())},
+                  {"message", base::MessageOf(quotas.status()) + "; the former hold"}});
       return;
     }
     core.Post([&manager, quotas = *std::move(quotas)]() mutable {

@@ -29,6 +29,7 @@
 #include "common/io/standard_output.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
+#include "common/pki/certificate.h"
 #include "common/rpc/address.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/connection_check.h"
@@ -91,7 +92,8 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "commas: a:7070,b:7070")
       ->capture_default_str();
   app.add_option("--id", flags.id,
-                 "name of this worker, unique in the cluster; default: the name of the host, with "
+                 "name of this worker, unique in the cluster; default: that in its certificate, or "
+                 "the name of the host, with "
                  "a number where several workers run on it; kept in --state-dir if there is one");
   app.add_option("--data-root", flags.data_root, "folder whose sub-folders are the data sets")
       ->capture_default_str();
@@ -374,6 +376,17 @@ absl::Status CompleteTlsFlags(Flags& flags) {
                                    "--tls-ca");
 }
 
+// A worker is called what its certificate says, where nobody says otherwise.
+absl::Status TakeIdOfCertificate(Flags& flags) {
+  const std::string& path = flags.coordinator.tls_cert_file;
+  if (path.empty() || !flags.id.empty()) return absl::OkStatus();
+  ESPALIER_ASSIGN_OR_RETURN(const std::string pem, rpc::ReadPem(path, "a certificate (PEM)"));
+  ESPALIER_ASSIGN_OR_RETURN(const pki::Certificate certificate, pki::ReadCertificate(pem));
+  const auto& identity = certificate.identity;
+  if (identity.has_value() && identity->role == pki::Role::kWorker) flags.id = identity->name;
+  return absl::OkStatus();
+}
+
 // Where this worker joins, or has joined, by itself: who looks after its certificate, which it has from
 // now on. Null where its certificate was made by hand, or it has none.
 absl::StatusOr<std::unique_ptr<session::CertificateKeeper>> KeepCertificate(
@@ -382,6 +395,7 @@ absl::StatusOr<std::unique_ptr<session::CertificateKeeper>> KeepCertificate(
   const std::string path = flags.tls_dir + "/worker.pem";
   const bool has_joined = !flags.tls_dir.empty() && coordinator.tls_cert_file == path;
   if (!has_joined && (flags.join_token_file.empty() || !coordinator.tls_cert_file.empty())) {
+    ESPALIER_RETURN_IF_ERROR(TakeIdOfCertificate(flags));
     return nullptr;
   }
   ESPALIER_ASSIGN_OR_RETURN(auto channels, Channels(flags));

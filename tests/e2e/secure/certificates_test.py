@@ -104,7 +104,7 @@ class CertificatesTest(unittest.TestCase):
         own.add_worker("w1")
         self.submit(own, "watched", ENDLESS, who="bob")
         watch = self.enterContext(
-            cluster.Process("espalier", ["--server", own.address, "--tls-dir", own.certificates / "bob", "job", "watch", "watched"],
+            cluster.Process("espalier", ["--server", own.address, "--tls-dir", own.certificates / "bob", "job", "watch", "watched", "-o", "json"],
                             own.folder / "watch.log")
         )  # fmt: skip
         eventually("it is watched", lambda: watch.line())
@@ -113,7 +113,8 @@ class CertificatesTest(unittest.TestCase):
         refused = eventually("bob is out", lambda: own.cli("job", "list", "-o", "json", who="bob").code and
                              own.cli("job", "list", "-o", "json", who="bob"))  # fmt: skip
         self.assertEqual((DENIED, "CERTIFICATE_REVOKED"), (refused.code, refused.error["reason"]))
-        self.assertNotEqual(0, watch.wait())
+        self.assertTrue(watch.lines())
+        self.assertEqual(DENIED, watch.wait(), watch.errors())
         own.cli("job", "list", who="eve").ok()
         self.assertTrue(own.coordinator.running())
         own.cli("job", "cancel", "watched").ok()

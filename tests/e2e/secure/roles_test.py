@@ -1,6 +1,5 @@
 """Which role may make which call: the whole table, over TLS, with certificates and with tokens."""
 
-import contextlib
 import pathlib
 import sys
 import tempfile
@@ -123,10 +122,10 @@ class RolesTest(unittest.TestCase):
             ("job", "rounds", "of-bob"),
             ("job", "watch", "of-bob"),
             ("job", "cancel", "of-bob"),
-            ("job", "delete", "of-bob", "--yes"),
+            ("job", "delete", "of-bob"),
             ("checkpoint", "get", "of-bob-1", "-O", str(self.folder / "stolen")),
             ("checkpoint", "verify", "of-bob-1"),
-            ("checkpoint", "delete", "of-bob-1", "--yes"),
+            ("checkpoint", "delete", "of-bob-1"),
         ):
             with self.subTest(command):
                 refused = self.cli("eve", *command, "-o", "json")
@@ -150,7 +149,7 @@ class RolesTest(unittest.TestCase):
         self.assertEqual(4, self.cli("vic", "job", "cancel", "of-bob").code)
         self.cli("bob", "checkpoint", "get", "of-bob-1", "-O", str(self.folder / "own")).ok()
         # The owner is in the file, and so stays when the job is gone and its name another's.
-        self.cli("bob", "job", "delete", "of-bob", "--yes").ok()
+        self.cli("bob", "job", "delete", "of-bob").ok()
         if self.cli("bob", "checkpoint", "list", "--job", "of-bob", "-o", "json").json.get("checkpoints"):
             self.assertEqual(3, self.cli("eve", "checkpoint", "verify", "of-bob-1").code)
 

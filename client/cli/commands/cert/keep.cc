@@ -46,8 +46,8 @@ absl::Status RenewWhatEnds(Folder& folder, absl::Time now) {
 absl::Status CopyTo(const Folder& folder, const std::string& copy) {
   const size_t equals = copy.find('=');
   if (equals == std::string::npos || equals == 0 || equals + 1 == copy.size()) {
-    return base::InvalidArgument("USAGE", "expected --copy NAME=FOLDER, found '" +
-                                              base::Printable(copy) + "'");
+    return base::InvalidArgument(
+        "USAGE", "expected --copy NAME=FOLDER, found '" + base::Printable(copy) + "'");
   }
   const std::string holder = copy.substr(0, equals);
   Files files;
@@ -63,7 +63,8 @@ absl::Status CopyTo(const Folder& folder, const std::string& copy) {
   }
   const std::string from = folder.PathOf(holder);
   // The key first, as where it is renewed.
-  for (const char* name : {"key.pem", "cert.pem", "ca.pem", "workers.key", "workers.pem", "crl.pem"}) {
+  for (const char* name :
+       {"key.pem", "cert.pem", "ca.pem", "workers.key", "workers.pem", "crl.pem"}) {
     const std::string path = from + "/" + name;
     if (access(path.c_str(), F_OK) != 0) continue;
     ESPALIER_ASSIGN_OR_RETURN(std::string text, ReadText(path));
