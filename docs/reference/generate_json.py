@@ -62,6 +62,11 @@ COMMANDS = [
     ("job watch", "JobEvent", "job_watch.json",
      "One line for each event, with `-o json` only; it ends with the job."),
     ("worker list", "ListWorkersResponse", "worker_list.json", ""),
+    ("worker token create, user token create", "CreateTokenResponse", "token_create.json",
+     "`secret` is `\"\"` where `--file` has it. Without `-o` and `--file` the secret alone is on standard output."),
+    ("worker token list, user token list", "ListTokensResponse", "token_list.json", ""),
+    ("worker join", "WorkerCertificate", None, "The certificate itself is in the file, and `certificate` is `\"\"`."),
+    ("user whoami", "Identity", "user_whoami.json", ""),
     ("dataset list, dataset describe", "ListWorkersResponse", "dataset_list.json",
      "The workers with the data sets that are asked for. Of a worker only `name`, `state` and `datasets` say something."),
     ("method list", "ListMethodsResponse", "method_list.json", ""),
@@ -92,7 +97,7 @@ COMMANDS = [
               "first_terminal": ("list of Step", "What to type next: each with `command` and `purpose`."),
               "second_terminal": ("list of Step", "The same in another terminal.")}, None, ""),
     ("demo", "ListJobsResponse", None, "Both jobs as they ended."),
-    ("cert init, cert issue, cert list, cert renew, cert revoke",
+    ("cert init, cert issue, cert keep, cert list, cert renew, cert revoke",
      {"folder": ("text", "The folder of `--dir`."),
       "certificates": ("list of Certificate", "Those that were made, renewed or revoked, or all: each with `name`; `role`, in capitals, AUTHORITY "
                        "of an authority; `state`, one of VALID, ENDS_SOON, EXPIRED, REVOKED and REPLACED; `hosts`, a list; `serial`, hexadecimal; "
@@ -116,7 +121,7 @@ TYPES = {"string": "text", "bool": "true or false", "double": "number", "float":
 
 def read_protocol():
     parser = Parser()
-    for name in ("types", "results", "recommender", "model", "data", "job", "method", "worker", "cluster", "checkpoint"):
+    for name in ("types", "results", "recommender", "model", "data", "job", "method", "worker", "cluster", "checkpoint", "access"):
         with open(os.path.join(PROTO_FOLDER, name + ".proto"), encoding="utf-8") as stream:
             parser.read(stream.read())
     return parser

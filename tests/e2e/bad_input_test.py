@@ -337,7 +337,7 @@ class UsageTest(PhraseTest):
 
     def test_server_name_without_a_host(self):
         self.check_error(
-            espalier("job", "list", "-o", "json", server="no-such-host.invalid:7070"),
+            espalier("--insecure", "job", "list", "-o", "json", server="no-such-host.invalid:7070"),
             UNAVAILABLE,
             "COORDINATOR_UNREACHABLE",
             "no-such-host.invalid:7070",

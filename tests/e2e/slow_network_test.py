@@ -130,6 +130,7 @@ class AddressTest(unittest.TestCase):
         result = espalier(
             "worker",
             "list",
+            "--insecure",
             "--timeout",
             "10s",
             server="coordinator.invalid:7070",

@@ -15,6 +15,7 @@
 #include "common/base/status.h"
 #include "common/rpc/server.h"
 #include "common/rpc/status.h"
+#include "espalier/v1/access.grpc.pb.h"
 #include "espalier/v1/checkpoint.grpc.pb.h"
 #include "espalier/v1/cluster.grpc.pb.h"
 #include "espalier/v1/job.grpc.pb.h"
@@ -216,12 +217,39 @@ class Checkpoints final : public v1::CheckpointService::Service {
   }
 };
 
+class Access final : public v1::AccessService::Service {
+ public:
+  grpc::Status WhoAmI(grpc::ServerContext*, const v1::WhoAmIRequest*,
+                      v1::Identity* response) override {
+    *response = Parsed<v1::Identity>(R"(
+      name: "ada" role: ACCESS_ROLE_SUBMITTER source: SOURCE_CERTIFICATE
+      expire_time { seconds: 1780142400 })");
+    return grpc::Status::OK;
+  }
+  grpc::Status CreateToken(grpc::ServerContext*, const v1::CreateTokenRequest*,
+                           v1::CreateTokenResponse* response) override {
+    *response = Parsed<v1::CreateTokenResponse>(R"(
+      token { name: "tokens/k3v9qan2xy" kind: KIND_JOIN worker_id: "edge" any_suffix: true uses_left: 50
+              create_time { seconds: 1772366400 } creator: "ada" expire_time { seconds: 1772452800 } }
+      secret: "espalier-join-k3v9qan2xy-c0ffee")");
+    return grpc::Status::OK;
+  }
+  grpc::Status ListTokens(grpc::ServerContext*, const v1::ListTokensRequest*,
+                          v1::ListTokensResponse* response) override {
+    *response = Parsed<v1::ListTokensResponse>(R"(
+      tokens { name: "tokens/w5m2abc7qr" kind: KIND_USER user: "bob" role: ACCESS_ROLE_VIEWER
+               create_time { seconds: 1772366400 } creator: "ada" expire_time { seconds: 1774958400 } })");
+    return grpc::Status::OK;
+  }
+};
+
 class JsonGoldenTest : public ::testing::Test {
  protected:
   JsonGoldenTest() {
     rpc::ServerOptions options;
     options.listen = "127.0.0.1:0";
-    running_ = rpc::StartServer(options, {&jobs_, &methods_, &cluster_, &checkpoints_}).value();
+    running_ =
+        rpc::StartServer(options, {&jobs_, &methods_, &cluster_, &checkpoints_, &access_}).value();
   }
   ~JsonGoldenTest() override { running_.server->Shutdown(); }
 
@@ -253,6 +281,7 @@ class JsonGoldenTest : public ::testing::Test {
   Methods methods_;
   Cluster cluster_;
   Checkpoints checkpoints_;
+  Access access_;
   rpc::RunningServer running_;
 };
 
@@ -276,6 +305,12 @@ TEST_F(JsonGoldenTest, MethodsWorkersAndCheckpoints) {
   Check("checkpoint_list.json", {"checkpoint", "list"});
   Check("recommend.json", {"recommend", "digits-2", "--user", "7"});
   Check("cluster_status.json", {"cluster", "status"});
+}
+
+TEST_F(JsonGoldenTest, Access) {
+  Check("user_whoami.json", {"user", "whoami"});
+  Check("token_create.json", {"worker", "token", "create", "--prefix", "edge", "--uses", "50"});
+  Check("token_list.json", {"user", "token", "list"});
 }
 
 TEST_F(JsonGoldenTest, Errors) { Check("error.json", {"job", "get", "absent"}); }
