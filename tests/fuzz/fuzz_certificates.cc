@@ -36,6 +36,7 @@ const Fixture& Made() {
 }
 
 std::string AsPem(const char* type, std::string_view bytes) {
+  const pki::Quiet quiet;
   const pki::BioPtr bio = pki::Writer();
   PEM_write_bio(bio.get(), type, "", reinterpret_cast<const unsigned char*>(bytes.data()),
                 static_cast<long>(bytes.size()));
