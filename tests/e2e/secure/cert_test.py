@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "output"))
 from cluster import espalier
 from json_test import Checker
 
-COMMANDS = "cert init and cert issue and cert list and cert renew and cert revoke"
+COMMANDS = "cert init and cert issue and cert keep and cert list and cert renew and cert revoke"
 CLIENT, SERVER = "sslclient", "sslserver"
 
 
@@ -101,7 +101,7 @@ class InitTest(CertTest):
         self.assertIn("hostname mismatch", self.verify(coordinator, SERVER, "-verify_hostname", "other"))
         self.assertEqual("", self.verify(coordinator, CLIENT))
         self.assertEqual("", self.verify(admin, CLIENT))
-        self.assertIn("unsuitable certificate purpose", self.verify(admin, SERVER))
+        self.assertIn("certificate purpose", self.verify(admin, SERVER))
         self.assertIn("URI:espalier://coordinator/coordinator", self.names(coordinator))
         self.assertIn("URI:espalier://admin/admin", self.names(admin))
         self.assertTrue(self.fits("coordinator") and self.fits("admin"))
@@ -201,7 +201,7 @@ class HolderTest(CertTest):
         for role in ("admin", "submitter", "viewer"):
             certificate = self.issue(f"a-{role}", role)
             self.assertEqual("", self.verify(certificate, CLIENT))
-            self.assertIn("unsuitable certificate purpose", self.verify(certificate, SERVER))
+            self.assertIn("certificate purpose", self.verify(certificate, SERVER))
             self.assertIn(f"URI:espalier://{role}/a-{role}", self.names(certificate))
         worker = self.issue("edge-1", "worker")
         self.assertEqual("", self.verify(worker, CLIENT))
@@ -227,7 +227,7 @@ class HolderTest(CertTest):
         ):
             bad, _ = self.forged(names)
             for purpose in (CLIENT, SERVER):
-                self.assertRegex(self.verify(bad, purpose), "subtree violation|unsuitable certificate purpose", names)
+                self.assertRegex(self.verify(bad, purpose), "subtree violation|certificate purpose", names)
 
     def test_handshakes(self):
         def handshake(client_chain, client_key):

@@ -35,7 +35,8 @@ void AddCert(CLI::App& parent, Command& chosen) {
   group->require_subcommand(1);
   // None of them talks to a coordinator. Commands inherit it.
   group->footer(
-      "-o json and -o yaml print the result for programs. Guide: docs/security/certificates.md.\n"
+      "-o json and -o yaml print the result for programs. Guide:\n"
+      "docs/security/certificates.md.\n"
       "Environment and exit codes: espalier --help\n");
   cert::AddCertInit(*group, chosen);
   cert::AddCertIssue(*group, chosen);

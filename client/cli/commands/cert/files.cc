@@ -21,6 +21,10 @@ namespace {
 // Of a passphrase.
 constexpr size_t kMostBytes = 1000;
 
+std::string Inside(const std::string& folder, const std::string& name) {
+  return fmt::format("{}/{}", folder, name);
+}
+
 }  // namespace
 
 PrivateFiles::PrivateFiles() : former_(umask(S_IRWXG | S_IRWXO)) {}
@@ -57,7 +61,7 @@ absl::Status NewFolder::KeepIn(const std::string& folder, const std::string& las
   std::erase(names, last);
   names.push_back(last);
   for (const std::string& name : names) {
-    ESPALIER_RETURN_IF_ERROR(files.Rename(path_ + "/" + name, folder + "/" + name));
+    ESPALIER_RETURN_IF_ERROR(files.Rename(Inside(path_, name), Inside(folder, name)));
   }
   return files.SyncDirectory(folder);
 }
@@ -68,7 +72,7 @@ absl::Status WriteTogether(const std::string& folder, const Files& files) {
   std::vector<io::AtomicFile> written;
   for (const auto& [name, bytes] : files) {
     ESPALIER_ASSIGN_OR_RETURN(io::AtomicFile file,
-                              io::AtomicFile::Create(system, folder + "/" + name));
+                              io::AtomicFile::Create(system, Inside(folder, name)));
     ESPALIER_RETURN_IF_ERROR(file.Append(bytes));
     ESPALIER_RETURN_IF_ERROR(file.Finish());
     written.push_back(std::move(file));

@@ -37,8 +37,8 @@ void Tell(Context& context, const InitOptions& options, const std::vector<Issued
       (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":7070";
   std::string text = fmt::format(
       R"(Made {}:
-  authority/    the keys that sign, what they signed and what was revoked. Whoever
-                has it can make admins: keep it off the cluster, and a copy of it.
+  authority/    the keys that sign, and what they signed and revoked. Whoever has
+                it can make admins: keep it off the cluster, and back it up.
   coordinator/  for the coordinator at {}, until {}
   admin/        for you: the user "admin" with the role admin, until {}
 
@@ -65,6 +65,7 @@ absl::StatusOr<int> Init(Context& context, const InitOptions& options) {
                             Folder::Make(options.place, options.hosts, now));
   ESPALIER_ASSIGN_OR_RETURN(const Folder folder, Folder::Open(options.place, Access::kRead));
   std::vector<Row> rows;
+  rows.reserve(issued.size());
   for (const Issued& made : issued) rows.push_back(RowOf(made, folder.record()));
   ESPALIER_ASSIGN_OR_RETURN(const bool printed,
                             PrintAsData(context, folder, options.place.dir, rows, now));

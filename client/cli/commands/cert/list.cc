@@ -14,10 +14,10 @@ constexpr char kDescription[] = R"(List certificates: who has one, until when, a
 
 Examples:
   espalier cert list
-  espalier cert list -o json | jq '.certificates[] | select(.state == "ENDS_SOON")'
+  espalier cert list -o json | jq '.certificates[] | {name, days_left}'
 
-STATE is VALID, ENDS_SOON (within 30 days), EXPIRED, REVOKED, or REPLACED where a
-newer one of the name was made and this one has not ended. Certificates that
+STATE is VALID, ENDS_SOON (within 30 days), EXPIRED, REVOKED, or REPLACED where
+a newer one of the name was made and this one has not ended. Certificates that
 workers got with join tokens are not here: espalier worker list shows them.)";
 
 absl::StatusOr<int> List(Context& context, const Place& place) {

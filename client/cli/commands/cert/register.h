@@ -47,7 +47,7 @@ class Register {
   const std::string& text() const { return text_; }
 
  private:
-  absl::Status ParseLine(std::string_view line, int number);
+  absl::Status ParseLine(std::string_view text, int number);
 
   std::vector<Issued> issued_;
   std::set<std::pair<Signer, std::string>> revoked_;

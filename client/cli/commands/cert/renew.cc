@@ -15,8 +15,8 @@ constexpr char kDescription[] = R"(Make a certificate anew before it ends
 Examples:
   espalier cert renew coordinator
   espalier cert renew coordinator --host second-name.example.org
-  espalier cert renew workers         the authority for workers, which keeps its key
-  espalier cert renew --crl           only the lists of revoked certificates
+  espalier cert renew workers    the authority for workers, which keeps its key
+  espalier cert renew --crl      only the lists of revoked certificates
 
 The files in the folder NAME are written anew: another key, and a certificate
 with the same role, names and lifetime. Copy them to where they are used;

@@ -99,6 +99,7 @@ absl::StatusOr<int> Revoke(Context& context, const RevokeOptions& options) {
                               Meant(folder.record(), options, serial, now));
     // A name keeps its role, so that all of its certificates have one signer.
     std::vector<std::string> serials;
+    serials.reserve(meant.size());
     for (const Issued& issued : meant) serials.push_back(issued.serial);
     ESPALIER_RETURN_IF_ERROR(folder.Revoke(meant.front().signer, serials, now));
     for (const Issued& issued : meant) {

@@ -97,6 +97,13 @@ TEST(AppTest, HelpFitsATerminal) {
                                                {"checkpoint"},
                                                {"checkpoint", "list"},
                                                {"checkpoint", "get"},
+                                               {"cert"},
+                                               {"cert", "init"},
+                                               {"cert", "issue"},
+                                               {"cert", "keep"},
+                                               {"cert", "list"},
+                                               {"cert", "renew"},
+                                               {"cert", "revoke"},
                                                {"cluster"},
                                                {"cluster", "status"},
                                                {"version"}};
@@ -118,6 +125,8 @@ TEST(AppTest, OptionsAreToldWithRangeDefaultAndEnvironment) {
 
 TEST(AppTest, HelpOnACommandSaysWhereTheOptionsOfAllAre) {
   EXPECT_THAT(RunArguments({"job", "list", "--help"}).out, HasSubstr("--server"));
+  // It talks to no coordinator.
+  EXPECT_THAT(RunArguments({"cert", "list", "--help"}).out, Not(HasSubstr("--server")));
 }
 
 TEST(AppTest, VersionIsACommandAndAnOption) {
