@@ -267,6 +267,14 @@ void StopServing(Front& front, base::Executor& core, jobs::Journal& journal,
   }
 }
 
+// What was called is written, and where the log ends is told.
+void FinishAudit(audit::AuditLog& audit) {
+  if (const absl::Status written = audit.Flush(absl::FromChrono(kLastWrite)); !written.ok()) {
+    log::Error("audit_log_unfinished", {{"message", base::MessageOf(written)}});
+  }
+  audit.TellHead();
+}
+
 // Of flags that do not go together.
 absl::Status CheckFlags(const Flags& flags) {
   if (flags.shared_dir.empty() || store::PostgresStore::IsUrl(flags.store)) {
@@ -472,6 +480,7 @@ int Run(const Flags& flags) {
       **tenure, core, pool, manager, front, **security,
       [&] { ReadQuotasAgain(flags, core, files, manager); }, clock, metrics, signals);
   StopServing(front, core, journal, fleet, writer, signals);
+  FinishAudit(*(*security)->audit());
   // What there is to keep is written, and what executors still have is of no use to anybody.
   (*tenure)->End();
   std::fflush(nullptr);

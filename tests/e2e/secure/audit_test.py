@@ -1,17 +1,24 @@
-"""`espalier audit`: reads a log that is written here by docs/security/audit.md, as it is and after it was changed."""
+"""`espalier audit`: reads a log that is written here by docs/security/audit.md, as it is and after it was changed; and the
+log of a real coordinator."""
 
+import contextlib
 import hashlib
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from cluster import SOURCE, espalier
+import cluster
+from cluster import SOURCE, digits_job, espalier
+from security import Secured
 
 PAGE = SOURCE / "docs/security/audit.md"
 ZEROS = "0" * 64
@@ -137,6 +144,102 @@ class AuditTest(unittest.TestCase):
         command = re.search(r"^sed -n 3p .*$", PAGE.read_text(), re.MULTILINE)[0]
         digest = subprocess.run(["sh", "-c", command], cwd=self.folder, text=True, capture_output=True, check=True).stdout
         self.assertEqual(self.hashes[3], digest.split()[0])
+
+
+class CoordinatorTest(unittest.TestCase):
+    """What a coordinator writes down, and its heads in the ordinary log."""
+
+    def setUp(self):
+        self.own = self.enterContext(Secured())
+        self.folder = self.own.folder / "data/audit"
+
+    def heads(self):
+        return re.findall(r" audit_head head=(\S+)", self.own.coordinator.errors())
+
+    def verify(self, *heads):
+        return espalier("audit", "verify", self.folder, *(word for head in heads for word in ("--head", head)))
+
+    def calls(self):
+        found = espalier("audit", "list", self.folder, "-o", "json").ok().json["entries"]
+        return [(one["caller"], one["role"], one["call"], one["object"], one["outcome"]) for one in found if one["role"] != "log"]
+
+    def submit(self, name, who):
+        return self.own.cli("job", "submit", self.own.file(digits_job()), "--name", name, who=who)
+
+    def end(self):
+        self.own.coordinator.send(signal.SIGTERM)
+        self.assertEqual(0, self.own.coordinator.wait())
+
+    def test_calls_are_there_with_their_callers_and_the_last_head_is_told(self):
+        for name, role in (("ada", "submitter"), ("vera", "viewer")):
+            self.own.issue(name, role)
+        self.submit("a", "ada").ok()
+        self.submit("b", "vera")
+        self.own.cli("job", "cancel", "a", who="ada").ok()
+        self.own.cli("job", "list", who="ada").ok()
+        self.end()
+        self.assertEqual([
+            ("ada", "submitter", "CreateJob", "jobs/a", "ok"), ("vera", "viewer", "CreateJob", "", "ROLE_NOT_ALLOWED"),
+            ("ada", "submitter", "CancelJob", "jobs/a", "ok"),
+        ], [call if call[0] != "vera" else (*call[:3], "", call[4]) for call in self.calls()])
+        self.assertEqual(2, len(self.heads()))
+        self.verify(*self.heads()).ok()
+        # Whoever cuts off what ada did last is found out.
+        path, = self.folder.glob("*.jsonl")
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+        self.assertIn("its end was cut off", self.verify(*self.heads()).out)
+
+    def test_kills_leave_a_chain_that_goes_on(self):
+        for life in range(3):
+            self.submit(f"job-{life}", "admin").ok()
+            self.own.restart()
+        self.end()
+        self.verify(*self.heads()).ok()
+        # The answer does not wait for the disk: the last call of a life that is killed may be missing.
+        made = [call for call in self.calls() if call[2] == "CreateJob"]
+        self.assertLessEqual({call[3] for call in made}, {f"jobs/job-{life}" for life in range(3)})
+        self.assertEqual(4, len(list(self.folder.glob("*.jsonl"))))
+
+    def test_a_log_that_was_changed_is_never_continued_silently(self):
+        self.submit("a", "admin").ok()
+        self.end()
+        path, = self.folder.glob("*.jsonl")
+        path.write_text(path.read_text().replace('"admin"', '"nobody"'))
+        self.own.start()
+        self.assertIn("audit_chain_broken", self.own.coordinator.errors())
+        with urllib.request.urlopen(f"http://{self.own.metrics}/metrics", timeout=10) as page:
+            self.assertIn('espalier_audit_faults_total{kind="chain_broken"} 1', page.read().decode())
+        changed = self.verify()
+        self.assertEqual(1, changed.code)
+        self.assertIn("entry 2: ", changed.out)
+        self.assertIn("the beginning of another", changed.out)
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can mount a small disk")
+    def test_nothing_is_changed_while_it_cannot_be_written_down(self):
+        small = self.own.folder / "small"
+        (small / "audit").mkdir(parents=True)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", small / "audit"], check=False, capture_output=True)
+        if mounted.returncode != 0:
+            self.skipTest("this machine lets nobody mount")
+        self.addCleanup(subprocess.run, ["umount", "-l", small / "audit"], check=True)
+        self.end()
+        self.own.start(data="small")
+        filler = small / "audit/filler"
+        with contextlib.suppress(OSError):
+            filler.write_bytes(bytes(1 << 20))
+
+        def refused():
+            # An entry of a long name soon needs more than is left of the page that the log has.
+            return "AUDIT_LOG_UNWRITABLE" in self.own.cli("job", "cancel", "x" * 500, "-o", "json").err
+
+        cluster.eventually("calls that change something are refused", refused)
+        self.own.cli("job", "list").ok()
+        filler.unlink()
+        cluster.eventually("they are let in again", lambda: self.submit("c", "admin").code == 0)
+        self.end()
+        self.folder = small / "audit"
+        self.verify(*self.heads()[-1:]).ok()
+        self.assertIn(("admin", "admin", "CreateJob", "jobs/c", "ok"), self.calls())
 
 
 if __name__ == "__main__":

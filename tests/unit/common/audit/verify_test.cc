@@ -111,16 +111,14 @@ TEST_F(AuditVerifyTest, EveryByteThatIsChangedIsFound) {
     const std::string bytes =
         first == 1 ? Joined(lines_, 0, kSecondFile - 1) : Joined(lines_, kSecondFile - 1, kEntries);
     for (size_t i = 0; i < bytes.size(); ++i) {
-      for (const char mask : {'\x01', '\x20'}) {
-        std::string changed = bytes;
-        changed[i] = static_cast<char>(changed[i] ^ mask);
-        WriteFile(first, changed);
-        const Findings findings = Look();
-        ASSERT_GT(findings.problems_in_all, 0u) << "byte " << i << " of " << FileName(first);
-        ASSERT_EQ(findings.problems[0].file, Path(first));
-        const auto line = 1 + std::count(bytes.begin(), bytes.begin() + static_cast<long>(i), '\n');
-        ASSERT_EQ(findings.problems[0].line, line) << Texts(findings);
-      }
+      std::string changed = bytes;
+      changed[i] = static_cast<char>(changed[i] ^ 1);
+      WriteFile(first, changed);
+      const Findings findings = Look();
+      ASSERT_GT(findings.problems_in_all, 0u) << "byte " << i << " of " << FileName(first);
+      ASSERT_EQ(findings.problems[0].file, Path(first));
+      const auto line = 1 + std::count(bytes.begin(), bytes.begin() + static_cast<long>(i), '\n');
+      ASSERT_EQ(findings.problems[0].line, line) << Texts(findings);
     }
     WriteFile(first, bytes);
   }
