@@ -42,6 +42,7 @@ Environment:
   NO_COLOR                    No colours when set
   COLUMNS                     Width of tables, in place of the terminal's
   GRPC_VERBOSITY              ERROR or DEBUG: gRPC's own messages, too
+  ESPALIER_DEBUGGABLE         1: debuggers and core files may see what is in memory
 
 Exit codes: 0 done, 1 unexpected, 2 usage or invalid argument, 3 not found,
 4 denied, 5 conflict, 6 unavailable or timeout, 7 waited for a job that FAILED

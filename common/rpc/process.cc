@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "absl/synchronization/mutex.h"
+#include "common/base/process_memory.h"
 
 namespace espalier::rpc {
 namespace {
@@ -29,6 +30,7 @@ void OccupyStandardStreams() {
 }  // namespace
 
 void PrepareProcess() {
+  base::KeepMemoryPrivate();
   OccupyStandardStreams();
   setenv(kVerbosity, kSilent, /*overwrite=*/0);
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
