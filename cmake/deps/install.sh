@@ -18,9 +18,9 @@ list_packages() {
       ;;
     test)
       # prometheus is here for promtool, which checks the alert rules; iproute2 makes networks of several machines; strace has
-      # system calls fail.
+      # system calls fail; systemd knows which of them services need, and util-linux starts programs as another user.
       list_packages postgres
-      printf '%s\n' libgtest-dev libgmock-dev prometheus openssl iproute2 strace \
+      printf '%s\n' libgtest-dev libgmock-dev prometheus openssl iproute2 strace systemd util-linux \
         python3 python3-venv python3-pip python3-yaml python3-numpy
       ;;
     # clang-tidy comes from PyPI: tests/lint/tidy.sh.
