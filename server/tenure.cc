@@ -76,6 +76,13 @@ absl::StatusOr<std::unique_ptr<Tenure>> Tenure::Open(const Flags& flags, base::E
         tenure->store_,
         store::SqliteStore::Open(StorePath(flags), machine ? Sync::kMachine : Sync::kProcess));
   } else if (flags.store != "memory") {
+    if (store::PostgresStore::HasPassword(flags.store)) {
+      log::Warning("password_in_command_line",
+                   {{"message",
+                     "expected --store without the database's password, which all users "
+                     "of this machine can read there, found one; put it into a file "
+                     "and add ?passfile=FILE to the URL"}});
+    }
     auto database = std::make_unique<store::PostgresStore>(
         store::PostgresStore::Options{flags.store, RandomId(entropy), HolderName(flags), machine});
     tenure->database_ = database.get();

@@ -91,6 +91,17 @@ Connection::Connection(std::string url, std::string name, std::string settings)
 
 Connection::~Connection() { Close(); }
 
+bool Connection::HasPassword(const std::string& url) {
+  PQconninfoOption* const options = PQconninfoParse(url.c_str(), nullptr);
+  bool found = false;
+  for (const PQconninfoOption* option = options; option != nullptr && option->keyword != nullptr;
+       ++option) {
+    found |= std::string_view(option->keyword) == "password" && option->val != nullptr;
+  }
+  PQconninfoFree(options);
+  return found;
+}
+
 void Connection::Close() {
   PQfinish(connection_);
   connection_ = nullptr;

@@ -81,6 +81,8 @@ class Connection {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
+  // Whether there is a password in the URL.
+  static bool HasPassword(const std::string& url);
   // For people: "database espalier at db.example:5432".
   const std::string& where() const { return where_; }
   bool connected() const { return connection_ != nullptr; }

@@ -169,6 +169,8 @@ bool PostgresStore::IsUrl(const std::string& text) {
   return text.starts_with("postgresql://") || text.starts_with("postgres://");
 }
 
+bool PostgresStore::HasPassword(const std::string& url) { return Connection::HasPassword(url); }
+
 PostgresStore::PostgresStore(Options options)
     : options_(std::move(options)),
       // By this name a successor finds the connections of a predecessor.

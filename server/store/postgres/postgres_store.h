@@ -45,6 +45,8 @@ class PostgresStore : public Store {
 
   // Whether --store names a database of a server.
   static bool IsUrl(const std::string& text);
+  // Whether there is a password in the URL.
+  static bool HasPassword(const std::string& url);
   // Connects with the first call.
   explicit PostgresStore(Options options);
 
