@@ -11,6 +11,7 @@ namespace espalier::server {
 namespace {
 
 constexpr int kMostPerSource = 1024;
+constexpr int kMostNewcomers = 1024;
 constexpr absl::Duration kLogEvery = absl::Seconds(10);
 
 }  // namespace
@@ -52,7 +53,8 @@ net::ConnectionLimits ConnectionLimitsFrom(const Flags& flags, const base::Limit
                                            const net::DescriptorBudget& descriptors) {
   const int room = descriptors.connections;
   const int share = std::min(room / 2, kMostPerSource);
-  return {limits.transfer_stall, room, flags.max_connections_per_source.value_or(share)};
+  return {limits.transfer_stall, room, flags.max_connections_per_source.value_or(share),
+          std::min(room / 2, kMostNewcomers)};
 }
 
 }  // namespace espalier::server

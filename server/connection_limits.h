@@ -15,7 +15,7 @@
 namespace espalier::server {
 
 // Without a flag, strangers at one address leave half of the room to others. More than 1,024 of one
-// address are a fault or a proxy.
+// address are a fault or a proxy. As many newcomers take some 60 MB for their handshakes.
 net::ConnectionLimits ConnectionLimitsFrom(const Flags& flags, const base::Limits& limits,
                                            const net::DescriptorBudget& descriptors);
 

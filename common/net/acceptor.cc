@@ -72,13 +72,10 @@ bool Acceptor::AcceptFrom(int listener) {
       return false;
     }
     const std::string from = PeerText(peer);
-    if (!IsItself(from)) {
-      const bool at_limit = fd >= options_.below;
-      if (at_limit || (options_.admits && !options_.admits(from))) {
-        close(fd);
-        options_.refused(at_limit ? Refusal::kLimit : Refusal::kSource, from);
-        continue;
-      }
+    if (const auto why = Refuses(fd, from)) {
+      close(fd);
+      options_.refused(*why, from);
+      continue;
     }
     const int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -87,9 +84,13 @@ bool Acceptor::AcceptFrom(int listener) {
   return true;
 }
 
-bool Acceptor::IsItself(const std::string& peer) {
-  const base::MutexLock lock(mutex_);
-  return peer == itself_;
+std::optional<Refusal> Acceptor::Refuses(int fd, const std::string& peer) {
+  {
+    const base::MutexLock lock(mutex_);
+    if (peer == itself_) return std::nullopt;
+  }
+  if (fd >= options_.below) return Refusal::kLimit;
+  return options_.refuses ? options_.refuses(peer) : std::nullopt;
 }
 
 absl::StatusOr<int> Acceptor::ConnectToItself(int index, absl::Duration timeout) {

@@ -6,12 +6,13 @@
 //            acceptor tries again every 100 ms until it has. It never stops listening.
 // Itself:    the process may connect to its own sockets, to see whether it is heard. That connection
 //            is taken whatever the limits say, so that a flood cannot hide a healthy process.
-// Threading: `admits`, `accepted` and `refused` are called on the acceptor's thread, which the
+// Threading: `refuses`, `accepted` and `refused` are called on the acceptor's thread, which the
 //            destructor joins. They must not wait.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -34,8 +35,8 @@ struct AcceptorOptions {
   std::function<void(int listener, int fd, const std::string& peer)> accepted;
   // `peer` is "" when it is not known.
   std::function<void(Refusal why, const std::string& peer)> refused;
-  // Whether the source of `peer` may have one more. May be empty: any may.
-  std::function<bool(const std::string& peer)> admits = nullptr;
+  // Why a connection of `peer` is not to be taken; nothing: it is. May be empty: all are.
+  std::function<std::optional<Refusal>(const std::string& peer)> refuses = nullptr;
 };
 
 class Acceptor {
@@ -53,7 +54,7 @@ class Acceptor {
   void Run();
   // Takes what waits, a few at a time. False: nothing was left to take one with.
   bool AcceptFrom(int listener);
-  bool IsItself(const std::string& peer);
+  std::optional<Refusal> Refuses(int fd, const std::string& peer);
 
   Listener listener_;
   const AcceptorOptions options_;

@@ -47,16 +47,68 @@ Connections::Connections(const base::Clock& clock, const ConnectionLimits& limit
                          std::function<void(Overdue, const std::string& peer)> ended)
     : clock_(clock), limits_(limits), ended_(std::move(ended)) {}
 
-bool Connections::HasRoom(const std::string& peer) {
+std::optional<Refusal> Connections::Refuses(const std::string& peer) {
+  std::vector<std::string> ended;
+  std::optional<Refusal> why;
+  {
+    const base::MutexLock lock(mutex_);
+    if (!SourceHasRoom(peer)) {
+      why = Refusal::kSource;
+    } else if (!NewcomersHaveRoom(ended)) {
+      why = Refusal::kLimit;
+    }
+  }
+  for (const std::string& other : ended) ended_(Overdue::kFirstCall, other);
+  return why;
+}
+
+bool Connections::SourceHasRoom(const std::string& peer) {
   if (limits_.per_source == 0) return true;
   const auto limit = static_cast<size_t>(limits_.per_source);
-  const base::MutexLock lock(mutex_);
   const auto source = sources_.find(SourceOf(peer));
   if (source == sources_.end() || source->second.connections.size() < limit) return true;
   const absl::Duration now = clock_.Elapsed();
   if (now - source->second.counted < kRecount) return false;
   source->second.counted = now;
   return ForgetWhatIsGone(source->second);
+}
+
+bool Connections::NewcomersHaveRoom(std::vector<std::string>& ended) {
+  const auto limit = static_cast<size_t>(limits_.newcomers);
+  if (newcomers_.size() < limit) return true;
+  const absl::Duration now = clock_.Elapsed();
+  if (now - newcomers_counted_ >= kRecount) {
+    newcomers_counted_ = now;
+    ForgetFormerNewcomers();
+  }
+  while (newcomers_.size() >= limit) {
+    const Newcomer oldest = newcomers_.front();
+    if (IsNew(oldest)) {
+      const auto connection = connections_.find(oldest.fd);
+      if (now - connection->second.accepted < kLeast) return false;
+      if (!ShutDown(oldest.fd, connection->second.identity)) return false;
+      ended.push_back(connection->second.peer);
+      Forget(oldest.fd, connection->second);
+      connections_.erase(connection);
+    }
+    newcomers_.pop_front();
+  }
+  return true;
+}
+
+void Connections::ForgetFormerNewcomers() {
+  std::deque<Newcomer> left;
+  for (const Newcomer& one : newcomers_) {
+    if (IsNew(one)) left.push_back(one);
+  }
+  newcomers_.swap(left);
+}
+
+bool Connections::IsNew(const Newcomer& newcomer) const {
+  const auto connection = connections_.find(newcomer.fd);
+  return connection != connections_.end() && connection->second.number == newcomer.number &&
+         IdentityOf(newcomer.fd) == connection->second.identity &&
+         !peers_.at(connection->second.peer).called;
 }
 
 void Connections::Accepted(int fd, const std::string& peer) {
@@ -67,7 +119,8 @@ void Connections::Accepted(int fd, const std::string& peer) {
   }
   const absl::Duration now = clock_.Elapsed();
   const std::string source = SourceOf(peer);
-  connections_[fd] = {IdentityOf(fd), peer, source, now, now, 0};
+  connections_[fd] = {IdentityOf(fd), peer, source, now, now, 0, ++accepted_};
+  newcomers_.push_back({fd, accepted_});
   sources_[source].connections.insert(fd);
   ++PeerAt(peer).connections;
 }
@@ -109,6 +162,7 @@ void Connections::Expire() {
       if (gone) Forget(fd, connection);
       it = gone ? connections_.erase(it) : std::next(it);
     }
+    ForgetFormerNewcomers();
   }
   for (const auto& [why, peer] : ended) ended_(why, peer);
 }

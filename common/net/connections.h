@@ -7,6 +7,9 @@
 //
 // Sources:   of one source (source.h) there are at most `per_source` connections; whether there is
 //            room for one more is asked before it is taken.
+// Newcomers: there are at most `newcomers` that never had a call, since a handshake takes memory. One
+//            more takes the place of the one that waits longest, if that has had `kLeast`, and is
+//            refused otherwise: who calls at once gets in, however many others do not.
 // Requests:  on a connection without a call, bytes that come later than `kSettle` after it was
 //            accepted, or after its last call ended, are the start of a call, which must have begun
 //            within `request` from there. Otherwise the connection is shut down.
@@ -18,15 +21,16 @@
 //            waited for the next one for `kFirstCall`. Clients connect again when they have a call.
 // Identity:  a descriptor's number may be another file's by now. It is compared by the file's inode
 //            before it is looked at, and held by a duplicate while it is shut down.
-// Cost:      two system calls a second for each connection without a call; no descriptors. A source
-//            that is at its limit: one for each of its connections, at most every `kRecount`.
-// Threading: thread-safe. `ended` is called by Expire(), without a lock held.
+// Cost:      two system calls a second for each connection without a call; no descriptors. At a
+//            limit: one for each connection that counts, at most every `kRecount`.
+// Threading: thread-safe. `ended` is called by Refuses() and Expire(), without a lock held.
 #pragma once
 
 #include <sys/types.h>
 
 #include <climits>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <optional>
 #include <string>
@@ -37,6 +41,7 @@
 #include "absl/time/time.h"
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
+#include "common/net/acceptor.h"
 
 namespace espalier::net {
 
@@ -44,6 +49,7 @@ struct ConnectionLimits {
   absl::Duration request;
   int room = INT_MAX;  // connections that the process can have; what is scarce is measured by it
   int per_source = 0;  // 0: as many as there is room for
+  int newcomers = INT_MAX;
 };
 
 // Why a connection was shut down: bytes of which no call came, or no call at all.
@@ -55,15 +61,16 @@ class Connections {
   static constexpr absl::Duration kSettle = absl::Seconds(10);
   static constexpr absl::Duration kFirstCall = absl::Seconds(20);
   static constexpr absl::Duration kScarceFirstCall = absl::Seconds(5);
+  static constexpr absl::Duration kLeast = absl::Seconds(2);
   static constexpr absl::Duration kRecount = absl::Milliseconds(50);
 
   // `ended` is told the peer of each connection that was shut down.
   Connections(const base::Clock& clock, const ConnectionLimits& limits,
               std::function<void(Overdue why, const std::string& peer)> ended);
 
-  // Whether the source of `peer` may have one more connection. `peer` is as net::AcceptorOptions
-  // gives it.
-  bool HasRoom(const std::string& peer);
+  // Why there may not be one more connection of `peer`, which is as net::AcceptorOptions gives it;
+  // nothing when there may.
+  std::optional<Refusal> Refuses(const std::string& peer);
   // A connection that is about to be handed on.
   void Accepted(int fd, const std::string& peer);
   // Each call once, with the peer of its connection.
@@ -81,6 +88,7 @@ class Connections {
     absl::Duration accepted;
     absl::Duration heard;   // when it was last seen that more has come
     uint64_t received = 0;  // bytes, when it was last looked at
+    uint64_t number = 0;    // in the order in which they were accepted
   };
   // Two connections have the same peer when it connected to two addresses of this machine.
   struct Peer {
@@ -90,6 +98,10 @@ class Connections {
     absl::Duration quiet_since;  // without a call since then
     std::optional<absl::Duration> unanswered_since;
   };
+  struct Newcomer {
+    int fd = 0;
+    uint64_t number = 0;
+  };
   struct Source {
     std::unordered_set<int> connections;  // by descriptor
     absl::Duration counted = -absl::InfiniteDuration();
@@ -97,6 +109,12 @@ class Connections {
 
   Peer& PeerAt(const std::string& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Forget(int fd, const Connection& connection) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool SourceHasRoom(const std::string& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The connection that is shut down for one more newcomer is added to `ended`.
+  bool NewcomersHaveRoom(std::vector<std::string>& ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ForgetFormerNewcomers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether it is still there and never had a call.
+  bool IsNew(const Newcomer& newcomer) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Of its connections. False: none was gone.
   bool ForgetWhatIsGone(const Source& source) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsScarce(const Connection& connection) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -111,6 +129,10 @@ class Connections {
   std::unordered_map<int, Connection> connections_ ABSL_GUARDED_BY(mutex_);  // by descriptor
   std::unordered_map<std::string, Peer> peers_ ABSL_GUARDED_BY(mutex_);
   std::unordered_map<std::string, Source> sources_ ABSL_GUARDED_BY(mutex_);
+  // Those that came longest ago first; some may not be new any more.
+  std::deque<Newcomer> newcomers_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration newcomers_counted_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
+  uint64_t accepted_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Duration looked_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
 };
 

@@ -175,7 +175,7 @@ absl::StatusOr<RunningServer> StartServer(const ServerOptions& options,
             if (on_refused) on_refused(why, peer);
           },
           [watch = options.connections](const std::string& peer) {
-            return watch == nullptr || watch->HasRoom(peer);
+            return watch == nullptr ? std::nullopt : watch->Refuses(peer);
           }});
   return running;
 }

@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,7 +36,7 @@ class Told {
               ++refused_[why];
               changed_.notify_all();
             },
-            admits};
+            refuses};
   }
   ~Told() {
     for (const int fd : accepted_) close(fd);
@@ -49,7 +50,7 @@ class Told {
   int of_source() { return refused_[Refusal::kSource]; }
   int exhausted() { return refused_[Refusal::kExhausted]; }
 
-  std::function<bool(const std::string&)> admits;
+  std::function<std::optional<Refusal>(const std::string&)> refuses;
 
  private:
   std::mutex mutex_;
@@ -129,7 +130,10 @@ TEST(AcceptorTest, ASourceThatMayHaveNoMoreIsRefusedAndOthersAreTaken) {
   Listener listener = Listener::Open("127.0.0.1:0", "--listen").value();
   const std::string address = listener.address();
   Told told;
-  told.admits = [](const std::string& peer) { return !peer.starts_with("127.0.0.1:"); };
+  told.refuses = [](const std::string& peer) -> std::optional<Refusal> {
+    if (peer.starts_with("127.0.0.1:")) return Refusal::kSource;
+    return std::nullopt;
+  };
   std::vector<int> clients;
   {
     const Acceptor acceptor(std::move(listener), told.Options(1 << 20));
@@ -149,7 +153,7 @@ TEST(AcceptorTest, ConnectsToItselfThoughNobodyElseIsTaken) {
     // Machines without IPv6 have no such address.
     if (!listener.ok() && address[0] == '[') continue;
     Told told;
-    told.admits = [](const std::string&) { return false; };
+    told.refuses = [](const std::string&) { return Refusal::kSource; };
     Acceptor acceptor(*std::move(listener), told.Options(0));
     ASSERT_EQ(acceptor.sockets(), 1);
     for (size_t i = 1; i <= 3; ++i) {

@@ -18,6 +18,7 @@ namespace {
 constexpr absl::Duration kLimit = absl::Seconds(60);
 constexpr int kRoom = 12;
 constexpr int kPerSource = 8;
+constexpr int kNewcomers = 10;
 constexpr absl::Duration kSecond = absl::Seconds(1);
 
 // Both ends of a TCP connection.
@@ -53,6 +54,12 @@ struct Pair {
     return poll(&wait, 1, 0) == 0;
   }
 
+  // The end takes a moment to arrive.
+  bool Ends() const {
+    pollfd wait{client, POLLIN, 0};
+    return poll(&wait, 1, 10'000) == 1;
+  }
+
   int client = -1;
   int server = -1;
 };
@@ -73,11 +80,13 @@ class ConnectionsTest : public testing::Test {
     }
   }
 
+  bool Admits(const std::string& peer) { return !connections_.Refuses(peer).has_value(); }
+
   test::FakeClock clock_;
   std::vector<std::string> ended_;
   Connections connections_{
       clock_,
-      {.request = kLimit, .room = kRoom, .per_source = kPerSource},
+      {.request = kLimit, .room = kRoom, .per_source = kPerSource, .newcomers = kNewcomers},
       [this](Overdue why, const std::string& peer) {
         ended_.push_back((why == Overdue::kRequest ? "request " : "no call ") + peer);
       }};
@@ -89,7 +98,7 @@ TEST_F(ConnectionsTest, DripsOfWhichNoCallComesEndTheirConnection) {
   Drip(pair_, Connections::kSettle + kLimit);
   EXPECT_TRUE(pair_.IsOpen());
   Drip(pair_, absl::Seconds(20));
-  EXPECT_FALSE(pair_.IsOpen());
+  EXPECT_TRUE(pair_.Ends());
   EXPECT_EQ(ended_, std::vector<std::string>{"request a:1"});
 }
 
@@ -130,7 +139,7 @@ TEST_F(ConnectionsTest, DripsAfterACallEndTheConnection) {
   EXPECT_TRUE(pair_.IsOpen());
   connections_.CallEnded("a:1");
   Drip(pair_, 2 * kLimit);
-  EXPECT_FALSE(pair_.IsOpen());
+  EXPECT_TRUE(pair_.Ends());
 }
 
 TEST_F(ConnectionsTest, ReusedNumberIsAnotherConnection) {
@@ -158,7 +167,7 @@ TEST_F(ConnectionsTest, CallsOfAConnectionThatIsGoneDoNotCountForTheNextOneOfIts
   EXPECT_TRUE(next.IsOpen());
   connections_.CallEnded("a:1");
   Drip(next, 2 * kLimit);
-  EXPECT_FALSE(next.IsOpen());
+  EXPECT_TRUE(next.Ends());
 }
 
 TEST_F(ConnectionsTest, SilenceWithoutAFirstCallEndsAConnection) {
@@ -167,7 +176,7 @@ TEST_F(ConnectionsTest, SilenceWithoutAFirstCallEndsAConnection) {
   Pass(Connections::kFirstCall);
   EXPECT_TRUE(pair_.IsOpen());
   Pass(absl::Seconds(2));
-  EXPECT_FALSE(pair_.IsOpen());
+  EXPECT_TRUE(pair_.Ends());
   EXPECT_EQ(ended_, std::vector<std::string>{"no call a:1"});
 }
 
@@ -175,26 +184,26 @@ TEST_F(ConnectionsTest, ASourceHasNoMoreThanItsShare) {
   std::vector<Pair> pairs(kPerSource);
   for (int i = 0; i < kPerSource; ++i) {
     const std::string peer = "a:" + std::to_string(i);
-    EXPECT_TRUE(connections_.HasRoom(peer));
+    EXPECT_TRUE(Admits(peer));
     connections_.Accepted(pairs[static_cast<size_t>(i)].server, peer);
   }
-  EXPECT_FALSE(connections_.HasRoom("a:100"));
-  EXPECT_TRUE(connections_.HasRoom("b:100"));
+  EXPECT_FALSE(Admits("a:100"));
+  EXPECT_TRUE(Admits("b:100"));
   // A connection that is gone leaves room, however short a time ago.
   close(pairs[3].server);
   pairs[3].server = -1;
   clock_.Advance(Connections::kRecount);
-  EXPECT_TRUE(connections_.HasRoom("a:101"));
+  EXPECT_TRUE(Admits("a:101"));
   // Its number may be taken by another source meanwhile.
   Pair other;
   connections_.Accepted(other.server, "b:1");
-  EXPECT_TRUE(connections_.HasRoom("a:101"));
+  EXPECT_TRUE(Admits("a:101"));
 }
 
 TEST_F(ConnectionsTest, NumbersThatAreUsedAgainDoNotFillASource) {
   connections_.Accepted(pair_.server, "a:1");
   for (int i = 0; i < 10 * kPerSource; ++i) {
-    EXPECT_TRUE(connections_.HasRoom("a:1"));
+    EXPECT_TRUE(Admits("a:1"));
     connections_.Accepted(pair_.server, "a:" + std::to_string(i));
   }
 }
@@ -203,8 +212,52 @@ TEST_F(ConnectionsTest, WithoutALimitASourceHasAllThereIs) {
   Connections any(clock_, {.request = kLimit}, [](Overdue, const std::string&) {});
   for (int i = 0; i < 100; ++i) {
     any.Accepted(1'000 + i, "a:" + std::to_string(i));
-    EXPECT_TRUE(any.HasRoom("a:1000"));
+    EXPECT_TRUE(any.Refuses("a:1000") == std::nullopt);
   }
+}
+
+class NewcomersTest : public ConnectionsTest {
+ protected:
+  // So many connections of different sources that have no call yet; the last one is the newest.
+  void Accept(size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+      const std::string peer = std::to_string(i) + ":1";
+      EXPECT_TRUE(Admits(peer));
+      connections_.Accepted(pairs_[i].server, peer);
+    }
+  }
+
+  std::vector<Pair> pairs_{kNewcomers};
+};
+
+TEST_F(NewcomersTest, OneMoreTakesThePlaceOfTheOneThatWaitsLongest) {
+  Accept(kNewcomers);
+  EXPECT_EQ(connections_.Refuses("b:1"), Refusal::kLimit);
+  clock_.Advance(Connections::kLeast);
+  EXPECT_TRUE(Admits("b:1"));
+  connections_.Accepted(pair_.server, "b:1");
+  EXPECT_EQ(ended_, std::vector<std::string>{"no call 0:1"});
+  EXPECT_TRUE(pairs_[0].Ends());
+  for (size_t i = 1; i < kNewcomers; ++i) EXPECT_TRUE(pairs_[i].IsOpen());
+}
+
+TEST_F(NewcomersTest, WhoHadACallIsNoneAndStays) {
+  Accept(kNewcomers);
+  connections_.CallBegan("0:1");
+  EXPECT_TRUE(Admits("b:1"));
+  connections_.Accepted(pair_.server, "b:1");
+  clock_.Advance(Connections::kLeast);
+  EXPECT_TRUE(Admits("b:2"));
+  EXPECT_TRUE(pairs_[0].IsOpen());
+  EXPECT_TRUE(pairs_[1].Ends());
+}
+
+TEST_F(NewcomersTest, WhoIsGoneIsNone) {
+  Accept(kNewcomers);
+  close(pairs_[5].server);
+  pairs_[5].server = -1;
+  EXPECT_TRUE(Admits("b:1"));
+  EXPECT_TRUE(ended_.empty());
 }
 
 class ScarceConnectionsTest : public ConnectionsTest {
@@ -227,7 +280,7 @@ TEST_F(ScarceConnectionsTest, FirstCallsMustComeSooner) {
   Pass(Connections::kScarceFirstCall - kSecond);
   EXPECT_TRUE(pair_.IsOpen());
   Pass(absl::Seconds(2));
-  EXPECT_FALSE(pair_.IsOpen());
+  EXPECT_TRUE(pair_.Ends());
   for (const Pair& pair : busy_) EXPECT_TRUE(pair.IsOpen());
 }
 
@@ -237,7 +290,7 @@ TEST_F(ScarceConnectionsTest, FirstCallsMustComeSoonerWhenTheirSourceHasFewLeft)
   connections_.Accepted(pair_.server, "a:1");
   connections_.Accepted(other.server, "b:1");
   Pass(Connections::kScarceFirstCall + absl::Seconds(2));
-  EXPECT_FALSE(pair_.IsOpen());
+  EXPECT_TRUE(pair_.Ends());
   EXPECT_TRUE(other.IsOpen());
 }
 
@@ -255,8 +308,8 @@ TEST_F(ScarceConnectionsTest, DripsAndWaitsForTheNextCallEndSooner) {
   EXPECT_TRUE(pair_.IsOpen());
   EXPECT_TRUE(waits.IsOpen());
   Pass(absl::Seconds(4));
-  EXPECT_FALSE(pair_.IsOpen());
-  EXPECT_FALSE(waits.IsOpen());
+  EXPECT_TRUE(pair_.Ends());
+  EXPECT_TRUE(waits.Ends());
   // With one less there is enough again.
   close(busy_[0].server);
   busy_[0].server = -1;
