@@ -10,6 +10,7 @@
 #include "common/base/version.h"
 #include "common/log/log.h"
 #include "common/rpc/handshakes.h"
+#include "common/rpc/self_check.h"
 #include "common/wire/proto_time.h"
 #include "server/connection_limits.h"
 
@@ -89,7 +90,8 @@ Front::Front(const Flags& flags, Parts parts, Security& security)
       predict_(context_),
       access_(context_) {}
 
-absl::Status Front::Start(const Flags& flags, store::Store* store) {
+absl::Status Front::Start(const Flags& flags, store::Store* store,
+                          std::function<void(const absl::Status&)> dead) {
   if (store != nullptr) {
     ESPALIER_ASSIGN_OR_RETURN(const auto records, store->AccessRecords());
     ESPALIER_RETURN_IF_ERROR(registry_->Restore(records));
@@ -108,6 +110,13 @@ absl::Status Front::Start(const Flags& flags, store::Store* store) {
   ESPALIER_ASSIGN_OR_RETURN(
       running_, rpc::StartServer(options, {&workers_, &jobs_, &methods_, &cluster_, &checkpoints_,
                                            &predict_, &access_}));
+  const SelfProbeOptions probe;
+  probe_ = std::make_unique<SelfProbe>(
+      probe,
+      [this, tls = options.tls != nullptr, probe] {
+        return rpc::CheckAnswers(running_, tls, probe.limit);
+      },
+      std::move(dead), parts_.clock, parts_.metrics);
   return absl::OkStatus();
 }
 
@@ -120,6 +129,7 @@ void Front::Tick() {
 }
 
 void Front::Stop() {
+  probe_.reset();
   running_.acceptor.reset();
   running_.server->Shutdown(std::chrono::system_clock::now() + kDrain);
   running_.server->Wait();

@@ -5,6 +5,8 @@
 // Ownership: borrows its parts.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
@@ -23,6 +25,7 @@
 #include "server/flags.h"
 #include "server/jobs/durable/journal.h"
 #include "server/security.h"
+#include "server/self_probe.h"
 #include "server/store/store.h"
 
 namespace espalier::server {
@@ -49,8 +52,10 @@ class Front {
 
   Front(const Flags& flags, Parts parts, Security& security);
 
-  // Serves from now on. `store` may be null. Errors: those of rpc::StartServer() and of the store.
-  absl::Status Start(const Flags& flags, store::Store* store);
+  // Serves from now on, and looks whether it is heard (self_probe.h): `dead` is told when it is not,
+  // on another thread. `store` may be null. Errors: those of rpc::StartServer() and of the store.
+  absl::Status Start(const Flags& flags, store::Store* store,
+                     std::function<void(const absl::Status&)> dead);
   const std::string& address() const { return running_.address; }
   // To be called regularly (every 50 ms or so): ends calls that are late, and those of callers who are
   // known no more.
@@ -79,6 +84,7 @@ class Front {
   api::AccessService access_;
   absl::Duration callers_checked_ = -absl::InfiniteDuration();
   rpc::RunningServer running_;
+  std::unique_ptr<SelfProbe> probe_;  // goes before the server does
 };
 
 }  // namespace espalier::server

@@ -50,6 +50,7 @@ constexpr int kExitOk = 0;
 constexpr int kExitUsage = 64;
 constexpr int kExitData = 65;
 constexpr int kExitUnavailable = 69;
+constexpr int kExitSoftware = 70;
 constexpr int kExitOutput = 74;
 constexpr int kExitTemporary = 75;
 constexpr int kExitConfig = 78;
@@ -129,6 +130,7 @@ int ExitWith(const absl::Status& status, int code) {
 int CodeOf(const absl::Status& status) {
   const std::string reason = base::ReasonOf(status);
   if (reason == "SYNC_FAILED") return kExitOutput;
+  if (reason == "NOT_HEARD") return kExitSoftware;
   if (reason == "PORT_IN_USE") return kExitUnavailable;
   // Worth another try: systemd does not give up on it.
   for (const char* passing : {"DATA_DIR_LOCKED", "STORAGE_FULL", "STORAGE_ERROR",
@@ -469,7 +471,7 @@ int Run(const Flags& flags) {
               {core, pool, files, clock, entropy, manager, journal, fleet, methods, **checkpoints,
                blobs, metrics, limits, *descriptors, *metrics_address},
               **security);
-  const absl::Status serves = front.Start(flags, store);
+  const absl::Status serves = front.Start(flags, store, EndNow);
   if (!serves.ok()) return ExitWith(serves, CodeOf(serves));
   if (const absl::Status told =
           Announce(front.address(), *metrics_address, flags, memory_budget, descriptors->limit);

@@ -40,6 +40,7 @@ enum class Metric {
   kConnectionsRefused,
   kCallsLimited,
   kHandshakesFailed,
+  kSelfProbeFailures,
   kCallsRefused,
   kCertificateExpiry,
   kAuditEntries,
