@@ -134,6 +134,7 @@ images() {
   build_image coordinator Dockerfile
   build_image worker Dockerfile
   build_image prometheus prometheus.Dockerfile
+  build_image edge haproxy.Dockerfile
 }
 
 # --- containers -------------------------------------------------------------------------------------------------------

@@ -18,9 +18,10 @@ list_packages() {
       ;;
     test)
       # prometheus is here for promtool, which checks the alert rules; iproute2 makes networks of several machines; strace has
-      # system calls fail; systemd knows which of them services need, and util-linux starts programs as another user.
+      # system calls fail; systemd knows which of them services need, util-linux starts programs as another user, and haproxy is
+      # the edge in front of a coordinator.
       list_packages postgres
-      printf '%s\n' libgtest-dev libgmock-dev prometheus openssl iproute2 strace systemd util-linux \
+      printf '%s\n' libgtest-dev libgmock-dev prometheus openssl iproute2 strace systemd util-linux haproxy \
         python3 python3-venv python3-pip python3-yaml python3-numpy
       ;;
     # clang-tidy comes from PyPI: tests/lint/tidy.sh.
@@ -46,7 +47,7 @@ Usage: install.sh [--build] [--test] [--lint] [--fuzz] [--bench] [--cluster] [--
 
 Each flag names a group of packages; without flags: --build --test --lint.
   --build    compiler, libraries and oneDNN with its sparse API
-  --test     GoogleTest, Python, promtool, PostgreSQL and iproute2
+  --test     GoogleTest, Python, promtool, PostgreSQL, HAProxy and iproute2
   --lint     clang-format, shellcheck and Python; clang-tidy comes with the first run of make lint
   --fuzz     Clang with libFuzzer
   --bench    PyTorch and OpenBLAS to compare against, matplotlib for curves
