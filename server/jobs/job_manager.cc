@@ -361,6 +361,7 @@ void JobManager::ExportGauges() {
   const std::pair<v1::Worker::State, const char*> worker_states[] = {
       {v1::Worker::STATE_ACTIVE, "active"},
       {v1::Worker::STATE_DRAINING, "draining"},
+      {v1::Worker::STATE_QUARANTINED, "quarantined"},
       {v1::Worker::STATE_LOST, "lost"},
       {v1::Worker::STATE_LEFT, "left"}};
   for (const auto& [state, word] : worker_states) {

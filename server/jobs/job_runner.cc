@@ -90,7 +90,7 @@ std::string JobRunner::MissingWorkers() const {
   std::string text = "waiting for " + std::to_string(needed) + " workers with data set '" +
                      pool_->needs().dataset + "'; connected now: " + std::to_string(there) +
                      " of " + std::to_string(services_.fleet.active()) +
-                     " workers offer it and have the budget" + services_.fleet.AndDrained() +
+                     " workers offer it and have the budget" + services_.fleet.AndIdled() +
                      services_.fleet.AndRefusing(pool_->needs());
   if (view_ == nullptr) return text;
   constexpr size_t kShown = 3;

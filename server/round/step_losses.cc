@@ -191,7 +191,7 @@ std::optional<Obstacle> StepRunner::obstacle() const {
     return Obstacle{"WAITING_WORKERS",
                     fmt::format("no connected worker can do what is left of {}; {} workers are "
                                 "connected{}{}",
-                                RoundText(), fleet_.active(), fleet_.AndDrained(),
+                                RoundText(), fleet_.active(), fleet_.AndIdled(),
                                 fleet_.AndRefusing(plan_.pool->needs()))};
   }
   if (held_by_quota_.has_value()) {

@@ -165,9 +165,9 @@ void StepRunner::OnLost(size_t index, const scheduler::TaskLoss& loss) {
   if (ended()) return;
   --leased_;
   by_task_.erase(participants_[index].task_id);
-  if (suspect_out_ == index) EndTurn(/*lost=*/!loss.failed && !loss.left);
+  if (suspect_out_ == index) EndTurn(/*lost=*/!loss.failed && !loss.excused);
   Report(index, loss);
-  if (loss.left) {
+  if (loss.excused) {
     RequestTask(index);
   } else if (loss.failed) {
     OnFailed(index, loss, /*refused=*/false);

@@ -14,7 +14,7 @@ namespace {
 
 // A worker that fails so many tasks of a step, and completes none, is given no more of them.
 constexpr int kMaxStrikes = 3;
-constexpr absl::Duration kRememberLosses = absl::Minutes(1);
+constexpr absl::Duration kRememberLosses = Quarantine::kShortLivesWithin;
 
 uint64_t RandomNumber(base::Entropy& entropy) {
   uint64_t number = 0;
@@ -207,7 +207,8 @@ std::optional<size_t> Fleet::TakeFresh(const WorkerEntry& worker, Group& group) 
   return take(index);
 }
 
-std::optional<size_t> Fleet::Take(const std::string& id, const WorkerEntry& worker, Group& group) {
+std::optional<Fleet::Taken> Fleet::Take(const std::string& id, const WorkerEntry& worker,
+                                        Group& group) {
   if (static_cast<int>(group.leases.size()) >= group.width) return std::nullopt;
   if (!HasRoom(group.spec.owner)) return std::nullopt;
   const auto pinned = group.pinned.find(id);
@@ -215,32 +216,34 @@ std::optional<size_t> Fleet::Take(const std::string& id, const WorkerEntry& work
     const size_t index = pinned->second.front();
     pinned->second.pop_front();
     if (pinned->second.empty()) group.pinned.erase(pinned);
-    return index;
+    return Taken{.index = index};
   }
   const auto again = std::find_if(group.again.begin(), group.again.end(),
                                   [&](const auto& task) { return MayTake(id, group, task); });
   if (again != group.again.end()) {
     const size_t index = again->index;
     group.again.erase(again);
-    return index;
+    return Taken{.index = index, .again = true};
   }
   if (!TakesAnyTaskOf(id, group)) return std::nullopt;
-  return TakeFresh(worker, group);
+  const std::optional<size_t> fresh = TakeFresh(worker, group);
+  if (!fresh.has_value()) return std::nullopt;
+  return Taken{.index = *fresh};
 }
 
 bool Fleet::LeaseTo(const std::string& id, WorkerEntry& worker, GroupId group_id, Group& group) {
-  const std::optional<size_t> index = Take(id, worker, group);
-  if (!index.has_value()) return false;
+  const std::optional<Taken> taken = Take(id, worker, group);
+  if (!taken.has_value()) return false;
   const std::string task_id = "task-" + std::to_string(next_task_++);
   v1::CoordinatorMessage message;
   v1::Task& task = *message.mutable_task();
-  task = group.spec.make_task(*index);
+  task = group.spec.make_task(taken->index);
   task.set_task_id(task_id);
   task.mutable_epoch()->set_incarnation(incarnation_);
   task.mutable_epoch()->set_counter(next_epoch_++);
-  const Lease& lease = leases_[task_id] = {group_id,           *index,          id,
-                                           task.epoch(),       group.spec.job,  group.spec.owner,
-                                           task.participant(), task.has_train()};
+  const Lease& lease = leases_[task_id] = {group_id,         taken->index,   id,
+                                           task.epoch(),     group.spec.job, group.spec.owner,
+                                           task.participant(), task.has_train(), taken->again};
   group.leases.insert(task_id);
   worker.task_id = task_id;
   worker.view.set_task(task_id);
@@ -248,7 +251,7 @@ bool Fleet::LeaseTo(const std::string& id, WorkerEntry& worker, GroupId group_id
   CountLease(lease, 1);
   Refresh(worker);
   worker.link->Send(message);
-  if (group.spec.on_leased) group.spec.on_leased(*index, task, id);
+  if (group.spec.on_leased) group.spec.on_leased(taken->index, task, id);
   return true;
 }
 
@@ -373,8 +376,11 @@ absl::Status Fleet::CheckLease(const SessionKey& session, const std::string& tas
   const auto worker = by_session_.find(session);
   const auto lease = leases_.find(task_id);
   if (worker != by_session_.end() && lease != leases_.end() &&
-      lease->second.worker == worker->second && SameEpoch(lease->second.epoch, epoch)) {
-    return absl::OkStatus();
+      SameEpoch(lease->second.epoch, epoch)) {
+    if (lease->second.worker == worker->second) return absl::OkStatus();
+    return base::MakeError(absl::StatusCode::kPermissionDenied, "LEASE_OF_ANOTHER",
+                           "expected a result of the worker that has the task, found one of '" +
+                               worker->second + "'; send results of your own tasks only");
   }
   return base::MakeError(absl::StatusCode::kAborted, "LEASE_EXPIRED",
                          "expected a live lease of the session that sends this; it ended (round "
@@ -415,6 +421,7 @@ void Fleet::CountResult(GroupId group_id, const std::string& worker_id, bool goo
   v1::Worker& view = worker->second.view;
   if (good) {
     view.set_tasks_completed(view.tasks_completed() + 1);
+    quarantine_.GoodResult(worker_id);
     groups_.at(group_id)->strikes.erase(worker_id);
   } else {
     view.set_tasks_failed(view.tasks_failed() + 1);
@@ -426,7 +433,7 @@ void Fleet::CountResult(GroupId group_id, const std::string& worker_id, bool goo
 
 void Fleet::Tick() {
   const absl::Duration now = clock_.Elapsed();
-  while (!losses_.empty() && now - losses_.front() > kRememberLosses) losses_.pop_front();
+  while (!losses_.empty() && now - losses_.front().at > kRememberLosses) losses_.pop_front();
   std::vector<std::string> silent;
   for (const auto& [id, worker] : workers_) {
     if (worker.link != nullptr && now - worker.last_seen > limits_.heartbeat_timeout) {
@@ -443,6 +450,7 @@ void Fleet::Tick() {
                                 message + "; register again"));
   }
   ForgetGoneWorkers();
+  EndQuarantines();
   // Tasks that waited for a worker of more trust may go to others when that one has left.
   std::vector<GroupId> waiting;
   for (const auto& [group_id, group] : groups_) {
@@ -452,8 +460,9 @@ void Fleet::Tick() {
 }
 
 int Fleet::LostBetween(absl::Duration from, absl::Duration to) const {
-  return static_cast<int>(std::count_if(losses_.begin(), losses_.end(),
-                                        [&](absl::Duration at) { return at >= from && at <= to; }));
+  return static_cast<int>(std::count_if(losses_.begin(), losses_.end(), [&](const Loss& loss) {
+    return loss.at >= from && loss.at <= to;
+  }));
 }
 
 void Fleet::CloseAll() {

@@ -17,6 +17,9 @@
 //              Elapsed().
 // Fencing:     sessions are 128 random bits; every lease has an epoch that never repeats, not even
 //              in another life of the coordinator. Messages that carry others are stale.
+// Quarantine:  a worker whose results were refused as no honest worker's are, or that comes and goes,
+//              is given no tasks for a while (quarantine.h). It stays connected; the task that it
+//              has goes to another one.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +41,7 @@
 #include "common/config/access/quotas.h"
 #include "espalier/v1/cluster.pb.h"
 #include "espalier/v1/worker.pb.h"
+#include "server/scheduler/quarantine.h"
 #include "server/scheduler/worker_pool.h"
 
 namespace espalier::server::scheduler {
@@ -61,7 +65,8 @@ struct TaskLoss {
   bool proven = false;  // the worker has completed a task in this life of the coordinator
   std::string reason;
   std::string message;
-  bool left = false;  // the worker ended on purpose: nothing is wrong with it or with the task
+  // Nothing speaks against the task: the worker ended on purpose, or was put into quarantine.
+  bool excused = false;
 };
 
 // The tasks of one step. Indices are the owner's.
@@ -105,12 +110,16 @@ class Fleet {
   void TaskFailed(const SessionKey& session, const v1::TaskFailed& failure);
   // The worker ends on purpose: it takes no more tasks, and is gone once its session ends.
   void Leave(const SessionKey& session);
-  // An operator's wish: whether a worker that is connected is given no more tasks. It stays. Errors:
-  // NotFound WORKER_NOT_FOUND, FailedPrecondition WORKER_GONE, WORKER_LEAVES.
+  // An operator's wish: whether a worker that is connected is given no more tasks. It stays. To be
+  // given tasks again ends a quarantine, too. Errors: NotFound WORKER_NOT_FOUND, FailedPrecondition
+  // WORKER_GONE, WORKER_LEAVES.
   absl::StatusOr<v1::Worker> SetDraining(const std::string& id, bool draining);
   void Disconnected(const SessionKey& session);
   // When the certificate ends that the worker showed.
   void NoteCertificateEnd(const SessionKey& session, absl::Time end);
+  // A result of the worker was refused for a reason that no honest worker gives. Returns whether it
+  // counts as a strike: the same result again does not.
+  bool Strike(const std::string& id, const std::string& update_id, const std::string& reason);
 
   // -- jobs --
   // A pool that is kept up to date for as long as somebody holds it.
@@ -134,7 +143,8 @@ class Fleet {
   // Withdraws all tasks of the group; its callbacks are not called any more.
   void Close(GroupId group, const std::string& reason);
 
-  // The lease of a task that is being submitted. Errors: Aborted LEASE_EXPIRED.
+  // The lease of a task that is being submitted. Errors: Aborted LEASE_EXPIRED; PermissionDenied
+  // LEASE_OF_ANOTHER when a live lease is another worker's than the session's.
   absl::Status CheckLease(const SessionKey& session, const std::string& task_id,
                           const v1::Epoch& epoch) const;
   // The job of a leased task; "" when it is not leased.
@@ -163,7 +173,7 @@ class Fleet {
   size_t active() const { return everyone_->able().size(); }
   std::map<v1::Worker::State, int> CountByState() const;
   // For a sentence that says how many are active: "; 2 more take no tasks, …", or "".
-  std::string AndDrained() const;
+  std::string AndIdled() const;
   // What of a job the policy of a connected worker refuses, as config::RefusedBy() says it; "" where
   // it allows the job, and for workers that are not there.
   std::string RefusedBy(const std::string& worker, const config::JobTraits& job) const;
@@ -174,7 +184,7 @@ class Fleet {
   std::string worker_of(const SessionKey& session) const;
   // "" when no worker of that id is connected.
   SessionKey SessionOf(const std::string& worker) const;
-  // Workers whose sessions ended between the two times, both included; of the last minute.
+  // Workers whose sessions ended between the two times, both included; of the last two minutes.
   int LostBetween(absl::Duration from, absl::Duration to) const;
   uint64_t incarnation() const { return incarnation_; }
   uint64_t lease_expirations() const { return lease_expirations_; }
@@ -208,6 +218,11 @@ class Fleet {
     std::string owner;
     std::string participant;
     bool trains = false;
+    bool again = false;  // others lost the task, or failed at it
+  };
+  struct Taken {
+    size_t index = 0;
+    bool again = false;
   };
   struct Group {
     TaskGroup spec;
@@ -229,6 +244,14 @@ class Fleet {
   void Refresh(const WorkerEntry& worker);
   void ForgetGoneWorkers();
   void ApplyDraining(WorkerEntry& worker);
+  // The state of a connected worker, by what it said, what operators wish and what it did. Refreshes.
+  void ApplyState(WorkerEntry& worker);
+  // Ends the lease that the worker has, if it has one. It may be gone.
+  void BeginQuarantine(const std::string& id);
+  // Those whose time is over take tasks again.
+  void EndQuarantines();
+  // Whether the session that ended then did so alone, and not when the network failed for many.
+  bool EndedAlone(absl::Duration at) const;
 
   static bool HasWaiting(const Group& group);
   // Whether the quota of this user leaves room for another task.
@@ -241,7 +264,7 @@ class Fleet {
   int Trust(const std::string& worker, const QueuedTask& task) const;
   bool MayTake(const std::string& worker, const Group& group, const QueuedTask& task) const;
   // Takes the task of the group out that this idle worker should do next.
-  std::optional<size_t> Take(const std::string& id, const WorkerEntry& worker, Group& group);
+  std::optional<Taken> Take(const std::string& id, const WorkerEntry& worker, Group& group);
   static std::optional<size_t> TakeFresh(const WorkerEntry& worker, Group& group);
   // Gives an idle worker a task.
   void OfferWorker(const std::string& id);
@@ -265,7 +288,12 @@ class Fleet {
   std::map<std::string, int> running_by_job_;
   std::map<std::string, int> running_by_owner_;
   config::Quotas quotas_;
-  std::deque<absl::Duration> losses_;  // of the last minute
+  Quarantine quarantine_{clock_};
+  struct Loss {
+    absl::Duration at;
+    size_t connected = 0;  // workers before it
+  };
+  std::deque<Loss> losses_;  // of the last two minutes
   GroupId next_group_ = 1;
   uint64_t next_task_ = 1;
   uint64_t next_epoch_ = 1;

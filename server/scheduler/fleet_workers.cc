@@ -1,4 +1,4 @@
-// Fleet: workers come, are drained, and go.
+// Fleet: workers come, are drained or put into quarantine, and go.
 #include <algorithm>
 #include <map>
 #include <string>
@@ -6,6 +6,7 @@
 
 #include "common/base/status.h"
 #include "common/base/version.h"
+#include "common/log/log.h"
 #include "common/wire/proto_time.h"
 #include "server/scheduler/fleet.h"
 #include "server/scheduler/worker_words.h"
@@ -15,6 +16,8 @@ namespace {
 
 constexpr size_t kSessionBytes = 16;
 constexpr size_t kMaxRememberedLosses = 10'000;
+// Sessions that end so close to each other end for one reason.
+constexpr absl::Duration kAtOnce = absl::Seconds(1);
 
 v1::CoordinatorMessage MakeWelcome(const base::Limits& limits, uint32_t protocol,
                                    const SessionKey& session) {
@@ -98,7 +101,6 @@ absl::StatusOr<SessionKey> Fleet::Register(const v1::Register& hello,
   view.set_name("workers/" + id);
   worker.drained = hello.draining();
   worker.leaving = false;
-  view.set_state(worker.drained ? v1::Worker::STATE_DRAINING : v1::Worker::STATE_ACTIVE);
   view.set_version(hello.version());
   view.set_threads(hello.threads());
   view.set_memory_budget_bytes(hello.memory_budget_bytes());
@@ -114,6 +116,10 @@ absl::StatusOr<SessionKey> Fleet::Register(const v1::Register& hello,
     if (const auto pool = weak.lock()) pool->Forget(id);
   }
   for (auto& [group_id, group] : groups_) group->strikes.erase(id);
+  const bool flaps =
+      quarantine_.Registers(id, [this](absl::Duration at) { return EndedAlone(at); });
+  if (flaps) BeginQuarantine(id);
+  ApplyState(worker);
   if (on_registered) on_registered(id);
   Refresh(worker);
   worker.link->Send(MakeWelcome(limits_, protocol, session));
@@ -151,17 +157,101 @@ absl::StatusOr<v1::Worker> Fleet::SetDraining(const std::string& id, bool draini
                                         "done; start it again");
   }
   worker.drained = draining;
+  if (!draining) quarantine_.Forget(id);
   ApplyDraining(worker);
   OfferWorker(id);
   return worker.view;
 }
 
-std::string Fleet::AndDrained() const {
+bool Fleet::EndedAlone(absl::Duration at) const {
+  size_t lost = 0;
+  size_t connected = 0;  // before the first of them
+  for (const Loss& loss : losses_) {
+    if (loss.at < at - kAtOnce || loss.at > at + kAtOnce) continue;
+    ++lost;
+    connected = std::max(connected, loss.connected);
+  }
+  return lost < 2 || 2 * lost <= connected;
+}
+
+bool Fleet::Strike(const std::string& id, const std::string& update_id, const std::string& reason) {
+  const Quarantine::Verdict verdict = quarantine_.Strike(id, update_id, reason);
+  if (verdict.counted) log::Warning("worker_strike", {{"worker", id}, {"reason", reason}});
+  if (verdict.begins) BeginQuarantine(id);
+  return verdict.counted;
+}
+
+void Fleet::BeginQuarantine(const std::string& id) {
+  const std::optional<Quarantine::Term> term = quarantine_.Find(id);
+  if (!term.has_value()) return;
+  log::Warning("worker_quarantined", {{"worker", id},
+                                      {"for", absl::FormatDuration(term->until - clock_.Elapsed())},
+                                      {"message", term->why}});
+  const auto it = workers_.find(id);
+  if (it == workers_.end() || it->second.link == nullptr) return;
+  WorkerEntry& worker = it->second;
+  ApplyState(worker);
+  if (worker.task_id.empty()) return;
+  ++lease_expirations_;
+  v1::CoordinatorMessage message;
+  message.mutable_cancel_task()->set_task_id(worker.task_id);
+  message.mutable_cancel_task()->set_reason("WORKER_QUARANTINED");
+  worker.link->Send(message);
+  const GroupId group_id = leases_.at(worker.task_id).group;
+  const TaskLoss loss{.worker = id,
+                      .proven = IsProven(worker),
+                      .reason = "WORKER_QUARANTINED",
+                      .message = "the worker is in quarantine: " + term->why,
+                      .excused = true};
+  Release(worker, &loss);
+  OfferIfOpen(group_id);
+}
+
+void Fleet::EndQuarantines() {
+  std::vector<std::string> over;
+  for (const auto& [id, worker] : workers_) {
+    if (worker.view.state() == v1::Worker::STATE_QUARANTINED && !quarantine_.Find(id)) {
+      over.push_back(id);
+    }
+  }
+  for (const std::string& id : over) {
+    log::Info("worker_quarantine_ended", {{"worker", id}});
+    ApplyState(workers_.at(id));
+    OfferWorker(id);
+  }
+}
+
+void Fleet::ApplyState(WorkerEntry& worker) {
+  v1::Worker& view = worker.view;
+  view.clear_quarantine_end_time();
+  view.clear_quarantine_reason();
+  const std::optional<Quarantine::Term> term = quarantine_.Find(WorkerId(view));
+  if (worker.leaving) {
+    view.set_state(v1::Worker::STATE_DRAINING);
+  } else if (term.has_value()) {
+    view.set_state(v1::Worker::STATE_QUARANTINED);
+    view.set_quarantine_reason(term->why);
+    wire::SetTimestamp(clock_.Wall() + (term->until - clock_.Elapsed()),
+                       view.mutable_quarantine_end_time());
+  } else {
+    view.set_state(worker.drained ? v1::Worker::STATE_DRAINING : v1::Worker::STATE_ACTIVE);
+  }
+  Refresh(worker);
+}
+
+std::string Fleet::AndIdled() const {
   const std::map<v1::Worker::State, int> counts = CountByState();
-  const auto drained = counts.find(v1::Worker::STATE_DRAINING);
-  if (drained == counts.end()) return "";
-  return "; " + std::to_string(drained->second) +
-         " more take no tasks, since they are drained or about to leave";
+  std::string text;
+  if (const auto drained = counts.find(v1::Worker::STATE_DRAINING); drained != counts.end()) {
+    text += "; " + std::to_string(drained->second) +
+            " more take no tasks, since they are drained or about to leave";
+  }
+  if (const auto shut = counts.find(v1::Worker::STATE_QUARANTINED); shut != counts.end()) {
+    text += "; " + std::to_string(shut->second) +
+            " more take no tasks, since they are in quarantine; `espalier worker list` says until "
+            "when, and with -o json why";
+  }
+  return text;
 }
 
 std::string Fleet::RefusedBy(const std::string& worker, const config::JobTraits& job) const {
@@ -185,8 +275,7 @@ std::string Fleet::AndRefusing(const Requirements& needs) const {
 // The worker hears of it after all tasks that it was given before.
 void Fleet::ApplyDraining(WorkerEntry& worker) {
   const bool draining = worker.drained || worker.leaving;
-  worker.view.set_state(draining ? v1::Worker::STATE_DRAINING : v1::Worker::STATE_ACTIVE);
-  Refresh(worker);
+  ApplyState(worker);
   v1::CoordinatorMessage message;
   message.mutable_set_draining()->set_draining(draining);
   worker.link->Send(message);
@@ -211,6 +300,7 @@ void Fleet::NoteCertificateEnd(const SessionKey& session, absl::Time end) {
 
 void Fleet::Lose(WorkerEntry& worker, const std::string& reason, const std::string& message) {
   const SessionKey session = worker.session;
+  const size_t connected = by_session_.size();
   by_session_.erase(session);
   worker.link = nullptr;
   const bool left = worker.leaving;
@@ -218,7 +308,15 @@ void Fleet::Lose(WorkerEntry& worker, const std::string& reason, const std::stri
   // Only what `worker list` tells of workers that are gone is kept.
   worker.view.clear_datasets();
   worker.policy.reset();
-  if (!left) losses_.push_back(clock_.Elapsed());
+  worker.view.clear_quarantine_end_time();
+  worker.view.clear_quarantine_reason();
+  if (!left) {
+    losses_.push_back({clock_.Elapsed(), connected});
+    // A task that others were lost with may be what ends workers.
+    const auto lease = leases_.find(worker.task_id);
+    const bool may_be_the_task = lease != leases_.end() && lease->second.again;
+    if (!may_be_the_task) quarantine_.SessionEnded(WorkerId(worker.view));
+  }
   if (losses_.size() > kMaxRememberedLosses) losses_.pop_front();
   Refresh(worker);
   if (on_session_lost) on_session_lost(session);
@@ -226,7 +324,11 @@ void Fleet::Lose(WorkerEntry& worker, const std::string& reason, const std::stri
   if (worker.task_id.empty()) return;
   const GroupId group_id = leases_.at(worker.task_id).group;
   const std::string owner = leases_.at(worker.task_id).owner;
-  const TaskLoss loss{false, WorkerId(worker.view), IsProven(worker), reason, message, left};
+  const TaskLoss loss{.worker = WorkerId(worker.view),
+                      .proven = IsProven(worker),
+                      .reason = reason,
+                      .message = message,
+                      .excused = left};
   Release(worker, &loss);
   OfferIfOpen(group_id);
   OfferOwner(owner);

@@ -25,7 +25,9 @@ const v1::DatasetInfo* DatasetOf(const v1::Worker& worker, const Requirements& n
 }  // namespace
 
 bool IsConnected(const v1::Worker& worker) {
-  return worker.state() == v1::Worker::STATE_ACTIVE || worker.state() == v1::Worker::STATE_DRAINING;
+  return worker.state() == v1::Worker::STATE_ACTIVE ||
+         worker.state() == v1::Worker::STATE_DRAINING ||
+         worker.state() == v1::Worker::STATE_QUARANTINED;
 }
 
 std::string WorkerId(const v1::Worker& worker) {

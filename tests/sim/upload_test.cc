@@ -157,6 +157,7 @@ TEST_F(UploadSimTest, SessionsAre128BitsOfWhichNoneIsTheSame) {
   std::set<std::string> sessions;
   for (int i = 0; i < 100; ++i) {
     worker().Vanish();
+    sim_.clock.Advance(absl::Minutes(1));
     ASSERT_TRUE(worker().Connect().ok());
     EXPECT_EQ(worker().session().size(), 16U);
     sessions.insert(worker().session());
@@ -230,7 +231,7 @@ TEST_F(UploadSimTest, StaleEpochIsRefused) {
 TEST_F(UploadSimTest, SessionOfAnotherWorkerIsRefused) {
   Update update = worker().Compute();
   update.header.set_session(sim_.worker("w1").session());
-  ExpectRefused(update, absl::StatusCode::kAborted, "LEASE_EXPIRED");
+  ExpectRefused(update, absl::StatusCode::kPermissionDenied, "LEASE_OF_ANOTHER");
 }
 
 TEST_F(UploadSimTest, ClaimsThatCannotBeTrueAreRefused) {
@@ -260,6 +261,7 @@ TEST_F(UploadSimTest, ClaimsThatCannotBeTrueAreRefused) {
     Update update = worker().Compute();
     lie(update.header);
     const auto answer = worker().Send(update);
+    ASSERT_TRUE(answer->answered);
     EXPECT_EQ(answer->status.code(), absl::StatusCode::kInvalidArgument) << answer->status;
     EXPECT_EQ(base::ReasonOf(answer->status), reason) << answer->status;
     EXPECT_TRUE(worker().busy());

@@ -16,10 +16,14 @@ Examples:
 The worker ends the task that it does and stays connected. It takes tasks again after `undrain`, or
 when it is started again.)";
 
-constexpr char kUndrain[] = R"(Give a worker that was drained tasks again
+constexpr char kUndrain[] = R"(Give a worker that was drained, or is in quarantine, tasks again
 
 Examples:
-  espalier worker undrain site-a)";
+  espalier worker undrain site-a
+
+A worker is put into quarantine for a while, by itself, when three of its results within an hour were
+refused for reasons that no correct worker gives, or when it came and went too often; `espalier worker
+list` says why. After `undrain` nothing of that is remembered.)";
 
 using Call = absl::StatusOr<v1::Worker> (client::Client::*)(const std::string& name);
 

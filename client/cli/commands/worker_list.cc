@@ -1,6 +1,10 @@
+#include <algorithm>
+
+#include "absl/time/clock.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
+#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
 #include "fmt/format.h"
@@ -12,7 +16,10 @@ constexpr char kDescription[] = R"(List workers: state, data sets, last sign of 
 
 Examples:
   espalier worker list
-  espalier worker list -o json       with the data sets of each worker)";
+  espalier worker list -o json       with the data sets of each worker
+
+A worker that is QUARANTINED sent results that no correct worker sends, or came and went too often. It
+is given no tasks until the time that is shown; `espalier worker undrain` ends that earlier.)";
 
 std::string DatasetNames(const v1::Worker& worker) {
   std::vector<std::string> names;
@@ -28,6 +35,18 @@ std::string Memory(const v1::Worker& worker) {
   const std::string used = HumanBytes(worker.resident_bytes());
   if (worker.memory_budget_bytes() == 0) return used;
   return fmt::format("{} of {}", used, HumanBytes(worker.memory_budget_bytes()));
+}
+
+// QUARANTINED with its end, the others as they are.
+std::string StateText(const v1::Worker& worker, const Context& context) {
+  constexpr std::string_view kPrefix = "STATE_";
+  std::string state = v1::Worker::State_Name(worker.state()).substr(kPrefix.size());
+  if (worker.state() != v1::Worker::STATE_QUARANTINED) return state;
+  if (!context.out_terminal.is_tty) {
+    return state + " until " + AbsoluteTime(worker.quarantine_end_time());
+  }
+  const absl::Duration left = ToTime(worker.quarantine_end_time()) - absl::Now();
+  return state + " " + HumanDuration(std::max(left, absl::ZeroDuration()));
 }
 
 absl::StatusOr<int> List(Context& context) {
@@ -52,9 +71,8 @@ absl::StatusOr<int> List(Context& context) {
                {"SEEN", false, 1},
                {"VERSION", false, 6},
                {.title = "DATA", .wrap = true}});
-  constexpr std::string_view kPrefix = "STATE_";
   for (const v1::Worker& worker : workers.workers()) {
-    table.Add({worker.name(), v1::Worker::State_Name(worker.state()).substr(kPrefix.size()),
+    table.Add({worker.name(), StateText(worker, context),
                worker.task().empty() ? "-" : worker.task(),
                std::to_string(worker.tasks_completed()), std::to_string(worker.tasks_failed()),
                Memory(worker), std::to_string(worker.threads()),
@@ -63,6 +81,12 @@ absl::StatusOr<int> List(Context& context) {
                worker.version(), DatasetNames(worker)});
   }
   table.Print(context.out, context.out_terminal);
+  for (const v1::Worker& worker : workers.workers()) {
+    if (worker.state() != v1::Worker::STATE_QUARANTINED) continue;
+    context.err << fmt::format(
+        "{} is given no tasks: {}. `espalier worker undrain {}` ends that.\n", worker.name(),
+        base::Printable(worker.quarantine_reason()), worker.name());
+  }
   return kExitDone;
 }
 

@@ -188,6 +188,11 @@ class Cluster final : public v1::ClusterService::Service {
         label_column: "kind" delimiter: "comma" header: true
         columns { name: "alcohol" } class_names: "red" class_names: "white"
       })");
+    *response->add_workers() = Parsed<v1::Worker>(R"(
+      name: "workers/w2" state: STATE_QUARANTINED version: "0.1.0" threads: 2
+      register_time { seconds: 1772366400 } last_seen_time { seconds: 1772366402 }
+      tasks_failed: 3 quarantine_end_time { seconds: 1772366460 }
+      quarantine_reason: "3 of its results within 1h were refused")");
     return grpc::Status::OK;
   }
   grpc::Status GetClusterInfo(grpc::ServerContext*, const v1::GetClusterInfoRequest*,
