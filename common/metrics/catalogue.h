@@ -24,6 +24,7 @@ enum class Metric {
   kRoundLastCommit,
   kUpdates,
   kUpdateRejections,
+  kWorkerStrikes,
   kUpdateBytes,
   kBlobBytes,
   kLeaseExpirations,

@@ -33,13 +33,13 @@ absl::StatusOr<round::Body> ReceivedBody::Finish() {
   };
 }
 
-void UnfinishedBodies::Keep(std::unique_ptr<ReceivedBody> body) {
+void UnfinishedBodies::Keep(const std::string& worker, std::unique_ptr<ReceivedBody> body) {
   // One with more of the same bytes is there, if somebody was quicker.
-  if (auto other = Take(body->sha256(), body->size());
+  if (auto other = Take(worker, body->sha256(), body->size());
       other != nullptr && other->received() > body->received()) {
     body = std::move(other);
   }
-  bodies_.push_back({std::move(body), clock_.Elapsed()});
+  bodies_.push_back({worker, std::move(body), clock_.Elapsed()});
   const auto bytes = [this] {
     return std::accumulate(
         bodies_.begin(), bodies_.end(), uint64_t{0},
@@ -48,11 +48,12 @@ void UnfinishedBodies::Keep(std::unique_ptr<ReceivedBody> body) {
   while (bodies_.size() > kMost || bytes() > kMostBytes) bodies_.pop_front();
 }
 
-std::unique_ptr<ReceivedBody> UnfinishedBodies::Take(const std::string& sha256, uint64_t size) {
+std::unique_ptr<ReceivedBody> UnfinishedBodies::Take(const std::string& worker,
+                                                     const std::string& sha256, uint64_t size) {
   const absl::Duration now = clock_.Elapsed();
   while (!bodies_.empty() && now - bodies_.front().since > kKept) bodies_.pop_front();
   const auto it = std::ranges::find_if(bodies_, [&](const Kept& kept) {
-    return kept.body->sha256() == sha256 && kept.body->size() == size;
+    return kept.worker == worker && kept.body->sha256() == sha256 && kept.body->size() == size;
   });
   if (it == bodies_.end()) return nullptr;
   std::unique_ptr<ReceivedBody> body = std::move(it->body);

@@ -1,6 +1,6 @@
 // ReceivedBody: what has arrived of the body of an update, in memory or in a file; and
-// UnfinishedBodies: those of uploads that broke, with which another upload of the same bytes goes
-// on.
+// UnfinishedBodies: those of uploads that broke, with which another upload of the same bytes by
+// the same worker goes on.
 #pragma once
 
 #include <cstdint>
@@ -57,12 +57,15 @@ class UnfinishedBodies {
   // Borrowed.
   explicit UnfinishedBodies(const base::Clock& clock) : clock_(clock) {}
 
-  void Keep(std::unique_ptr<ReceivedBody> body);
-  // What there is of the bytes with this digest; null: nothing.
-  std::unique_ptr<ReceivedBody> Take(const std::string& sha256, uint64_t size);
+  void Keep(const std::string& worker, std::unique_ptr<ReceivedBody> body);
+  // What this worker has sent of the bytes with this digest; null: nothing. Another one's might be
+  // others, for which this one would have to answer.
+  std::unique_ptr<ReceivedBody> Take(const std::string& worker, const std::string& sha256,
+                                     uint64_t size);
 
  private:
   struct Kept {
+    std::string worker;
     std::unique_ptr<ReceivedBody> body;
     absl::Duration since;
   };

@@ -94,7 +94,7 @@ void UploadReactor::OnReadDone(bool ok) {
       return;
     }
   }
-  End(added);
+  EndRefused(added);
 }
 
 void UploadReactor::OnHeader() {
@@ -118,6 +118,7 @@ void UploadReactor::OnHeader() {
         [self = shared_from_this()](const absl::Status& status) { self->End(status); });
     return;
   }
+  worker_ = context_.fleet.worker_of(header_.session());
   transfer_ = transfers_.Add(header_.session(), [weak = weak_from_this()] {
     if (const auto self = weak.lock()) {
       self->End(base::MakeError(absl::StatusCode::kAborted, "LEASE_EXPIRED", "the session ended"));
@@ -134,7 +135,7 @@ void UploadReactor::BeginBody() {
   {
     const base::MutexLock lock(mutex_);
     if (finished_) {
-      if (body.ok() && (*body)->is_part()) unfinished_.Keep(*std::move(body));
+      if (body.ok() && (*body)->is_part()) unfinished_.Keep(worker_, *std::move(body));
       GiveBackSlot();
       return;
     }
@@ -157,7 +158,7 @@ void UploadReactor::BeginBody() {
 }
 
 absl::StatusOr<std::unique_ptr<ReceivedBody>> UploadReactor::OpenBody() {
-  auto part = unfinished_.Take(header_.body_sha256(), header_.body_bytes());
+  auto part = unfinished_.Take(worker_, header_.body_sha256(), header_.body_bytes());
   if (part != nullptr) return part;
   return NewBody();
 }
@@ -186,7 +187,7 @@ absl::Status UploadReactor::AddChunk() {
 void UploadReactor::KeepBody() {
   if (body_ == nullptr || !body_->is_part()) return;
   context_.core.Post([&unfinished = unfinished_, self = shared_from_this()] {
-    unfinished.Keep(std::move(self->body_));
+    unfinished.Keep(self->worker_, std::move(self->body_));
   });
 }
 
@@ -208,7 +209,7 @@ void UploadReactor::OnBodyComplete() {
     }
   }
   if (!upload.ok()) {
-    End(upload.status());
+    EndRefused(upload.status());
     return;
   }
   // All has arrived; what remains is to wait for the disk.
@@ -266,6 +267,12 @@ void UploadReactor::WholePassed() {
 
 void UploadReactor::EndAtLimit(const absl::Status& status) {
   CountLimit(context_, "Submit", status);
+  End(status);
+}
+
+void UploadReactor::EndRefused(const absl::Status& status) {
+  context_.core.Post(
+      [self = shared_from_this(), status] { self->context_.jobs.Refused(self->header_, status); });
   End(status);
 }
 

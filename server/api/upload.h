@@ -3,7 +3,7 @@
 // is answered.
 //
 // Broken: what has arrived of a large body is kept for ten minutes. A later upload of the same bytes, by
-//         their digest, is told in the initial metadata ("espalier-offset") that it may go on there,
+//         the same worker and by their digest, is told in the initial metadata ("espalier-offset") that it may go on there,
 //         and does so with the offset of its first chunk.
 // Limits: the header must arrive within limits.first_message_timeout, each chunk within
 // limits.transfer_stall of the last, and all of it, the wait for a slot included, within
@@ -62,6 +62,8 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
   void OnBodyComplete();
   absl::StatusOr<round::Upload> MakeUpload();
   void End(const absl::Status& status);
+  // The body is not the one that the header announced.
+  void EndRefused(const absl::Status& status);
   // Nothing came in time, or the ended call does not leave.
   void StepPassed();
   void WholePassed();
@@ -81,6 +83,7 @@ class UploadReactor : public grpc::ServerReadReactor<v1::SubmitRequest>,
   v1::SubmitRequest request_;
   v1::PartialHeader header_;  // written once, with mutex_ held: a deadline may log it meanwhile
   bool has_header_ = false;
+  std::string worker_;  // that sends it; core only
   std::atomic<bool> has_body_{false};
   std::unique_ptr<ReceivedBody> body_;
   uint64_t transfer_ = 0;

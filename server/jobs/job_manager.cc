@@ -1,6 +1,7 @@
 #include "server/jobs/job_manager.h"
 
 #include <algorithm>
+#include <cctype>
 #include <new>
 #include <stdexcept>
 #include <utility>
@@ -20,6 +21,12 @@ namespace {
 using metrics::Metric;
 
 constexpr size_t kMaxRequestIdBytes = 64;
+
+std::string LowerCase(std::string word) {
+  std::transform(word.begin(), word.end(), word.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  return word;
+}
 
 absl::Status OutOfMemory() {
   return base::MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
@@ -257,49 +264,70 @@ std::shared_ptr<JobRunner> JobManager::OwnerOf(const std::string& task_id) const
   return it->second;
 }
 
-absl::StatusOr<bool> JobManager::Admit(const v1::PartialHeader& header) const {
-  ESPALIER_ASSIGN_OR_RETURN(const bool counted, ledger_.WasCounted(header));
-  if (counted) return true;
-  // The lease ended when the update arrived for the first time.
-  if (ledger_.IsBeingCounted(header.update_id())) return false;
-  ESPALIER_RETURN_IF_ERROR(
-      services_.fleet.CheckLease(header.session(), header.task_id(), header.epoch()));
-  if (questions_.Owns(header.task_id())) {
-    ESPALIER_RETURN_IF_ERROR(questions_.Admit(header));
-    return false;
-  }
-  const auto job = OwnerOf(header.task_id());
-  if (job == nullptr) return round::RoundClosed();
-  ESPALIER_RETURN_IF_ERROR(job->Admit(header));
-  return false;
+std::optional<round::TaskInWork> JobManager::InWork(const std::string& task_id) const {
+  if (questions_.Owns(task_id)) return questions_.InWork(task_id);
+  const auto job = OwnerOf(task_id);
+  return job == nullptr ? std::nullopt : job->InWork(task_id);
+}
+
+absl::StatusOr<bool> JobManager::Admit(const v1::PartialHeader& header) {
+  const absl::StatusOr<admission::Known> known = gate_.CheckHeader(header);
+  if (known.ok()) return *known == admission::Known::kCounted;
+  Refused(header, known.status());
+  return known.status();
+}
+
+void JobManager::Refused(const v1::PartialHeader& header, const absl::Status& why) {
+  Blame(services_.fleet.worker_of(header.session()), header.update_id(), why);
+}
+
+// Later, since a quarantine takes the worker's task away from a step that may be about to end.
+void JobManager::Blame(const std::string& worker, const std::string& update_id,
+                       const absl::Status& why) {
+  const std::string reason = base::ReasonOf(why);
+  if (worker.empty() || !admission::IsStrike(reason)) return;
+  services_.core.Post([this, worker, update_id, reason] {
+    if (!services_.fleet.Strike(worker, update_id, reason)) return;
+    services_.metrics.Add(Metric::kWorkerStrikes, 1, LowerCase(reason));
+  });
 }
 
 void JobManager::Accept(round::Upload upload, std::function<void(absl::Status)> done) {
-  const auto admitted = Admit(upload.header);
-  if (!admitted.ok()) {
-    done(admitted.status());
+  const v1::PartialHeader header = upload.header;
+  const absl::StatusOr<admission::Known> known = gate_.CheckHeader(header);
+  if (!known.ok()) {
+    Refused(header, known.status());
+    done(known.status());
     return;
   }
-  if (*admitted) {  // the same update arrived twice at once, and the other one was first
+  if (*known == admission::Known::kCounted) {  // it arrived twice at once, and the other was first
     services_.journal.WhenWritten(std::move(done));
     return;
   }
-  if (ledger_.IsBeingCounted(upload.header.update_id())) {
-    ledger_.Wait(upload.header.update_id(), std::move(done));
+  if (*known == admission::Known::kBeingCounted) {
+    ledger_.Wait(header.update_id(), std::move(done));
     return;
   }
-  if (questions_.Owns(upload.header.task_id())) {
-    questions_.Accept(std::move(upload), std::move(done));
+  const std::string worker = services_.fleet.worker_of(header.session());
+  if (questions_.Owns(header.task_id())) {
+    questions_.Accept(std::move(upload), [this, id = header.update_id(), worker,
+                                          done = std::move(done)](const absl::Status& status) {
+      if (!status.ok()) Blame(worker, id, status);
+      done(status);
+    });
     return;
   }
-  const auto owner = OwnerOf(upload.header.task_id());
-  const v1::PartialHeader header = upload.header;
+  const auto owner = OwnerOf(header.task_id());
   ledger_.Begin(header);
   owner->Accept(std::move(upload),
-                [this, header, done = std::move(done)](const absl::Status& status) {
+                [this, header, worker, done = std::move(done)](const absl::Status& status) {
                   std::vector<UpdateLedger::Done> all = ledger_.End(header.update_id());
                   all.push_back(done);
-                  if (status.ok()) ledger_.Count(header);
+                  if (status.ok()) {
+                    ledger_.Count(header);
+                  } else {
+                    Blame(worker, header.update_id(), status);
+                  }
                   for (UpdateLedger::Done& each : all) {
                     if (status.ok()) {
                       services_.journal.WhenWritten(std::move(each));

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "common/config/access/quotas.h"
 #include "server/admission/admission.h"
+#include "server/admission/update_gate.h"
 #include "server/datasets/dataset_views.h"
 #include "server/jobs/draft/job_draft.h"
 #include "server/jobs/durable/journal.h"
@@ -46,6 +47,7 @@ class JobManager {
         methods_(methods),
         questions_(services),
         admission_(memory_budget),
+        gate_(services_.fleet, ledger_, [this](const auto& task_id) { return InWork(task_id); }),
         most_ended_(most_ended) {}
 
   // What each user may take, from now on: at the start, and whenever the operator changes it. What is
@@ -107,12 +109,15 @@ class JobManager {
   int64_t Count(v1::Job::State state);
   size_t size() const { return index_.size(); }
 
-  // An upload begins: true when this update was counted already. Errors: Aborted when its lease
-  // ended; AlreadyExists when another update of that id was counted; InvalidArgument when its
-  // header does not fit.
-  absl::StatusOr<bool> Admit(const v1::PartialHeader& header) const;
-  // `done` is called once the update counts for good, or does not.
+  // An upload begins: true when this update was counted already. Errors: those of the gate
+  // (admission/update_gate.h).
+  absl::StatusOr<bool> Admit(const v1::PartialHeader& header);
+  // Its body has come, and is the one that the header announced. `done` is called once the update
+  // counts for good, or does not.
   void Accept(round::Upload upload, std::function<void(absl::Status)> done);
+  // Its body was refused as it came: Accept() is not called. Those that Admit() and Accept() refuse
+  // are known without this.
+  void Refused(const v1::PartialHeader& header, const absl::Status& why);
 
   // A worker says what a data set is that it was asked about.
   void Describe(const scheduler::SessionKey& session, v1::DatasetDescription description) {
@@ -170,6 +175,9 @@ class JobManager {
   void ForgetOldJobs();
   void NoteStates();
   std::shared_ptr<JobRunner> OwnerOf(const std::string& task_id) const;
+  std::optional<round::TaskInWork> InWork(const std::string& task_id) const;
+  // A strike of the worker, if no honest one's result is refused for that.
+  void Blame(const std::string& worker, const std::string& update_id, const absl::Status& why);
   // That a further job may be in work. Errors: ResourceExhausted TOO_MANY_JOBS.
   absl::Status CheckRoom() const;
   // That the user may have so many jobs more that have not ended; 0 for one that is among them.
@@ -185,6 +193,8 @@ class JobManager {
   const methods::MethodRegistry& methods_;
   Questions questions_;
   admission::Admission admission_;
+  UpdateLedger ledger_;
+  admission::UpdateGate gate_;
   base::Limits limits_;
   const int64_t most_ended_;
   JobIndex index_;
@@ -200,7 +210,6 @@ class JobManager {
   // Jobs at rest that a call is changing, one for each; and jobs that are about to leave memory.
   std::set<std::string> changing_;
   std::set<std::string> leaving_;
-  UpdateLedger ledger_;
   std::set<std::string> priced_;  // jobs that take part of the memory budget, or wait for it
 };
 

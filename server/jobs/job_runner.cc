@@ -192,8 +192,8 @@ Branch* JobRunner::OwnerOf(const std::string& task_id) const {
   return nullptr;
 }
 
-absl::Status JobRunner::Admit(const v1::PartialHeader& header) const {
-  return OwnerOf(header.task_id())->step->Admit(header);
+std::optional<round::TaskInWork> JobRunner::InWork(const std::string& task_id) const {
+  return OwnerOf(task_id)->step->InWork(task_id);
 }
 
 void JobRunner::Begin() {

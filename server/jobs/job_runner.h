@@ -132,7 +132,7 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
 
   bool Owns(const std::string& task_id) const { return OwnerOf(task_id) != nullptr; }
   // Of a task that this owns.
-  absl::Status Admit(const v1::PartialHeader& header) const;
+  std::optional<round::TaskInWork> InWork(const std::string& task_id) const;
   void Accept(round::Upload upload, std::function<void(absl::Status)> done);
 
  private:

@@ -36,7 +36,7 @@ absl::Status Ledger::Check(const Partial& partial) const {
         fmt::format("expected at least {} examples, found {}", min_examples_, partial.examples));
   }
   if (partial.examples > kMaxWeight) {
-    return base::InvalidArgument("VALUE_OUT_OF_RANGE",
+    return base::InvalidArgument("VALUE_IMPOSSIBLE",
                                  fmt::format("expected at most {} examples in one update, found {}",
                                              kMaxWeight, partial.examples));
   }
@@ -49,17 +49,17 @@ absl::Status Ledger::Check(const Partial& partial) const {
     // Each metric of one example is in [0, 1]; sums of rounded terms may pass it by a little.
     if (sum >= 0 && sum <= static_cast<double>(partial.examples) * (1 + 1e-9)) continue;
     return base::InvalidArgument(
-        "VALUE_OUT_OF_RANGE",
+        "VALUE_IMPOSSIBLE",
         fmt::format("expected a sum of {} over {} examples from 0 to {}, found {}", name,
                     partial.examples, partial.examples, sum));
   }
   if (partial.metric_sums.size() > kMaxMetrics) {
-    return base::InvalidArgument("VALUE_OUT_OF_RANGE",
+    return base::InvalidArgument("VALUE_IMPOSSIBLE",
                                  fmt::format("expected at most {} metrics, found {}", kMaxMetrics,
                                              partial.metric_sums.size()));
   }
   if (partial.correct < 0 || partial.correct > partial.examples) {
-    return base::InvalidArgument("VALUE_OUT_OF_RANGE",
+    return base::InvalidArgument("VALUE_IMPOSSIBLE",
                                  fmt::format("expected 0 to {} correct examples, found {}",
                                              partial.examples, partial.correct));
   }

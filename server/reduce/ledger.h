@@ -24,7 +24,7 @@ class Ledger {
 
   // Whether `partial` may be added. Errors: AlreadyExists (DUPLICATE_PARTICIPANT);
   // FailedPrecondition (REDUCER_SPENT); InvalidArgument (NO_EXAMPLES, NON_FINITE,
-  // VALUE_OUT_OF_RANGE).
+  // VALUE_IMPOSSIBLE).
   absl::Status Check(const Partial& partial) const;
   // Remembers the scalars of `partial`, which Check() accepted.
   void Add(const Partial& partial);

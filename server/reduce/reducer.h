@@ -9,7 +9,8 @@
 // Threading:   not thread-safe; lives on its job's strand.
 // Determinism: bit-identical for any order of Merge() calls, duplicates and retries.
 // Errors:      Merge(): InvalidArgument on wrong count, position out of range or non-finite value,
-//              with a reason (SHAPE_MISMATCH, NON_FINITE, VALUE_OUT_OF_RANGE, NO_EXAMPLES); state
+//              with a reason (SHAPE_MISMATCH, NON_FINITE, VALUE_IMPOSSIBLE,
+//              VALUE_OUT_OF_RANGE for what is too large to be summed, NO_EXAMPLES); state
 //              unchanged. Never throws.
 #pragma once
 

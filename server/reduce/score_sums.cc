@@ -19,13 +19,13 @@ absl::Status CheckPositions(const tensor::ModelTopology& model, size_t tensor,
   const std::string& name = model.layout()[tensor].name;
   if (!model.is_sparse(tensor)) {
     return base::InvalidArgument(
-        "VALUE_OUT_OF_RANGE",
+        "VALUE_IMPOSSIBLE",
         fmt::format("{}: expected no scores, since all weights are active, found {}", name,
                     list.positions.size()));
   }
   const absl::Status status = sparsity::CheckCandidates(model.topology(tensor), list.positions);
   if (status.ok()) return status;
-  return base::InvalidArgument("VALUE_OUT_OF_RANGE",
+  return base::InvalidArgument("VALUE_IMPOSSIBLE",
                                fmt::format("{}: {}", name, base::MessageOf(status)));
 }
 

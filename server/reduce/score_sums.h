@@ -24,7 +24,7 @@ class ScoreSums {
       : topology_(std::move(topology)) {}
 
   const std::shared_ptr<const tensor::ModelTopology>& topology() const { return topology_; }
-  // Errors: InvalidArgument (SHAPE_MISMATCH, NON_FINITE, VALUE_OUT_OF_RANGE): positions must ascend
+  // Errors: InvalidArgument (SHAPE_MISMATCH, NON_FINITE, VALUE_IMPOSSIBLE): positions must ascend
   // and be inactive, lists must be as long as their values, one list per tensor or none at all.
   absl::Status Check(const std::vector<ScoreList>& lists) const;
   // Largest |value| of all lists, as bits.

@@ -41,7 +41,7 @@ absl::Status ValueCheck::CheckSigns(std::span<const float> piece, int64_t offset
     for (int64_t i = std::max(range.begin, offset); i < std::min(range.end, end); ++i) {
       if (piece[i - offset] >= 0) continue;
       return base::InvalidArgument(
-          "VALUE_OUT_OF_RANGE",
+          "VALUE_IMPOSSIBLE",
           fmt::format(
               "value {} of the update is {}, expected a variance, second moment or "
               "importance, which is not negative; update or replace the worker that sent it",

@@ -3,7 +3,7 @@
 // Checks:      the number of values; that none is infinite or NaN; that none of those which cannot
 //              be negative is: second moments of Adam, variances, importance.
 // Threading:   immutable.
-// Errors:      InvalidArgument (SHAPE_MISMATCH, NON_FINITE, VALUE_OUT_OF_RANGE), or what the source
+// Errors:      InvalidArgument (SHAPE_MISMATCH, NON_FINITE, VALUE_IMPOSSIBLE), or what the source
 //              of values returns.
 #pragma once
 

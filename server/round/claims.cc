@@ -23,6 +23,9 @@ constexpr int64_t kMostExamplesAtAll = int64_t{1} << 39;
 constexpr double kMostLoss = std::numeric_limits<float>::max();
 // Sums of shares may be a little above the number of examples by rounding.
 constexpr double kRounding = 1e-6;
+// Of a duration.
+constexpr int64_t kMostSeconds = 315'576'000'000;
+constexpr int32_t kMostNanos = 999'999'999;
 
 absl::Status OutOfRange(const std::string& what, const std::string& expected,
                         const std::string& found) {
@@ -52,6 +55,17 @@ absl::Status CheckSteps(const v1::PartialHeader& header, const v1::Task& task) {
   if (asked > 0 ? header.steps() == asked : header.steps() >= 1) return absl::OkStatus();
   return OutOfRange("local steps", asked > 0 ? std::to_string(asked) : "at least 1",
                     std::to_string(header.steps()));
+}
+
+// As protocol buffers define a duration. One that is below 0 is what a clock that was set gives.
+absl::Status CheckTime(const google::protobuf::Duration& time) {
+  const bool same_sign =
+      (time.seconds() <= 0 || time.nanos() >= 0) && (time.seconds() >= 0 || time.nanos() <= 0);
+  const bool in_range = time.seconds() >= -kMostSeconds && time.seconds() <= kMostSeconds &&
+                        time.nanos() >= -kMostNanos && time.nanos() <= kMostNanos;
+  if (same_sign && in_range) return absl::OkStatus();
+  return OutOfRange("compute time", "a duration of at most 10,000 years",
+                    fmt::format("{} s and {} ns", time.seconds(), time.nanos()));
 }
 
 absl::Status CheckMetrics(const v1::PartialHeader& header) {
@@ -91,13 +105,17 @@ absl::Status CheckItems(const v1::PartialHeader& header, const v1::Task& task) {
 
 }  // namespace
 
-absl::Status CheckClaims(const v1::PartialHeader& header, const v1::Task& task,
-                         int64_t most_examples) {
+absl::Status CheckUpdateId(const v1::PartialHeader& header) {
   if (header.update_id().empty() || header.update_id().size() > kMaxUpdateIdBytes) {
     return base::InvalidArgument("INVALID_UPDATE_ID",
                                  fmt::format("expected an update id of 1 to {} bytes, found {}",
                                              kMaxUpdateIdBytes, header.update_id().size()));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckClaims(const v1::PartialHeader& header, const v1::Task& task,
+                         int64_t most_examples) {
   ESPALIER_RETURN_IF_ERROR(CheckExamples(header.examples(), most_examples));
   const auto at_least_one = static_cast<double>(std::max<int64_t>(1, header.examples()));
   if (!(std::abs(header.loss_sum()) <= at_least_one * kMostLoss)) {
@@ -113,6 +131,7 @@ absl::Status CheckClaims(const v1::PartialHeader& header, const v1::Task& task,
   if (header.peak_memory_bytes() < 0) {
     return OutOfRange("peak memory", "0 or more", std::to_string(header.peak_memory_bytes()));
   }
+  ESPALIER_RETURN_IF_ERROR(CheckTime(header.compute_time()));
   ESPALIER_RETURN_IF_ERROR(CheckMetrics(header));
   return CheckItems(header, task);
 }

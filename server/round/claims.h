@@ -1,5 +1,5 @@
-// What a worker says of its result, held against what can be true: the first door of an update,
-// passed before a byte of its body is read.
+// What a worker says of its result, held against what can be true. When it is asked is a matter of
+// admission/update_gate.h.
 //
 // Threading: pure functions.
 #pragma once
@@ -11,9 +11,12 @@
 
 namespace espalier::server::round {
 
+// Errors: InvalidArgument INVALID_UPDATE_ID.
+absl::Status CheckUpdateId(const v1::PartialHeader& header);
+
 // `most_examples`: examples that the participant can have; 0 = not known.
-// Errors: InvalidArgument INVALID_UPDATE_ID, EXAMPLES_OUT_OF_RANGE, CLAIM_OUT_OF_RANGE (loss, hits,
-//         steps, metrics, recommended items).
+// Errors: InvalidArgument EXAMPLES_OUT_OF_RANGE, CLAIM_OUT_OF_RANGE (loss, hits, steps, memory, time,
+//         metrics, recommended items).
 absl::Status CheckClaims(const v1::PartialHeader& header, const v1::Task& task,
                          int64_t most_examples);
 

@@ -5,6 +5,7 @@
 // Threading:   lives on the core executor.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -23,6 +24,13 @@ struct ParticipantSpec {
   v1::BlobRef correction = {};  // of a training task; no digest: none
   // Examples that its update can be about; 0 = not known.
   int64_t most_examples = 0;
+};
+
+// A task that a worker does, for the checks of its result (admission/update_gate.h). Borrowed from
+// its step until that does something.
+struct TaskInWork {
+  const v1::Task& task;       // with the sections of its result
+  int64_t most_examples = 0;  // as in ParticipantSpec
 };
 
 // Why a step does not go on: a condition of its job.
@@ -47,9 +55,9 @@ class StepInWork {
 
   // Uploads of workers. Whether a task is one of this step's, in work:
   virtual bool Owns(const std::string& task_id) const = 0;
-  // Does the header fit the model and the participant? Cheap checks before the body is read.
-  virtual absl::Status Admit(const v1::PartialHeader& header) const = 0;
-  // Merges the partial; `done` is called on the core executor once it counts (or does not), before
+  // What a result of the task is held against; nullopt: none is wanted any more.
+  virtual std::optional<TaskInWork> InWork(const std::string& task_id) const = 0;
+  // Merges the partial, whose header was found right; `done` is called on the core executor once it counts (or does not), before
   // anything follows from it.
   virtual void Accept(Upload upload, std::function<void(absl::Status)> done) = 0;
 };

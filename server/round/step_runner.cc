@@ -9,7 +9,7 @@
 #include "common/wire/model_spec/result_sections.h"
 #include "common/wire/model_spec/train_additions.h"
 #include "common/wire/proto_time.h"
-#include "server/round/claims.h"
+#include "server/admission/update_gate.h"
 #include "server/scheduler/worker_words.h"
 
 namespace espalier::server::round {
@@ -238,26 +238,17 @@ bool StepRunner::HasEligibleWorker(size_t index) const {
   return fleet_.CouldDo(*group_, QueuedFor(index));
 }
 
-absl::Status StepRunner::Admit(const v1::PartialHeader& header) const {
-  const auto it = by_task_.find(header.task_id());
+std::optional<TaskInWork> StepRunner::InWork(const std::string& task_id) const {
+  const auto it = by_task_.find(task_id);
   if (it == by_task_.end() || participants_[it->second].state != State::kLeased) {
-    return RoundClosed();
+    return std::nullopt;
   }
-  ESPALIER_RETURN_IF_ERROR(
-      CheckClaims(header, plan_.task, plan_.participants[it->second].most_examples));
-  if (header.topology_hash() != plan_.task.model().topology_hash()) {
-    return base::InvalidArgument("TOPOLOGY_VERSION_MISMATCH",
-                                 "expected values for topology " +
-                                     plan_.task.model().topology_hash() +
-                                     ", found another; fetch the task's topology");
-  }
-  return wire::CheckSections(plan_.task.sections(), header.sections(), header.body_bytes());
+  return TaskInWork{plan_.task, plan_.participants[it->second].most_examples};
 }
 
 void StepRunner::Accept(Upload upload, std::function<void(absl::Status)> done) {
-  const absl::Status admitted = Admit(upload.header);
-  if (!admitted.ok()) {
-    done(admitted);
+  if (!InWork(upload.header.task_id()).has_value()) {
+    done(RoundClosed());
     return;
   }
   const size_t index = by_task_.at(upload.header.task_id());
@@ -282,21 +273,18 @@ void StepRunner::Merge(size_t index, Upload upload, Merged merged) {
   partial->correct = header->correct();
   partial->steps = header->steps();
   partial->peak_memory_bytes = header->peak_memory_bytes();
-  // What a worker says of its time cannot be more than has passed since it has the task.
-  partial->compute_seconds = absl::ToDoubleSeconds(
-      std::clamp(wire::FromProto(header->compute_time()), absl::ZeroDuration(),
-                 clock_.Elapsed() - participants_[index].leased_at));
+  partial->compute_seconds =
+      admission::SecondsSpent(*header, clock_.Elapsed() - participants_[index].leased_at);
   for (const v1::Metric& metric : header->metric_sums()) {
     partial->metric_sums[metric.name()] = metric.value();
   }
   const auto self = shared_from_this();
   const auto merge = [self, partial, upload = std::move(upload)]() -> absl::Status {
     try {
-      ESPALIER_RETURN_IF_ERROR(
-          ReadSections(self->plan_.task, *self->plan_.topology,
-                       self->plan_.start == nullptr ? std::span<const float>() : *self->plan_.start,
-                       upload, *partial));
-      return self->plan_.reducer->Merge(*partial);
+      return admission::CheckBodyAndMerge(
+          self->plan_.task, *self->plan_.topology,
+          self->plan_.start == nullptr ? std::span<const float>() : *self->plan_.start, upload,
+          *partial, *self->plan_.reducer);
     } catch (const std::bad_alloc&) {
       return OutOfMemory("merging an update");
     }

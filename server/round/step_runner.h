@@ -94,7 +94,7 @@ class StepRunner : public StepInWork, public std::enable_shared_from_this<StepRu
   // and when it is tried next, while no other task is in work.
   std::optional<Obstacle> obstacle() const override;
 
-  absl::Status Admit(const v1::PartialHeader& header) const override;
+  std::optional<TaskInWork> InWork(const std::string& task_id) const override;
   void Accept(Upload upload, std::function<void(absl::Status)> done) override;
   bool Owns(const std::string& task_id) const override { return by_task_.contains(task_id); }
 

@@ -44,8 +44,14 @@ absl::Status AddStructure(const v1::Readjustment& asked, const tensor::ModelTopo
       !update.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     return Invalid("expected a TopologyUpdate, found other bytes");
   }
-  ESPALIER_ASSIGN_OR_RETURN(partial.topology,
-                            wire::ApplyTopologyUpdate(model, update, model.sparsifiable_stored()));
+  auto applied = wire::ApplyTopologyUpdate(model, update, model.sparsifiable_stored());
+  if (!applied.ok()) {
+    const std::string reason = base::ReasonOf(applied.status());
+    const bool known = reason == "TOPOLOGY_HASH_MISMATCH" || reason == "TOPOLOGY_INVALID" ||
+                       reason == "INDEX_SET_INVALID";
+    return known ? applied.status() : Invalid(base::MessageOf(applied.status()));
+  }
+  partial.topology = *std::move(applied);
   for (size_t i = 0; i < model.num_tensors(); ++i) {
     if (!model.is_sparse(i)) continue;
     const std::string& name = model.layout()[i].name;
@@ -154,7 +160,7 @@ absl::Status AddCounts(std::string_view bytes, reduce::Partial& partial) {
   for (const int64_t count : partial.counts) {
     if (count >= 0 && count <= partial.examples) continue;
     return base::InvalidArgument(
-        "VALUE_OUT_OF_RANGE",
+        "VALUE_IMPOSSIBLE",
         fmt::format("expected counts of 0 to {} examples, found {}", partial.examples, count));
   }
   return absl::OkStatus();

@@ -3,7 +3,8 @@
 // Everything here comes from workers and is believed only after it was checked.
 // Threading: pure functions; the body of an upload may be read on any thread.
 // Errors:    InvalidArgument: SHAPE_MISMATCH, SCORES_INVALID, INDEX_SET_INVALID, NON_FINITE,
-//            READJUSTMENT_INVALID, those of wire::ApplyTopologyUpdate(), and of reading the body.
+//            READJUSTMENT_INVALID, TOPOLOGY_INVALID, TOPOLOGY_HASH_MISMATCH, VALUE_IMPOSSIBLE, and
+//            those of reading the body.
 #pragma once
 
 #include <cstdint>

@@ -111,8 +111,6 @@ std::optional<round::Obstacle> PlannerStep::obstacle() const {
       fmt::format("no planner is there to decide about {}; start one", RoundText(question_))};
 }
 
-absl::Status PlannerStep::Admit(const v1::PartialHeader&) const { return NoTasks(); }
-
 void PlannerStep::Accept(round::Upload, std::function<void(absl::Status)> done) { done(NoTasks()); }
 
 }  // namespace espalier::server::jobs

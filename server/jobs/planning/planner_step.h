@@ -37,7 +37,9 @@ class PlannerStep : public round::StepInWork, public std::enable_shared_from_thi
   std::optional<round::Obstacle> obstacle() const override;
 
   bool Owns(const std::string&) const override { return false; }
-  absl::Status Admit(const v1::PartialHeader& header) const override;
+  std::optional<round::TaskInWork> InWork(const std::string&) const override {
+    return std::nullopt;
+  }
   void Accept(round::Upload upload, std::function<void(absl::Status)> done) override;
 
  private:

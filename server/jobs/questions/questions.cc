@@ -313,8 +313,10 @@ std::shared_ptr<Questions::Question> Questions::Find(const std::string& task_id)
   return found == questions_.end() ? nullptr : *found;
 }
 
-absl::Status Questions::Admit(const v1::PartialHeader& header) const {
-  return Find(header.task_id())->step->Admit(header);
+std::optional<round::TaskInWork> Questions::InWork(const std::string& task_id) const {
+  const std::shared_ptr<Question> question = Find(task_id);
+  if (question == nullptr) return std::nullopt;
+  return question->step->InWork(task_id);
 }
 
 void Questions::Accept(round::Upload upload, std::function<void(absl::Status)> done) {

@@ -21,6 +21,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -79,8 +80,9 @@ class Questions {
   void Tick();
 
   bool Owns(const std::string& task_id) const { return Find(task_id) != nullptr; }
+  // nullopt: the task is none of these, or no answer to it is wanted any more.
+  std::optional<round::TaskInWork> InWork(const std::string& task_id) const;
   // Of a task that this owns.
-  absl::Status Admit(const v1::PartialHeader& header) const;
   void Accept(round::Upload upload, std::function<void(absl::Status)> done);
 
  private:

@@ -31,7 +31,7 @@ std::string ReasonOfNegative(const v1::Task& task, int64_t negative) {
   return base::ReasonOf(MakeReducer(ReducerKind::kMean, topology, layout)->Merge(partial));
 }
 
-constexpr char kRefused[] = "VALUE_OUT_OF_RANGE";
+constexpr char kRefused[] = "VALUE_IMPOSSIBLE";
 
 TEST(NegativeValuesTest, OfRunningVariancesAreRefusedAndMeansAreNot) {
   v1::Task task;

@@ -197,7 +197,7 @@ TEST_P(ReducerConformanceTest, NonFiniteLossIsRefused) {
 TEST_P(ReducerConformanceTest, MoreCorrectThanExamplesIsRefused) {
   Partial bad = Valid(2);
   bad.correct = bad.examples + 1;
-  ExpectRefusedUnchanged(bad, "VALUE_OUT_OF_RANGE");
+  ExpectRefusedUnchanged(bad, "VALUE_IMPOSSIBLE");
 }
 
 TEST_P(ReducerConformanceTest, NegativeExamplesAreRefused) {
@@ -380,10 +380,10 @@ TEST_P(ValueReducerTest, InvalidScoresAreRefused) {
   for (const std::vector<int64_t>& positions :
        {std::vector<int64_t>{2, 1}, {1, 1}, {-1, 1}, {1, 24}, {1, 3}}) {
     bad.scores = {{positions, {1.0f, 1.0f}}, {}};
-    ExpectRefusedUnchanged(bad, "VALUE_OUT_OF_RANGE");
+    ExpectRefusedUnchanged(bad, "VALUE_IMPOSSIBLE");
   }
   bad.scores = {{}, {{0}, {1.0f}}};  // a dense tensor has no inactive position
-  ExpectRefusedUnchanged(bad, "VALUE_OUT_OF_RANGE");
+  ExpectRefusedUnchanged(bad, "VALUE_IMPOSSIBLE");
 }
 
 TEST_P(MeanReducerTest, MeanIsWeightedByExamples) {
@@ -501,7 +501,7 @@ TEST_P(ValueReducerTest, StateThatCannotBeIsRefused) {
                              GetParam().aggregation, std::vector<float>(11, 0.0F));
   std::vector<float> negative(11, 1.0F);
   negative[10] = -1e-9F;
-  EXPECT_EQ(base::ReasonOf(reducer->Merge(WithState(negative))), "VALUE_OUT_OF_RANGE");
+  EXPECT_EQ(base::ReasonOf(reducer->Merge(WithState(negative))), "VALUE_IMPOSSIBLE");
   EXPECT_EQ(base::ReasonOf(reducer->Merge(WithState({}))), "SHAPE_MISMATCH");
 }
 
