@@ -241,8 +241,8 @@ bool Fleet::LeaseTo(const std::string& id, WorkerEntry& worker, GroupId group_id
   task.set_task_id(task_id);
   task.mutable_epoch()->set_incarnation(incarnation_);
   task.mutable_epoch()->set_counter(next_epoch_++);
-  const Lease& lease = leases_[task_id] = {group_id,         taken->index,   id,
-                                           task.epoch(),     group.spec.job, group.spec.owner,
+  const Lease& lease = leases_[task_id] = {group_id,           taken->index,     id,
+                                           task.epoch(),       group.spec.job,   group.spec.owner,
                                            task.participant(), task.has_train(), taken->again};
   group.leases.insert(task_id);
   worker.task_id = task_id;

@@ -34,8 +34,7 @@ TEST(CheckFiniteTest, EveryValueIsLookedAt) {
 
 TEST(CheckFiniteTest, BytesThatAreNoFloatsAreNot) {
   Partial partial;
-  AddSection(v1::SECTION_KIND_COUNTS, v1::SECTION_TYPE_I64, 1, std::string(8, '\xff'),
-             partial);
+  AddSection(v1::SECTION_KIND_COUNTS, v1::SECTION_TYPE_I64, 1, std::string(8, '\xff'), partial);
   EXPECT_TRUE(CheckFinite(partial).ok());
 }
 
