@@ -35,14 +35,14 @@ constexpr char kEnvironment[] =
 
 Environment:
   ESPALIER_SERVER             Address of the coordinator, host:port
-  ESPALIER_TLS_DIR            Folder of certificates, as `espalier cert` makes it
+  ESPALIER_TLS_DIR            Folder of certificates, from `espalier cert`
   ESPALIER_CA, _CERT, _KEY    PEM files for TLS
   ESPALIER_TOKEN_FILE         File with a token
   ESPALIER_DATA               Data root of `espalier up`
   NO_COLOR                    No colours when set
   COLUMNS                     Width of tables, in place of the terminal's
   GRPC_VERBOSITY              ERROR or DEBUG: gRPC's own messages, too
-  ESPALIER_DEBUGGABLE         1: debuggers and core files may see what is in memory
+  ESPALIER_DEBUGGABLE         1: debuggers and core files may see memory
 
 Exit codes: 0 done, 1 unexpected, 2 usage or invalid argument, 3 not found,
 4 denied, 5 conflict, 6 unavailable or timeout, 7 waited for a job that FAILED

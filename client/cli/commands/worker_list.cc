@@ -18,8 +18,9 @@ Examples:
   espalier worker list
   espalier worker list -o json       with the data sets of each worker
 
-A worker that is QUARANTINED sent results that no correct worker sends, or came and went too often. It
-is given no tasks until the time that is shown; `espalier worker undrain` ends that earlier.)";
+A worker that is QUARANTINED sent results that no correct worker sends, or came
+and went too often. It is given no tasks until the time that is shown; `espalier
+worker undrain` ends that earlier.)";
 
 std::string DatasetNames(const v1::Worker& worker) {
   std::vector<std::string> names;
