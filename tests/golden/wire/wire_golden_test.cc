@@ -19,6 +19,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "espalier/v1/access.pb.h"
 #include "espalier/v1/checkpoint.pb.h"
 #include "espalier/v1/cluster.pb.h"
 #include "espalier/v1/job.pb.h"
@@ -64,7 +65,8 @@ void AddTypes(const Descriptor& type, std::vector<const Descriptor*>& types) {
 bool AllAreLinked() {
   return v1::Checkpoint::descriptor() != nullptr && v1::Worker::descriptor() != nullptr &&
          v1::Job::descriptor() != nullptr && v1::Method::descriptor() != nullptr &&
-         v1::TensorTopology::descriptor() != nullptr && v1::Heartbeat::descriptor() != nullptr;
+         v1::TensorTopology::descriptor() != nullptr && v1::Heartbeat::descriptor() != nullptr &&
+         v1::Token::descriptor() != nullptr;
 }
 
 // All messages, in the order of their files.
