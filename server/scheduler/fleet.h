@@ -290,6 +290,7 @@ class Fleet {
   config::Quotas quotas_;
   Quarantine quarantine_{clock_};
   struct Loss {
+    std::string worker;
     absl::Duration at;
     size_t connected = 0;  // workers before it
   };

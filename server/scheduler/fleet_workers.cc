@@ -1,6 +1,7 @@
 // Fleet: workers come, are drained or put into quarantine, and go.
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -164,14 +165,14 @@ absl::StatusOr<v1::Worker> Fleet::SetDraining(const std::string& id, bool draini
 }
 
 bool Fleet::EndedAlone(absl::Duration at) const {
-  size_t lost = 0;
+  std::set<std::string> lost;
   size_t connected = 0;  // before the first of them
   for (const Loss& loss : losses_) {
     if (loss.at < at - kAtOnce || loss.at > at + kAtOnce) continue;
-    ++lost;
+    lost.insert(loss.worker);
     connected = std::max(connected, loss.connected);
   }
-  return lost < 2 || 2 * lost <= connected;
+  return lost.size() < 2 || 2 * lost.size() <= connected;
 }
 
 bool Fleet::Strike(const std::string& id, const std::string& update_id, const std::string& reason) {
@@ -311,7 +312,7 @@ void Fleet::Lose(WorkerEntry& worker, const std::string& reason, const std::stri
   worker.view.clear_quarantine_end_time();
   worker.view.clear_quarantine_reason();
   if (!left) {
-    losses_.push_back({clock_.Elapsed(), connected});
+    losses_.push_back({WorkerId(worker.view), clock_.Elapsed(), connected});
     // A task that others were lost with may be what ends workers.
     const auto lease = leases_.find(worker.task_id);
     const bool may_be_the_task = lease != leases_.end() && lease->second.again;

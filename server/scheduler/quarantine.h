@@ -10,8 +10,8 @@
 //              most. After kGoodTime without a strike, a short life or a quarantine all is forgotten.
 // Ids:         a worker is known by its id, so that it does not help to connect again. How hard it is
 //              to come under another id is a matter of certificates.
-// Bounds:      kMost workers of whom something is known; the one that was good for longest is
-//              forgotten for another.
+// Bounds:      kMost workers of whom something is known; the quarter that was good for longest is
+//              forgotten for others.
 // Threading:   lives on the core executor; no locks. Time is the injected clock's Elapsed().
 #pragma once
 
