@@ -242,7 +242,7 @@ class StalledTest(unittest.TestCase):
             self.assertEqual(1, worker.errors().count(" registered "))
 
     def test_workers_over_both_families_of_addresses_have_a_call(self):
-        own = self.start(0, "--listen", "[::]:0")
+        own = self.start(0, "--listen", "[::]:0", "--insecure")
         port = own.address.rpartition(":")[2]
         for name, host in (("six", "[::1]"), ("four", "127.0.0.1")):
             own.address = f"{host}:{port}"
