@@ -61,7 +61,7 @@ class Connections {
   static constexpr absl::Duration kSettle = absl::Seconds(10);
   static constexpr absl::Duration kFirstCall = absl::Seconds(20);
   static constexpr absl::Duration kScarceFirstCall = absl::Seconds(5);
-  static constexpr absl::Duration kLeast = absl::Seconds(2);
+  static constexpr absl::Duration kLeast = absl::Seconds(1);
   static constexpr absl::Duration kRecount = absl::Milliseconds(50);
 
   // `ended` is told the peer of each connection that was shut down.
