@@ -85,8 +85,8 @@ absl::StatusOr<int> List(Context& context) {
   for (const v1::Worker& worker : workers.workers()) {
     if (worker.state() != v1::Worker::STATE_QUARANTINED) continue;
     context.err << fmt::format(
-        "{} is given no tasks: {}. `espalier worker undrain {}` ends that.\n", worker.name(),
-        base::Printable(worker.quarantine_reason()), worker.name());
+        "{0} is given no tasks: {1}. `espalier worker undrain {0}` ends that.\n",
+        base::Printable(worker.name()), base::Printable(worker.quarantine_reason()));
   }
   return kExitDone;
 }

@@ -9,6 +9,7 @@
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
 #include "common/base/flags.h"
+#include "common/base/printable.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -125,8 +126,9 @@ absl::StatusOr<int> Create(Context& context, const Wanted& wanted) {
   *tokens.Add() = made.token();
   if (wanted.file.empty()) {
     // Alone on standard output, for scripts.
-    context.out << made.secret() << "\n";
-    context.err << fmt::format("{} is good until {}; it is not shown again\n", made.token().name(),
+    context.out << base::Printable(made.secret()) << "\n";
+    context.err << fmt::format("{} is good until {}; it is not shown again\n",
+                               base::Printable(made.token().name()),
                                AbsoluteTime(made.token().expire_time()));
     return kExitDone;
   }
