@@ -41,9 +41,15 @@ if(ESPALIER_SANITIZE)
   add_compile_options(-fsanitize=${ESPALIER_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${ESPALIER_SANITIZE})
 else()
-  add_compile_options(-fstack-protector-strong -fPIE)
+  # What makes an overrun end the program instead of running what it wrote; docs/security/hardening.md says what each is for.
+  add_compile_options(-fstack-protector-strong -fstack-clash-protection -fPIE)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64")
+    add_compile_options(-fcf-protection)
+  elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+    add_compile_options(-mbranch-protection=standard)
+  endif()
   add_compile_definitions($<$<CONFIG:Release,RelWithDebInfo>:_FORTIFY_SOURCE=2>)
-  add_link_options(-pie -Wl,-z,relro,-z,now)
+  add_link_options(-pie -Wl,-z,relro,-z,now,-z,noexecstack)
 endif()
 
 # espalier_use_precompiled(<target> REUSE_FROM espalier_precompiled_<set>): compiles with a set of

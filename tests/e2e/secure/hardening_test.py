@@ -10,11 +10,13 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from cluster import DATA, Process, words
+from cluster import BIN, DATA, Process, words
 
 SECRET = "a-word-in-the-environment"
 # The user of the images.
 USER = 10001
+# The instruction that an indirect jump has to end at.
+ENDBR64 = bytes.fromhex("f30f1efa")
 
 def limits(pid):
     """The limit of core files."""
@@ -67,6 +69,41 @@ class MemoryTest(unittest.TestCase):
     def test_who_wants_to_debug_can_say_so(self):
         for process in self.started(ESPALIER_DEBUGGABLE="1"):
             self.assertIn(SECRET.encode(), self.looks_at(process.pid, "environ").stdout)
+
+
+class CompiledTest(unittest.TestCase):
+    """What the files of the programs say about how they were compiled and linked."""
+
+    PROGRAMS = ("espalier", "espalier-coordinator", "espalier-worker")
+
+    @staticmethod
+    def read(program, *flags):
+        done = subprocess.run(["readelf", "--wide", *flags, str(pathlib.Path(BIN) / program)], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    def test_programs_lie_anywhere_and_their_tables_are_read_only(self):
+        for program in self.PROGRAMS:
+            with self.subTest(program):
+                self.assertRegex(self.read(program, "--file-header"), r"Type:\s+DYN")
+                self.assertRegex(self.read(program, "--dynamic"), r"FLAGS_1.*\bNOW\b.*\bPIE\b")
+                segments = self.read(program, "--program-headers")
+                self.assertIn("GNU_RELRO", segments)
+                self.assertRegex(segments, r"GNU_STACK\s.*\sRW\s")
+                self.assertNotRegex(segments, r"LOAD\s.*\sRWE\s", "something is both written and executed")
+
+    def test_overruns_are_looked_for(self):
+        for program in self.PROGRAMS:
+            with self.subTest(program):
+                symbols = self.read(program, "--dyn-syms")
+                self.assertIn("__stack_chk_fail", symbols)
+                self.assertRegex(symbols, r"__(memcpy|snprintf|fprintf|strcpy|vsnprintf|read)_chk")
+
+    @unittest.skipUnless(os.uname().machine == "x86_64", "the first instruction of a function is another one elsewhere")
+    def test_indirect_jumps_end_where_functions_begin(self):
+        for program in self.PROGRAMS:
+            with self.subTest(program):
+                code = (pathlib.Path(BIN) / program).read_bytes()
+                self.assertGreater(code.count(ENDBR64), 1000)
 
 
 if __name__ == "__main__":
