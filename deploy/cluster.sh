@@ -4,6 +4,10 @@
 #   cluster.sh down     stop the containers; volumes stay
 #   cluster.sh images   build the images only
 #   cluster.sh test     the whole cycle under another project name, with assertions; removes what it made
+# Ends with 75 where no engine runs and none can be started.
+#
+# ESPALIER_PROGRAMS   folder with programs that were built on this machine, for the images to have; without it they are
+#                     compiled on Debian 13
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -11,6 +15,7 @@ readonly root
 readonly state=$root/build/cluster
 readonly base_image=${ESPALIER_BASE_IMAGE:-debian:trixie-slim}
 readonly max_image_mb=150
+readonly programs_image=espalier/programs:local
 readonly services=(coordinator worker prometheus)
 readonly workers=3
 project=espalier
@@ -23,6 +28,11 @@ say() { printf 'cluster: %s\n' "$*"; }
 die() {
   printf 'cluster: %s\n' "$*" >&2
   exit 1
+}
+
+no_engine() {
+  printf 'cluster: %s\n' "$*" >&2
+  exit 75
 }
 
 # --- tools and engine -------------------------------------------------------------------------------------------------
@@ -68,11 +78,11 @@ build_client() {
 start_engine() {
   docker info >/dev/null 2>&1 && return
   if ((EUID != 0)); then
-    die "no Docker engine answers. Start it (sudo systemctl start docker) and be a member of group docker, or run as root"
+    no_engine "no Docker engine answers. Start it (sudo systemctl start docker) and be a member of group docker, or run as root"
   fi
   mkdir -p "$state"
   if [[ -d /run/systemd/system ]]; then
-    systemctl start docker
+    systemctl start docker || no_engine "systemctl could not start docker"
   else
     say "starting dockerd, log in build/cluster/dockerd.log"
     setsid dockerd >"$state/dockerd.log" 2>&1 </dev/null &
@@ -84,7 +94,7 @@ start_engine() {
     sleep 0.5
   done
   tail -n 20 "$state/dockerd.log" >&2 || true
-  die "the Docker engine did not start within a minute"
+  no_engine "the Docker engine did not start within a minute"
 }
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -95,6 +105,15 @@ ensure_base_image() {
   timeout 300 docker pull --quiet "$base_image" 2>"$state/pull.log" && return
   say "no registry: $(tail -n 1 "$state/pull.log")"
   "$root/docker/base-image.sh" "$base_image"
+}
+
+# An image whose folder /out is what a build of the images would have made of the programs in a folder of this machine.
+import_programs() {
+  say "taking the programs of $1"
+  rm -rf "$state/programs"
+  mkdir -p "$state/programs"
+  "$root/docker/collect.sh" "$1" "$state/programs/out"
+  tar -C "$state/programs" --numeric-owner -c out | docker import - "$programs_image" >/dev/null
 }
 
 # The settings that let this machine's apt reach its mirrors, for the builds.
@@ -115,6 +134,7 @@ build_image() {
   done
   if [[ $file == Dockerfile ]]; then
     arguments+=(--target "$target" --build-arg "REVISION=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)")
+    [[ -z ${ESPALIER_PROGRAMS:-} ]] || arguments+=(--build-arg "PROGRAMS=$programs_image")
   fi
   say "building espalier/$target:$ESPALIER_TAG"
   DOCKER_BUILDKIT=1 "$client" build --progress plain --file "$root/docker/$file" --secret "id=apt_conf,src=$state/apt.conf" \
@@ -131,6 +151,7 @@ images() {
   start_engine
   ensure_base_image
   write_apt_conf
+  [[ -z ${ESPALIER_PROGRAMS:-} ]] || import_programs "$ESPALIER_PROGRAMS"
   build_image coordinator Dockerfile
   build_image worker Dockerfile
   build_image prometheus prometheus.Dockerfile

@@ -99,6 +99,28 @@ stranger_is_refused() {
   [[ $answer == *"expected a client certificate or a token"* ]]
 }
 
+# The name that clients dial has to be in the coordinator's certificate.
+edge_hands_on() {
+  compose --profile edge up -d --no-build --no-recreate --scale "worker=$workers" edge >>"$state/compose.log" 2>&1 || return 1
+  eventually 60 is_healthy edge || return 1
+  compose run --rm -T -e ESPALIER_SERVER=edge:7070 cli worker list >/dev/null 2>>"$state/compose.log"
+}
+
+# What is no TLS gets no byte, and is ended after five seconds.
+edge_hands_on_nothing_else() {
+  python3 - "$ESPALIER_EDGE_PORT" <<'EOF'
+import socket, sys
+address, port = sys.argv[1].rsplit(":", 1)
+with socket.create_connection((address, int(port)), timeout=20) as stranger:
+    stranger.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    try:
+        answer = stranger.recv(1)
+    except ConnectionResetError:
+        answer = b""
+sys.exit(0 if answer == b"" else 1)
+EOF
+}
+
 everything_is_in_the_audit_log() {
   # In the coordinator's volume, which the command line otherwise does not see.
   compose run --rm -T -v "${project}_coordinator:/coordinator:ro" cli audit verify /coordinator/audit 2>>"$state/compose.log"
@@ -106,7 +128,7 @@ everything_is_in_the_audit_log() {
 
 clean_up() {
   local status=$?
-  compose down --volumes --remove-orphans >/dev/null 2>&1 || true
+  compose --profile edge down --volumes --remove-orphans >/dev/null 2>&1 || true
   if [[ -n ${engine_is_ours:-} && -s $state/dockerd.pid ]]; then
     kill "$(cat "$state/dockerd.pid")" 2>/dev/null || true
     rm -f "$state/dockerd.pid"
@@ -119,6 +141,7 @@ test_cluster() {
   project=espalier-test
   ESPALIER_PORT=17070
   ESPALIER_PROMETHEUS_PORT=19090
+  export ESPALIER_EDGE_PORT=127.0.0.1:17443
   docker info >/dev/null 2>&1 || engine_is_ours=yes
   trap clean_up EXIT
   images
@@ -134,6 +157,8 @@ test_cluster() {
   check "the killed worker comes back" worker_comes_back
   check "two more workers join by themselves" more_workers_join
   check "nobody is let in without a certificate" stranger_is_refused
+  check "the edge hands on what is TLS" edge_hands_on
+  check "the edge hands on nothing else" edge_hands_on_nothing_else
   check "the audit log is whole" everything_is_in_the_audit_log
   say "all checks passed in $((SECONDS - started)) s"
 }
