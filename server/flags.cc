@@ -97,6 +97,10 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
       ->check(base::OneOf({"debug", "info", "warning", "error"}))
       ->capture_default_str();
+  app.add_option("--log-format", flags.log_format,
+                 "how lines of the log are written: text, or json for programs that collect logs")
+      ->check(base::OneOf({"text", "json"}))
+      ->capture_default_str();
   DeclareTlsFlags(app, flags);
   app.add_option("--heartbeat-timeout", flags.heartbeat_timeout_s,
                  "seconds of silence after which a worker counts as lost, 0.5 to 3600")

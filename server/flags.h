@@ -23,6 +23,7 @@ struct Flags {
   std::string models;
   std::string quotas;  // file
   std::string log_level = "info";
+  std::string log_format = "text";
   std::string tls_cert;
   std::string tls_key;
   std::string tls_client_ca;

@@ -12,12 +12,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <future>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 
 #include "common/base/clock.h"
 #include "common/base/entropy.h"
@@ -399,6 +401,15 @@ void CountLogMessages(metrics::Metrics& metrics) {
   });
 }
 
+// How much can still be written, looked up when somebody asks: a disk may take its time.
+void LookAtDataDir(metrics::Metrics& metrics, const std::string& data_dir) {
+  std::error_code error;
+  const auto space = std::filesystem::space(data_dir, error);
+  if (error) return;
+  metrics.Set(metrics::Metric::kDataDirFree, static_cast<double>(space.available));
+  metrics.Set(metrics::Metric::kDataDirSize, static_cast<double>(space.capacity));
+}
+
 void TuneHeap() {
   // gRPC's many threads would otherwise each keep an arena of their own.
   mallopt(M_ARENA_MAX, 2);
@@ -432,6 +443,7 @@ int Run(const Flags& flags) {
   const auto place = CheckpointPlace::Make(flags, **tenure, entropy);
   if (!place.ok()) return ExitWith(place.status(), CodeOf(place.status()));
 
+  metrics.BeforePage([&flags](metrics::Metrics& page) { LookAtDataDir(page, flags.data_dir); });
   const auto metrics_address =
       metrics.Serve(flags.metrics_listen,
                     {.connections = descriptors->metrics, .below = descriptors->metrics_below});
@@ -504,6 +516,7 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? io::ExitAfterPrinting(kExitOk, kExitOutput) : kExitUsage;
   }
   log::SetLevel(flags.log_level);
+  log::SetFormat(flags.log_format);
   if (const absl::Status complete = CompleteTlsFlags(flags); !complete.ok()) {
     return ExitWith(complete, kExitConfig);
   }

@@ -65,6 +65,7 @@ struct Flags {
   std::string policy;  // file
   std::string metrics_listen = "127.0.0.1:0";
   std::string log_level = "info";
+  std::string log_format = "text";
   int threads = 1;
   uint64_t memory_budget = 0;  // bytes
   double flops_budget = 0;
@@ -148,6 +149,10 @@ void DeclareFlags(CLI::App& app, Flags& flags) {
                  "file with the passphrase of an encrypted private key on its first line");
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
       ->check(base::OneOf({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+  app.add_option("--log-format", flags.log_format,
+                 "how lines of the log are written: text, or json for programs that collect logs")
+      ->check(base::OneOf({"text", "json"}))
       ->capture_default_str();
   app.add_flag("--health-check", flags.health_check,
                "ask the worker at --metrics-listen for a sign of life and exit 0 or 69");
@@ -520,6 +525,7 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? io::ExitAfterPrinting(kExitOk, kExitOutput) : kExitUsage;
   }
   log::SetLevel(flags.log_level);
+  log::SetFormat(flags.log_format);
   if (flags.health_check) {
     return metrics::CheckServes(flags.metrics_listen).ok() ? kExitOk : kExitUnavailable;
   }

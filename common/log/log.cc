@@ -23,6 +23,7 @@ std::function<void(Level)>& Counter() {
 constexpr std::array<std::string_view, 4> kWords = {"debug", "info", "warning", "error"};
 
 std::atomic<Level> least_level = Level::kInfo;
+std::atomic<Format> format = Format::kText;
 
 // `2026-01-31T12:00:00.123Z`.
 std::string Now() {
@@ -41,6 +42,17 @@ constexpr size_t kMaxValueBytes = 2048;
 bool IsPlain(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) ||
          std::string_view("-_./:+%,").find(c) != std::string_view::npos;
+}
+
+// A text in quotes. What cannot be printed is escaped twice, so that it still is when the JSON has been read.
+std::string Quoted(std::string_view text) {
+  const std::string printable = base::PrintablePrefix(text, kMaxValueBytes, {});
+  std::string quoted = "\"";
+  for (const char c : printable) {
+    if (c == '"' || c == '\\') quoted += '\\';
+    quoted += c;
+  }
+  return quoted + '"';
 }
 
 }  // namespace
@@ -64,11 +76,22 @@ std::string FormatLine(std::string_view event, std::initializer_list<Field> fiel
   return line;
 }
 
+std::string FormatMembers(std::string_view event, std::initializer_list<Field> fields) {
+  std::string members = "\"event\":" + Quoted(event);
+  for (const Field& field : fields) {
+    members += fmt::format(",\"{}\":{}", field.key(), Quoted(field.value()));
+  }
+  return members;
+}
+
 void Write(Level level, std::string_view event, std::initializer_list<Field> fields) {
   if (Counter()) Counter()(level);
   if (level < least_level) return;
-  const std::string line = fmt::format("{} {} {}\n", Now(), kWords[static_cast<size_t>(level)],
-                                       FormatLine(event, fields));
+  const std::string_view word = kWords[static_cast<size_t>(level)];
+  const std::string line = format == Format::kJson
+                               ? fmt::format("{{\"time\":\"{}\",\"level\":\"{}\",{}}}\n", Now(),
+                                             word, FormatMembers(event, fields))
+                               : fmt::format("{} {} {}\n", Now(), word, FormatLine(event, fields));
   // One call writes one line: stdio locks the stream, and stderr has no buffer to be flushed.
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
@@ -77,6 +100,12 @@ bool SetLevel(std::string_view word) {
   const auto found = std::find(kWords.begin(), kWords.end(), word);
   if (found == kWords.end()) return false;
   least_level = static_cast<Level>(found - kWords.begin());
+  return true;
+}
+
+bool SetFormat(std::string_view word) {
+  if (word != "text" && word != "json") return false;
+  format = word == "json" ? Format::kJson : Format::kText;
   return true;
 }
 

@@ -17,9 +17,21 @@ enum class Role { kCoordinator, kWorker, kBoth };
 enum class Metric {
   kBuildInfo,
   kLogMessages,
+  kProcessCpu,
+  kProcessMemory,
+  kProcessThreads,
+  kProcessOpenFiles,
+  kProcessMaxFiles,
+  kProcessStart,
   kJobs,
+  kJobsWaiting,
+  kJobFailures,
+  kJobOldestProgress,
   kWorkers,
+  kTasks,
   kRounds,
+  kQuorumMissed,
+  kTrainFlops,
   kRoundPhaseDuration,
   kRoundLastCommit,
   kUpdates,
@@ -33,6 +45,8 @@ enum class Metric {
   kCheckpointDuration,
   kCheckpointBytes,
   kCheckpointFailures,
+  kDataDirFree,
+  kDataDirSize,
   kRpcDuration,
   kRpcHandled,
   kExecutorQueueLength,
@@ -62,11 +76,11 @@ struct Definition {
   Type type;
   Role role;
   std::string_view help;
-  std::string_view label;                // "" = none
-  std::vector<std::string_view> values;  // closed set of the label's values
-  std::string_view second_label;         // only with a first one
-  std::vector<std::string_view> second_values;
-  std::vector<double> buckets;  // histograms
+  std::string_view label = {};                // "" = none
+  std::vector<std::string_view> values = {};  // closed set of the label's values
+  std::string_view second_label = {};         // only with a first one
+  std::vector<std::string_view> second_values = {};
+  std::vector<double> buckets = {};  // histograms
 };
 
 std::span<const Definition> Catalogue();

@@ -10,9 +10,12 @@
 #include <map>
 #include <utility>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/base/check.h"
 #include "common/base/status.h"
 #include "common/base/version.h"
+#include "common/metrics/process.h"
 
 namespace espalier::metrics {
 
@@ -23,6 +26,8 @@ struct Metrics::Impl {
   std::map<Key, prometheus::Counter*> counters;
   std::map<Key, prometheus::Gauge*> gauges;
   std::map<Key, prometheus::Histogram*> histograms;
+  std::function<void(Metrics&)> look = [](Metrics&) {};
+  ProcessUsage process;                // as the page before told it
   std::unique_ptr<HttpServer> server;  // last: it reads the registry
 
   void AddSeries(const Definition& d, const prometheus::Labels& labels, const Key& key);
@@ -82,6 +87,7 @@ Metrics::Metrics(Role role) : impl_(std::make_unique<Impl>()) {
     if (definition.role == role || definition.role == Role::kBoth) impl_->Create(definition);
   }
   Set(Metric::kBuildInfo, 1, base::Version());
+  Set(Metric::kProcessStart, absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()));
 }
 
 Metrics::~Metrics() = default;
@@ -111,9 +117,23 @@ void Metrics::Observe(Metric metric, double value, std::string_view label) {
   it->second->Observe(value);
 }
 
+void Metrics::BeforePage(std::function<void(Metrics&)> look) { impl_->look = std::move(look); }
+
+void Metrics::LookAtProcess() {
+  const ProcessUsage now = UsageOfThisProcess();
+  Add(Metric::kProcessCpu, std::max(0.0, now.cpu_seconds - impl_->process.cpu_seconds));
+  Set(Metric::kProcessMemory, now.resident_bytes);
+  Set(Metric::kProcessThreads, now.threads);
+  Set(Metric::kProcessOpenFiles, now.open_files);
+  Set(Metric::kProcessMaxFiles, now.max_files);
+  impl_->process = now;
+}
+
 absl::StatusOr<std::string> Metrics::Serve(const std::string& listen, const HttpLimits& limits) {
-  const auto page = [registry = impl_->registry] {
-    return prometheus::TextSerializer().Serialize(registry->Collect());
+  const auto page = [this] {
+    LookAtProcess();
+    impl_->look(*this);
+    return prometheus::TextSerializer().Serialize(impl_->registry->Collect());
   };
   ESPALIER_ASSIGN_OR_RETURN(impl_->server, HttpServer::Start(listen, page, limits));
   return impl_->server->address();

@@ -1,10 +1,11 @@
 // Metrics of one process, exported over HTTP for Prometheus.
 //
-// Threading: all members are thread-safe. Label values outside a metric's closed set are counted as
+// Threading: all members are thread-safe but BeforePage(). Label values outside a metric's closed set are counted as
 // "other".
 // Errors:    Serve(): those of HttpServer::Start().
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -28,10 +29,16 @@ class Metrics {
   // Histograms; seconds.
   void Observe(Metric metric, double value, std::string_view label = "");
 
+  // Called before each page is made, on the thread that answers: for what is looked up rather than counted.
+  // Set before Serve().
+  void BeforePage(std::function<void(Metrics&)> look);
+
   // Serves /metrics on "host:port" (0 = a free port); returns the address that was bound.
   absl::StatusOr<std::string> Serve(const std::string& listen, const HttpLimits& limits = {});
 
  private:
+  void LookAtProcess();
+
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

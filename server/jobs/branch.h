@@ -51,7 +51,8 @@ struct Branch {
   std::string phase;
   absl::Duration phase_start;
 
-  int announced_round = -1;  // 0 is the prelude
+  int announced_round = -1;    // 0 is the prelude
+  bool round_is_open = false;  // it has begun and is not counted as ended
   absl::Duration round_start;
   int64_t round_start_sent = 0;
   int64_t round_start_received = 0;

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
 #include <new>
 #include <stdexcept>
+#include <string>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "common/base/names.h"
 #include "common/base/status.h"
 #include "common/config/validate.h"
@@ -385,6 +388,12 @@ void JobManager::ExportGauges() {
   for (const auto& [state, word] : job_states) {
     services_.metrics.Set(Metric::kJobs, static_cast<double>(Count(state)), word);
   }
+  ExportWaits();
+  const auto add_new = [this](Metric metric, uint64_t now, uint64_t& exported) {
+    services_.metrics.Add(metric, static_cast<double>(now - std::exchange(exported, now)));
+  };
+  add_new(Metric::kLeaseExpirations, services_.fleet.lease_expirations(), exported_leases_);
+  add_new(Metric::kReconnects, services_.fleet.reconnects(), exported_reconnects_);
   const auto workers = services_.fleet.CountByState();
   const std::pair<v1::Worker::State, const char*> worker_states[] = {
       {v1::Worker::STATE_ACTIVE, "active"},
@@ -396,6 +405,31 @@ void JobManager::ExportGauges() {
     const auto it = workers.find(state);
     services_.metrics.Set(Metric::kWorkers, it == workers.end() ? 0 : it->second, word);
   }
+}
+
+void JobManager::ExportWaits() {
+  std::map<std::string, int64_t> waiting;
+  for (const std::string_view condition : metrics::Find(Metric::kJobsWaiting).values) {
+    waiting[std::string(condition)] = 0;
+  }
+  absl::Time oldest = absl::InfiniteFuture();
+  for (const auto& [name, job] : jobs_) {
+    if (job->at_rest()) continue;
+    if (const std::string condition = absl::AsciiStrToLower(job->condition()); !condition.empty()) {
+      const auto known = waiting.find(condition);
+      ++(known == waiting.end() ? waiting["other"] : known->second);
+    }
+    if (job->state() == v1::Job::STATE_RUNNING) oldest = std::min(oldest, job->last_progress());
+  }
+  for (const auto& [condition, jobs] : waiting) {
+    services_.metrics.Set(Metric::kJobsWaiting, static_cast<double>(jobs), condition);
+  }
+  services_.metrics.Set(
+      Metric::kJobOldestProgress,
+      oldest == absl::InfiniteFuture() ? 0 : absl::ToDoubleSeconds(oldest - absl::UnixEpoch()));
+  const auto tasks = services_.fleet.CountTasks();
+  services_.metrics.Set(Metric::kTasks, static_cast<double>(tasks.waiting), "waiting");
+  services_.metrics.Set(Metric::kTasks, static_cast<double>(tasks.leased), "leased");
 }
 
 }  // namespace espalier::server::jobs

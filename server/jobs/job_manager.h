@@ -186,6 +186,8 @@ class JobManager {
   absl::Status CheckCheckpointQuota(const std::string& owner) const;
   absl::StatusOr<std::string> ChooseId(const v1::CreateJobRequest& request) const;
   void ExportGauges();
+  // What waits, and for how long nothing has moved.
+  void ExportWaits();
   // Tells admission how far jobs have come and which have ended.
   void CountMemory();
 
@@ -210,6 +212,9 @@ class JobManager {
   // Jobs at rest that a call is changing, one for each; and jobs that are about to leave memory.
   std::set<std::string> changing_;
   std::set<std::string> leaving_;
+  // What of the fleet's counts the metrics have.
+  uint64_t exported_leases_ = 0;
+  uint64_t exported_reconnects_ = 0;
   std::set<std::string> priced_;  // jobs that take part of the memory budget, or wait for it
 };
 

@@ -428,7 +428,12 @@ void JobRunner::CommitRound(methods::Outcome& outcome, const Kept& kept, Branch&
   *event.mutable_round_committed()->mutable_summary() = summary;
   Emit(std::move(event));
   rounds_.Note(summary, job_.best_round() == summary.round());
+  branch.round_is_open = false;
+  last_progress_ = services_.clock.Wall();
+  LogRound(summary);
   services_.metrics.Add(Metric::kRounds, 1, "committed");
+  services_.metrics.Add(Metric::kTrainFlops, summary.train_flops(), "actual");
+  services_.metrics.Add(Metric::kTrainFlops, summary.dense_train_flops(), "dense_equivalent");
   services_.metrics.Set(Metric::kRoundLastCommit,
                         absl::ToDoubleSeconds(services_.clock.Wall() - absl::UnixEpoch()));
 }
@@ -451,9 +456,6 @@ void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, Branch& 
                             branch.phase);
   branch.step = nullptr;
   if (!reduced.ok()) {
-    if (base::ReasonOf(reduced.status()) == "QUORUM_LOST") {
-      services_.metrics.Add(Metric::kRounds, 1, "quorum_lost");
-    }
     Fail(reduced.status());
     return;
   }

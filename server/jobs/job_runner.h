@@ -30,6 +30,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/time.h"
+#include "common/base/pacer.h"
 #include "server/events/event_log.h"
 #include "server/jobs/branch.h"
 #include "server/jobs/durable/journal.h"
@@ -125,6 +127,10 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   // Ended or paused.
   bool at_rest() const;
   v1::Job::State state() const { return job_.state(); }
+  // Why it does not move at present, such as "WAITING_WORKERS"; "" while it does.
+  std::string condition() const;
+  // When this process last saw it begin, go on or commit a round.
+  absl::Time last_progress() const { return last_progress_; }
   int32_t round() const { return job_.round(); }
   std::shared_ptr<events::EventLog> events() const { return events_; }
   // Null where the job's program decides by itself.
@@ -274,6 +280,10 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   KeptNewest KeepNewest(const std::vector<NewestModels::Model>& newest) const;
   void OnNewestKept(const KeptNewest& newest, const absl::Status& status);
   void EndAsFailed(const absl::Status& status, const std::string& more);
+  // Counts the rounds that have begun as ended like this.
+  void EndRounds(const char* outcome);
+  // One line a second at most; the others are for those who debug.
+  void LogRound(const v1::RoundSummary& summary);
   v1::JobEvent NewEvent() const;
   // Takes the event into the log; watchers see it once it is written.
   void Emit(v1::JobEvent event);
@@ -320,6 +330,8 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
 
   bool preparing_ = false;  // the pool may be reading the state and the branches
   std::vector<std::function<void()>> when_still_;
+  absl::Time last_progress_ = services_.clock.Wall();
+  base::Pacer round_log_{absl::Seconds(1)};
   NewestModels newest_;
   bool failing_ = false;  // the newest models are being written
   bool parked_ = false;

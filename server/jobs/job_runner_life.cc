@@ -1,10 +1,13 @@
 // The states of a job, from PENDING to its end, and why it does not move.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "common/base/status.h"
 #include "common/log/log.h"
 #include "common/wire/proto_time.h"
@@ -23,11 +26,16 @@ absl::Status JobHasEnded(const std::string& job, v1::Job::State state, const std
 
 bool JobRunner::ended() const { return IsEnd(job_.state()); }
 
+std::string JobRunner::condition() const {
+  return job_.conditions_size() == 0 ? "" : job_.conditions(0).type();
+}
+
 bool JobRunner::at_rest() const { return ended() || job_.state() == v1::Job::STATE_PAUSED; }
 
 void JobRunner::SetState(v1::Job::State state, const std::string& reason,
                          const std::string& message) {
   job_.set_state(state);
+  last_progress_ = services_.clock.Wall();
   if (state == v1::Job::STATE_FAILED) {
     job_.set_failure_reason(reason);
     job_.set_failure_message(message);
@@ -98,12 +106,12 @@ void JobRunner::AbortSteps(const std::string& reason) {
 absl::Status JobRunner::Cancel() {
   if (ended()) return JobHasEnded(job_.name(), job_.state(), "cancel");
   SetState(v1::Job::STATE_CANCELLING, "", "");
+  EndRounds("aborted");
   AbortSteps("JOB_CANCELLED");
   parked_ = false;
   // The pool may be reading the models; then Apply() lets go of them.
   if (!preparing_) ReleaseModel();
   SetState(v1::Job::STATE_CANCELLED, "", "");
-  services_.metrics.Add(Metric::kRounds, 1, "aborted");
   return absl::OkStatus();
 }
 
@@ -157,6 +165,7 @@ void JobRunner::Park(const std::string& reason) {
 
 void JobRunner::Fail(const absl::Status& status) {
   if (failing_) return;
+  EndRounds(base::ReasonOf(status) == "QUORUM_LOST" ? "quorum_lost" : "aborted");
   const std::vector<NewestModels::Model> newest = WithoutCheckpoint(newest_);
   Park("JOB_FAILED");
   if (newest.empty()) {
@@ -213,7 +222,34 @@ void JobRunner::OnNewestKept(const KeptNewest& newest, const absl::Status& statu
 
 void JobRunner::EndAsFailed(const absl::Status& status, const std::string& more) {
   SetState(v1::Job::STATE_FAILED, base::ReasonOf(status), base::MessageOf(status) + more);
-  services_.metrics.Add(Metric::kRounds, 1, "aborted");
+  services_.metrics.Add(Metric::kJobFailures, 1, absl::AsciiStrToLower(base::ReasonOf(status)));
+}
+
+void JobRunner::EndRounds(const char* outcome) {
+  for (const auto& branch : branches_) {
+    if (std::exchange(branch->round_is_open, false)) {
+      services_.metrics.Add(Metric::kRounds, 1, outcome);
+    }
+  }
+}
+
+void JobRunner::LogRound(const v1::RoundSummary& summary) {
+  const bool last = summary.round() == job_.total_rounds();
+  const bool now = round_log_.Take(services_.clock.Elapsed()).has_value();
+  const auto metric = summary.has_main_metric() ? fmt::format("{:.6g}", summary.main_metric()) : "";
+  const auto loss = summary.has_train_loss() ? fmt::format("{:.6g}", summary.train_loss()) : "";
+  (last || now ? log::Info : log::Debug)(
+      "round_committed",
+      {{"job", job_.name()},
+       {"round", summary.round()},
+       {"rounds", job_.total_rounds()},
+       {"run", summary.run()},
+       {"participants", summary.participants()},
+       {"train_loss", loss},
+       {"metric", metric},
+       {"density", fmt::format("{:.6g}", summary.density())},
+       {"seconds",
+        fmt::format("{:.3f}", absl::ToDoubleSeconds(wire::FromProto(summary.duration())))}});
 }
 
 // The record of a job stays for long; its models need not.

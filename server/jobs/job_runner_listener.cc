@@ -33,8 +33,11 @@ round::StepListener JobRunner::MakeListener(const methods::Step& step,
             .inline_()
             .size());
   };
-  listener.on_reassigned = [append](const v1::TaskReassigned& reassigned) {
-    log::Warning("task_reassigned", {{"participant", reassigned.participant()},
+  listener.on_reassigned = [append, job = job_.name()](const v1::TaskReassigned& reassigned) {
+    log::Warning("task_reassigned", {{"job", job},
+                                     {"round", reassigned.round()},
+                                     {"run", reassigned.run()},
+                                     {"participant", reassigned.participant()},
                                      {"worker", reassigned.worker()},
                                      {"reason", reassigned.reason()},
                                      {"message", reassigned.message()}});
@@ -43,7 +46,15 @@ round::StepListener JobRunner::MakeListener(const methods::Step& step,
   listener.on_rejected = [append](const v1::UpdateRejected& rejected) {
     append([&](v1::JobEvent& event) { *event.mutable_update_rejected() = rejected; });
   };
-  listener.on_quorum_missed = [append](const v1::QuorumMissed& missed) {
+  listener.on_quorum_missed = [append, job = job_.name(),
+                               &metrics = services_.metrics](const v1::QuorumMissed& missed) {
+    metrics.Add(metrics::Metric::kQuorumMissed, 1, missed.decision());
+    log::Warning("quorum_missed", {{"job", job},
+                                   {"round", missed.round()},
+                                   {"run", missed.run()},
+                                   {"arrived", missed.arrived()},
+                                   {"needed", missed.needed()},
+                                   {"decision", missed.decision()}});
     append([&](v1::JobEvent& event) { *event.mutable_quorum_missed() = missed; });
   };
   const bool at_sites = step.task.has_evaluate() &&

@@ -215,6 +215,7 @@ void JobRunner::StartClocks(const methods::Step& step, Branch& branch) const {
   if (step.prelude && begins) branch.prelude_start = services_.clock.Elapsed();
   const int round = step.prelude ? 0 : step.round;
   if (round == std::exchange(branch.announced_round, round)) return;
+  branch.round_is_open = round > 0;
   branch.round_start = services_.clock.Elapsed();
   branch.round_start_sent = traffic.sent;
   branch.round_start_received = traffic.received;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/log/log.h"
 #include "common/wire/proto_time.h"
 #include "server/scheduler/worker_words.h"
 
@@ -161,6 +162,15 @@ std::optional<int64_t> Fleet::HeldByQuota(GroupId group_id) const {
   const Group& group = *groups_.at(group_id);
   if (!group.leases.empty() || !HasWaiting(group) || HasRoom(group.spec.owner)) return std::nullopt;
   return quotas_.Of(group.spec.owner).running_tasks;
+}
+
+Fleet::TaskCount Fleet::CountTasks() const {
+  TaskCount count{.leased = leases_.size()};
+  for (const auto& [group_id, group] : groups_) {
+    count.waiting += group->fresh_count + group->again.size();
+    for (const auto& [worker, tasks] : group->pinned) count.waiting += tasks.size();
+  }
+  return count;
 }
 
 bool Fleet::HasWaiting(const Group& group) {
@@ -445,6 +455,7 @@ void Fleet::Tick() {
     const auto link = worker.link;
     const std::string message =
         "no heartbeat for " + absl::FormatDuration(limits_.heartbeat_timeout);
+    log::Warning("worker_silent", {{"worker", id}, {"message", message}, {"task", worker.task_id}});
     Lose(worker, "HEARTBEAT_TIMEOUT", message);
     link->Close(base::MakeError(absl::StatusCode::kAborted, "HEARTBEAT_TIMEOUT",
                                 message + "; register again"));

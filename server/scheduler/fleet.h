@@ -172,6 +172,11 @@ class Fleet {
   const v1::Worker* Find(const std::string& worker) const;
   size_t active() const { return everyone_->able().size(); }
   std::map<v1::Worker::State, int> CountByState() const;
+  struct TaskCount {
+    size_t waiting = 0;  // for a worker
+    size_t leased = 0;
+  };
+  TaskCount CountTasks() const;
   // For a sentence that says how many are active: "; 2 more take no tasks, …", or "".
   std::string AndIdled() const;
   // What of a job the policy of a connected worker refuses, as config::RefusedBy() says it; "" where

@@ -41,6 +41,7 @@ std::shared_ptr<Branch> BranchOf(const store::RunRecord& record, const std::stri
   traffic.values_sent = record.values_sent();
   traffic.values_received = record.values_received();
   branch->announced_round = record.round();
+  branch->round_is_open = record.round() > 0;
   branch->round_start_sent = record.round_start_sent();
   branch->round_start_received = record.round_start_received();
   branch->round_start_values = record.round_start_values();

@@ -25,5 +25,17 @@ TEST(FormatLineTest, LongValuesAreCut) {
   EXPECT_EQ(line.substr(line.size() - 4), "…\"");
 }
 
+TEST(FormatMembersTest, AreJsonWhoseTextsAreThoseOfTheOtherFormat) {
+  EXPECT_EQ(FormatMembers("e", {{"job", "jobs/a"}, {"loss", 0.25}}),
+            R"("event":"e","job":"jobs/a","loss":"0.25")");
+  EXPECT_EQ(FormatMembers("e", {{"v", "\"q\" \\ \n\x1b[2J \xFF"}}),
+            R"("event":"e","v":"\"q\" \\ \\n\\x1b[2J \\xff")");
+}
+
+TEST(SetFormatTest, OnlyTakesWordsThatItKnows) {
+  EXPECT_FALSE(SetFormat("yaml"));
+  EXPECT_TRUE(SetFormat("text"));
+}
+
 }  // namespace
 }  // namespace espalier::log
