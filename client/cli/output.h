@@ -14,9 +14,17 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "client/cli/data/json.h"
+#include "client/json/json.h"
 
 namespace espalier::cli {
+
+// As all commands write it.
+using client::Json;
+using client::JsonOf;
+using client::Layout;
+using client::ToJson;
+using client::ToYaml;
+using client::Unset;
 
 // kCsv: `job rounds` and `job features` alone.
 enum class Format { kTable, kJson, kYaml, kCsv };

@@ -17,6 +17,7 @@
 #include <memory>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -45,6 +46,8 @@ struct ClientOptions {
   absl::Duration timeout = absl::Seconds(30);
   // How long a stream that broke is taken up again before its error is given back.
   absl::Duration reconnect_for = absl::Minutes(2);
+  // Once it is requested, all calls and streams end, Cancelled.
+  std::stop_token stop = {};
 };
 
 // Field violations that came with an error.
@@ -111,6 +114,12 @@ class Client {
   absl::Status DownloadCheckpoint(const v1::Checkpoint& checkpoint, const std::string& path,
                                   const std::function<void(int64_t)>& on_progress,
                                   std::stop_token stop);
+  // Gives the bytes of the file to `take`, in order, which may end it with an error. Every chunk is
+  // checked before, and the whole file at the end, so that the bytes are known to be right only when
+  // this returns OK. Errors: as above.
+  absl::Status ReadCheckpoint(const v1::Checkpoint& checkpoint,
+                              const std::function<absl::Status(std::string_view)>& take,
+                              std::stop_token stop);
 
  private:
   struct Impl;

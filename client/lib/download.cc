@@ -16,32 +16,28 @@ absl::Status DataLoss(std::string_view reason, std::string_view message) {
   return base::MakeError(absl::StatusCode::kDataLoss, reason, message);
 }
 
-// Feeds what an earlier attempt left into `digest`; returns its size, 0 when there is nothing
-// usable.
-uint64_t ReadExisting(const std::string& part, uint64_t expected_bytes, io::Sha256& digest) {
+// What an earlier attempt left; nothing when there is nothing usable.
+ArrivingFile ReadExisting(const std::string& part, uint64_t expected_bytes) {
   constexpr size_t kBlockBytes = 256 * 1024;
+  ArrivingFile existing(expected_bytes);
   std::error_code error;
   const uint64_t size = std::filesystem::file_size(part, error);
-  if (error || size > expected_bytes) return 0;
+  if (error || size > expected_bytes) return existing;
   std::ifstream file(part, std::ios::binary);
   std::vector<char> block(kBlockBytes);
-  uint64_t read = 0;
-  while (file && read < size) {
+  while (file && existing.offset() < size) {
     file.read(block.data(), static_cast<std::streamsize>(block.size()));
-    digest.Update(block.data(), static_cast<size_t>(file.gcount()));
-    read += static_cast<uint64_t>(file.gcount());
+    existing.Add({block.data(), static_cast<size_t>(file.gcount())});
   }
-  if (read == size) return size;
-  digest.HexDigest();
-  return 0;
+  return existing.offset() == size ? std::move(existing) : ArrivingFile(expected_bytes);
 }
 
 }  // namespace
 
 absl::StatusOr<PartFile> PartFile::Open(std::string path, uint64_t expected_bytes) {
   PartFile part(std::move(path), expected_bytes);
-  part.offset_ = ReadExisting(part.part_, expected_bytes, part.digest_);
-  const auto mode = part.offset_ > 0 ? std::ios::app : std::ios::trunc;
+  part.arriving_ = ReadExisting(part.part_, expected_bytes);
+  const auto mode = part.offset() > 0 ? std::ios::app : std::ios::trunc;
   part.file_.open(part.part_, std::ios::binary | mode);
   if (!part.file_) {
     return base::MakeError(
@@ -51,7 +47,7 @@ absl::StatusOr<PartFile> PartFile::Open(std::string path, uint64_t expected_byte
   return part;
 }
 
-absl::Status PartFile::Append(const v1::Chunk& chunk) {
+absl::Status ArrivingFile::Check(const v1::Chunk& chunk) const {
   if (chunk.offset() != offset_) {
     return DataLoss("OFFSET_MISMATCH",
                     fmt::format("expected bytes from offset {}, found offset {}; try again",
@@ -69,23 +65,35 @@ absl::Status PartFile::Append(const v1::Chunk& chunk) {
         "CHECKSUM_MISMATCH",
         fmt::format("the chunk at offset {} was damaged on its way; try again", offset_));
   }
+  return absl::OkStatus();
+}
+
+void ArrivingFile::Add(std::string_view bytes) {
+  digest_.Update(bytes.data(), bytes.size());
+  offset_ += bytes.size();
+}
+
+absl::Status ArrivingFile::CheckWhole() const {
+  if (offset_ == expected_bytes_) return absl::OkStatus();
+  return DataLoss("SIZE_MISMATCH",
+                  fmt::format("expected {} bytes, found {}; try again", expected_bytes_, offset_));
+}
+
+absl::Status PartFile::Append(const v1::Chunk& chunk) {
+  ESPALIER_RETURN_IF_ERROR(arriving_.Check(chunk));
   file_.write(chunk.data().data(), static_cast<std::streamsize>(chunk.data().size()));
   if (!file_.flush()) {
     return base::MakeError(absl::StatusCode::kResourceExhausted, "DISK_FULL",
                            fmt::format("cannot write to '{}'; is the disk full?", part_));
   }
-  digest_.Update(chunk.data());
-  offset_ += chunk.data().size();
+  arriving_.Add(chunk.data());
   return absl::OkStatus();
 }
 
 absl::Status PartFile::Finish(const std::string& sha256) {
   file_.close();
-  if (offset_ != expected_bytes_) {
-    return DataLoss("SIZE_MISMATCH", fmt::format("expected {} bytes, found {}; try again",
-                                                 expected_bytes_, offset_));
-  }
-  const std::string found = digest_.HexDigest();
+  ESPALIER_RETURN_IF_ERROR(arriving_.CheckWhole());
+  const std::string found = arriving_.Sha256();
   if (found != sha256) {
     std::remove(part_.c_str());
     return DataLoss("CHECKSUM_MISMATCH",

@@ -44,7 +44,10 @@ NEVER = {
 
 # folder -> kinds it never includes itself. A library it links may use them inside: the metrics
 # library serves HTTP, but no core file opens a socket.
-NEVER_INCLUDED = {folder: ["sockets", "HTTP", "YAML", "curl"] for folder in SERVER_CORE}
+NEVER_INCLUDED = {
+    **{folder: ["sockets", "HTTP", "YAML", "curl"] for folder in SERVER_CORE},
+    # A client like any other: what speaks to a coordinator is the client library.
+}
 
 # kind -> the only folders that include its headers, tests apart.
 ONLY_IN = {
@@ -93,6 +96,8 @@ MAY_USE = {
     "worker/language": _PURE + ["common/language", "common/wire", "proto", "worker/engine"],
     "worker/data": _PURE + ["common/config", "common/language", "common/log", "common/wire", "proto"],
     "worker": ["common", "proto", "worker"],
+    "client/lib": ["common", "proto"],
+    "client/json": ["common/base", "common/config", "common/wire", "proto"],
     "client": ["common", "proto", "client"],
 }
 

@@ -10,11 +10,11 @@
 #include "client/cli/demo_jobs.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
-#include "client/cli/job_text.h"
 #include "client/cli/programs/local_cluster.h"
 #include "client/cli/progress.h"
 #include "client/cli/twin_view.h"
 #include "client/cli/watch.h"
+#include "client/lib/job_text.h"
 #include "common/base/flags.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
@@ -90,7 +90,7 @@ class Race {
 absl::Status Race::Submit() {
   for (size_t i = 0; i < jobs_.size(); ++i) {
     v1::CreateJobRequest request;
-    ESPALIER_ASSIGN_OR_RETURN(*request.mutable_spec(), ReadJob(kYaml[i], kTitles[i], {}));
+    ESPALIER_ASSIGN_OR_RETURN(*request.mutable_spec(), client::ReadJob(kYaml[i], kTitles[i], {}));
     ESPALIER_ASSIGN_OR_RETURN(jobs_[i], client_.CreateJob(request));
   }
   return absl::OkStatus();

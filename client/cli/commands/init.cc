@@ -7,8 +7,8 @@
 #include "client/cli/init/draft.h"
 #include "client/cli/init/shell.h"
 #include "client/cli/init/source.h"
-#include "client/cli/job_text.h"
 #include "client/cli/output.h"
+#include "client/lib/job_text.h"
 #include "common/base/flags.h"
 #include "common/base/names.h"
 #include "common/base/printable.h"
@@ -175,7 +175,7 @@ absl::StatusOr<int> Init(Context& context, const InitOptions& given) {
   ESPALIER_ASSIGN_OR_RETURN(const init::Draft draft,
                             init::MakeDraft(source, options.wishes, init::LookAt(source.folder)));
   // A file that would be refused is worse than none.
-  ESPALIER_RETURN_IF_ERROR(ReadJob(draft.file, options.out, {}).status());
+  ESPALIER_RETURN_IF_ERROR(client::ReadJob(draft.file, options.out, {}).status());
   const NextSteps steps = StepsAfter(source, options, draft);
   if (options.out == "-") {
     context.out << draft.file << std::flush;

@@ -4,10 +4,10 @@
 
 #include "client/cli/commands/commands.h"
 #include "client/cli/data/csv.h"
-#include "client/cli/data/json.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
 #include "client/cli/output.h"
+#include "client/json/json.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 

@@ -9,9 +9,9 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
-#include "client/cli/job_text.h"
 #include "client/cli/rounds_table.h"
 #include "client/cli/watch.h"
+#include "client/lib/job_text.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
@@ -96,18 +96,19 @@ absl::Status WithServerViolations(const Context& context, v1::CreateJobRequest r
                                   std::vector<config::Violation> violations) {
   request.set_validate_only(true);
   auto client = context.Connect();
-  if (!client.ok()) return JobFileError(options.file, violations);
+  if (!client.ok()) return client::JobFileError(options.file, violations);
   const absl::Status answer = (*client)->CreateJob(request).status();
-  return JobFileError(options.file,
-                      WithServerMistakes(std::move(violations), answer, text, options.overrides),
-                      client::ViolationsLeftOut(answer));
+  return client::JobFileError(
+      options.file,
+      client::WithServerMistakes(std::move(violations), answer, text, options.overrides),
+      client::ViolationsLeftOut(answer));
 }
 
 absl::StatusOr<int> Submit(Context& context, const SubmitOptions& options) {
   ESPALIER_ASSIGN_OR_RETURN(const std::string text, ReadJobText(options.file));
   v1::CreateJobRequest request;
-  JobText job_text = ParseJob(text, options.overrides);
-  if (!job_text.readable) return JobFileError(options.file, job_text.violations);
+  client::JobText job_text = client::ParseJob(text, options.overrides);
+  if (!job_text.readable) return client::JobFileError(options.file, job_text.violations);
   *request.mutable_spec() = std::move(job_text.spec);
   if (!job_text.violations.empty()) {
     return WithServerViolations(context, request, text, options, std::move(job_text.violations));
@@ -118,7 +119,8 @@ absl::StatusOr<int> Submit(Context& context, const SubmitOptions& options) {
   request.set_validate_only(options.dry_run);
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
   auto created = client->CreateJob(request);
-  if (!created.ok()) return WithLines(created.status(), text, options.file, options.overrides);
+  if (!created.ok())
+    return client::WithLines(created.status(), text, options.file, options.overrides);
   WarnOfLeftOut(context, *created);
   if (options.dry_run) return ReportDryRun(context, *created);
   if (!options.wait && !options.watch) return ReportSubmitted(context, *created);

@@ -9,8 +9,8 @@
 
 #include "absl/time/time.h"
 #include "client/cli/data/csv.h"
-#include "client/cli/data/json.h"
 #include "client/cli/format.h"
+#include "client/json/json.h"
 #include "fmt/format.h"
 #include "fmt/ranges.h"
 
@@ -35,7 +35,8 @@ std::string ColumnOf(const FieldDescriptor& field) {
 }
 
 std::string Seconds(const google::protobuf::Duration& duration) {
-  return ToJson(Json(absl::ToDoubleSeconds(ToDuration(duration))), Layout::kLine);
+  return client::ToJson(client::Json(absl::ToDoubleSeconds(ToDuration(duration))),
+                        client::Layout::kLine);
 }
 
 std::string WithoutLineFeed(std::string text) {
@@ -46,7 +47,8 @@ std::string WithoutLineFeed(std::string text) {
 template <typename Metrics>
 void AddMetrics(const Metrics& metrics, const std::string& prefix, Cells& cells) {
   for (const v1::Metric& metric : metrics) {
-    cells[prefix + metric.name()] = WithoutLineFeed(ToJson(Json(metric.value()), Layout::kLine));
+    cells[prefix + metric.name()] =
+        WithoutLineFeed(client::ToJson(client::Json(metric.value()), client::Layout::kLine));
   }
 }
 
@@ -58,11 +60,11 @@ Cells MetricsOf(const v1::RoundSummary& round) {
 }
 
 // What stands in the column of a field; the round as JSON says what is absent.
-std::string CellOf(const v1::RoundSummary& round, const Json& values,
+std::string CellOf(const v1::RoundSummary& round, const client::Json& values,
                    const FieldDescriptor& field) {
   const auto value = values.find(field.name());
   if (value == values.end()) return "";
-  if (!IsDuration(field)) return WithoutLineFeed(ToJson(*value, Layout::kLine));
+  if (!IsDuration(field)) return WithoutLineFeed(client::ToJson(*value, client::Layout::kLine));
   const auto& duration = dynamic_cast<const google::protobuf::Duration&>(
       round.GetReflection()->GetMessage(round, &field));
   return WithoutLineFeed(Seconds(duration));
@@ -89,7 +91,7 @@ std::string RoundsCsv(const v1::ListRoundsResponse& rounds) {
   for (const auto& [name, nothing] : names) columns.push_back(CsvCell(name));
   std::string text = fmt::format("{}\n", fmt::join(columns, ","));
   for (int i = 0; i < rounds.rounds_size(); ++i) {
-    const Json values = JsonOf(rounds.rounds(i));
+    const client::Json values = client::JsonOf(rounds.rounds(i));
     std::vector<std::string> cells;
     cells.reserve(columns.size());
     for (const FieldDescriptor* field : fields) {

@@ -2,11 +2,11 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "client/cli/data/json.h"
 #include "client/cli/format.h"
 #include "client/cli/init/draft.h"
 #include "client/cli/init/sections.h"
 #include "client/cli/init/shell.h"
+#include "client/json/json.h"
 #include "common/base/names.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
@@ -137,7 +137,7 @@ absl::StatusOr<Draft> ModelJob(const Source& source, const Wishes& wishes) {
       "seed: 1\n",
       Heading(source, "a trained language model, pruned to half of its weights"), source.name,
       YamlName(source.name), YamlName(text.name), context, tokenizer,
-      wishes.field.empty() ? "" : ", field: " + QuotedText(wishes.field), config.context,
+      wishes.field.empty() ? "" : ", field: " + client::QuotedText(wishes.field), config.context,
       HoldOutLine(info, 0.2), wishes.workers, method);
   const std::string checkpoint = fmt::format("{}-{}", base::IdLike(source.name), draft.rounds);
   const std::string use = ShellWord(checkpoint);

@@ -8,8 +8,8 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_replace.h"
-#include "client/cli/data/json.h"
 #include "client/cli/init/shell.h"
+#include "client/json/json.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
@@ -83,7 +83,7 @@ std::string Heading(const Source& source, const std::string& what) {
 }
 
 std::string YamlName(const std::string& name) {
-  return absl::AsciiStrToLower(name) == "null" ? QuotedText(name) : name;
+  return absl::AsciiStrToLower(name) == "null" ? client::QuotedText(name) : name;
 }
 
 std::string Names(const std::vector<std::string>& names, size_t most) {

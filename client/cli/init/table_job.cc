@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "client/cli/data/json.h"
 #include "client/cli/init/draft.h"
 #include "client/cli/init/network.h"
 #include "client/cli/init/sections.h"
+#include "client/json/json.h"
 #include "common/base/printable.h"
 #include "common/base/status.h"
 #include "common/config/text.h"
@@ -225,12 +225,12 @@ std::string DataSection(const Source& source, const Wishes& wishes, const Readin
         "  # output of the model. Numbers far from 1 learn badly: divide them in the file first.\n"
         "  target: values\n"
         "  target_columns: [{}]\n",
-        QuotedText(LabelColumn(reading)));
+        client::QuotedText(LabelColumn(reading)));
   } else {
     text += fmt::format(
         "  # Classes: {}. A column is named by its header or by its place from 0.\n"
         "  label_column: {}\n",
-        ClassesOf(info), QuotedText(info.label_column()));
+        ClassesOf(info), client::QuotedText(info.label_column()));
   }
   text += GapsAndWords(reading, draft);
   text += NormalizationLine(info.features(), "feature");

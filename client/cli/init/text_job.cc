@@ -1,11 +1,11 @@
 // Plain text or JSON lines: a small transformer that predicts the next byte.
 #include <algorithm>
 
-#include "client/cli/data/json.h"
 #include "client/cli/format.h"
 #include "client/cli/init/draft.h"
 #include "client/cli/init/sections.h"
 #include "client/cli/init/shell.h"
+#include "client/json/json.h"
 #include "common/base/names.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
@@ -36,7 +36,7 @@ std::string DataSection(const Source& source, const Wishes& wishes, const v1::Da
       "  dataset: {}\n"
       "  text: {{context: {}{}}}  # tokens that the model sees at once; here each byte is one\n",
       YamlName(source.name), kContext,
-      wishes.field.empty() ? "" : ", field: " + QuotedText(wishes.field));
+      wishes.field.empty() ? "" : ", field: " + client::QuotedText(wishes.field));
   text += HoldOutLine(info, 0.1);
   text += "  test_limit: 500  # of the examples for testing, to keep evaluations short; 0 = all\n";
   return text + PartitionSection(shards, /*classes=*/false);

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "client/cli/app.h"
-#include "client/cli/data/json.h"
+#include "client/json/json.h"
 #include "common/base/status.h"
 #include "common/rpc/server.h"
 #include "common/rpc/status.h"

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_split.h"
-#include "client/cli/data/json.h"
+#include "client/json/json.h"
 #include "common/base/names.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
@@ -17,7 +17,7 @@ std::string TimeText(absl::Time time) {
   return absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", time, absl::UTCTimeZone());
 }
 
-std::string TextAt(const Json& line, const char* key) {
+std::string TextAt(const client::Json& line, const char* key) {
   const auto value = line.find(key);
   return value != line.end() && value->is_string() ? value->get<std::string>() : "";
 }
@@ -36,7 +36,7 @@ bool IsSerial(const std::string& serial) {
 }
 
 // What a line about a new certificate says; false where it lacks something.
-bool ReadIssued(const Json& line, Issued& issued) {
+bool ReadIssued(const client::Json& line, Issued& issued) {
   const std::optional<pki::Role> role = pki::RoleNamed(TextAt(line, "role"));
   const auto hosts = line.find("hosts");
   const auto days = line.find("days");
@@ -44,7 +44,7 @@ bool ReadIssued(const Json& line, Issued& issued) {
                      days->is_number_integer();
   if (!whole) return false;
   issued.identity = {*role, TextAt(line, "name")};
-  for (const Json& host : *hosts) {
+  for (const client::Json& host : *hosts) {
     if (!host.is_string()) return false;
     issued.hosts.push_back(host.get<std::string>());
   }
@@ -56,7 +56,7 @@ bool ReadIssued(const Json& line, Issued& issued) {
 }  // namespace
 
 absl::Status Register::ParseLine(std::string_view text, int number) {
-  const auto line = Json::parse(text, nullptr, false);
+  const auto line = client::Json::parse(text, nullptr, false);
   if (!line.is_object()) return Damaged(number);
   const std::string signer = TextAt(line, "authority");
   const std::string serial = TextAt(line, "serial");
@@ -90,7 +90,7 @@ absl::StatusOr<Register> Register::Parse(std::string_view text) {
 }
 
 void Register::AddIssued(const Issued& issued, absl::Time now) {
-  Json line;
+  client::Json line;
   line["event"] = "issued";
   line["time"] = TimeText(now);
   line["name"] = issued.identity.name;
@@ -100,18 +100,18 @@ void Register::AddIssued(const Issued& issued, absl::Time now) {
   line["serial"] = issued.serial;
   line["days"] = issued.days;
   line["not_after"] = TimeText(issued.not_after);
-  text_ += ToJson(line, Layout::kLine);
+  text_ += client::ToJson(line, client::Layout::kLine);
   issued_.push_back(issued);
 }
 
 void Register::AddRevoked(Signer signer, const std::string& serial, absl::Time now) {
   if (!revoked_.insert({signer, serial}).second) return;
-  Json line;
+  client::Json line;
   line["event"] = "revoked";
   line["time"] = TimeText(now);
   line["authority"] = WordOf(signer);
   line["serial"] = serial;
-  text_ += ToJson(line, Layout::kLine);
+  text_ += client::ToJson(line, client::Layout::kLine);
 }
 
 const Issued* Register::Newest(std::string_view name) const {

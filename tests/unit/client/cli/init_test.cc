@@ -11,7 +11,7 @@
 #include "client/cli/init/sections.h"
 #include "client/cli/init/shell.h"
 #include "client/cli/init/source.h"
-#include "client/cli/job_text.h"
+#include "client/lib/job_text.h"
 #include "common/base/status.h"
 
 namespace espalier::cli::init {
@@ -49,12 +49,12 @@ Looker Always(const v1::DatasetInfo& info, double last_fifth = 0) {
 Draft Accepted(const absl::StatusOr<Draft>& draft) {
   EXPECT_TRUE(draft.ok()) << draft.status();
   if (!draft.ok()) return {};
-  const auto job = ReadJob(draft->file, "job.yaml", {});
+  const auto job = client::ReadJob(draft->file, "job.yaml", {});
   EXPECT_TRUE(job.ok()) << job.status() << "\n" << draft->file;
   return *draft;
 }
 
-v1::JobSpec Job(const Draft& draft) { return *ReadJob(draft.file, "job.yaml", {}); }
+v1::JobSpec Job(const Draft& draft) { return *client::ReadJob(draft.file, "job.yaml", {}); }
 
 // Operations of all rounds of a job of this size are bounded.
 int64_t ExamplesSeen(const v1::JobSpec& job, int64_t train) {

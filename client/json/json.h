@@ -24,7 +24,7 @@
 
 #include "nlohmann/json.hpp"
 
-namespace espalier::cli {
+namespace espalier::client {
 
 using Json = nlohmann::ordered_json;
 
@@ -47,4 +47,4 @@ std::string ToYaml(const google::protobuf::Message& message);
 // `text` as a quoted JSON string, which YAML reads as the same text.
 std::string QuotedText(const std::string& text);
 
-}  // namespace espalier::cli
+}  // namespace espalier::client

@@ -1,4 +1,4 @@
-#include "client/cli/job_text.h"
+#include "client/lib/job_text.h"
 
 #include <algorithm>
 #include <vector>
@@ -10,7 +10,7 @@
 #include "common/config/validate.h"
 #include "fmt/format.h"
 
-namespace espalier::cli {
+namespace espalier::client {
 namespace {
 
 using config::Violation;
@@ -91,8 +91,8 @@ JobText ParseJob(const std::string& text, const std::vector<std::string>& overri
 absl::Status JobFileError(const std::string& file, const std::vector<Violation>& violations,
                           int left_out) {
   const size_t count = violations.size() + static_cast<size_t>(left_out);
-  return client::WithViolations(base::InvalidArgument("JOB_FILE_INVALID", Summary(file, count)),
-                                violations, left_out);
+  return WithViolations(base::InvalidArgument("JOB_FILE_INVALID", Summary(file, count)), violations,
+                        left_out);
 }
 
 absl::StatusOr<v1::JobSpec> ReadJob(const std::string& text, const std::string& file,
@@ -107,7 +107,7 @@ std::vector<Violation> WithServerMistakes(std::vector<Violation> mistakes,
                                           const std::vector<std::string>& overrides) {
   std::vector<Violation> ignored;
   const config::JobFile file = config::ParseJobFile(text, ignored);
-  std::vector<Violation> of_server = client::ViolationsOf(answer);
+  std::vector<Violation> of_server = ViolationsOf(answer);
   std::erase_if(of_server, [&](const Violation& found) {
     const bool given =
         file.lines.contains(found.field) ||
@@ -124,15 +124,15 @@ std::vector<Violation> WithServerMistakes(std::vector<Violation> mistakes,
 
 absl::Status WithLines(const absl::Status& status, const std::string& text, const std::string& file,
                        const std::vector<std::string>& overrides) {
-  std::vector<Violation> violations = client::ViolationsOf(status);
+  std::vector<Violation> violations = ViolationsOf(status);
   if (violations.empty()) return status;
   std::vector<Violation> ignored;
   AddOrigins(config::ParseJobFile(text, ignored), overrides, violations);
-  const int left_out = client::ViolationsLeftOut(status);
+  const int left_out = ViolationsLeftOut(status);
   const size_t count = violations.size() + static_cast<size_t>(left_out);
-  return client::WithViolations(
+  return WithViolations(
       base::MakeError(status.code(), base::ReasonOf(status), Summary(file, count)), violations,
       left_out);
 }
 
-}  // namespace espalier::cli
+}  // namespace espalier::client

@@ -9,7 +9,7 @@
 #include "common/config/yaml_tree.h"
 #include "espalier/v1/job.pb.h"
 
-namespace espalier::cli {
+namespace espalier::client {
 
 // A job file as far as it was understood, and what is wrong with it (fields with their lines).
 struct JobText {
@@ -40,4 +40,4 @@ absl::StatusOr<v1::JobSpec> ReadJob(const std::string& text, const std::string& 
 absl::Status WithLines(const absl::Status& status, const std::string& text, const std::string& file,
                        const std::vector<std::string>& overrides);
 
-}  // namespace espalier::cli
+}  // namespace espalier::client

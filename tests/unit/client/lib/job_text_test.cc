@@ -1,4 +1,4 @@
-#include "client/cli/job_text.h"
+#include "client/lib/job_text.h"
 
 #include <gmock/gmock.h>
 #include <google/protobuf/descriptor.h>
@@ -14,14 +14,13 @@
 #include <string>
 #include <vector>
 
-#include "client/cli/data/json.h"
-#include "client/cli/output.h"
+#include "client/json/json.h"
 #include "client/lib/client.h"
 #include "common/base/status.h"
 #include "common/config/job_file.h"
 #include "common/config/validate.h"
 
-namespace espalier::cli {
+namespace espalier::client {
 namespace {
 
 using ::google::protobuf::util::MessageDifferencer;
@@ -59,7 +58,7 @@ TEST(JobTextTest, ErrorsOfTheServerGetTheLinesOfTheFile) {
   const absl::Status error =
       client::WithViolations(base::InvalidArgument("JOB_INVALID", "the job has 2 problems"),
                              {{"method.name", "unknown method"}, {"checkpoint.keep", "bad"}});
-  const auto violations = client::ViolationsOf(WithLines(error, kJob, "job.yaml", {}));
+  const auto violations = ViolationsOf(WithLines(error, kJob, "job.yaml", {}));
   ASSERT_EQ(violations.size(), 2u);
   EXPECT_EQ(violations[0].description, "line 5: unknown method");
   EXPECT_EQ(violations[1].description, "bad");
@@ -67,7 +66,7 @@ TEST(JobTextTest, ErrorsOfTheServerGetTheLinesOfTheFile) {
 
 TEST(JobTextTest, OverriddenFieldsAreNotBlamedOnTheFile) {
   const auto spec = ReadJob(kJob, "job.yaml", {"federation.rounds=0"});
-  const auto violations = client::ViolationsOf(spec.status());
+  const auto violations = ViolationsOf(spec.status());
   ASSERT_EQ(violations.size(), 1u);
   EXPECT_EQ(violations[0].description, "--set: must be 1..1,000,000, found 0");
 }
@@ -96,10 +95,10 @@ seed: 18446744073709551615
 
 TEST(JobTextTest, WrittenJobIsReadAsTheSameJob) {
   const auto spec = ReadJob(kEverything, "job.yaml", {});
-  ASSERT_TRUE(spec.ok()) << ErrorText(spec.status(), Format::kTable, {});
+  ASSERT_TRUE(spec.ok()) << spec.status();
   for (const std::string& text : Written(*spec)) {
     const auto again = ReadJob(text, "again.yaml", {});
-    ASSERT_TRUE(again.ok()) << ErrorText(again.status(), Format::kTable, {}) << text;
+    ASSERT_TRUE(again.ok()) << again.status() << text;
     EXPECT_TRUE(MessageDifferencer::Equals(*again, *spec)) << text;
   }
 }
@@ -113,12 +112,12 @@ TEST(JobTextTest, EveryExampleIsWrittenAsTheSameJob) {
     std::ifstream file(entry.path());
     const std::string text{std::istreambuf_iterator<char>(file), {}};
     auto spec = ReadJob(text, "job.yaml", {});
-    ASSERT_TRUE(spec.ok()) << entry.path() << ErrorText(spec.status(), Format::kTable, {});
+    ASSERT_TRUE(spec.ok()) << entry.path() << spec.status();
     // As the coordinator keeps it.
     config::ApplyDefaults(*spec);
     for (const std::string& written : Written(*spec)) {
       const auto again = ReadJob(written, "again.yaml", {});
-      ASSERT_TRUE(again.ok()) << entry.path() << ErrorText(again.status(), Format::kTable, {});
+      ASSERT_TRUE(again.ok()) << entry.path() << again.status();
       EXPECT_TRUE(MessageDifferencer::Equals(*again, *spec)) << entry.path();
     }
   }
@@ -231,4 +230,4 @@ TEST(JobTextTest, WrittenJobIsPlain) {
 }
 
 }  // namespace
-}  // namespace espalier::cli
+}  // namespace espalier::client

@@ -1,4 +1,4 @@
-#include "client/cli/data/json.h"
+#include "client/json/json.h"
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/duration.pb.h>
@@ -15,13 +15,13 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/time/time.h"
-#include "client/cli/format.h"
 #include "common/base/printable.h"
 #include "common/config/job_file.h"
+#include "common/wire/proto_time.h"
 #include "espalier/v1/types.pb.h"
 #include "fmt/format.h"
 
-namespace espalier::cli {
+namespace espalier::client {
 namespace {
 
 using google::protobuf::FieldDescriptor;
@@ -220,7 +220,7 @@ Json JsonOf(const Message& message, Unset unset) {
     return DurationText(*duration);
   }
   if (const auto* time = dynamic_cast<const google::protobuf::Timestamp*>(&message)) {
-    return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", ToTime(*time), absl::UTCTimeZone());
+    return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", wire::FromProto(*time), absl::UTCTimeZone());
   }
   if (const auto* value = dynamic_cast<const v1::Value*>(&message)) return ParameterOf(*value);
   Json object = Json::object();
@@ -258,4 +258,4 @@ std::string QuotedText(const std::string& text) {
   return base::PrintableQuoted(Dump(text), base::Notation::kYaml);
 }
 
-}  // namespace espalier::cli
+}  // namespace espalier::client
