@@ -144,6 +144,7 @@ void Parser::AddCommands() {
   AddDemo(app_, chosen_);
   AddUp(app_, chosen_);
   AddInit(app_, chosen_);
+  AddDashboard(app_, chosen_);
   CLI::App* job = AddGroup(app_, "job", "Submit, watch and cancel jobs");
   AddJobSubmit(*job, chosen_);
   AddJobList(*job, chosen_);

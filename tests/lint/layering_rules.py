@@ -47,11 +47,12 @@ NEVER = {
 NEVER_INCLUDED = {
     **{folder: ["sockets", "HTTP", "YAML", "curl"] for folder in SERVER_CORE},
     # A client like any other: what speaks to a coordinator is the client library.
+    "client/dashboard": ["gRPC", "YAML", "CLI11"],
 }
 
 # kind -> the only folders that include its headers, tests apart.
 ONLY_IN = {
-    "HTTP": ["common/metrics"],
+    "HTTP": ["client/dashboard/http", "common/metrics"],
     "oneDNN": ["worker/engine/onednn"],
     "YAML": ["common/config"],
     "SQLite": ["server/store"],
@@ -98,6 +99,7 @@ MAY_USE = {
     "worker": ["common", "proto", "worker"],
     "client/lib": ["common", "proto"],
     "client/json": ["common/base", "common/config", "common/wire", "proto"],
+    "client/dashboard": ["client/json", "client/lib", "common", "proto"],
     "client": ["common", "proto", "client"],
 }
 

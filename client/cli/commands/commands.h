@@ -11,6 +11,7 @@ namespace espalier::cli {
 
 void AddUp(CLI::App& parent, Command& chosen);
 void AddDemo(CLI::App& parent, Command& chosen);
+void AddDashboard(CLI::App& parent, Command& chosen);
 void AddInit(CLI::App& parent, Command& chosen);
 void AddJobSubmit(CLI::App& parent, Command& chosen);
 void AddJobList(CLI::App& parent, Command& chosen);
