@@ -26,8 +26,8 @@ constexpr unsigned int kSilenceSeconds = 30;
 constexpr absl::Duration kWholeRequest = absl::Seconds(60);
 constexpr size_t kHeadBytes = 32 * 1024;
 constexpr size_t kBlockBytes = 16 * 1024;
-// Of a body that is too large, so much is read before the connection is ended without a reply, which a
-// browser that still sends would not read.
+// Of a body that is too large, so much is read all the same, since who still sends would not read the
+// reply. Beyond that the connection is ended.
 constexpr size_t kReadInVain = 8 << 20;
 // The library's own limit, which must not be reached: it refuses the newest instead of the idlest.
 constexpr unsigned int kRoomAboveLimit = 256;
@@ -199,8 +199,7 @@ MHD_Result HttpServer::Impl::Start(MHD_Connection* connection, const SharedExcha
   if (reply.has_value() && has_body) return Send(connection, exchange, *reply);
   if (reply.has_value()) exchange->SetReply(*std::move(reply));
   uint64_t announced = 0;
-  if (absl::SimpleAtoi(request.Header("content-length"), &announced) &&
-      announced > limits.body_bytes) {
+  if (absl::SimpleAtoi(request.Header("content-length"), &announced) && announced > kReadInVain) {
     exchange->received = announced;
     return Whole(connection, exchange);
   }

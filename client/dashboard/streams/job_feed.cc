@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "client/json/json.h"
 #include "common/base/sleep.h"
+#include "common/wire/proto_time.h"
 #include "fmt/format.h"
 
 namespace espalier::dashboard {
@@ -179,6 +180,7 @@ JobFeed::JobFeed(std::string job, int64_t first, Feeding feeding)
       feeding_(std::move(feeding)),
       next_(first),
       heard_(absl::InfiniteFuture()),
+      mark_(absl::InfiniteFuture()),
       idle_since_(absl::Now()) {}
 
 JobFeed::~JobFeed() = default;
@@ -246,6 +248,7 @@ void JobFeed::Add(const v1::JobEvent& event) {
       kept_.pop_front();
     }
     heard_ = absl::Now();
+    lag_ = heard_ - wire::FromProto(event.time());
     any_ = true;
   }
   listeners_.Tell();
@@ -263,11 +266,20 @@ void JobFeed::Reset() {
   listeners_.Tell();
 }
 
+bool JobFeed::IsPastSent(absl::Time now) {
+  if (now - heard_ >= (any_ ? kQuiet : kSilent)) return true;
+  if (!any_ || now - mark_ < kMark) return false;
+  const bool is_live = lag_at_mark_ - lag_ < kNearer;
+  lag_at_mark_ = lag_;
+  mark_ = now;
+  return is_live;
+}
+
 void JobFeed::Tick(absl::Time now) {
   if (!feeding_.monitor->state().connected) return;
   {
     const base::MutexLock lock(mutex_);
-    if (caught_up_ || now - heard_ < (any_ ? kQuiet : kSilent)) return;
+    if (caught_up_ || !IsPastSent(now)) return;
     caught_up_ = true;
   }
   listeners_.Tell();
@@ -281,6 +293,8 @@ void JobFeed::Run(const std::stop_token& stop) {
       after = next_ - 1;
       heard_ = absl::Now();
       any_ = false;
+      mark_ = heard_;
+      lag_at_mark_ = absl::InfiniteDuration();
     }
     const absl::Status status = feeding_.watch(
         job_, after, [this](const v1::JobEvent& event) { Add(event); }, stop,

@@ -6,8 +6,9 @@
 //
 // Ends:      a job that has ended (`caught-up`, `end`) or is gone (`gone`); `reset` when the coordinator
 //            has fewer events than before, which then follow from the first one on.
-// Caught up: the coordinator does not say when the past was sent; nothing for kQuiet after an event, or
-//            for kSilent at all, is taken for it.
+// Caught up: the coordinator does not say when the past was sent. It was when nothing has come for
+//            kQuiet after an event, or for kSilent at all; or when events come that get no nearer to the
+//            present, by their times.
 // Limits:    kKeptBytes of events, kPageBytes for a page.
 // Threading: thread-safe.
 #pragma once
@@ -57,6 +58,8 @@ class JobFeed : public std::enable_shared_from_this<JobFeed> {
   static constexpr absl::Duration kPageTime = absl::Seconds(10);
   static constexpr absl::Duration kQuiet = absl::Milliseconds(300);
   static constexpr absl::Duration kSilent = absl::Seconds(2);
+  static constexpr absl::Duration kMark = absl::Milliseconds(500);
+  static constexpr absl::Duration kNearer = absl::Milliseconds(100);
 
   // Begins with the event `first`.
   static std::shared_ptr<JobFeed> Start(std::string job, int64_t first, Feeding feeding);
@@ -88,6 +91,7 @@ class JobFeed : public std::enable_shared_from_this<JobFeed> {
   void Add(const v1::JobEvent& event);
   void Reset();
   Asked Next(int64_t after, int64_t generation) const;
+  bool IsPastSent(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The first event that is kept, or will come.
   int64_t FirstKept() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t first_kept() const;
@@ -106,6 +110,10 @@ class JobFeed : public std::enable_shared_from_this<JobFeed> {
   bool gone_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time heard_ ABSL_GUARDED_BY(mutex_);  // the last event came, or the watch began
   bool any_ ABSL_GUARDED_BY(mutex_) = false;  // an event has come since the watch began
+  // From the time of the last event to its arrival, by two machines' clocks: now, and at the last mark.
+  absl::Duration lag_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
+  absl::Duration lag_at_mark_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
+  absl::Time mark_ ABSL_GUARDED_BY(mutex_);
   int subscribers_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time idle_since_ ABSL_GUARDED_BY(mutex_);
   std::jthread thread_;

@@ -142,7 +142,7 @@ TEST(AppTest, UnknownCommandGetsASuggestion) {
       {{"job", "submitt", "x"},
        "espalier job: unknown command \"submitt\"; did you mean \"submit\"?"},
       {{"--server", "h:1", "wroker"}, "did you mean \"worker\"?"},
-      {{"frobnicate"}, "known: demo, up, init, job"},
+      {{"frobnicate"}, "known: demo, up, init, dashboard, job"},
       {{"job"}, "espalier job: expected a command after it"},
   };
   for (const auto& [arguments, expected] : cases) {
