@@ -7,6 +7,7 @@ import re
 import signal
 import tempfile
 import unittest
+import urllib.request
 
 import cluster
 import datasets
@@ -74,8 +75,9 @@ class UpTest(unittest.TestCase):
         eventually("up tells how to stop", lambda: "Ctrl-C stops everything" in up.errors())
         children = descendants(up.pid)
         self.assertEqual(
-            ["espalier-coordinator"] + ["espalier-worker"] * workers, sorted(children.values())
+            ["espalier", "espalier-coordinator"] + ["espalier-worker"] * workers, sorted(children.values())
         )
+        self.dashboard = line["dashboard"]
         return up, line["address"], list(children)
 
     def test_runs_a_job_and_stops(self):
@@ -92,9 +94,46 @@ class UpTest(unittest.TestCase):
         self.assertIn(up.wait(), (0, 130))
         self.assertEqual([], alive(children))
         self.assertEqual(
-            {"coordinator.log", "worker-1.log", "worker-2.log"},
+            {"coordinator.log", "dashboard.log", "worker-1.log", "worker-2.log"},
             {path.name for path in (self.folder / "data/logs").iterdir()},
         )
+
+    def get(self, url):
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.read().decode()
+
+    def test_dashboard_shows_this_cluster_and_two_get_along(self):
+        # Whatever coordinator the user talks to otherwise.
+        os.environ["ESPALIER_SERVER"] = "elsewhere.invalid:1"
+        os.environ["ESPALIER_TLS_DIR"] = "/nonexistent"
+        self.addCleanup(os.environ.pop, "ESPALIER_SERVER")
+        self.addCleanup(os.environ.pop, "ESPALIER_TLS_DIR")
+        up, address, children = self.start(workers=1)
+        first = self.dashboard
+        self.assertIn(f"Dashboard:     {first}", up.errors())
+        self.assertEqual(address, json.loads(self.get(first + "api/v1/session"))["server"])
+        self.folder /= "other"
+        self.folder.mkdir()
+        other, other_address, _ = self.start(workers=1)
+        self.assertNotEqual(first, self.dashboard)
+        self.assertEqual(other_address, json.loads(self.get(self.dashboard + "api/v1/session"))["server"])
+        # The dashboard is not the cluster.
+        os.kill(next(pid for pid, name in descendants(up.pid).items() if name == "espalier"), signal.SIGKILL)
+        eventually("up tells that the dashboard is gone", lambda: "dashboard ended" in up.errors())
+        self.assertTrue(up.running())
+        self.assertEqual(2, len(descendants(up.pid)))
+
+    def test_no_dashboard_where_none_is_wanted(self):
+        up = self.enterContext(
+            Process(
+                "espalier",
+                ["up", "--workers", 1, "--port", 0, "--metrics-port", 0, "--no-dashboard", "--data-root",
+                 cluster.DATA, "--data-dir", self.folder / "data"],
+                self.folder / "up.log",
+            )
+        )  # fmt: skip
+        self.assertNotIn("dashboard", up.line())
+        self.assertEqual(["espalier-coordinator", "espalier-worker"], sorted(descendants(up.pid).values()))
 
     def data_root(self, files):
         return datasets.write_files(self.folder, "root", files)
@@ -257,7 +296,12 @@ class DemoTest(unittest.TestCase):
             r"test accuracy +\d\d\.\d % +\d\d\.\d %\n",
         ):
             self.assertRegex(live, words)
-        self.assertEqual(0, demo.read_to_end(120), demo.screen)
+        demo.read_until(r"Press Enter to end", 120)
+        page = re.search(r"The dashboard shows both jobs: (http://127.0.0.1:\d+/)", demo.raw).group(1)
+        with urllib.request.urlopen(page + "api/v1/jobs", timeout=10) as answer:
+            self.assertEqual(["SUCCEEDED"] * 2, [job["state"] for job in json.load(answer)["jobs"]])
+        demo.press_enter()
+        self.assertEqual(0, demo.read_to_end(), demo.screen)
         self.assertEqual(200, demo.raw.count(self.NEXT_FRAME))
         end = demo.screen
         self.assertRegex(end, r"\n  after 100 rounds +SET, sparse +dense twin +less\n")
@@ -288,7 +332,7 @@ class DemoTest(unittest.TestCase):
         while not re.match(r" +1 +[\d.]+ +[\d.]+ %", end):
             end = demo.line()
         children = list(descendants(demo.pid))
-        self.assertEqual(1 + DEMO_WORKERS, len(children))
+        self.assertEqual(2 + DEMO_WORKERS, len(children))
         demo.send(number)
         self.assertIn(demo.wait(10), codes)
         eventually("all children are gone", lambda: not alive(children), seconds=5)

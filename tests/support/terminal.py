@@ -123,6 +123,9 @@ class Terminal(contextlib.ExitStack):
             pass
         return self.process.returncode
 
+    def press_enter(self):
+        os.write(self._master, b"\n")
+
     def press_ctrl_c(self):
         os.write(self._master, b"\x03")
 

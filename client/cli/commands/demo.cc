@@ -1,3 +1,4 @@
+#include <poll.h>
 #include <unistd.h>
 
 #include <array>
@@ -32,10 +33,10 @@ Examples:
   espalier demo --workers 1    the same bits, whoever computes them
 
 Starts a coordinator and workers on this machine, trains a sparse network (SET)
-next to its dense twin, and compares them. On a terminal both are shown live, in
-a pipe every tenth round is a line; with -o json both jobs are printed at the
-end. Run it in the repository, or say where data/ is. Everything is stopped and
-removed at the end.)";
+next to its dense twin, and compares them. On a terminal both are shown live,
+and the dashboard stays for a look until you press Enter; in a pipe every tenth
+round is a line; with -o json both jobs are printed at the end. Run it in the
+repository, or say where data/ is. Everything is stopped and removed at the end.)";
 
 constexpr auto kCheckEvery = std::chrono::milliseconds(100);
 
@@ -117,7 +118,8 @@ void Race::Follow(size_t twin, TwinView& view, const std::stop_token& stop) {
 absl::Status Race::WaitForBoth(LocalCluster& cluster) {
   for (;;) {
     std::this_thread::sleep_for(kCheckEvery);
-    if (const auto gone = cluster.Check()) return *gone;
+    // Without its dashboard it is still a demonstration.
+    if (const auto gone = cluster.Check(); gone && gone->name != "dashboard") return gone->status;
     const base::MutexLock lock(mutex_);
     if (!context_.out) return io::Unwritten();
     if (ended_[0].has_value() && ended_[1].has_value()) return absl::OkStatus();
@@ -197,6 +199,18 @@ void Introduce(const Context& context, const LocalCluster& cluster, int workers)
                      "train\ntwo networks at the same time:\n",
                      base::Version(), cluster.address(), workers, workers == 1 ? "" : "es")
               << std::flush;
+  const std::string url = cluster.dashboard_url().value_or("");
+  if (!url.empty()) context.out << fmt::format("Watch them in a browser: {}\n", url) << std::flush;
+}
+
+// For a look at the dashboard: until Enter, the end of standard input, or `stop`.
+void WaitForEnter(Context& context, const std::string& url, const std::stop_token& stop) {
+  context.out << fmt::format("\nThe dashboard shows both jobs: {}\nPress Enter to end.\n", url)
+              << std::flush;
+  while (!stop.stop_requested()) {
+    pollfd input{STDIN_FILENO, POLLIN, 0};
+    if (poll(&input, 1, static_cast<int>(kCheckEvery.count())) > 0) return;
+  }
 }
 
 absl::StatusOr<int> Demo(Context& context, LocalClusterOptions options) {
@@ -213,6 +227,10 @@ absl::StatusOr<int> Demo(Context& context, LocalClusterOptions options) {
   ESPALIER_RETURN_IF_ERROR(race.Run(*cluster, stop));
   if (context.PrintAsData(race.jobs())) return kExitDone;
   context.out << fmt::format(kExplanation, HumanBytes(race.peak_worker_memory_bytes()));
+  const std::string url = cluster->dashboard_url().value_or("");
+  if (!url.empty() && context.out_terminal.is_tty && isatty(STDIN_FILENO) != 0) {
+    WaitForEnter(context, url, stop);
+  }
   return kExitDone;
 }
 
@@ -220,6 +238,7 @@ absl::StatusOr<int> Demo(Context& context, LocalClusterOptions options) {
 
 void AddDemo(CLI::App& parent, Command& chosen) {
   auto options = std::make_shared<LocalClusterOptions>();
+  auto no_dashboard = std::make_shared<bool>(false);
   options->data_root = "data";
   CLI::App* command = parent.add_subcommand("demo", kDescription);
   command->add_option("--workers", options->workers, "Number of workers, 1 to 64")
@@ -229,8 +248,12 @@ void AddDemo(CLI::App& parent, Command& chosen) {
       ->add_option("--data-root", options->data_root, "Folder that contains the data set 'digits'")
       ->type_name("FOLDER")
       ->capture_default_str();
-  command->callback([&chosen, options] {
-    chosen = [options](Context& context) { return Demo(context, *options); };
+  command->add_flag("--no-dashboard", *no_dashboard, "Start no dashboard");
+  command->callback([&chosen, options, no_dashboard] {
+    chosen = [options, no_dashboard](Context& context) {
+      if (*no_dashboard) options->dashboard_listen.clear();
+      return Demo(context, *options);
+    };
   });
 }
 

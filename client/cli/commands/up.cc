@@ -26,7 +26,8 @@ Examples:
   espalier up --workers 4                       until Ctrl-C
   espalier up --data-root ~/data --threads 2    own data, two threads a worker
 
-Starts a coordinator and workers as child processes; they end with this command.
+Starts a coordinator, workers and the dashboard as child processes, which end
+with this command.
 Jobs, checkpoints and logs stay in --data-dir: jobs that have not ended go on
 with the next one. A data set is a folder under --data-root; what cannot be used
 there is said, with the reason. Only this machine can connect, without TLS. With
@@ -38,13 +39,16 @@ struct UpOptions {
   LocalClusterOptions cluster;
   int port = 7070;
   int metrics_port = 7071;
+  int dashboard_port = 7080;
+  bool no_dashboard = false;
 };
 
 // What scripts wait for, in one write.
 void Announce(const Context& context, const LocalCluster& cluster) {
   if (context.options.format == Format::kTable) {
-    context.out << fmt::format("listening address={} metrics={}\n", cluster.address(),
-                               cluster.metrics_address())
+    const std::string& url = cluster.dashboard_url().value_or("");
+    context.out << fmt::format("listening address={} metrics={}{}\n", cluster.address(),
+                               cluster.metrics_address(), url.empty() ? "" : " dashboard=" + url)
                 << std::flush;
     return;
   }
@@ -52,9 +56,30 @@ void Announce(const Context& context, const LocalCluster& cluster) {
   json["address"] = cluster.address();
   json["metrics_address"] = cluster.metrics_address();
   json["worker_metrics_addresses"] = cluster.worker_metrics_addresses();
+  json["dashboard_url"] = cluster.dashboard_url().value_or("");
   json["log_dir"] = cluster.log_dir();
   // One line, which both languages read alike.
   context.out << ToJson(json, Layout::kLine) << std::flush;
+}
+
+// What is running, for people.
+void Describe(const Context& context, const LocalCluster& cluster, int workers) {
+  context.err << fmt::format(
+      "A coordinator and {} workers are running; logs: {}\n"
+      "  Submit a job:  espalier --server {} job submit docs/examples/digits-set.yaml --watch\n",
+      workers, cluster.log_dir(), cluster.address());
+  const absl::StatusOr<std::string>& url = cluster.dashboard_url();
+  if (url.ok() && !url->empty()) context.err << fmt::format("  Dashboard:     {}\n", *url);
+  context.err << fmt::format("  Metrics:       http://{}/metrics\n", cluster.metrics_address());
+  for (size_t i = 0; i < cluster.worker_metrics_addresses().size(); ++i) {
+    context.err << fmt::format("  worker-{}:      http://{}/metrics\n", i + 1,
+                               cluster.worker_metrics_addresses()[i]);
+  }
+  if (!url.ok()) {
+    context.err << "The dashboard did not start; training does not need it.\n"
+                << ErrorText(url.status(), Format::kTable, context.err_terminal);
+  }
+  context.err << "Ctrl-C stops everything.\n" << std::flush;
 }
 
 // A data set that no worker can use, on a line.
@@ -137,20 +162,13 @@ absl::StatusOr<int> Up(Context& context, UpOptions options) {
   const std::stop_token stop = context.stop();
   options.cluster.listen = fmt::format("127.0.0.1:{}", options.port);
   options.cluster.metrics_listen = fmt::format("127.0.0.1:{}", options.metrics_port);
+  options.cluster.dashboard_listen =
+      options.no_dashboard ? "" : fmt::format("127.0.0.1:{}", options.dashboard_port);
   ESPALIER_ASSIGN_OR_RETURN(auto cluster, LocalCluster::Start(options.cluster));
   Announce(context, *cluster);
   // Whoever waits for the line would wait for ever.
   if (!context.out) return io::Unwritten();
-  context.err << fmt::format(
-      "A coordinator and {} workers are running; logs: {}\n"
-      "  Submit a job:  espalier --server {} job submit docs/examples/digits-set.yaml --watch\n"
-      "  Metrics:       http://{}/metrics\n",
-      options.cluster.workers, cluster->log_dir(), cluster->address(), cluster->metrics_address());
-  for (size_t i = 0; i < cluster->worker_metrics_addresses().size(); ++i) {
-    context.err << fmt::format("  worker-{}:      http://{}/metrics\n", i + 1,
-                               cluster->worker_metrics_addresses()[i]);
-  }
-  context.err << "Ctrl-C stops everything.\n" << std::flush;
+  Describe(context, *cluster, options.cluster.workers);
   DataReport data(context, options.cluster);
   ESPALIER_RETURN_IF_ERROR(data.Connect(cluster->address()));
   while (!stop.stop_requested()) {
@@ -158,8 +176,8 @@ absl::StatusOr<int> Up(Context& context, UpOptions options) {
     data.TellWhenKnown();
     if (const auto ended = cluster->Check()) {
       // A worker may be killed on purpose; without its coordinator the cluster is nothing.
-      if (base::MessageOf(*ended).starts_with("coordinator")) return *ended;
-      context.err << ErrorText(*ended, Format::kTable, context.err_terminal) << std::flush;
+      if (ended->name == "coordinator") return ended->status;
+      context.err << ErrorText(ended->status, Format::kTable, context.err_terminal) << std::flush;
     }
   }
   context.err << "stopping\n" << std::flush;
@@ -202,6 +220,12 @@ void AddUp(CLI::App& parent, Command& chosen) {
   command->add_option("--metrics-port", options->metrics_port, "Port of /metrics; 0 = a free one")
       ->check(base::Between(0, 65535))
       ->capture_default_str();
+  command
+      ->add_option("--dashboard-port", options->dashboard_port,
+                   "Port of the dashboard, or the next free one; 0 = any free one")
+      ->check(base::Between(0, 65535))
+      ->capture_default_str();
+  command->add_flag("--no-dashboard", options->no_dashboard, "Start no dashboard");
   command->callback([&chosen, options] {
     chosen = [options](Context& context) { return Up(context, *options); };
   });

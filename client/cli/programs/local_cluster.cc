@@ -10,6 +10,7 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -36,9 +37,22 @@ std::string LastLine(const std::string& path) {
   return last;
 }
 
+// This process's variables but for those that say which coordinator is meant, and as whom.
+std::vector<char*> WithoutConnection() {
+  std::vector<char*> variables;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string_view text = *variable;
+    if (!text.starts_with("ESPALIER_") || text.starts_with("ESPALIER_DEBUGGABLE=")) {
+      variables.push_back(*variable);
+    }
+  }
+  variables.push_back(nullptr);
+  return variables;
+}
+
 // In the child: never returns.
 [[noreturn]] void Execute(const std::string& program, const std::vector<std::string>& arguments,
-                          int out, const std::string& log, pid_t parent) {
+                          char* const* variables, int out, const std::string& log, pid_t parent) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   // The parent may have died before the line above.
   if (getppid() != parent) _exit(127);
@@ -53,7 +67,7 @@ std::string LastLine(const std::string& path) {
   std::vector<char*> argv{const_cast<char*>(program.c_str())};
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
-  execv(program.c_str(), argv.data());
+  execve(program.c_str(), argv.data(), variables);
   dprintf(STDERR_FILENO, "cannot run %s\n", program.c_str());
   _exit(127);
 }
@@ -95,13 +109,18 @@ absl::Status LocalCluster::Ended(const std::string& name) const {
 }
 
 absl::StatusOr<std::string> LocalCluster::Spawn(const std::string& name, const std::string& program,
-                                                std::vector<std::string> arguments) {
+                                                std::vector<std::string> arguments,
+                                                Variables variables) {
+  const std::vector<char*> chosen = WithoutConnection();
+  char* const* const given = variables == Variables::kAll ? environ : chosen.data();
   int pipe_fds[2];
   if (pipe2(pipe_fds, O_CLOEXEC) != 0) return absl::ResourceExhaustedError("no file descriptors");
   const std::string path = ProgramPath(program);
   const pid_t parent = getpid();
   const pid_t pid = fork();
-  if (pid == 0) Execute(path, arguments, pipe_fds[1], log_dir_ + "/" + name + ".log", parent);
+  if (pid == 0) {
+    Execute(path, arguments, given, pipe_fds[1], log_dir_ + "/" + name + ".log", parent);
+  }
   close(pipe_fds[1]);
   if (pid < 0) {
     close(pipe_fds[0]);
@@ -112,6 +131,21 @@ absl::StatusOr<std::string> LocalCluster::Spawn(const std::string& name, const s
   close(pipe_fds[0]);
   if (line.empty()) return Ended(name);
   return line;
+}
+
+absl::StatusOr<std::string> LocalCluster::SpawnDashboard(const std::string& listen) {
+  if (listen.empty()) return "";
+  const auto line = Spawn("dashboard", "espalier",
+                          {"--server", address_, "dashboard", "--listen", listen, "--next-port"},
+                          Variables::kWithoutConnection);
+  if (line.ok()) return WordValue(*line, "url");
+  // It is not one that ends later on.
+  if (!children_.empty() && children_.back().name == "dashboard") {
+    kill(children_.back().pid, SIGKILL);
+    waitpid(children_.back().pid, nullptr, 0);
+    children_.pop_back();
+  }
+  return line.status();
 }
 
 absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Start(
@@ -148,14 +182,15 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Start(
                         "--threads", std::to_string(options.threads)}));
     cluster->worker_metrics_.push_back(WordValue(worker, "metrics"));
   }
+  cluster->dashboard_url_ = cluster->SpawnDashboard(options.dashboard_listen);
   return cluster;
 }
 
-std::optional<absl::Status> LocalCluster::Check() {
+std::optional<LocalCluster::End> LocalCluster::Check() {
   for (Child& child : children_) {
     if (child.pid > 0 && waitpid(child.pid, nullptr, WNOHANG) == child.pid) {
       child.pid = -1;
-      return Ended(child.name);
+      return End{child.name, Ended(child.name)};
     }
   }
   return std::nullopt;

@@ -1,4 +1,4 @@
-// LocalCluster: a coordinator and workers as child processes of this one.
+// LocalCluster: a coordinator, workers and the dashboard as child processes of this one.
 //
 // Ownership: every child ends with this object, and with this process however it ends (the kernel
 //            kills children whose parent died).
@@ -29,6 +29,8 @@ struct LocalClusterOptions {
   std::string models;     // the coordinator's --models; "" = none
   std::string listen = "127.0.0.1:0";
   std::string metrics_listen = "127.0.0.1:0";
+  // Where the dashboard listens, or at the next free port; "": there is none.
+  std::string dashboard_listen = "127.0.0.1:7080";
 };
 
 class LocalCluster {
@@ -44,9 +46,16 @@ class LocalCluster {
   const std::string& metrics_address() const { return metrics_address_; }
   const std::vector<std::string>& worker_metrics_addresses() const { return worker_metrics_; }
   const std::string& log_dir() const { return log_dir_; }
+  // "http://HOST:PORT/"; an error where the dashboard did not start, which keeps nobody from training,
+  // and "" where none was asked for.
+  const absl::StatusOr<std::string>& dashboard_url() const { return dashboard_url_; }
 
   // What ended although nobody asked it to; empty while all run.
-  std::optional<absl::Status> Check();
+  struct End {
+    std::string name;  // "coordinator", "worker-1", "dashboard"
+    absl::Status status;
+  };
+  std::optional<End> Check();
 
  private:
   struct Child {
@@ -55,9 +64,13 @@ class LocalCluster {
   };
 
   LocalCluster() = default;
+  // Which variables of this process's environment a program gets.
+  enum class Variables { kAll, kWithoutConnection };
   // Starts a program; its first line of output is returned.
   absl::StatusOr<std::string> Spawn(const std::string& name, const std::string& program,
-                                    std::vector<std::string> arguments);
+                                    std::vector<std::string> arguments,
+                                    Variables variables = Variables::kAll);
+  absl::StatusOr<std::string> SpawnDashboard(const std::string& listen);
   absl::Status Ended(const std::string& name) const;
   void StopAll();
 
@@ -66,6 +79,7 @@ class LocalCluster {
   std::string address_;
   std::string metrics_address_;
   std::vector<std::string> worker_metrics_;
+  absl::StatusOr<std::string> dashboard_url_ = "";
 };
 
 // The value of `key` in a line of "key=value" words; "" when it is not there.
