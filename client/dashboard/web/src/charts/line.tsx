@@ -39,12 +39,17 @@ function joined(lines: Line[]): uPlot.AlignedData {
   return [xs, ...columns] as uPlot.AlignedData;
 }
 
+function tellNewest(chart: uPlot): void {
+  const last = (chart.data[0]?.length ?? 0) - 1;
+  if (last >= 0) chart.setLegend({ idx: last }, false);
+}
+
 function options({ lines, text, height = 190, from, sync, x = "round" }: Props, width: number): uPlot.Options {
   const axis = { stroke: css("--muted"), grid: { stroke: css("--line"), width: 1 }, ticks: { stroke: css("--line"), width: 1 }, font: "11px system-ui, sans-serif" };
   return {
     width,
     height,
-    padding: [8, 8, 0, 0],
+    padding: [8, 18, 0, 0],
     legend: { show: true, live: true },
     cursor: { points: { size: 7 }, ...(sync === undefined ? {} : { sync: { key: sync } }), drag: { x: true, y: false } },
     scales: {
@@ -57,9 +62,15 @@ function options({ lines, text, height = 190, from, sync, x = "round" }: Props, 
         },
       },
     },
+    // Without a cursor the legend tells the newest values.
+    hooks: {
+      ready: [tellNewest],
+      setData: [tellNewest],
+      setCursor: [(chart) => chart.cursor.idx == null && tellNewest(chart)],
+    },
     axes: [
       { ...axis, size: 28, values: (_, splits) => splits.map((value) => (Number.isInteger(value) ? String(value) : "")) },
-      { ...axis, size: 64, values: (_, splits) => splits.map((value) => text(value)) },
+      { ...axis, size: (_, values) => 16 + 6.4 * Math.max(3, ...(values ?? []).map((value) => value.length)), values: (_, splits) => splits.map((value) => text(value)) },
     ],
     series: [
       { label: x, value: (_, value) => (value == null ? "–" : String(value)) },

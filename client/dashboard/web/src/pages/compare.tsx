@@ -178,7 +178,7 @@ export function ComparePage({ place }: { place: Place }) {
               </tbody>
             </table>
           </Scroll>
-          {lines.length > 0 ? <LineChart title={measure.label} lines={lines} text={measure.text} height={340} onCanvas={(element) => (canvas.current = element)} /> : <Empty title="No round of these jobs has that." />}
+          <div class="charts single">{lines.length > 0 ? <LineChart title={measure.label} lines={lines} text={measure.text} height={340} onCanvas={(element) => (canvas.current = element)} /> : <Empty title="No round of these jobs has that." />}</div>
           {specs.length > 1 && (
             <Panel title="What was asked for that differs" wide>
               {different.length === 0 ? (

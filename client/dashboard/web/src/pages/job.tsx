@@ -152,7 +152,7 @@ function Checkpoints({ id, job, newest }: { id: string; job: Job; newest: string
   if (asked.value === undefined) return <Loading />;
   if (asked.value.checkpoints.length === 0) return <Empty title="No model has been saved yet." />;
   return (
-    <Scroll label="Checkpoints">
+    <Scroll label="Checkpoints" tall>
       <table>
         <thead>
           <tr>
@@ -166,7 +166,7 @@ function Checkpoints({ id, job, newest }: { id: string; job: Job; newest: string
           </tr>
         </thead>
         <tbody>
-          {[...asked.value.checkpoints].reverse().map((checkpoint) => (
+          {[...asked.value.checkpoints].sort((a, b) => b.round - a.round).map((checkpoint) => (
             <tr key={checkpoint.name}>
               <th scope="row">
                 <Link to={`/jobs/${part(id)}/structure?checkpoint=${part(checkpoint.name)}`}>{shortName(checkpoint.name)}</Link>
@@ -273,7 +273,8 @@ export function JobPage({ id, place }: { id: string; place: Place }) {
             <bdi title={id}>{id}</bdi> <State of={job.state} />
           </h1>
           <p class="muted ellipsis">
-            <bdi>{job.spec?.display_name}</bdi> {job.spec?.method?.name} · submitted <Ago at={job.create_time} />
+            {(job.spec?.display_name ?? "") !== "" && <bdi>{job.spec?.display_name} · </bdi>}
+            method {job.spec?.method?.name} · submitted <Ago at={job.create_time} />
             {(job.owner ?? "") !== "" && <> by {job.owner}</>}
           </p>
         </div>
@@ -281,7 +282,8 @@ export function JobPage({ id, place }: { id: string; place: Place }) {
       </div>
       {job.conditions.map((condition) => (
         <p key={condition.type} class="note warn wrap">
-          <span aria-hidden="true">▲ </span>Waits since <Ago at={condition.since} />: {condition.message}
+          <span aria-hidden="true">▲ </span>
+          {condition.message} <span class="muted">(since <Ago at={condition.since} />)</span>
         </p>
       ))}
       {job.state === "FAILED" && (

@@ -85,7 +85,7 @@ function Submit({ onClose }: { onClose: () => void }) {
   );
 }
 
-function Row({ job, chosen, onChoose }: { job: Job; chosen: boolean; onChoose: () => void }) {
+function Row({ job, owned, chosen, onChoose }: { job: Job; owned: boolean; chosen: boolean; onChoose: () => void }) {
   const id = shortName(job.name);
   const metric = metricOf(job.spec?.evaluation?.main_metric);
   const done = job.round / Math.max(1, job.total_rounds);
@@ -119,7 +119,7 @@ function Row({ job, chosen, onChoose }: { job: Job; chosen: boolean; onChoose: (
       <td class="nowrap">
         <Ago at={job.create_time} />
       </td>
-      <td class="ellipsis">{job.owner ?? ""}</td>
+      {owned && <td class="ellipsis">{job.owner ?? ""}</td>}
     </tr>
   );
 }
@@ -143,6 +143,7 @@ export function JobsPage({ place }: { place: Place }) {
   };
   const state = query.get("state") ?? "";
   const jobs = asked.value?.jobs.map((job) => known.get(job.name) ?? job);
+  const owned = jobs?.some((job) => (job.owner ?? "") !== "") ?? false;
   const token = query.get("page_token") ?? "";
   return (
     <>
@@ -214,13 +215,13 @@ export function JobsPage({ place }: { place: Place }) {
                 <th class="number">Best</th>
                 <th class="number">Stored</th>
                 <th>Submitted</th>
-                <th>Owner</th>
+                {owned && <th>Owner</th>}
               </tr>
             </thead>
             <tbody>
               {jobs.map((job) => {
                 const id = shortName(job.name);
-                return <Row key={job.name} job={job} chosen={chosen.includes(id)} onChoose={() => setChosen((former) => (former.includes(id) ? former.filter((other) => other !== id) : [...former, id]))} />;
+                return <Row key={job.name} job={job} owned={owned} chosen={chosen.includes(id)} onChoose={() => setChosen((former) => (former.includes(id) ? former.filter((other) => other !== id) : [...former, id]))} />;
               })}
             </tbody>
           </table>

@@ -60,7 +60,10 @@ function Running({ job }: { job: Job }) {
         </span>
       </div>
       <Meter share={job.round / Math.max(1, job.total_rounds)} label={`${shortName(job.name)}: ${percent(job.round / Math.max(1, job.total_rounds), 0)} of its rounds are done`} />
-      {job.conditions[0] !== undefined && <p class="waits wrap">Waits: {job.conditions[0].message}</p>}
+      {job.conditions[0] !== undefined && <p class="waits wrap">
+          <span aria-hidden="true">▲ </span>
+          {job.conditions[0].message}
+        </p>}
     </li>
   );
 }

@@ -139,7 +139,7 @@ function Head({ progress }: { progress: Progress }) {
 
 function Table({ id, rounds, chosen }: { id: string; rounds: Round[]; chosen: string }) {
   return (
-    <Scroll label="Rounds">
+    <Scroll label="Rounds" tall>
       <table>
         <thead>
           <tr>

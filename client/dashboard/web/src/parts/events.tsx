@@ -31,7 +31,7 @@ export function tellEvent(event: JobEvent): string {
   const { state_changed: state, round_started: started, round_committed: committed, task_reassigned: moved } = event;
   const { update_rejected: refused, checkpoint_written: written, quorum_missed: missed, prelude_step: step } = event;
   if (state) return `is ${(state.state ?? "?").toLowerCase()}${state.reason === "" ? "" : ` (${state.reason})`}${state.message === "" ? "" : `: ${state.message}`}`;
-  if (started) return `round ${started.round}${inRun(started.run)} begins with ${started.participants} participants`;
+  if (started) return `round ${started.round}${inRun(started.run)} begins with ${started.participants} ${started.participants === 1 ? "participant" : "participants"}`;
   if (committed?.summary) {
     const round = committed.summary;
     const loss = round.train_loss === undefined ? "" : `, loss ${digits(real(round.train_loss))}`;

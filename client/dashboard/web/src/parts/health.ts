@@ -43,7 +43,7 @@ export function healthOf(all: { jobs: Job[]; workers: Worker[]; cluster: Cluster
 
   const notes: Health["notes"] = [];
   for (const job of waiting.slice(0, 5)) {
-    notes.push({ text: `${shortName(job.name)} waits: ${job.conditions[0]?.message ?? ""}`, to: jobPath(job) });
+    notes.push({ text: `${shortName(job.name)}: ${job.conditions[0]?.message ?? "it waits"}`, to: jobPath(job) });
   }
   for (const job of failed.slice(0, 3)) {
     notes.push({ text: `${shortName(job.name)} failed: ${job.failure_message}`, to: jobPath(job) });
@@ -57,7 +57,7 @@ export function healthOf(all: { jobs: Job[]; workers: Worker[]; cluster: Cluster
   const stuck = waiting.length > 0 && waiting.length === open.length;
   if (stuck) {
     const first = waiting[0];
-    return { tone: "bad", sentence: waiting.length === 1 && first !== undefined ? `Nothing moves: ${first.conditions[0]?.message ?? "the only job waits"}.`.replace(/\.\.$/, ".") : `Nothing moves: all ${waiting.length} jobs wait.`, notes };
+    return { tone: "bad", sentence: waiting.length === 1 && first !== undefined ? `Nothing moves, the only job waits: ${first.conditions[0]?.message ?? ""}.`.replace(/\.\.$/, ".") : `Nothing moves: all ${waiting.length} jobs wait.`, notes: waiting.length === 1 ? notes.slice(1) : notes };
   }
   if (open.length === 0) {
     const sentence = active.length === 0 ? "Nothing to do, and no worker is connected." : `Nothing to do: ${plural(active.length, "worker")} ready, no job in work.`;

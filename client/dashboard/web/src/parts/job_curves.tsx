@@ -31,7 +31,7 @@ export function JobCurves({ job, rounds }: { job: Job; rounds: Round[] }) {
       ["test at the participants", (round) => real(round.federated_test_loss)],
     ];
     const all: { title: string; lines: Line[]; text: (value: number) => string; from?: number }[] = [
-      { title: metric.label, lines: linesOf(rounds, [[metric.label, (round) => real(round.main_metric)]]), text: digits },
+      { title: metric.label.charAt(0).toUpperCase() + metric.label.slice(1), lines: linesOf(rounds, [[metric.label, (round) => real(round.main_metric)]]), text: digits },
       { title: "Loss", lines: linesOf(rounds, loss), text: digits },
       { title: "Perplexity", lines: linesOf(rounds, [["perplexity", (round) => real(round.perplexity)]]), text: digits },
       { title: "Density", lines: linesOf(rounds, [["density", (round) => real(round.density)]]), text: (value) => percent(value), from: 0 },

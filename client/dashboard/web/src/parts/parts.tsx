@@ -170,10 +170,10 @@ export function Fact({ label, children, note }: { label: string; children: Compo
   );
 }
 
-/** A table that scrolls by itself where it is wider than the screen. */
-export function Scroll({ children, label }: { children: ComponentChildren; label: string }) {
+/** A table that scrolls by itself where it is wider than the screen, and where it is long, too. */
+export function Scroll({ children, label, tall }: { children: ComponentChildren; label: string; tall?: boolean }) {
   return (
-    <div class="scroll" role="region" aria-label={label} tabIndex={0}>
+    <div class={tall === true ? "scroll tall" : "scroll"} role="region" aria-label={label} tabIndex={0}>
       {children}
     </div>
   );
