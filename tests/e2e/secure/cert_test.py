@@ -75,6 +75,22 @@ class CertTest(unittest.TestCase):
         return sorted(str(path.relative_to(self.dir)) for path in self.dir.rglob("*") if path.is_file())
 
 
+class KeepTest(CertTest):
+    def test_users_get_certificates_that_stay_what_they_are(self):
+        copies = self.top / "dashboard"
+        keep = ("keep", "--host", "c.example.org", "--user", "dashboard=viewer", "--copy", f"dashboard={copies}")
+        self.assertEqual("VIEWER", {row["name"]: row for row in self.made(*keep)["certificates"]}["dashboard"]["role"])
+        self.assertTrue(self.fits("dashboard"))
+        key = (copies / "key.pem").read_bytes()
+        # Before each further start, nothing changes.
+        self.cert(*keep).ok()
+        self.assertEqual(key, (copies / "key.pem").read_bytes())
+        self.refused("USAGE", 2, "keep", "--host", "c.example.org", "--user", "dashboard=admin")
+        for user in ("dashboard", "=viewer", "w=worker", "c=coordinator", "dashboard="):
+            self.refused("USAGE", 2, "keep", "--host", "c.example.org", "--user", user)
+        self.assertEqual("VIEWER", self.listed()["dashboard"]["role"])
+
+
 class InitTest(CertTest):
     def test_folders_hold_what_programs_and_operators_need(self):
         result = self.cert("init", "--host", "c.example.org", "--host", "10.1.2.3").ok()

@@ -16,16 +16,20 @@ constexpr char kDescription[] = R"(Make what is missing, and renew what ends soo
 Examples:
   espalier cert keep --host coordinator --dir /authority --copy coordinator=/tls
       for a service that runs before each start of a cluster
+  espalier cert keep --host coordinator --user dashboard=viewer
+      with a certificate for one more user
 
 Does what `espalier cert init` does where the folder is not there yet. Otherwise
 renews the certificates in it that end within 30 days, and the lists of revoked
-ones. --copy writes the folder of a holder to another place, such as a volume
+ones. --user makes a certificate for somebody who has none, or none that lasts.
+--copy writes the folder of a holder to another place, such as a volume
 that only this holder has; ca=FOLDER writes the root's certificate alone, which
 is no secret.)";
 
 struct KeepOptions {
   Place place;
   std::vector<std::string> hosts;
+  std::vector<std::string> users;   // NAME=ROLE
   std::vector<std::string> copies;  // NAME=FOLDER
 };
 
@@ -41,6 +45,44 @@ absl::Status RenewWhatEnds(Folder& folder, absl::Time now) {
     }
   }
   return folder.RenewLists(Folder::Lists::kBoth, now);
+}
+
+// The users that the flags name, of whom the folder may know some already.
+absl::StatusOr<std::vector<Request>> UsersOf(const std::vector<std::string>& users) {
+  std::vector<Request> requests;
+  for (const std::string& user : users) {
+    const size_t equals = user.find('=');
+    // Workers and coordinators are no users; a word that is no role stands for none of them.
+    const pki::Role role =
+        equals == std::string::npos
+            ? pki::Role::kWorker
+            : pki::RoleNamed(user.substr(equals + 1)).value_or(pki::Role::kWorker);
+    const bool is_user =
+        role == pki::Role::kAdmin || role == pki::Role::kSubmitter || role == pki::Role::kViewer;
+    if (equals == 0 || !is_user) {
+      return base::InvalidArgument(
+          "USAGE", "expected --user NAME=ROLE with the role admin, submitter or viewer, found '" +
+                       base::Printable(user) + "'");
+    }
+    requests.push_back({{role, user.substr(0, equals)}, {}, std::nullopt});
+  }
+  return requests;
+}
+
+absl::Status IssueWhatIsMissing(Folder& folder, const std::vector<Request>& users, absl::Time now) {
+  for (const Request& user : users) {
+    const Issued* known = folder.record().Newest(user.identity.name);
+    if (known == nullptr) {
+      ESPALIER_RETURN_IF_ERROR(folder.Issue(user, now).status());
+    } else if (known->identity.role != user.identity.role) {
+      return base::InvalidArgument(
+          "USAGE",
+          fmt::format("expected --user {}={}, as the certificate in the folder says, found another "
+                      "role; name another user, since who has that certificate keeps its role",
+                      base::Printable(user.identity.name), pki::NameOf(known->identity.role)));
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CopyTo(const Folder& folder, const std::string& copy) {
@@ -79,12 +121,14 @@ absl::Status CopyTo(const Folder& folder, const std::string& copy) {
 absl::StatusOr<int> Keep(Context& context, const KeepOptions& options) {
   const PrivateFiles private_files;
   const absl::Time now = absl::Now();
+  ESPALIER_ASSIGN_OR_RETURN(const std::vector<Request> users, UsersOf(options.users));
   const bool is_new = access((options.place.dir + "/authority").c_str(), F_OK) != 0;
   if (is_new) {
     ESPALIER_RETURN_IF_ERROR(Folder::Make(options.place, options.hosts, now).status());
   }
   ESPALIER_ASSIGN_OR_RETURN(Folder folder, Folder::Open(options.place, Access::kChange));
   if (!is_new) ESPALIER_RETURN_IF_ERROR(RenewWhatEnds(folder, now));
+  ESPALIER_RETURN_IF_ERROR(IssueWhatIsMissing(folder, users, now));
   for (const std::string& copy : options.copies) {
     ESPALIER_RETURN_IF_ERROR(CopyTo(folder, copy));
   }
@@ -103,6 +147,13 @@ void AddCertKeep(CLI::App& parent, Command& chosen) {
   AddHosts(*command, options->hosts,
            "Name or address by which the coordinator is reached, where the folder is new; may be "
            "repeated");
+  command
+      ->add_option("--user", options->users,
+                   "Somebody who has a certificate, too: admin, submitter or viewer; may be "
+                   "repeated")
+      ->type_name("NAME=ROLE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command->add_option("--copy", options->copies, "Write NAME's folder there; may be repeated")
       ->type_name("NAME=FOLDER");
   AddDir(*command, options->place);
