@@ -101,6 +101,10 @@ absl::StatusOr<Reply> Api::Answer(const Route& route, const Request& request) {
       return Session();
     case Call::kWatchJob:
       return WatchJob(route, request);
+    case Call::kWatchJobs:
+      return WatchBoard("jobs", request);
+    case Call::kWatchWorkers:
+      return WatchBoard("workers", request);
     default:
       return absl::InternalError("a call that is an action came as a question");
   }
@@ -175,6 +179,18 @@ absl::StatusOr<Reply> Api::WatchJob(const Route& route, const Request& request) 
     return known;
   }
   ESPALIER_ASSIGN_OR_RETURN(auto source, hub_.Job(JobName(route), after));
+  return StreamReply(std::move(source), monitor_);
+}
+
+absl::StatusOr<Reply> Api::WatchBoard(const std::string& board, const Request& request) {
+  // Who may not see it gets an error and no stream, as with a job.
+  const absl::Status known = client_.WhoAmI().status();
+  if (ConnectionMonitor::IsLoss(known)) {
+    monitor_.Lost(known);
+  } else if (!known.ok()) {
+    return known;
+  }
+  ESPALIER_ASSIGN_OR_RETURN(auto source, hub_.OfBoard(board, request.Header("last-event-id")));
   return StreamReply(std::move(source), monitor_);
 }
 

@@ -36,6 +36,7 @@ class Api {
   absl::StatusOr<Reply> ListRounds(const Route& route, const Request& request);
   absl::StatusOr<Reply> Session();
   absl::StatusOr<Reply> WatchJob(const Route& route, const Request& request);
+  absl::StatusOr<Reply> WatchBoard(const std::string& board, const Request& request);
   absl::StatusOr<Reply> ReadFile(const std::string& name);
 
   client::Client& client_;

@@ -17,6 +17,7 @@
 #include "client/dashboard/static_files.h"
 #include "client/dashboard/streams/connection_monitor.h"
 #include "client/dashboard/streams/hub.h"
+#include "client/dashboard/streams/polled_boards.h"
 #include "common/base/status.h"
 #include "common/net/listener.h"
 #include "common/rpc/address.h"
@@ -158,12 +159,13 @@ absl::StatusOr<std::unique_ptr<Dashboard>> Dashboard::Start(DashboardOptions opt
   ESPALIER_ASSIGN_OR_RETURN(impl->hosts, HostRules::Make(listener.address(), options.allow_hosts));
   impl->monitor = std::make_unique<ConnectionMonitor>(
       [client = impl->client.get()] { return client->WhoAmI().status(); });
-  impl->hub = std::make_unique<Hub>(Feeding{WatchWith(*impl->client),
-                                            [pool = impl->pool](std::function<void()> task) {
-                                              return pool->Post(std::move(task));
-                                            },
-                                            impl->monitor.get()},
-                                    std::map<std::string, WatchBoard>());
+  impl->hub = std::make_unique<Hub>(
+      Feeding{
+          WatchWith(*impl->client),
+          [pool = impl->pool](std::function<void()> task) { return pool->Post(std::move(task)); },
+          impl->monitor.get()},
+      std::map<std::string, WatchBoard>{{"jobs", PollJobs(*impl->client)},
+                                        {"workers", PollWorkers(*impl->client)}});
   impl->api = std::make_unique<Api>(*impl->client, *impl->hub, *impl->monitor,
                                     options.client.server, impl->csrf_token);
   ESPALIER_ASSIGN_OR_RETURN(

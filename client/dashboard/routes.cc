@@ -34,6 +34,8 @@ std::span<const Known> AllKnown() {
       {"GET", {"methods"}, Call::kListMethods},
       {"GET", {"methods", "*"}, Call::kDescribeMethod},
       {"GET", {"session"}, Call::kGetSession},
+      {"GET", {"watch", "jobs"}, Call::kWatchJobs},
+      {"GET", {"watch", "workers"}, Call::kWatchWorkers},
   };
   return known;
 }

@@ -23,6 +23,8 @@ enum class Call {
   kDescribeMethod,
   kGetSession,
   kWatchJob,
+  kWatchJobs,
+  kWatchWorkers,
   kCreateJob,
   kPauseJob,
   kResumeJob,

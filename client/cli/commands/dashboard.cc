@@ -7,6 +7,7 @@
 
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
+#include "client/dashboard/health.h"
 #include "common/base/printable.h"
 #include "common/base/sleep.h"
 #include "common/base/status.h"
@@ -30,6 +31,11 @@ and name it with --allow-host, or say --expose. Training does not depend on it.
 See docs/operations/dashboard.md.)";
 
 constexpr auto kLookEvery = std::chrono::seconds(3600);
+
+struct Options {
+  dashboard::DashboardOptions dashboard;
+  bool health_check = false;
+};
 
 absl::StatusOr<int> Run(Context& context, dashboard::DashboardOptions options) {
   const std::stop_token stop = context.stop();
@@ -59,26 +65,32 @@ absl::StatusOr<int> Run(Context& context, dashboard::DashboardOptions options) {
 }  // namespace
 
 void AddDashboard(CLI::App& parent, Command& chosen) {
-  auto options = std::make_shared<dashboard::DashboardOptions>();
+  auto options = std::make_shared<Options>();
   CLI::App* command = parent.add_subcommand("dashboard", kDescription);
   command
-      ->add_option("--listen", options->listen,
+      ->add_option("--listen", options->dashboard.listen,
                    "Address for browsers; with port 0 a free one, which is printed")
       ->type_name("HOST:PORT")
       ->capture_default_str();
-  command->add_flag("--next-port", options->next_port,
+  command->add_flag("--next-port", options->dashboard.next_port,
                     "Take the next free port when that one is in use");
   command
-      ->add_option("--allow-host", options->allow_hosts,
+      ->add_option("--allow-host", options->dashboard.allow_hosts,
                    "Further name by which browsers find it, such as that of a proxy in front; may "
                    "be repeated")
       ->type_name("NAME")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_flag("--expose", options->expose,
+  command->add_flag("--expose", options->dashboard.expose,
                     "Let other machines reach it, who then have your rights");
+  command->add_flag("--health-check", options->health_check,
+                    "Ask the dashboard that runs on --listen, and end: 0 when it answers");
   command->callback([&chosen, options] {
-    chosen = [options](Context& context) { return Run(context, *options); };
+    chosen = [options](Context& context) -> absl::StatusOr<int> {
+      if (!options->health_check) return Run(context, options->dashboard);
+      ESPALIER_RETURN_IF_ERROR(dashboard::CheckServes(options->dashboard.listen));
+      return kExitDone;
+    };
   });
 }
 

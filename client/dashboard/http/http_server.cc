@@ -193,16 +193,13 @@ MHD_Result HttpServer::Impl::Start(MHD_Connection* connection, const SharedExcha
   }
   request.target = *std::move(target);
   std::optional<Reply> reply = handlers.begin(request);
-  const bool has_body =
-      !request.Header("content-length").empty() || !request.Header("transfer-encoding").empty();
-  // A reply before the body ends the connection, since the library then does not read on.
-  if (reply.has_value() && has_body) return Send(connection, exchange, *reply);
-  if (reply.has_value()) exchange->SetReply(*std::move(reply));
   uint64_t announced = 0;
   if (absl::SimpleAtoi(request.Header("content-length"), &announced) && announced > kReadInVain) {
     exchange->received = announced;
-    return Whole(connection, exchange);
+    return reply.has_value() ? Send(connection, exchange, *reply) : Whole(connection, exchange);
   }
+  // Sent once the body is there, and forgotten: a reply before that would end the connection.
+  if (reply.has_value()) exchange->SetReply(*std::move(reply));
   return MHD_YES;
 }
 

@@ -116,6 +116,11 @@ class PageTest(ServerTest):
             self.assertLess(self.served.port, served.port)
             self.assertLessEqual(served.port, self.served.port + 20)
 
+    def test_health_is_asked_of_whom_it_concerns(self):
+        self.assertEqual(0, self.cluster.cli("dashboard", "--health-check", "--listen", self.served.address).code)
+        away = self.cluster.cli("dashboard", "--health-check", "--listen", "127.0.0.1:1", "-o", "json")
+        self.assertEqual((6, "NOT_SERVING"), (away.code, away.error["reason"]))
+
     def test_ends_at_once_with_streams_open(self):
         with Served(self.cluster.address, self.folder / "ended.log") as served:
             with served.stream(f"jobs/{self.endless('while-it-ends')}/events") as stream:
@@ -227,6 +232,23 @@ class StreamTest(ServerTest):
             self.assertIsNone(stream.next())
         self.assertEqual((404, "JOB_NOT_FOUND"), self.served.get(f"jobs/{name}/events").error)
 
+    def test_all_jobs_and_workers_are_told_as_they_change(self):
+        jobs = self.enterContext(self.served.stream("watch/jobs"))
+        told = jobs.until("caught-up")
+        listed = {job["name"]: job for job in self.served.get("jobs").json["jobs"]}
+        done = next(data for name, data, _ in told if name == "job" and data["name"] == "jobs/done")
+        self.assertEqual(listed["jobs/done"], done)
+        self.cluster.submit(digits_job(1), "--name", "told")
+        is_told = lambda event: event[0] == "job" and event[1]["name"] == "jobs/told"
+        jobs.until(lambda event: is_told(event) and event[1]["state"] == "SUCCEEDED")
+        self.cluster.cli("job", "delete", "told", "--checkpoints").ok()
+        self.assertEqual({"name": "jobs/told"}, jobs.until("gone")[-1][1])
+        workers = self.enterContext(self.served.stream("watch/workers"))
+        self.assertIn("workers/w1", [data["name"] for name, data, _ in workers.until("caught-up") if name == "worker"])
+        self.cluster.cli("worker", "drain", "w1").ok()
+        self.addCleanup(self.cluster.cli, "worker", "undrain", "w1")
+        workers.until(lambda event: event[0] == "worker" and event[1]["state"] == "DRAINING")
+
     def test_browsers_that_go_free_what_they_had(self):
         name = self.endless("crowded")
         # What a first stream brings with it stays.
@@ -275,11 +297,14 @@ class AwayTest(unittest.TestCase):
             # A stream that begins now waits for the coordinator.
             late = self.enterContext(served.stream("jobs/lasting/events"))
             self.assertEqual("disconnected", late.next()[0])
+            all_jobs = self.enterContext(served.stream("watch/jobs"))
+            self.assertEqual("disconnected", all_jobs.next()[0])
             self.enterContext(own.new_coordinator(own.data_dir, "--listen", own.address))
             before += stream.until("connected")
             after = stream.until(lambda event: event[0] == "event" and "round_committed" in event[1])
             late.until("connected")
             late.until(lambda event: event[0] == "event" and "round_committed" in event[1])
+            self.assertIn("jobs/lasting", [data.get("name") for _, data, _ in all_jobs.until("caught-up") if data])
             # Nothing was told twice, and nothing is missing.
             numbers = [data["sequence"] for name, data, _ in before + after if name == "event"]
             self.assertEqual(list(range(numbers[0], numbers[0] + len(numbers))), numbers)
