@@ -16,11 +16,12 @@ readonly state=$root/build/cluster
 readonly base_image=${ESPALIER_BASE_IMAGE:-debian:trixie-slim}
 readonly max_image_mb=150
 readonly programs_image=espalier/programs:local
-readonly services=(coordinator worker prometheus)
+readonly services=(coordinator worker dashboard prometheus)
 readonly workers=3
 project=espalier
 export ESPALIER_TAG=${ESPALIER_TAG:-local}
 export ESPALIER_PORT=${ESPALIER_PORT:-7070}
+export ESPALIER_DASHBOARD_PORT=${ESPALIER_DASHBOARD_PORT:-7080}
 export ESPALIER_PROMETHEUS_PORT=${ESPALIER_PROMETHEUS_PORT:-9090}
 
 say() { printf 'cluster: %s\n' "$*"; }
@@ -124,6 +125,32 @@ write_apt_conf() {
   fi
 }
 
+# The settings by which this machine's pip and npm reach their registries, for the dashboard's pages.
+write_registry_conf() {
+  local file
+  : >"$state/pip.conf"
+  : >"$state/npmrc"
+  for file in "${PIP_CONFIG_FILE:-}" "$HOME/.config/pip/pip.conf" "$HOME/.pip/pip.conf" /etc/pip.conf; do
+    if [[ -s $file ]]; then
+      cat "$file" >"$state/pip.conf"
+      break
+    fi
+  done
+  if [[ -n ${PIP_INDEX_URL:-} ]]; then
+    printf '[global]\nindex-url = %s\n' "$PIP_INDEX_URL" >"$state/pip.conf"
+  fi
+  for file in "${NPM_CONFIG_USERCONFIG:-}" "$HOME/.npmrc" /etc/npmrc; do
+    if [[ -s $file ]]; then
+      cat "$file" >"$state/npmrc"
+      break
+    fi
+  done
+  if [[ -n ${NPM_CONFIG_REGISTRY:-${npm_config_registry:-}} ]]; then
+    printf 'registry=%s\n' "${NPM_CONFIG_REGISTRY:-$npm_config_registry}" >>"$state/npmrc"
+  fi
+  chmod 600 "$state/pip.conf" "$state/npmrc"
+}
+
 build_image() {
   local target=$1 file=$2 client variable arguments=()
   client=$(build_client)
@@ -138,7 +165,7 @@ build_image() {
   fi
   say "building espalier/$target:$ESPALIER_TAG"
   DOCKER_BUILDKIT=1 "$client" build --progress plain --file "$root/docker/$file" --secret "id=apt_conf,src=$state/apt.conf" \
-    --build-arg "BASE=$base_image" "${arguments[@]}" --tag "espalier/$target:$ESPALIER_TAG" "$root" \
+    --secret "id=pip_conf,src=$state/pip.conf" --secret "id=npmrc,src=$state/npmrc" --build-arg "BASE=$base_image" "${arguments[@]}" --tag "espalier/$target:$ESPALIER_TAG" "$root" \
     >"$state/build-$target.log" 2>&1 || {
     tail -n 40 "$state/build-$target.log" >&2
     die "the build failed, whole log in build/cluster/build-$target.log"
@@ -151,6 +178,7 @@ images() {
   start_engine
   ensure_base_image
   write_apt_conf
+  write_registry_conf
   [[ -z ${ESPALIER_PROGRAMS:-} ]] || import_programs "$ESPALIER_PROGRAMS"
   build_image coordinator Dockerfile
   build_image worker Dockerfile
@@ -211,6 +239,7 @@ up() {
 
 The cluster is up:
   API         127.0.0.1:$ESPALIER_PORT
+  Dashboard   http://127.0.0.1:$ESPALIER_DASHBOARD_PORT
   Prometheus  http://127.0.0.1:$ESPALIER_PROMETHEUS_PORT
 Try: $(compose_command) -p $project -f deploy/compose.yaml run --rm cli worker list
 More workers: $(compose_command) -p $project -f deploy/compose.yaml up -d --no-recreate --scale worker=8

@@ -78,6 +78,29 @@ job_survives_a_killed_worker() {
   eventually 180 job_is "$job" SUCCEEDED
 }
 
+# To this machine, by the names that it has here, and with the rights of the certificate that the container has.
+dashboard_shows_jobs() {
+  python3 - "$ESPALIER_DASHBOARD_PORT" <<'EOF'
+import json, sys, urllib.error, urllib.request
+url = f"http://127.0.0.1:{sys.argv[1]}/"
+
+def get(path, **headers):
+    with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers), timeout=10) as answer:
+        return answer.read()
+
+assert b"<html" in get("").lower(), "the page"
+assert "SUCCEEDED" in [job["state"] for job in json.loads(get("api/v1/jobs"))["jobs"]], "the demo job"
+session = json.loads(get("api/v1/session"))
+assert session["identity"]["role"] == "VIEWER" and not any(session["may"].values()), session
+try:
+    get("", Host="evil.example")
+except urllib.error.HTTPError as error:
+    assert error.code == 421, error
+else:
+    sys.exit("another host was taken for ours")
+EOF
+}
+
 worker_comes_back() {
   compose up -d --no-build --no-recreate --scale "worker=$workers" worker >>"$state/compose.log" 2>&1
   wait_healthy 60
@@ -140,6 +163,7 @@ test_cluster() {
   local started=$SECONDS service
   project=espalier-test
   ESPALIER_PORT=17070
+  ESPALIER_DASHBOARD_PORT=17080
   ESPALIER_PROMETHEUS_PORT=19090
   export ESPALIER_EDGE_PORT=127.0.0.1:17443
   docker info >/dev/null 2>&1 || engine_is_ours=yes
@@ -153,6 +177,7 @@ test_cluster() {
   done
   check "Prometheus scrapes all four processes" eventually 60 targets_are_up
   check "the demo job succeeds" demo_job_succeeds
+  check "the dashboard shows it, to a viewer" dashboard_shows_jobs
   check "a job succeeds although a worker is killed" job_survives_a_killed_worker
   check "the killed worker comes back" worker_comes_back
   check "two more workers join by themselves" more_workers_join

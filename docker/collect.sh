@@ -45,7 +45,7 @@ make_system_files() {
   install -d -m 1777 "$out/tmp"
   install -d -o "$user" -g "$user" -m 0750 "$out/var/lib/espalier"
   # Places for certificates, one for each holder, as deploy/compose.yaml mounts them.
-  install -d -o "$user" -g "$user" -m 0700 "$out"/tls/{coordinator,admin,join,worker}
+  install -d -o "$user" -g "$user" -m 0700 "$out"/tls/{coordinator,admin,dashboard,join,worker}
 }
 
 install -d "$out/usr/bin" "$out/usr/share/doc/espalier"

@@ -14,9 +14,11 @@ list_packages() {
         libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev prometheus-cpp-dev libmicrohttpd-dev \
         libyaml-cpp-dev libpcre2-dev libcli11-dev libfmt-dev nlohmann-json3-dev \
         libeigen3-dev zlib1g-dev libpng-dev libjpeg62-turbo-dev libssl-dev libsqlite3-dev libpq-dev libcurl4-openssl-dev libbenchmark-dev \
-        ca-certificates curl debian-archive-keyring patch xz-utils
+        ca-certificates curl debian-archive-keyring patch xz-utils python3 python3-venv
       ;;
     test)
+      # Chromium and a font show the dashboard's pages to their test.
+      printf '%s\n' 'chromium|chromium-headless-shell' fonts-dejavu-core
       # prometheus is here for promtool, which checks the alert rules; iproute2 makes networks of several machines; strace has
       # system calls fail; systemd knows which of them services need, util-linux starts programs as another user, and haproxy is
       # the edge in front of a coordinator.
@@ -46,8 +48,8 @@ usage() {
 Usage: install.sh [--build] [--test] [--lint] [--fuzz] [--bench] [--cluster] [--postgres]
 
 Each flag names a group of packages; without flags: --build --test --lint.
-  --build    compiler, libraries and oneDNN with its sparse API
-  --test     GoogleTest, Python, promtool, PostgreSQL, HAProxy and iproute2
+  --build    compiler, libraries and oneDNN with its sparse API; Python, which makes the dashboard's pages
+  --test     GoogleTest, Python, promtool, PostgreSQL, HAProxy, iproute2 and Chromium
   --lint     clang-format, shellcheck and Python; clang-tidy comes with the first run of make lint
   --fuzz     Clang with libFuzzer
   --bench    PyTorch and OpenBLAS to compare against, matplotlib for curves
