@@ -1,0 +1,126 @@
+"""The dashboard's pages in a headless Chromium, against a real cluster with jobs and hostile names.
+
+What looks at the pages are the programs *.mjs beside this file, run by Node with these variables:
+
+    ESPALIER_DASHBOARD_URL   the page, with a slash at its end
+    ESPALIER_COORDINATOR     address of the coordinator, for `espalier --server`
+    ESPALIER_JOBS            JSON: {"done": "jobs/…", "running": "jobs/…", "hostile": "jobs/…"}
+    ESPALIER_CHROMIUM        path of the browser
+    ESPALIER_SHOTS           folder for screenshots, which stay in the build folder
+
+A program that ends with another code than 0 fails the test with what it printed. `browser_test.py --serve` starts the
+same cluster, prints these variables and waits for Enter, for work on the pages.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from served import Served
+
+import cluster
+from cluster import BIN, DATA, ENDLESS, digits_job
+from hostile_text import HOSTILE
+
+HERE = pathlib.Path(__file__).parent
+PROGRAM_S = 400
+# What would run in a page that takes it for its own text, wherever it is put.
+SCRIPTS = (
+    '<script>window.hacked=1</script>',
+    '<img src=x onerror="window.hacked=1">',
+    '"><svg onload=window.hacked=1>',
+    "javascript:window.hacked=1",
+    "{{constructor.constructor('window.hacked=1')()}}",
+    "</title></style></textarea><b onmouseover=window.hacked=1>",
+    "' autofocus onfocus='window.hacked=1",
+)
+
+
+def chromium():
+    for name in ("chromium-headless-shell", "chromium"):
+        if path := shutil.which(name):
+            return path
+    raise AssertionError("no Chromium: run cmake/deps/install.sh --test")
+
+
+def node():
+    """Node as the build of the pages has it, or the machine's."""
+    found = [os.environ.get("ESPALIER_NODE"), *map(str, BIN.parent.parent.glob("*/bin/node")), shutil.which("node")]
+    found += map(str, BIN.parent.glob("*/bin/node"))
+    for path in found:
+        if path and os.access(path, os.X_OK):
+            return path
+    raise AssertionError(f"no Node below {BIN.parent.parent} nor on PATH: build the dashboard's pages first")
+
+
+class Shown(cluster.Cluster):
+    """A cluster that has something to show: jobs that are done, running, and of hostile names."""
+
+    def __init__(self):
+        self._root = tempfile.TemporaryDirectory()
+        root = pathlib.Path(self._root.name)
+        (root / "digits").symlink_to(DATA / "digits")
+        for number, script in enumerate(SCRIPTS):
+            # A folder's name has no slash; what cannot be used is shown with its reason.
+            (root / script.replace("/", "\u2215")).mkdir()
+            (root / script.replace("/", "\u2215") / f"{number}.csv").write_text(f'"{script}",b\n1,{script}\n')
+        super().__init__(workers=2, data_root=root)
+        self.callback(self._root.cleanup)
+        self.run(digits_job(20, display_name="digits, done", checkpoint={"every_rounds": 5}), "--name", "done")
+        for number, script in enumerate((*SCRIPTS, HOSTILE)):
+            self.run(digits_job(1, display_name=script), "--name", f"hostile-{number}")
+        self.submit(digits_job(ENDLESS, display_name="digits, running"), "--name", "running")
+        self.wait_round("running", 3)
+        self.served = self.enter_context(Served(self.address, self.folder / "dashboard.log"))
+        self.shots = BIN.parent / "dashboard-shots"
+        self.shots.mkdir(exist_ok=True)
+
+    @property
+    def variables(self):
+        return {
+            "ESPALIER_DASHBOARD_URL": self.served.url,
+            "ESPALIER_COORDINATOR": self.address,
+            "ESPALIER_JOBS": json.dumps({"done": "jobs/done", "running": "jobs/running", "hostile": "jobs/hostile-1"}),
+            "ESPALIER_CHROMIUM": chromium(),
+            "ESPALIER_SHOTS": str(self.shots),
+        }
+
+
+PROGRAMS = sorted(HERE.glob("*.mjs"))
+
+
+@unittest.skipUnless(PROGRAMS, "nothing here looks at the pages")
+class BrowserTest(unittest.TestCase):
+    def test_pages(self):
+        with Shown() as shown:
+            for program in PROGRAMS:
+                with self.subTest(program.name):
+                    done = subprocess.run(
+                        [node(), program],
+                        env=os.environ | shown.variables,
+                        capture_output=True,
+                        text=True,
+                        timeout=PROGRAM_S * cluster.SLOWNESS,
+                        check=False,
+                    )
+                    self.assertEqual(0, done.returncode, done.stdout + done.stderr)
+            self.assertTrue(shown.served.running())
+
+
+def serve():
+    with Shown() as shown:
+        for name, value in shown.variables.items():
+            print(f"export {name}='{value}'")
+        input("Press Enter to end.\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--serve"]:
+        serve()
+    else:
+        unittest.main()
