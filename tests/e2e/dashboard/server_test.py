@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ import cluster
 from cluster import ENDLESS, SOURCE, digits_job, espalier, eventually
 from security import Secured
 
+TCP = pathlib.Path("/proc/net/tcp")
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -263,6 +265,23 @@ class StreamTest(ServerTest):
             stream.close()
         eventually("descriptors are free", lambda: descriptors(self.served.pid) <= before + 5)
 
+    def test_a_reader_that_takes_nothing_is_ended(self):
+        name = self.endless("unread")
+        with socket.socket() as lazy:
+            lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            lazy.connect((self.served.host, self.served.port))
+            lazy.sendall(f"GET /api/v1/jobs/{name}/events HTTP/1.1\r\nHost: {self.served.address}\r\n\r\n".encode())
+            self.cluster.wait_round(name, 2000)
+            own = ":%04X" % lazy.getsockname()[1]
+            # The server's side of it, established.
+            rows = lambda: (line.split() for line in TCP.read_text().splitlines()[1:])
+            connected = lambda: any(row[2].endswith(own) and row[3] == "01" for row in rows())
+            self.assertTrue(connected())
+            eventually("the connection is ended", lambda: not connected(), 60)
+        # What is kept for one job is bounded, however much of it was not read.
+        status = pathlib.Path(f"/proc/{self.served.pid}/status").read_text()
+        self.assertLess(int(status.split("VmRSS:")[1].split()[0]), 200_000)
+
     def test_streams_and_calls_get_along(self):
         name = self.endless("beside")
         streams = [self.served.stream(f"jobs/{name}/events") for _ in range(200)]
@@ -441,8 +460,6 @@ class HostileTest(ServerTest):
         self.assertIn(self.status(chunked + b"zz\r\n\r\n"), (0, 400))
 
     def test_connections_that_say_nothing_keep_nobody_out(self):
-        import socket
-
         idle = []
         try:
             for _ in range(1100):
