@@ -40,11 +40,13 @@ install_tools() {
   rm -rf "$building/python" "$tools"
   mv "$building" "$tools"
   install_node "$tools" || die "cannot install $node_package with pip; check the network and pip's settings, then build again"
+  # For the tests of the pages.
+  ln -s "$(folder_of_node "$tools")" "$tools/node"
   wanted >"$tools/complete"
 }
 
 # What the tools have to be made of.
-wanted() { { echo "$node_package"; cat "$here/package-lock.json"; } | sha256sum; }
+wanted() { cat "$here/build.sh" "$here/package-lock.json" | sha256sum; }
 
 mkdir -p "$(dirname "$tools")"
 # One installs while others wait.
@@ -53,7 +55,7 @@ flock 9
 [[ $(cat "$tools/complete" 2>/dev/null) == "$(wanted)" ]] || install_tools
 exec 9>&-
 
-node=$(folder_of_node "$tools")/bin/node
+node=$tools/node/bin/node
 # Both look for packages beside the sources and above them; these are elsewhere.
 rm -rf "$tools/web"
 mkdir "$tools/web"

@@ -1,6 +1,6 @@
 """The dashboard's pages in a headless Chromium, against a real cluster with jobs and hostile names.
 
-What looks at the pages are the programs *.mjs beside this file, run by Node with these variables:
+What looks at the pages are the programs browser/*_test.mjs, run by Node with these variables:
 
     ESPALIER_DASHBOARD_URL   the page, with a slash at its end
     ESPALIER_COORDINATOR     address of the coordinator, for `espalier --server`
@@ -49,13 +49,33 @@ def chromium():
 
 
 def node():
-    """Node as the build of the pages has it, or the machine's."""
-    found = [os.environ.get("ESPALIER_NODE"), *map(str, BIN.parent.parent.glob("*/bin/node")), shutil.which("node")]
-    found += map(str, BIN.parent.glob("*/bin/node"))
-    for path in found:
-        if path and os.access(path, os.X_OK):
-            return path
-    raise AssertionError(f"no Node below {BIN.parent.parent} nor on PATH: build the dashboard's pages first")
+    """Node as the build of the pages has it."""
+    path = BIN.parent / "client/dashboard/web-tools/node/bin/node"
+    if not path.exists():
+        raise AssertionError(f"no Node at {path}: build the dashboard's pages first")
+    return path
+
+
+def packages():
+    """A folder with the packages of the programs, and the programs."""
+    source = HERE / "browser"
+    folder = BIN.parent / "browser-packages"
+    lock = (source / "package-lock.json").read_text()
+    mark = folder / "complete"
+    if not mark.exists() or mark.read_text() != lock:
+        building = folder.with_suffix(f".{os.getpid()}")
+        shutil.copytree(source, building)
+        npm = node().parent.parent / "lib/node_modules/npm/bin/npm-cli.js"
+        subprocess.run(
+            [node(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
+            cwd=building, env=os.environ | {"PATH": f"{node().parent}:{os.environ['PATH']}"}, check=True, timeout=300,
+        )  # fmt: skip
+        (building / "complete").write_text(lock)
+        shutil.rmtree(folder, ignore_errors=True)
+        building.rename(folder)
+    for program in PROGRAMS:
+        shutil.copy(program, folder)
+    return folder
 
 
 class Shown(cluster.Cluster):
@@ -91,17 +111,17 @@ class Shown(cluster.Cluster):
         }
 
 
-PROGRAMS = sorted(HERE.glob("*.mjs"))
+PROGRAMS = sorted((HERE / "browser").glob("*_test.mjs"))
 
 
-@unittest.skipUnless(PROGRAMS, "nothing here looks at the pages")
 class BrowserTest(unittest.TestCase):
     def test_pages(self):
+        folder = packages()
         with Shown() as shown:
             for program in PROGRAMS:
                 with self.subTest(program.name):
                     done = subprocess.run(
-                        [node(), program],
+                        [node(), folder / program.name],
                         env=os.environ | shown.variables,
                         capture_output=True,
                         text=True,
