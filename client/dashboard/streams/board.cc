@@ -113,6 +113,7 @@ void Board::Reset() {
 std::vector<std::string> Board::names() const {
   const base::MutexLock lock(mutex_);
   std::vector<std::string> names;
+  names.reserve(things_.size());
   for (const auto& [name, frame] : things_) names.push_back(name);
   return names;
 }

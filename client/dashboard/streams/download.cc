@@ -35,8 +35,8 @@ Download::~Download() {
 }
 
 absl::Status Download::WaitForBegin(absl::Duration time) {
-  const base::MutexLock lock(shared_->mutex);
   Shared& shared = *shared_;
+  const base::MutexLock lock(shared.mutex);
   shared.came.WaitFor(shared.mutex, absl::ToChronoNanoseconds(time),
                       [&shared]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(shared.mutex) {
                         return shared.ended || !shared.blocks.empty();
@@ -69,8 +69,8 @@ absl::Status Download::Put(Shared& shared, std::string_view block) {
 }
 
 LiveBody::Progress Download::Read(char* to, size_t room, size_t& count) {
-  const base::MutexLock lock(shared_->mutex);
   Shared& shared = *shared_;
+  const base::MutexLock lock(shared.mutex);
   if (shared.ended && !shared.status.ok()) return Progress::kBroken;
   // The last block is kept back until all are known to be right.
   const size_t kept_back = shared.ended ? 0 : 1;
