@@ -88,6 +88,7 @@ Front::Front(const Flags& flags, Parts parts, Security& security)
       cluster_(context_),
       checkpoints_(context_),
       predict_(context_),
+      structure_(context_),
       access_(context_) {}
 
 absl::Status Front::Start(const Flags& flags, store::Store* store,
@@ -109,7 +110,7 @@ absl::Status Front::Start(const Flags& flags, store::Store* store,
   options.connections = &connections_;
   ESPALIER_ASSIGN_OR_RETURN(
       running_, rpc::StartServer(options, {&workers_, &jobs_, &methods_, &cluster_, &checkpoints_,
-                                           &predict_, &access_}));
+                                           &predict_, &structure_, &access_}));
   const SelfProbeOptions probe;
   probe_ = std::make_unique<SelfProbe>(
       probe,

@@ -19,6 +19,7 @@
 #include "server/access/registry.h"
 #include "server/api/access_service.h"
 #include "server/api/client_services.h"
+#include "server/api/structure_service.h"
 #include "server/api/context.h"
 #include "server/api/deadlines.h"
 #include "server/api/worker_service.h"
@@ -81,6 +82,7 @@ class Front {
   api::ClusterService cluster_;
   api::CheckpointService checkpoints_;
   api::PredictService predict_;
+  api::StructureService structure_;
   api::AccessService access_;
   absl::Duration callers_checked_ = -absl::InfiniteDuration();
   rpc::RunningServer running_;

@@ -89,6 +89,8 @@ absl::StatusOr<Reply> Api::Answer(const Route& route, const Request& request) {
       return Answered(client_.GetCheckpoint("checkpoints/" + route.id));
     case Call::kDownloadCheckpoint:
       return ReadFile("checkpoints/" + route.id);
+    case Call::kGetTopology:
+      return GetTopology(request);
     case Call::kListWorkers:
       return Answered(client_.ListWorkers(kAll));
     case Call::kGetCluster:
@@ -151,6 +153,11 @@ absl::StatusOr<Reply> Api::ListRounds(const Route& route, const Request& request
   ESPALIER_ASSIGN_OR_RETURN(const int64_t points,
                             NumberAt(request.target, "max_points", 1, kMostPoints, kPoints));
   return Answered(client_.ListRounds(JobName(route), static_cast<int32_t>(points)));
+}
+
+absl::StatusOr<Reply> Api::GetTopology(const Request& request) {
+  ESPALIER_ASSIGN_OR_RETURN(const v1::GetTopologyRequest asked, TopologyOf(request.target));
+  return Answered(client_.GetTopology(asked));
 }
 
 absl::StatusOr<Reply> Api::Session() {

@@ -91,6 +91,18 @@ absl::StatusOr<v1::ListJobsRequest> ListJobsOf(const Target& target) {
   return request;
 }
 
+absl::StatusOr<v1::GetTopologyRequest> TopologyOf(const Target& target) {
+  constexpr int64_t kMostBins = 512;
+  v1::GetTopologyRequest request;
+  ESPALIER_ASSIGN_OR_RETURN(const int64_t bins, NumberAt(target, "bins", 1, kMostBins, 0));
+  request.set_bins(static_cast<int32_t>(bins));
+  request.set_checkpoint("checkpoints/" + target.Value("checkpoint").value_or(""));
+  request.set_tensor(target.Value("tensor").value_or(""));
+  const std::string before = target.Value("compare_to").value_or("");
+  if (!before.empty()) request.set_compare_to("checkpoints/" + before);
+  return request;
+}
+
 absl::StatusOr<int64_t> AfterOf(const Target& target, const std::string& last_event_id) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max() - 1;
   if (last_event_id.empty()) return NumberAt(target, "after", 0, kMost, 0);

@@ -13,6 +13,7 @@
 #include "client/json/json.h"
 #include "espalier/v1/checkpoint.pb.h"
 #include "espalier/v1/job.pb.h"
+#include "espalier/v1/structure.pb.h"
 
 namespace espalier::dashboard {
 
@@ -22,6 +23,9 @@ absl::StatusOr<int64_t> NumberAt(const Target& target, std::string_view name, in
 
 // page_size, page_token, state (several), method, contains, order.
 absl::StatusOr<v1::ListJobsRequest> ListJobsOf(const Target& target);
+
+// checkpoint, tensor, bins, compare_to. Checkpoints are named without "checkpoints/".
+absl::StatusOr<v1::GetTopologyRequest> TopologyOf(const Target& target);
 
 // The number after which events are wanted: of the header Last-Event-ID if it is there, else of `after`.
 absl::StatusOr<int64_t> AfterOf(const Target& target, const std::string& last_event_id);

@@ -27,6 +27,7 @@ std::span<const Known> AllKnown() {
       {"POST", {"jobs", "*", "recommend"}, Call::kRecommend},
       {"GET", {"checkpoints", "*"}, Call::kGetCheckpoint},
       {"GET", {"checkpoints", "*", "file"}, Call::kDownloadCheckpoint},
+      {"GET", {"topology"}, Call::kGetTopology},
       {"GET", {"workers"}, Call::kListWorkers},
       {"POST", {"workers", "*", "drain"}, Call::kDrainWorker},
       {"POST", {"workers", "*", "undrain"}, Call::kUndrainWorker},

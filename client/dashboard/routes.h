@@ -17,6 +17,7 @@ enum class Call {
   kListJobCheckpoints,
   kGetCheckpoint,
   kDownloadCheckpoint,
+  kGetTopology,
   kListWorkers,
   kGetCluster,
   kListMethods,

@@ -199,6 +199,11 @@ absl::StatusOr<v1::ListCheckpointsResponse> Client::ListCheckpoints(const std::s
       [](v1::ListCheckpointsResponse& response) { return response.mutable_checkpoints(); });
 }
 
+absl::StatusOr<v1::Topology> Client::GetTopology(const v1::GetTopologyRequest& request) {
+  return impl_->Call<v1::Topology>(&Server::structure, &v1::StructureService::Stub::GetTopology,
+                                   request);
+}
+
 absl::StatusOr<v1::RecommendResponse> Client::Recommend(const v1::RecommendRequest& request) {
   return impl_->Call<v1::RecommendResponse>(&Server::checkpoints,
                                             &v1::CheckpointService::Stub::Recommend, request);

@@ -29,6 +29,7 @@
 #include "espalier/v1/cluster.pb.h"
 #include "espalier/v1/job.pb.h"
 #include "espalier/v1/method.pb.h"
+#include "espalier/v1/structure.pb.h"
 
 namespace espalier::client {
 
@@ -107,6 +108,8 @@ class Client {
   // Errors: DataLoss CHECKPOINT_CORRUPT.
   absl::StatusOr<v1::Checkpoint> VerifyCheckpoint(const std::string& name);
   absl::Status DeleteCheckpoint(const std::string& name);
+  // Which weights of a tensor exist, counted in a grid, and what came and went since another checkpoint.
+  absl::StatusOr<v1::Topology> GetTopology(const v1::GetTopologyRequest& request);
   absl::StatusOr<v1::RecommendResponse> Recommend(const v1::RecommendRequest& request);
   // Downloads to "<path>.part", continuing where an earlier attempt stopped; checks every chunk's
   // CRC32C and the whole file's SHA-256, then renames to `path`. `on_progress` gets the bytes

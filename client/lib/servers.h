@@ -17,6 +17,7 @@
 #include "espalier/v1/cluster.grpc.pb.h"
 #include "espalier/v1/job.grpc.pb.h"
 #include "espalier/v1/method.grpc.pb.h"
+#include "espalier/v1/structure.grpc.pb.h"
 
 namespace espalier::client {
 
@@ -26,6 +27,7 @@ struct Server {
   std::unique_ptr<v1::MethodService::Stub> methods;
   std::unique_ptr<v1::ClusterService::Stub> cluster;
   std::unique_ptr<v1::CheckpointService::Stub> checkpoints;
+  std::unique_ptr<v1::StructureService::Stub> structure;
   std::unique_ptr<v1::AccessService::Stub> access;
 };
 

@@ -44,6 +44,7 @@ const std::vector<Permission>& Permissions() {
       {"ListCheckpoints", kPeople, kOwn},
       {"GetCheckpoint", kPeople, kOwn},
       {"VerifyCheckpoint", kUsers, kOwn},
+      {"GetTopology", kPeople, kOwn},
       // A model says something of the data that it was trained on, and so does what it predicts.
       {"DownloadCheckpoint", kUsers, kOwn, kAudited},
       {"Recommend", kUsers, kOwn, kAudited},

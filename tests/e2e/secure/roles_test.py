@@ -20,7 +20,7 @@ ROLES = {"a": "admin", "s": "submitter", "v": "viewer", "w": "worker", "c": "coo
 TABLE = {
     "CreateJob": "as", "GetJob": "asv", "ListJobs": "asv", "ListRounds": "asv", "WatchJob": "asv",
     "CancelJob": "as", "PauseJob": "as", "ResumeJob": "as", "RetryJob": "as", "DeleteJob": "as",
-    "ListCheckpoints": "asv", "GetCheckpoint": "asv", "VerifyCheckpoint": "as", "DownloadCheckpoint": "as",
+    "ListCheckpoints": "asv", "GetCheckpoint": "asv", "VerifyCheckpoint": "as", "GetTopology": "asv", "DownloadCheckpoint": "as",
     "DeleteCheckpoint": "as", "Recommend": "as", "Predict": "as",
     "ListMethods": "asv", "DescribeMethod": "asv", "GetClusterInfo": "asv", "ListWorkers": "asv",
     "DrainWorker": "a", "UndrainWorker": "a",

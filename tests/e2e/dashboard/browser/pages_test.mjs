@@ -60,16 +60,17 @@ async function checkAccess(page) {
 for (const colorScheme of ["light", "dark"]) {
   for (const width of [360, 768, 1920]) {
     test(`every page fits ${width} px in ${colorScheme}, and everybody can use it`, async () => {
+      const found = {};
       for (const [name, path] of Object.entries(PAGES)) {
         const { page, errors, close } = await opened(path, { colorScheme, viewport: { width, height: 900 } });
         await page.waitForTimeout(400);
         const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-        assert.ok(over <= 0, `${name} is ${over} px wider than the screen`);
-        assert.deepEqual(await checkAccess(page), [], name);
+        const faults = [...(over > 0 ? [`${over} px wider than the screen`] : []), ...(await checkAccess(page)), ...errors];
+        if (faults.length > 0) found[name] = faults;
         await page.screenshot({ path: `${SHOTS}/${name}-${colorScheme}-${width}.png`, fullPage: true });
-        assert.deepEqual(errors, [], name);
         await close();
       }
+      assert.deepEqual(found, {});
     });
   }
 }
@@ -77,7 +78,7 @@ for (const colorScheme of ["light", "dark"]) {
 test("names that are markup are shown as they are, and do nothing", async () => {
   for (const path of ["/", "/jobs", PAGES.hostile, "/workers", "/events", `/compare?jobs=${id(JOBS.hostile)}`, "/jobs?contains=<img src=x onerror=window.hacked=1>", "/jobs/%3Cscript%3Ewindow.hacked=1%3C%2Fscript%3E"]) {
     const { page, errors, close } = await opened(path);
-    for (const button of await page.locator("button[aria-expanded=false]").all()) if (await button.isEnabled()) await button.click();
+    for (const button of await page.locator("button[aria-expanded]:enabled").all()) await button.click();
     await page.waitForTimeout(300);
     assert.equal(await page.evaluate(() => window.hacked), undefined, path);
     assert.equal(await page.locator("main img, main script, main svg[onload], main [onmouseover], main [onerror], main [autofocus]").count(), 0, path);

@@ -56,7 +56,7 @@ const SIGNS: Partial<Record<Kind, [string, string]>> = {
 
 export function EventList({ events, withJob }: { events: NamedEvent[]; withJob?: boolean }) {
   return (
-    <ol class="events">
+    <ol class="events" tabIndex={0} aria-label="Events">
       {events.map(({ job, event }) => {
         const kind = kindOf(event);
         const [tone, sign] = (event.state_changed?.state === "FAILED" ? ["bad", "✕"] : kind && SIGNS[kind]) ?? ["quiet", "·"];
