@@ -149,7 +149,8 @@ absl::StatusOr<Reply> Api::ListJobs(const Request& request) {
 }
 
 absl::StatusOr<Reply> Api::ListRounds(const Route& route, const Request& request) {
-  constexpr int64_t kMostPoints = 1'000'000;
+  // An answer is made in memory, of which a round takes one to two kilobytes.
+  constexpr int64_t kMostPoints = 10'000;
   ESPALIER_ASSIGN_OR_RETURN(const int64_t points,
                             NumberAt(request.target, "max_points", 1, kMostPoints, kPoints));
   return Answered(client_.ListRounds(JobName(route), static_cast<int32_t>(points)));

@@ -19,7 +19,7 @@ import sys
 
 SOURCE = pathlib.Path(__file__).parents[2]
 # Libraries of the system are not instrumented for threads: where gRPC or OpenMP has threads, what is reported is not so.
-THREADS_OF_OURS = r"^(coordinator_sim_test|links_sim_test|server_jobs_test|server_store_test|server_reduce_test|common_base_test|common_metrics_test|mirrored_file_system_test)$"
+THREADS_OF_OURS = r"^(coordinator_sim_test|links_sim_test|server_jobs_test|server_store_test|server_reduce_test|common_base_test|common_metrics_test|mirrored_file_system_test|client_dashboard_test)$"
 # What a sanitizer itself takes is more than these allow, or it cannot be traced.
 MEASURES_MEMORY = r"^(e2e_resources_test|e2e_hostile_calls_test|e2e_hostile_connections_test|e2e_syscalls_test|e2e_disks_test)$"
 # So many times longer may programs take.

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/base/printable.h"
+#include "common/base/rng.h"
 #include "common/base/status.h"
 
 namespace espalier::dashboard {
@@ -63,6 +65,28 @@ TEST(TargetTest, WhatNoNameCanBeIsRefused) {
     EXPECT_THAT(base::MessageOf(status), HasSubstr(c.why)) << c.raw;
     EXPECT_EQ(base::MessageOf(status).find('\r'), std::string::npos) << c.raw;
   }
+}
+
+// Whatever bytes come: they are refused, or are names that nothing misreads.
+TEST(TargetTest, AnyBytesAreNamesOrRefused) {
+  constexpr char kPieces[] = "/.%2f5cFe0a?&=+\xff\xc3\xa9\x01 \\";
+  base::Rng rng(base::StreamKey(7, "targets"));
+  int taken = 0;
+  for (int i = 0; i < 200'000; ++i) {
+    std::string raw = "/";
+    const uint64_t length = rng.Below(12);
+    for (uint64_t k = 0; k < length; ++k) raw += kPieces[rng.Below(sizeof(kPieces) - 1)];
+    const auto target = ParseTarget(raw);
+    if (!target.ok()) continue;
+    ++taken;
+    for (const std::string& part : target->parts) {
+      ASSERT_TRUE(base::IsUtf8(part)) << raw;
+      ASSERT_EQ(part.find_first_of(std::string_view("/\\\0\r\n\x01", 6)), std::string::npos) << raw;
+      ASSERT_NE(part, "..") << raw;
+    }
+    for (const auto& [name, value] : target->query) ASSERT_TRUE(base::IsUtf8(name + value)) << raw;
+  }
+  EXPECT_GT(taken, 1000);
 }
 
 }  // namespace
