@@ -89,7 +89,7 @@ is_supported_debian() (
 explain_other_system() {
   die "this script knows Debian 12 and newer only. On this system install by hand: a C++20 compiler, CMake >= 3.25,
 Ninja, gRPC and Protobuf for C++, Abseil, prometheus-cpp, libmicrohttpd, GoogleTest, yaml-cpp, PCRE2, CLI11, fmt, nlohmann-json, zlib, libpng, libjpeg-turbo,
-OpenSSL, SQLite, libpq, libcurl, Google Benchmark, and Python 3 with yaml and numpy; and oneDNN >= 3.4 with the OpenMP runtime and
+OpenSSL, SQLite, libpq, libcurl, Google Benchmark, and Python 3 with venv, yaml and numpy; and oneDNN >= 3.4 with the OpenMP runtime and
 its sparse API (cmake -DONEDNN_EXPERIMENTAL_SPARSE=ON -DONEDNN_CPU_RUNTIME=OMP). Put oneDNN's install prefix on
 CMAKE_PREFIX_PATH, then build as usual."
 }

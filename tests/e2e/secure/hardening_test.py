@@ -48,7 +48,8 @@ class MemoryTest(unittest.TestCase):
         worker = self.start("espalier-worker", "--coordinator", address, "--id", "w1", "--data-root", DATA, "--threads", "2",
                             **environment)
         worker.line()
-        up = self.start("espalier", "up", "--workers", "1", "--data-root", DATA, "--data-dir", self.folder / "up", **environment)
+        up = self.start("espalier", "up", "--workers", "1", "--port", "0", "--metrics-port", "0", "--data-root", DATA,
+                        "--data-dir", self.folder / "up", **environment)
         up.line()
         return coordinator, worker, up
 
