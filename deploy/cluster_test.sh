@@ -59,6 +59,18 @@ sys.exit(0 if len(targets) == 4 and all(target["health"] == "up" for target in t
 EOF
 }
 
+# No alert is missing, and none cannot be evaluated.
+alerts_are_loaded() {
+  python3 - "$ESPALIER_PROMETHEUS_PORT" "$root/deploy/prometheus/rules/alerts.yml" <<'EOF'
+import json, sys, urllib.request
+with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/api/v1/rules", timeout=5) as answer:
+    rules = [rule for group in json.load(answer)["data"]["groups"] for rule in group["rules"]]
+wanted = open(sys.argv[2], encoding="utf-8").read().count("- alert:")
+alerts = [rule for rule in rules if rule["type"] == "alerting"]
+sys.exit(0 if len(alerts) == wanted and all(rule["health"] == "ok" for rule in rules) else 1)
+EOF
+}
+
 job_is() { [[ $(espalier job get "$1" -o json | json state) == "$2" ]]; }
 
 job_has_committed_a_round() { (($(espalier job get "$1" -o json | json round) >= 1)); }
@@ -176,6 +188,7 @@ test_cluster() {
     check "$service is healthy without any privilege" runs_unprivileged "$service"
   done
   check "Prometheus scrapes all four processes" eventually 60 targets_are_up
+  check "Prometheus has all alerts" eventually 60 alerts_are_loaded
   check "the demo job succeeds" demo_job_succeeds
   check "the dashboard shows it, to a viewer" dashboard_shows_jobs
   check "a job succeeds although a worker is killed" job_survives_a_killed_worker

@@ -121,7 +121,13 @@ absl::Status CorruptTensor(const std::string& tensor, const std::string& what) {
 
 absl::StatusOr<StoredModel> ReadStoredModel(const io::ReadableFile& file) {
   StoredModel model;
-  ESPALIER_ASSIGN_OR_RETURN(model.header, wire::ReadSafetensorsHeader(file, kMaxHeaderBytes));
+  auto header = wire::ReadSafetensorsHeader(file, kMaxHeaderBytes);
+  if (absl::IsInvalidArgument(header.status())) {
+    return base::MakeError(absl::StatusCode::kDataLoss, "CHECKPOINT_CORRUPT",
+                           "the checkpoint is damaged: " + base::MessageOf(header.status()) +
+                               "; use an earlier one");
+  }
+  ESPALIER_ASSIGN_OR_RETURN(model.header, std::move(header));
   ESPALIER_ASSIGN_OR_RETURN(const espalier::checkpoint::DecodedMetadata decoded,
                             espalier::checkpoint::DecodeMetadata(model.header.metadata));
   if (decoded.metadata.kind == espalier::checkpoint::CheckpointKind::kLanguageModel) {
