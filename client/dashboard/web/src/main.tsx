@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
 import "./style/base.css";
 import "./style/parts.css";
+import "./style/pages.css";
 import { useLive, useSession } from "./api/hooks";
 import { live } from "./api/live";
 import { storedTheme, useTheme, type Theme } from "./charts/colors";

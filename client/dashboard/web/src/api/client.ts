@@ -21,7 +21,7 @@ export class ApiError extends Error {
 
   /** The coordinator, or the dashboard's server, does not know such a request: it is of an older version. */
   get unknown(): boolean {
-    return this.status === 501 || this.code === "UNIMPLEMENTED" || (this.status === 404 && this.reason === "ROUTE_UNKNOWN");
+    return this.status === 501 || this.code === "UNIMPLEMENTED" || this.reason === "PATH_NOT_FOUND";
   }
 }
 
@@ -87,7 +87,7 @@ export async function post<T>(path: string, body: unknown = {}): Promise<T> {
     return await send<T>(path, body, (await getSession()).csrf_token);
   } catch (error) {
     // A dashboard that was started again has another token.
-    if (!(error instanceof ApiError) || error.status !== 403 || !error.reason.includes("CSRF")) throw error;
+    if (!(error instanceof ApiError) || error.status !== 403 || error.reason !== "ACTION_REFUSED") throw error;
     session = undefined;
     return send<T>(path, body, (await getSession()).csrf_token);
   }

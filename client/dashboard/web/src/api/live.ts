@@ -25,8 +25,8 @@ class Live {
   events: NamedEvent[] = [];
   jobsKnown = false;
   workersKnown = false;
-  /** Whether events of all jobs come; an older coordinator does not tell them. */
-  eventsCome = true;
+  /** Whether events of all jobs come: a coordinator that does not tell of changes by itself has none. */
+  eventsCome = false;
   connection: Connection = { state: "connecting", message: "", heard: Date.now(), since: Date.now() };
 
   private readonly listeners = new Set<Listener>();
@@ -55,9 +55,8 @@ class Live {
         },
         open: (open) => this.opened(open),
         missing: () => {
-          this.eventsCome = false;
           this.poll(async () => {
-            const { jobs } = await get<{ jobs: Job[] }>("jobs?page_size=200");
+            const { jobs } = await get<{ jobs: Job[] }>("jobs?page_size=1000");
             this.jobs.clear();
             for (const job of jobs) this.jobs.set(job.name, job);
             this.jobsKnown = true;
@@ -108,6 +107,9 @@ class Live {
   }
 
   private take(event: NamedEvent): void {
+    this.eventsCome = true;
+    // A stream that is taken up again may tell what was told.
+    if (this.events.some((known) => known.job === event.job && known.event.sequence === event.event.sequence)) return;
     this.events.push(event);
     if (this.events.length > 2 * MOST_EVENTS) this.events = this.events.slice(-MOST_EVENTS);
     for (const listener of this.onEvent) listener(event);

@@ -167,7 +167,7 @@ export function ComparePage({ place }: { place: Place }) {
                     <td class="number">{job?.round ?? "–"}</td>
                     <td class="number">{job === undefined || job.best_round === 0 ? "–" : `${digits(real(job.best_metric))} ${metricOf(job.spec?.evaluation?.main_metric).label}`}</td>
                     <td class="number">{percent(real(rounds.at(-1)?.density))}</td>
-                    <td class="number">{bytes(rounds.reduce((sum, round) => sum + round.bytes_sent + round.bytes_received, 0))}</td>
+                    <td class="number">{bytes(((rounds.at(-1)?.round ?? 0) / Math.max(1, rounds.length)) * rounds.reduce((sum, round) => sum + round.bytes_sent + round.bytes_received, 0))}</td>
                     <td>
                       <button type="button" class="plain" onClick={() => set(ids.filter((other) => other !== id))} aria-label={`Take ${id} away`}>
                         ✕

@@ -37,7 +37,7 @@ export function EventsPage({ place }: { place: Place }) {
         </label>
       </div>
       {!eventsCome ? (
-        <Empty title="The events of all jobs need a newer coordinator.">
+        <Empty title="This coordinator does not tell the events of all jobs.">
           <p>
             Those of one job are on its page, and <Command>espalier job watch JOB</Command> prints them.
           </p>

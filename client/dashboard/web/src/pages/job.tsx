@@ -16,11 +16,20 @@ import { choose, Link, type Place } from "../router";
 
 const MOST_POINTS = 500;
 const MOST_EVENTS = 400;
+// What is kept of a job's events; a job may have many thousands.
+const KEPT_EVENTS = 3000;
+const TELL_MS = 250;
 const ENDED = new Set(["SUCCEEDED", "FAILED", "CANCELLED"]);
 
 /** The rounds that were there, and those that come while one looks. */
 function useRounds(id: string, events: JobEvent[]): { rounds: Round[]; total: number; known: boolean } {
   const asked = useGet<{ rounds: Round[]; total_rounds: number }>(`jobs/${part(id)}/rounds?max_points=${MOST_POINTS}`);
+  const newest = useMemo(() => events.findLast((event) => event.round_committed?.summary !== undefined)?.round_committed?.summary?.round ?? 0, [events]);
+  const drawn = asked.value?.rounds.at(-1)?.round ?? 0;
+  // Events of rounds are kept for a while only: then the coordinator chooses among all rounds again.
+  useEffect(() => {
+    if (asked.value !== undefined && newest > drawn + MOST_POINTS) asked.again();
+  }, [newest, drawn]);
   return useMemo(() => {
     const rounds = [...(asked.value?.rounds ?? [])];
     let newest = rounds.at(-1)?.round ?? 0;
@@ -35,30 +44,36 @@ function useRounds(id: string, events: JobEvent[]): { rounds: Round[]; total: nu
   }, [asked.value, events]);
 }
 
-/** All events of the job, the newest last; told at most each frame. */
+/** The newest events of the job, the last one last; told a few times a second. */
 function useEvents(id: string): JobEvent[] {
   const [events, setEvents] = useState<JobEvent[]>([]);
   useEffect(() => {
     let waiting: JobEvent[] = [];
-    let frame: number | undefined;
+    let timer: number | undefined;
     const stream = openStream(`jobs/${part(id)}/events`, {
       on: {
         event: (event: JobEvent) => {
           waiting.push(event);
-          frame ??= requestAnimationFrame(() => {
+          if (waiting.length > 2 * KEPT_EVENTS) waiting = waiting.slice(-KEPT_EVENTS);
+          timer ??= window.setTimeout(() => {
             const arrived = waiting;
             waiting = [];
-            frame = undefined;
-            setEvents((former) => [...former, ...arrived]);
-          });
+            timer = undefined;
+            setEvents((former) => [...former, ...arrived].slice(-KEPT_EVENTS));
+          }, TELL_MS);
         },
+        reset: () => {
+          waiting = [];
+          setEvents([]);
+        },
+        gone: () => stream.close(),
         end: () => stream.close(),
       },
       resume: (path, last) => `${path}?after=${last}`,
     });
     return () => {
       stream.close();
-      if (frame !== undefined) cancelAnimationFrame(frame);
+      window.clearTimeout(timer);
     };
   }, [id]);
   return events;
@@ -110,7 +125,9 @@ function Facts({ job, rounds }: { job: Job; rounds: Round[] }) {
   const now = useNow();
   const metric = metricOf(job.spec?.evaluation?.main_metric);
   const newest = rounds.at(-1);
-  const sum = (of: (round: Round) => number): number => rounds.reduce((total, round) => total + of(round), 0);
+  // Of rounds that were left out nothing is known: they count as the ones that are drawn do on average.
+  const all = Math.max(1, newest?.round ?? 1) / Math.max(1, rounds.length);
+  const sum = (of: (round: Round) => number): number => all * rounds.reduce((total, round) => total + of(round), 0);
   const sent = sum((round) => round.bytes_sent + round.bytes_received);
   const dense = sum((round) => round.dense_bytes);
   const flops = sum((round) => real(round.train_flops));
@@ -133,6 +150,7 @@ function Facts({ job, rounds }: { job: Job; rounds: Round[] }) {
         {count(job.stored_parameters)}
       </Fact>
       <Fact label="On the wire" note={dense > 0 ? `${percent(sent / dense)} of dense` : undefined}>
+        {all > 1 && <span class="muted">about </span>}
         {bytes(sent)}
       </Fact>
       <Fact label="Computed" note={denseFlops > 0 ? "of the dense model's" : undefined}>

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, post, shortName } from "../api/client";
-import { useEvery, useGet, useLive, useSession } from "../api/hooks";
+import { useGet, useLive, useSession } from "../api/hooks";
 import type { Job } from "../api/types";
 import { Dialog } from "../parts/dialog";
 import { digits, metricOf, percent, real } from "../parts/format";
@@ -132,7 +132,10 @@ export function JobsPage({ place }: { place: Place }) {
   const [tokens, setTokens] = useState<string[]>([]);
   const [text, setText] = useState(query.get("contains") ?? "");
   const [chosen, setChosen] = useState<string[]>([]);
-  useEvery(2000, () => [...known.keys()].length !== asked.value?.jobs.length && query.get("page_token") === null && asked.again());
+  // New jobs are on the first page.
+  useEffect(() => {
+    if (query.get("page_token") === null && asked.value !== undefined) asked.again();
+  }, [known.size]);
   useEffect(() => {
     const timer = window.setTimeout(() => text !== (query.get("contains") ?? "") && filter({ contains: text }), 300);
     return () => window.clearTimeout(timer);

@@ -226,7 +226,12 @@ export function RoundPage({ id, round, place }: { id: string; round: string; pla
         )}
       </Panel>
       <Panel title="Rounds that are done" wide>
-        {history.error !== undefined ? <Problem error={history.error} what="The rounds" /> : history.value === undefined ? <Loading /> : rounds.length === 0 ? <Empty title="No round is done yet." /> : <Table id={shortName(id)} rounds={rounds} chosen={round} />}
+        {history.error !== undefined ? <Problem error={history.error} what="The rounds" /> : history.value === undefined ? <Loading /> : rounds.length === 0 ? <Empty title="No round is done yet." /> : (
+          <>
+            {(rounds[0]?.round ?? 0) > rounds.length && <p class="muted">{whole(rounds.length)} of {whole(rounds[0]?.round ?? 0)}, evenly chosen.</p>}
+            <Table id={shortName(id)} rounds={rounds} chosen={round} />
+          </>
+        )}
       </Panel>
     </>
   );

@@ -11,7 +11,8 @@ import { Empty, Fact, Loading, Panel, Problem } from "../parts/parts";
 import { choose, Link, type Place } from "../router";
 
 const BINS = 128;
-type Look = "mask" | "strength" | "change";
+type Look = "mask" | "strength" | "change" | "grown" | "dropped";
+const CHANGES = new Set<string>(["change", "grown", "dropped"]);
 
 function barsOf(degrees: DegreeCount[]): Bar[] {
   return degrees.map((one) => ({ from: one.degree, to: Math.max(one.degree, one.last_degree ?? one.degree), count: one.units }));
@@ -35,7 +36,7 @@ function cellsOf(topology: Topology, look: Look): Cells {
     const most = Math.max(...strengths, 1e-12);
     return { rows, columns, values: strengths.map((value) => Math.sqrt(value / most)) };
   }
-  const changes = topology.grown.map((grown, i) => grown - (topology.dropped[i] ?? 0));
+  const changes = topology.grown.map((grown, i) => (look === "dropped" ? 0 : grown) - (look === "grown" ? 0 : (topology.dropped[i] ?? 0)));
   const most = Math.max(...changes.map(Math.abs), 1);
   return { rows, columns, values: changes.map((change) => (change === 0 ? 0 : Math.sign(change) * (0.2 + (0.8 * Math.abs(change)) / most))) };
 }
@@ -50,9 +51,9 @@ function Mask({ topology, look }: { topology: Topology; look: Look }) {
   const cells = useMemo(() => cellsOf(topology, look), [topology, look]);
   const density = topology.active_total / Math.max(1, topology.rows * topology.columns);
   const label =
-    look === "change"
-      ? `${whole(topology.grown_total)} weights were grown and ${whole(topology.dropped_total)} dropped: dark is grown, the other colour dropped.`
-      : `${whole(topology.active_total)} of ${count(topology.rows * topology.columns)} weights exist (${percent(density)}); rows are units, columns their inputs. Dark cells have ${look === "mask" ? "more of them" : "stronger ones"}.`;
+    CHANGES.has(look)
+      ? `${whole(topology.grown_total)} weights were grown and ${whole(topology.dropped_total)} dropped; green cells gained more than they lost, orange ones lost more.`
+      : `${whole(topology.active_total)} of ${count(topology.rows * topology.columns)} weights exist (${percent(density)}); rows are units, columns their inputs. Cells of a strong colour have ${look === "mask" ? "more of them" : "stronger ones"}.`;
   const describe = (row: number, column: number): string => {
     const at = row * topology.grid_columns + column;
     const place = `rows ${range(topology.rows, topology.grid_rows, row)}, columns ${range(topology.columns, topology.grid_columns, column)}`;
@@ -124,7 +125,7 @@ export function StructurePage({ id, place }: { id: string; place: Place }) {
   if (asked.value !== undefined && asked.value !== last) setLast(asked.value);
   const topology = asked.value ?? last;
   const wanted = place.query.get("look");
-  const look: Look = wanted === "strength" || (wanted === "change" && topology !== undefined && topology.grown.length > 0) ? wanted : since !== "" && wanted === null && topology !== undefined && topology.grown.length > 0 ? "change" : "mask";
+  const look: Look = wanted === "strength" || (wanted !== null && CHANGES.has(wanted) && topology !== undefined && topology.grown.length > 0) ? (wanted as Look) : since !== "" && wanted === null && topology !== undefined && topology.grown.length > 0 ? "change" : "mask";
   const head = (
     <div class="page-head">
       <h1 class="ellipsis">
@@ -200,6 +201,12 @@ export function StructurePage({ id, place }: { id: string; place: Place }) {
             <option value="strength">how large they are</option>
             <option value="change" disabled={topology === undefined || topology.grown.length === 0}>
               what came and went
+            </option>
+            <option value="grown" disabled={topology === undefined || topology.grown.length === 0}>
+              what came
+            </option>
+            <option value="dropped" disabled={topology === undefined || topology.grown.length === 0}>
+              what went
             </option>
           </select>
         </label>

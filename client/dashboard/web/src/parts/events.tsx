@@ -61,7 +61,7 @@ export function EventList({ events, withJob }: { events: NamedEvent[]; withJob?:
         const kind = kindOf(event);
         const [tone, sign] = (event.state_changed?.state === "FAILED" ? ["bad", "✕"] : kind && SIGNS[kind]) ?? ["quiet", "·"];
         return (
-          <li key={`${job} ${event.sequence}`} class={tone} id={`event-${event.sequence}`}>
+          <li key={`${job} ${event.sequence}`} class={tone} id={`${shortName(job)}-${event.sequence}`}>
             <span class="event-sign" aria-hidden="true">
               {sign}
             </span>
