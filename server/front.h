@@ -19,7 +19,7 @@
 #include "server/access/registry.h"
 #include "server/api/access_service.h"
 #include "server/api/client_services.h"
-#include "server/api/structure_service.h"
+#include "server/api/structure/structure_service.h"
 #include "server/api/context.h"
 #include "server/api/deadlines.h"
 #include "server/api/worker_service.h"

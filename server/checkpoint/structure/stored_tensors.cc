@@ -123,9 +123,9 @@ absl::StatusOr<StoredModel> ReadStoredModel(const io::ReadableFile& file) {
   StoredModel model;
   auto header = wire::ReadSafetensorsHeader(file, kMaxHeaderBytes);
   if (absl::IsInvalidArgument(header.status())) {
-    return base::MakeError(absl::StatusCode::kDataLoss, "CHECKPOINT_CORRUPT",
-                           "the checkpoint is damaged: " + base::MessageOf(header.status()) +
-                               "; use an earlier one");
+    return base::MakeError(
+        absl::StatusCode::kDataLoss, "CHECKPOINT_CORRUPT",
+        "the checkpoint is damaged: " + base::MessageOf(header.status()) + "; use an earlier one");
   }
   ESPALIER_ASSIGN_OR_RETURN(model.header, std::move(header));
   ESPALIER_ASSIGN_OR_RETURN(const espalier::checkpoint::DecodedMetadata decoded,

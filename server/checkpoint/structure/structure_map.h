@@ -29,8 +29,8 @@ inline constexpr int64_t kMaxStrengths = 10'000;  // of columns, one by one
 inline constexpr int kMaxTensors = 10'000;        // that an answer lists
 
 struct MapRequest {
-  std::string tensor;  // "": the first sparse one, else the first
-  int bins = 0;        // 0: kDefaultBins
+  std::string tensor = {};  // "": the first sparse one, else the first
+  int bins = 0;             // 0: kDefaultBins
   // A grid whose answer would have more bytes is made coarser.
   size_t max_bytes = 0;
 };

@@ -1,4 +1,4 @@
-#include "server/api/structure_service.h"
+#include "server/api/structure/structure_service.h"
 
 #include <functional>
 #include <memory>
