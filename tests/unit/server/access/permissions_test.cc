@@ -15,6 +15,7 @@
 #include "espalier/v1/job.pb.h"
 #include "espalier/v1/method.pb.h"
 #include "espalier/v1/predict.pb.h"
+#include "espalier/v1/structure.pb.h"
 #include "espalier/v1/worker.pb.h"
 
 namespace espalier::server::access {
@@ -39,7 +40,7 @@ TEST(PermissionsTest, EveryCallOfTheServicesIsInTheTableOnceAndNoOther) {
   for (const auto* file : {v1::Job::descriptor()->file(), v1::Method::descriptor()->file(),
                            v1::Worker::descriptor()->file(), v1::Checkpoint::descriptor()->file(),
                            v1::PredictRequest::descriptor()->file(), v1::Task::descriptor()->file(),
-                           v1::Token::descriptor()->file()}) {
+                           v1::Token::descriptor()->file(), v1::Topology::descriptor()->file()}) {
     for (const std::string& call : CallsOf(file)) calls.insert(call);
   }
   std::multiset<std::string> table;
