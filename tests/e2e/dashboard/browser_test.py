@@ -28,7 +28,7 @@ from cluster import BIN, DATA, ENDLESS, digits_job
 from hostile_text import HOSTILE
 
 HERE = pathlib.Path(__file__).parent
-PROGRAM_S = 400
+PROGRAM_S = 500
 # What would run in a page that takes it for its own text, wherever it is put.
 SCRIPTS = (
     '<script>window.hacked=1</script>',
@@ -90,6 +90,9 @@ class Shown(cluster.Cluster):
             (root / script.replace("/", "\u2215")).mkdir()
             (root / script.replace("/", "\u2215") / f"{number}.csv").write_text(f'"{script}",b\n1,{script}\n')
         super().__init__(workers=2, data_root=root)
+        # The job that runs all the time takes what the browser leaves.
+        for worker in self.workers.values():
+            os.setpriority(os.PRIO_PROCESS, worker.pid, 19)
         self.callback(self._root.cleanup)
         self.run(digits_job(20, display_name="digits, done", checkpoint={"every_rounds": 5}), "--name", "done")
         # Job files are YAML, which has no pairs of surrogates for what is beyond 16 bits.

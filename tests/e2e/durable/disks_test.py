@@ -57,9 +57,10 @@ class DisksTest(unittest.TestCase):
         calm.close()
         small = self.enterContext(small_disk(24 * 1024 * 1024))
         own = self.enterContext(Lives(2, data_dir=small))
+        filler = small / "filler"
+        filler.touch()  # on a disk that is full for a moment there is no room for its name
         name = own.submit(job)["name"]
         own.wait_round(name, 5)
-        filler = small / "filler"
         fill(filler)
 
         def condition():
@@ -68,12 +69,16 @@ class DisksTest(unittest.TestCase):
 
         waits = eventually("the job says that it waits", condition)
         self.assertIn("space", waits["message"])
-        refused = own.cli("job", "submit", own.file(digits_job(1)), "-o", "json")
-        self.assertNotEqual(0, refused.code)
+        # What the store has room for in the pages that it has is accepted, and then has to be kept.
+        other = own.cli("job", "submit", own.file(digits_job(1)), "-o", "json")
+        if other.code != 0:
+            self.assertIn(other.error["reason"], ("STORAGE_FULL", "STORAGE_ERROR"), other.err)
         filler.unlink()
         done = own.wait_state(name, "SUCCEEDED", "FAILED", seconds=JOB_S)
         self.assertEqual("SUCCEEDED", done["state"], done["failure_message"])
         self.assertEqual(expected, done["model_hash"])
+        if other.code == 0:
+            own.wait_state(other.json["name"], "SUCCEEDED", seconds=JOB_S)
         self.assertEqual([], list((small / "checkpoints").glob("*.tmp*")))
 
     def test_row_8_a_failed_sync_ends_the_process_and_the_next_one_goes_on(self):
