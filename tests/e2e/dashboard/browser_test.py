@@ -98,7 +98,9 @@ class Shown(cluster.Cluster):
         # Job files are YAML, which has no pairs of surrogates for what is beyond 16 bits.
         for number, script in enumerate((*SCRIPTS, "".join(c for c in HOSTILE if ord(c) < 0x10000))):
             self.run(digits_job(1, display_name=script), "--name", f"hostile-{number}")
-        self.submit(digits_job(ENDLESS, display_name="digits, running"), "--name", "running")
+        running = digits_job(ENDLESS, display_name="digits, running")
+        running["training"]["local_epochs"] = 20  # a few rounds a second, not hundreds
+        self.submit(running, "--name", "running")
         self.wait_round("running", 3)
         self.served = self.enter_context(Served(self.address, self.folder / "dashboard.log"))
         self.shots = BIN.parent / "dashboard-shots"

@@ -57,22 +57,34 @@ async function checkAccess(page) {
   return found.violations.map((violation) => `${violation.id}: ${violation.nodes.map((node) => node.html.slice(0, 160)).slice(0, 3).join(" | ")}`);
 }
 
-for (const colorScheme of ["light", "dark"]) {
-  for (const width of [360, 768, 1920]) {
-    test(`every page fits ${width} px in ${colorScheme}, and everybody can use it`, async () => {
-      const found = {};
-      for (const [name, path] of Object.entries(PAGES)) {
-        const { page, errors, close } = await opened(path, { colorScheme, viewport: { width, height: 900 } });
-        await page.waitForTimeout(400);
-        const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-        const faults = [...(over > 0 ? [`${over} px wider than the screen`] : []), ...(width === 768 ? [] : await checkAccess(page)), ...errors];
-        if (faults.length > 0) found[name] = faults;
-        await page.screenshot({ path: `${SHOTS}/${name}-${colorScheme}-${width}.png`, fullPage: true });
-        await close();
-      }
-      assert.deepEqual(found, {});
-    });
+/** Opens every page and collects what `faultsOf` finds on it. */
+async function lookAtAll(options, faultsOf) {
+  const found = {};
+  for (const [name, path] of Object.entries(PAGES)) {
+    const { page, errors, close } = await opened(path, options);
+    await page.waitForTimeout(300);
+    const faults = [...(await faultsOf(page, name)), ...errors];
+    if (faults.length > 0) found[name] = faults;
+    await close();
   }
+  assert.deepEqual(found, {});
+}
+
+for (const width of [360, 768, 1920]) {
+  test(`every page fits ${width} px`, () =>
+    lookAtAll({ viewport: { width, height: 900 } }, async (page, name) => {
+      await page.screenshot({ path: `${SHOTS}/${name}-${width}.png`, fullPage: true });
+      const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+      return over > 0 ? [`${over} px wider than the screen`] : [];
+    }));
+}
+
+for (const colorScheme of ["light", "dark"]) {
+  test(`everybody can use every page in ${colorScheme}`, () =>
+    lookAtAll({ colorScheme }, async (page, name) => {
+      await page.screenshot({ path: `${SHOTS}/${name}-${colorScheme}.png`, fullPage: true });
+      return checkAccess(page);
+    }));
 }
 
 test("names that are markup are shown as they are, and do nothing", async () => {

@@ -15,7 +15,7 @@ import { Ago, Empty, Fact, Loading, Meter, Panel, Problem, Scroll, State, useNow
 import { choose, Link, type Place } from "../router";
 
 const MOST_POINTS = 500;
-const MOST_EVENTS = 400;
+const MOST_EVENTS = 100;
 // What is kept of a job's events; a job may have many thousands.
 const KEPT_EVENTS = 3000;
 const TELL_MS = 250;
