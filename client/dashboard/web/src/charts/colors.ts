@@ -38,17 +38,22 @@ export function storedTheme(): Theme {
   }
 }
 
+const darkWanted = window.matchMedia("(prefers-color-scheme: dark)");
+
+// The styles know light and dark alone; what the system wants is looked up here.
+function show(theme: Theme): void {
+  document.documentElement.dataset.theme = theme === "auto" ? (darkWanted.matches ? "dark" : "light") : theme;
+  for (const listener of listeners) listener();
+}
+
 export function useTheme(theme: Theme): void {
-  if (theme === "auto") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme;
   try {
     localStorage.setItem(KEY, theme);
   } catch {
     // A browser that keeps nothing shows the theme all the same.
   }
-  for (const listener of listeners) listener();
+  show(theme);
 }
 
-window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  for (const listener of listeners) listener();
-});
+darkWanted.addEventListener("change", () => show(storedTheme()));
+show(storedTheme());

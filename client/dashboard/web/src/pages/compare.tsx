@@ -6,9 +6,10 @@ import { useLive } from "../api/hooks";
 import type { Job, Round } from "../api/types";
 import { LineChart } from "../charts/line";
 import { bytes, digits, metricOf, percent, real, seconds, span } from "../parts/format";
+import { DiffTable } from "../parts/diff_table";
 import { linesOf } from "../parts/job_curves";
 import { Empty, JobLink, Panel, Scroll, State } from "../parts/parts";
-import { differences, flatten, isUnset } from "../parts/spec";
+import { differences, flatten } from "../parts/spec";
 import { choose, type Place } from "../router";
 
 const MOST_JOBS = 8;
@@ -181,38 +182,7 @@ export function ComparePage({ place }: { place: Place }) {
           <div class="charts single">{lines.length > 0 ? <LineChart title={measure.label} lines={lines} text={measure.text} height={340} onCanvas={(element) => (canvas.current = element)} /> : <Empty title="No round of these jobs has that." />}</div>
           {specs.length > 1 && (
             <Panel title="What was asked for that differs" wide>
-              {different.length === 0 ? (
-                <p>They were asked for the same.</p>
-              ) : (
-                <Scroll label="Fields that differ">
-                  <table>
-                    <thead>
-                      <tr>
-                        <th>Field</th>
-                        {specs.map(({ id }) => (
-                          <th key={id}>
-                            <bdi>{id}</bdi>
-                          </th>
-                        ))}
-                      </tr>
-                    </thead>
-                    <tbody>
-                      {different.map(({ field, values }) => (
-                        <tr key={field}>
-                          <th scope="row">
-                            <code>{field}</code>
-                          </th>
-                          {values.map((value, i) => (
-                            <td key={i} class="wrap">
-                              {isUnset(value) ? <span class="muted">not set</span> : value}
-                            </td>
-                          ))}
-                        </tr>
-                      ))}
-                    </tbody>
-                  </table>
-                </Scroll>
-              )}
+              <DiffTable names={specs.map(({ id }) => id)} different={different} />
             </Panel>
           )}
         </>

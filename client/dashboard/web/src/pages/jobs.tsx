@@ -7,6 +7,7 @@ import type { Job } from "../api/types";
 import { Dialog } from "../parts/dialog";
 import { digits, metricOf, percent, real } from "../parts/format";
 import { Ago, Command, Empty, JobLink, Loading, Meter, Problem, Scroll, State } from "../parts/parts";
+import { StateFilter } from "../parts/state_filter";
 import { choose, navigate, type Place } from "../router";
 
 const STATES = ["RUNNING", "PENDING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED"];
@@ -170,17 +171,7 @@ export function JobsPage({ place }: { place: Place }) {
           <span>Name contains</span>
           <input type="search" value={text} onInput={(event) => setText(event.currentTarget.value)} />
         </label>
-        <label>
-          <span>State</span>
-          <select value={state} onChange={(event) => filter({ state: event.currentTarget.value })}>
-            <option value="">any</option>
-            {STATES.map((one) => (
-              <option key={one} value={one}>
-                {one.toLowerCase()}
-              </option>
-            ))}
-          </select>
-        </label>
+        <StateFilter states={STATES} state={state} onChoose={(one) => filter({ state: one })} />
         <label>
           <span>Method</span>
           <input type="text" value={query.get("method") ?? ""} onChange={(event) => filter({ method: event.currentTarget.value })} />

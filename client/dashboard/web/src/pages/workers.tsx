@@ -7,6 +7,7 @@ import type { Dataset, Worker } from "../api/types";
 import { Action } from "../parts/dialog";
 import { bytes, count, time, whole } from "../parts/format";
 import { Ago, Command, Empty, JobLink, Loading, Meter, Name, Scroll, State, useNow } from "../parts/parts";
+import { StateFilter } from "../parts/state_filter";
 import { choose, type Place } from "../router";
 
 const PAGE = 50;
@@ -135,17 +136,7 @@ export function WorkersPage({ place }: { place: Place }) {
           <span>Name contains</span>
           <input type="search" value={contains} onInput={(event) => choose({ contains: event.currentTarget.value, from: "" })} />
         </label>
-        <label>
-          <span>State</span>
-          <select value={state} onChange={(event) => choose({ state: event.currentTarget.value, from: "" })}>
-            <option value="">any</option>
-            {STATES.map((one) => (
-              <option key={one} value={one}>
-                {one.toLowerCase()}
-              </option>
-            ))}
-          </select>
-        </label>
+        <StateFilter states={STATES} state={state} onChoose={(one) => choose({ state: one, from: "" })} />
       </div>
       {!workersKnown ? (
         <Loading />

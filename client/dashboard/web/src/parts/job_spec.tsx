@@ -5,7 +5,8 @@ import { part, shortName } from "../api/client";
 import { useGet, useLive } from "../api/hooks";
 import type { Job, MethodInfo } from "../api/types";
 import { choose } from "../router";
-import { Problem, Scroll } from "./parts";
+import { DiffTable } from "./diff_table";
+import { Problem } from "./parts";
 import { differences, flatten, isUnset } from "./spec";
 
 const PARAMETER = "method.parameters.";
@@ -47,35 +48,7 @@ export function JobSpec({ job, other }: { job: Job; other: string }) {
       </div>
       {other !== "" && second.error !== undefined && <Problem error={second.error} what={`Job ${other}`} />}
       {other !== "" && second.value !== undefined ? (
-        different.length === 0 ? (
-          <p>Both jobs were asked for the same.</p>
-        ) : (
-          <Scroll label="Fields that differ">
-            <table>
-              <thead>
-                <tr>
-                  <th>Field</th>
-                  <th>{shortName(job.name)}</th>
-                  <th>{other}</th>
-                </tr>
-              </thead>
-              <tbody>
-                {different.map(({ field, values }) => (
-                  <tr key={field}>
-                    <th scope="row">
-                      <code>{field}</code>
-                    </th>
-                    {values.map((value, i) => (
-                      <td key={i} class="wrap">
-                        {isUnset(value) ? <span class="muted">not set</span> : value}
-                      </td>
-                    ))}
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </Scroll>
-        )
+        <DiffTable names={[shortName(job.name), other]} different={different} />
       ) : (
         <>
           <p class="muted">Pale lines are defaults. As a file: the output of `espalier job get {shortName(job.name)} --spec`.</p>
