@@ -122,8 +122,8 @@ export function Loading() {
 export function Problem({ error, what }: { error: ApiError; what: string }) {
   if (error.unknown) {
     return (
-      <Empty title={`${what} needs a newer coordinator.`}>
-        <p>The one that this dashboard talks to does not know this call. Everything else works.</p>
+      <Empty title={`${what} is not served here.`}>
+        <p>This version of the dashboard, or of the coordinator, does not know this call. Everything else works.</p>
       </Empty>
     );
   }
