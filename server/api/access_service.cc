@@ -122,7 +122,7 @@ grpc::ServerUnaryReactor* AccessService::Join(grpc::CallbackServerContext* call,
           return;
         }
         log::Info("worker_joined", {{"worker", response->worker_id()}});
-        context_.jobs.WhenWritten(answer);
+        context_.jobs.AnswerWhenWritten(answer);
       });
 }
 
@@ -143,7 +143,7 @@ grpc::ServerUnaryReactor* AccessService::RenewCertificate(
                          return;
                        }
                        log::Info("certificate_renewed", {{"worker", caller.name}});
-                       context_.jobs.WhenWritten(answer);
+                       context_.jobs.AnswerWhenWritten(answer);
                      });
 }
 
@@ -165,7 +165,7 @@ grpc::ServerUnaryReactor* AccessService::RevokeWorker(grpc::CallbackServerContex
                        }
                        log::Info("worker_revoked", {{"worker", worker}});
                        context_.access.open_calls.Check(context_.access.gate);
-                       context_.jobs.WhenWritten(answer);
+                       context_.jobs.AnswerWhenWritten(answer);
                      });
 }
 
@@ -190,7 +190,7 @@ grpc::ServerUnaryReactor* AccessService::CreateToken(grpc::CallbackServerContext
                        }
                        *response->mutable_token() = std::move(made->token);
                        response->set_secret(std::move(made->secret));
-                       context_.jobs.WhenWritten(answer);
+                       context_.jobs.AnswerWhenWritten(answer);
                      });
 }
 
@@ -220,7 +220,7 @@ grpc::ServerUnaryReactor* AccessService::RevokeToken(grpc::CallbackServerContext
                          return;
                        }
                        context_.access.open_calls.Check(context_.access.gate);
-                       context_.jobs.WhenWritten(answer);
+                       context_.jobs.AnswerWhenWritten(answer);
                      });
 }
 

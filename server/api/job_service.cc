@@ -342,7 +342,7 @@ void JobService::AnswerOnceWritten(absl::StatusOr<v1::Job> job, v1::Job* respons
     return;
   }
   *response = Fitting(*std::move(job));
-  context_.jobs.WhenWritten(answer);
+  context_.jobs.AnswerWhenWritten(answer);
 }
 
 grpc::ServerWriteReactor<v1::WatchJobResponse>* JobService::WatchJob(

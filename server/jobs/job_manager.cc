@@ -37,6 +37,14 @@ absl::Status OutOfMemory() {
                          "smaller model or fewer shards, or give the coordinator more memory");
 }
 
+// The job is there, and a later commit may still write it down.
+absl::Status NotWritten(const v1::Job& job, const absl::Status& trouble) {
+  return base::Annotate(
+      trouble, job.name() +
+                   " was taken but cannot be written now, and begins once it can be; look with "
+                   "`espalier job get` before submitting it again");
+}
+
 // Workers that have other data, and those whose policies do not allow the job.
 void TellLeftOut(const JobDraft& draft, const datasets::DatasetViews::Answer& answer,
                  v1::Job& job) {
@@ -107,8 +115,8 @@ void JobManager::Create(const v1::CreateJobRequest& request, const std::string& 
       done(created);
       return;
     }
-    services_.journal.WhenWritten([done, created](const absl::Status& written) {
-      done(written.ok() ? created : Created{written, {}});
+    services_.journal.WhenWrittenOrInTrouble([done, created](const absl::Status& written) {
+      done(written.ok() ? created : Created{NotWritten(*created.job, written), {}});
     });
   };
   // A repeated call gets the first one's job.

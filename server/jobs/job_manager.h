@@ -76,7 +76,7 @@ class JobManager {
   // store. Errors: NotFound JOB_NOT_FOUND (here and below), naming jobs with similar names.
   using Found = std::function<void(absl::StatusOr<std::shared_ptr<const JobRunner>>)>;
   void With(const std::string& name, Found found);
-  // What Cancel() and Pause() did is good for ever once it is written (WhenWritten()).
+  // What Cancel() and Pause() did is good for ever once it is written (AnswerWhenWritten()).
   absl::StatusOr<v1::Job> Cancel(const std::string& name);
   // Errors: FailedPrecondition JOB_ENDED, JOB_PAUSED, JOBS_NOT_KEPT.
   absl::StatusOr<v1::Job> Pause(const std::string& name);
@@ -94,6 +94,9 @@ class JobManager {
   void WhenWritten(Journal::Then then) { services_.journal.WhenWritten(std::move(then)); }
   // Where a planner of the job sits. Errors: FailedPrecondition NO_PLANNER where the job's method
   // decides by itself.
+  // The same for a call of somebody who waits: while nothing can be written it ends with the reason,
+  // and what it did is written later.
+  void AnswerWhenWritten(Journal::Then answer);
   absl::StatusOr<std::shared_ptr<PlannerSeat>> PlannerOf(const std::string& name) const;
   // The user whom a job belongs to; no file is read for that.
   absl::StatusOr<std::string> OwnerOfJob(const std::string& name) const;

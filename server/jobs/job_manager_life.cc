@@ -281,7 +281,7 @@ void JobManager::Unpark(const std::string& name, v1::Job::State state, const Cha
               end(job);
               return;
             }
-            services_.journal.WhenWritten([end, job](const absl::Status& status) {
+            AnswerWhenWritten([end, job](const absl::Status& status) {
               end(status.ok() ? job : absl::StatusOr<v1::Job>(status));
             });
           });
@@ -309,7 +309,16 @@ void JobManager::WhenStill(const std::string& name, Journal::Then then) {
     then(absl::OkStatus());
     return;
   }
-  job->WhenStill([this, then = std::move(then)] { services_.journal.WhenWritten(then); });
+  job->WhenStill(
+      [this, then = std::move(then)] { services_.journal.WhenWrittenOrInTrouble(then); });
+}
+
+void JobManager::AnswerWhenWritten(Journal::Then answer) {
+  services_.journal.WhenWrittenOrInTrouble([answer =
+                                                std::move(answer)](const absl::Status& written) {
+    answer(base::Annotate(
+        written, "what was asked for is kept and written later, since nothing can be written now"));
+  });
 }
 
 absl::StatusOr<v1::Job> JobManager::UnparkNow(const store::StoredJob& stored,
@@ -366,7 +375,7 @@ void JobManager::Delete(const v1::DeleteJobRequest& request, Deleted done) {
       return;
     }
     DeleteNow(name);
-    services_.journal.WhenWritten(end);
+    AnswerWhenWritten(end);
   };
   const bool with_checkpoints = request.delete_checkpoints();
   WhenStill(name, [this, name, with_checkpoints, removed, finish](const absl::Status& written) {

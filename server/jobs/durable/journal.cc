@@ -38,14 +38,31 @@ void Journal::Touch(std::shared_ptr<Source> source) {
   Schedule();
 }
 
-void Journal::WhenWritten(Then then) {
+void Journal::WhenWritten(Then then) { Wait({std::move(then), true}); }
+
+void Journal::WhenWrittenOrInTrouble(Then then) { Wait({std::move(then), false}); }
+
+void Journal::Wait(Waiter waiter) {
   if (closed_) {
-    then(Stops());
+    waiter.then(Stops());
   } else if (!keeps() || (touched_.empty() && batch_ == nullptr)) {
-    then(absl::OkStatus());
+    waiter.then(absl::OkStatus());
+  } else if (trouble_.has_value() && !waiter.waits_out_trouble) {
+    waiter.then(*trouble_);
   } else {
-    (touched_.empty() ? batch_->waiting : waiting_).push_back(std::move(then));
+    (touched_.empty() ? batch_->waiting : waiting_).push_back(std::move(waiter));
   }
+}
+
+void Journal::TellOfTrouble() {
+  std::vector<Waiter> told;
+  for (std::vector<Waiter>* all : {&batch_->waiting, &waiting_}) {
+    const auto first = std::ranges::stable_partition(*all, &Waiter::waits_out_trouble).begin();
+    std::move(first, all->end(), std::back_inserter(told));
+    all->erase(first, all->end());
+  }
+  const absl::Status trouble = *trouble_;
+  for (const Waiter& waiter : told) waiter.then(trouble);
 }
 
 void Journal::Read(std::function<absl::Status(store::Store& store)> read,
@@ -123,7 +140,11 @@ void Journal::OnWritten(const absl::Status& status) {
     }
     trouble_ = status;
     try_again_ = clock_.Elapsed() + kBetweenTries;
-    if (closed_) End();
+    if (closed_) {
+      End();
+    } else {
+      TellOfTrouble();
+    }
     return;
   }
   if (trouble_.has_value()) log::Info("store_written_again");
@@ -133,7 +154,7 @@ void Journal::OnWritten(const absl::Status& status) {
   for (const auto& written : batch->written) {
     if (written) written();
   }
-  for (const Then& then : batch->waiting) then(absl::OkStatus());
+  for (const Waiter& waiter : batch->waiting) waiter.then(absl::OkStatus());
   Flush();
 }
 
@@ -154,10 +175,10 @@ void Journal::Close(std::function<void()> done) {
 void Journal::End() {
   if (!closed_ || !ended_) return;
   // What could not be written is tried by the next process.
-  std::vector<Then> waiting = std::exchange(waiting_, {});
+  std::vector<Waiter> waiting = std::exchange(waiting_, {});
   if (batch_ != nullptr) std::ranges::move(batch_->waiting, std::back_inserter(waiting));
   if (batch_ != nullptr) batch_->waiting.clear();
-  for (const Then& then : waiting) then(Stops());
+  for (const Waiter& waiter : waiting) waiter.then(Stops());
   std::exchange(ended_, nullptr)();
 }
 

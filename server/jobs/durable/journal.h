@@ -77,6 +77,10 @@ class Journal {
   // Unavailable COORDINATOR_STOPS when it never will be, by this process.
   using Then = std::function<void(absl::Status)>;
   void WhenWritten(Then then);
+  // The same for somebody who would otherwise wait for as long as the disk is full: where nothing can
+  // be written, now or before `then` is called, it gets the trouble. What was touched is kept and
+  // written all the same, as soon as it can be.
+  void WhenWrittenOrInTrouble(Then then);
   // Calls `read` with the store on the writer's thread, once what is being written now is there, and
   // then `then` on the core with its result. Only where something is kept. Errors: those of `read`;
   // ResourceExhausted OUT_OF_MEMORY.
@@ -93,15 +97,21 @@ class Journal {
   void Close(std::function<void()> done);
 
  private:
+  struct Waiter {
+    Then then;
+    bool waits_out_trouble;
+  };
   // What is written together.
   struct Batch {
     std::vector<store::JobWrite> writes;
     // Of the writes; those that were called are empty.
     std::vector<std::function<absl::Status(store::JobWrite& write)>> complete;
     std::vector<std::function<void()>> written;
-    std::vector<Then> waiting;
+    std::vector<Waiter> waiting;
   };
 
+  void Wait(Waiter waiter);
+  void TellOfTrouble();
   void Schedule();
   void Flush();
   void Write();
@@ -113,7 +123,7 @@ class Journal {
   const base::Clock& clock_;
   std::optional<Disk> disk_;
   std::vector<std::shared_ptr<Source>> touched_;  // in the order of their first touch
-  std::vector<Then> waiting_;                     // for what is touched
+  std::vector<Waiter> waiting_;                   // for what is touched
   std::shared_ptr<Batch> batch_;                  // being written, or tried again
   bool writing_ = false;
   bool scheduled_ = false;

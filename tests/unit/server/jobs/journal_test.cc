@@ -151,6 +151,31 @@ TEST_F(JournalTest, WhatCannotBeWrittenIsTriedAgainAndNobodyIsToldBefore) {
   EXPECT_THAT(fatal_, IsEmpty());
 }
 
+TEST_F(JournalTest, WhoeverCannotWaitIsToldOfTroubleAndWhatItTouchedIsWrittenLater) {
+  journal_.Touch(a_);
+  journal_.WhenWrittenOrInTrouble(Note("no trouble"));
+  Settle();
+  EXPECT_THAT(told_, ElementsAre("no trouble"));
+  store_.error = base::MakeError(absl::StatusCode::kResourceExhausted, "STORAGE_FULL", "full");
+  journal_.Touch(a_);
+  journal_.WhenWrittenOrInTrouble(Note("meets it"));
+  journal_.WhenWritten(Note("waits"));
+  core_.RunAll();
+  journal_.Touch(b_);
+  journal_.WhenWrittenOrInTrouble(Note("comes with the next"));
+  Settle();
+  EXPECT_THAT(told_, ElementsAre("no trouble", "meets it STORAGE_FULL",
+                                 "comes with the next STORAGE_FULL"));
+  journal_.WhenWrittenOrInTrouble(Note("knows"));
+  EXPECT_EQ(told_.back(), "knows STORAGE_FULL");
+  store_.error = absl::OkStatus();
+  clock_.Advance(absl::Seconds(1));
+  journal_.Tick();
+  Settle();
+  EXPECT_THAT(store_.written, ElementsAre("a 0", "a 0", "b 0"));
+  EXPECT_EQ(told_.back(), "waits");
+}
+
 TEST_F(JournalTest, FailedSyncEndsTheProcess) {
   store_.error = base::MakeError(absl::StatusCode::kDataLoss, "SYNC_FAILED", "");
   journal_.Touch(a_);
