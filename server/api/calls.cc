@@ -122,8 +122,12 @@ absl::StatusOr<access::Caller> AdmitCall(const Context& context,
   // What workers send has limits of its own.
   const bool of_workers = permission->roles == std::set{pki::Role::kWorker};
   if (!gate.is_open() && !of_workers) {
-    ESPALIER_RETURN_IF_ERROR(context.access.rates.Take(RateKey(caller, credentials), subject.bytes,
-                                                       context.clock.Elapsed()));
+    const absl::Status taken = context.access.rates.Take(RateKey(caller, credentials),
+                                                         subject.bytes, context.clock.Elapsed());
+    if (!taken.ok()) {
+      CountLimit(context, subject.method, taken);
+      return taken;
+    }
   }
   if (caller.ok() && permission->audited && context.access.audit != nullptr) {
     if (const absl::Status healthy = context.access.audit->healthy(); !healthy.ok()) {
@@ -151,6 +155,13 @@ absl::StatusOr<access::Caller> AdmitCall(const Context& context,
                                 .object = subject.object,
                                 .outcome = base::ReasonOf(caller.status())});
   return caller;
+}
+
+absl::StatusOr<access::CallRates::Stream> OpenPlace(const Context& context,
+                                                    const grpc::CallbackServerContext& call,
+                                                    const access::Caller& caller) {
+  if (context.access.gate.is_open()) return access::CallRates::Stream();
+  return context.access.rates.Open(RateKey(caller, CredentialsOf(call)), context.clock.Elapsed());
 }
 
 void AuditCall(const Context& context, const access::Caller& caller, const Subject& subject,

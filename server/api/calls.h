@@ -48,6 +48,10 @@ struct Subject {
 absl::StatusOr<access::Caller> AdmitCall(const Context& context,
                                          const grpc::CallbackServerContext& call,
                                          const Subject& subject);
+// A place among the streams that the caller may have open. Errors: ResourceExhausted STREAMS_FULL.
+absl::StatusOr<access::CallRates::Stream> OpenPlace(const Context& context,
+                                                    const grpc::CallbackServerContext& call,
+                                                    const access::Caller& caller);
 // Writes into the audit log how an admitted call ended, if it belongs there.
 void AuditCall(const Context& context, const access::Caller& caller, const Subject& subject,
                const absl::Status& outcome);

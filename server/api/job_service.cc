@@ -349,8 +349,7 @@ grpc::ServerWriteReactor<v1::WatchJobResponse>* JobService::WatchJob(
     grpc::CallbackServerContext* call, const v1::WatchJobRequest* request) {
   const auto watch = std::make_shared<JobWatch>(context_, call, request->after_sequence());
   auto* reactor = JobWatch::Start(watch, {"WatchJob", request->name()});
-  if (!watch->caller().ok()) return reactor;
-  watch->EndWithCaller();
+  if (!watch->caller().ok() || !watch->StayOpen()) return reactor;
   context_.core.Post([this, watch, name = request->name()] {
     if (const absl::Status own = CheckJob(context_, *watch->caller(), name); !own.ok()) {
       watch->End(own);

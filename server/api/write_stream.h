@@ -65,8 +65,21 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
   // Known once it has started.
   const absl::StatusOr<access::Caller>& caller() const { return caller_; }
 
-  // The stream ends when its caller is known no more. For one that has no other end. Once at most.
-  void EndWithCaller() {
+  // For a stream that has no other end than its reader's: it takes one of the places that its caller has
+  // for those (access/call_rates.h), and ends when the caller is known no more. False: no place is left,
+  // and the stream is over. Once at most.
+  bool StayOpen() {
+    absl::StatusOr<access::CallRates::Stream> place;
+    {
+      const base::MutexLock lock(mutex_);
+      place = OpenPlace(context_, *call_, *caller_);
+    }
+    if (!place.ok()) {
+      CountLimit(context_, method_, place.status());
+      End(place.status());
+      return false;
+    }
+    place_ = *std::move(place);
     open_call_ = context_.access.open_calls.Add(
         *caller_, [weak = this->weak_from_this()](const absl::Status& status) {
           if (const auto self = weak.lock()) self->End(status);
@@ -122,6 +135,7 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
     }
     context_.access.open_calls.Remove(open_call_);
     // On the core, so that it comes after whatever the core still does with this object.
+    place_ = {};
     context_.core.Post([self = std::move(self_)] { self->Released(); });
   }
 
@@ -190,6 +204,7 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
   absl::StatusOr<access::Caller> caller_ = absl::UnknownError("not asked yet");
   uint64_t open_call_ = 0;
   base::Mutex mutex_;
+  access::CallRates::Stream place_;
   grpc::CallbackServerContext* call_ ABSL_GUARDED_BY(mutex_);  // null when gRPC is done
   const Limit stall_;
   std::optional<Limit> whole_ ABSL_GUARDED_BY(mutex_);
