@@ -47,6 +47,9 @@ std::function<void(const rpc::HandshakeFailure&)> HandshakeTeller(const base::Cl
   };
 }
 
+// As SystemInfo.store says it: what is in an address is nobody's business.
+std::string StoreWord(const std::string& store) { return store.substr(0, store.find(':')); }
+
 }  // namespace
 
 Front::Front(const Flags& flags, Parts parts, Security& security)
@@ -89,6 +92,9 @@ Front::Front(const Flags& flags, Parts parts, Security& security)
       checkpoints_(context_),
       predict_(context_),
       structure_(context_),
+      events_(context_),
+      progress_(context_),
+      system_(context_, StoreWord(flags.store)),
       access_(context_) {}
 
 absl::Status Front::Start(const Flags& flags, store::Store* store,
@@ -109,8 +115,9 @@ absl::Status Front::Start(const Flags& flags, store::Store* store,
   options.on_refused = RefusalTeller(parts_.clock, parts_.metrics);
   options.connections = &connections_;
   ESPALIER_ASSIGN_OR_RETURN(
-      running_, rpc::StartServer(options, {&workers_, &jobs_, &methods_, &cluster_, &checkpoints_,
-                                           &predict_, &structure_, &access_}));
+      running_,
+      rpc::StartServer(options, {&workers_, &jobs_, &methods_, &cluster_, &checkpoints_, &predict_,
+                                 &structure_, &events_, &progress_, &system_, &access_}));
   const SelfProbeOptions probe;
   probe_ = std::make_unique<SelfProbe>(
       probe,

@@ -22,6 +22,8 @@
 #include "server/api/context.h"
 #include "server/api/deadlines.h"
 #include "server/api/structure/structure_service.h"
+#include "server/api/watching/event_service.h"
+#include "server/api/watching/system_service.h"
 #include "server/api/worker_service.h"
 #include "server/flags.h"
 #include "server/jobs/durable/journal.h"
@@ -83,6 +85,9 @@ class Front {
   api::CheckpointService checkpoints_;
   api::PredictService predict_;
   api::StructureService structure_;
+  api::EventService events_;
+  api::ProgressService progress_;
+  api::SystemService system_;
   api::AccessService access_;
   absl::Duration callers_checked_ = -absl::InfiniteDuration();
   rpc::RunningServer running_;

@@ -83,6 +83,8 @@ absl::StatusOr<Reply> Api::Answer(const Route& route, const Request& request) {
       return Answered(client_.GetJob(JobName(route)));
     case Call::kListRounds:
       return ListRounds(route, request);
+    case Call::kGetRoundProgress:
+      return GetRoundProgress(route, request);
     case Call::kListJobCheckpoints:
       return Answered(client_.ListCheckpoints(JobName(route), kAll));
     case Call::kGetCheckpoint:
@@ -95,6 +97,8 @@ absl::StatusOr<Reply> Api::Answer(const Route& route, const Request& request) {
       return Answered(client_.ListWorkers(kAll));
     case Call::kGetCluster:
       return Answered(client_.GetClusterInfo());
+    case Call::kGetSystem:
+      return Answered(client_.GetSystem());
     case Call::kListMethods:
       return Answered(client_.ListMethods());
     case Call::kDescribeMethod:
@@ -154,6 +158,12 @@ absl::StatusOr<Reply> Api::ListRounds(const Route& route, const Request& request
   ESPALIER_ASSIGN_OR_RETURN(const int64_t points,
                             NumberAt(request.target, "max_points", 1, kMostPoints, kPoints));
   return Answered(client_.ListRounds(JobName(route), static_cast<int32_t>(points)));
+}
+
+absl::StatusOr<Reply> Api::GetRoundProgress(const Route& route, const Request& request) {
+  ESPALIER_ASSIGN_OR_RETURN(v1::GetRoundProgressRequest asked, RoundProgressOf(request.target));
+  asked.set_job(JobName(route));
+  return Answered(client_.GetRoundProgress(asked));
 }
 
 absl::StatusOr<Reply> Api::GetTopology(const Request& request) {

@@ -34,6 +34,7 @@ class Api {
   absl::StatusOr<Reply> Act(const Route& route, const Request& request);
   absl::StatusOr<Reply> ListJobs(const Request& request);
   absl::StatusOr<Reply> ListRounds(const Route& route, const Request& request);
+  absl::StatusOr<Reply> GetRoundProgress(const Route& route, const Request& request);
   absl::StatusOr<Reply> GetTopology(const Request& request);
   absl::StatusOr<Reply> Session();
   absl::StatusOr<Reply> WatchJob(const Route& route, const Request& request);

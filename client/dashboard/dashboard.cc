@@ -17,7 +17,7 @@
 #include "client/dashboard/static_files.h"
 #include "client/dashboard/streams/connection_monitor.h"
 #include "client/dashboard/streams/hub.h"
-#include "client/dashboard/streams/polled_boards.h"
+#include "client/dashboard/streams/watched_boards.h"
 #include "common/base/status.h"
 #include "common/net/listener.h"
 #include "common/rpc/address.h"
@@ -164,8 +164,8 @@ absl::StatusOr<std::unique_ptr<Dashboard>> Dashboard::Start(DashboardOptions opt
           WatchWith(*impl->client),
           [pool = impl->pool](std::function<void()> task) { return pool->Post(std::move(task)); },
           impl->monitor.get()},
-      std::map<std::string, WatchBoard>{{"jobs", PollJobs(*impl->client)},
-                                        {"workers", PollWorkers(*impl->client)}});
+      std::map<std::string, WatchBoard>{{"jobs", BoardOfJobs(*impl->client)},
+                                        {"workers", BoardOfWorkers(*impl->client)}});
   impl->api = std::make_unique<Api>(*impl->client, *impl->hub, *impl->monitor,
                                     options.client.server, impl->csrf_token);
   ESPALIER_ASSIGN_OR_RETURN(

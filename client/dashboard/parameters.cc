@@ -103,6 +103,15 @@ absl::StatusOr<v1::GetTopologyRequest> TopologyOf(const Target& target) {
   return request;
 }
 
+absl::StatusOr<v1::GetRoundProgressRequest> RoundProgressOf(const Target& target) {
+  constexpr int64_t kMostRounds = std::numeric_limits<int32_t>::max();
+  v1::GetRoundProgressRequest request;
+  ESPALIER_ASSIGN_OR_RETURN(const int64_t round, NumberAt(target, "round", 0, kMostRounds, 0));
+  request.set_round(static_cast<int32_t>(round));
+  request.set_run(target.Value("run").value_or(""));
+  return request;
+}
+
 absl::StatusOr<int64_t> AfterOf(const Target& target, const std::string& last_event_id) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max() - 1;
   if (last_event_id.empty()) return NumberAt(target, "after", 0, kMost, 0);

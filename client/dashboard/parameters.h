@@ -13,6 +13,7 @@
 #include "client/json/json.h"
 #include "espalier/v1/checkpoint.pb.h"
 #include "espalier/v1/job.pb.h"
+#include "espalier/v1/progress.pb.h"
 #include "espalier/v1/structure.pb.h"
 
 namespace espalier::dashboard {
@@ -26,6 +27,9 @@ absl::StatusOr<v1::ListJobsRequest> ListJobsOf(const Target& target);
 
 // checkpoint, tensor, bins, compare_to. Checkpoints are named without "checkpoints/".
 absl::StatusOr<v1::GetTopologyRequest> TopologyOf(const Target& target);
+
+// round, run. The job is not set.
+absl::StatusOr<v1::GetRoundProgressRequest> RoundProgressOf(const Target& target);
 
 // The number after which events are wanted: of the header Last-Event-ID if it is there, else of `after`.
 absl::StatusOr<int64_t> AfterOf(const Target& target, const std::string& last_event_id);

@@ -204,6 +204,17 @@ absl::StatusOr<v1::Topology> Client::GetTopology(const v1::GetTopologyRequest& r
                                    request);
 }
 
+absl::StatusOr<v1::SystemInfo> Client::GetSystem() {
+  return impl_->Call<v1::SystemInfo>(&Server::system, &v1::SystemService::Stub::GetSystem,
+                                     v1::GetSystemRequest());
+}
+
+absl::StatusOr<v1::RoundProgress> Client::GetRoundProgress(
+    const v1::GetRoundProgressRequest& request) {
+  return impl_->Call<v1::RoundProgress>(&Server::progress,
+                                        &v1::ProgressService::Stub::GetRoundProgress, request);
+}
+
 absl::StatusOr<v1::RecommendResponse> Client::Recommend(const v1::RecommendRequest& request) {
   return impl_->Call<v1::RecommendResponse>(&Server::checkpoints,
                                             &v1::CheckpointService::Stub::Recommend, request);

@@ -27,9 +27,12 @@
 #include "espalier/v1/access.pb.h"
 #include "espalier/v1/checkpoint.pb.h"
 #include "espalier/v1/cluster.pb.h"
+#include "espalier/v1/events.pb.h"
 #include "espalier/v1/job.pb.h"
 #include "espalier/v1/method.pb.h"
+#include "espalier/v1/progress.pb.h"
 #include "espalier/v1/structure.pb.h"
+#include "espalier/v1/system.pb.h"
 
 namespace espalier::client {
 
@@ -87,6 +90,22 @@ class Client {
                         const std::function<void(const v1::JobEvent&)>& on_event,
                         const std::function<void(const absl::Status&)>& on_reconnect,
                         std::stop_token stop, absl::Time deadline = absl::InfiniteFuture());
+  // Gives what changes among all jobs, or all workers, to `on_change`, as the service sends it, until
+  // `stop` is requested (Cancelled). A stream that breaks is resumed by its token; `on_reconnect` is told
+  // why. Where it cannot be resumed, `on_change` gets a `reset` before everything comes again.
+  absl::Status WatchJobs(v1::WatchJobsRequest request,
+                         const std::function<void(const v1::WatchJobsResponse&)>& on_change,
+                         const std::function<void(const absl::Status&)>& on_reconnect,
+                         std::stop_token stop);
+  absl::Status WatchWorkers(v1::WatchWorkersRequest request,
+                            const std::function<void(const v1::WatchWorkersResponse&)>& on_change,
+                            const std::function<void(const absl::Status&)>& on_reconnect,
+                            std::stop_token stop);
+  // Who does what in the round in work, or did in one of the newest. Errors: NotFound JOB_NOT_FOUND,
+  // ROUND_NOT_REMEMBERED.
+  absl::StatusOr<v1::RoundProgress> GetRoundProgress(const v1::GetRoundProgressRequest& request);
+
+  absl::StatusOr<v1::SystemInfo> GetSystem();
 
   absl::StatusOr<v1::ListMethodsResponse> ListMethods();
   absl::StatusOr<v1::Method> DescribeMethod(const std::string& name);

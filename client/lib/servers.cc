@@ -12,10 +12,12 @@ namespace {
 
 absl::StatusOr<Servers::Handle> Connect(rpc::ChannelOptions connection) {
   ESPALIER_ASSIGN_OR_RETURN(const auto channel, rpc::MakeChannel(connection));
-  return std::make_shared<const Server>(Server{
-      std::move(connection), v1::JobService::NewStub(channel), v1::MethodService::NewStub(channel),
-      v1::ClusterService::NewStub(channel), v1::CheckpointService::NewStub(channel),
-      v1::StructureService::NewStub(channel), v1::AccessService::NewStub(channel)});
+  return std::make_shared<const Server>(
+      Server{std::move(connection), v1::JobService::NewStub(channel),
+             v1::MethodService::NewStub(channel), v1::ClusterService::NewStub(channel),
+             v1::CheckpointService::NewStub(channel), v1::StructureService::NewStub(channel),
+             v1::EventService::NewStub(channel), v1::ProgressService::NewStub(channel),
+             v1::SystemService::NewStub(channel), v1::AccessService::NewStub(channel)});
 }
 
 }  // namespace

@@ -15,9 +15,12 @@
 #include "espalier/v1/access.grpc.pb.h"
 #include "espalier/v1/checkpoint.grpc.pb.h"
 #include "espalier/v1/cluster.grpc.pb.h"
+#include "espalier/v1/events.grpc.pb.h"
 #include "espalier/v1/job.grpc.pb.h"
 #include "espalier/v1/method.grpc.pb.h"
+#include "espalier/v1/progress.grpc.pb.h"
 #include "espalier/v1/structure.grpc.pb.h"
+#include "espalier/v1/system.grpc.pb.h"
 
 namespace espalier::client {
 
@@ -28,6 +31,9 @@ struct Server {
   std::unique_ptr<v1::ClusterService::Stub> cluster;
   std::unique_ptr<v1::CheckpointService::Stub> checkpoints;
   std::unique_ptr<v1::StructureService::Stub> structure;
+  std::unique_ptr<v1::EventService::Stub> events;
+  std::unique_ptr<v1::ProgressService::Stub> progress;
+  std::unique_ptr<v1::SystemService::Stub> system;
   std::unique_ptr<v1::AccessService::Stub> access;
 };
 

@@ -8,6 +8,35 @@
 #include "fmt/format.h"
 
 namespace espalier::client {
+namespace {
+
+// Reads a stream of changes again and again, each time from where the one before has ended.
+template <typename Response, typename Request, typename Read>
+absl::Status WatchChanges(Request request, Reconnector reconnector, const Read& read,
+                          const std::function<void(const Response&)>& on_change,
+                          const std::function<void(const absl::Status&)>& on_reconnect,
+                          const std::stop_token& stop) {
+  for (;;) {
+    bool began = false;
+    const absl::Status status = read(request, [&](const Response& response) {
+      began = true;
+      reconnector.Progress();
+      if (response.has_reset()) request.clear_resume_token();
+      if (!response.resume_token().empty()) request.set_resume_token(response.resume_token());
+      on_change(response);
+      return absl::OkStatus();
+    });
+    if (status.ok() || status.code() == absl::StatusCode::kCancelled) return status;
+    if (status.code() == absl::StatusCode::kUnavailable) on_reconnect(status);
+    if (!reconnector.MayRetry(status, stop)) return stop.stop_requested() ? Stopped() : status;
+    if (!began || !request.resume_token().empty()) continue;
+    Response reset;
+    reset.mutable_reset()->set_reason("the stream broke before everything was sent");
+    on_change(reset);
+  }
+}
+
+}  // namespace
 
 absl::Status Client::WatchJob(const std::string& name, int64_t after_sequence,
                               const std::function<void(const v1::JobEvent&)>& on_event,
@@ -50,6 +79,40 @@ absl::Status Client::WatchJob(const std::string& name, int64_t after_sequence,
       return lost ? impl_->CoordinatorLost(name, status) : status;
     }
   }
+}
+
+absl::Status Client::WatchJobs(v1::WatchJobsRequest request,
+                               const std::function<void(const v1::WatchJobsResponse&)>& on_change,
+                               const std::function<void(const absl::Status&)>& on_reconnect,
+                               std::stop_token stop_watch) {
+  const EitherStop either(stop_watch, impl_->options.stop);
+  const auto read = [&](const v1::WatchJobsRequest& asked, const auto& take) {
+    return impl_->ReadStream<v1::WatchJobsResponse>(
+        [&](const Server& server, grpc::ClientContext* context) {
+          return server.events->WatchJobs(context, asked);
+        },
+        absl::InfiniteFuture(), either.token(), take);
+  };
+  return WatchChanges<v1::WatchJobsResponse>(std::move(request),
+                                             impl_->MakeReconnector(absl::InfiniteFuture()), read,
+                                             on_change, on_reconnect, either.token());
+}
+
+absl::Status Client::WatchWorkers(
+    v1::WatchWorkersRequest request,
+    const std::function<void(const v1::WatchWorkersResponse&)>& on_change,
+    const std::function<void(const absl::Status&)>& on_reconnect, std::stop_token stop_watch) {
+  const EitherStop either(stop_watch, impl_->options.stop);
+  const auto read = [&](const v1::WatchWorkersRequest& asked, const auto& take) {
+    return impl_->ReadStream<v1::WatchWorkersResponse>(
+        [&](const Server& server, grpc::ClientContext* context) {
+          return server.events->WatchWorkers(context, asked);
+        },
+        absl::InfiniteFuture(), either.token(), take);
+  };
+  return WatchChanges<v1::WatchWorkersResponse>(std::move(request),
+                                                impl_->MakeReconnector(absl::InfiniteFuture()),
+                                                read, on_change, on_reconnect, either.token());
 }
 
 absl::Status Client::DownloadCheckpoint(const v1::Checkpoint& checkpoint, const std::string& path,

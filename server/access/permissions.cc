@@ -35,6 +35,8 @@ const std::vector<Permission>& Permissions() {
       {"ListJobs", kPeople, kOwn},
       {"ListRounds", kPeople, kOwn},
       {"WatchJob", kPeople, kOwn},
+      {"WatchJobs", kPeople, kOwn},
+      {"GetRoundProgress", kPeople, kOwn},
       {"CancelJob", kUsers, kOwn, kAudited},
       {"PauseJob", kUsers, kOwn, kAudited},
       {"ResumeJob", kUsers, kOwn, kAudited},
@@ -55,6 +57,8 @@ const std::vector<Permission>& Permissions() {
       {"DescribeMethod", kPeople},
       {"GetClusterInfo", kPeople},
       {"ListWorkers", kPeople},
+      {"WatchWorkers", kPeople},
+      {"GetSystem", kPeople},
       {"DrainWorker", kAdmins, !kOwn, kAudited},
       {"UndrainWorker", kAdmins, !kOwn, kAudited},
 

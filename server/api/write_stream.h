@@ -84,6 +84,7 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
         *caller_, [weak = this->weak_from_this()](const absl::Status& status) {
           if (const auto self = weak.lock()) self->End(status);
         });
+    return true;
   }
 
   // Sends what there is. Call once to begin, and whenever there may be something new.
@@ -134,8 +135,8 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
       stall_deadline_->Clear();
     }
     context_.access.open_calls.Remove(open_call_);
-    // On the core, so that it comes after whatever the core still does with this object.
     place_ = {};
+    // On the core, so that it comes after whatever the core still does with this object.
     context_.core.Post([self = std::move(self_)] { self->Released(); });
   }
 
@@ -203,8 +204,8 @@ class WriteStream : public grpc::ServerWriteReactor<Message>,
   Subject subject_{""};
   absl::StatusOr<access::Caller> caller_ = absl::UnknownError("not asked yet");
   uint64_t open_call_ = 0;
-  base::Mutex mutex_;
   access::CallRates::Stream place_;
+  base::Mutex mutex_;
   grpc::CallbackServerContext* call_ ABSL_GUARDED_BY(mutex_);  // null when gRPC is done
   const Limit stall_;
   std::optional<Limit> whole_ ABSL_GUARDED_BY(mutex_);

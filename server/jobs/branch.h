@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "espalier/v1/progress.pb.h"
 #include "server/jobs/corrections.h"
 #include "server/jobs/language_model.h"
 #include "server/reduce/reducer.h"
@@ -50,6 +51,9 @@ struct Branch {
   std::optional<reduce::Reduced> reduced;  // what the step gave, once it has ended
   std::string phase;
   absl::Duration phase_start;
+
+  // Of the round in work, without the step in work.
+  v1::RoundProgress progress;
 
   int announced_round = -1;    // 0 is the prelude
   bool round_is_open = false;  // it has begun and is not counted as ended

@@ -248,13 +248,17 @@ absl::StatusOr<v1::Job> JobManager::TryCreate(const v1::CreateJobRequest& reques
   return runner->View(true);
 }
 
-absl::Status JobManager::CheckRoom() const {
+int64_t JobManager::CountUnended() const {
   int64_t not_ended = 0;
   for (const v1::Job::State state : {v1::Job::STATE_PENDING, v1::Job::STATE_RUNNING,
                                      v1::Job::STATE_CANCELLING, v1::Job::STATE_PAUSED}) {
     not_ended += index_.Count(state);
   }
-  if (not_ended < limits_.max_jobs) return absl::OkStatus();
+  return not_ended;
+}
+
+absl::Status JobManager::CheckRoom() const {
+  if (CountUnended() < limits_.max_jobs) return absl::OkStatus();
   return base::MakeError(absl::StatusCode::kResourceExhausted, "TOO_MANY_JOBS",
                          "expected fewer than " + std::to_string(limits_.max_jobs) +
                              " jobs that have not ended; wait until some have, or cancel them");
@@ -263,6 +267,7 @@ absl::Status JobManager::CheckRoom() const {
 void JobManager::Enter(const std::shared_ptr<JobRunner>& runner, const std::string& name,
                        const admission::Price* price) {
   jobs_[name] = runner;
+  feeds_.AddJob(name, index_.Find(name)->owner, runner->events().get());
   if (price == nullptr) return;
   admission_.Enter(name, *price);
   priced_.insert(name);
@@ -384,7 +389,24 @@ void JobManager::Tick() {
   const absl::Duration now = services_.clock.Elapsed();
   std::erase_if(recent_, [now](const auto& recent) { return recent.second.until < now; });
   ForgetOldJobs();
+  LookAtJobs();
+  if (feeds_.WantsWorkers(services_.clock.Elapsed())) LookAtWorkers();
+  feeds_.Tell();
   ExportGauges();
+}
+
+void JobManager::LookAtChanges() {
+  LookAtJobs();
+  LookAtWorkers();
+}
+
+void JobManager::LookAtJobs() {
+  const absl::Duration now = services_.clock.Elapsed();
+  for (const auto& [name, job] : jobs_) feeds_.LookAtJob(*job, index_.Find(name)->owner, now);
+}
+
+void JobManager::LookAtWorkers() {
+  feeds_.LookAtWorkers(services_.fleet.List(), services_.clock.Elapsed());
 }
 
 void JobManager::ExportGauges() {

@@ -23,6 +23,7 @@
 #include "server/jobs/draft/job_draft.h"
 #include "server/jobs/durable/journal.h"
 #include "server/jobs/job_runner.h"
+#include "server/jobs/listing/cluster_feeds.h"
 #include "server/jobs/listing/job_index.h"
 #include "server/jobs/questions/questions.h"
 #include "server/jobs/update_ledger.h"
@@ -48,7 +49,8 @@ class JobManager {
         questions_(services),
         admission_(memory_budget),
         gate_(services_.fleet, ledger_, [this](const auto& task_id) { return InWork(task_id); }),
-        most_ended_(most_ended) {}
+        most_ended_(most_ended),
+        feeds_(services_.clock.Wall()) {}
 
   // What each user may take, from now on: at the start, and whenever the operator changes it. What is
   // in work beyond it goes on.
@@ -92,11 +94,11 @@ class JobManager {
   void Delete(const v1::DeleteJobRequest& request, Deleted done);
   // Calls `then` once what was done so far outlives this process.
   void WhenWritten(Journal::Then then) { services_.journal.WhenWritten(std::move(then)); }
-  // Where a planner of the job sits. Errors: FailedPrecondition NO_PLANNER where the job's method
-  // decides by itself.
   // The same for a call of somebody who waits: while nothing can be written it ends with the reason,
   // and what it did is written later.
   void AnswerWhenWritten(Journal::Then answer);
+  // Where a planner of the job sits. Errors: FailedPrecondition NO_PLANNER where the job's method
+  // decides by itself.
   absl::StatusOr<std::shared_ptr<PlannerSeat>> PlannerOf(const std::string& name) const;
   // The user whom a job belongs to; no file is read for that.
   absl::StatusOr<std::string> OwnerOfJob(const std::string& name) const;
@@ -109,8 +111,14 @@ class JobManager {
   void View(const std::vector<std::string>& names, Views done);
   // Whose job it is, "" where nobody knows; nullopt where there is none of that name.
   std::optional<std::string> UserOf(const std::string& name) const;
+  // A round in work, or one of the newest. Errors: NotFound JOB_NOT_FOUND, ROUND_NOT_REMEMBERED.
+  absl::StatusOr<v1::RoundProgress> ProgressOf(const v1::GetRoundProgressRequest& request) const;
   int64_t Count(v1::Job::State state);
   size_t size() const { return index_.size(); }
+  // Jobs that have not ended.
+  int64_t CountUnended() const;
+  // Why nothing can be written at present.
+  const std::optional<absl::Status>& trouble() const { return services_.journal.trouble(); }
 
   // An upload begins: true when this update was counted already. Errors: those of the gate
   // (admission/update_gate.h).
@@ -127,6 +135,9 @@ class JobManager {
     services_.datasets.Take(session, std::move(description));
   }
 
+  // What changes, for those who watch all jobs or all workers, as of the last Tick() or LookAtChanges().
+  ClusterFeeds& feeds() { return feeds_; }
+  void LookAtChanges();
   // What people ask a checkpoint's model.
   Questions& questions() { return questions_; }
 
@@ -188,6 +199,8 @@ class JobManager {
   // That the user's checkpoints leave room for those of another job.
   absl::Status CheckCheckpointQuota(const std::string& owner) const;
   absl::StatusOr<std::string> ChooseId(const v1::CreateJobRequest& request) const;
+  void LookAtJobs();
+  void LookAtWorkers();
   void ExportGauges();
   // What waits, and for how long nothing has moved.
   void ExportWaits();
@@ -203,6 +216,7 @@ class JobManager {
   base::Limits limits_;
   const int64_t most_ended_;
   JobIndex index_;
+  ClusterFeeds feeds_;
   config::Quotas quotas_;
   // By their names: jobs that have not ended; without a store all.
   std::map<std::string, std::shared_ptr<JobRunner>> jobs_;

@@ -124,6 +124,7 @@ void JobManager::LetGo(const std::shared_ptr<JobRunner>& runner) {
     index_.SetState(job.name(), job.state());
     if (job.state() == v1::Job::STATE_FAILED) index_.Keep(job.name(), runner->Files());
     Remember(job.name(), runner);
+    feeds_.LookAtJob(*runner, index_.Find(job.name())->owner, services_.clock.Elapsed(), true);
     jobs_.erase(it);
   });
 }
@@ -399,9 +400,37 @@ void JobManager::DeleteNow(const std::string& name) {
     jobs_.erase(name);
   }
   recent_.erase(name);
+  services_.rounds->Forget(name);
   index_.Remove(name);
+  feeds_.RemoveJob(name);
   log::Info("job_deleted", {{"job", name}});
   services_.journal.Touch(std::make_shared<Deletion>(name, std::move(files), services_.pool));
+}
+
+absl::StatusOr<v1::RoundProgress> JobManager::ProgressOf(
+    const v1::GetRoundProgressRequest& request) const {
+  const std::string name = FullName(request.job());
+  if (index_.Find(name) == nullptr) return NotFound(request.job());
+  std::optional<v1::RoundProgress> found;
+  const auto job = Find(name);
+  if (job != nullptr) found = job->RoundInWork(request.round(), request.run());
+  const v1::RoundProgress* newest = services_.rounds->Find(name, 0, request.run());
+  if (!found.has_value()) {
+    const v1::RoundProgress* ended = services_.rounds->Find(name, request.round(), request.run());
+    if (ended == nullptr) {
+      return base::MakeError(absl::StatusCode::kNotFound, "ROUND_NOT_REMEMBERED",
+                             "expected a round in work or one of the newest " +
+                                 std::to_string(RoundMemory::kRoundsOfJob) +
+                                 " that this coordinator has seen, found round " +
+                                 std::to_string(request.round()) + " of " + name +
+                                 "; what rounds led to is in ListRounds");
+    }
+    found = *ended;
+  }
+  const int32_t oldest = services_.rounds->Oldest(name, request.run());
+  found->set_oldest_round(oldest == 0 ? found->round() : oldest);
+  found->set_newest_round(std::max(found->round(), newest == nullptr ? 0 : newest->round()));
+  return *std::move(found);
 }
 
 void JobManager::ForgetOldJobs() {

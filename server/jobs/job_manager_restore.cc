@@ -104,6 +104,7 @@ absl::Status JobManager::Restore(store::Store& store) {
     const v1::Job::State state = record.job().state();
     index_.Add(stored.job, accepted.number(), accepted.spec(), state, accepted.owner(),
                accepted.request_id());
+    feeds_.AddJob(stored.job, accepted.owner(), nullptr);
     const bool is_over = IsEnd(state) && state != v1::Job::STATE_FAILED;
     if (!is_over) names.push_back(stored.job);
     return absl::OkStatus();

@@ -429,6 +429,7 @@ void JobRunner::CommitRound(methods::Outcome& outcome, const Kept& kept, Branch&
   Emit(std::move(event));
   rounds_.Note(summary, job_.best_round() == summary.round());
   branch.round_is_open = false;
+  KeepProgress(branch);
   last_progress_ = services_.clock.Wall();
   LogRound(summary);
   services_.metrics.Add(Metric::kRounds, 1, "committed");
@@ -454,7 +455,9 @@ void JobRunner::OnStepFinished(absl::StatusOr<reduce::Reduced> reduced, Branch& 
   services_.metrics.Observe(Metric::kRoundPhaseDuration,
                             absl::ToDoubleSeconds(services_.clock.Elapsed() - branch.phase_start),
                             branch.phase);
+  branch.step->Describe(branch.progress);
   branch.step = nullptr;
+  EnterPhase(branch, "aggregate");
   if (!reduced.ok()) {
     Fail(reduced.status());
     return;

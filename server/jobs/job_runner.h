@@ -132,6 +132,8 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   // When this process last saw it begin, go on or commit a round.
   absl::Time last_progress() const { return last_progress_; }
   int32_t round() const { return job_.round(); }
+  // The round in work, if it is of that number (0: any) and run ("": any).
+  std::optional<v1::RoundProgress> RoundInWork(int32_t round, const std::string& run) const;
   std::shared_ptr<events::EventLog> events() const { return events_; }
   // Null where the job's program decides by itself.
   std::shared_ptr<PlannerSeat> planner() const { return planner_; }
@@ -282,6 +284,9 @@ class JobRunner : public Journal::Source, public std::enable_shared_from_this<Jo
   void EndAsFailed(const absl::Status& status, const std::string& more);
   // Counts the rounds that have begun as ended like this.
   void EndRounds(const char* outcome);
+  // For those who look at the round in work, and then at rounds that have ended.
+  void EnterPhase(Branch& branch, const std::string& phase) const;
+  void KeepProgress(Branch& branch) const;
   // One line a second at most; the others are for those who debug.
   void LogRound(const v1::RoundSummary& summary);
   v1::JobEvent NewEvent() const;

@@ -227,10 +227,41 @@ void JobRunner::EndAsFailed(const absl::Status& status, const std::string& more)
 
 void JobRunner::EndRounds(const char* outcome) {
   for (const auto& branch : branches_) {
-    if (std::exchange(branch->round_is_open, false)) {
-      services_.metrics.Add(Metric::kRounds, 1, outcome);
-    }
+    if (!std::exchange(branch->round_is_open, false)) continue;
+    services_.metrics.Add(Metric::kRounds, 1, outcome);
+    if (branch->step != nullptr) branch->step->Describe(branch->progress);
+    KeepProgress(*branch);
   }
+}
+
+void JobRunner::EnterPhase(Branch& branch, const std::string& phase) const {
+  branch.progress.set_phase(phase);
+  branch.progress.clear_deadline();
+  wire::SetTimestamp(services_.clock.Wall(), branch.progress.mutable_phase_start_time());
+}
+
+void JobRunner::KeepProgress(Branch& branch) const {
+  v1::RoundProgress ended = branch.progress;
+  ended.clear_deadline();
+  wire::SetTimestamp(services_.clock.Wall(), ended.mutable_end_time());
+  services_.rounds->Keep(std::move(ended));
+}
+
+std::optional<v1::RoundProgress> JobRunner::RoundInWork(int32_t round,
+                                                        const std::string& run) const {
+  if (at_rest()) return std::nullopt;
+  for (const auto& branch : branches_) {
+    const bool is_asked_for =
+        (round == 0 || branch->progress.round() == round) && (run.empty() || branch->run == run);
+    const bool has_begun = branch->progress.has_start_time();
+    if (!is_asked_for || !has_begun) continue;
+    // Between two rounds: that of before is remembered with its end.
+    if (!branch->round_is_open && branch->announced_round > 0) continue;
+    v1::RoundProgress progress = branch->progress;
+    if (branch->step != nullptr) branch->step->Describe(progress);
+    return progress;
+  }
+  return std::nullopt;
 }
 
 void JobRunner::LogRound(const v1::RoundSummary& summary) {

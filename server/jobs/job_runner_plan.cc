@@ -210,11 +210,19 @@ void JobRunner::StartClocks(const methods::Step& step, Branch& branch) const {
   const bool plans = step.participants == methods::Participants::kPlanner;
   branch.phase = trains ? "train" : plans ? "plan" : "evaluate";
   branch.phase_start = services_.clock.Elapsed();
+  EnterPhase(branch, branch.phase);
   // One that had begun in another process goes on counting.
   const bool begins = branch.participants.empty();
   if (step.prelude && begins) branch.prelude_start = services_.clock.Elapsed();
   const int round = step.prelude ? 0 : step.round;
   if (round == std::exchange(branch.announced_round, round)) return;
+  v1::RoundProgress& progress = branch.progress;
+  progress.clear_participants();
+  progress.clear_participants_left_out();
+  progress.set_job(job_.name());
+  progress.set_round(round);
+  progress.set_run(branch.run);
+  *progress.mutable_start_time() = progress.phase_start_time();
   branch.round_is_open = round > 0;
   branch.round_start = services_.clock.Elapsed();
   branch.round_start_sent = traffic.sent;

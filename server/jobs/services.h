@@ -1,12 +1,15 @@
 // What jobs share; borrowed, outlives them.
 #pragma once
 
+#include <memory>
+
 #include "common/base/clock.h"
 #include "common/base/executor.h"
 #include "common/metrics/metrics.h"
 #include "server/checkpoint/checkpoint_store.h"
 #include "server/datasets/dataset_views.h"
 #include "server/jobs/durable/journal.h"
+#include "server/jobs/listing/round_memory.h"
 #include "server/round/blob_store.h"
 #include "server/scheduler/fleet.h"
 
@@ -23,6 +26,7 @@ struct Services {
   metrics::Metrics& metrics;
   datasets::DatasetViews& datasets;
   Journal& journal;
+  std::shared_ptr<RoundMemory> rounds = std::make_shared<RoundMemory>();
 };
 
 }  // namespace espalier::server::jobs

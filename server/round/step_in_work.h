@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "espalier/v1/progress.pb.h"
 #include "espalier/v1/worker.pb.h"
 #include "server/round/upload.h"
 
@@ -52,6 +53,9 @@ class StepInWork {
   virtual void Abort(const std::string& reason) = 0;
   // What keeps it from going on at present.
   virtual std::optional<Obstacle> obstacle() const = 0;
+  // Adds what it has come to, and who has done what in it, to the progress of its round; `phase` is
+  // set there.
+  virtual void Describe(v1::RoundProgress& progress) const = 0;
 
   // Uploads of workers. Whether a task is one of this step's, in work:
   virtual bool Owns(const std::string& task_id) const = 0;

@@ -156,6 +156,8 @@ void StepRunner::OnLeased(size_t index, const v1::Task& task, const std::string&
   participant.task_id = task.task_id();
   participant.worker = worker;
   participant.leased_at = clock_.Elapsed();
+  participant.assigned = clock_.Wall();
+  ++participant.attempts;
   participant.alone = suspect_out_ == index && (!careful_ || leased_ == 1);
   by_task_[task.task_id()] = index;
   if (listener_.on_sent) listener_.on_sent(task);
@@ -184,6 +186,10 @@ void StepRunner::Report(size_t index, const scheduler::TaskLoss& loss) {
   event.set_worker(loss.worker);
   event.set_reason(loss.reason);
   event.set_message(loss.message);
+  NoteTrouble(index,
+              loss.failed ? v1::ParticipantProgress::STATE_REJECTED
+                          : v1::ParticipantProgress::STATE_EXPIRED,
+              loss.reason, loss.message);
   if (listener_.on_reassigned) listener_.on_reassigned(event);
 }
 
@@ -221,6 +227,8 @@ void StepRunner::LeaveOut(size_t index, absl::Status because) {
   participants_[index].state = State::kLeftOut;
   ++left_out_;
   left_out_because_ = std::move(because);
+  NoteTrouble(index, v1::ParticipantProgress::STATE_LEFT_OUT, base::ReasonOf(*left_out_because_),
+              base::MessageOf(*left_out_because_));
   const auto possible = static_cast<int64_t>(participants_.size()) - left_out_;
   if (possible < Needed() &&
       plan_.federation.on_quorum_loss() != v1::Federation::QUORUM_POLICY_PROCEED) {
@@ -253,6 +261,7 @@ void StepRunner::Accept(Upload upload, std::function<void(absl::Status)> done) {
   }
   const size_t index = by_task_.at(upload.header.task_id());
   participants_[index].state = State::kMerging;
+  participants_[index].arrived = clock_.Wall();
   --leased_;
   ++merging_;
   // The worker has done its part: it may take its next task while its numbers are merged.
@@ -317,6 +326,7 @@ void StepRunner::OnMerged(size_t index, const v1::PartialHeader& header, const a
   fleet_.CountResult(*group_, participant.worker, status.ok());
   if (status.ok()) {
     participant.state = State::kDone;
+    participant.counted = clock_.Wall();
     ++done_;
     OnProgress();
     CloseIfReady();

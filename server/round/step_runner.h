@@ -93,6 +93,7 @@ class StepRunner : public StepInWork, public std::enable_shared_from_this<StepRu
   // and none of them is of this step; or a task is held back after losses: which one, what it asks,
   // and when it is tried next, while no other task is in work.
   std::optional<Obstacle> obstacle() const override;
+  void Describe(v1::RoundProgress& progress) const override;
 
   std::optional<TaskInWork> InWork(const std::string& task_id) const override;
   void Accept(Upload upload, std::function<void(absl::Status)> done) override;
@@ -120,6 +121,15 @@ class StepRunner : public StepInWork, public std::enable_shared_from_this<StepRu
     std::set<std::string> proven_failures;  // those of failed_workers that are proven
     std::set<std::string> ended_workers;    // proven ones that vanished with it alone
     int counted_losses = 0;                 // how often one of those did
+    // For those who look.
+    absl::Time assigned = absl::InfinitePast();  // last
+    absl::Time arrived = absl::InfinitePast();
+    absl::Time counted = absl::InfinitePast();
+    int attempts = 0;
+    // What last went wrong; UNSPECIFIED: nothing did.
+    v1::ParticipantProgress::State trouble = v1::ParticipantProgress::STATE_UNSPECIFIED;
+    std::string reason;
+    std::string message;
   };
   // A loss of a task that was tried alone: whether it counts is seen a moment later.
   struct Verdict {
@@ -153,6 +163,9 @@ class StepRunner : public StepInWork, public std::enable_shared_from_this<StepRu
   void GiveUp(size_t index);
   void OnProgress();
   std::string Describe(size_t index) const;
+  void NoteTrouble(size_t index, v1::ParticipantProgress::State trouble, const std::string& reason,
+                   const std::string& message);
+  v1::ParticipantProgress ProgressOf(size_t index) const;
   // "round 2", or "round 2 of ticket-3".
   std::string RoundText() const;
   // Of obstacle(): the task that is held back; "" when none is or other tasks are in work.

@@ -45,7 +45,7 @@ def generate_stubs(folder, proto=cluster.SOURCE / "proto"):
     if code != 0:
         raise RuntimeError(f"protoc ended with {code}")
     sys.path.insert(0, str(folder))
-    names = ("access", "checkpoint", "cluster", "job", "method", "predict", "structure", "types", "worker")
+    names = ("access", "checkpoint", "cluster", "events", "job", "method", "predict", "progress", "structure", "system", "types", "worker")
     return {name: importlib.import_module(f"espalier.v1.{name}_pb2") for name in names} | {
         f"{name}_grpc": importlib.import_module(f"espalier.v1.{name}_pb2_grpc") for name in names
     }

@@ -104,6 +104,15 @@ void PlannerStep::Report(const std::string& decision) const {
   if (listener_.on_quorum_missed) listener_.on_quorum_missed(event);
 }
 
+void PlannerStep::Describe(v1::RoundProgress& progress) const {
+  progress.set_arrived(asked_ ? 0 : 1);
+  progress.set_needed(1);
+  progress.set_outstanding(asked_ ? 1 : 0);
+  if (asked_) {
+    wire::SetTimestamp(clock_.Wall() + (deadline_ - clock_.Elapsed()), progress.mutable_deadline());
+  }
+}
+
 std::optional<round::Obstacle> PlannerStep::obstacle() const {
   if (!asked_ || seat_->taken()) return std::nullopt;
   return round::Obstacle{

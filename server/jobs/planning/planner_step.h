@@ -35,6 +35,7 @@ class PlannerStep : public round::StepInWork, public std::enable_shared_from_thi
   void Stop() override {}
   void Abort(const std::string&) override { End(); }
   std::optional<round::Obstacle> obstacle() const override;
+  void Describe(v1::RoundProgress& progress) const override;
 
   bool Owns(const std::string&) const override { return false; }
   std::optional<round::TaskInWork> InWork(const std::string&) const override {

@@ -22,9 +22,12 @@
 #include "espalier/v1/access.pb.h"
 #include "espalier/v1/checkpoint.pb.h"
 #include "espalier/v1/cluster.pb.h"
+#include "espalier/v1/events.pb.h"
 #include "espalier/v1/job.pb.h"
 #include "espalier/v1/method.pb.h"
+#include "espalier/v1/progress.pb.h"
 #include "espalier/v1/structure.pb.h"
+#include "espalier/v1/system.pb.h"
 #include "espalier/v1/topology.pb.h"
 #include "espalier/v1/worker.pb.h"
 
@@ -67,7 +70,9 @@ bool AllAreLinked() {
   return v1::Checkpoint::descriptor() != nullptr && v1::Worker::descriptor() != nullptr &&
          v1::Job::descriptor() != nullptr && v1::Method::descriptor() != nullptr &&
          v1::TensorTopology::descriptor() != nullptr && v1::Heartbeat::descriptor() != nullptr &&
-         v1::Token::descriptor() != nullptr && v1::GetTopologyRequest::descriptor() != nullptr;
+         v1::Token::descriptor() != nullptr && v1::GetTopologyRequest::descriptor() != nullptr &&
+         v1::NamedEvent::descriptor() != nullptr && v1::RoundProgress::descriptor() != nullptr &&
+         v1::SystemInfo::descriptor() != nullptr;
 }
 
 // All messages, in the order of their files.

@@ -12,10 +12,13 @@
 #include "espalier/v1/access.pb.h"
 #include "espalier/v1/checkpoint.pb.h"
 #include "espalier/v1/cluster.pb.h"
+#include "espalier/v1/events.pb.h"
 #include "espalier/v1/job.pb.h"
 #include "espalier/v1/method.pb.h"
 #include "espalier/v1/predict.pb.h"
+#include "espalier/v1/progress.pb.h"
 #include "espalier/v1/structure.pb.h"
+#include "espalier/v1/system.pb.h"
 #include "espalier/v1/worker.pb.h"
 
 namespace espalier::server::access {
@@ -37,10 +40,13 @@ Caller Of(pki::Role role) {
 
 TEST(PermissionsTest, EveryCallOfTheServicesIsInTheTableOnceAndNoOther) {
   std::multiset<std::string> calls;
-  for (const auto* file : {v1::Job::descriptor()->file(), v1::Method::descriptor()->file(),
-                           v1::Worker::descriptor()->file(), v1::Checkpoint::descriptor()->file(),
-                           v1::PredictRequest::descriptor()->file(), v1::Task::descriptor()->file(),
-                           v1::Token::descriptor()->file(), v1::Topology::descriptor()->file()}) {
+  for (const auto* file :
+       {v1::Job::descriptor()->file(), v1::Method::descriptor()->file(),
+        v1::Worker::descriptor()->file(), v1::Checkpoint::descriptor()->file(),
+        v1::PredictRequest::descriptor()->file(), v1::Task::descriptor()->file(),
+        v1::Token::descriptor()->file(), v1::Topology::descriptor()->file(),
+        v1::NamedEvent::descriptor()->file(), v1::RoundProgress::descriptor()->file(),
+        v1::SystemInfo::descriptor()->file()}) {
     for (const std::string& call : CallsOf(file)) calls.insert(call);
   }
   std::multiset<std::string> table;

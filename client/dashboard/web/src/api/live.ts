@@ -1,12 +1,10 @@
 // What is known of jobs, workers and events at this moment, for all pages: two streams fill it, and pages are told at most once
 // a frame that something changed.
 
-import { get } from "./client";
-import { openStream, type Stream } from "./streams";
+import { openStream } from "./streams";
 import type { Job, NamedEvent, Worker } from "./types";
 
 const MOST_EVENTS = 500;
-const POLL_MS = 2000;
 
 export interface Connection {
   state: "connecting" | "connected" | "disconnected";
@@ -18,73 +16,77 @@ export interface Connection {
 
 type Listener = () => void;
 
+/** Things by their names, as a stream tells of them. */
+class Things<T extends { name: string }> extends Map<string, T> {
+  /** Whether all that there are have been told of. */
+  known = false;
+  /** Those that a stream that began anew has not told of again. */
+  private stale = new Set<string>();
+
+  put(thing: T): void {
+    this.stale.delete(thing.name);
+    this.set(thing.name, thing);
+  }
+
+  remove(name: string): void {
+    this.stale.delete(name);
+    this.delete(name);
+  }
+
+  beginAnew(): void {
+    this.stale = new Set(this.keys());
+  }
+
+  caughtUp(): void {
+    for (const name of this.stale) this.delete(name);
+    this.stale.clear();
+    this.known = true;
+  }
+}
+
 class Live {
-  readonly jobs = new Map<string, Job>();
-  readonly workers = new Map<string, Worker>();
+  readonly jobs = new Things<Job>();
+  readonly workers = new Things<Worker>();
   /** The newest last. */
   events: NamedEvent[] = [];
-  jobsKnown = false;
-  workersKnown = false;
-  /** Whether events of all jobs come: a coordinator that does not tell of changes by itself has none. */
-  eventsCome = false;
   connection: Connection = { state: "connecting", message: "", heard: Date.now(), since: Date.now() };
 
   private readonly listeners = new Set<Listener>();
   private frame: number | undefined;
-  private readonly streams: Stream[] = [];
-  private readonly pollers: number[] = [];
   private readonly onEvent = new Set<(event: NamedEvent) => void>();
 
   start(): void {
-    this.streams.push(
-      openStream("watch/jobs", {
-        on: {
-          job: (job: Job) => this.jobs.set(job.name, job) && this.heard(),
-          event: (event: NamedEvent) => this.take(event),
-          gone: ({ name }: { name: string }) => this.jobs.delete(name) && this.heard(),
-          "caught-up": () => {
-            this.jobsKnown = true;
-            this.heard();
-          },
-          reset: () => {
-            this.jobs.clear();
-            this.events = [];
-            this.heard();
-          },
-          ...this.connectionEvents(),
+    // What was told is shown.
+    const shown =
+      <Data>(take: (data: Data) => void) =>
+      (data: Data): void => {
+        take(data);
+        this.heard();
+      };
+    openStream("watch/jobs", {
+      on: {
+        job: shown((job: Job) => this.jobs.put(job)),
+        event: shown((event: NamedEvent) => this.take(event)),
+        gone: shown(({ name }: { name: string }) => this.jobs.remove(name)),
+        "caught-up": shown(() => this.jobs.caughtUp()),
+        reset: () => {
+          this.jobs.beginAnew();
+          this.events = [];
         },
-        open: (open) => this.opened(open),
-        missing: () => {
-          this.poll(async () => {
-            const { jobs } = await get<{ jobs: Job[] }>("jobs?page_size=1000");
-            this.jobs.clear();
-            for (const job of jobs) this.jobs.set(job.name, job);
-            this.jobsKnown = true;
-          });
-        },
-      }),
-      openStream("watch/workers", {
-        on: {
-          worker: (worker: Worker) => this.workers.set(worker.name, worker) && this.changed(),
-          gone: ({ name }: { name: string }) => this.workers.delete(name) && this.changed(),
-          "caught-up": () => {
-            this.workersKnown = true;
-            this.changed();
-          },
-          reset: () => {
-            this.workers.clear();
-            this.changed();
-          },
-        },
-        missing: () =>
-          this.poll(async () => {
-            const { workers } = await get<{ workers: Worker[] }>("workers");
-            this.workers.clear();
-            for (const worker of workers) this.workers.set(worker.name, worker);
-            this.workersKnown = true;
-          }),
-      }),
-    );
+        ...this.connectionEvents(),
+      },
+      open: (open) => this.opened(open),
+      anew: () => this.jobs.beginAnew(),
+    });
+    openStream("watch/workers", {
+      on: {
+        worker: shown((worker: Worker) => this.workers.put(worker)),
+        gone: shown(({ name }: { name: string }) => this.workers.remove(name)),
+        "caught-up": shown(() => this.workers.caughtUp()),
+        reset: () => this.workers.beginAnew(),
+      },
+      anew: () => this.workers.beginAnew(),
+    });
   }
 
   subscribe(listener: Listener): () => void {
@@ -107,13 +109,11 @@ class Live {
   }
 
   private take(event: NamedEvent): void {
-    this.eventsCome = true;
     // A stream that is taken up again may tell what was told.
     if (this.events.some((known) => known.job === event.job && known.event.sequence === event.event.sequence)) return;
     this.events.push(event);
     if (this.events.length > 2 * MOST_EVENTS) this.events = this.events.slice(-MOST_EVENTS);
     for (const listener of this.onEvent) listener(event);
-    this.heard();
   }
 
   private opened(open: boolean): void {
@@ -130,20 +130,6 @@ class Live {
   private heard(): void {
     this.connection = { ...this.connection, state: "connected", message: "", heard: Date.now() };
     this.changed();
-  }
-
-  private poll(ask: () => Promise<void>): void {
-    const once = async (): Promise<void> => {
-      if (document.visibilityState === "hidden") return;
-      try {
-        await ask();
-        this.heard();
-      } catch (error) {
-        this.lost(error instanceof Error ? error.message : String(error));
-      }
-    };
-    void once();
-    this.pollers.push(window.setInterval(() => void once(), POLL_MS));
   }
 
   private changed(): void {

@@ -2,6 +2,8 @@
 //
 // A browser opens six connections to a server. So a page that is hidden gives its streams back, and goes on when it is shown.
 
+const RETRY_MS = 2000;
+
 export interface Stream {
   close(): void;
 }
@@ -11,8 +13,8 @@ export interface Handlers {
   on: Record<string, (data: never, id: string) => void>;
   /** Whether the stream is there. */
   open?: (open: boolean) => void;
-  /** The server does not have it. */
-  missing?: () => void;
+  /** Everything comes again: the stream begins anew, after a while in which nothing was heard. */
+  anew?: () => void;
   /** What to take up after, when the page is shown again. */
   resume?: (path: string, lastId: string) => string;
 }
@@ -22,26 +24,21 @@ export function openStream(path: string, handlers: Handlers): Stream {
   let lastId = "";
   let closed = false;
   let retry: number | undefined;
+  let began = false;
 
   function connect(): void {
     if (closed || source !== undefined || document.visibilityState === "hidden") return;
     const resumed = lastId !== "" && handlers.resume ? handlers.resume(path, lastId) : path;
     const opened = new EventSource(`/api/v1/${resumed}`);
     source = opened;
-    let wasOpen = false;
-    opened.onopen = () => {
-      wasOpen = true;
-      handlers.open?.(true);
-    };
+    if (began && resumed === path) handlers.anew?.();
+    began = true;
+    opened.onopen = () => handlers.open?.(true);
     opened.onerror = () => {
       handlers.open?.(false);
       if (opened.readyState !== EventSource.CLOSED) return; // it tries again by itself
       source = undefined;
-      if (!wasOpen) {
-        void check();
-      } else {
-        retry = window.setTimeout(connect, 2000);
-      }
+      retry = window.setTimeout(connect, RETRY_MS);
     };
     for (const [name, handle] of Object.entries(handlers.on)) {
       opened.addEventListener(name, (event) => {
@@ -49,24 +46,6 @@ export function openStream(path: string, handlers: Handlers): Stream {
         if (message.lastEventId !== "") lastId = message.lastEventId;
         handle((message.data === "" ? undefined : JSON.parse(message.data)) as never, message.lastEventId);
       });
-    }
-  }
-
-  // A stream that was refused says why to an ordinary request only.
-  async function check(): Promise<void> {
-    let status = 0;
-    try {
-      const response = await fetch(`/api/v1/${path}`, { headers: { accept: "application/json" } });
-      status = response.status;
-      await response.body?.cancel();
-    } catch {
-      // The dashboard itself is away.
-    }
-    if (closed) return;
-    if (status === 404 || status === 501) {
-      handlers.missing?.();
-    } else {
-      retry = window.setTimeout(connect, 3000);
     }
   }
 

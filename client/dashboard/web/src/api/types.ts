@@ -158,6 +158,28 @@ export interface Worker {
   certificate_expire_time?: string;
 }
 
+export interface System {
+  time: string;
+  store: string;
+  store_problem: string;
+  data_free_bytes: number;
+  data_size_bytes: number;
+  checkpoints: number;
+  checkpoint_bytes: number;
+  open_files: number;
+  max_open_files: number;
+  threads: number;
+  processors: number;
+  resident_bytes: number;
+  memory_bytes: number;
+  tasks_waiting: number;
+  tasks_leased: number;
+  jobs_in_work: number;
+  max_jobs: number;
+  workers_connected: number;
+  max_workers: number;
+}
+
 export interface Cluster {
   version: string;
   revision: string;
@@ -169,7 +191,6 @@ export interface Cluster {
   jobs_running: number;
   jobs_total: number;
   certificate_expire_time?: string;
-  [field: string]: unknown;
 }
 
 export interface Session {

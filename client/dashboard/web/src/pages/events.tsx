@@ -2,13 +2,13 @@
 
 import { useLive } from "../api/hooks";
 import { EventList, KIND_WORDS, kindOf } from "../parts/events";
-import { Command, Empty } from "../parts/parts";
+import { Empty } from "../parts/parts";
 import { choose, type Place } from "../router";
 
 const MOST = 200;
 
 export function EventsPage({ place }: { place: Place }) {
-  const { events, eventsCome, jobsKnown } = useLive();
+  const { events, jobs } = useLive();
   const kind = place.query.get("kind") ?? "";
   const job = place.query.get("job") ?? "";
   const matching = events.filter((one) => (kind === "" || kindOf(one.event) === kind) && one.job.includes(job));
@@ -36,14 +36,8 @@ export function EventsPage({ place }: { place: Place }) {
           </select>
         </label>
       </div>
-      {!eventsCome ? (
-        <Empty title="This coordinator does not tell the events of all jobs.">
-          <p>
-            Those of one job are on its page, and <Command>espalier job watch JOB</Command> prints them.
-          </p>
-        </Empty>
-      ) : shown.length === 0 ? (
-        <Empty title={events.length > 0 ? "No event is like that." : jobsKnown ? "Nothing has happened yet." : "Asking the coordinator…"} />
+      {shown.length === 0 ? (
+        <Empty title={events.length > 0 ? "No event is like that." : jobs.known ? "Nothing has happened yet." : "Asking the coordinator…"} />
       ) : (
         <EventList withJob events={shown} />
       )}

@@ -102,14 +102,14 @@ function Workers({ workers }: { workers: Worker[] }) {
 }
 
 export function OverviewPage() {
-  const { jobs, workers, events, jobsKnown, workersKnown, eventsCome, connection } = useLive();
+  const { jobs, workers, events, connection } = useLive();
   const cluster = useGet<Cluster>("cluster");
   const now = useNow();
   useEvery(30_000, cluster.again);
   const all = [...jobs.values()];
   const inWork = all.filter((job) => job.state === "RUNNING" || job.state === "PENDING");
   inWork.sort((a, b) => (a.state === b.state ? (b.create_time ?? "").localeCompare(a.create_time ?? "") : a.state === "RUNNING" ? -1 : 1));
-  const known = (jobsKnown && workersKnown) || connection.state === "disconnected";
+  const known = (jobs.known && workers.known) || connection.state === "disconnected";
   const health = healthOf({ jobs: all, workers: [...workers.values()], cluster: cluster.value, connection, now });
   const recent = all.filter((job) => job.end_time !== undefined).sort((a, b) => (b.end_time ?? "").localeCompare(a.end_time ?? ""));
   return (
@@ -134,7 +134,7 @@ export function OverviewPage() {
       </section>
       <div class="grid overview">
         <Panel title="Jobs in work" wide aside={inWork.length > MOST_RUNNING ? <Link to="/jobs?state=RUNNING">all {inWork.length}</Link> : undefined}>
-          {!jobsKnown ? (
+          {!jobs.known ? (
             <Loading />
           ) : inWork.length === 0 ? (
             <Empty title="No job is in work.">
@@ -151,7 +151,7 @@ export function OverviewPage() {
           )}
         </Panel>
         <Panel title="Workers" aside={<Link to="/workers">all</Link>}>
-          {workersKnown ? <Workers workers={[...workers.values()]} /> : <Loading />}
+          {workers.known ? <Workers workers={[...workers.values()]} /> : <Loading />}
         </Panel>
         <Panel title="Ended last" aside={<Link to="/jobs">all jobs</Link>}>
           {recent.length === 0 ? (
@@ -171,11 +171,9 @@ export function OverviewPage() {
             </ul>
           )}
         </Panel>
-        {eventsCome && (
-          <Panel title="What happened last" wide aside={<Link to="/events">all events</Link>}>
-            {events.length === 0 ? <p class="muted">Nothing yet.</p> : <EventList withJob events={events.slice(-NEWEST_EVENTS).reverse()} />}
-          </Panel>
-        )}
+        <Panel title="What happened last" wide aside={<Link to="/events">all events</Link>}>
+          {events.length === 0 ? <p class="muted">Nothing yet.</p> : <EventList withJob events={events.slice(-NEWEST_EVENTS).reverse()} />}
+        </Panel>
       </div>
     </>
   );

@@ -62,7 +62,7 @@ function Recommend({ job }: { job: Job }) {
 }
 
 export function PlaygroundPage({ place }: { place: Place }) {
-  const { jobs, jobsKnown } = useLive();
+  const { jobs } = useLive();
   const chosen = place.query.get("job") ?? "";
   const asked = useGet<Job>(chosen === "" ? "" : `jobs/${part(chosen)}`);
   const trained = [...jobs.values()].filter((job) => job.latest_checkpoint !== "").map((job) => shortName(job.name)).slice(0, 1000);
@@ -89,7 +89,7 @@ export function PlaygroundPage({ place }: { place: Place }) {
       </div>
       {asked.error !== undefined && <Problem error={asked.error} what={`Job ${chosen}`} />}
       {chosen === "" ? (
-        trained.length === 0 && jobsKnown ? (
+        trained.length === 0 && jobs.known ? (
           <Empty title="No job has saved a model yet." />
         ) : (
           <Empty title="Choose a job whose model is to answer." />

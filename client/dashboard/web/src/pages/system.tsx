@@ -1,24 +1,57 @@
 // The coordinator itself, and who one is for it.
 
 import { useEvery, useGet, useLive, useSession } from "../api/hooks";
-import type { Cluster } from "../api/types";
+import type { Cluster, System } from "../api/types";
 import { bytes, time, whole } from "../parts/format";
-import { Ago, Fact, Loading, Panel, Problem, useNow } from "../parts/parts";
+import { Ago, Fact, Loading, Meter, Panel, Problem, useNow } from "../parts/parts";
 
-const SHOWN = new Set(["version", "revision", "protocol_min", "protocol_max", "start_time", "metrics_address", "workers_active", "jobs_running", "jobs_total", "certificate_expire_time"]);
+/** How much of a limit is taken, as a bar with both numbers. */
+function Used({ label, used, of, unit }: { label: string; used: number; of: number; unit: (value: number) => string }) {
+  return (
+    <Fact label={label} note={`of ${unit(of)}`}>
+      {unit(used)}
+      <Meter share={used / Math.max(1, of)} label={label} />
+    </Fact>
+  );
+}
 
-function valueOf(name: string, value: unknown): string {
-  if (typeof value === "number") return name.endsWith("_bytes") ? bytes(value) : whole(value);
-  if (typeof value === "object") return JSON.stringify(value);
-  return String(value);
+function Limits({ system }: { system: System }) {
+  return (
+    <Panel title="Store and limits">
+      {system.store_problem !== "" && <p class="bad">✕ Nothing can be written: {system.store_problem}</p>}
+      <dl class="list">
+        <Fact label="Jobs are kept in">
+          {system.store === "memory" ? "memory alone: they are gone when the coordinator ends" : system.store}
+        </Fact>
+        {system.data_size_bytes > 0 && <Used label="Disk of the data folder" used={system.data_size_bytes - system.data_free_bytes} of={system.data_size_bytes} unit={bytes} />}
+        <Fact label="Checkpoints">
+          {whole(system.checkpoints)}, {bytes(system.checkpoint_bytes)}
+        </Fact>
+        <Used label="Memory" used={system.resident_bytes} of={system.memory_bytes} unit={bytes} />
+        <Used label="Files and connections" used={system.open_files} of={system.max_open_files} unit={whole} />
+        <Used label="Jobs that have not ended" used={system.jobs_in_work} of={system.max_jobs} unit={whole} />
+        <Used label="Workers" used={system.workers_connected} of={system.max_workers} unit={whole} />
+        <Fact label="Tasks">
+          {whole(system.tasks_leased)} with workers, {whole(system.tasks_waiting)} waiting
+        </Fact>
+        <Fact label="Threads">
+          {whole(system.threads)} on {whole(system.processors)} {system.processors === 1 ? "processor" : "processors"}
+        </Fact>
+      </dl>
+    </Panel>
+  );
 }
 
 export function SystemPage() {
   const cluster = useGet<Cluster>("cluster");
+  const system = useGet<System>("system");
   const session = useSession();
   const { workers } = useLive();
   const now = useNow();
-  useEvery(5000, cluster.again);
+  useEvery(5000, () => {
+    cluster.again();
+    system.again();
+  });
   const versions = new Map<string, number>();
   for (const worker of workers.values()) {
     if (worker.state === "ACTIVE" || worker.state === "DRAINING") versions.set(worker.version, (versions.get(worker.version) ?? 0) + 1);
@@ -26,7 +59,6 @@ export function SystemPage() {
   if (cluster.value === undefined) return cluster.error === undefined ? <Loading /> : <Problem error={cluster.error} what="The coordinator" />;
   const info = cluster.value;
   const days = (time(info.certificate_expire_time) - now) / 86_400_000;
-  const more = Object.entries(info).filter(([name, value]) => !SHOWN.has(name) && value !== "" && !(Array.isArray(value) && value.length === 0));
   return (
     <>
       <h1>System</h1>
@@ -72,17 +104,7 @@ export function SystemPage() {
             </dl>
           )}
         </Panel>
-        {more.length > 0 && (
-          <Panel title="Store and limits">
-            <dl class="list">
-              {more.map(([name, value]) => (
-                <Fact key={name} label={name.replaceAll("_", " ")}>
-                  <span class="wrap">{valueOf(name, value)}</span>
-                </Fact>
-              ))}
-            </dl>
-          </Panel>
-        )}
+        {system.value !== undefined ? <Limits system={system.value} /> : system.error !== undefined && <Problem error={system.error} what="The store and its limits" />}
         {session !== undefined && (
           <Panel title="This dashboard">
             <dl class="list">

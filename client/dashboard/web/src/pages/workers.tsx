@@ -115,7 +115,7 @@ function Row({ worker, open, onOpen, may }: { worker: Worker; open: boolean; onO
 }
 
 export function WorkersPage({ place }: { place: Place }) {
-  const { workers, workersKnown } = useLive();
+  const { workers } = useLive();
   const session = useSession();
   const [open, setOpen] = useState("");
   const state = place.query.get("state") ?? "";
@@ -129,7 +129,7 @@ export function WorkersPage({ place }: { place: Place }) {
     <>
       <div class="page-head">
         <h1>Workers</h1>
-        <p class="muted">{workersKnown && STATES.map((one) => [one, all.filter((worker) => worker.state === one).length] as const).filter(([, number]) => number > 0).map(([one, number]) => `${number} ${one.toLowerCase()}`).join(" · ")}</p>
+        <p class="muted">{workers.known && STATES.map((one) => [one, all.filter((worker) => worker.state === one).length] as const).filter(([, number]) => number > 0).map(([one, number]) => `${number} ${one.toLowerCase()}`).join(" · ")}</p>
       </div>
       <div class="filters" role="search">
         <label>
@@ -138,7 +138,7 @@ export function WorkersPage({ place }: { place: Place }) {
         </label>
         <StateFilter states={STATES} state={state} onChoose={(one) => choose({ state: one, from: "" })} />
       </div>
-      {!workersKnown ? (
+      {!workers.known ? (
         <Loading />
       ) : shown.length === 0 ? (
         <Empty title={all.length === 0 ? "No worker has connected yet." : "No worker is like that."}>
