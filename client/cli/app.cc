@@ -176,7 +176,9 @@ void Parser::AddCommands() {
   AddRecommend(app_, chosen_);
   AddGenerate(app_, chosen_);
   AddCert(app_, chosen_);
-  AddClusterStatus(*AddGroup(app_, "cluster", "The cluster as a whole"), chosen_);
+  CLI::App* cluster = AddGroup(app_, "cluster", "The cluster as a whole");
+  AddClusterStatus(*cluster, chosen_);
+  AddClusterDoctor(*cluster, chosen_);
   AddAudit(*AddGroup(app_, "audit", "The audit log of a coordinator, read from its files"),
            chosen_);
   AddVersion(app_, chosen_);

@@ -75,6 +75,10 @@ COMMANDS = [
     ("checkpoint get", "Checkpoint", None, "The checkpoint that was downloaded."),
     ("recommend", "RecommendResponse", "recommend.json", ""),
     ("cluster status", "ClusterInfo", "cluster_status.json", ""),
+    ("cluster doctor",
+     {"findings": ("list of Finding", "What is wrong comes first. Each has `level` (`error`, `warning`, `ok`), `check` (what was looked at, such as `clock`), "
+                   "`found` (a sentence) and `fix` (what to do; `\"\"` where there is nothing to do).")}, None,
+     "Exits with 5 when there is an error, and with 6 when no coordinator answers. See [troubleshooting](../operations/troubleshooting.md)."),
     ("audit verify",
      {"entries": ("integer", "How many are as they were written."), "head": ("text", "SEQ:HASH of the last of them; `\"\"` without any."),
       "previous_hash": ("text", "The hash of the entry before the first; zeros when there was none."),

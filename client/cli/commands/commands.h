@@ -45,6 +45,7 @@ void AddGenerate(CLI::App& parent, Command& chosen);
 void AddAudit(CLI::App& parent, Command& chosen);
 // init, issue, keep, list, renew and revoke.
 void AddCert(CLI::App& parent, Command& chosen);
+void AddClusterDoctor(CLI::App& parent, Command& chosen);
 void AddClusterStatus(CLI::App& parent, Command& chosen);
 void AddVersion(CLI::App& parent, Command& chosen);
 
