@@ -11,7 +11,7 @@ CHAOS_SEEDS ?= 1000
 CHAOS_KILLS ?= 200
 CHAOS_TAKE_OVERS ?= 100
 
-.PHONY: help deps programs build configured demo demo-standby up test bench fuzz chaos sanitize lint format clean cluster cluster-down test-cluster
+.PHONY: help deb deps programs build configured demo demo-standby up test bench fuzz chaos sanitize lint format clean cluster cluster-down test-cluster
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ demo: programs ## Train a sparse network over 3 worker processes, next to its de
 demo-standby: programs ## Kill a coordinator in the middle of a job while another one stands by, and compare the models
 	@cmake/deps/install.sh --postgres
 	@tests/support/postgres.py -- deploy/standby/demo.py
+
+deb: programs ## Make Debian packages of the programs and of the C++ client library in build/release/packages
+	@cmake/deps/install.sh --packages
+	@cd $(BUILD_DIR) && cpack -G DEB -B packages
 
 up: programs ## Run a coordinator and 4 workers in the foreground (data root: $ESPALIER_DATA or data/)
 	@$(BIN_DIR)/espalier up --workers 4

@@ -35,7 +35,7 @@ endif()
 # -Wrestrict of GCC 12 warns falsely about std::string's own operator+ (GCC bug 105651).
 target_compile_options(espalier_flags INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -Wall -Wextra -Wpedantic -Wno-unused-parameter
   $<$<BOOL:${ESPALIER_WERROR}>:-Werror> -fno-math-errno -ffp-contract=off)
-target_include_directories(espalier_flags INTERFACE ${CMAKE_SOURCE_DIR})
+target_include_directories(espalier_flags INTERFACE $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>)
 
 if(ESPALIER_SANITIZE)
   add_compile_options(-fsanitize=${ESPALIER_SANITIZE} -fno-omit-frame-pointer)
@@ -74,7 +74,7 @@ function(espalier_library name)
   add_library(espalier_${name} STATIC ${ARG_SOURCES})
   add_library(Espalier::${name} ALIAS espalier_${name})
   target_link_libraries(espalier_${name} PUBLIC ${ARG_DEPS} PRIVATE Espalier::flags ${ARG_PRIVATE_DEPS})
-  target_include_directories(espalier_${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_include_directories(espalier_${name} PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}> $<INSTALL_INTERFACE:include/espalier>)
   if(ARG_PRECOMPILED)
     espalier_use_precompiled(espalier_${name} REUSE_FROM espalier_precompiled_${ARG_PRECOMPILED})
   endif()

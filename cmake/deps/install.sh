@@ -23,11 +23,14 @@ list_packages() {
       # system calls fail; systemd knows which of them services need, util-linux starts programs as another user, and haproxy is
       # the edge in front of a coordinator.
       list_packages postgres
+      list_packages packages
       printf '%s\n' libgtest-dev libgmock-dev prometheus openssl iproute2 strace systemd util-linux haproxy \
         python3 python3-venv python3-pip python3-yaml python3-numpy
       ;;
     # clang-tidy comes from PyPI: tests/lint/tidy.sh.
     lint) printf '%s\n' 'clang-format-14|clang-format' shellcheck python3 python3-venv ;;
+    # What packs programs, and the clean Debian in which packages are tried.
+    packages) printf '%s\n' dpkg-dev file debootstrap ;;
     # A server that tests and the demonstration of a stand-by start themselves.
     postgres) printf '%s\n' postgresql ;;
     fuzz) printf '%s\n' 'clang-14|clang' 'libclang-rt-14-dev|libclang-rt-dev' 'libomp-14-dev|libomp-dev' ;;
@@ -45,7 +48,7 @@ die() {
 
 usage() {
   cat <<'EOF'
-Usage: install.sh [--build] [--test] [--lint] [--fuzz] [--bench] [--cluster] [--postgres]
+Usage: install.sh [--build] [--test] [--lint] [--fuzz] [--bench] [--cluster] [--postgres] [--packages]
 
 Each flag names a group of packages; without flags: --build --test --lint.
   --build    compiler, libraries and oneDNN with its sparse API; Python, which makes the dashboard's pages
@@ -55,6 +58,7 @@ Each flag names a group of packages; without flags: --build --test --lint.
   --bench    PyTorch and OpenBLAS to compare against, matplotlib for curves
   --cluster  Docker and debootstrap, for clusters on one machine
   --postgres PostgreSQL, for a coordinator that stands by
+  --packages what makes and tries Debian packages
 
 ESPALIER_DEPS_PREFIX  folder for libraries built from source
                       (default /opt/espalier, without root $HOME/.cache/espalier)
@@ -67,7 +71,7 @@ parse_arguments() {
   local argument
   for argument in "$@"; do
     case $argument in
-      --build | --test | --lint | --fuzz | --bench | --cluster | --postgres) groups+=("${argument#--}") ;;
+      --build | --test | --lint | --fuzz | --bench | --cluster | --postgres | --packages) groups+=("${argument#--}") ;;
       -h | --help) usage && exit 0 ;;
       *) usage >&2 && die "unknown argument $argument" ;;
     esac
