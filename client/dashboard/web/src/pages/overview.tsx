@@ -107,6 +107,8 @@ export function OverviewPage() {
   const now = useNow();
   useEvery(30_000, cluster.again);
   const all = [...jobs.values()];
+  // That a round begins says little once it is done.
+  const told = events.filter(({ event }) => event.round_started === undefined);
   const inWork = all.filter((job) => job.state === "RUNNING" || job.state === "PENDING");
   inWork.sort((a, b) => (a.state === b.state ? (b.create_time ?? "").localeCompare(a.create_time ?? "") : a.state === "RUNNING" ? -1 : 1));
   const known = (jobs.known && workers.known) || connection.state === "disconnected";
@@ -172,7 +174,7 @@ export function OverviewPage() {
           )}
         </Panel>
         <Panel title="What happened last" wide aside={<Link to="/events">all events</Link>}>
-          {events.length === 0 ? <p class="muted">Nothing yet.</p> : <EventList withJob events={events.slice(-NEWEST_EVENTS).reverse()} />}
+          {told.length === 0 ? <p class="muted">Nothing yet.</p> : <EventList withJob events={told.slice(-NEWEST_EVENTS).reverse()} />}
         </Panel>
       </div>
     </>

@@ -53,6 +53,7 @@ function Participants({ progress, from }: { progress: Progress; from: number }) 
   const end = progress.end_time === undefined ? Math.max(now, start + 100) : time(progress.end_time);
   const length = Math.max(0.001, (end - start) / 1000);
   const shown = progress.participants.slice(from, from + PAGE);
+  const phases = new Set(progress.participants.map((participant) => participant.phase));
   return (
     <>
       <p class="legend">
@@ -76,7 +77,7 @@ function Participants({ progress, from }: { progress: Progress; from: number }) 
               return (
                 <tr key={`${participant.participant} ${participant.phase}`}>
                   <th scope="row">
-                    <bdi class="ellipsis">{participant.participant}</bdi>
+                    <bdi class="ellipsis">{participant.participant}</bdi> {phases.size > 1 && <span class="muted">{participant.phase}</span>}
                   </th>
                   <td class="cell-state">
                     <State of={participant.state} />
