@@ -6,7 +6,7 @@
 set -eu
 
 readonly PACKAGES="${ESPALIER_VENV_PACKAGES:-numpy safetensors grpcio==1.76.0 grpcio-tools==1.76.0 \
-  grpcio-health-checking==1.76.0 grpcio-reflection==1.76.0}"
+  grpcio-health-checking==1.76.0 grpcio-reflection==1.76.0 kubernetes-validate==1.37.0}"
 
 environment=$1
 shift

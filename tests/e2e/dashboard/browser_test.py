@@ -26,6 +26,7 @@ from served import Served
 import cluster
 from cluster import BIN, DATA, ENDLESS, digits_job
 from hostile_text import HOSTILE
+from node_packages import node, packages
 
 HERE = pathlib.Path(__file__).parent
 PROGRAM_S = 500
@@ -46,36 +47,6 @@ def chromium():
         if path := shutil.which(name):
             return path
     raise AssertionError("no Chromium: run cmake/deps/install.sh --test")
-
-
-def node():
-    """Node as the build of the pages has it."""
-    path = BIN.parent / "client/dashboard/web-tools/node/bin/node"
-    if not path.exists():
-        raise AssertionError(f"no Node at {path}: build the dashboard's pages first")
-    return path
-
-
-def packages():
-    """A folder with the packages of the programs, and the programs."""
-    source = HERE / "browser"
-    folder = BIN.parent / "browser-packages"
-    lock = (source / "package-lock.json").read_text()
-    mark = folder / "complete"
-    if not mark.exists() or mark.read_text() != lock:
-        building = folder.with_suffix(f".{os.getpid()}")
-        shutil.copytree(source, building)
-        npm = node().parent.parent / "lib/node_modules/npm/bin/npm-cli.js"
-        subprocess.run(
-            [node(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
-            cwd=building, env=os.environ | {"PATH": f"{node().parent}:{os.environ['PATH']}"}, check=True, timeout=300,
-        )  # fmt: skip
-        (building / "complete").write_text(lock)
-        shutil.rmtree(folder, ignore_errors=True)
-        building.rename(folder)
-    for program in PROGRAMS:
-        shutil.copy(program, folder)
-    return folder
 
 
 class Shown(cluster.Cluster):
@@ -122,7 +93,7 @@ PROGRAMS = sorted((HERE / "browser").glob("*_test.mjs"))
 
 class BrowserTest(unittest.TestCase):
     def test_pages(self):
-        folder = packages()
+        folder = packages(HERE / "browser", "browser-packages")
         with Shown() as shown:
             for program in PROGRAMS:
                 with self.subTest(program.name):
