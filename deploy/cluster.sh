@@ -16,13 +16,14 @@ readonly state=$root/build/cluster
 readonly base_image=${ESPALIER_BASE_IMAGE:-debian:trixie-slim}
 readonly max_image_mb=150
 readonly programs_image=espalier/programs:local
-readonly services=(coordinator worker dashboard prometheus)
+readonly services=(coordinator worker dashboard prometheus alertmanager)
 readonly workers=3
 project=espalier
 export ESPALIER_TAG=${ESPALIER_TAG:-local}
 export ESPALIER_PORT=${ESPALIER_PORT:-7070}
 export ESPALIER_DASHBOARD_PORT=${ESPALIER_DASHBOARD_PORT:-7080}
 export ESPALIER_PROMETHEUS_PORT=${ESPALIER_PROMETHEUS_PORT:-9090}
+export ESPALIER_ALERTMANAGER_PORT=${ESPALIER_ALERTMANAGER_PORT:-9093}
 
 say() { printf 'cluster: %s\n' "$*"; }
 
@@ -183,6 +184,7 @@ images() {
   build_image coordinator Dockerfile
   build_image worker Dockerfile
   build_image prometheus prometheus.Dockerfile
+  build_image alertmanager alertmanager.Dockerfile
   build_image edge haproxy.Dockerfile
 }
 
@@ -238,9 +240,10 @@ up() {
   cat <<EOF
 
 The cluster is up:
-  API         127.0.0.1:$ESPALIER_PORT
-  Dashboard   http://127.0.0.1:$ESPALIER_DASHBOARD_PORT
-  Prometheus  http://127.0.0.1:$ESPALIER_PROMETHEUS_PORT
+  API           127.0.0.1:$ESPALIER_PORT
+  Dashboard     http://127.0.0.1:$ESPALIER_DASHBOARD_PORT
+  Prometheus    http://127.0.0.1:$ESPALIER_PROMETHEUS_PORT
+  Alertmanager  http://127.0.0.1:$ESPALIER_ALERTMANAGER_PORT
 Try: $(compose_command) -p $project -f deploy/compose.yaml run --rm cli worker list
 More workers: $(compose_command) -p $project -f deploy/compose.yaml up -d --no-recreate --scale worker=8
 Stop it: make cluster-down

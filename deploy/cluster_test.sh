@@ -71,6 +71,25 @@ sys.exit(0 if len(alerts) == wanted and all(rule["health"] == "ok" for rule in r
 EOF
 }
 
+# Prometheus has found Alertmanager, and has lost nothing that it had to tell it.
+alertmanager_is_told() {
+  python3 - "$ESPALIER_PROMETHEUS_PORT" <<'EOF'
+import json, sys, urllib.request
+with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/api/v1/alertmanagers", timeout=5) as answer:
+    found = json.load(answer)["data"]
+sys.exit(0 if [one["url"] for one in found["activeAlertmanagers"]] == ["http://alertmanager:9093/api/v2/alerts"] else 1)
+EOF
+}
+
+# Whether Alertmanager has an alert of this name.
+alert_arrives() {
+  python3 - "$ESPALIER_ALERTMANAGER_PORT" "$1" <<'EOF'
+import json, sys, urllib.request
+with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/api/v2/alerts", timeout=5) as answer:
+    sys.exit(0 if sys.argv[2] in [alert["labels"]["alertname"] for alert in json.load(answer)] else 1)
+EOF
+}
+
 job_is() { [[ $(espalier job get "$1" -o json | json state) == "$2" ]]; }
 
 job_has_committed_a_round() { (($(espalier job get "$1" -o json | json round) >= 1)); }
@@ -111,6 +130,12 @@ except urllib.error.HTTPError as error:
 else:
     sys.exit("another host was taken for ours")
 EOF
+}
+
+# Training that diverges fails the job, of which Prometheus tells Alertmanager.
+failed_job_is_an_alert() {
+  espalier job submit /usr/share/espalier/examples/digits-set.yaml --set training.optimizer.learning_rate=1e30 --wait >/dev/null && return 1
+  eventually 60 alert_arrives EspalierJobFailed
 }
 
 worker_comes_back() {
@@ -177,6 +202,7 @@ test_cluster() {
   ESPALIER_PORT=17070
   ESPALIER_DASHBOARD_PORT=17080
   ESPALIER_PROMETHEUS_PORT=19090
+  ESPALIER_ALERTMANAGER_PORT=19093
   export ESPALIER_EDGE_PORT=127.0.0.1:17443
   docker info >/dev/null 2>&1 || engine_is_ours=yes
   trap clean_up EXIT
@@ -189,7 +215,9 @@ test_cluster() {
   done
   check "Prometheus scrapes all four processes" eventually 60 targets_are_up
   check "Prometheus has all alerts" eventually 60 alerts_are_loaded
+  check "Prometheus has found Alertmanager" eventually 60 alertmanager_is_told
   check "the demo job succeeds" demo_job_succeeds
+  check "a job that fails is an alert" failed_job_is_an_alert
   check "the dashboard shows it, to a viewer" dashboard_shows_jobs
   check "a job succeeds although a worker is killed" job_survives_a_killed_worker
   check "the killed worker comes back" worker_comes_back

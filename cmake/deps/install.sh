@@ -19,12 +19,12 @@ list_packages() {
     test)
       # Chromium and a font show the dashboard's pages to their test.
       printf '%s\n' 'chromium|chromium-headless-shell' fonts-dejavu-core
-      # prometheus is here for promtool, which checks the alert rules; iproute2 makes networks of several machines; strace has
+      # prometheus has promtool, which checks the alert rules, and with prometheus-alertmanager watches clusters of tests; iproute2 makes networks of several machines; strace has
       # system calls fail; systemd knows which of them services need, util-linux starts programs as another user, and haproxy is
       # the edge in front of a coordinator.
       list_packages postgres
       list_packages packages
-      printf '%s\n' libgtest-dev libgmock-dev prometheus openssl iproute2 strace systemd util-linux haproxy \
+      printf '%s\n' libgtest-dev libgmock-dev prometheus prometheus-alertmanager openssl iproute2 strace systemd util-linux haproxy \
         python3 python3-venv python3-pip python3-yaml python3-numpy
       ;;
     # clang-tidy comes from PyPI: tests/lint/tidy.sh.
@@ -52,7 +52,7 @@ Usage: install.sh [--build] [--test] [--lint] [--fuzz] [--bench] [--cluster] [--
 
 Each flag names a group of packages; without flags: --build --test --lint.
   --build    compiler, libraries and oneDNN with its sparse API; Python, which makes the dashboard's pages
-  --test     GoogleTest, Python, promtool, PostgreSQL, HAProxy, iproute2 and Chromium
+  --test     GoogleTest, Python, Prometheus and Alertmanager, PostgreSQL, HAProxy, iproute2 and Chromium
   --lint     clang-format, shellcheck and Python; clang-tidy comes with the first run of make lint
   --fuzz     Clang with libFuzzer
   --bench    PyTorch and OpenBLAS to compare against, matplotlib for curves
@@ -160,9 +160,9 @@ apt_get() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 "$@"
 }
 
-# Of these promtool and the server's programs are wanted, so the packages must not leave services running, now or after the
+# Of these the programs are wanted, which tests start themselves, so the packages must not leave services running, now or after the
 # next boot. What was there before stays as it is.
-readonly daemons=(prometheus postgresql)
+readonly daemons=(prometheus prometheus-alertmanager postgresql)
 
 install_without_daemons() {
   local policy=/usr/sbin/policy-rc.d status=0 own_policy=no name new=()

@@ -1,4 +1,4 @@
-"""The alerts and rules of deploy/prometheus: what they are made of is there, and each says what to do."""
+"""The alerts and rules of deploy/prometheus and deploy/alertmanager: what they are made of is there, and each says what to do."""
 
 import pathlib
 import re
@@ -23,13 +23,13 @@ def rules(name):
 
 
 class RulesTest(unittest.TestCase):
-    def promtool(self, *words):
-        done = subprocess.run(["promtool", *words], cwd=RULES, capture_output=True, text=True, check=False)
+    def succeeds(self, *words):
+        done = subprocess.run(words, cwd=RULES, capture_output=True, text=True, check=False)
         self.assertEqual(0, done.returncode, done.stdout + done.stderr)
 
     def test_each_alert_fires_for_its_fault_alone(self):
-        self.promtool("check", "rules", "alerts.yml", "recording.yml")
-        self.promtool("test", "rules", "tests.yml")
+        self.succeeds("promtool", "check", "rules", "alerts.yml", "recording.yml")
+        self.succeeds("promtool", "test", "rules", "tests.yml")
         tried = {test["name"].split()[0] for test in yaml.safe_load((RULES / "tests.yml").read_text())["tests"]}
         self.assertEqual({rule["alert"] for rule in rules("alerts.yml")}, tried)
 
@@ -44,8 +44,16 @@ class RulesTest(unittest.TestCase):
                     if label in labels.get(name, {}):
                         self.assertIn(value, labels[name][label], rule)
 
+    def test_alertmanager_knows_each_alert_that_it_is_told_of(self):
+        file = RULES.parents[1] / "alertmanager/alertmanager.yml"
+        self.succeeds("amtool", "check-config", file)
+        known = {rule["alert"] for rule in rules("alerts.yml")}
+        named = set(re.findall(r"Espalier\w+", file.read_text(encoding="utf-8")))
+        self.assertTrue(named)
+        self.assertLessEqual(named, known)
+
     def test_each_alert_has_its_section(self):
-        sections = set(re.findall(r"^## (\w+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+        sections = set(re.findall(r"^## (Espalier\w+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
         self.assertEqual({rule["alert"] for rule in rules("alerts.yml")}, sections)
         for rule in rules("alerts.yml"):
             self.assertEqual(f"docs/operations/alerts.md#{rule['alert'].lower()}", rule["annotations"]["runbook_url"])
