@@ -2,7 +2,6 @@
 
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,13 +21,6 @@ SHORT_DAYS = 30 / 86400
 class CertificatesTest(unittest.TestCase):
     def start(self, *coordinator):
         return self.enterContext(Secured(*coordinator))
-
-    def join(self, own, name, token, *arguments):
-        """A worker that has nothing but the authority's certificate and a token."""
-        tls = own.folder / f"{name}-tls"
-        tls.mkdir(exist_ok=True)
-        shutil.copy(own.trust(), tls / "ca.pem")
-        return own.start_worker(name, "--join-token-file", token, *arguments, tls=tls)
 
     @staticmethod
     def registrations(worker):
@@ -50,13 +42,13 @@ class CertificatesTest(unittest.TestCase):
     def test_workers_join_renew_and_come_back(self):
         own = self.start("--worker-certificate-days", str(SHORT_DAYS))
         token = own.join_token("edge.token", "--prefix", "edge", "--uses", "2")
-        first, second = (self.join(own, name, token) for name in ("first", "second"))
+        first, second = (own.join(name, token) for name in ("first", "second"))
         names = {self.joined(own, worker) for worker in (first, second)}
         self.assertEqual(2, len(names))
         for name in names:
             self.assertRegex(name, "^edge-[a-z][a-z0-9]{5}$")
         # The token is used up.
-        third = self.join(own, "third", token)
+        third = own.join("third", token)
         self.assertEqual(CONFIG, third.wait(), third.errors())
         self.assertIn("TOKEN_USED_UP", third.errors())
         self.submit(own, "long", ENDLESS)
@@ -76,7 +68,7 @@ class CertificatesTest(unittest.TestCase):
     def test_a_revoked_worker_is_out_at_once_and_its_job_goes_on(self):
         own = self.start()
         tokens = [own.join_token(f"{name}.token", "--id", name) for name in ("w1", "w2")]
-        first, second = (self.join(own, f"w{i}", token) for i, token in enumerate(tokens, 1))
+        first, second = (own.join(f"w{i}", token) for i, token in enumerate(tokens, 1))
         for worker in (first, second):
             self.joined(own, worker)
         self.submit(own, "whole", 30)
@@ -95,7 +87,7 @@ class CertificatesTest(unittest.TestCase):
         self.assertEqual(CONFIG, refused.wait(), refused.errors())
         (own.folder / "w1-tls" / "worker.pem").unlink()
         token = own.join_token("back.token", "--id", "w1")
-        self.joined(own, self.join(own, "w1", token))
+        self.joined(own, own.join("w1", token))
 
     def test_a_user_who_is_revoked_by_the_authority_s_list_is_out_without_a_restart(self):
         own = self.start()

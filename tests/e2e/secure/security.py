@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import shutil
 import sys
 import tempfile
 
@@ -91,6 +92,13 @@ class Secured(contextlib.ExitStack):
                 self.folder / f"{name}.log",
             )
         )  # fmt: skip
+
+    def join(self, name, token, *arguments):
+        """A worker that has nothing but the authority's certificate and a token."""
+        tls = self.folder / f"{name}-tls"
+        tls.mkdir(exist_ok=True)
+        shutil.copy(self.trust(), tls / "ca.pem")
+        return self.start_worker(name, "--join-token-file", token, *arguments, tls=tls)
 
     def add_worker(self, name):
         """A worker with a certificate that was made by hand."""
