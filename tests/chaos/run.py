@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Breaks things for a while and writes a report.
 
-    tests/chaos/run.py [--seeds 1000] [--kills 200] [--take-overs 100] [--calls 1] [--jobs 2] [--report build/chaos/report.md]
+    tests/chaos/run.py [--seeds 1000] [--kills 200] [--take-overs 100] [--calls 1] [--alerts 1] [--jobs 2]
 
 Seeds: so many of each kind of job and disturbance in the simulation, by drawn numbers: coordinators are destroyed between any two
 functions of their executors, and jobs are paused; or the links between coordinators and workers clog and are cut, while both are
 killed. Kills: so many of real coordinators with kill -9, and as many of real workers, over five kinds of jobs. Take-overs: so many
 coordinators killed while another one stands by. Calls: a coordinator killed at every system call that writes. Whatever is disturbed must
-end with the model and the events of a run that nobody disturbed. Exits with 1 when anything did not.
+end with the model and the events of a run that nobody disturbed. Alerts: each fires for its fault. Exits with 1 when anything did not.
+The report is build/chaos/report.md (--report).
 """
 
 import argparse
@@ -102,7 +103,7 @@ def failed(simulation, output, first):
 def end_to_end(test, variables, marks, lines_wanted):
     """Runs a test of real programs for long; the lines of its report, and whether all is well."""
     done = subprocess.run(
-        [sys.executable, ROOT / "tests/e2e/durable" / test],
+        [sys.executable, ROOT / "tests/e2e" / test],
         env=os.environ | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -122,6 +123,7 @@ def main():
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--take-overs", type=int, default=100)
     parser.add_argument("--calls", type=int, choices=(0, 1), default=1, help="1: a kill at every system call that writes")
+    parser.add_argument("--alerts", type=int, choices=(0, 1), default=1, help="1: faults that fire alerts and take longer than a test")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--report", type=pathlib.Path, default=ROOT / "build/chaos/report.md")
     options = parser.parse_args()
@@ -131,12 +133,14 @@ def main():
         parts["Simulation of links"] = simulations(LINKS, options.seeds, options.jobs)
     if options.kills:
         variables = {"ESPALIER_KILLS": str(options.kills)}
-        parts["Programs that are killed"] = end_to_end("kills_test.py", variables, "killed, coordinator back", KINDS_OF_KILLS)
+        parts["Programs that are killed"] = end_to_end("durable/kills_test.py", variables, "killed, coordinator back", KINDS_OF_KILLS)
     if options.take_overs:
         variables = {"ESPALIER_TAKE_OVERS": str(options.take_overs)}
-        parts["A coordinator that takes over"] = end_to_end("standby_test.py", variables, "the other worked after", KINDS_OF_TAKE_OVERS)
+        parts["A coordinator that takes over"] = end_to_end("durable/standby_test.py", variables, "the other worked after", KINDS_OF_TAKE_OVERS)
     if options.calls:
-        parts["A kill at every system call"] = end_to_end("syscalls_test.py", {"ESPALIER_EVERY_CALL": "1"}, "as undisturbed", 1)
+        parts["A kill at every system call"] = end_to_end("durable/syscalls_test.py", {"ESPALIER_EVERY_CALL": "1"}, "as undisturbed", 1)
+    if options.alerts:
+        parts["Faults that fire alerts"] = end_to_end("operations/more_alert_faults_test.py", {}, "Ran ", 1)
     today = datetime.date.today().isoformat()
     lines = [f"# Chaos, {today}, {os.cpu_count()} cores, {platform.machine()}"]
     for title, (report, _) in parts.items():

@@ -27,12 +27,12 @@ def _header(name, value):
     return b"\x00" + bytes((len(name),)) + name + bytes((len(value),)) + value
 
 
-def headers_block(path):
+def headers_block(path, scheme="http"):
     return b"".join(
         _header(name, value)
         for name, value in (
             (":method", "POST"),
-            (":scheme", "http"),
+            (":scheme", scheme),
             (":path", path),
             (":authority", "localhost"),
             ("content-type", "application/grpc"),
@@ -94,11 +94,14 @@ def grpc_message(data):
 
 
 class Connection:
-    """One HTTP/2 connection."""
+    """One HTTP/2 connection; `tls`: an SSLContext, where the peer wants one."""
 
-    def __init__(self, address, reading=True, timeout=20):
+    def __init__(self, address, reading=True, timeout=20, tls=None):
         host, port = address.rsplit(":", 1)
         self.socket = socket.create_connection((host, int(port)), timeout=timeout)
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=host)
         self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0))
         self.reading = reading
         self.closed = False
@@ -117,7 +120,7 @@ class Connection:
     def call(self, path, *messages, half_close=False):
         """Opens a stream; its number."""
         stream, self.next_stream = self.next_stream, self.next_stream + 2
-        self.socket.sendall(frame(HEADERS, END_HEADERS, stream, headers_block(path)))
+        self.socket.sendall(frame(HEADERS, END_HEADERS, stream, headers_block(path, self._scheme)))
         for message in messages:
             self.send(stream, message)
         if half_close:

@@ -16,9 +16,10 @@ from lives import JOB_S, Lives
 
 
 @contextlib.contextmanager
-def small_disk(size):
-    """A folder that is a file system of so many bytes."""
-    with tempfile.TemporaryDirectory() as folder:
+def small_disk(size, folder=None):
+    """A folder, a new one where none is given, that is a file system of so many bytes."""
+    with contextlib.ExitStack() as made:
+        folder = folder or made.enter_context(tempfile.TemporaryDirectory())
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
         try:
             yield pathlib.Path(folder)

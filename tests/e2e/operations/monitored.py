@@ -20,7 +20,7 @@ import cluster
 from cluster import eventually
 
 DEPLOY = cluster.SOURCE / "deploy"
-INTERVAL = {"scrape_interval": "250ms", "scrape_timeout": "250ms", "evaluation_interval": "250ms"}
+INTERVAL = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
