@@ -17,7 +17,7 @@ from cluster import ENDLESS, digits_job, eventually, words
 from disks_test import fill, small_disk
 from faults import Faults
 from monitored import Haste
-from raw_grpc import Connection
+from raw_grpc import Connection, encode
 from security import Secured
 from standby import StandBys
 
@@ -81,6 +81,26 @@ class StrangersTest(Faults):
             streams = {connection.call("/espalier.v1.JobService/ListJobs", b"", half_close=True) for _ in range(50)}
             while not connection.ended.keys() >= streams and connection.pump(5):
                 pass
+
+
+class CrowdTest(Faults):
+    FAULTS = {"EspalierCoreBusy": "somebody asks for a job of a thousand rounds again and again, and never reads the answers"}
+
+    def test_a_core_that_is_busy_all_the_time(self):
+        self.own = self.enterContext(cluster.Cluster(workers=1))
+        job = digits_job(1000, evaluation={})
+        job["data"]["partition"]["shards"] = 1
+        job["training"] = {"batch_size": 16, "local_steps": 1, "optimizer": {"kind": "sgd", "learning_rate": 0.01}}
+        self.question = encode((1, self.own.run(job)["name"]))
+        self.watch([self.own.metrics])
+        self.fire("EspalierCoreBusy", fault=self.ask, again=True)
+        self.all_fired()
+
+    def ask(self):
+        with Connection(self.own.address, reading=False) as connection:
+            for _ in range(60):
+                connection.call("/espalier.v1.JobService/GetJob", self.question, half_close=True)
+            connection.pump(0.2)
 
 
 class DatabaseTest(Faults):
