@@ -19,12 +19,13 @@ list_packages() {
     test)
       # Chromium and a font show the dashboard's pages to their test.
       printf '%s\n' 'chromium|chromium-headless-shell' fonts-dejavu-core
-      # prometheus has promtool, which checks the alert rules, and with prometheus-alertmanager watches clusters of tests; iproute2 makes networks of several machines; strace has
-      # system calls fail; systemd knows which of them services need, util-linux starts programs as another user, and haproxy is
-      # the edge in front of a coordinator.
+      # prometheus has promtool, which checks the alert rules, and with prometheus-alertmanager watches clusters of tests;
+      # iproute2 makes networks of several machines; strace has system calls fail; slurm-wlm and munge are a Slurm of one node;
+      # systemd knows which system calls services need, util-linux starts programs as another user, and haproxy is the edge in
+      # front of a coordinator.
       list_packages postgres
       list_packages packages
-      printf '%s\n' libgtest-dev libgmock-dev prometheus prometheus-alertmanager openssl iproute2 strace systemd util-linux haproxy \
+      printf '%s\n' libgtest-dev libgmock-dev prometheus prometheus-alertmanager openssl iproute2 strace systemd util-linux haproxy slurm-wlm munge \
         python3 python3-venv python3-pip python3-yaml python3-numpy
       ;;
     # clang-tidy comes from PyPI: tests/lint/tidy.sh.
