@@ -68,6 +68,12 @@ class FilesTest(unittest.TestCase):
             used = set(re.findall(r"\$\w+", " ".join(target["expr"] for panel in board["panels"] for target in panel["targets"])))
             self.assertLessEqual(used, set(VARIABLES))
 
+    def test_nobody_changes_them_in_the_browser(self):
+        [source] = yaml.safe_load((GRAFANA / "datasources/prometheus.yaml").read_text())["datasources"]
+        [provider] = yaml.safe_load((GRAFANA / "dashboards/provider.yaml").read_text())["providers"]
+        self.assertEqual((False, False, True), (source["editable"], provider["allowUiUpdates"], provider["disableDeletion"]))
+        self.assertEqual({False}, {board["editable"] for board in boards()})
+
     def test_each_alert_has_a_panel_that_shows_it(self):
         panels = {(board["uid"], panel["id"]): panel for board in boards() for panel in board["panels"]}
         for rule in rules("alerts.yml"):
