@@ -77,7 +77,7 @@ class FilesTest(unittest.TestCase):
     def test_each_alert_has_a_panel_that_shows_it(self):
         panels = {(board["uid"], panel["id"]): panel for board in boards() for panel in board["panels"]}
         for rule in rules("alerts.yml"):
-            uid, panel = re.fullmatch(r"/d/([a-z-]+)\?viewPanel=(\d+)", rule["annotations"]["dashboard_url"]).groups()
+            uid, panel = re.fullmatch(r"/d/([a-z-]+)\?viewPanel=(\d+)", rule["annotations"]["board_url"]).groups()
             shown = set().union(*(metrics(target["expr"]) for target in panels[uid, int(panel)]["targets"]))
             self.assertTrue(shown & metrics(rule["expr"]), f"{rule['alert']}: {shown}")
 

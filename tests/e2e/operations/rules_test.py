@@ -44,6 +44,9 @@ class RulesTest(unittest.TestCase):
                     if label in labels.get(name, {}):
                         self.assertIn(value, labels[name][label], rule)
 
+    def test_prometheus_takes_its_configuration(self):
+        self.succeeds("promtool", "check", "config", "--syntax-only", "../prometheus.yml")
+
     def test_alertmanager_knows_each_alert_that_it_is_told_of(self):
         file = RULES.parents[1] / "alertmanager/alertmanager.yml"
         self.succeeds("amtool", "check-config", file)
