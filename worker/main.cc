@@ -392,6 +392,16 @@ absl::Status TakeIdOfCertificate(Flags& flags) {
   return absl::OkStatus();
 }
 
+// One that was made by hand is looked at when somebody asks: it may be replaced while the worker runs.
+void TellEndOfCertificate(const std::string& path, metrics::Metrics& metrics) {
+  const auto pem = rpc::ReadPem(path, "a certificate (PEM)");
+  if (!pem.ok()) return;
+  const auto certificate = pki::ReadCertificate(*pem);
+  if (!certificate.ok()) return;
+  metrics.Set(metrics::Metric::kCertificateExpiry,
+              absl::ToDoubleSeconds(certificate->not_after - absl::UnixEpoch()), "worker");
+}
+
 // Where this worker joins, or has joined, by itself: who looks after its certificate, which it has from
 // now on. Null where its certificate was made by hand, or it has none.
 absl::StatusOr<std::unique_ptr<session::CertificateKeeper>> KeepCertificate(
@@ -465,6 +475,10 @@ int Run(Flags flags) {
   auto keeper = KeepCertificate(flags, stopper, metrics);
   if (stopper.stopped()) return kExitOk;
   if (!keeper.ok()) return ExitWith(keeper.status(), kExitConfig);
+  if (const std::string& path = flags.coordinator.tls_cert_file;
+      *keeper == nullptr && !path.empty()) {
+    metrics.BeforePage([path](metrics::Metrics& page) { TellEndOfCertificate(path, page); });
+  }
   std::vector<std::string> problems;
   const tasks::MemoryLimit memory = tasks::FindMemoryLimit();
   // Held for the life of the process.

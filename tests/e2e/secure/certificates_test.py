@@ -11,7 +11,7 @@ import urllib.request
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import cluster
-from cluster import ENDLESS, digits_job, eventually
+from cluster import ENDLESS, digits_job, eventually, words
 from security import CONFIG, DENIED, Secured
 
 # A certificate that ends after half a minute, of which 20 s pass before it is renewed.
@@ -120,9 +120,15 @@ class CertificatesTest(unittest.TestCase):
         text = subprocess.run(["openssl", "x509", "-noout", "-serial"], input=shown.stdout, capture_output=True, check=True)
         return text.stdout
 
+    def end_of(self, metrics, role):
+        """When a certificate ends, as a process tells Prometheus."""
+        with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=10) as page:
+            text = page.read().decode()
+        return float(re.search(rf'espalier_certificate_expiry_timestamp_seconds{{role="{role}"}} (\S+)', text)[1])
+
     def test_a_replaced_certificate_is_served_without_a_restart(self):
         own = self.start()
-        own.add_worker("w1")
+        worker = own.add_worker("w1")
         self.submit(own, "undisturbed", ENDLESS)
         before = self.served(own)
         own.cert("renew", "coordinator")
@@ -142,10 +148,9 @@ class CertificatesTest(unittest.TestCase):
         (pair / "cert.pem").write_text(whole)
         own.coordinator.send(signal.SIGHUP)
         eventually("it is read", lambda: "certificates_read changed=" in own.coordinator.errors())
-        with urllib.request.urlopen(f"http://{own.metrics}/metrics", timeout=10) as page:
-            text = page.read().decode()
-        end = re.search(r'espalier_certificate_expiry_timestamp_seconds{role="coordinator"} (\S+)', text)[1]
-        self.assertGreater(float(end), 1.7e9)
+        self.assertGreater(self.end_of(own.metrics, "coordinator"), 1.7e9)
+        # The worker's was made by hand, too.
+        self.assertGreater(self.end_of(words(worker.line())["metrics"], "worker"), 1.7e9)
         own.cli("job", "cancel", "undisturbed").ok()
 
     def test_an_encrypted_key_and_its_passphrase(self):

@@ -156,7 +156,7 @@ function Facts({ job, rounds }: { job: Job; rounds: Round[] }) {
       <Fact label="Computed" note={denseFlops > 0 ? "of the dense model's" : undefined}>
         {denseFlops > 0 ? percent(flops / denseFlops) : "–"}
       </Fact>
-      <Fact label="Running for">{job.start_time === undefined ? "–" : span(((Number.isNaN(end) ? now : end) - time(job.start_time)) / 1000)}</Fact>
+      <Fact label={Number.isNaN(end) ? "Running for" : "Ran for"}>{job.start_time === undefined ? "–" : span(((Number.isNaN(end) ? now : end) - time(job.start_time)) / 1000)}</Fact>
     </dl>
   );
 }
