@@ -37,7 +37,7 @@ def run(*command, **options):
 class K8sTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        kustomize = run(ROOT / "tests/support/kustomize.sh", BIN.parent / "kustomize").strip()
+        kustomize = run(HERE / "kustomize.sh", BIN.parent / "kustomize").strip()
         cls.rendered = {name: list(yaml.safe_load_all(run(kustomize, "build", K8S / name))) for name in OVERLAYS}
 
     def every(self, *kinds):

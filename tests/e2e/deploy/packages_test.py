@@ -91,7 +91,7 @@ class PackagesTest(unittest.TestCase):
         self.assertNotIn("-dev", needs)
         self.assertIn("libgrpc++-dev", self.fields("libespalier-dev")["Depends"])
         for name in PACKAGES:
-            self.assertEqual([], [line for line in run("dpkg-deb", "--contents", self.files[name]).splitlines() if "/work/" in line or "./opt" in line])
+            self.assertEqual([], [line for line in run("dpkg-deb", "--contents", self.files[name]).splitlines() if os.environ["ESPALIER_SOURCE_DIR"] in line or "./opt" in line])
 
     def test_2_installed_used_removed_and_purged(self):
         debian = self.debian

@@ -1,7 +1,8 @@
+#include "common/base/status.h"
+
 #include "client/cli/commands/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/format.h"
-#include "common/base/status.h"
 #include "fmt/format.h"
 
 namespace espalier::cli {
