@@ -150,6 +150,8 @@ write_registry_conf() {
     printf 'registry=%s\n' "${NPM_CONFIG_REGISTRY:-$npm_config_registry}" >>"$state/npmrc"
   fi
   chmod 600 "$state/pip.conf" "$state/npmrc"
+  # Behind a proxy that looks into TLS the machine knows an authority that the images do not.
+  cat "${PIP_CERT:-${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}}" >"$state/authorities.pem" 2>/dev/null || : >"$state/authorities.pem"
 }
 
 build_image() {
@@ -166,7 +168,7 @@ build_image() {
   fi
   say "building espalier/$target:$ESPALIER_TAG"
   DOCKER_BUILDKIT=1 "$client" build --progress plain --file "$root/docker/$file" --secret "id=apt_conf,src=$state/apt.conf" \
-    --secret "id=pip_conf,src=$state/pip.conf" --secret "id=npmrc,src=$state/npmrc" --build-arg "BASE=$base_image" "${arguments[@]}" --tag "espalier/$target:$ESPALIER_TAG" "$root" \
+    --secret "id=pip_conf,src=$state/pip.conf" --secret "id=npmrc,src=$state/npmrc" --secret "id=authorities,src=$state/authorities.pem" --build-arg "BASE=$base_image" "${arguments[@]}" --tag "espalier/$target:$ESPALIER_TAG" "$root" \
     >"$state/build-$target.log" 2>&1 || {
     tail -n 40 "$state/build-$target.log" >&2
     die "the build failed, whole log in build/cluster/build-$target.log"

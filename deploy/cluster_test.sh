@@ -109,6 +109,75 @@ job_survives_a_killed_worker() {
   eventually 180 job_is "$job" SUCCEEDED
 }
 
+# A job that takes about a minute, the same each time; prints its name.
+submit_long() {
+  espalier job submit /usr/share/espalier/examples/digits-set.yaml --set federation.rounds=300 --set training.local_epochs=20 -o json | json name
+}
+
+job_has_rounds() { (($(espalier job get "$1" -o json | json round) >= $2)); }
+
+# Images that differ from those that run by a label alone, as those of a release do by their programs.
+make_next_images() {
+  local image
+  for image in coordinator worker; do
+    printf 'FROM espalier/%s:%s\nLABEL espalier.test=next\n' "$image" "$ESPALIER_TAG" |
+      docker build --quiet --tag "espalier/$image:next" - >/dev/null || return 1
+  done
+}
+
+# Puts new containers of a service into the place of those that are gone, of the images of a tag; others stay.
+replace_missing() {
+  ESPALIER_TAG=$1 compose up -d --no-build --no-recreate --no-deps --scale "worker=$workers" "$2" >>"$state/compose.log" 2>&1
+}
+
+every_container_is_of() {
+  local id image
+  for id in $(compose ps -q "$2"); do
+    image=$(docker inspect --format '{{index .Config.Labels "espalier.test"}}' "$id")
+    [[ $image == "$1" ]] || return 1
+  done
+}
+
+# One after the other is killed in the middle of a job, and comes back; then one after the other gets another image.
+same_model_through_kills_and_a_new_image() {
+  local undisturbed disturbed service id
+  undisturbed=$(submit_long) || return 1
+  eventually 240 job_is "$undisturbed" SUCCEEDED || return 1
+  disturbed=$(submit_long) || return 1
+  eventually 60 job_has_rounds "$disturbed" 5 || return 1
+  for service in coordinator worker dashboard prometheus alertmanager; do
+    docker kill "$(compose ps -q "$service" | head -n 1)" >/dev/null || return 1
+    compose up -d --no-build --no-recreate --no-deps --scale "worker=$workers" "$service" >>"$state/compose.log" 2>&1 || return 1
+    eventually 60 is_healthy "$service" || return 1
+  done
+  job_is "$disturbed" RUNNING || return 1
+  make_next_images || return 1
+  for service in worker coordinator; do
+    for id in $(compose ps -q "$service"); do
+      docker stop --time 30 "$id" >/dev/null && docker rm "$id" >/dev/null || return 1
+      replace_missing next "$service" || return 1
+      eventually 60 is_healthy "$service" || return 1
+    done
+    every_container_is_of next "$service" || return 1
+  done
+  eventually 240 job_is "$disturbed" SUCCEEDED || return 1
+  [[ $(espalier job get "$undisturbed" -o json | json model_hash) == $(espalier job get "$disturbed" -o json | json model_hash) ]]
+}
+
+# A volume with what release 0.2.0 wrote: its jobs are there, with the models that they had.
+goes_on_with_an_older_folder() {
+  local folder=$state/older
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  tar -C "$folder" -xJf "$root/tests/golden/data_folder/0.2.0.tar.xz" || return 1
+  compose stop coordinator >>"$state/compose.log" 2>&1 || return 1
+  docker run --rm -v "${project}_coordinator:/to" -v "$folder/data:/from:ro" "$base_image" \
+    sh -c 'rm -rf /to/* && cp -a /from/. /to/ && chown -R 10001:10001 /to' || return 1
+  compose up -d --no-build --no-recreate --no-deps coordinator >>"$state/compose.log" 2>&1 || return 1
+  eventually 60 is_healthy coordinator || return 1
+  [[ $(espalier job get "done" -o json | json model_hash) == $(json done.model_hash <"$folder/expected.json") ]]
+}
+
 # To this machine, by the names that it has here, and with the rights of the certificate that the container has.
 dashboard_shows_jobs() {
   python3 - "$ESPALIER_DASHBOARD_PORT" <<'EOF'
@@ -226,5 +295,7 @@ test_cluster() {
   check "the edge hands on what is TLS" edge_hands_on
   check "the edge hands on nothing else" edge_hands_on_nothing_else
   check "the audit log is whole" everything_is_in_the_audit_log
+  check "a job ends with the same model although every container is killed and gets a new image" same_model_through_kills_and_a_new_image
+  check "the coordinator goes on with a folder that release 0.2.0 wrote" goes_on_with_an_older_folder
   say "all checks passed in $((SECONDS - started)) s"
 }

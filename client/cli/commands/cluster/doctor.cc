@@ -38,6 +38,20 @@ using Level = Finding::Level;
 
 void Add(Findings more, Findings& all) { std::ranges::move(more, std::back_inserter(all)); }
 
+// A coordinator whose disk hangs does not answer this, and may answer all else.
+void AskForSystem(client::Client& client, Findings& findings) {
+  const absl::Time asked = absl::Now();
+  const absl::StatusOr<v1::SystemInfo> system = client.GetSystem();
+  const absl::Duration took = absl::Now() - asked;
+  if (!system.ok()) {
+    findings.push_back({Level::kError, "system", base::MessageOf(system.status()),
+                        "look at the disk of the coordinator's data folder, and at its log"});
+    return;
+  }
+  findings.push_back(CheckClock(ToTime(system->time()) - (asked + took / 2), took / 2));
+  Add(CheckSystem(*system), findings);
+}
+
 // What only a coordinator that answers can tell.
 absl::Status AskCoordinator(Context& context, Findings& findings) {
   ESPALIER_ASSIGN_OR_RETURN(auto client, context.Connect());
@@ -54,14 +68,10 @@ absl::Status AskCoordinator(Context& context, Findings& findings) {
                                    ToTime(cluster.certificate_expire_time()), now,
                                    "`espalier cert renew` on the machine with the authority"));
   }
-  const absl::Time asked = absl::Now();
-  ESPALIER_ASSIGN_OR_RETURN(const v1::SystemInfo system, client->GetSystem());
-  const absl::Duration took = absl::Now() - asked;
-  findings.push_back(CheckClock(ToTime(system.time()) - (asked + took / 2), took / 2));
+  AskForSystem(*client, findings);
   ESPALIER_ASSIGN_OR_RETURN(const auto listed, client->ListWorkers(kMostWorkers));
   const std::vector<v1::Worker> workers(listed.workers().begin(), listed.workers().end());
   Add(CheckVersions(std::string(base::Version()), cluster, workers), findings);
-  Add(CheckSystem(system), findings);
   Add(CheckWorkers(workers, now), findings);
   Add(CheckDatasets(workers), findings);
   v1::ListJobsRequest of_jobs;
