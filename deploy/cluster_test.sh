@@ -121,7 +121,7 @@ make_next_images() {
   local image
   for image in coordinator worker; do
     printf 'FROM espalier/%s:%s\nLABEL espalier.test=next\n' "$image" "$ESPALIER_TAG" |
-      docker build --quiet --tag "espalier/$image:next" - >/dev/null || return 1
+      DOCKER_BUILDKIT=1 "$(build_client)" build --quiet --tag "espalier/$image:next" - >>"$state/compose.log" 2>&1 || return 1
   done
 }
 
