@@ -5,7 +5,6 @@ MAKEFLAGS += --no-print-directory
 
 BUILD_DIR := build/release
 BIN_DIR := $(BUILD_DIR)/bin
-# Tests at a time; those that mostly wait count half (cmake/EspalierOptions.cmake).
 TEST_JOBS ?= 2
 FUZZ_SECONDS ?= 60
 CHAOS_SEEDS ?= 1000
@@ -48,7 +47,7 @@ up: programs ## Run a coordinator and 4 workers in the foreground (data root: $E
 	@$(BIN_DIR)/espalier up --workers 4
 
 test: build ## Run every test
-	@ctest --preset release --parallel $$((2 * $(TEST_JOBS)))
+	@ctest --preset release --parallel $(TEST_JOBS)
 
 bench: deps ## Run the benchmarks
 	@cmake/deps/install.sh --bench

@@ -91,9 +91,6 @@ function(espalier_scale_timeout variable)
   endif()
 endfunction()
 
-# What a test counts for `ctest --parallel`, in halves of a processor: one that mostly waits counts 1 (WAITS).
-set(ESPALIER_TEST_WEIGHT 2)
-
 # espalier_test(<name> SOURCES ... DEPS ... [UNDER <command> ...]): a GoogleTest program registered with ctest, which is run
 # by `command`, if there is one.
 function(espalier_test name)
@@ -105,6 +102,6 @@ function(espalier_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE Espalier::flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${ARG_UNDER} $<TARGET_FILE:${name}>)
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} PROCESSORS ${ESPALIER_TEST_WEIGHT}
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT}
     ENVIRONMENT "ESPALIER_SOURCE_DIR=${CMAKE_SOURCE_DIR};ESPALIER_BIN_DIR=${CMAKE_BINARY_DIR}/bin")
 endfunction()

@@ -49,7 +49,7 @@ def run(preset, only, jobs):
     subprocess.run(["cmake", "--build", build, *(["--target", *targets] if targets else [])], cwd=SOURCE, check=True)
     select = ["-R", only or names] if only or names else []
     tests = subprocess.run(
-        ["ctest", "--preset", preset, "--parallel", str(2 * jobs), *select, "-E", MEASURES_MEMORY],
+        ["ctest", "--preset", preset, "--parallel", str(jobs), *select, "-E", MEASURES_MEMORY],
         cwd=SOURCE,
         env=environment(reports),
         check=False,
