@@ -186,7 +186,8 @@ class ChangeWatch : public WriteStream<Response> {
       return;
     }
     read_ = read;
-    if (!found->empty() && caught_up_) SetToken(found->back());
+    // A stream that began from scratch and has not caught up cannot go on in the middle.
+    if (!found->empty() && (caught_up_ || !from_scratch_)) SetToken(found->back());
     Add(*std::move(found));
     // Produce() asks for more where there is nothing.
     this->Pump();
