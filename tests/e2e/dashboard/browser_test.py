@@ -29,7 +29,7 @@ from hostile_text import HOSTILE
 from node_packages import node, packages
 
 HERE = pathlib.Path(__file__).parent
-PROGRAM_S = 500
+PROGRAM_S = 800
 # What would run in a page that takes it for its own text, wherever it is put.
 SCRIPTS = (
     '<script>window.hacked=1</script>',
