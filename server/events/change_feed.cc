@@ -61,10 +61,12 @@ std::optional<std::vector<ChangeFeed::Change>> ChangeFeed::After(uint64_t number
   return after;
 }
 
-uint64_t ChangeFeed::BeforeNewestEvents(size_t count) const {
+uint64_t ChangeFeed::BeforeNewestEvents(
+    size_t count, const std::function<bool(const Change& change)>& shows) const {
   if (count == 0) return last_;
   for (auto it = passing_.rbegin(); it != passing_.rend(); ++it) {
-    if (changes_.at(it->first).kind == Kind::kEvent && --count == 0) return it->first - 1;
+    const Change& change = changes_.at(it->first);
+    if (change.kind == Kind::kEvent && shows(change) && --count == 0) return it->first - 1;
   }
   return 0;
 }

@@ -49,8 +49,9 @@ class ChangeFeed {
   // `begin`: last() as it was when a reader began to read from 0, or the number that another one began
   // after.
   std::optional<std::vector<Change>> After(uint64_t number, uint64_t begin, size_t limit) const;
-  // The number after which the newest `count` events come.
-  uint64_t BeforeNewestEvents(size_t count) const;
+  // The number after which the newest `count` of the events that `shows` selects come.
+  uint64_t BeforeNewestEvents(size_t count,
+                              const std::function<bool(const Change& change)>& shows) const;
   // Of the newest change.
   uint64_t last() const { return last_; }
 

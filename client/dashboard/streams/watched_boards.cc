@@ -81,6 +81,8 @@ WatchBoard BoardOf(client::Client& client, Watch<Request, Response> watch) {
           over.request_stop();
         },
         over.get_token());
+    // It is of another coordinator: the next watch begins anew.
+    if (absl::IsInvalidArgument(ended)) token->clear();
     return lost.ok() ? ended : lost;
   };
 }

@@ -58,11 +58,16 @@ class ChangeWatch : public WriteStream<Response> {
   }
 
  protected:
-  using Fetched = std::function<void(absl::StatusOr<std::vector<Response>>)>;
+  struct Told {
+    uint64_t number = 0;
+    Response message;
+  };
+  using Fetched = std::function<void(absl::StatusOr<std::vector<Told>>)>;
 
   // Whether the caller may know of it.
   virtual bool Shows(const Change& change) const = 0;
-  // Calls `done` on the core with what to send about these changes. Errors end the stream.
+  // Calls `done` on the core with what to send about these changes, each with the number of its change;
+  // nothing is sent about those of which there is nothing to say.
   virtual void Fetch(std::vector<Change> changes, Fetched done) = 0;
 
   bool Produce(Response& message, bool& at_end, absl::Status& end) override {
@@ -84,6 +89,13 @@ class ChangeWatch : public WriteStream<Response> {
  private:
   static constexpr size_t kBatch = 50;
 
+  // Changes that were looked up together.
+  struct Batch {
+    uint64_t read = 0;  // of the last of them
+    size_t size = 0;
+    size_t limit = 0;
+  };
+
   std::shared_ptr<ChangeWatch> Self() {
     return std::static_pointer_cast<ChangeWatch>(this->shared_from_this());
   }
@@ -92,8 +104,9 @@ class ChangeWatch : public WriteStream<Response> {
     from_scratch_ = true;
     caught_up_ = false;
     read_ = 0;
-    begin_ = until_ = feed_->last();
-    events_after_ = feed_->BeforeNewestEvents(past_events_);
+    begin_ = feed_->last();
+    events_after_ = feed_->BeforeNewestEvents(
+        past_events_, [this](const Change& change) { return Shows(change); });
   }
 
   absl::Status GoOnAfter(const std::string& token) {
@@ -114,7 +127,6 @@ class ChangeWatch : public WriteStream<Response> {
     }
     from_scratch_ = false;
     read_ = begin_ = number;
-    until_ = feed_->last();
     return absl::OkStatus();
   }
 
@@ -137,37 +149,29 @@ class ChangeWatch : public WriteStream<Response> {
 
   // On the core: looks up what comes next, once the reader has all that was looked up before.
   void Refill() {
-    if (released_ || fetching_ || HasReady()) return;
-    if (!caught_up_ && read_ >= until_) {
-      caught_up_ = true;
-      Response message;
-      message.mutable_caught_up();
-      SetToken(message);
-      Add({std::move(message)});
-      this->Pump();
-      return;
-    }
-    auto changes = feed_->After(read_, begin_, kBatch);
+    if (released_ || feed_ == nullptr || fetching_ || HasReady()) return;
+    const size_t limit = read_ < one_by_one_until_ ? 1 : kBatch;
+    auto changes = feed_->After(read_, begin_, limit);
     if (!changes.has_value()) {
       Reset("what changed since then is not kept any more");
       this->Pump();
       return;
     }
-    if (changes->empty()) return;
-    if (!caught_up_) {
-      std::erase_if(*changes, [this](const Change& change) { return change.number > until_; });
+    if (changes->empty()) {
+      if (!caught_up_) CatchUp();
+      return;
     }
-    const uint64_t read = changes->empty() ? until_ : changes->back().number;
+    const Batch batch{.read = changes->back().number, .size = changes->size(), .limit = limit};
     std::erase_if(*changes, [this](const Change& change) { return !IsWanted(change); });
     fetching_ = true;
-    Fetch(*std::move(changes), [self = Self(), read](absl::StatusOr<std::vector<Response>> found) {
-      self->OnFetched(read, std::move(found));
+    Fetch(*std::move(changes), [self = Self(), batch](absl::StatusOr<std::vector<Told>> found) {
+      self->OnFetched(batch, std::move(found));
     });
   }
 
   // What had passed before a stream began from scratch is not told, but for the newest events.
   bool IsWanted(const Change& change) const {
-    const bool has_passed = from_scratch_ && change.number <= until_;
+    const bool has_passed = from_scratch_ && change.number <= begin_;
     if (has_passed && change.kind == Change::Kind::kGone) return false;
     if (has_passed && change.kind == Change::Kind::kEvent && change.number <= events_after_) {
       return false;
@@ -175,26 +179,55 @@ class ChangeWatch : public WriteStream<Response> {
     return Shows(change);
   }
 
-  void OnFetched(uint64_t read, absl::StatusOr<std::vector<Response>> found) {
+  void OnFetched(const Batch& batch, absl::StatusOr<std::vector<Told>> found) {
     fetching_ = false;
-    if (absl::IsNotFound(found.status())) {  // deleted while it was read
-      this->context().core.Post([self = Self()] { self->Refill(); });
-      return;
-    }
     if (!found.ok()) {
-      this->End(found.status());
+      OnUnreadable(batch, found.status());
       return;
     }
-    read_ = read;
-    // A stream that began from scratch and has not caught up cannot go on in the middle.
-    if (!found->empty() && (caught_up_ || !from_scratch_)) SetToken(found->back());
-    Add(*std::move(found));
+    read_ = batch.read;
+    std::vector<Response> messages;
+    for (Told& told : *found) {
+      // A stream that began from scratch and has not caught up cannot go on in the middle.
+      if (caught_up_ || !from_scratch_) SetToken(told.number, told.message);
+      messages.push_back(std::move(told.message));
+    }
+    Add(std::move(messages));
+    // There is no more at this moment: what changed meanwhile stood behind what was there before.
+    if (!caught_up_ && batch.size < batch.limit) {
+      CatchUp();
+      return;
+    }
     // Produce() asks for more where there is nothing.
     this->Pump();
   }
 
-  void SetToken(Response& message) const {
-    message.set_resume_token(fmt::format("{:x}.{:x}", life_, read_));
+  // A thing that was deleted while it was read, or whose record is damaged, is left out, and found by
+  // asking for one after the other. All other errors end the stream.
+  void OnUnreadable(const Batch& batch, const absl::Status& status) {
+    if (!absl::IsNotFound(status) && !absl::IsDataLoss(status)) {
+      this->End(status);
+      return;
+    }
+    if (batch.limit > 1) {
+      one_by_one_until_ = batch.read;
+    } else {
+      read_ = batch.read;
+    }
+    this->context().core.Post([self = Self()] { self->Refill(); });
+  }
+
+  void CatchUp() {
+    caught_up_ = true;
+    Response message;
+    message.mutable_caught_up();
+    SetToken(read_, message);
+    Add({std::move(message)});
+    this->Pump();
+  }
+
+  void SetToken(uint64_t number, Response& message) const {
+    message.set_resume_token(fmt::format("{:x}.{:x}", life_, number));
   }
 
   bool released_ = false;
@@ -205,10 +238,10 @@ class ChangeWatch : public WriteStream<Response> {
   bool from_scratch_ = true;
   bool caught_up_ = false;
   bool fetching_ = false;
-  uint64_t read_ = 0;          // changes up to this one were looked up
-  uint64_t begin_ = 0;         // as ChangeFeed::After() takes it
-  uint64_t until_ = 0;         // of the newest change when the stream began
-  uint64_t events_after_ = 0;  // those after it are told to who begins from scratch
+  uint64_t read_ = 0;              // changes up to this one were looked up
+  uint64_t begin_ = 0;             // as ChangeFeed::After() takes it
+  uint64_t events_after_ = 0;      // those after it are told to who begins from scratch
+  uint64_t one_by_one_until_ = 0;  // something up to this change cannot be read
   base::Mutex ready_mutex_;
   std::deque<Response> ready_ ABSL_GUARDED_BY(ready_mutex_);
 };

@@ -44,9 +44,9 @@ class JobsWatch : public ChangeWatch<v1::WatchJobsResponse> {
 
  private:
   // `jobs`: those of the changes that are still there, in this order.
-  static std::vector<v1::WatchJobsResponse> MessagesOf(const std::vector<Change>& changes,
-                                                       std::vector<v1::Job> jobs) {
-    std::vector<v1::WatchJobsResponse> messages;
+  static std::vector<Told> MessagesOf(const std::vector<Change>& changes,
+                                      std::vector<v1::Job> jobs) {
+    std::vector<Told> messages;
     auto job = jobs.begin();
     for (const Change& change : changes) {
       v1::WatchJobsResponse message;
@@ -59,7 +59,7 @@ class JobsWatch : public ChangeWatch<v1::WatchJobsResponse> {
       } else {
         continue;  // it is gone, which a later change says
       }
-      messages.push_back(std::move(message));
+      messages.push_back({change.number, std::move(message)});
     }
     return messages;
   }
@@ -74,7 +74,7 @@ class WorkersWatch : public ChangeWatch<v1::WatchWorkersResponse> {
   bool Shows(const Change&) const override { return true; }
 
   void Fetch(std::vector<Change> changes, Fetched done) override {
-    std::vector<v1::WatchWorkersResponse> messages;
+    std::vector<Told> messages;
     for (const Change& change : changes) {
       v1::WatchWorkersResponse message;
       if (change.kind == Kind::kGone) {
@@ -85,7 +85,7 @@ class WorkersWatch : public ChangeWatch<v1::WatchWorkersResponse> {
       } else {
         continue;
       }
-      messages.push_back(std::move(message));
+      messages.push_back({change.number, std::move(message)});
     }
     done(std::move(messages));
   }

@@ -33,7 +33,7 @@ void ClusterFeeds::LookAtJob(const JobRunner& job, const std::string& owner, abs
     seen.is_told = false;
   }
   // That a job has ended is told after what led to it, which may still be on its way to the disk.
-  if (job.ended() && log.last_shown() != log.last_sequence()) return;
+  if (!leaves && job.ended() && log.last_shown() != log.last_sequence()) return;
   const bool is_new_state = job.state() != seen.state;
   if (is_new_state || leaves || (!seen.is_told && now >= seen.told + kBetweenStates)) {
     seen.state = job.state();

@@ -1,8 +1,9 @@
 // ClusterFeeds: what changes among all jobs and all workers, for those who watch them
 // (events.proto).
 //
-// Rate:      a job that changes all the time is told of once a second, and at once when its state does. So
-//            is a worker; where nothing but the time of its heartbeat has changed, every ten seconds.
+// Rate:      a job that changes all the time is told of once a second, and at once when its state changes.
+//            Workers are looked at once a second; one of which nothing but the time of its heartbeat has
+//            changed is told of every ten seconds.
 // Events:    those that happen while the coordinator runs; those of former lives are in the jobs' logs.
 // Threading: lives on the core executor.
 #pragma once

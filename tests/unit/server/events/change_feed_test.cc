@@ -105,11 +105,16 @@ TEST(ChangeFeedTest, FindsWhereTheNewestEventsBegin) {
   feed.Happened("a", "", Event(2));
   feed.Gone("a");
   feed.Happened("b", "", Event(1));
-  EXPECT_THAT(Read(feed, feed.BeforeNewestEvents(1), feed.last()), Optional(ElementsAre("b#1")));
-  EXPECT_THAT(Read(feed, feed.BeforeNewestEvents(2), feed.last()),
+  const auto all = [](const ChangeFeed::Change&) { return true; };
+  const auto of_a = [](const ChangeFeed::Change& change) { return change.name == "a"; };
+  EXPECT_THAT(Read(feed, feed.BeforeNewestEvents(1, of_a), feed.last()),
               Optional(ElementsAre("a#2", "-a", "b#1")));
-  EXPECT_EQ(feed.BeforeNewestEvents(9), 0);
-  EXPECT_EQ(feed.BeforeNewestEvents(0), feed.last());
+  EXPECT_THAT(Read(feed, feed.BeforeNewestEvents(1, all), feed.last()),
+              Optional(ElementsAre("b#1")));
+  EXPECT_THAT(Read(feed, feed.BeforeNewestEvents(2, all), feed.last()),
+              Optional(ElementsAre("a#2", "-a", "b#1")));
+  EXPECT_EQ(feed.BeforeNewestEvents(9, all), 0);
+  EXPECT_EQ(feed.BeforeNewestEvents(0, all), feed.last());
 }
 
 TEST(ChangeFeedTest, ListenersAreCalledOnceForWhatIsNew) {

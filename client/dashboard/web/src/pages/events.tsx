@@ -37,7 +37,7 @@ export function EventsPage({ place }: { place: Place }) {
         </label>
       </div>
       {shown.length === 0 ? (
-        <Empty title={events.length > 0 ? "No event is like that." : jobs.known ? "Nothing has happened yet." : "Asking the coordinator…"} />
+        <Empty title={events.length > 0 ? "No event is like that." : jobs.known ? "Nothing has happened since the coordinator started." : "Asking the coordinator…"} />
       ) : (
         <EventList withJob events={shown} />
       )}

@@ -174,7 +174,7 @@ export function OverviewPage() {
           )}
         </Panel>
         <Panel title="What happened last" wide aside={<Link to="/events">all events</Link>}>
-          {told.length === 0 ? <p class="muted">Nothing yet.</p> : <EventList withJob events={told.slice(-NEWEST_EVENTS).reverse()} />}
+          {told.length === 0 ? <p class="muted">Nothing since the coordinator started.</p> : <EventList withJob events={told.slice(-NEWEST_EVENTS).reverse()} />}
         </Panel>
       </div>
     </>

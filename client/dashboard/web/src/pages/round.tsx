@@ -71,11 +71,11 @@ function Participants({ progress, from }: { progress: Progress; from: number }) 
             </tr>
           </thead>
           <tbody>
-            {shown.map((participant) => {
+            {shown.map((participant, place) => {
               const bars = barsOf(participant, start, end);
               const computes = bars.find((bar) => bar.kind === "computes");
               return (
-                <tr key={`${participant.participant} ${participant.phase}`}>
+                <tr key={from + place}>
                   <th scope="row">
                     <bdi class="ellipsis">{participant.participant}</bdi> {phases.size > 1 && <span class="muted">{participant.phase}</span>}
                   </th>
