@@ -157,6 +157,7 @@ void StepRunner::OnLeased(size_t index, const v1::Task& task, const std::string&
   participant.worker = worker;
   participant.leased_at = clock_.Elapsed();
   participant.assigned = clock_.Wall();
+  participant.arrived = absl::InfinitePast();
   ++participant.attempts;
   participant.alone = suspect_out_ == index && (!careful_ || leased_ == 1);
   by_task_[task.task_id()] = index;

@@ -94,7 +94,11 @@ Finding CheckIdentity(const v1::Identity& identity) {
             "the coordinator asks nobody who he is: everybody who reaches it may do everything",
             ""};
   }
-  const std::string role = v1::AccessRole_Name(identity.role()).substr(sizeof("ACCESS_ROLE_") - 1);
+  // A later coordinator may have roles that this program does not know.
+  const bool is_known = v1::AccessRole_IsValid(identity.role());
+  const std::string role =
+      is_known ? v1::AccessRole_Name(identity.role()).substr(sizeof("ACCESS_ROLE_") - 1)
+               : "(unknown)";
   return {Level::kOk, "identity",
           fmt::format("the coordinator knows us as {} with the role {}", identity.name(), role),
           ""};

@@ -1,6 +1,6 @@
 // Findings: what `espalier cluster doctor` looks at, what it found, and what to do about it.
 //
-// Everything here is a pure function of what was asked before (doctor.h), so that each finding has a
+// Everything here is a pure function of what was asked before, so that each finding has a
 // test.
 #pragma once
 

@@ -72,6 +72,16 @@ TEST(DoctorTest, CertificatesThatEndSoonOrHaveEnded) {
   EXPECT_EQ(at(-absl::Hours(2)).fix, "renew it");
 }
 
+TEST(DoctorTest, WhoWeAreAlsoWithARoleOfALaterVersion) {
+  v1::Identity identity;
+  identity.set_name("ada");
+  identity.set_source(v1::Identity::SOURCE_CERTIFICATE);
+  identity.set_role(v1::ACCESS_ROLE_VIEWER);
+  EXPECT_THAT(CheckIdentity(identity), Is(Level::kOk, "as ada with the role VIEWER"));
+  identity.set_role(static_cast<v1::AccessRole>(99));
+  EXPECT_THAT(CheckIdentity(identity), Is(Level::kOk, "as ada with the role (unknown)"));
+}
+
 TEST(DoctorTest, VersionsThatDiffer) {
   v1::ClusterInfo cluster;
   cluster.set_version("1.0.0");
